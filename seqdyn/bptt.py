@@ -1,0 +1,292 @@
+"""Backpropagation through time, written down once.
+
+`unroll` runs a cell over a sequence with `jax.lax.scan` and is a `jax.custom_vjp`: the forward scan keeps each
+step's partial derivatives, the backward scan is the linear recurrence
+
+    λ_t = ∂L/∂h_t |local + travelled_t          travelled_{t−1} = (pull λ_t) + Uᵀ ∂L/∂zh_t
+
+(Werbos 1990; Pascanu, Mikolov & Bengio 2013, eq. 3–5). Since λ_t, the adjoint, passes through our hands, what is to
+be known of it is read inside that scan and leaves as the cotangent of a dummy input, `watch`.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.cells import Carry, Cell, step
+from seqdyn.norms import norm, unit
+from seqdyn.types import Array, Bool, Float, Int, Tree
+
+
+class Cut(NamedTuple):
+    """Where the sequence ends and the adjoint is stopped. All numbers may be traced; None costs nothing."""
+
+    live: Bool[Array, "t *b"] | None = None
+    """False on padding: there the carry is held, outputs repeat it, and the adjoint passes through unchanged."""
+    keep: Bool[Array, " t"] | None = None
+    """May the adjoint travel from t to t − 1? Truncated backpropagation: see `window`."""
+    clip: Float[Array, ""] | None = None
+    """Bound on ‖λ_t‖ of each example, over all parts of its carry jointly, before it is pulled through step t."""
+
+
+class Watch(NamedTuple):
+    """What to read of the adjoint: zeros of the readings' shape, from `watching`; the gradient with respect to it
+    is the reading. Readings are per example and 0 on padding. None reads nothing and costs nothing."""
+
+    whole: Carry | None = None
+    """‖λ_t‖ for each part of the carry: what it receives from its local loss, the layer above, and step t + 1."""
+    travelled: Carry | None = None
+    """The norm of what came from step t + 1 alone; 0 at an example's last live step."""
+    scale: Float[Array, "t *b"] | None = None
+    """The factor that `Cut.clip` applied, 1 where it did not bite; 0 on padding."""
+    adjoint: Carry | None = None
+    """λ_t itself, before clipping."""
+
+
+def window(steps: int, length: Int[Array, ""] | int) -> Bool[Array, " t"]:
+    """`Cut.keep` of truncated backpropagation in consecutive windows of `length` steps. Williams & Peng 1990.
+
+    The adjoint crosses no multiple of `length`; a window that covers the sequence cuts nothing.
+    """
+    t = jnp.arange(steps)
+    return (t % length != 0) | (t == 0)
+
+
+def live_steps(lengths: Int[Array, "*b"], steps: int, pad: str = "after") -> Bool[Array, "t *b"]:
+    """`Cut.live` of sequences padded 'before' or 'after' their `lengths` steps."""
+    t = jax.lax.broadcasted_iota(jnp.int32, (steps, *lengths.shape), 0)
+    lengths = jnp.broadcast_to(lengths.astype(jnp.int32), t.shape)
+    return t < lengths if pad == "after" else t >= steps - lengths
+
+
+def watching(cell: Cell, steps: int, batch: tuple[int, ...] = (), clipped: bool = False, dtype: Any = None) -> Watch:
+    """A `Watch` that reads the norms of the whole and of the travelled adjoint (and the clip's scale)."""
+    carry = jax.eval_shape(lambda: cell.rest(batch))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros((steps, *batch), dtype or leaf.dtype), carry)
+    return Watch(whole=zeros, travelled=zeros, scale=zeros.h if clipped else None)
+
+
+def at_end(reading: Float[Array, "t *b"], live: Bool[Array, "t *b"] | None) -> Float[Array, "t *b"]:
+    """Each example shifted so that its last live step is the last entry of the time axis, zeros before its first."""
+    if live is None:
+        return reading
+    steps = live.shape[0]
+    t = jax.lax.broadcasted_iota(jnp.int32, live.shape, 0)
+    last = jnp.max(jnp.where(live, t, -1), axis=0, keepdims=True)
+    source = t - (steps - 1) + last
+    moved = jnp.take_along_axis(reading, jnp.clip(source, 0, steps - 1), axis=0)
+    return jnp.where(source >= 0, moved, jnp.zeros_like(moved))
+
+
+def unroll(
+    cell: Cell,
+    params: Any,
+    carry: Carry,
+    xs: Float[Array, "t *b d"],
+    cut: Cut = Cut(),
+    watch: Watch = Watch(),
+    reverse: bool = False,
+) -> tuple[Float[Array, "t *b h"], Carry]:
+    """The outputs h_1 … h_T and the last carry; xs must be finite on padding too.
+
+    `reverse` reads from the last step to the first, each sequence from its own last live step; outputs and readings
+    keep their positions. Reverse mode differentiates it twice; forward mode over it raises TypeError. Take the
+    gradient inside `vmap`: outside, runs would add their readings up in one shared watch.
+    """
+    if not reverse:
+        return _unroll(cell, params, carry, xs, cut, watch)
+    flip = partial(jax.tree.map, lambda leaf: jnp.flip(leaf, axis=0))
+    hs, last = _unroll(cell, params, carry, flip(xs), cut._replace(**flip(_timed(cut))), flip(watch))
+    return flip(hs), last
+
+
+def unroll_stack(
+    cells: tuple[Cell, ...],
+    params: tuple[Any, ...],
+    carries: tuple[Carry, ...],
+    xs: Float[Array, "t *b d"],
+    cut: Cut = Cut(),
+    watches: tuple[Watch, ...] | None = None,
+) -> tuple[Float[Array, "t *b h"], tuple[Carry, ...]]:
+    """Layers on top of each other: the outputs of one are the inputs of the next; one watch a layer.
+
+    Returns the top layer's outputs and every layer's last carry. A stack of one is the cell.
+    """
+    last = []
+    for cell, p, carry, watch in zip(cells, params, carries, watches or (Watch(),) * len(cells), strict=True):
+        xs, carry = unroll(cell, p, carry, xs, cut, watch)
+        last.append(carry)
+    return xs, tuple(last)
+
+
+def unroll_autodiff(
+    cell: Cell, params: Any, carry: Carry, xs: Float[Array, "t *b d"], cut: Cut = Cut()
+) -> tuple[Float[Array, "t *b h"], Carry]:
+    """The same forward pass as a plain scan that JAX differentiates: the oracle `unroll` is held against.
+
+    Knows `cut.live`; raises ValueError for the rest of a `Cut`, which has no meaning without our backward pass.
+    """
+    if cut.keep is not None or cut.clip is not None:
+        raise ValueError("unroll_autodiff cannot truncate or clip the adjoint; use unroll")
+
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Array]:
+        x, live = inputs
+        carry = _hold(live, step(cell, params, carry, x), carry)
+        return carry, carry.h
+
+    last, hs = jax.lax.scan(body, carry, (xs, cut.live))
+    return hs, last
+
+
+# --- the two passes -----------------------------------------------------------------------------------------
+
+
+def _timed(cut: Cut) -> dict[str, Any]:
+    return {"live": cut.live, "keep": cut.keep}
+
+
+def _hold(live: Array | None, new: Tree, old: Tree) -> Tree:
+    if live is None:
+        return new
+    return jax.tree.map(lambda n, o: jnp.where(_column(live, n), n, o), new, old)
+
+
+def _column(x: Array, like: Array) -> Array:
+    """x[*b] spread over the trailing axis of `like` [*b, h]."""
+    return jnp.broadcast_to(x[..., None], like.shape)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _unroll(cell: Cell, params: Any, carry: Carry, xs: Array, cut: Cut, watch: Watch) -> tuple[Array, Carry]:
+    return _forward(cell, params, carry, xs, cut, watch)[0]
+
+
+def _forward(cell: Cell, params: Any, first: Carry, xs: Array, cut: Cut, watch: Watch) -> Any:
+    zx = cell.drive(params, xs)
+
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+        zx_t, live = inputs
+        new, partials = cell.gate(params, carry, zx_t, cell.recur(params, carry.h))
+        new = _hold(live, new, carry)
+        # Without a pull, backward differentiates the gate at the carry it started from.
+        return new, (new.h, partials if cell.pull else carry)
+
+    last, (hs, kept) = jax.lax.scan(body, first, (zx, cut.live))
+    return (hs, last), (params, first, xs, hs, kept, zx if cell.pull is None else None, cut, watch)
+
+
+def _backward(cell: Cell, residuals: Any, cotangents: tuple[Array, Carry]) -> Any:
+    params, first, xs, hs, kept, zx, cut, watch = residuals
+    local, final = cotangents
+    before = jnp.concatenate([first.h[None], hs[:-1]])
+    back = cell.back(params) if cell.back else partial(_transpose, partial(cell.recur, params), first.h)
+
+    def pull(whole: Carry, kept_t: Any, zx_t: Any) -> tuple[Carry, Any, Any]:
+        if cell.pull:
+            return cell.pull(whole, kept_t)
+        zh = cell.recur(params, kept_t.h)
+        _, transpose = jax.vjp(lambda c, zx, zh: cell.gate(params, c, zx, zh)[0], kept_t, zx_t, zh)
+        return transpose(whole)
+
+    def body(state: Any, inputs: Any) -> tuple[Any, Any]:
+        travelled, sizes = state
+        local_t, kept_t, zx_t, live, keep = inputs
+        whole = travelled._replace(h=travelled.h + local_t)
+        bounded, scale = _clip(whole, cut.clip)
+        readings, sizes = _read(watch, whole, travelled, scale, sizes)
+        earlier, dzx, dzh = pull(bounded, kept_t, zx_t)
+        earlier = earlier._replace(h=earlier.h + back(dzx if dzh is None else dzh))
+        if live is not None:  # padding did nothing forward: no gradient, and the adjoint passes
+            dzx, dzh = _hold(live, (dzx, dzh), jax.tree.map(jnp.zeros_like, (dzx, dzh)))
+            earlier = _hold(live, earlier, whole)
+        if keep is not None:
+            earlier = jax.tree.map(lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), earlier)
+        return (earlier, sizes), (dzx, dzh, readings, bounded if cell.pull is None else None)
+
+    start = (final, _sizes(watch))
+    (d_first, _), (dzx, dzh, readings, bounded) = jax.lax.scan(
+        body, start, (local, kept, zx, cut.live, cut.keep), reverse=True
+    )
+    if cell.pull is None:
+        d_params = _gate_params(cell, params, kept, zx, bounded, cut.live)
+    else:
+        d_params = jax.tree.map(jnp.zeros_like, params)
+    if cell.weigh:
+        d_params = cell.weigh(params, xs, before, dzx, dzh)
+    else:
+        _, transpose = jax.vjp(lambda p: (cell.drive(p, xs), cell.recur(p, before)), params)
+        d_params = jax.tree.map(jnp.add, d_params, *transpose((dzx, dzx if dzh is None else dzh)))
+    d_xs = _transpose(partial(cell.drive, params), xs, dzx)
+    return d_params, d_first, d_xs, None, _settle(readings, cut.live)
+
+
+_unroll.defvjp(_forward, _backward)
+
+
+def _transpose(linear: Any, at: Array, cotangent: Any) -> Array:
+    return jax.vjp(linear, at)[1](cotangent)[0]
+
+
+def _gate_params(cell: Cell, params: Any, kept: Carry, zx: Any, bounded: Carry, live: Array | None) -> Any:
+    """∂L/∂params of what the gate does with parameters of its own, all steps at once."""
+    zh = cell.recur(params, kept.h)
+    if live is not None:
+        bounded = _hold(live, bounded, jax.tree.map(jnp.zeros_like, bounded))
+    return jax.vjp(lambda p: cell.gate(p, kept, zx, zh)[0], params)[1](bounded)[0]
+
+
+def _clip(whole: Carry, bound: Array | None) -> tuple[Carry, Array | None]:
+    """λ · min(1, bound / ‖λ‖) per example, ‖·‖ over all parts of the carry."""
+    if bound is None:
+        return whole, None
+    size = norm(jnp.stack([norm(leaf) for leaf in whole], axis=-1))
+    over = size > bound
+    # The inner `where` keeps a second reverse pass from meeting 0 · ∞ where the clip does not bite.
+    scale = jnp.where(over, bound / jnp.where(over, size, jnp.ones_like(size)), jnp.ones_like(size))
+    return jax.tree.map(lambda leaf: leaf * _column(scale, leaf), whole), scale
+
+
+# --- readings -----------------------------------------------------------------------------------------------
+
+
+def _sizes(watch: Watch) -> Any:
+    """The carried guess at each norm, so that squares neither under- nor overflow."""
+    return jax.tree.map(lambda zeros: jnp.ones_like(zeros[0]), (watch.whole, watch.travelled))
+
+
+def _read(watch: Watch, whole: Carry, travelled: Carry, scale: Array | None, sizes: Any) -> tuple[Watch, Any]:
+    """This step's readings. A norm is taken relative to the one read a step later, which it is near to."""
+    of_whole, of_travelled = sizes
+    if watch.whole is not None:
+        of_whole = jax.tree.map(_norm_near, whole, of_whole)
+    if watch.travelled is not None:
+        of_travelled = jax.tree.map(_norm_near, travelled, of_travelled)
+    readings = Watch(
+        whole=of_whole if watch.whole is not None else None,
+        travelled=of_travelled if watch.travelled is not None else None,
+        scale=scale if watch.scale is not None else None,
+        adjoint=jax.lax.stop_gradient(whole) if watch.adjoint is not None else None,
+    )
+    return readings, (of_whole, of_travelled)
+
+
+def _norm_near(x: Array, near: Array) -> Array:
+    x = jax.lax.stop_gradient(x)
+    m = unit(near)
+    return m * jnp.sqrt(jnp.sum(jnp.square(x * _column(1 / m, x)), axis=-1))
+
+
+def _settle(readings: Watch, live: Array | None) -> Watch:
+    """Readings are 0 on padding, and nothing has travelled to an example's last live step."""
+    if live is None:
+        first = jax.tree.map(lambda leaf: leaf.at[-1].set(jnp.zeros_like(leaf[-1])), readings.travelled)
+        return readings._replace(travelled=first)
+    later = jnp.flip(jnp.cumsum(jnp.flip(live, 0), axis=0), 0)  # live steps from t on
+    mask = lambda on, tree: jax.tree.map(lambda r: jnp.where(_like(on, r), r, jnp.zeros_like(r)), tree)
+    return mask(live, readings)._replace(travelled=mask(live & (later > 1), readings.travelled))
+
+
+def _like(x: Array, y: Array) -> Array:
+    return jnp.broadcast_to(x.reshape(x.shape + (1,) * (y.ndim - x.ndim)), y.shape)

@@ -1,0 +1,394 @@
+"""Recurrent cells, each split into what is linear and what is not, so that `bptt.unroll` can write backward down.
+
+    zx_t = W x_t + b           `drive`, all steps in one product before the scan
+    zh_t = U h_{t−1}           `recur`, the only product inside the scan
+    carry_t = gate(carry_{t−1}, zx_t, zh_t)      elementwise; hands out its partial derivatives
+    (λ before the gate, ∂L/∂zx_t, ∂L/∂zh_t) = pull(λ_t, partials)     the gate's transpose
+    λ_{t−1} += Uᵀ ∂L/∂zh_t     `back`
+
+`gate` and `pull` are the two halves of the equations of backpropagation through time as papers print them; the
+law between them is that `pull` equals `jax.vjp` of `gate`. The partials are the step Jacobian, J_t = D_c + D_z U.
+
+Arrays act from the right, `x @ w`, and a cell's gates lie side by side in the last axis, in the order of `gates`.
+Every function takes any leading batch axes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.backend import fence
+from seqdyn.inits import Gain, chrono, constant, glorot_uniform, orthogonal
+from seqdyn.types import Array, Float, Initializer, Key
+
+Carry = Any
+"""What travels from step to step: `Hidden` or `Memory`."""
+Partials = tuple[Array, ...]
+
+
+class Hidden(NamedTuple):
+    """The state of an rnn or a GRU."""
+
+    h: Float[Array, "*b h"]
+
+
+class Memory(NamedTuple):
+    """The state of an LSTM: the cell c and the output h."""
+
+    c: Float[Array, "*b h"]
+    h: Float[Array, "*b h"]
+
+
+class Weights(NamedTuple):
+    """What an rnn or an LSTM learns."""
+
+    w: Float[Array, "d k"]
+    u: Float[Array, "h k"]
+    b: Float[Array, " k"]
+
+
+class GRUWeights(NamedTuple):
+    """What a GRU learns; `bn` is the candidate's recurrent bias b_hn."""
+
+    w: Float[Array, "d k"]
+    u: Float[Array, "h k"]
+    b: Float[Array, " k"]
+    bn: Float[Array, " h"]
+
+
+class Cell(NamedTuple):
+    """Pure functions; a user's own cell may leave out `pull` and `weigh` and is then differentiated by JAX."""
+
+    gates: tuple[str, ...]
+    """Names of the blocks of w, u and b, in order."""
+    init: Callable[[Key[Array, ""]], Any]
+    """key -> params"""
+    rest: Callable[[tuple[int, ...]], Carry]
+    """batch shape -> the carry before the first step, zeros"""
+    drive: Callable[[Any, Float[Array, "*b d"]], Any]
+    """(params, x) -> zx"""
+    recur: Callable[[Any, Float[Array, "*b h"]], Any]
+    """(params, h) -> zh"""
+    gate: Callable[[Any, Carry, Any, Any], tuple[Carry, Partials]]
+    """(params, carry, zx, zh) -> (carry, partials)"""
+    pull: Callable[[Carry, Partials], tuple[Carry, Any, Any]] | None = None
+    """(adjoint, partials) -> (adjoint before, ∂L/∂zx, ∂L/∂zh); the last is None where it equals ∂L/∂zx"""
+    back: Callable[[Any], Callable[[Any], Float[Array, "*b h"]]] | None = None
+    """params -> (∂L/∂zh -> ∂L/∂h): Uᵀ, formed once before the scan; None: `jax.vjp` of `recur`"""
+    weigh: Callable[[Any, Array, Array, Array, Array | None], Any] | None = None
+    """(params, xs, h before each step, dzx, dzh) -> ∂L/∂params; None: `jax.vjp` of `drive` and `recur`"""
+
+
+def step(cell: Cell, params: Any, carry: Carry, x: Float[Array, "*b d"]) -> Carry:
+    """carry_t = cell(params, carry_{t−1}, x_t), one step as the paper writes it."""
+    return cell.gate(params, carry, cell.drive(params, x), cell.recur(params, carry.h))[0]
+
+
+# --- the parts that cells share -----------------------------------------------------------------------------
+
+
+def _affine(params: Any, x: Array) -> Array:
+    """W x + b with the bias inside the product: a second pass over [t, b, k] would cost as much as a gate."""
+    ones = jnp.ones((*x.shape[:-1], 1), x.dtype)
+    return jnp.concatenate([x, ones], axis=-1) @ jnp.concatenate([params.w, params.b[None]])
+
+
+def _transposed(params: Any) -> Callable[[Array], Array]:
+    ut = fence(params.u.T)
+    return lambda dz: dz @ ut
+
+
+def _weigh(params: Any, xs: Array, before: Array, dz: Array, dzh: None) -> Weights:
+    """[x, h₋, 1]ᵀ dz: the gradients of W, U and b in one product over all steps."""
+    d, h = xs.shape[-1], before.shape[-1]
+    g = _outer(jnp.concatenate([xs, before, jnp.ones((*xs.shape[:-1], 1), xs.dtype)], axis=-1), dz)
+    return Weights(g[:d], g[d : d + h], g[d + h])
+
+
+def _outer(x: Array, dz: Array) -> Array:
+    """xᵀ dz summed over every leading axis."""
+    return x.reshape(-1, x.shape[-1]).T @ dz.reshape(-1, dz.shape[-1])
+
+
+def _split(z: Array, gates: int) -> list[Array]:
+    return jnp.split(z, gates, axis=-1)
+
+
+def _blocks(key: Key[Array, ""], gates: tuple[str, ...], shape: tuple[int, ...], by: Any, dtype: Any) -> Array:
+    """Each gate's block from its own key (and, given a mapping, its own initialiser), side by side."""
+    keys = jax.random.split(key, len(gates))
+    draws = [(by[g] if isinstance(by, Mapping) else by)(k, shape, dtype) for g, k in zip(gates, keys, strict=True)]
+    return jnp.concatenate(draws, axis=-1)
+
+
+Inits = Initializer | Mapping[str, Initializer]
+"""One initialiser for every gate, or one per gate by name."""
+
+
+def _weights(gates: tuple[str, ...], d: int, h: int, w: Inits, u: Inits, b: Inits, dtype: Any) -> Any:
+    def init(key: Key[Array, ""]) -> Weights:
+        k_w, k_u, k_b = jax.random.split(key, 3)
+        return Weights(
+            w=_blocks(k_w, gates, (d, h), w, dtype),
+            u=_blocks(k_u, gates, (h, h), u, dtype),
+            b=_blocks(k_b, gates, (h,), b, dtype),
+        )
+
+    return init
+
+
+# --- simple recurrent network -------------------------------------------------------------------------------
+
+_erf_slope = (2 * jnp.pi) ** -0.5
+
+
+def _gelu(z: Array) -> tuple[Array, Array]:
+    cdf = 0.5 * (1 + jax.lax.erf(z * 0.5**0.5))
+    return z * cdf, cdf + z * jnp.asarray(_erf_slope, z.dtype) * jnp.exp(-0.5 * z * z)
+
+
+def _by_output(phi: Callable[[Array], Array], slope: Callable[[Array], Array]) -> Any:
+    """An activation whose derivative is cheapest from its own value."""
+
+    def both(z: Array) -> tuple[Array, Array]:
+        y = fence(phi(z))
+        return y, slope(y)
+
+    return both
+
+
+def _where(positive: Callable[[Array], Array], value: Callable, slope: Callable) -> Any:
+    return lambda z: (jnp.where(positive(z), z, value(z)), jnp.where(positive(z), jnp.ones_like(z), slope(z)))
+
+
+ACTIVATIONS: dict[str, Callable[[Array], tuple[Array, Array]]] = {
+    "tanh": _by_output(jnp.tanh, lambda y: 1 - y * y),
+    "sigmoid": _by_output(jax.nn.sigmoid, lambda y: y * (1 - y)),
+    "relu": _by_output(jax.nn.relu, lambda y: (y > 0).astype(y.dtype)),
+    "leaky_relu": _where(lambda z: z > 0, lambda z: 0.01 * z, lambda z: jnp.full_like(z, 0.01)),
+    "elu": _where(lambda z: z > 0, lambda z: jnp.expm1(jnp.minimum(z, 0)), lambda z: jnp.exp(jnp.minimum(z, 0))),
+    "gelu": _gelu,
+    "softplus": lambda z: (jax.nn.softplus(z), jax.nn.sigmoid(z)),
+    "softsign": lambda z: (z / (1 + jnp.abs(z)), 1 / jnp.square(1 + jnp.abs(z))),
+    "hard_tanh": lambda z: (jnp.clip(z, -1, 1), (jnp.abs(z) < 1).astype(z.dtype)),
+    "identity": lambda z: (z, jnp.ones_like(z)),
+}
+"""name -> (z -> (φ(z), φ'(z))). A new activation is one line here. At a kink the derivative is the one from the left."""
+
+
+def rnn(
+    inputs: int,
+    hidden: int,
+    activation: str = "tanh",
+    *,
+    w: Inits = glorot_uniform(),
+    u: Inits = orthogonal(),
+    b: Inits = constant(0.0),
+    dtype: Any = jnp.float32,
+) -> Cell:
+    """h_t = φ(W x_t + U h_{t−1} + b). Elman 1990.
+
+    Backward: ∂L/∂z_t = λ_t ⊙ φ'(z_t), and λ_{t−1} receives Uᵀ ∂L/∂z_t (Pascanu, Mikolov & Bengio 2013, eq. 5).
+    """
+    phi = ACTIVATIONS[activation]
+
+    def gate(params: Weights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
+        h, slope = fence(phi(zx + zh))
+        return Hidden(h), (slope,)
+
+    def pull(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, None]:
+        (slope,) = partials
+        return Hidden(jnp.zeros_like(adjoint.h)), adjoint.h * slope, None
+
+    return Cell(
+        gates=("h",),
+        init=_weights(("h",), inputs, hidden, w, u, b, dtype),
+        rest=lambda batch: Hidden(jnp.zeros((*batch, hidden), dtype)),
+        drive=_affine,
+        recur=lambda params, h: h @ params.u,
+        gate=gate,
+        pull=pull,
+        back=_transposed,
+        weigh=_weigh,
+    )
+
+
+# --- long short-term memory ---------------------------------------------------------------------------------
+
+
+def lstm(
+    inputs: int,
+    hidden: int,
+    *,
+    w: Inits = glorot_uniform(),
+    u: Inits = orthogonal(),
+    b: Inits | None = None,
+    longest: Gain | None = None,
+    dtype: Any = jnp.float32,
+) -> Cell:
+    """Long short-term memory. Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.
+
+    i = σ(W_i x + U_i h + b_i)    f = σ(W_f x + U_f h + b_f)    o = σ(W_o x + U_o h + b_o)
+    g = tanh(W_g x + U_g h + b_g)
+    c_t = f ⊙ c_{t−1} + i ⊙ g     h_t = o ⊙ tanh(c_t)
+
+    Backward, with δ = λ^c + λ^h ⊙ o ⊙ (1 − tanh² c_t), the total derivative of c_t:
+    dz_i = δ ⊙ g i(1 − i)   dz_f = δ ⊙ c_{t−1} f(1 − f)   dz_g = δ ⊙ i(1 − g²)   dz_o = λ^h ⊙ tanh(c_t) o(1 − o)
+    λ^c_{t−1} = δ ⊙ f       λ^h_{t−1} receives Uᵀ dz.
+
+    Without `b` the forget bias is 1 (Jozefowicz et al. 2015) and the others 0. `longest` is the T_max of a chrono
+    initialisation, b_f = log U(1, T_max − 1) and b_i = −b_f (Tallec & Ollivier 2018), which replaces `b`.
+    """
+    gates = ("i", "f", "o", "g")
+    bias = b if b is not None else {"f": constant(1.0), **{g: constant(0.0) for g in "iog"}}
+    weights = _weights(gates, inputs, hidden, w, u, bias, dtype)
+
+    def init(key: Key[Array, ""]) -> Weights:
+        if longest is None:
+            return weights(key)
+        key, k_chrono = jax.random.split(key)
+        forget = chrono(longest)(k_chrono, (hidden,), dtype)
+        return weights(key)._replace(b=jnp.concatenate([-forget, forget, jnp.zeros((2 * hidden,), dtype)]))
+
+    def gate(params: Weights, carry: Memory, zx: Array, zh: Array) -> tuple[Memory, Partials]:
+        z = zx + zh
+        h3 = 3 * hidden
+        i, f, o = _split(fence(jax.nn.sigmoid(z[..., :h3])), 3)
+        g = fence(jnp.tanh(z[..., h3:]))
+        c = fence(f * carry.c + i * g)
+        s = fence(jnp.tanh(c))
+        partials = fence(
+            (
+                o * (1 - s * s),  # ∂h/∂c
+                f,  # ∂c/∂c₋
+                g * i * (1 - i),  # ∂c/∂z_i
+                carry.c * f * (1 - f),  # ∂c/∂z_f
+                s * o * (1 - o),  # ∂h/∂z_o
+                i * (1 - g * g),  # ∂c/∂z_g
+            )
+        )
+        return Memory(c, o * s), partials
+
+    def pull(adjoint: Memory, partials: Partials) -> tuple[Memory, Array, None]:
+        dh_dc, f, c_i, c_f, h_o, c_g = partials
+        delta = fence(adjoint.c + adjoint.h * dh_dc)
+        dz = jnp.concatenate([delta * c_i, delta * c_f, adjoint.h * h_o, delta * c_g], axis=-1)
+        return Memory(delta * f, jnp.zeros_like(adjoint.h)), dz, None
+
+    return Cell(
+        gates=gates,
+        init=init,
+        rest=lambda batch: Memory(jnp.zeros((*batch, hidden), dtype), jnp.zeros((*batch, hidden), dtype)),
+        drive=_affine,
+        recur=lambda params, h: h @ params.u,
+        gate=gate,
+        pull=pull,
+        back=_transposed,
+        weigh=_weigh,
+    )
+
+
+# --- gated recurrent unit -----------------------------------------------------------------------------------
+
+
+def gru(
+    inputs: int,
+    hidden: int,
+    *,
+    w: Inits = glorot_uniform(),
+    u: Inits = orthogonal(),
+    b: Inits = constant(0.0),
+    dtype: Any = jnp.float32,
+) -> Cell:
+    """Gated recurrent unit with the reset after the product, as cuDNN, PyTorch and Flax have it.
+
+    r = σ(W_r x + U_r h + b_r)    z = σ(W_z x + U_z h + b_z)
+    n = tanh(W_n x + b_n + r ⊙ (U_n h + b_hn))
+    h_t = (1 − z) ⊙ n + z ⊙ h_{t−1}
+
+    Here z multiplies the old state (Cho et al. 2014, eq. 7; Chung et al. 2014 swap the two). Backward:
+    dz_n = λ ⊙ (1 − z)(1 − n²)    dz_r = dz_n ⊙ (U_n h + b_hn) r(1 − r)    dz_z = λ ⊙ (h_{t−1} − n) z(1 − z)
+    and λ_{t−1} receives λ ⊙ z + Uᵀ[dz_r, dz_z, r ⊙ dz_n].
+    """
+    gates = ("r", "z", "n")
+    weights = _weights(gates, inputs, hidden, w, u, b, dtype)
+
+    def init(key: Key[Array, ""]) -> GRUWeights:
+        return GRUWeights(*weights(key), bn=jnp.zeros((hidden,), dtype))
+
+    def gate(params: GRUWeights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
+        h2 = 2 * hidden
+        r, z = _split(fence(jax.nn.sigmoid(zx[..., :h2] + zh[..., :h2])), 2)
+        un = zh[..., h2:] + jax.lax.broadcast_in_dim(params.bn, zh[..., h2:].shape, (zh.ndim - 1,))
+        n = fence(jnp.tanh(zx[..., h2:] + r * un))
+        partials = fence(
+            (
+                z,  # ∂h/∂h₋
+                (1 - z) * (1 - n * n),  # ∂h/∂z_n
+                (carry.h - n) * z * (1 - z),  # ∂h/∂z_z
+                un * r * (1 - r),  # ∂z_n/∂z_r
+                r,  # ∂z_n/∂(U_n h)
+            )
+        )
+        return Hidden((1 - z) * n + z * carry.h), partials
+
+    def pull(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, Array]:
+        z, h_n, h_z, n_r, r = partials
+        dn = fence(adjoint.h * h_n)
+        dr, dz = fence((dn * n_r, adjoint.h * h_z))
+        dzx = jnp.concatenate([dr, dz, dn], axis=-1)
+        dzh = jnp.concatenate([dr, dz, dn * r], axis=-1)
+        return Hidden(adjoint.h * z), dzx, dzh
+
+    def weigh(params: GRUWeights, xs: Array, before: Array, dzx: Array, dzh: Array | None) -> GRUWeights:
+        ones = jnp.ones((*xs.shape[:-1], 1), xs.dtype)
+        gx = _outer(jnp.concatenate([xs, ones], axis=-1), dzx)
+        gh = _outer(jnp.concatenate([before, ones], axis=-1), dzh if dzh is not None else dzx)
+        return GRUWeights(w=gx[:-1], u=gh[:-1], b=gx[-1], bn=gh[-1, 2 * hidden :])
+
+    return Cell(
+        gates=gates,
+        init=init,
+        rest=lambda batch: Hidden(jnp.zeros((*batch, hidden), dtype)),
+        drive=_affine,
+        recur=lambda params, h: h @ params.u,
+        gate=gate,
+        pull=pull,
+        back=_transposed,
+        weigh=weigh,
+    )
+
+
+def gru_reset_before(
+    inputs: int,
+    hidden: int,
+    *,
+    w: Inits = glorot_uniform(),
+    u: Inits = orthogonal(),
+    b: Inits = constant(0.0),
+    dtype: Any = jnp.float32,
+) -> Cell:
+    """Gated recurrent unit with the reset before the product, as first published. Cho et al. 2014, eq. 5–8.
+
+    r and z as in `gru`;    n = tanh(W_n x + b_n + U_n (r ⊙ h_{t−1}));    h_t = (1 − z) ⊙ n + z ⊙ h_{t−1}
+
+    U_n acts inside the gate, which is then not elementwise, so this cell has no `pull`: JAX differentiates it.
+    """
+    gates = ("r", "z", "n")
+    h2 = 2 * hidden
+
+    def gate(params: Weights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
+        r, z = _split(fence(jax.nn.sigmoid(zx[..., :h2] + zh)), 2)
+        n = fence(jnp.tanh(zx[..., h2:] + (r * carry.h) @ params.u[:, h2:]))
+        return Hidden((1 - z) * n + z * carry.h), ()
+
+    return Cell(
+        gates=gates,
+        init=_weights(gates, inputs, hidden, w, u, b, dtype),
+        rest=lambda batch: Hidden(jnp.zeros((*batch, hidden), dtype)),
+        drive=_affine,
+        recur=lambda params, h: h @ params.u[:, :h2],
+        gate=gate,
+    )

@@ -1,0 +1,29 @@
+"""Euclidean norms over the whole range of floating point: no square overflows or underflows on the way."""
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.types import Array, Float, Tree
+
+
+def unit(scale: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """`scale` where dividing by it is safe, else 1 (zero, subnormal, Inf or NaN)."""
+    tiny = jnp.finfo(scale.dtype).tiny
+    return jnp.where((scale >= tiny) & (scale < 1 / tiny), scale, jnp.ones_like(scale))
+
+
+def norm(x: Float[Array, "*s n"]) -> Float[Array, "*s"]:
+    """‖x‖₂ over the last axis: m √Σ (x/m)² with m = max |x|."""
+    m = unit(jnp.max(jnp.abs(x), axis=-1))
+    return m * jnp.sqrt(jnp.sum(jnp.square(x / m[..., None]), axis=-1))
+
+
+def tree_norm(tree: Tree) -> Float[Array, ""]:
+    """‖·‖₂ of all leaves of a pytree together."""
+    norms = [norm(leaf.reshape(-1)) for leaf in jax.tree.leaves(tree)]
+    return norm(jnp.stack(norms)) if norms else jnp.zeros(())
+
+
+def rms(x: Float[Array, "t n"], count: Float[Array, " t"]) -> Float[Array, " t"]:
+    """√(Σ_n x² / count): root mean square over examples of which `count` are live (0 where none is)."""
+    return norm(x) / jnp.sqrt(jnp.maximum(count, 1))

@@ -1,0 +1,385 @@
+"""Laws of `seqdyn.bptt`: the hand-written backward pass against autodiff, loops, and closed forms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqdyn.backend import compiled
+from seqdyn.bptt import (
+    Cut,
+    Watch,
+    at_end,
+    live_steps,
+    unroll,
+    unroll_autodiff,
+    unroll_stack,
+    watching,
+    window,
+)
+from seqdyn.cells import ACTIVATIONS, gru, gru_reset_before, lstm, rnn, step
+from seqdyn.inits import gaussian, identity, orthogonal
+
+D, H, T, B = 3, 5, 7, 4
+F64 = dict(dtype=jnp.float64)
+CELLS = {
+    "rnn": lambda d=D, h=H, **kw: rnn(d, h, **kw),
+    "lstm": lambda d=D, h=H, **kw: lstm(d, h, **kw),
+    "gru": lambda d=D, h=H, **kw: gru(d, h, **kw),
+    "gru_reset_before": lambda d=D, h=H, **kw: gru_reset_before(d, h, **kw),
+}
+every_cell = pytest.mark.parametrize("name", CELLS)
+
+
+def problem(cell, key, t=T, b=(B,), d=D, dtype=jnp.float64):
+    """Random parameters, initial carry, inputs, and a loss that reads every output and the last carry."""
+    k_params, k_bias, k_carry, k_x, k_loss = jax.random.split(key, 5)
+    params = cell.init(k_params)
+    params = jax.tree.map(lambda p, k: p + 0.3 * jax.random.normal(k, p.shape, dtype), params, _keys(k_bias, params))
+    carry = jax.tree.map(lambda c, k: jax.random.normal(k, c.shape, dtype), (r := cell.rest(b)), _keys(k_carry, r))
+    xs = jax.random.normal(k_x, (t, *b, d), dtype)
+    weights = jax.random.normal(k_loss, (t, *carry.h.shape), dtype)
+
+    def loss(hs, last):
+        return jnp.sum(weights * jnp.sin(hs)) + sum(jnp.sum(jnp.cos(leaf)) for leaf in last)
+
+    return params, carry, xs, loss
+
+
+def _keys(key, tree):
+    leaves, structure = jax.tree.flatten(tree)
+    return jax.tree.unflatten(structure, list(jax.random.split(key, len(leaves))))
+
+
+def gradients(unrolled, cell, loss, cut=Cut()):
+    """Never called uncompiled but with jit off: a plain scan outside `compiled` meets the compiler's fault, too."""
+
+    def of(params, carry, xs):
+        return loss(*unrolled(cell, params, carry, xs, cut))
+
+    return jax.value_and_grad(of, argnums=(0, 1, 2))
+
+
+def assert_close(ours, theirs, rtol=1e-9, atol=1e-11):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), ours, theirs)
+
+
+# --- against autodiff ---------------------------------------------------------------------------------------
+
+
+@every_cell
+@pytest.mark.parametrize("b", [(), (B,), (2, 3)], ids=str)
+def test_backward_equals_autodiff_of_the_plain_scan(name, b, key):
+    cell = CELLS[name](**F64)
+    params, carry, xs, loss = problem(cell, key, b=b)
+    ours = compiled(gradients(unroll, cell, loss))(params, carry, xs)
+    assert_close(ours, compiled(gradients(unroll_autodiff, cell, loss))(params, carry, xs))
+
+
+@every_cell
+def test_backward_equals_autodiff_under_vmap(name, key):
+    cell = CELLS[name](**F64)
+    params, carry, xs, loss = jax.vmap(lambda k: problem(cell, k)[:3])(jax.random.split(key, 3)) + (None,)
+    loss = problem(cell, key)[3]
+    ours = compiled(jax.vmap(gradients(unroll, cell, loss)))(params, carry, xs)
+    assert_close(ours, compiled(jax.vmap(gradients(unroll_autodiff, cell, loss)))(params, carry, xs))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_activation_hands_out_its_own_derivative(activation, key):
+    phi = ACTIVATIONS[activation]
+    z = 2 * jax.random.normal(key, (200,), jnp.float64)
+    value, slope = jax.vmap(jax.value_and_grad(lambda z: phi(z)[0]))(z)
+    assert_close(phi(z), (value, slope))
+
+
+@every_cell
+@pytest.mark.parametrize("pad", ["before", "after"])
+def test_a_padded_batch_equals_each_sequence_alone(name, pad, key):
+    cell = CELLS[name](**F64)
+    params, carry, xs, loss = problem(cell, key)
+    lengths = jnp.array([7, 1, 4, 6])
+    cut = Cut(live=live_steps(lengths, T, pad))
+    watch = watching(cell, T, (B,))
+
+    def padded(params, carry, xs, watch):
+        _, last = unroll(cell, params, carry, xs, cut, watch)
+        return jnp.sum(jnp.sin(last.h))
+
+    d_params, d_carry, d_xs, reading = compiled(jax.grad(padded, argnums=(0, 1, 2, 3)))(params, carry, xs, watch)
+    total = jax.tree.map(jnp.zeros_like, d_params)
+    for b, length in enumerate([7, 1, 4, 6]):
+        span = slice(0, length) if pad == "after" else slice(T - length, T)
+        alone = lambda params, c, x, w: jnp.sum(jnp.sin(unroll(cell, params, c, x, Cut(), w)[1].h))  # noqa: E731
+        c = jax.tree.map(lambda leaf: leaf[b], carry)  # noqa: B023
+        g = jax.grad(alone, argnums=(0, 1, 2, 3))(params, c, xs[span, b], watching(cell, length))
+        total = jax.tree.map(jnp.add, total, g[0])
+        assert_close(jax.tree.map(lambda leaf: leaf[b], d_carry), g[1])  # noqa: B023
+        assert_close(d_xs[span, b], g[2])
+        assert not np.any(np.delete(d_xs[:, b], np.r_[span], axis=0))
+        ended = jax.tree.map(lambda r: at_end(r, cut.live)[T - length :, b], reading)  # noqa: B023
+        assert_close(ended, g[3])
+    assert_close(d_params, total)
+
+
+@every_cell
+def test_a_padded_batch_equals_autodiff_when_every_output_is_read(name, key):
+    cell = CELLS[name](**F64)
+    params, carry, xs, loss = problem(cell, key)
+    cut = Cut(live=live_steps(jnp.array([7, 2, 4, 6]), T))
+    ours = compiled(gradients(unroll, cell, loss, cut))(params, carry, xs)
+    assert_close(ours, compiled(gradients(unroll_autodiff, cell, loss, cut))(params, carry, xs))
+
+
+@every_cell
+def test_reverse_reads_each_sequence_from_its_own_end(name, key):
+    cell = CELLS[name](**F64)
+    params, carry, xs, _ = problem(cell, key)
+    lengths = [7, 1, 4, 6]
+    hs, last = unroll(cell, params, carry, xs, Cut(live=live_steps(jnp.array(lengths), T)), reverse=True)
+    for b, length in enumerate(lengths):
+        c = jax.tree.map(lambda leaf: leaf[b], carry)  # noqa: B023
+        alone, alone_last = unroll(cell, params, c, xs[:length, b][::-1])
+        assert_close(hs[:length, b], alone[::-1])
+        assert_close(jax.tree.map(lambda leaf: leaf[b], last), alone_last)  # noqa: B023
+
+
+@every_cell
+def test_truncation_and_clipping_equal_an_explicit_loop(name, key):
+    cell = CELLS[name](**F64)
+    params, carry, xs, loss = problem(cell, key)
+    bound, length = 1.5, 3
+    cut = Cut(keep=window(T, length), clip=jnp.asarray(bound))
+    watch = watching(cell, T, (B,), clipped=True)
+
+    def ours(params, carry, xs, watch):
+        return loss(*unroll(cell, params, carry, xs, cut, watch))
+
+    got = compiled(jax.grad(ours, argnums=(0, 1, 2, 3)))(params, carry, xs, watch)
+
+    carries = [carry]
+    for x in xs:
+        carries.append(step(cell, params, carries[-1], x))
+    hs = jnp.stack([c.h for c in carries[1:]])
+    local, travelled = jax.grad(loss, argnums=(0, 1))(hs, carries[-1])
+    d_params, d_xs = jax.tree.map(jnp.zeros_like, params), []
+    whole_norms, scales = [], []
+    for t in reversed(range(T)):
+        whole = travelled._replace(h=travelled.h + local[t])
+        whole_norms.append([jnp.linalg.norm(leaf, axis=-1) for leaf in whole])
+        joint = jnp.sqrt(sum(n**2 for n in whole_norms[-1]))
+        scale = jnp.minimum(1, bound / joint)
+        scales.append(scale)
+        whole = jax.tree.map(lambda leaf: leaf * scale[:, None], whole)  # noqa: B023
+        _, transpose = jax.vjp(lambda p, c, x: step(cell, p, c, x), params, carries[t], xs[t])
+        dp, travelled, dx = transpose(whole)
+        d_params = jax.tree.map(jnp.add, d_params, dp)
+        d_xs.append(dx)
+        if t % length == 0 and t > 0:
+            travelled = jax.tree.map(jnp.zeros_like, travelled)
+    assert float(jnp.min(jnp.stack(scales))) < 0.9
+    assert_close(got[:3], (d_params, travelled, jnp.stack(d_xs[::-1])))
+    assert_close(jnp.stack([*got[3].whole], axis=1), jnp.asarray(whole_norms[::-1]))
+    assert_close(got[3].scale, jnp.stack(scales[::-1]))
+
+
+@every_cell
+def test_a_window_that_covers_the_sequence_truncates_nothing(name, key):
+    cell = CELLS[name](**F64)
+    params, carry, xs, loss = problem(cell, key)
+    full = compiled(gradients(unroll, cell, loss))(params, carry, xs)
+    same = compiled(gradients(unroll, cell, loss, Cut(keep=window(T, T))))(params, carry, xs)
+    assert_close(same, full, rtol=0, atol=0)
+    shorter = compiled(gradients(unroll, cell, loss, Cut(keep=window(T, T - 1))))(params, carry, xs)
+    assert not np.allclose(shorter[1][0].u, full[1][0].u)
+
+
+@every_cell
+def test_clipping_bounds_what_travels_and_infinity_clips_nothing(name, key):
+    cell = CELLS[name](u=gaussian(3.0), **F64)
+    params, carry, xs, loss = problem(cell, key)
+    free = compiled(gradients(unroll, cell, loss))(params, carry, xs)
+    assert_close(compiled(gradients(unroll, cell, loss, Cut(clip=jnp.asarray(jnp.inf))))(params, carry, xs), free)
+    tight = compiled(gradients(unroll, cell, loss, Cut(clip=jnp.asarray(1e-3))))(params, carry, xs)
+    assert np.max(np.abs(tight[1][2])) < 1e-3 * np.max(np.abs(free[1][2]))
+
+
+@every_cell
+@pytest.mark.parametrize("cut", ["plain", "live", "clip"])
+def test_hessian_vector_product_equals_finite_differences(name, cut, key):
+    cell = CELLS[name](**F64)
+    params, carry, xs, loss = problem(cell, key)
+    cuts = {
+        "plain": Cut(),
+        "live": Cut(live=live_steps(jnp.array([7, 2, 4, 6]), T)),
+        "clip": Cut(clip=jnp.asarray(jnp.inf)),
+    }
+    watch = watching(cell, T, (B,))
+    v = jax.tree.map(lambda p, k: jax.random.normal(k, p.shape, p.dtype), params, _keys(key, params))
+
+    def slope(params):
+        def of(params, watch):
+            return loss(*unroll(cell, params, carry, xs, cuts[cut], watch))
+
+        g, _ = jax.grad(of, argnums=(0, 1))(params, watch)
+        return sum(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), g, v)))
+
+    hvp = compiled(jax.grad(slope))(params)
+    shifted = lambda e: jax.tree.map(lambda p, d: p + e * d, params, v)  # noqa: E731
+    grad = compiled(lambda p: gradients(unroll, cell, loss, cuts[cut])(p, carry, xs)[1][0])
+    e = 1e-6
+    numeric = jax.tree.map(lambda a, b: (a - b) / (2 * e), grad(shifted(e)), grad(shifted(-e)))
+    assert_close(hvp, numeric, rtol=1e-5, atol=1e-6)
+
+
+# The compiler is not trusted either: jit off is the oracle, over shapes that its fusions split differently.
+SHAPES = [(1, 1, 1), (1, 4, 5), (2, 4, 5), (3, 5, 4), (2, 8, 9), (4, 3, 8), (2, 7, 16), (1, 2, 33)]
+
+
+@every_cell
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64], ids=["float32", "float64"])
+def test_compiled_equals_uncompiled_over_shapes_alone_and_under_vmap_and_map(name, dtype, key):
+    tolerance = dict(rtol=2e-3, atol=2e-4) if dtype == jnp.float32 else {}
+    for d, b, h in SHAPES:
+        cell = CELLS[name](d, h, dtype=dtype)
+        many = [problem(cell, k, t=3, b=(b,), d=d, dtype=dtype)[:3] for k in jax.random.split(key, 2)]
+        loss = problem(cell, key, t=3, b=(b,), d=d, dtype=dtype)[3]
+        of = gradients(unroll, cell, loss)
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *many)
+        with jax.disable_jit():
+            oracle = [gradients(unroll_autodiff, cell, loss)(*one) for one in many]
+        oracle = jax.tree.map(lambda *leaves: jnp.stack(leaves), *oracle)
+        alone = compiled(of)(*many[0])
+        assert_close(alone, jax.tree.map(lambda leaf: leaf[0], oracle), **tolerance)
+        assert_close(compiled(jax.vmap(of))(*stacked), oracle, **tolerance)
+        assert_close(compiled(lambda s, of=of: jax.lax.map(lambda a: of(*a), s))(stacked), oracle, **tolerance)
+
+
+# --- readings -----------------------------------------------------------------------------------------------
+
+
+@every_cell
+def test_adjoint_norm_is_that_of_the_product_of_step_jacobians(name, key):
+    cell = CELLS[name](**F64)
+    params, carry, xs, _ = problem(cell, key, b=())
+    weight = jnp.linspace(-1, 1, H)
+
+    def loss(watch):
+        return weight @ unroll(cell, params, carry, xs, Cut(), watch)[1].h
+
+    zero = watching(cell, T)
+    reading = compiled(jax.grad(loss))(zero._replace(adjoint=jax.tree.map(lambda z: jnp.zeros((T, H)), zero.whole)))
+    flat = lambda c: jnp.concatenate([*c])  # noqa: E731
+    kind = type(carry)
+    carries = [carry]
+    for x in xs:
+        carries.append(step(cell, params, carries[-1], x))
+    adjoint = jnp.concatenate([jnp.zeros(H * (len(carry) - 1)), weight])
+    for t in reversed(range(T)):
+        parts = kind(*jnp.split(adjoint, len(carry)))
+        for part, read, norm, travelled in zip(parts, reading.adjoint, reading.whole, reading.travelled, strict=True):
+            assert_close(read[t], part)
+            assert_close(norm[t], jnp.linalg.norm(part))
+            assert_close(travelled[t], jnp.linalg.norm(part) if t < T - 1 else 0.0)
+        unflat = lambda v: kind(*jnp.split(v, len(carry)))  # noqa: E731
+        jacobian = jax.jacobian(lambda v: flat(step(cell, params, unflat(v), xs[t])))(flat(carries[t]))  # noqa: B023
+        adjoint = adjoint @ jacobian
+
+
+def test_travelled_leaves_out_the_local_error(key):
+    cell = CELLS["rnn"](**F64)
+    params, carry, xs, loss = problem(cell, key, b=())
+    zero = watching(cell, T)
+    watch = zero._replace(adjoint=jax.tree.map(lambda z: jnp.zeros((T, H)), zero.whole))
+    reading = jax.grad(lambda w: jnp.sum(jnp.sin(unroll(cell, params, carry, xs, Cut(), w)[0])))(watch)
+    hs, _ = unroll(cell, params, carry, xs)
+    arrived = jnp.linalg.norm(reading.adjoint.h - jnp.cos(hs), axis=-1)
+    assert_close(reading.travelled.h, arrived.at[-1].set(0.0))
+
+
+def test_readings_scale_with_the_loss_and_do_not_change_the_gradient(key):
+    cell = CELLS["lstm"](**F64)
+    params, carry, xs, loss = problem(cell, key)
+
+    def of(params, watch, factor):
+        return factor * loss(*unroll(cell, params, carry, xs, Cut(), watch))
+
+    both = compiled(jax.grad(of, argnums=(0, 1)))
+    silent, _ = both(params, Watch(), 1.0)
+    one, reading = both(params, watching(cell, T, (B,)), 1.0)
+    _, tenfold = both(params, watching(cell, T, (B,)), 10.0)
+    assert_close(one, silent, rtol=0, atol=0)
+    assert_close(tenfold, jax.tree.map(lambda r: 10 * r, reading))
+
+
+def test_orthogonal_linear_rnn_preserves_the_adjoint_norm_over_200_steps(key):
+    cell = rnn(1, 16, "identity", u=orthogonal(), dtype=jnp.float64)
+    params, carry, xs, _ = problem(cell, key, t=200, b=(), d=1)
+    params = params._replace(u=cell.init(key).u)
+    reading = jax.grad(lambda w: jnp.sum(unroll(cell, params, carry, xs, Cut(), w)[1].h))(watching(cell, 200))
+    assert_close(reading.whole.h, jnp.full(200, 4.0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("gain", [0.5, 2.0])
+def test_identity_rnn_gives_exactly_the_gain_to_the_power_of_the_lag_in_float32(gain, key):
+    steps = 100
+    cell = rnn(1, 4, "identity", u=identity(gain))
+    params, carry, xs = cell.init(key), cell.rest(()), jnp.zeros((steps, 1), jnp.float32)
+    reading = compiled(jax.grad(lambda w: jnp.sum(unroll(cell, params, carry, xs, Cut(), w)[1].h)))(
+        watching(cell, steps)
+    )
+    lag = np.arange(steps)[::-1]
+    np.testing.assert_array_equal(np.asarray(reading.whole.h, np.float64), 2 * gain**lag)
+
+
+# --- composition --------------------------------------------------------------------------------------------
+
+
+@every_cell
+def test_stack_of_one_is_the_cell(name, key):
+    cell = CELLS[name](**F64)
+    params, carry, xs, _ = problem(cell, key)
+    hs, (last,) = unroll_stack((cell,), (params,), (carry,), xs)
+    assert_close((hs, last), unroll(cell, params, carry, xs), rtol=0, atol=0)
+
+
+def test_stack_equals_all_layers_at_one_step_then_the_next(key):
+    cells = (rnn(D, 4, dtype=jnp.float64), lstm(4, 6, dtype=jnp.float64), gru(6, 2, dtype=jnp.float64))
+    params = tuple(c.init(k) for c, k in zip(cells, jax.random.split(key, 3), strict=True))
+    carries = tuple(c.rest((B,)) for c in cells)
+    xs = jax.random.normal(key, (T, B, D), jnp.float64)
+    hs, last = unroll_stack(cells, params, carries, xs)
+    tops = []
+    for x in xs:
+        layers = []
+        for cell, p, carry in zip(cells, params, carries, strict=True):
+            carry = step(cell, p, carry, x)
+            x = carry.h
+            layers.append(carry)
+        carries = tuple(layers)
+        tops.append(x)
+    assert_close((hs, last), (jnp.stack(tops), carries), rtol=1e-12)
+
+
+@every_cell
+def test_a_carry_handed_on_continues_the_sequence(name, key):
+    cell = CELLS[name](**F64)
+    params, carry, xs, _ = problem(cell, key)
+    hs, last = unroll(cell, params, carry, xs)
+    first, middle = unroll(cell, params, carry, xs[:3])
+    second, end = unroll(cell, params, middle, xs[3:])
+    assert_close((jnp.concatenate([first, second]), end), (hs, last), rtol=1e-12)
+
+
+def test_forward_mode_says_it_is_not_there(key):
+    cell = CELLS["rnn"](**F64)
+    params, carry, xs, _ = problem(cell, key)
+    with pytest.raises(TypeError):
+        jax.jvp(lambda x: unroll(cell, params, carry, x)[0], (xs,), (xs,))
+
+
+def test_autodiff_oracle_refuses_what_it_cannot_do(key):
+    cell = CELLS["rnn"](**F64)
+    params, carry, xs, _ = problem(cell, key)
+    with pytest.raises(ValueError, match="cannot truncate or clip"):
+        unroll_autodiff(cell, params, carry, xs, Cut(keep=window(T, 2)))
