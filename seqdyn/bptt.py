@@ -109,27 +109,28 @@ def unroll_stack(
     xs: Float[Array, "t *b d"],
     cut: Cut = Cut(),
     watches: tuple[Watch, ...] | None = None,
+    by: Any = unroll,
 ) -> tuple[Float[Array, "t *b h"], tuple[Carry, ...]]:
     """Layers on top of each other: the outputs of one are the inputs of the next; one watch a layer.
 
-    Returns the top layer's outputs and every layer's last carry. A stack of one is the cell.
+    Returns the top layer's outputs and every layer's last carry. A stack of one is the cell. `by` unrolls a layer.
     """
     last = []
     for cell, p, carry, watch in zip(cells, params, carries, watches or (Watch(),) * len(cells), strict=True):
-        xs, carry = unroll(cell, p, carry, xs, cut, watch)
+        xs, carry = by(cell, p, carry, xs, cut, watch)
         last.append(carry)
     return xs, tuple(last)
 
 
 def unroll_autodiff(
-    cell: Cell, params: Any, carry: Carry, xs: Float[Array, "t *b d"], cut: Cut = Cut()
+    cell: Cell, params: Any, carry: Carry, xs: Float[Array, "t *b d"], cut: Cut = Cut(), watch: Watch = Watch()
 ) -> tuple[Float[Array, "t *b h"], Carry]:
     """The same forward pass as a plain scan that JAX differentiates: the oracle `unroll` is held against.
 
-    Knows `cut.live`; raises ValueError for the rest of a `Cut`, which has no meaning without our backward pass.
+    Knows `cut.live`; raises ValueError for what has no meaning without our backward pass.
     """
-    if cut.keep is not None or cut.clip is not None:
-        raise ValueError("unroll_autodiff cannot truncate or clip the adjoint; use unroll")
+    if cut.keep is not None or cut.clip is not None or watch != Watch():
+        raise ValueError("unroll_autodiff cannot truncate, clip or watch the adjoint; use unroll")
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Array]:
         x, live = inputs
@@ -275,6 +276,7 @@ def _read(watch: Watch, whole: Carry, travelled: Carry, scale: Array | None, siz
 def _norm_near(x: Array, near: Array) -> Array:
     x = jax.lax.stop_gradient(x)
     m = unit(near)
+    # A product with ones, not a sum: XLA's CPU reduction over the last axis is not vectorised.
     return m * jnp.sqrt(jnp.sum(jnp.square(x * _column(1 / m, x)), axis=-1))
 
 

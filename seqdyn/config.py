@@ -1,0 +1,274 @@
+"""What an experiment is: `Spec`s decide code, `Hypers` decide numbers, an `Experiment` crosses them."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqdyn.types import ConfigError
+
+CellName = Literal["rnn", "lstm", "gru", "gru_reset_before"]
+Activation = Literal[
+    "tanh", "sigmoid", "relu", "leaky_relu", "elu", "gelu", "softplus", "softsign", "hard_tanh", "identity"
+]
+InitName = Literal["glorot_uniform", "glorot_normal", "orthogonal", "gaussian", "uniform", "identity", "sparse"]
+Optimizer = Literal["sgd", "momentum", "rmsprop", "adam", "adamw"]
+Schedule = Literal["constant", "cosine", "exponential"]
+Clip = Literal["norm", "value", "adjoint"]
+Readout = Literal["last", "mean", "sum"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What code runs: shapes and operations. Two specs are two compiled programs."""
+
+    task: Literal["adding", "text"] = "adding"
+    steps: int = 100
+    """T, time steps of a sequence."""
+    batch: int = 32
+    """Sequences per update."""
+    holdout: int = 1000
+    """Fresh test sequences of a synthetic task (rounded up to whole batches)."""
+    vocabulary: int = 0
+    """Ids to embed; 0 for inputs that are numbers."""
+    embedding: int = 0
+    """Width of the trained embedding of ids."""
+    cell: CellName = "rnn"
+    activation: Activation = "tanh"
+    """φ of an rnn; LSTM and GRU have theirs."""
+    hidden: tuple[int, ...] = (32,)
+    """Width of each layer, bottom first."""
+    w_init: InitName = "glorot_uniform"
+    """Input weights, at gain 1."""
+    u_init: InitName = "orthogonal"
+    """Recurrent weights, at `Hypers.gain`."""
+    chrono: bool = False
+    """Gate biases from `Hypers.longest` (LSTM, GRU) instead of `Hypers.forget_bias`."""
+    readout: Literal["last", "mean", "sum"] = "last"
+    """Which of the top layer's outputs the prediction reads: the last, or the mean or sum over live steps."""
+    optimizer: Optimizer = "adam"
+    schedule: Schedule = "constant"
+    clip: Clip = "norm"
+    """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step."""
+    truncate: bool = False
+    """Backpropagate through windows of `Hypers.window` steps only."""
+
+    @property
+    def label(self) -> str:
+        """'rnn tanh', 'lstm', 'gru'."""
+        return f"rnn {self.activation}" if self.cell == "rnn" else self.cell.replace("_", " ")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Hypers:
+    """What numbers it runs with: leaves of a pytree, scalars for one run or [r] for a grid. They never recompile."""
+
+    seed: Any = 0
+    """Of parameters and data."""
+    lr: Any = 1e-3
+    """Peak learning rate."""
+    gain: Any = 1.0
+    """Factor of the recurrent initialisation."""
+    clip: Any = math.inf
+    """Threshold of `Spec.clip`; inf clips nothing. An adjoint's bound is per example, whatever the batch size."""
+    forget_bias: Any = 1.0
+    """Initial bias of an LSTM's forget gate."""
+    longest: Any = 100.0
+    """T_max of a chrono initialisation, in steps."""
+    momentum: Any = 0.9
+    """Of 'momentum'; the decay of the second moment of 'rmsprop'."""
+    weight_decay: Any = 0.0
+    """Decoupled decay of 'adamw'."""
+    warmup: Any = 0.0
+    """Updates over which the learning rate rises linearly from 0."""
+    decay_steps: Any = 1000.0
+    """Updates after warm-up in which 'cosine' falls to 0 and 'exponential' falls by `decay_rate`."""
+    decay_rate: Any = 0.1
+    window: Any = 10
+    """Steps of truncated backpropagation."""
+
+    def __len__(self) -> int:
+        return len(np.atleast_1d(np.asarray(self.seed)))
+
+    def at(self, index: Any) -> "Hypers":
+        """One run (or a slice of runs) of a grid."""
+        return jax.tree.map(lambda leaf: leaf[index], self)
+
+    def arrays(self) -> "Hypers":
+        """With JAX leaves: seed and window int32, the rest float32."""
+        whole = ("seed", "window")
+        cast = {
+            f.name: jnp.asarray(getattr(self, f.name), jnp.int32 if f.name in whole else jnp.float32)
+            for f in dataclasses.fields(self)
+        }
+        return Hypers(**cast)
+
+
+def grid(seeds: int | Sequence[int] = 1, **axes: Any) -> Hypers:
+    """The Cartesian product of the named values as one `Hypers` with a run axis; seeds vary fastest.
+
+    >>> len(grid(seeds=3, gain=[0.5, 1.0], clip=[1.0, math.inf], lr=1e-3))
+    12
+
+    Raises ConfigError for a name that is not a field of `Hypers`, an axis without values, and values out of range.
+    """
+    names = {f.name for f in dataclasses.fields(Hypers)} - {"seed"}
+    for name in axes:
+        if name not in names:
+            raise ConfigError(f"grid has no axis '{name}'; it takes seeds and {', '.join(sorted(names))}.")
+    values = {name: np.atleast_1d(np.asarray(v)).tolist() for name, v in axes.items()}
+    values["seed"] = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    for name, v in values.items():
+        if not v:
+            raise ConfigError(f"{name} has no values; give at least one.")
+        for one in v:
+            _check_hyper(name, one)
+    points = list(itertools.product(*values.values()))
+    columns = dict(zip(values, zip(*points, strict=True), strict=True))
+    defaults = {f.name: f.default for f in dataclasses.fields(Hypers)}
+    return Hypers(**{name: np.asarray(columns.get(name, [d] * len(points))) for name, d in defaults.items()})
+
+
+_POSITIVE = ("lr", "clip", "decay_steps", "window")
+_FRACTION = ("momentum", "decay_rate")
+
+
+def _check_hyper(name: str, value: Any) -> None:
+    def must(right: str) -> ConfigError:
+        return ConfigError(f"{name} is {value!r}; it must be {right}.")
+
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise must("a number")
+    if math.isnan(value) or (math.isinf(value) and name != "clip"):
+        raise must("finite")
+    if name in ("seed", "window") and (value != int(value) or not 0 <= value < 2**31):
+        raise must("a whole number of at least 0")
+    if name in _POSITIVE and value <= 0:
+        raise must("greater than 0")
+    if name in _FRACTION and not 0 <= value <= 1:
+        raise must("between 0 and 1")
+    if name == "longest" and value <= 2:
+        raise must("more than 2 steps")
+    if name in ("gain", "weight_decay", "warmup") and value < 0:
+        raise must("at least 0")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Specs × hypers, and how long: what a run directory holds the result of. Run r = spec index · len(hypers) + i."""
+
+    name: str
+    specs: tuple[Spec, ...]
+    hypers: Hypers
+    updates: int
+    chunk: int
+    """Updates in one compiled call; what is lost at most when killed (and the time to a safe stop)."""
+    probe_every: int
+    """Updates between looks that cost more than a step: held-out error, spectral radius. A multiple of `chunk`."""
+    tile: int = 16
+    """Runs in one program on one device."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON: two experiments are the same if and only if this is. Infinity is written as a string."""
+        hypers = {
+            f.name: [_plain(v) for v in np.asarray(getattr(self.hypers, f.name)).tolist()]
+            for f in dataclasses.fields(Hypers)
+        }
+        return {
+            "name": self.name,
+            "specs": [{k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(s).items()} for s in self.specs],
+            "hypers": hypers,
+            "updates": self.updates,
+            "chunk": self.chunk,
+            "probe_every": self.probe_every,
+            "tile": self.tile,
+            "settings": self.settings,
+        }
+
+
+def experiment_from(described: dict[str, Any]) -> Experiment:
+    """The inverse of `Experiment.describe`."""
+    specs = tuple(Spec(**{**s, "hidden": tuple(s["hidden"])}) for s in described["specs"])
+    hypers = Hypers(**{k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described["hypers"].items()})
+    return Experiment(**{**described, "specs": specs, "hypers": hypers})
+
+
+def _plain(value: float) -> float | str:
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+def validate(experiment: Experiment) -> None:
+    """Raises ConfigError, in one sentence, for the first field that cannot be right."""
+    if not experiment.specs:
+        raise ConfigError("specs is empty; an experiment needs at least one Spec.")
+    for spec in experiment.specs:
+        _check_spec(spec)
+    first = experiment.specs[0]
+    for spec in experiment.specs[1:]:
+        for name in ("task", "steps"):
+            if getattr(spec, name) != getattr(first, name):
+                raise ConfigError(
+                    f"{name} is {getattr(spec, name)!r} in one spec and {getattr(first, name)!r} in another; "
+                    "the specs of one experiment share it."
+                )
+        if len(spec.hidden) != len(first.hidden):
+            raise ConfigError(f"hidden is {spec.hidden} in one spec and {first.hidden} in another; depths must agree.")
+    if len({s.label for s in experiment.specs}) < len(experiment.specs):
+        raise ConfigError(f"specs have the labels {[s.label for s in experiment.specs]}; they must differ in cell or activation.")
+    for name in ("updates", "chunk", "probe_every", "tile"):
+        _whole(name, getattr(experiment, name))
+    for name, unit in (("updates", "chunk"), ("probe_every", "chunk")):
+        value, divisor = getattr(experiment, name), getattr(experiment, unit)
+        if value % divisor:
+            raise ConfigError(f"{name} is {value}; it must be a multiple of {unit}, {divisor}.")
+    if experiment.updates % experiment.probe_every:
+        raise ConfigError(f"updates is {experiment.updates}; it must be a multiple of probe_every, {experiment.probe_every}.")
+
+
+def _check_spec(spec: Spec) -> None:
+    for name, literal in (
+        ("cell", CellName),
+        ("activation", Activation),
+        ("w_init", InitName),
+        ("u_init", InitName),
+        ("optimizer", Optimizer),
+        ("schedule", Schedule),
+        ("clip", Clip),
+        ("readout", Readout),
+    ):
+        if getattr(spec, name) not in get_args(literal):
+            raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be one of {', '.join(get_args(literal))}.")
+    for name in ("steps", "batch", "holdout"):
+        _whole(name, getattr(spec, name))
+    if spec.steps < 2:
+        raise ConfigError(f"steps is {spec.steps}; a sequence needs at least 2.")
+    if not spec.hidden:
+        raise ConfigError("hidden is empty; give one width per layer.")
+    for width in spec.hidden:
+        _whole("hidden", width)
+    if spec.chrono and spec.cell == "rnn":
+        raise ConfigError("chrono is True for an rnn; it sets the biases of gates, so choose lstm or gru.")
+    if (spec.vocabulary > 0) != (spec.task == "text") or (spec.embedding > 0) != (spec.task == "text"):
+        raise ConfigError(
+            f"vocabulary is {spec.vocabulary} and embedding is {spec.embedding} for the task '{spec.task}'; "
+            "a text needs both above 0, other tasks neither."
+        )
+
+
+def _whole(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+
+

@@ -1,0 +1,142 @@
+"""The record store of a run directory: dense arrays with named axes, preallocated zarr, written by region, read as
+xarray.
+
+The store's first axis is `row`: tiles of the experiment one after the other, padding included, so that one tile's
+chunk of updates is exactly one chunk of each array on disk. Writing a region twice is the same as writing it once,
+and a write that was torn by a kill is written again on resume. `load` drops the padding and calls the axis `run`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import zarr
+
+from seqdyn import manifest
+from seqdyn.config import Experiment, Hypers
+from seqdyn.sweep import Tile, tiles
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class Variable(NamedTuple):
+    """One recorded quantity: its axes after `run`, what it is, and its unit."""
+
+    dims: tuple[str, ...]
+    long_name: str
+    units: str = "1"
+
+
+_PER_TIME = ("step", "layer", "time")
+VARIABLES: dict[str, Variable] = {
+    "loss": Variable(("step",), "training loss of the batch, before the update", "loss"),
+    "grad_norm": Variable(("step",), "global gradient norm before clipping", "loss / parameter"),
+    "clip_scale": Variable(("step",), "norm of the gradient (or adjoint) after clipping over that before"),
+    "clipped": Variable(("step",), "fraction of updates, entries or adjoints that clipping changed"),
+    "finite": Variable(("step",), "loss, gradient and update were finite"),
+    "recorded": Variable(("step",), "this update has been made"),
+    "group_grad_norm": Variable(("step", "group"), "gradient norm of a parameter group before clipping", "loss / parameter"),
+    "group_update_norm": Variable(("step", "group"), "norm of the update of a parameter group", "parameter"),
+    "adjoint_norm": Variable(_PER_TIME, "RMS over examples of ‖∂L/∂h_t‖", "loss / h"),
+    "carried_norm": Variable(_PER_TIME, "RMS over examples of the part of ∂L/∂h_t that travelled from t + 1", "loss / h"),
+    "adjoint_norm_c": Variable(_PER_TIME, "RMS over examples of ‖∂L/∂c_t‖ with h_t held fixed", "loss / c"),
+    "adjoint_count": Variable(("step", "time"), "examples of the batch that reach this lag", "examples"),
+    "spectral_radius": Variable(("probe", "layer", "gate"), "max |eigenvalue| of the gate's recurrent block U"),
+    "test_loss": Variable(("probe",), "loss on the test split", "loss"),
+    "test_accuracy": Variable(("probe",), "fraction right on the test split"),
+    "validation_loss": Variable(("probe",), "loss on the validation split", "loss"),
+    "validation_accuracy": Variable(("probe",), "fraction right on the validation split"),
+}
+"""What each record is. The last entry of `time` is an example's last valid step; `lag` = T − t counts from it."""
+
+_BOOL = ("finite", "recorded")
+
+
+class Store:
+    """The records of one experiment on disk."""
+
+    def __init__(self, path: Path, experiment: Experiment) -> None:
+        self.path, self.experiment = path, experiment
+
+    def create(self, names: Mapping[str, Any], coordinates: Mapping[str, list[Any]]) -> None:
+        """Allocates all variables in `names` (those of every spec together) if they are not there yet.
+
+        `coordinates` gives the values of the axes layer, group and gate. Arrays are as long as `updates`; a run that
+        goes on for longer has them resized, which moves nothing.
+        """
+        sizes = self._sizes({dim: len(values) for dim, values in coordinates.items()})
+        root = zarr.open_group(self.path, mode="a")
+        root.attrs["coordinates"] = dict(coordinates)
+        for name in names:
+            variable = VARIABLES[name]
+            dims = ("row", *variable.dims)
+            shape = tuple(sizes[d] for d in dims)
+            stretch = {"row": self.experiment.tile, "step": self.experiment.chunk, "probe": 1}
+            if name in root:
+                if root[name].shape != shape:  # type: ignore[union-attr]
+                    root[name].resize(shape)  # type: ignore[union-attr]
+                continue
+            root.create_array(
+                name,
+                shape=shape,
+                chunks=tuple(min(stretch.get(d, n), n) for d, n in zip(dims, shape, strict=True)),
+                dtype="bool" if name in _BOOL else "float32",
+                fill_value=False if name in _BOOL else np.nan,
+                dimension_names=dims,
+                attributes={"long_name": variable.long_name, "units": variable.units},
+            )
+
+    def _sizes(self, lengths: dict[str, int]) -> dict[str, int]:
+        e = self.experiment
+        return lengths | {
+            "row": len(tiles(e)) * e.tile,
+            "step": e.updates,
+            "probe": e.updates // e.probe_every + 1,
+            "time": e.specs[0].steps,
+        }
+
+    def write(self, tile: Tile, start: int, metrics: Mapping[str, np.ndarray]) -> None:
+        """The metrics [run, step, …] (or [run, …] of probe number `start`) of one tile's chunk."""
+        root = zarr.open_group(self.path, mode="r+")
+        rows = slice(tile.index * self.experiment.tile, (tile.index + 1) * self.experiment.tile)
+        for name, values in metrics.items():
+            if VARIABLES[name].dims[0] == "probe":
+                root[name][rows, start] = values  # type: ignore[index]
+            else:
+                root[name][rows, start : start + values.shape[1]] = values  # type: ignore[index]
+
+
+def load(path: str | Path) -> "xr.Dataset":
+    """The records of a run directory with dimensions run, step, probe, time, layer, group, gate.
+
+    Every hyperparameter, the seed, and the spec's label, cell, activation and initialisation are coordinates of
+    `run`; `step` and `probe_step` count updates done before the record; `lag` belongs to `time`. Values that do not
+    exist (yet, or after a run has diverged) are NaN. Lazy: nothing is read until it is asked for.
+    """
+    import xarray as xr  # takes two seconds
+
+    path = Path(path)
+    experiment = manifest.experiment(path)
+    raw = xr.open_zarr(path / "records.zarr", consolidated=False, chunks=None)
+    cut, rows, specs, points = tiles(experiment), [], [], []
+    for tile in cut:
+        rows += [tile.index * experiment.tile + i for i in range(len(tile.runs))]
+        specs += [experiment.specs[tile.spec]] * len(tile.runs)
+        points += tile.runs
+    ds = raw.isel(row=rows).rename(row="run")
+    per_run = {f.name: np.asarray(getattr(experiment.hypers, f.name))[points] for f in fields(Hypers)}
+    per_run |= {n: np.asarray([getattr(s, n) for s in specs]) for n in ("label", "cell", "activation", "u_init", "w_init")}
+    steps = experiment.specs[0].steps
+    coordinates: dict[str, Any] = {k: ("run", v) for k, v in per_run.items()}
+    coordinates |= {
+        "run": np.arange(len(rows)),
+        "step": np.arange(experiment.updates),
+        "probe_step": ("probe", np.arange(experiment.updates // experiment.probe_every + 1) * experiment.probe_every),
+        "time": np.arange(steps),
+        "lag": ("time", np.arange(steps)[::-1], {"long_name": "steps before the last valid one, T − t"}),
+    }
+    coordinates |= {dim: values for dim, values in raw.attrs["coordinates"].items() if dim in ds.dims}
+    return ds.assign_coords(coordinates).drop_attrs(deep=False)

@@ -1,0 +1,337 @@
+"""The only impure loop: resume → chunk → probe → record → checkpoint, for every tile, with progress and signals.
+
+Records are written before the checkpoint that covers them: a kill in between replays an identical chunk over the
+same region. So what is on disk after any kill, and any number of resumes, ends as the uninterrupted run would.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from seqdyn import manifest, model, probes, sweep
+from seqdyn.checkpoint import Checkpoints
+from seqdyn.config import Experiment
+from seqdyn.model import Model
+from seqdyn.records import VARIABLES, Store
+from seqdyn.sweep import Tile
+from seqdyn.types import ConfigError
+from seqdyn.verify import TOLERANCE, gradient_error
+
+CHECKPOINT_SECONDS = 20.0
+"""Between checkpoints of a tile; each costs about 50 ms, and a kill loses at most this much work."""
+
+
+class Interrupted(Exception):
+    """A signal asked for a stop; everything up to the last finished chunk is saved."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def run(
+    experiment: Experiment,
+    out: str | Path,
+    data: Any = None,
+    *,
+    verify: bool = True,
+    config: dict[str, Any] | None = None,
+    console: Console | None = None,
+) -> Path:
+    """Trains every run of the experiment to its last update and returns its run directory, resuming what is there.
+
+    `data` is the task's pytree of host arrays; `config` (JSON) is kept in the manifest for the reader. Raises
+    ConfigError if `out` holds another experiment, RuntimeError if the gradient at the run's own shapes is more than
+    1e-3 away from autodiff's, Interrupted after a signal.
+    """
+    out, console = Path(out), console or Console(stderr=True)
+    noted = manifest.claim(out, experiment, config or {})
+    if verify:
+        _verify(experiment, out, noted, data, console)
+    store = Store(out / "records.zarr", experiment)
+    store.create(_recorded(experiment, data), _coordinates(experiment))
+    devices = jax.devices()
+    copies = {device: jax.device_put(data, device) for device in devices}
+    with _signals() as stop, _Display(experiment, console) as display:
+        # Tile i belongs to device i mod n; each device works through its own tiles, one after the other.
+        queues = [
+            _queue([t for t in sweep.tiles(experiment) if t.index % len(devices) == i], experiment, device, copies, store, out, stop, display)
+            for i, device in enumerate(devices)
+        ]
+        _drain(queues)
+        if stop:
+            raise Interrupted(stop[0])
+    return out
+
+
+def default_out(experiment: Experiment) -> Path:
+    """runs/<name>-<digest of the experiment>: the same command finds its directory again, longer or not."""
+    described = experiment.describe() | {"updates": 0}
+    return Path("runs") / f"{experiment.name}-{hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]}"
+
+
+def restore(path: str | Path, run: int, step: int | None = None) -> Model:
+    """The parameters of run `run` of a run directory, after `step` updates (default: its newest checkpoint).
+
+    Raises ConfigError if there is no such run or no such checkpoint; the newest two of each tile are kept.
+    """
+    experiment = manifest.experiment(path)
+    total = len(experiment.specs) * len(experiment.hypers)
+    if not 0 <= run < total:
+        raise ConfigError(f"run is {run}; {path} holds runs 0 to {total - 1}.")
+    spec, point = divmod(run, len(experiment.hypers))
+    tile = next(t for t in sweep.tiles(experiment) if t.spec == spec and point in t.runs)
+    checkpoints = Checkpoints(_checkpoint_path(Path(path), tile))
+    try:
+        like = _abstract(experiment, tile)
+        found = checkpoints.latest(like) if step is None else (step, checkpoints.at(step, like))
+    finally:
+        checkpoints.close()
+    if found is None or found[1] is None:
+        raise ConfigError(f"{path} has no checkpoint of run {run}" + ("." if step is None else f" after {step} updates."))
+    return jax.tree.map(lambda leaf: leaf[tile.runs.index(point)], found[1].params)
+
+
+# --- one tile -----------------------------------------------------------------------------------------------
+
+
+def _queue(mine: list[Tile], *rest: Any) -> Iterator[Any]:
+    for tile in mine:
+        yield from _train(tile, *rest)
+
+
+def _train(
+    tile: Tile,
+    experiment: Experiment,
+    device: jax.Device,
+    copies: dict[jax.Device, Any],
+    store: Store,
+    out: Path,
+    stop: list[int],
+    display: "_Display",
+) -> Iterator[Any]:
+    """Takes a tile from where it is to the end; yields arrays whenever it waits for its device."""
+    if stop:
+        return
+    spec, every, data = experiment.specs[tile.spec], experiment.probe_every, copies[device]
+    programs = sweep.programs(spec, sweep.width(experiment))
+    hypers = jax.device_put(sweep.tile_hypers(experiment, tile), device)
+    checkpoints = Checkpoints(_checkpoint_path(out, tile))
+    try:
+        step, states = checkpoints.latest(_abstract(experiment, tile), device) or (0, None)
+        if states is None:
+            states = programs.init(hypers, jax.device_put(sweep.real(experiment, tile), device))
+            yield from _probe(0, tile, experiment, programs, hypers, states, data, store)
+        display.at(tile, step)
+        saved, saved_at = step, time.monotonic()
+        while step < experiment.updates and not stop:
+            states, metrics = programs.chunk(hypers, states, data, experiment.chunk)
+            yield metrics
+            metrics = {name: np.asarray(values) for name, values in metrics.items()}
+            store.write(tile, step, metrics | {"recorded": np.ones_like(metrics["finite"])})
+            step += experiment.chunk
+            display.at(tile, step, metrics)
+            if step % every == 0:
+                yield from _probe(step // every, tile, experiment, programs, hypers, states, data, store)
+            if stop or step == experiment.updates or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                checkpoints.save(step, states)
+                saved, saved_at = step, time.monotonic()
+        if step > saved:
+            checkpoints.save(step, states)
+    finally:
+        checkpoints.close()
+
+
+def _probe(
+    number: int, tile: Tile, experiment: Experiment, programs: Any, hypers: Any, states: Any, data: Any, store: Store
+) -> Iterator[Any]:
+    metrics = programs.evaluate(hypers, states, data)
+    yield metrics
+    radius = probes.spectral_radius(experiment.specs[tile.spec], states.params)
+    names = _gates(experiment)
+    wide = np.full((*radius.shape[:-1], len(names)), np.nan)
+    wide[..., [names.index(g) for g in probes.gate_names(experiment.specs[tile.spec])]] = radius
+    store.write(tile, number, {k: np.asarray(v) for k, v in metrics.items()} | {"spectral_radius": wide})
+
+
+def _drain(waiting: list[Iterator[Any]]) -> None:
+    """Lets every device's generator go on as soon as the arrays it waits for are there."""
+    pending = {i: (generator, None) for i, generator in enumerate(waiting)}
+    while pending:
+        ready = [i for i, (_, arrays) in pending.items() if all(leaf.is_ready() for leaf in jax.tree.leaves(arrays))]
+        if not ready:
+            time.sleep(0.001)
+        for i in ready:
+            generator = pending[i][0]
+            try:
+                pending[i] = (generator, next(generator))
+            except StopIteration:
+                del pending[i]
+
+
+# --- what surrounds it --------------------------------------------------------------------------------------
+
+
+def _abstract(experiment: Experiment, tile: Tile) -> Any:
+    programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
+    return programs.init.eval_shape(sweep.tile_hypers(experiment, tile), sweep.real(experiment, tile))
+
+
+def _checkpoint_path(out: Path, tile: Tile) -> Path:
+    return (out / "checkpoints" / f"tile-{tile.index:04d}").absolute()
+
+
+def _recorded(experiment: Experiment, data: Any) -> list[str]:
+    """Names of all variables that any spec records, in the order of `VARIABLES`."""
+    names = {"recorded", "spectral_radius"}
+    for tile in sweep.tiles(experiment):
+        programs, hypers = sweep.programs(experiment.specs[tile.spec], 1), sweep.tile_hypers(experiment, tile)
+        states = _abstract(experiment, tile)
+        names |= set(programs.chunk.eval_shape(hypers, states, data, 1)[1])
+        names |= set(programs.evaluate.eval_shape(hypers, states, data))
+    return [name for name in VARIABLES if name in names]
+
+
+def _coordinates(experiment: Experiment) -> dict[str, list[Any]]:
+    spec = experiment.specs[0]
+    params = _abstract(experiment, sweep.tiles(experiment)[0]).params
+    return {"layer": list(range(len(spec.hidden))), "group": list(model.groups(params)), "gate": _gates(experiment)}
+
+
+def _gates(experiment: Experiment) -> list[str]:
+    return list(dict.fromkeys(g for spec in experiment.specs for g in probes.gate_names(spec)))
+
+
+def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any, console: Console) -> None:
+    """Checks each spec's gradient once per directory and notes the result in its manifest."""
+    for spec in experiment.specs:
+        if spec.label in noted["verified"]:
+            continue
+        error = gradient_error(spec, experiment.hypers.at(0).arrays(), data)
+        console.print(f"gradient of [bold]{spec.label}[/] against autodiff: relative difference {error:.1e}")
+        if not error < TOLERANCE:
+            raise RuntimeError(
+                f"the gradient of {spec.label} is {error:.1e} away from autodiff's (at most {TOLERANCE:g} is right); "
+                "this compiler gets these shapes wrong, so try another batch or hidden size."
+            )
+        noted["verified"][spec.label] = error
+        manifest.write(out, noted)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """A list that holds the first stop signal once it has come; the second of that kind acts at once."""
+    stop: list[int] = []
+    before: dict[int, Any] = {}
+
+    def note(signum: int, frame: Any) -> None:
+        stop.append(signum)
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+    for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        before[s] = signal.signal(s, note)
+    try:
+        yield stop
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+
+
+class _Display:
+    """Runs, updates a second, loss, how many diverged, time left: live on a terminal, else a line now and then."""
+
+    LINE_SECONDS = 15.0
+
+    def __init__(self, experiment: Experiment, console: Console) -> None:
+        self.experiment, self.console = experiment, console
+        self.runs = len(experiment.specs) * len(experiment.hypers)
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.fields[runs]} runs"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f}%  {task.fields[rate]}  loss {task.fields[loss]}  {task.fields[diverged]} diverged"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+            console=console,
+        )
+        self.task = self.progress.add_task(
+            "", total=self.runs * experiment.updates, runs=self.runs, rate="compiling", loss="–", diverged=0
+        )
+        self.steps: dict[int, int] = {}
+        self.diverged: dict[int, int] = {}
+        self.made, self.begun, self.said = 0, 0.0, time.monotonic()
+
+    def __enter__(self) -> "_Display":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.progress.stop()
+
+    def at(self, tile: Tile, step: int, metrics: dict[str, np.ndarray] | None = None) -> None:
+        """Tile `tile` has done `step` updates; `metrics` are those of its newest chunk, None on resume."""
+        runs, now = len(tile.runs), time.monotonic()
+        self.steps[tile.index] = step * runs
+        self.progress.update(self.task, completed=sum(self.steps.values()))
+        if metrics is None:
+            self.begun = self.begun or now
+            return
+        self.made += self.experiment.chunk * runs
+        self.diverged[tile.index] = int((~metrics["finite"][:runs, -1]).sum())
+        last = metrics["loss"][:runs, -1][metrics["finite"][:runs, -1]]
+        rate = f"{self.made / max(now - self.begun, 1e-9):,.0f} updates/s"
+        loss = f"{np.median(last):.3g}" if last.size else "–"
+        self.progress.update(self.task, rate=rate, loss=loss, diverged=sum(self.diverged.values()))
+        if not self.console.is_terminal and now - self.said > self.LINE_SECONDS:
+            self.said = now
+            done = sum(self.steps.values()) / (self.runs * self.experiment.updates)
+            left = (1 - done) * self.runs * self.experiment.updates / max(self.made / (now - self.begun), 1e-9)
+            self.console.print(f"{done:4.0%}  {rate}  loss {loss}  {sum(self.diverged.values())} diverged  {left:.0f} s left")
+
+
+# --- scripts ------------------------------------------------------------------------------------------------
+
+C = TypeVar("C")
+
+
+def script(config: type[C], main: Callable[[C], None], description: str | None) -> None:
+    """Runs an experiment script: the command line from a typed config, and an exit code that says what happened.
+
+    0 done; 2 wrong input, one sentence on stderr; 1 any other failure with a reason, one sentence; 128 + n after
+    signal n, when the same command goes on from where it was.
+    """
+    import tyro
+
+    chosen = tyro.cli(config, description=description)
+    console = Console(stderr=True)
+    try:
+        main(chosen)
+    except ConfigError as error:
+        console.print(str(error), style="red", highlight=False, markup=False)
+        sys.exit(2)
+    except Interrupted as stopped:
+        name = signal.Signals(stopped.signum).name
+        console.print(f"{name}: stopped at the end of a chunk and saved; the same command goes on from here.")
+        sys.exit(128 + stopped.signum)
+    except (OSError, RuntimeError) as error:
+        console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False)
+        sys.exit(1)
+
+
+def jsonable(config: Any) -> dict[str, Any]:
+    """A config dataclass as JSON for the manifest."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))

@@ -1,0 +1,89 @@
+"""The same for a tile of the grid: `lax.map` over groups of `width` vmapped runs, one single-device program.
+
+At width 1 (a CPU) a run's bits do not depend on its companions: a run in a grid is the run alone, bit for bit. An
+accelerator takes the whole tile at once. Tiles are padded to one size, so numbers and grids of any length share a
+program per spec.
+"""
+
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqdyn import train
+from seqdyn.backend import compiled
+from seqdyn.config import Experiment, Hypers, Spec
+from seqdyn.train import TrainState
+from seqdyn.types import Metrics
+
+
+class Tile(NamedTuple):
+    """Runs of one spec that share a program, a device, a checkpoint and a chunk of the record store."""
+
+    index: int
+    """Position in the experiment; rows index · size … of the record store are this tile's."""
+    spec: int
+    """Index into `Experiment.specs`."""
+    runs: tuple[int, ...]
+    """Indices into `Experiment.hypers`; at most `Experiment.tile`, the rest of the tile is padding."""
+
+
+def tiles(experiment: Experiment) -> tuple[Tile, ...]:
+    """The experiment cut into tiles: a function of the experiment alone, never of the devices present."""
+    runs = range(len(experiment.hypers))
+    cuts = [tuple(runs[i : i + experiment.tile]) for i in range(0, len(runs), experiment.tile)]
+    return tuple(
+        Tile(s * len(cuts) + c, s, cut) for s in range(len(experiment.specs)) for c, cut in enumerate(cuts)
+    )
+
+
+def tile_hypers(experiment: Experiment, tile: Tile) -> Hypers:
+    """[tile] hypers on the host; padding repeats the first run."""
+    rows = np.asarray([*tile.runs, *[tile.runs[0]] * (experiment.tile - len(tile.runs))])
+    return experiment.hypers.at(rows).arrays()
+
+
+def width(experiment: Experiment) -> int:
+    """Runs per group of a tile: 1 on a CPU, all of them on an accelerator."""
+    return 1 if jax.default_backend() == "cpu" else experiment.tile
+
+
+def _over(width: int, function: Any, *args: Any) -> Any:
+    if width == 1:
+        return jax.lax.map(lambda a: function(*a), args)
+    return jax.lax.map(lambda a: function(*a), args, batch_size=width)
+
+
+class Programs(NamedTuple):
+    """The compiled functions of one spec, over a tile."""
+
+    init: Any
+    """(hypers, real) -> states; runs that are not `real` (padding) start dead and cost nothing at width 1."""
+    chunk: Any
+    """(hypers, states, data, updates) -> (states, metrics [run, step, …])"""
+    evaluate: Any
+    """(hypers, states, data) -> metrics [run]"""
+
+
+@lru_cache(maxsize=None)
+def programs(spec: Spec, width: int) -> Programs:
+    """One jitted function of each kind per (spec, width), shared by every tile."""
+
+    def init(hypers: Hypers, real: jax.Array) -> TrainState:
+        states = _over(width, partial(train.init, spec), hypers)
+        return states._replace(alive=states.alive & real)
+
+    def chunk(hypers: Hypers, states: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:
+        return _over(width, lambda h, s: train.chunk(spec, h, s, data, updates), hypers, states)
+
+    def evaluate(hypers: Hypers, states: TrainState, data: Any) -> Metrics:
+        return _over(width, lambda h, s: train.evaluate(spec, h, s, data), hypers, states)
+
+    return Programs(compiled(init), compiled(chunk, static_argnums=3), compiled(evaluate))
+
+
+def real(experiment: Experiment, tile: Tile) -> jax.Array:
+    """[tile] bool: which rows are runs and not padding."""
+    return jnp.arange(experiment.tile) < len(tile.runs)

@@ -1,0 +1,129 @@
+"""Where batches come from. The data of update n is a function of (data key, n): there is no iterator to save.
+
+A task names the batches of a stretch of updates by *tickets*, computed before the scan, and turns one ticket into a
+batch inside it. A synthetic task's ticket is a key, a data set's a row of example indices.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.bptt import live_steps
+from seqdyn.types import Array, Bool, Float, Int, Key
+
+if TYPE_CHECKING:
+    from seqdyn.config import Spec
+
+
+class Batch(NamedTuple):
+    """Sequences and what they should give."""
+
+    xs: Float[Array, "t b d"] | Int[Array, "t b"]
+    ys: Array
+    live: Bool[Array, "t b"] | None = None
+    """None: every step counts."""
+    weight: Float[Array, " b"] | None = None
+    """0 marks an example that only fills the last held-out batch; None: all count."""
+
+
+class Task(NamedTuple):
+    """A problem to learn. Its functions are pure and run inside the compiled step."""
+
+    inputs: int
+    """Width of x, or 0 where x is an id to embed."""
+    loss: str
+    """'mse' or 'binary' (a logit against 0 or 1)."""
+    chance: float
+    """The loss of the best constant prediction."""
+    learned: tuple[str, float]
+    """Metric of the held-out split and the value that counts as learned: below it for a loss, above for an accuracy."""
+    splits: tuple[str, ...]
+    """Held-out splits."""
+    tickets: Callable[[Any, Key[Array, ""], Int[Array, " n"]], Any]
+    """(data, key, update numbers) -> one ticket an update"""
+    holdout: Callable[[Any, str], Any]
+    """(data, split) -> the tickets that make up a held-out split"""
+    batch: Callable[[Any, str, Any], Batch]
+    """(data, 'train' or a held-out split, ticket) -> batch"""
+
+
+def _fresh(spec: "Spec", sample: Callable[[Any], Batch]) -> dict[str, Any]:
+    """Tickets of a task that is sampled anew at every update; its test set is the same for every run."""
+    rounds = -(-spec.holdout // spec.batch)
+
+    def fold(key: Any, steps: Any) -> Any:
+        return jax.vmap(lambda n: jax.random.fold_in(key, n))(steps)
+
+    return dict(
+        splits=("test",),
+        tickets=lambda data, key, steps: fold(key, steps),
+        holdout=lambda data, split: fold(jax.random.key(2**31 - 1), jnp.arange(rounds)),
+        batch=lambda data, split, ticket: sample(ticket),
+    )
+
+
+def adding(spec: "Spec") -> Task:
+    """The adding problem: x_t = (value ~ U[0, 1], marker), one marker in each half, target the sum of the two marked.
+
+    As in Arjovsky, Shah & Bengio 2016, §5.2, after Hochreiter & Schmidhuber 1997, whose ranges differ. Predicting
+    the mean, 1, costs a mean squared error of 1/6; learned means a test error below 0.01.
+    """
+    steps, batch = spec.steps, spec.batch
+
+    def sample(key: Key[Array, ""]) -> Batch:
+        k_value, k_first, k_second = jax.random.split(key, 3)
+        values = jax.random.uniform(k_value, (steps, batch))
+        first = jax.random.randint(k_first, (batch,), 0, steps // 2)
+        second = jax.random.randint(k_second, (batch,), steps // 2, steps)
+        t = jax.lax.broadcasted_iota(jnp.int32, (steps, batch), 0)
+        marks = (t == first[None]) | (t == second[None])
+        ys = jnp.sum(jnp.where(marks, values, 0), axis=0)
+        return Batch(jnp.stack([values, marks.astype(values.dtype)], axis=-1), ys)
+
+    return Task(inputs=2, loss="mse", chance=1 / 6, learned=("test_loss", 0.01), **_fresh(spec, sample))
+
+
+def text(spec: "Spec") -> Task:
+    """Labelled sequences of ids: `data[split]` is a `datasets.Examples`; padding is masked, not read.
+
+    An epoch is a permutation of the training split, a function of (key, epoch); its last, incomplete batch is left
+    out. Learned means a validation accuracy above 0.75 (chance 0.5 for balanced labels).
+    """
+    batch = spec.batch
+
+    def tickets(data: Any, key: Key[Array, ""], steps: Int[Array, " n"]) -> Any:
+        size = data["train"].ids.shape[0]
+        per_epoch = size // batch
+        # A stretch of n updates touches at most this many epochs: shuffle those, before the scan.
+        epochs = steps[0] // per_epoch + jnp.arange((steps.shape[0] - 1) // per_epoch + 2)
+        orders = jax.vmap(lambda e: jax.random.permutation(jax.random.fold_in(key, e), size))(epochs)
+        rows = orders[:, : per_epoch * batch].reshape(-1, batch)[steps - epochs[0] * per_epoch]
+        return rows, jnp.ones(rows.shape)
+
+    def holdout(data: Any, split: str) -> Any:
+        size = data[split].ids.shape[0]
+        rows = jnp.arange(-(-size // batch) * batch).reshape(-1, batch)
+        return jnp.minimum(rows, size - 1), (rows < size).astype(jnp.float32)
+
+    def one(data: Any, split: str, ticket: Any) -> Batch:
+        rows, weight = ticket
+        examples = jax.tree.map(lambda leaf: leaf[rows], data[split])
+        live = live_steps(examples.lengths, spec.steps, "before")
+        return Batch(examples.ids.T, examples.labels.astype(jnp.float32), live, None if split == "train" else weight)
+
+    return Task(
+        inputs=0,
+        loss="binary",
+        chance=0.6931471805599453,
+        learned=("validation_accuracy", 0.75),
+        splits=("validation", "test"),
+        tickets=tickets,
+        holdout=holdout,
+        batch=one,
+    )
+
+
+TASKS: dict[str, Callable[["Spec"], Task]] = {"adding": adding, "text": text}
+"""By the names a `Spec` uses."""

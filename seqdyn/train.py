@@ -1,0 +1,151 @@
+"""Training one run: `init`, `step`, `chunk`, `evaluate`, pure functions of (spec, hypers, state)."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from seqdyn import model, optim
+from seqdyn.bptt import Watch, at_end, watching
+from seqdyn.config import Hypers, Spec
+from seqdyn.model import Model
+from seqdyn.norms import norm, rms, tree_norm
+from seqdyn.tasks import TASKS, Batch
+from seqdyn.types import Array, Bool, Float, Int, Metrics
+
+
+class TrainState(NamedTuple):
+    """Everything that changes; with (spec, hypers) it determines the rest of the run, bit for bit."""
+
+    params: Model
+    opt: Any
+    step: Int[Array, ""]
+    """Updates done."""
+    alive: Bool[Array, ""]
+    """False from the first step whose loss, gradient or update was not finite: the run is frozen before it."""
+
+
+def keys(hypers: Hypers) -> tuple[Array, Array]:
+    """(for parameters, for data) of a run: both from its seed alone."""
+    root = jax.random.key(hypers.seed)
+    return jax.random.fold_in(root, 0), jax.random.fold_in(root, 1)
+
+
+def init(spec: Spec, hypers: Hypers) -> TrainState:
+    """The state before the first update."""
+    params = model.init(spec, hypers, keys(hypers)[0])
+    return TrainState(params, optim.rule(spec, hypers).init(params), jnp.int32(0), jnp.bool_(True))
+
+
+def watches(spec: Spec, hypers: Hypers) -> tuple[Watch, ...]:
+    """One watch a layer, for a whole batch."""
+    return tuple(
+        watching(cell, spec.steps, (spec.batch,), clipped=spec.clip == "adjoint")
+        for cell in model.layers(spec, hypers)
+    )
+
+
+def read(batch: Batch, readings: tuple[Watch, ...], clipped: bool) -> Metrics:
+    """Adjoint norms [layer, time] from per-example readings of the batch-mean loss.
+
+    λ_t is taken on example b's own loss (the readings times the batch size), aligned at the example's last live
+    step; √ of the mean over the examples that reach that lag of ‖λ_b,t‖². An LSTM's `adjoint_norm_c` is ∂L/∂c_t
+    with h_t held fixed.
+    """
+    size = batch.xs.shape[1]
+    live = jnp.ones(batch.xs.shape[:2], bool) if batch.live is None else batch.live
+    count = jnp.sum(at_end(live.astype(jnp.float32), batch.live), axis=1)
+
+    def over_batch(reading: Float[Array, "t b"]) -> Float[Array, " t"]:
+        return size * rms(at_end(reading, batch.live), count)
+
+    def over_layers(part: Any) -> Float[Array, "l t"]:
+        return jnp.stack([over_batch(part(r)) for r in readings])
+
+    metrics = {
+        "adjoint_norm": over_layers(lambda r: r.whole.h),
+        "carried_norm": over_layers(lambda r: r.travelled.h),
+        "adjoint_count": count,
+    }
+    if hasattr(readings[0].whole, "c"):
+        metrics["adjoint_norm_c"] = over_layers(lambda r: r.whole.c)
+    if clipped:
+        scales = jnp.stack([r.scale for r in readings])
+        steps = jnp.sum(live) * len(readings)
+        metrics["clip_scale"] = jnp.sum(scales) / steps
+        bitten = jnp.where(jnp.broadcast_to(live[None], scales.shape), scales < 1, False)
+        metrics["clipped"] = jnp.sum(bitten) / steps
+    return metrics
+
+
+def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """One update, and what it says of itself (`records.VARIABLES` defines each name)."""
+
+    def objective(params: Model, watch: tuple[Watch, ...]) -> Float[Array, ""]:
+        return model.loss(spec, hypers, params, batch, watch)
+
+    loss, (grads, readings) = jax.value_and_grad(objective, argnums=(0, 1))(state.params, watches(spec, hypers))
+    metrics = {"loss": loss} | read(batch, readings, spec.clip == "adjoint")
+
+    by_group = jnp.stack([tree_norm(g) for g in model.groups(grads).values()])
+    size = norm(by_group)
+    clipped = optim.Clipped(grads, jnp.ones(()), jnp.zeros(()))
+    if spec.clip != "adjoint":
+        clip = optim.clip_by_norm if spec.clip == "norm" else optim.clip_by_value
+        clipped = clip(grads, hypers.clip, size)
+        metrics |= {"clip_scale": clipped.scale, "clipped": clipped.fraction}
+
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt = optim.rule(spec, hypers).update(clipped.grads, state.opt, state.params)
+    lr = optim.learning_rate(spec, hypers, state.step)
+    updates = jax.tree.map(lambda u: -lr * u, updates)
+    update_norm = jnp.stack([tree_norm(u) for u in model.groups(updates).values()])
+
+    finite = jnp.isfinite(loss) & jnp.isfinite(size) & jnp.all(jnp.isfinite(update_norm))
+    metrics |= {"grad_norm": size, "group_grad_norm": by_group, "group_update_norm": update_norm, "finite": finite}
+    moved = TrainState(optax.apply_updates(state.params, updates), opt, state.step + 1, finite)
+    stays = state._replace(step=state.step + 1, alive=finite)
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stays), metrics
+
+
+def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:
+    """`updates` steps in one scan; metrics gain a leading axis of that length.
+
+    A run that is no longer alive is skipped, its metrics NaN (False, for `finite`); only its step count goes on.
+    """
+    task = TASKS[spec.task](spec)
+    tickets = task.tickets(data, keys(hypers)[1], state.step + jnp.arange(updates))
+
+    def alive(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
+        return step(spec, hypers, state, task.batch(data, "train", ticket))
+
+    def dead(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
+        shapes = jax.eval_shape(alive, state, ticket)[1]
+        nothing = {k: jnp.full(s.shape, jnp.nan if s.dtype != bool else False, s.dtype) for k, s in shapes.items()}
+        return state._replace(step=state.step + 1), nothing
+
+    def body(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
+        return jax.lax.cond(state.alive, alive, dead, state, ticket)
+
+    return jax.lax.scan(body, state, tickets)
+
+
+def evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
+    """`<split>_loss` (and `<split>_accuracy` of a binary task) on each held-out split, over all of its examples."""
+    task = TASKS[spec.task](spec)
+    metrics = {}
+    for split in task.splits:
+
+        def one(ticket: Any, split: str = split) -> tuple[Array, ...]:
+            batch = task.batch(data, split, ticket)
+            weight = jnp.ones(batch.ys.shape) if batch.weight is None else batch.weight
+            p = model.predict(spec, hypers, state.params, batch)
+            right = (p > 0) == (batch.ys > 0.5)
+            return jnp.sum(weight), weight @ model.losses(spec, p, batch.ys), weight @ right.astype(p.dtype)
+
+        count, total, right = jax.tree.map(jnp.sum, jax.lax.map(one, task.holdout(data, split)))
+        metrics[f"{split}_loss"] = total / count
+        if task.loss == "binary":
+            metrics[f"{split}_accuracy"] = right / count
+    return metrics

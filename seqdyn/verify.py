@@ -1,0 +1,41 @@
+"""A gradient is checked, not trusted: at a run's own shapes, ours against autodiff of a plain scan."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn import model, train
+from seqdyn.backend import compiled
+from seqdyn.bptt import unroll, unroll_autodiff
+from seqdyn.config import Hypers, Spec
+from seqdyn.norms import tree_norm
+from seqdyn.tasks import TASKS
+
+TOLERANCE = 1e-3
+
+
+def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
+    """max over parameter groups of ‖g − g_autodiff‖ / ‖g_autodiff‖, on the first batch of one run.
+
+    Taken without truncation and adjoint clipping, which autodiff does not know, and at recurrent gain 1: far above,
+    the gradient itself is a chaotic function of rounding.
+    """
+    spec = dataclasses.replace(spec, truncate=False, clip="norm")
+    hypers = dataclasses.replace(hypers, gain=jnp.float32(1.0))
+    task = TASKS[spec.task](spec)
+
+    def error(hypers: Hypers, data: Any) -> jax.Array:
+        params = train.init(spec, hypers).params
+        ticket = jax.tree.map(lambda leaf: leaf[0], task.tickets(data, train.keys(hypers)[1], jnp.arange(1)))
+        batch = task.batch(data, "train", ticket)
+        ours, theirs = (
+            model.groups(jax.grad(lambda p, by=by: model.loss(spec, hypers, p, batch, None, by))(params))
+            for by in (unroll, unroll_autodiff)
+        )
+        apart = jax.tree.map(jnp.subtract, ours, theirs)
+        tiny = jnp.finfo(jnp.float32).tiny
+        return jnp.max(jnp.stack([tree_norm(apart[k]) / jnp.maximum(tree_norm(theirs[k]), tiny) for k in ours]))
+
+    return float(compiled(error)(hypers, data))
