@@ -12,8 +12,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -63,14 +64,17 @@ def run(
     store = Store(out / "records.zarr", experiment)
     store.create(_recorded(experiment, data), _coordinates(experiment))
     devices = jax.devices()
-    copies = {device: jax.device_put(data, device) for device in devices}
     with _signals() as stop, _Display(experiment, console) as display:
-        # Tile i belongs to device i mod n; each device works through its own tiles, one after the other.
-        queues = [
-            _queue([t for t in sweep.tiles(experiment) if t.index % len(devices) == i], experiment, device, copies, store, out, stop, display)
-            for i, device in enumerate(devices)
-        ]
-        _drain(queues)
+        # Tile i belongs to device i mod n; each device has a thread that takes its tiles one after the other.
+        work = _Work(experiment, store, out, stop, display)
+        queues = [[t for t in sweep.tiles(experiment) if t.index % len(devices) == i] for i in range(len(devices))]
+        with ThreadPoolExecutor(len(devices)) as pool:
+            lanes = [pool.submit(_lane, queue, device, data, work) for queue, device in zip(queues, devices, strict=True)]
+            for lane in as_completed(lanes):
+                if lane.exception() and not stop:
+                    stop.append(0)  # the other devices save and end, then the failure is raised
+        for lane in lanes:
+            lane.result()
         if stop:
             raise Interrupted(stop[0])
     return out
@@ -107,78 +111,62 @@ def restore(path: str | Path, run: int, step: int | None = None) -> Model:
 # --- one tile -----------------------------------------------------------------------------------------------
 
 
-def _queue(mine: list[Tile], *rest: Any) -> Iterator[Any]:
-    for tile in mine:
-        yield from _train(tile, *rest)
+class _Work(NamedTuple):
+    """What the lanes share; each writes only its own tiles' rows and checkpoints."""
+
+    experiment: Experiment
+    store: Store
+    out: Path
+    stop: list[int]
+    display: "_Display"
 
 
-def _train(
-    tile: Tile,
-    experiment: Experiment,
-    device: jax.Device,
-    copies: dict[jax.Device, Any],
-    store: Store,
-    out: Path,
-    stop: list[int],
-    display: "_Display",
-) -> Iterator[Any]:
-    """Takes a tile from where it is to the end; yields arrays whenever it waits for its device."""
-    if stop:
+def _lane(queue: list[Tile], device: jax.Device, data: Any, work: _Work) -> None:
+    if not queue:
         return
-    spec, every, data = experiment.specs[tile.spec], experiment.probe_every, copies[device]
-    programs = sweep.programs(spec, sweep.width(experiment))
+    data = jax.device_put(data, device)
+    for tile in queue:
+        if not work.stop:
+            _train(tile, device, data, work)
+
+
+def _train(tile: Tile, device: jax.Device, data: Any, work: _Work) -> None:
+    """Takes a tile from where it is to the end, or to the end of the chunk in which a stop is asked for."""
+    experiment, store = work.experiment, work.store
+    programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
     hypers = jax.device_put(sweep.tile_hypers(experiment, tile), device)
-    checkpoints = Checkpoints(_checkpoint_path(out, tile))
+    checkpoints = Checkpoints(_checkpoint_path(work.out, tile))
     try:
         step, states = checkpoints.latest(_abstract(experiment, tile), device) or (0, None)
         if states is None:
             states = programs.init(hypers, jax.device_put(sweep.real(experiment, tile), device))
-            yield from _probe(0, tile, experiment, programs, hypers, states, data, store)
-        display.at(tile, step)
-        saved, saved_at = step, time.monotonic()
-        while step < experiment.updates and not stop:
+            store.write(tile, 0, _probe(tile, experiment, programs, hypers, states, data))
+        work.display.at(tile, step)
+        saved_at = time.monotonic()
+        while step < experiment.updates and not work.stop:
             states, metrics = programs.chunk(hypers, states, data, experiment.chunk)
-            yield metrics
             metrics = {name: np.asarray(values) for name, values in metrics.items()}
             store.write(tile, step, metrics | {"recorded": np.ones_like(metrics["finite"])})
             step += experiment.chunk
-            display.at(tile, step, metrics)
-            if step % every == 0:
-                yield from _probe(step // every, tile, experiment, programs, hypers, states, data, store)
-            if stop or step == experiment.updates or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            work.display.at(tile, step, metrics)
+            if step % experiment.probe_every == 0:
+                number = step // experiment.probe_every
+                store.write(tile, number, _probe(tile, experiment, programs, hypers, states, data))
+            if work.stop or step == experiment.updates or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 checkpoints.save(step, states)
-                saved, saved_at = step, time.monotonic()
-        if step > saved:
-            checkpoints.save(step, states)
+                saved_at = time.monotonic()
     finally:
         checkpoints.close()
 
 
-def _probe(
-    number: int, tile: Tile, experiment: Experiment, programs: Any, hypers: Any, states: Any, data: Any, store: Store
-) -> Iterator[Any]:
+def _probe(tile: Tile, experiment: Experiment, programs: Any, hypers: Any, states: Any, data: Any) -> dict[str, Any]:
+    """Held-out metrics and the spectral radius of U, gate by gate, NaN for gates this cell does not have."""
     metrics = programs.evaluate(hypers, states, data)
-    yield metrics
-    radius = probes.spectral_radius(experiment.specs[tile.spec], states.params)
-    names = _gates(experiment)
+    spec, names = experiment.specs[tile.spec], _gates(experiment)
+    radius = probes.spectral_radius(spec, states.params)
     wide = np.full((*radius.shape[:-1], len(names)), np.nan)
-    wide[..., [names.index(g) for g in probes.gate_names(experiment.specs[tile.spec])]] = radius
-    store.write(tile, number, {k: np.asarray(v) for k, v in metrics.items()} | {"spectral_radius": wide})
-
-
-def _drain(waiting: list[Iterator[Any]]) -> None:
-    """Lets every device's generator go on as soon as the arrays it waits for are there."""
-    pending = {i: (generator, None) for i, generator in enumerate(waiting)}
-    while pending:
-        ready = [i for i, (_, arrays) in pending.items() if all(leaf.is_ready() for leaf in jax.tree.leaves(arrays))]
-        if not ready:
-            time.sleep(0.001)
-        for i in ready:
-            generator = pending[i][0]
-            try:
-                pending[i] = (generator, next(generator))
-            except StopIteration:
-                del pending[i]
+    wide[..., [names.index(g) for g in probes.gate_names(spec)]] = radius
+    return {k: np.asarray(v) for k, v in metrics.items()} | {"spectral_radius": wide}
 
 
 # --- what surrounds it --------------------------------------------------------------------------------------
