@@ -1,53 +1,82 @@
 """Where in time does the gradient die or explode, in which cell, at which gain, and what does clipping change?
 
-draft
+Hypothesis: an rnn's ‖∂L/∂h_t‖ falls or grows geometrically with the lag T − t, at a rate set by the recurrent gain
+(Pascanu, Mikolov & Bengio 2013); LSTM and GRU open a path along which it survives, and find it by learning even from
+a gain at which they start as blind as the rnn. Clipping bounds the update, not the decay: it can save a run from
+exploding and cannot reach what has vanished.
+Task: the adding problem (Hochreiter & Schmidhuber 1997, in the form of Arjovsky et al. 2016), T = 100, drawn anew at
+every update; a constant predictor has a mean squared error of 0.167, below 0.01 counts as learned.
+Cost: 72 runs × 5,000 updates, about three minutes on two cores.
+Expect: LSTM and GRU learn from nearly every gain; the ReLU rnn does only where the gradient is clipped; the tanh rnn
+nowhere, whatever its gain and threshold.
 """
+
 import dataclasses
 import math
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Literal
 
+from analysis import gradient_flow as analysis
 from seqdyn import backend
-from seqdyn.config import Experiment, Spec, grid
-from seqdyn.run import default_out, jsonable, run, script
+from seqdyn.config import Activation, CellName, Experiment, Spec, grid
+from seqdyn.script import Options, script, train
+
+CELLS: dict[str, tuple[CellName, Activation]] = {
+    "tanh": ("rnn", "tanh"),
+    "relu": ("rnn", "relu"),
+    "lstm": ("lstm", "tanh"),
+    "gru": ("gru", "tanh"),
+}
 
 
-@dataclass(frozen=True)
-class Config:
-    out: Path | None = None
-    """Run directory; by default runs/gradient_flow-<digest of the settings>."""
-    smoke: bool = False
-    """Tiny sizes: seconds, the same path."""
-    steps: int = 100
-    """T, time steps of a sequence."""
-    batch: int = 16
-    hidden: int = 32
+@dataclass(frozen=True, kw_only=True)
+class Config(Options):
+    """The grid is cells × gains × clips × seeds."""
+
+    cells: tuple[Literal["tanh", "relu", "lstm", "gru"], ...] = ("tanh", "relu", "lstm", "gru")
+    """tanh and relu are simple rnns."""
     gains: tuple[float, ...] = (0.5, 1.0, 1.5)
     """Of the orthogonal recurrent initialisation."""
     clips: tuple[float, ...] = (0.1, math.inf)
-    """Thresholds of the gradient's global norm; inf does not clip."""
+    """Bounds on the gradient's global norm; inf does not clip."""
     seeds: int = 3
-    lr: float = 1e-3
+    """Seeds of parameters and data."""
+    steps: int = 100
+    """T, time steps of a sequence."""
+    hidden: int = 32
+    """Width of the recurrent layer."""
+    batch: int = 16
+    """Sequences per update."""
+    lr: float = 3e-3
+    """Adam's learning rate."""
     updates: int = 5000
+    """Updates of each run; may grow when the same command is run again."""
     chunk: int = 250
+    """Updates in one compiled call; a signal is obeyed at its end."""
     tile: int = 9
+    """Runs in one program on one device."""
+
+
+def smoke(c: Config) -> Config:
+    """The same at tiny sizes."""
+    tiny = dict(gains=c.gains[:2], seeds=2, steps=12, hidden=6, batch=4, updates=20, chunk=5, tile=4)
+    return dataclasses.replace(c, **tiny)  # type: ignore[arg-type]
 
 
 def experiment(c: Config) -> Experiment:
-    if c.smoke:
-        c = dataclasses.replace(c, steps=12, batch=4, hidden=6, updates=20, chunk=5, seeds=2, gains=c.gains[:2], tile=4)
+    """One spec a cell; a probe (test error, spectral radius) every second chunk."""
     specs = tuple(
-        Spec(task="adding", steps=c.steps, batch=c.batch, hidden=(c.hidden,), cell=cell, activation=phi)
-        for cell, phi in (("rnn", "tanh"), ("rnn", "relu"), ("lstm", "tanh"), ("gru", "tanh"))
+        Spec(task="adding", steps=c.steps, batch=c.batch, hidden=(c.hidden,), cell=cell, activation=activation)
+        for cell, activation in (CELLS[name] for name in c.cells)
     )
     hypers = grid(seeds=c.seeds, gain=c.gains, clip=c.clips, lr=c.lr)
-    return Experiment("gradient_flow", specs, hypers, c.updates, c.chunk, c.chunk * 2, c.tile)
+    return Experiment("gradient_flow", specs, hypers, c.updates, c.chunk, 2 * c.chunk, c.tile)
 
 
 def main(config: Config) -> None:
+    """Trains (or goes on), then draws."""
     backend.start()
-    e = experiment(config)
-    run(e, config.out or default_out(e), config=jsonable(config))
+    analysis.show(train(experiment(smoke(config) if config.smoke else config), config))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Training dynamics of recurrent networks: gradient norms through time, for whole grids of runs, at every step.
 
-    experiment = seqdyn.Experiment("mine", (seqdyn.Spec(cell="lstm"),), seqdyn.grid(seeds=3, gain=[0.5, 1.0]), …)
-    out = seqdyn.run(experiment, "runs/mine")
-    seqdyn.load(out).adjoint_norm            # run, step, layer, time
+experiment = seqdyn.Experiment("mine", (seqdyn.Spec(cell="lstm"),), seqdyn.grid(seeds=3, gain=[0.5, 1.0]), …)
+out = seqdyn.run(experiment, "runs/mine")
+seqdyn.load(out).adjoint_norm            # run, step, layer, time
 """
 
 from seqdyn.config import Experiment as Experiment

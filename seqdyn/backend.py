@@ -6,8 +6,10 @@ from typing import Any
 
 import jax
 
+from seqdyn.types import Device
 
-def start(devices: int | None = None, precision: str = "highest") -> list[jax.Device]:
+
+def start(devices: int | None = None, precision: str = "highest") -> list[Device]:
     """Sets the process up for training and returns its devices. Call it before anything is computed.
 
     On a CPU every core becomes one device (a run takes one core; two runs on two devices beat one run on two

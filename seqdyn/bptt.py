@@ -23,7 +23,7 @@ from seqdyn.types import Array, Bool, Float, Int, Tree
 class Cut(NamedTuple):
     """Where the sequence ends and the adjoint is stopped. All numbers may be traced; None costs nothing."""
 
-    live: Bool[Array, "t *b"] | None = None
+    live: Bool[Array, " t *b"] | None = None
     """False on padding: there the carry is held, outputs repeat it, and the adjoint passes through unchanged."""
     keep: Bool[Array, " t"] | None = None
     """May the adjoint travel from t to t − 1? Truncated backpropagation: see `window`."""
@@ -39,7 +39,7 @@ class Watch(NamedTuple):
     """‖λ_t‖ for each part of the carry: what it receives from its local loss, the layer above, and step t + 1."""
     travelled: Carry | None = None
     """The norm of what came from step t + 1 alone; 0 at an example's last live step."""
-    scale: Float[Array, "t *b"] | None = None
+    scale: Float[Array, " t *b"] | None = None
     """The factor that `Cut.clip` applied, 1 where it did not bite; 0 on padding."""
     adjoint: Carry | None = None
     """λ_t itself, before clipping."""
@@ -54,7 +54,7 @@ def window(steps: int, length: Int[Array, ""] | int) -> Bool[Array, " t"]:
     return (t % length != 0) | (t == 0)
 
 
-def live_steps(lengths: Int[Array, "*b"], steps: int, pad: str = "after") -> Bool[Array, "t *b"]:
+def live_steps(lengths: Int[Array, "*b"], steps: int, pad: str = "after") -> Bool[Array, " t *b"]:
     """`Cut.live` of sequences padded 'before' or 'after' their `lengths` steps."""
     t = jax.lax.broadcasted_iota(jnp.int32, (steps, *lengths.shape), 0)
     lengths = jnp.broadcast_to(lengths.astype(jnp.int32), t.shape)
@@ -68,7 +68,7 @@ def watching(cell: Cell, steps: int, batch: tuple[int, ...] = (), clipped: bool 
     return Watch(whole=zeros, travelled=zeros, scale=zeros.h if clipped else None)
 
 
-def at_end(reading: Float[Array, "t *b"], live: Bool[Array, "t *b"] | None) -> Float[Array, "t *b"]:
+def at_end(reading: Float[Array, " t *b"], live: Bool[Array, " t *b"] | None) -> Float[Array, " t *b"]:
     """Each example shifted so that its last live step is the last entry of the time axis, zeros before its first."""
     if live is None:
         return reading
@@ -97,8 +97,13 @@ def unroll(
     """
     if not reverse:
         return _unroll(cell, params, carry, xs, cut, watch)
-    flip = partial(jax.tree.map, lambda leaf: jnp.flip(leaf, axis=0))
-    hs, last = _unroll(cell, params, carry, flip(xs), cut._replace(**flip(_timed(cut))), flip(watch))
+
+    def flip(tree: Tree) -> Tree:
+        return jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), tree)
+
+    flipped = cut._replace(live=flip(cut.live), keep=flip(cut.keep))
+    both: Any = _unroll(cell, params, carry, flip(xs), flipped, flip(watch))
+    hs, last = both
     return flip(hs), last
 
 
@@ -123,7 +128,12 @@ def unroll_stack(
 
 
 def unroll_autodiff(
-    cell: Cell, params: Any, carry: Carry, xs: Float[Array, "t *b d"], cut: Cut = Cut(), watch: Watch = Watch()
+    cell: Cell,
+    params: Any,
+    carry: Carry,
+    xs: Float[Array, "t *b d"],
+    cut: Cut = Cut(),
+    watch: Watch = Watch(),
 ) -> tuple[Float[Array, "t *b h"], Carry]:
     """The same forward pass as a plain scan that JAX differentiates: the oracle `unroll` is held against.
 
@@ -142,10 +152,6 @@ def unroll_autodiff(
 
 
 # --- the two passes -----------------------------------------------------------------------------------------
-
-
-def _timed(cut: Cut) -> dict[str, Any]:
-    return {"live": cut.live, "keep": cut.keep}
 
 
 def _hold(live: Array | None, new: Tree, old: Tree) -> Tree:
@@ -286,7 +292,10 @@ def _settle(readings: Watch, live: Array | None) -> Watch:
         first = jax.tree.map(lambda leaf: leaf.at[-1].set(jnp.zeros_like(leaf[-1])), readings.travelled)
         return readings._replace(travelled=first)
     later = jnp.flip(jnp.cumsum(jnp.flip(live, 0), axis=0), 0)  # live steps from t on
-    mask = lambda on, tree: jax.tree.map(lambda r: jnp.where(_like(on, r), r, jnp.zeros_like(r)), tree)
+
+    def mask(on: Array, tree: Tree) -> Tree:
+        return jax.tree.map(lambda r: jnp.where(_like(on, r), r, jnp.zeros_like(r)), tree)
+
     return mask(live, readings)._replace(travelled=mask(live & (later > 1), readings.travelled))
 
 

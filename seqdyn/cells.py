@@ -100,7 +100,7 @@ def _transposed(params: Any) -> Callable[[Array], Array]:
     return lambda dz: dz @ ut
 
 
-def _weigh(params: Any, xs: Array, before: Array, dz: Array, dzh: None) -> Weights:
+def _weigh(params: Any, xs: Array, before: Array, dz: Array, dzh: Array | None = None) -> Weights:
     """[x, h₋, 1]ᵀ dz: the gradients of W, U and b in one product over all steps."""
     d, h = xs.shape[-1], before.shape[-1]
     g = _outer(jnp.concatenate([xs, before, jnp.ones((*xs.shape[:-1], 1), xs.dtype)], axis=-1), dz)
@@ -175,7 +175,7 @@ ACTIVATIONS: dict[str, Callable[[Array], tuple[Array, Array]]] = {
     "hard_tanh": lambda z: (jnp.clip(z, -1, 1), (jnp.abs(z) < 1).astype(z.dtype)),
     "identity": lambda z: (z, jnp.ones_like(z)),
 }
-"""name -> (z -> (φ(z), φ'(z))). A new activation is one line here. At a kink the derivative is the one from the left."""
+"""name -> (z -> (φ(z), φ'(z))). A new activation is one line here (and its name in `config.Activation`)."""
 
 
 def rnn(

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from seqdyn.types import Tree
+from seqdyn.types import Device, Tree
 
 
 def digest(tree: Tree) -> str:
@@ -30,15 +30,16 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path) -> None:
+        newest: Any = ocp.training.preservation_policies.LatestN(2)
         self._checkpointer = ocp.training.Checkpointer(
-            directory, preservation_policy=ocp.training.preservation_policies.LatestN(2), cleanup_tmp_directories=True
+            str(directory), preservation_policy=newest, cleanup_tmp_directories=True
         )
 
     def save(self, step: int, states: Tree) -> None:
         """Writes the states after `step` updates and returns when they are on disk."""
         self._checkpointer.save(step, states, overwrite=True, custom_metadata={"sha256": digest(states)})
 
-    def latest(self, like: Tree, device: jax.Device | None = None) -> tuple[int, Tree] | None:
+    def latest(self, like: Tree, device: Device | None = None) -> tuple[int, Tree] | None:
         """(step, states) of the newest checkpoint that is whole, with the structure, shapes and types of `like`.
 
         None if there is none. One that cannot be read or does not match its digest is passed over with a warning.
@@ -49,7 +50,7 @@ class Checkpoints:
                 return step, states
         return None
 
-    def at(self, step: int, like: Tree, device: jax.Device | None = None) -> Tree | None:
+    def at(self, step: int, like: Tree, device: Device | None = None) -> Tree | None:
         """The states after `step` updates, or None (with a warning) if they are damaged or not there."""
         sharding = jax.sharding.SingleDeviceSharding(device or jax.devices()[0])
         target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)

@@ -188,7 +188,10 @@ class Experiment:
         }
         return {
             "name": self.name,
-            "specs": [{k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(s).items()} for s in self.specs],
+            "specs": [
+                {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(s).items()}
+                for s in self.specs
+            ],
             "hypers": hypers,
             "updates": self.updates,
             "chunk": self.chunk,
@@ -201,7 +204,9 @@ class Experiment:
 def experiment_from(described: dict[str, Any]) -> Experiment:
     """The inverse of `Experiment.describe`."""
     specs = tuple(Spec(**{**s, "hidden": tuple(s["hidden"])}) for s in described["specs"])
-    hypers = Hypers(**{k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described["hypers"].items()})
+    hypers = Hypers(
+        **{k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described["hypers"].items()}
+    )
     return Experiment(**{**described, "specs": specs, "hypers": hypers})
 
 
@@ -226,7 +231,9 @@ def validate(experiment: Experiment) -> None:
         if len(spec.hidden) != len(first.hidden):
             raise ConfigError(f"hidden is {spec.hidden} in one spec and {first.hidden} in another; depths must agree.")
     if len({s.label for s in experiment.specs}) < len(experiment.specs):
-        raise ConfigError(f"specs have the labels {[s.label for s in experiment.specs]}; they must differ in cell or activation.")
+        raise ConfigError(
+            f"specs have the labels {[s.label for s in experiment.specs]}; they must differ in cell or activation."
+        )
     for name in ("updates", "chunk", "probe_every", "tile"):
         _whole(name, getattr(experiment, name))
     for name, unit in (("updates", "chunk"), ("probe_every", "chunk")):
@@ -234,7 +241,9 @@ def validate(experiment: Experiment) -> None:
         if value % divisor:
             raise ConfigError(f"{name} is {value}; it must be a multiple of {unit}, {divisor}.")
     if experiment.updates % experiment.probe_every:
-        raise ConfigError(f"updates is {experiment.updates}; it must be a multiple of probe_every, {experiment.probe_every}.")
+        raise ConfigError(
+            f"updates is {experiment.updates}; it must be a multiple of probe_every, {experiment.probe_every}."
+        )
 
 
 def _check_spec(spec: Spec) -> None:
@@ -270,5 +279,3 @@ def _check_spec(spec: Spec) -> None:
 def _whole(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1.")
-
-

@@ -47,7 +47,10 @@ def claim(out: Path, experiment: Experiment, config: dict[str, Any]) -> dict[str
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} exists and is not a run directory; choose another --out or an empty directory.")
     out.mkdir(parents=True, exist_ok=True)
-    write(out, {"format": FORMAT, "experiment": wanted, "config": config, "verified": {}} | surroundings(experiment))
+    write(
+        out,
+        {"format": FORMAT, "experiment": wanted, "config": config, "verified": {}} | surroundings(experiment),
+    )
     return read(out)
 
 
@@ -59,7 +62,7 @@ def surroundings(experiment: Experiment) -> dict[str, Any]:
         "backend": jax.default_backend(),
         "device": jax.devices()[0].device_kind,
         "width": width(experiment),
-        "matmul_precision": jax.config.jax_default_matmul_precision,
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"],
         "git": _revision(),
     }
 

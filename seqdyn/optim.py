@@ -3,7 +3,7 @@
 All numbers come from `Hypers` inside the trace, so sweeping them recompiles nothing.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,8 +59,8 @@ def learning_rate(spec: Spec, hypers: Hypers, n: Int[Array, ""]) -> Float[Array,
     return hypers.lr * decay * jnp.minimum(1, (n + 1) / jnp.maximum(hypers.warmup, 1))
 
 
-def rule(spec: Spec, hypers: Hypers) -> optax.GradientTransformation:
-    """The update rule, without its learning rate. Call under `jax.numpy_dtype_promotion('standard')`: optax needs it."""
+def rule(spec: Spec, hypers: Hypers) -> Any:
+    """The update rule, without its learning rate. Call it under `jax.numpy_dtype_promotion("standard")`."""
     match spec.optimizer:
         case "sgd":
             return optax.identity()

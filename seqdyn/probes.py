@@ -18,7 +18,7 @@ def spectral_radius(spec: Spec, params: Model) -> Float[np.ndarray, "*r l g"]:
     radii = []
     for layer in params.layers:
         blocks = np.stack(np.split(np.asarray(layer.u, np.float64), len(gates), axis=-1), axis=-3)
-        finite = np.isfinite(blocks).all(axis=(-2, -1))
+        finite = np.asarray(np.isfinite(blocks).all(axis=(-2, -1)))
         eigenvalues = np.linalg.eigvals(np.where(finite[..., None, None], blocks, 0))
         radii.append(np.where(finite, np.abs(eigenvalues).max(axis=-1), np.nan))
     return np.stack(radii, axis=-2)

@@ -6,7 +6,7 @@ chunk of updates is exactly one chunk of each array on disk. Writing a region tw
 and a write that was torn by a kill is written again on resume. `load` drops the padding and calls the axis `run`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,10 +38,14 @@ VARIABLES: dict[str, Variable] = {
     "clipped": Variable(("step",), "fraction of updates, entries or adjoints that clipping changed"),
     "finite": Variable(("step",), "loss, gradient and update were finite"),
     "recorded": Variable(("step",), "this update has been made"),
-    "group_grad_norm": Variable(("step", "group"), "gradient norm of a parameter group before clipping", "loss / parameter"),
+    "group_grad_norm": Variable(
+        ("step", "group"), "gradient norm of a parameter group before clipping", "loss / parameter"
+    ),
     "group_update_norm": Variable(("step", "group"), "norm of the update of a parameter group", "parameter"),
     "adjoint_norm": Variable(_PER_TIME, "RMS over examples of ‖∂L/∂h_t‖", "loss / h"),
-    "carried_norm": Variable(_PER_TIME, "RMS over examples of the part of ∂L/∂h_t that travelled from t + 1", "loss / h"),
+    "carried_norm": Variable(
+        _PER_TIME, "RMS over examples of the part of ∂L/∂h_t that travelled from t + 1", "loss / h"
+    ),
     "adjoint_norm_c": Variable(_PER_TIME, "RMS over examples of ‖∂L/∂c_t‖ with h_t held fixed", "loss / c"),
     "adjoint_count": Variable(("step", "time"), "examples of the batch that reach this lag", "examples"),
     "spectral_radius": Variable(("probe", "layer", "gate"), "max |eigenvalue| of the gate's recurrent block U"),
@@ -61,7 +65,7 @@ class Store:
     def __init__(self, path: Path, experiment: Experiment) -> None:
         self.path, self.experiment = path, experiment
 
-    def create(self, names: Mapping[str, Any], coordinates: Mapping[str, list[Any]]) -> None:
+    def create(self, names: Iterable[str], coordinates: Mapping[str, list[Any]]) -> None:
         """Allocates all variables in `names` (those of every spec together) if they are not there yet.
 
         `coordinates` gives the values of the axes layer, group and gate. Arrays are as long as `updates`; a run that
@@ -128,13 +132,18 @@ def load(path: str | Path) -> "xr.Dataset":
         points += tile.runs
     ds = raw.isel(row=rows).rename(row="run")
     per_run = {f.name: np.asarray(getattr(experiment.hypers, f.name))[points] for f in fields(Hypers)}
-    per_run |= {n: np.asarray([getattr(s, n) for s in specs]) for n in ("label", "cell", "activation", "u_init", "w_init")}
+    per_run |= {
+        n: np.asarray([getattr(s, n) for s in specs]) for n in ("label", "cell", "activation", "u_init", "w_init")
+    }
     steps = experiment.specs[0].steps
     coordinates: dict[str, Any] = {k: ("run", v) for k, v in per_run.items()}
     coordinates |= {
         "run": np.arange(len(rows)),
         "step": np.arange(experiment.updates),
-        "probe_step": ("probe", np.arange(experiment.updates // experiment.probe_every + 1) * experiment.probe_every),
+        "probe_step": (
+            "probe",
+            np.arange(experiment.updates // experiment.probe_every + 1) * experiment.probe_every,
+        ),
         "time": np.arange(steps),
         "lag": ("time", np.arange(steps)[::-1], {"long_name": "steps before the last valid one, T − t"}),
     }

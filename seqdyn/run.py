@@ -5,33 +5,31 @@ same region. So what is on disk after any kill, and any number of resumes, ends 
 """
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from seqdyn import manifest, model, probes, sweep
 from seqdyn.checkpoint import Checkpoints
 from seqdyn.config import Experiment
+from seqdyn.display import Display
 from seqdyn.model import Model
 from seqdyn.records import VARIABLES, Store
 from seqdyn.sweep import Tile
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, Device
 from seqdyn.verify import TOLERANCE, gradient_error
 
 CHECKPOINT_SECONDS = 20.0
-"""Between checkpoints of a tile; each costs about 50 ms, and a kill loses at most this much work."""
+"""Between checkpoints of a tile. Each costs about 50 ms; `kill -9` loses at most this much work."""
 
 
 class Interrupted(Exception):
@@ -48,6 +46,7 @@ def run(
     data: Any = None,
     *,
     verify: bool = True,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     config: dict[str, Any] | None = None,
     console: Console | None = None,
 ) -> Path:
@@ -64,12 +63,14 @@ def run(
     store = Store(out / "records.zarr", experiment)
     store.create(_recorded(experiment, data), _coordinates(experiment))
     devices = jax.devices()
-    with _signals() as stop, _Display(experiment, console) as display:
+    with _signals() as stop, Display(experiment, console) as display:
         # Tile i belongs to device i mod n; each device has a thread that takes its tiles one after the other.
-        work = _Work(experiment, store, out, stop, display)
+        work = _Work(experiment, store, out, checkpoint_seconds, stop, display)
         queues = [[t for t in sweep.tiles(experiment) if t.index % len(devices) == i] for i in range(len(devices))]
         with ThreadPoolExecutor(len(devices)) as pool:
-            lanes = [pool.submit(_lane, queue, device, data, work) for queue, device in zip(queues, devices, strict=True)]
+            lanes = [
+                pool.submit(_lane, queue, device, data, work) for queue, device in zip(queues, devices, strict=True)
+            ]
             for lane in as_completed(lanes):
                 if lane.exception() and not stop:
                     stop.append(0)  # the other devices save and end, then the failure is raised
@@ -104,7 +105,9 @@ def restore(path: str | Path, run: int, step: int | None = None) -> Model:
     finally:
         checkpoints.close()
     if found is None or found[1] is None:
-        raise ConfigError(f"{path} has no checkpoint of run {run}" + ("." if step is None else f" after {step} updates."))
+        raise ConfigError(
+            f"{path} has no checkpoint of run {run}" + ("." if step is None else f" after {step} updates.")
+        )
     return jax.tree.map(lambda leaf: leaf[tile.runs.index(point)], found[1].params)
 
 
@@ -117,11 +120,12 @@ class _Work(NamedTuple):
     experiment: Experiment
     store: Store
     out: Path
+    checkpoint_seconds: float
     stop: list[int]
-    display: "_Display"
+    display: Display
 
 
-def _lane(queue: list[Tile], device: jax.Device, data: Any, work: _Work) -> None:
+def _lane(queue: list[Tile], device: Device, data: Any, work: _Work) -> None:
     if not queue:
         return
     data = jax.device_put(data, device)
@@ -130,7 +134,7 @@ def _lane(queue: list[Tile], device: jax.Device, data: Any, work: _Work) -> None
             _train(tile, device, data, work)
 
 
-def _train(tile: Tile, device: jax.Device, data: Any, work: _Work) -> None:
+def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     """Takes a tile from where it is to the end, or to the end of the chunk in which a stop is asked for."""
     experiment, store = work.experiment, work.store
     programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
@@ -141,18 +145,18 @@ def _train(tile: Tile, device: jax.Device, data: Any, work: _Work) -> None:
         if states is None:
             states = programs.init(hypers, jax.device_put(sweep.real(experiment, tile), device))
             store.write(tile, 0, _probe(tile, experiment, programs, hypers, states, data))
-        work.display.at(tile, step)
+        work.display.at(tile, step, np.asarray(states.alive))
         saved_at = time.monotonic()
         while step < experiment.updates and not work.stop:
             states, metrics = programs.chunk(hypers, states, data, experiment.chunk)
             metrics = {name: np.asarray(values) for name, values in metrics.items()}
             store.write(tile, step, metrics | {"recorded": np.ones_like(metrics["finite"])})
             step += experiment.chunk
-            work.display.at(tile, step, metrics)
+            work.display.at(tile, step, np.asarray(states.alive), metrics["loss"][:, -1])
             if step % experiment.probe_every == 0:
                 number = step // experiment.probe_every
                 store.write(tile, number, _probe(tile, experiment, programs, hypers, states, data))
-            if work.stop or step == experiment.updates or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            if work.stop or step == experiment.updates or time.monotonic() - saved_at >= work.checkpoint_seconds:
                 checkpoints.save(step, states)
                 saved_at = time.monotonic()
     finally:
@@ -195,7 +199,11 @@ def _recorded(experiment: Experiment, data: Any) -> list[str]:
 def _coordinates(experiment: Experiment) -> dict[str, list[Any]]:
     spec = experiment.specs[0]
     params = _abstract(experiment, sweep.tiles(experiment)[0]).params
-    return {"layer": list(range(len(spec.hidden))), "group": list(model.groups(params)), "gate": _gates(experiment)}
+    return {
+        "layer": list(range(len(spec.hidden))),
+        "group": list(model.groups(params)),
+        "gate": _gates(experiment),
+    }
 
 
 def _gates(experiment: Experiment) -> list[str]:
@@ -236,90 +244,3 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
-
-
-class _Display:
-    """Runs, updates a second, loss, how many diverged, time left: live on a terminal, else a line now and then."""
-
-    LINE_SECONDS = 15.0
-
-    def __init__(self, experiment: Experiment, console: Console) -> None:
-        self.experiment, self.console = experiment, console
-        self.runs = len(experiment.specs) * len(experiment.hypers)
-        self.progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.fields[runs]} runs"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f}%  {task.fields[rate]}  loss {task.fields[loss]}  {task.fields[diverged]} diverged"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=False),
-            console=console,
-        )
-        self.task = self.progress.add_task(
-            "", total=self.runs * experiment.updates, runs=self.runs, rate="compiling", loss="–", diverged=0
-        )
-        self.steps: dict[int, int] = {}
-        self.diverged: dict[int, int] = {}
-        self.made, self.begun, self.said = 0, 0.0, time.monotonic()
-
-    def __enter__(self) -> "_Display":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.progress.stop()
-
-    def at(self, tile: Tile, step: int, metrics: dict[str, np.ndarray] | None = None) -> None:
-        """Tile `tile` has done `step` updates; `metrics` are those of its newest chunk, None on resume."""
-        runs, now = len(tile.runs), time.monotonic()
-        self.steps[tile.index] = step * runs
-        self.progress.update(self.task, completed=sum(self.steps.values()))
-        if metrics is None:
-            self.begun = self.begun or now
-            return
-        self.made += self.experiment.chunk * runs
-        self.diverged[tile.index] = int((~metrics["finite"][:runs, -1]).sum())
-        last = metrics["loss"][:runs, -1][metrics["finite"][:runs, -1]]
-        rate = f"{self.made / max(now - self.begun, 1e-9):,.0f} updates/s"
-        loss = f"{np.median(last):.3g}" if last.size else "–"
-        self.progress.update(self.task, rate=rate, loss=loss, diverged=sum(self.diverged.values()))
-        if not self.console.is_terminal and now - self.said > self.LINE_SECONDS:
-            self.said = now
-            done = sum(self.steps.values()) / (self.runs * self.experiment.updates)
-            left = (1 - done) * self.runs * self.experiment.updates / max(self.made / (now - self.begun), 1e-9)
-            self.console.print(f"{done:4.0%}  {rate}  loss {loss}  {sum(self.diverged.values())} diverged  {left:.0f} s left")
-
-
-# --- scripts ------------------------------------------------------------------------------------------------
-
-C = TypeVar("C")
-
-
-def script(config: type[C], main: Callable[[C], None], description: str | None) -> None:
-    """Runs an experiment script: the command line from a typed config, and an exit code that says what happened.
-
-    0 done; 2 wrong input, one sentence on stderr; 1 any other failure with a reason, one sentence; 128 + n after
-    signal n, when the same command goes on from where it was.
-    """
-    import tyro
-
-    chosen = tyro.cli(config, description=description)
-    console = Console(stderr=True)
-    try:
-        main(chosen)
-    except ConfigError as error:
-        console.print(str(error), style="red", highlight=False, markup=False)
-        sys.exit(2)
-    except Interrupted as stopped:
-        name = signal.Signals(stopped.signum).name
-        console.print(f"{name}: stopped at the end of a chunk and saved; the same command goes on from here.")
-        sys.exit(128 + stopped.signum)
-    except (OSError, RuntimeError) as error:
-        console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False)
-        sys.exit(1)
-
-
-def jsonable(config: Any) -> dict[str, Any]:
-    """A config dataclass as JSON for the manifest."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))

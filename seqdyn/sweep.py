@@ -5,7 +5,7 @@ accelerator takes the whole tile at once. Tiles are padded to one size, so numbe
 program per spec.
 """
 
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -34,9 +34,7 @@ def tiles(experiment: Experiment) -> tuple[Tile, ...]:
     """The experiment cut into tiles: a function of the experiment alone, never of the devices present."""
     runs = range(len(experiment.hypers))
     cuts = [tuple(runs[i : i + experiment.tile]) for i in range(0, len(runs), experiment.tile)]
-    return tuple(
-        Tile(s * len(cuts) + c, s, cut) for s in range(len(experiment.specs)) for c, cut in enumerate(cuts)
-    )
+    return tuple(Tile(s * len(cuts) + c, s, cut) for s in range(len(experiment.specs)) for c, cut in enumerate(cuts))
 
 
 def tile_hypers(experiment: Experiment, tile: Tile) -> Hypers:
@@ -67,7 +65,7 @@ class Programs(NamedTuple):
     """(hypers, states, data) -> metrics [run]"""
 
 
-@lru_cache(maxsize=None)
+@cache
 def programs(spec: Spec, width: int) -> Programs:
     """One jitted function of each kind per (spec, width), shared by every tile."""
 

@@ -1,10 +1,10 @@
 """Training one run: `init`, `step`, `chunk`, `evaluate`, pure functions of (spec, hypers, state)."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from seqdyn import model, optim
 from seqdyn.bptt import Watch, at_end, watching
@@ -41,8 +41,7 @@ def init(spec: Spec, hypers: Hypers) -> TrainState:
 def watches(spec: Spec, hypers: Hypers) -> tuple[Watch, ...]:
     """One watch a layer, for a whole batch."""
     return tuple(
-        watching(cell, spec.steps, (spec.batch,), clipped=spec.clip == "adjoint")
-        for cell in model.layers(spec, hypers)
+        watching(cell, spec.steps, (spec.batch,), clipped=spec.clip == "adjoint") for cell in model.layers(spec, hypers)
     )
 
 
@@ -60,7 +59,7 @@ def read(batch: Batch, readings: tuple[Watch, ...], clipped: bool) -> Metrics:
     def over_batch(reading: Float[Array, "t b"]) -> Float[Array, " t"]:
         return size * rms(at_end(reading, batch.live), count)
 
-    def over_layers(part: Any) -> Float[Array, "l t"]:
+    def over_layers(part: Callable[[Any], Any]) -> Float[Array, "l t"]:
         return jnp.stack([over_batch(part(r)) for r in readings])
 
     metrics = {
@@ -71,7 +70,7 @@ def read(batch: Batch, readings: tuple[Watch, ...], clipped: bool) -> Metrics:
     if hasattr(readings[0].whole, "c"):
         metrics["adjoint_norm_c"] = over_layers(lambda r: r.whole.c)
     if clipped:
-        scales = jnp.stack([r.scale for r in readings])
+        scales = jnp.stack([r.scale for r in readings if r.scale is not None])
         steps = jnp.sum(live) * len(readings)
         metrics["clip_scale"] = jnp.sum(scales) / steps
         bitten = jnp.where(jnp.broadcast_to(live[None], scales.shape), scales < 1, False)
@@ -103,8 +102,14 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     update_norm = jnp.stack([tree_norm(u) for u in model.groups(updates).values()])
 
     finite = jnp.isfinite(loss) & jnp.isfinite(size) & jnp.all(jnp.isfinite(update_norm))
-    metrics |= {"grad_norm": size, "group_grad_norm": by_group, "group_update_norm": update_norm, "finite": finite}
-    moved = TrainState(optax.apply_updates(state.params, updates), opt, state.step + 1, finite)
+    metrics |= {
+        "grad_norm": size,
+        "group_grad_norm": by_group,
+        "group_update_norm": update_norm,
+        "finite": finite,
+    }
+    params = jax.tree.map(jnp.add, state.params, updates)
+    moved = TrainState(params, opt, state.step + 1, finite)
     stays = state._replace(step=state.step + 1, alive=finite)
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stays), metrics
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from jaxtyping import Array, Bool, Float, Int, Key
 
+Device = Any
+"""A `jax.Device`, which type checkers take for a variable."""
 Tree = Any
 """A pytree of arrays."""
 Params = Tree
@@ -22,7 +24,7 @@ Metrics = dict[str, Array]
 Initializer = Callable[[Key[Array, ""], Sequence[int], Any], Array]
 """`(key, shape, dtype) -> array`, the signature of `jax.nn.initializers`."""
 
-__all__ = ["Array", "Bool", "ConfigError", "Float", "Initializer", "Int", "Key", "Metrics", "Params", "Tree"]
+__all__ = ["Array", "Bool", "ConfigError", "Device", "Float", "Initializer", "Int", "Key", "Metrics", "Params", "Tree"]
 
 
 class ConfigError(ValueError):

@@ -1,0 +1,68 @@
+"""How an experiment script meets its user: a typed command line, one sentence for what is wrong, an exit code."""
+
+import dataclasses
+import json
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+from rich.console import Console
+
+from seqdyn.config import Experiment
+from seqdyn.run import CHECKPOINT_SECONDS, Interrupted, default_out, run
+from seqdyn.types import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What every script's config has."""
+
+    out: Path | None = None
+    """Run directory; by default runs/<name>-<digest of the settings>, so the same command finds it again."""
+    smoke: bool = False
+    """Tiny sizes: seconds, along the same path."""
+    verify: bool = True
+    """Hold the gradient at these shapes against autodiff before training."""
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
+    """Seconds between checkpoints; `kill -9` loses at most this much work, other signals none."""
+
+
+C = TypeVar("C")
+
+
+def script(config: type[C], main: Callable[[C], None], description: str | None) -> None:
+    """Runs an experiment script: the command line from a typed config, and an exit code that says what happened.
+
+    0 done; 2 wrong input, one sentence on stderr; 1 any other failure with a reason, one sentence; 128 + n after
+    signal n, when the same command goes on from where it was.
+    """
+    chosen = tyro.cli(config, description=description)
+    console = Console(stderr=True)
+    try:
+        main(chosen)
+    except ConfigError as error:
+        console.print(str(error), style="red", highlight=False, markup=False)
+        sys.exit(2)
+    except Interrupted as stopped:
+        name = signal.Signals(stopped.signum).name
+        console.print(f"{name}: stopped at the end of a chunk and saved; the same command goes on from here.")
+        sys.exit(128 + stopped.signum)
+    except (OSError, RuntimeError) as error:
+        console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False)
+        sys.exit(1)
+
+
+def train(experiment: Experiment, config: Options, data: Any = None) -> Path:
+    """`seqdyn.run.run` as the options say; the whole config goes into the manifest."""
+    return run(
+        experiment,
+        config.out or default_out(experiment),
+        data,
+        verify=config.verify,
+        checkpoint_seconds=config.checkpoint_seconds,
+        config=json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+    )
