@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from seqdyn.cells import Carry, Cell, step
-from seqdyn.norms import norm, unit
+from seqdyn.norms import norm, norm_near
 from seqdyn.types import Array, Bool, Float, Int, Tree
 
 
@@ -167,10 +168,11 @@ def _column(x: Array, like: Array) -> Array:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _unroll(cell: Cell, params: Any, carry: Carry, xs: Array, cut: Cut, watch: Watch) -> tuple[Array, Carry]:
-    return _forward(cell, params, carry, xs, cut, watch)[0]
+    return _scan(cell, params, carry, xs, cut)[0]
 
 
-def _forward(cell: Cell, params: Any, first: Carry, xs: Array, cut: Cut, watch: Watch) -> Any:
+def _scan(cell: Cell, params: Any, first: Carry, xs: Array, cut: Cut) -> Any:
+    """((hs, last carry), (what backward needs of each step, zx))."""
     zx = cell.drive(params, xs)
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
@@ -181,12 +183,20 @@ def _forward(cell: Cell, params: Any, first: Carry, xs: Array, cut: Cut, watch: 
         return new, (new.h, partials if cell.pull else carry)
 
     last, (hs, kept) = jax.lax.scan(body, first, (zx, cut.live))
-    return (hs, last), (params, first, xs, hs, kept, zx if cell.pull is None else None, cut, watch)
+    return (hs, last), (kept, zx if cell.pull is None else None)
 
 
-def _backward(cell: Cell, residuals: Any, cotangents: tuple[Array, Carry]) -> Any:
-    params, first, xs, hs, kept, zx, cut, watch = residuals
-    local, final = cotangents
+def _forward(cell: Cell, *primals: Any) -> Any:
+    params, first, xs, cut, watch = jax.tree.map(lambda primal: primal.value, primals)
+    (hs, last), kept = _scan(cell, params, first, xs, cut)
+    return (hs, last), (params, first, xs, hs, kept, cut, watch)
+
+
+def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
+    params, first, xs, hs, (kept, zx), cut, watch = residuals
+    # A readout of the last step alone leaves no local error at the others: None, and neither is it added nor read.
+    local = None if isinstance(cotangents[0], SymbolicZero) else cotangents[0]
+    final = jax.tree.map(_instantiate, cotangents[1], is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
     before = jnp.concatenate([first.h[None], hs[:-1]])
     back = cell.back(params) if cell.back else partial(_transpose, partial(cell.recur, params), first.h)
 
@@ -198,11 +208,11 @@ def _backward(cell: Cell, residuals: Any, cotangents: tuple[Array, Carry]) -> An
         return transpose(whole)
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
-        travelled, sizes = state
+        travelled, guess = state
         local_t, kept_t, zx_t, live, keep = inputs
-        whole = travelled._replace(h=travelled.h + local_t)
+        whole = travelled if local_t is None else travelled._replace(h=travelled.h + local_t)
         bounded, scale = _clip(whole, cut.clip)
-        readings, sizes = _read(watch, whole, travelled, scale, sizes)
+        read = _read(whole, None if local_t is None else travelled.h, guess)
         earlier, dzx, dzh = pull(bounded, kept_t, zx_t)
         earlier = earlier._replace(h=earlier.h + back(dzx if dzh is None else dzh))
         if live is not None:  # padding did nothing forward: no gradient, and the adjoint passes
@@ -210,10 +220,11 @@ def _backward(cell: Cell, residuals: Any, cotangents: tuple[Array, Carry]) -> An
             earlier = _hold(live, earlier, whole)
         if keep is not None:
             earlier = jax.tree.map(lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), earlier)
-        return (earlier, sizes), (dzx, dzh, readings, bounded if cell.pull is None else None)
+        adjoint = whole if watch.adjoint is not None else None
+        return (earlier, read), (dzx, dzh, read, scale, adjoint, bounded if cell.pull is None else None)
 
-    start = (final, _sizes(watch))
-    (d_first, _), (dzx, dzh, readings, bounded) = jax.lax.scan(
+    start = (final, _guess(watch, local))
+    (d_first, _), (dzx, dzh, read, scale, adjoint, bounded) = jax.lax.scan(
         body, start, (local, kept, zx, cut.live, cut.keep), reverse=True
     )
     if cell.pull is None:
@@ -226,10 +237,14 @@ def _backward(cell: Cell, residuals: Any, cotangents: tuple[Array, Carry]) -> An
         _, transpose = jax.vjp(lambda p: (cell.drive(p, xs), cell.recur(p, before)), params)
         d_params = jax.tree.map(jnp.add, d_params, *transpose((dzx, dzx if dzh is None else dzh)))
     d_xs = _transpose(partial(cell.drive, params), xs, dzx)
-    return d_params, d_first, d_xs, None, _settle(readings, cut.live)
+    return d_params, d_first, d_xs, None, _readings(watch, read, scale, adjoint, cut.live)
 
 
-_unroll.defvjp(_forward, _backward)
+_unroll.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _instantiate(leaf: Any) -> Array:
+    return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, SymbolicZero) else leaf
 
 
 def _transpose(linear: Any, at: Array, cotangent: Any) -> Array:
@@ -258,45 +273,50 @@ def _clip(whole: Carry, bound: Array | None) -> tuple[Carry, Array | None]:
 # --- readings -----------------------------------------------------------------------------------------------
 
 
-def _sizes(watch: Watch) -> Any:
-    """The carried guess at each norm, so that squares neither under- nor overflow."""
-    return jax.tree.map(lambda zeros: jnp.ones_like(zeros[0]), (watch.whole, watch.travelled))
+class _Norms(NamedTuple):
+    """What is read at a step, and the guess at what will be read at the one before: norms [*b]."""
+
+    whole: Carry | None
+    arrived: Array | None
+    """Of the h that travelled; None where no local error sets it apart from the whole. (No loss reads c.)"""
 
 
-def _read(watch: Watch, whole: Carry, travelled: Carry, scale: Array | None, sizes: Any) -> tuple[Watch, Any]:
-    """This step's readings. A norm is taken relative to the one read a step later, which it is near to."""
-    of_whole, of_travelled = sizes
-    if watch.whole is not None:
-        of_whole = jax.tree.map(_norm_near, whole, of_whole)
+def _guess(watch: Watch, local: Array | None) -> _Norms:
+    wanted = watch.whole if watch.whole is not None else watch.travelled
+    if wanted is None:
+        return _Norms(None, None)
+    ones = jax.tree.map(lambda zeros: jnp.ones_like(zeros[0]), wanted)
+    return _Norms(ones, None if local is None or watch.travelled is None else ones.h)
+
+
+def _read(whole: Carry, travelled: Array | None, guess: _Norms) -> _Norms:
+    """This step's norms, each taken relative to the one read a step later, so that squares do not underflow."""
+    if guess.whole is None:
+        return guess
+    whole, travelled = jax.lax.stop_gradient((whole, travelled))
+    arrived = None if guess.arrived is None else norm_near(travelled, guess.arrived)
+    return _Norms(jax.tree.map(norm_near, whole, guess.whole), arrived)
+
+
+def _readings(watch: Watch, read: _Norms, scale: Array | None, adjoint: Carry | None, live: Array | None) -> Watch:
+    """What `watch` asked for; 0 on padding, and nothing has travelled to an example's last live step."""
+    travelled = None
     if watch.travelled is not None:
-        of_travelled = jax.tree.map(_norm_near, travelled, of_travelled)
+        travelled = read.whole if read.arrived is None else read.whole._replace(h=read.arrived)
     readings = Watch(
-        whole=of_whole if watch.whole is not None else None,
-        travelled=of_travelled if watch.travelled is not None else None,
+        whole=read.whole if watch.whole is not None else None,
+        travelled=travelled,
         scale=scale if watch.scale is not None else None,
-        adjoint=jax.lax.stop_gradient(whole) if watch.adjoint is not None else None,
+        adjoint=jax.lax.stop_gradient(adjoint),
     )
-    return readings, (of_whole, of_travelled)
-
-
-def _norm_near(x: Array, near: Array) -> Array:
-    x = jax.lax.stop_gradient(x)
-    m = unit(near)
-    # A product with ones, not a sum: XLA's CPU reduction over the last axis is not vectorised.
-    return m * jnp.sqrt(jnp.sum(jnp.square(x * _column(1 / m, x)), axis=-1))
-
-
-def _settle(readings: Watch, live: Array | None) -> Watch:
-    """Readings are 0 on padding, and nothing has travelled to an example's last live step."""
     if live is None:
-        first = jax.tree.map(lambda leaf: leaf.at[-1].set(jnp.zeros_like(leaf[-1])), readings.travelled)
-        return readings._replace(travelled=first)
+        return readings._replace(travelled=jax.tree.map(lambda r: r.at[-1].set(jnp.zeros_like(r[-1])), travelled))
     later = jnp.flip(jnp.cumsum(jnp.flip(live, 0), axis=0), 0)  # live steps from t on
 
     def mask(on: Array, tree: Tree) -> Tree:
         return jax.tree.map(lambda r: jnp.where(_like(on, r), r, jnp.zeros_like(r)), tree)
 
-    return mask(live, readings)._replace(travelled=mask(live & (later > 1), readings.travelled))
+    return mask(live, readings)._replace(travelled=mask(live & (later > 1), travelled))
 
 
 def _like(x: Array, y: Array) -> Array:

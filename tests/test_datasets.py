@@ -377,9 +377,7 @@ def test_imdb_ids_are_below_the_vocabulary_and_lengths_count_them(real):
 def test_imdb_reviews_round_trip_to_the_end_of_their_text(real):
     import tensorflow_datasets as tfds
 
-    source = tfds.data_source(
-        "imdb_reviews", split="train", data_dir=os.environ["SEQDYN_DATA"], download=False
-    )
+    source = tfds.data_source("imdb_reviews", split="train", data_dir=os.environ["SEQDYN_DATA"], download=False)
     labels = np.array([row["label"] for row in source.__getitems__(range(25_000))])
     rest, _ = stratified_split(labels, 0.2, seed=0)
     known = set(real.vocabulary)
