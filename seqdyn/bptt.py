@@ -244,7 +244,10 @@ _unroll.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _instantiate(leaf: Any) -> Array:
-    return jnp.zeros(leaf.shape, leaf.dtype) if isinstance(leaf, SymbolicZero) else leaf
+    if not isinstance(leaf, SymbolicZero):
+        return leaf
+    aval: Any = leaf.aval
+    return jnp.zeros(aval.shape, aval.dtype)
 
 
 def _transpose(linear: Any, at: Array, cotangent: Any) -> Array:
@@ -294,14 +297,14 @@ def _read(whole: Carry, travelled: Array | None, guess: _Norms) -> _Norms:
     if guess.whole is None:
         return guess
     whole, travelled = jax.lax.stop_gradient((whole, travelled))
-    arrived = None if guess.arrived is None else norm_near(travelled, guess.arrived)
+    arrived = None if guess.arrived is None or travelled is None else norm_near(travelled, guess.arrived)
     return _Norms(jax.tree.map(norm_near, whole, guess.whole), arrived)
 
 
 def _readings(watch: Watch, read: _Norms, scale: Array | None, adjoint: Carry | None, live: Array | None) -> Watch:
     """What `watch` asked for; 0 on padding, and nothing has travelled to an example's last live step."""
     travelled = None
-    if watch.travelled is not None:
+    if watch.travelled is not None and read.whole is not None:
         travelled = read.whole if read.arrived is None else read.whole._replace(h=read.arrived)
     readings = Watch(
         whole=read.whole if watch.whole is not None else None,

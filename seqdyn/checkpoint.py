@@ -1,6 +1,8 @@
 """Checkpoints of one tile's states, by Orbax; each is verified against a digest of its own when read."""
 
 import hashlib
+import shutil
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,10 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from seqdyn.types import Device, Tree
+
+_ORBAX = threading.RLock()
+"""Orbax numbers its operations per process: two threads that save at once, even to two places, collide."""
+_DELETED = ".deleted"
 
 
 def digest(tree: Tree) -> str:
@@ -22,49 +28,58 @@ def digest(tree: Tree) -> str:
     return sha.hexdigest()
 
 
-class Checkpoints:
-    """The newest two checkpoints of one tile, in a directory of their own.
+def save(directory: Path, step: int, states: Tree) -> None:
+    """Writes the states after `step` updates, returns when they are on disk, and keeps the newest two.
 
-    Orbax writes to a temporary directory and renames it, so a killed save leaves nothing that is listed; but deleting
-    an old step is not atomic and the data carry no checksum, so reading falls back to the step before.
+    Orbax writes to a temporary directory and renames it, so a killed save leaves nothing that `steps` lists; an old
+    step is renamed before it is deleted, for the same reason.
     """
+    with _ORBAX:
+        ocp.save(str(directory / str(step)), states, overwrite=True, custom_metadata={"sha256": digest(states)})
+    for old in steps(directory)[2:]:
+        gone = directory / f"{old}{_DELETED}"
+        (directory / str(old)).rename(gone)
+        shutil.rmtree(gone)
 
-    def __init__(self, directory: Path) -> None:
-        newest: Any = ocp.training.preservation_policies.LatestN(2)
-        self._checkpointer = ocp.training.Checkpointer(
-            str(directory), preservation_policy=newest, cleanup_tmp_directories=True
-        )
 
-    def save(self, step: int, states: Tree) -> None:
-        """Writes the states after `step` updates and returns when they are on disk."""
-        self._checkpointer.save(step, states, overwrite=True, custom_metadata={"sha256": digest(states)})
+def steps(directory: Path) -> list[int]:
+    """The steps that have a checkpoint, newest first."""
+    if not directory.exists():
+        return []
+    return sorted((int(p.name) for p in directory.iterdir() if p.name.isdigit()), reverse=True)
 
-    def latest(self, like: Tree, device: Device | None = None) -> tuple[int, Tree] | None:
-        """(step, states) of the newest checkpoint that is whole, with the structure, shapes and types of `like`.
 
-        None if there is none. One that cannot be read or does not match its digest is passed over with a warning.
-        """
-        for step in sorted((c.step for c in self._checkpointer.checkpoints), reverse=True):
-            states = self.at(step, like, device)
-            if states is not None:
-                return step, states
-        return None
+def latest(directory: Path, like: Tree, device: Device | None = None) -> tuple[int, Tree] | None:
+    """(step, states) of the newest checkpoint that is whole, with the structure, shapes and types of `like`.
 
-    def at(self, step: int, like: Tree, device: Device | None = None) -> Tree | None:
-        """The states after `step` updates, or None (with a warning) if they are damaged or not there."""
-        sharding = jax.sharding.SingleDeviceSharding(device or jax.devices()[0])
-        target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
-        try:
-            states = self._checkpointer.load(step, target)
-            expected: Any = self._checkpointer.metadata(step).custom_metadata
-            if digest(states) == expected["sha256"]:
-                return states
-            reason = "its digest does not match"
-        except Exception as error:  # Orbax raises a dozen kinds for a damaged step
-            reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        warnings.warn(f"passed over the checkpoint {self._checkpointer.directory / str(step)}: {reason}", stacklevel=2)
-        return None
+    None if there is none. One that cannot be read or does not match its digest is passed over with a warning.
+    """
+    for step in steps(directory):
+        states = restore(directory, step, like, device)
+        if states is not None:
+            return step, states
+    return None
 
-    def close(self) -> None:
-        """Releases Orbax's threads."""
-        self._checkpointer.close()
+
+def restore(directory: Path, step: int, like: Tree, device: Device | None = None) -> Tree | None:
+    """The states after `step` updates, or None (with a warning) if they are damaged or not there."""
+    path = str(directory / str(step))
+    sharding = jax.sharding.SingleDeviceSharding(device or jax.devices()[0])
+    target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
+    try:
+        with _ORBAX:
+            states = ocp.load(path, target)
+            noted: Any = ocp.metadata(path).custom_metadata
+        if digest(states) == noted["sha256"]:
+            return states
+        reason = "its digest does not match"
+    except Exception as error:  # Orbax raises a dozen kinds for a damaged step
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    warnings.warn(f"passed over the checkpoint {path}: {reason}", stacklevel=2)
+    return None
+
+
+def sweep_up(directory: Path) -> None:
+    """Removes what killed saves and deletions have left."""
+    for left in [*directory.glob("*.orbax-checkpoint-tmp*"), *directory.glob(f"*{_DELETED}")]:
+        shutil.rmtree(left)

@@ -18,8 +18,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from seqdyn import manifest, model, probes, sweep
-from seqdyn.checkpoint import Checkpoints
+from seqdyn import checkpoint, manifest, model, probes, sweep
 from seqdyn.config import Experiment
 from seqdyn.display import Display
 from seqdyn.model import Model
@@ -98,12 +97,11 @@ def restore(path: str | Path, run: int, step: int | None = None) -> Model:
         raise ConfigError(f"run is {run}; {path} holds runs 0 to {total - 1}.")
     spec, point = divmod(run, len(experiment.hypers))
     tile = next(t for t in sweep.tiles(experiment) if t.spec == spec and point in t.runs)
-    checkpoints = Checkpoints(_checkpoint_path(Path(path), tile))
-    try:
-        like = _abstract(experiment, tile)
-        found = checkpoints.latest(like) if step is None else (step, checkpoints.at(step, like))
-    finally:
-        checkpoints.close()
+    directory, like = _checkpoints(Path(path), tile), _abstract(experiment, tile)
+    if step is None:
+        found = checkpoint.latest(directory, like)
+    else:
+        found = (step, checkpoint.restore(directory, step, like)) if step in checkpoint.steps(directory) else None
     if found is None or found[1] is None:
         raise ConfigError(
             f"{path} has no checkpoint of run {run}" + ("." if step is None else f" after {step} updates.")
@@ -139,28 +137,26 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     experiment, store = work.experiment, work.store
     programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
     hypers = jax.device_put(sweep.tile_hypers(experiment, tile), device)
-    checkpoints = Checkpoints(_checkpoint_path(work.out, tile))
-    try:
-        step, states = checkpoints.latest(_abstract(experiment, tile), device) or (0, None)
-        if states is None:
-            states = programs.init(hypers, jax.device_put(sweep.real(experiment, tile), device))
-            store.write(tile, 0, _probe(tile, experiment, programs, hypers, states, data))
-        work.display.at(tile, step, np.asarray(states.alive))
-        saved_at = time.monotonic()
-        while step < experiment.updates and not work.stop:
-            states, metrics = programs.chunk(hypers, states, data, experiment.chunk)
-            metrics = {name: np.asarray(values) for name, values in metrics.items()}
-            store.write(tile, step, metrics | {"recorded": np.ones_like(metrics["finite"])})
-            step += experiment.chunk
-            work.display.at(tile, step, np.asarray(states.alive), metrics["loss"][:, -1])
-            if step % experiment.probe_every == 0:
-                number = step // experiment.probe_every
-                store.write(tile, number, _probe(tile, experiment, programs, hypers, states, data))
-            if work.stop or step == experiment.updates or time.monotonic() - saved_at >= work.checkpoint_seconds:
-                checkpoints.save(step, states)
-                saved_at = time.monotonic()
-    finally:
-        checkpoints.close()
+    directory = _checkpoints(work.out, tile)
+    checkpoint.sweep_up(directory)
+    step, states = checkpoint.latest(directory, _abstract(experiment, tile), device) or (0, None)
+    if states is None:
+        states = programs.init(hypers, jax.device_put(sweep.real(experiment, tile), device))
+        store.write(tile, 0, _probe(tile, experiment, programs, hypers, states, data))
+    work.display.at(tile, step, np.asarray(states.alive))
+    saved_at = time.monotonic()
+    while step < experiment.updates and not work.stop:
+        states, metrics = programs.chunk(hypers, states, data, experiment.chunk)
+        metrics = {name: np.asarray(values) for name, values in metrics.items()}
+        store.write(tile, step, metrics | {"recorded": np.ones_like(metrics["finite"])})
+        step += experiment.chunk
+        work.display.at(tile, step, np.asarray(states.alive), metrics["loss"][:, -1])
+        if step % experiment.probe_every == 0:
+            number = step // experiment.probe_every
+            store.write(tile, number, _probe(tile, experiment, programs, hypers, states, data))
+        if work.stop or step == experiment.updates or time.monotonic() - saved_at >= work.checkpoint_seconds:
+            checkpoint.save(directory, step, states)
+            saved_at = time.monotonic()
 
 
 def _probe(tile: Tile, experiment: Experiment, programs: Any, hypers: Any, states: Any, data: Any) -> dict[str, Any]:
@@ -181,7 +177,7 @@ def _abstract(experiment: Experiment, tile: Tile) -> Any:
     return programs.init.eval_shape(sweep.tile_hypers(experiment, tile), sweep.real(experiment, tile))
 
 
-def _checkpoint_path(out: Path, tile: Tile) -> Path:
+def _checkpoints(out: Path, tile: Tile) -> Path:
     return (out / "checkpoints" / f"tile-{tile.index:04d}").absolute()
 
 

@@ -74,9 +74,9 @@ def adding(spec: "Spec") -> Task:
 
     def sample(key: Key[Array, ""]) -> Batch:
         k_value, k_first, k_second = jax.random.split(key, 3)
-        values = jax.random.uniform(k_value, (steps, batch))
-        first = jax.random.randint(k_first, (batch,), 0, steps // 2)
-        second = jax.random.randint(k_second, (batch,), steps // 2, steps)
+        values = jax.random.uniform(k_value, (steps, batch), jnp.float32)
+        first = jax.random.randint(k_first, (batch,), 0, steps // 2, jnp.int32)
+        second = jax.random.randint(k_second, (batch,), steps // 2, steps, jnp.int32)
         t = jax.lax.broadcasted_iota(jnp.int32, (steps, batch), 0)
         marks = (t == first[None]) | (t == second[None])
         ys = jnp.sum(jnp.where(marks, values, 0), axis=0)

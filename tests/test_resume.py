@@ -1,0 +1,112 @@
+"""Killed at any moment, the same command goes on, and ends with the bits of a run that nobody touched.
+
+Real processes, real signals, both kinds of data: a task sampled on the device and a data set.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import seqdyn
+from seqdyn.checkpoint import digest
+
+X64 = False
+ROOT = Path(__file__).parents[1]
+SIZES = ["--updates", "240", "--chunk", "20", "--checkpoint-seconds", "0", "--no-verify"]
+ADDING = [
+    "experiments/gradient_flow.py", "--cells", "tanh", "--gains", "1.0", "--clips", "0.1", "--seeds", "4",
+    "--steps", "20", "--hidden", "64", "--batch", "4", "--tile", "2", *SIZES,
+]  # fmt: skip
+LAST = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIGUSR2: 140, signal.SIGKILL: -9}
+
+
+def start(command, out):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return subprocess.Popen(
+        [sys.executable, *command, "--out", str(out)],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def finish(process, expected=0):
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == expected, text
+    return text
+
+
+def recorded(out):
+    return len(list((out / "records.zarr" / "loss" / "c").rglob("*"))) if out.exists() else 0
+
+
+def stop(command, out, signum, chunks):
+    """Starts the command, lets it record `chunks` more chunks, sends the signal; its output."""
+    before = recorded(out)
+    process = start(command, out)
+    while recorded(out) < before + chunks and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signum)
+    return finish(process, LAST[signum])
+
+
+def digests(out):
+    ds = seqdyn.load(out).load()
+    records = {str(name): np.asarray(v).tobytes() for name, v in ds.data_vars.items()}
+    return records, [digest(seqdyn.restore(out, r)) for r in range(ds.sizes["run"])]
+
+
+def test_a_run_that_was_interrupted_again_and_again_equals_one_that_was_not_bit_for_bit(tmp_path):
+    finish(start(ADDING, tmp_path / "whole"))
+    out = tmp_path / "broken"
+    for signum, chunks in [(signal.SIGTERM, 1), (signal.SIGKILL, 3), (signal.SIGINT, 2), (signal.SIGKILL, 1)]:
+        text = stop(ADDING, out, signum, chunks)
+        assert not seqdyn.load(out).recorded.all(), "the process was too fast to be interrupted"
+        if signum != signal.SIGKILL:
+            assert f"{signal.Signals(signum).name}: stopped at the end of a chunk and saved" in text
+    finish(start(ADDING, out))
+    assert digests(out) == digests(tmp_path / "whole")
+    finish(start(ADDING, out))  # and once more does nothing
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_a_run_on_a_data_set_goes_on_after_usr1_usr2_and_kill(tmp_path, imdb_dir):
+    command = [
+        "experiments/imdb_gradients.py", "--data-dir", str(imdb_dir), "--smoke", "--no-verify",
+        "--checkpoint-seconds", "0", "--cells", "gru",
+    ]  # fmt: skip
+    finish(start(command, tmp_path / "whole"))
+    out = tmp_path / "broken"
+    for signum in (signal.SIGUSR1, signal.SIGKILL, signal.SIGUSR2):
+        stop(command, out, signum, 1)
+    assert not seqdyn.load(out).recorded.all(), "the process was too fast to be interrupted"
+    finish(start(command, out))
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_another_config_is_refused_with_exit_code_2_and_nothing_changes(tmp_path):
+    stop(ADDING, tmp_path / "out", signal.SIGTERM, 1)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
+    other = [*ADDING, "--lr", "0.5"]
+    text = finish(start(other, tmp_path / "out"), 2)
+    assert "hypers.lr[0] is 0.003 there and 0.5 here" in " ".join(text.split())
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "out").rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["--hidden", "0"], "hidden is 0; it must be a whole number of at least 1."),
+        (["--gains", "-1"], "gain is -1.0; it must be at least 0."),
+        (["--updates", "30"], "updates is 30; it must be a multiple of chunk, 20."),
+        (["--clips", "0"], "clip is 0.0; it must be greater than 0."),
+    ],
+)
+def test_bad_values_are_one_sentence_with_exit_code_2_before_any_compile(arguments, sentence, tmp_path):
+    text = finish(start([*ADDING, *arguments], tmp_path / "out"), 2)
+    assert text.strip() == sentence
+    assert not (tmp_path / "out").exists()

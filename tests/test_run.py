@@ -1,0 +1,185 @@
+"""Laws of `seqdyn.run` and of what it leaves on disk, in one process."""
+
+import dataclasses
+import json
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+import seqdyn
+from seqdyn import checkpoint, manifest, sweep
+from seqdyn.config import Experiment, Spec, grid
+from seqdyn.types import ConfigError
+
+X64 = False
+# At H = 16 vmapped and mapped runs happen to agree, at H = 64 they do not.
+TINY = dict(steps=8, batch=3, hidden=(64,), holdout=6)
+
+
+def experiment(tile=3, updates=6, specs=("rnn", "lstm"), **axes):
+    axes = dict(seeds=2, gain=[0.5, 1.0], clip=[0.1], lr=1e-2) | axes
+    specs = tuple(Spec(cell=c, **TINY) for c in specs)
+    return Experiment("tiny", specs, grid(**axes), updates=updates, chunk=2, probe_every=2, tile=tile)
+
+
+def digests(out):
+    """Every record and every run's parameters, as bytes."""
+    ds = seqdyn.load(out).load()
+    records = {str(name): np.asarray(v).tobytes() for name, v in ds.data_vars.items()}
+    return records, [checkpoint.digest(seqdyn.restore(out, r)) for r in range(ds.sizes["run"])]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return seqdyn.run.run(experiment(), tmp_path_factory.mktemp("run") / "out")
+
+
+def test_records_have_named_axes_with_the_grid_as_coordinates_of_run(out):
+    ds = seqdyn.load(out)
+    assert ds.adjoint_norm.dims == ("run", "step", "layer", "time")
+    assert dict(ds.sizes) | {"gate": 5, "group": 4} == dict(ds.sizes)
+    assert dict(run=8, step=6, layer=1, time=8, probe=4).items() <= dict(ds.sizes).items()
+    assert list(ds["label"].values) == ["rnn tanh"] * 4 + ["lstm"] * 4
+    assert list(ds["gain"].values) == [0.5, 0.5, 1.0, 1.0] * 2
+    assert list(ds["seed"].values) == [0, 1] * 4
+    assert list(ds["probe_step"].values) == [0, 2, 4, 6]
+    assert list(ds["lag"].values) == [7, 6, 5, 4, 3, 2, 1, 0]
+    for name, variable in ds.data_vars.items():
+        assert variable.attrs["long_name"] and variable.attrs["units"], name
+
+
+def test_every_update_of_every_run_is_recorded_and_c_only_where_there_is_one(out):
+    ds = seqdyn.load(out).load()
+    assert ds.recorded.all() and ds.finite.all()
+    for name in ("loss", "grad_norm", "clip_scale", "adjoint_norm", "carried_norm", "group_update_norm", "test_loss"):
+        assert np.isfinite(ds[name]).all(), name
+    lstm = ds["label"] == "lstm"
+    assert np.isfinite(ds.adjoint_norm_c[lstm.values]).all() and np.isnan(ds.adjoint_norm_c[~lstm.values]).all()
+    assert (np.isfinite(ds.spectral_radius).sum("gate") == np.where(lstm, 4, 1)[:, None, None]).all()
+
+
+def test_the_spectral_radius_at_the_first_probe_is_the_gain_of_an_orthogonal_matrix(out):
+    ds = seqdyn.load(out).load()
+    radius = ds.spectral_radius.isel(probe=0).max("gate").squeeze("layer")
+    np.testing.assert_allclose(radius, ds["gain"], rtol=1e-5)
+
+
+def test_a_run_in_a_grid_is_the_run_alone_bit_for_bit(out, tmp_path):
+    alone = experiment(tile=1, specs=("lstm",), gain=1.0, seeds=[1])
+    single = seqdyn.load(seqdyn.run.run(alone, tmp_path / "alone", verify=False)).load()
+    ds = seqdyn.load(out).load()
+    run = int(np.flatnonzero((ds["label"] == "lstm") & (ds["gain"] == 1.0) & (ds["seed"] == 1))[0])
+    for name in ("loss", "adjoint_norm", "adjoint_norm_c", "carried_norm", "group_grad_norm", "test_loss"):
+        assert ds[name][run].values.tobytes() == single[name][0].values.tobytes(), name
+    assert checkpoint.digest(seqdyn.restore(out, run)) == checkpoint.digest(seqdyn.restore(tmp_path / "alone", 0))
+
+
+def test_tile_size_and_padding_change_no_bits(out, tmp_path):
+    other = seqdyn.run.run(experiment(tile=4), tmp_path / "tile", verify=False)
+    assert digests(other) == digests(out)
+
+
+def test_a_diverging_neighbour_changes_no_bits_and_is_flagged(out, tmp_path):
+    wild = seqdyn.run.run(experiment(lr=[1e-2, 1e30]), tmp_path / "wild", verify=False)
+    ds, calm = seqdyn.load(wild).load(), seqdyn.load(out).load()
+    steady = np.isclose(ds["lr"], 1e-2)
+    for name in calm.data_vars:
+        assert ds[name][steady].values.tobytes() == calm[name].values.tobytes(), name
+    diverged = ~ds.finite[~steady].all("step")
+    assert diverged.all() and ds.recorded.all()
+    first = (~ds.finite[~steady]).argmax("step").values
+    assert (first > 0).all()
+    for r, f in zip(np.flatnonzero(~steady), first, strict=True):
+        assert np.isnan(ds.loss[r, f + 1 :]).all() and not ds.finite[r, f:].any()
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(seqdyn.restore(wild, int(r))))
+
+
+def test_new_numbers_and_other_grids_recompile_nothing(out, tmp_path):
+    programs = [sweep.programs(spec, 1) for spec in experiment().specs]
+    before = [p.chunk._cache_size() for p in programs]
+    seqdyn.run.run(experiment(gain=[0.3], clip=[1.0, 9.0], lr=[3e-3], seeds=[7, 8]), tmp_path / "b", verify=False)
+    assert [p.chunk._cache_size() for p in programs] == before and min(before) > 0
+
+
+def test_going_on_for_longer_equals_having_asked_for_it_at_once(out, tmp_path):
+    short = experiment(specs=("rnn",))
+    long = dataclasses.replace(short, updates=10)
+    seqdyn.run.run(short, tmp_path / "grown", verify=False)
+    seqdyn.run.run(long, tmp_path / "grown", verify=False)
+    seqdyn.run.run(long, tmp_path / "at_once", verify=False)
+    assert digests(tmp_path / "grown") == digests(tmp_path / "at_once")
+    with pytest.raises(ConfigError, match="10 updates and 6 were asked for; updates may only grow"):
+        seqdyn.run.run(short, tmp_path / "grown", verify=False)
+
+
+def test_another_experiment_is_refused_with_the_first_difference_and_nothing_changes(out):
+    before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in out.rglob("*")}
+    with pytest.raises(ConfigError, match=r"hypers.gain\[2\] is 1.0 there and 1.5 here"):
+        seqdyn.run.run(experiment(gain=[0.5, 1.5]), out)
+    assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in out.rglob("*")}
+
+
+def test_a_directory_that_holds_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="is not a run directory"):
+        seqdyn.run.run(experiment(), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_the_manifest_says_what_was_run_and_on_what(out):
+    found = manifest.read(out)
+    assert manifest.experiment(out).describe() == experiment().describe()
+    assert found["versions"]["jax"] == jax.__version__ and found["backend"] == "cpu" and found["width"] == 1
+    assert 0 < found["verified"]["lstm"] < 1e-5 and 0 < found["verified"]["rnn tanh"] < 1e-5
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", '{"format": 99}'])
+def test_a_damaged_manifest_is_one_sentence(damage, tmp_path):
+    (tmp_path / "manifest.json").write_text(damage)
+    with pytest.raises(ConfigError, match="manifest.json"):
+        seqdyn.run.run(experiment(), tmp_path)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
+    e = experiment(specs=("rnn",), tile=4)
+    out = seqdyn.run.run(e, tmp_path / "out", verify=False, checkpoint_seconds=0)
+    whole = digests(out)
+    (tile,) = (out / "checkpoints").iterdir()
+    assert sorted(int(p.name) for p in tile.iterdir() if p.name.isdigit()) == [4, 6]
+    for file in (tile / "6").rglob("*"):
+        if file.is_file() and file.stat().st_size > 0:
+            data = bytearray(file.read_bytes())
+            data[len(data) // 2] ^= 1
+            file.write_bytes(data)
+    with pytest.warns(UserWarning, match="passed over the checkpoint"):
+        seqdyn.run.run(e, out, verify=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert digests(out) == whole
+
+
+def test_restore_names_the_run_that_is_not_there(out):
+    with pytest.raises(ConfigError, match="run is 8; .* holds runs 0 to 7"):
+        seqdyn.restore(out, 8)
+
+
+def test_restored_parameters_at_a_step_are_those_recorded_there(out):
+    ds = seqdyn.load(out).load()
+    u = np.asarray(seqdyn.restore(out, 3, step=6).layers[0].u, np.float64)
+    radius = np.abs(np.linalg.eigvals(u)).max()
+    np.testing.assert_allclose(ds.spectral_radius.isel(run=3, probe=-1, layer=0).max(), radius, rtol=1e-6)
+
+
+def test_a_wrong_gradient_stops_the_run_before_it_trains(tmp_path, monkeypatch):
+    monkeypatch.setattr("seqdyn.run.gradient_error", lambda *_: 0.3)
+    with pytest.raises(RuntimeError, match="is 3.0e-01 away from autodiff's"):
+        seqdyn.run.run(experiment(), tmp_path / "wrong")
+    assert not (tmp_path / "wrong" / "records.zarr").exists()
+
+
+def test_the_manifest_is_json_without_infinities(tmp_path):
+    e = experiment(clip=[0.1, np.inf])
+    text = json.dumps(e.describe(), allow_nan=False)
+    assert json.loads(text)["hypers"]["clip"][-1] == "inf"
