@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from seqdyn.backend import fence
 from seqdyn.cells import Carry, Cell, step
 from seqdyn.norms import norm, norm_near
 from seqdyn.types import Array, Bool, Float, Int, Tree
@@ -208,11 +209,10 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
         return transpose(whole)
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
-        travelled, guess = state
+        travelled, near = state
         local_t, kept_t, zx_t, live, keep = inputs
-        whole = travelled if local_t is None else travelled._replace(h=travelled.h + local_t)
+        whole = travelled if local_t is None else travelled._replace(h=fence(travelled.h + local_t))
         bounded, scale = _clip(whole, cut.clip)
-        read = _read(whole, None if local_t is None else travelled.h, guess)
         earlier, dzx, dzh = pull(bounded, kept_t, zx_t)
         earlier = earlier._replace(h=earlier.h + back(dzx if dzh is None else dzh))
         if live is not None:  # padding did nothing forward: no gradient, and the adjoint passes
@@ -220,12 +220,13 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
             earlier = _hold(live, earlier, whole)
         if keep is not None:
             earlier = jax.tree.map(lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), earlier)
+        near = _norms(near, earlier, None if local_t is None else whole.h)
         adjoint = whole if watch.adjoint is not None else None
-        return (earlier, read), (dzx, dzh, read, scale, adjoint, bounded if cell.pull is None else None)
+        return (earlier, near), (dzx, dzh, near, scale, adjoint, bounded if cell.pull is None else None)
 
-    start = (final, _guess(watch, local))
-    (d_first, _), (dzx, dzh, read, scale, adjoint, bounded) = jax.lax.scan(
-        body, start, (local, kept, zx, cut.live, cut.keep), reverse=True
+    end = _first_norms(watch, final, local)
+    (d_first, _), (dzx, dzh, norms, scale, adjoint, bounded) = jax.lax.scan(
+        body, (final, end), (local, kept, zx, cut.live, cut.keep), reverse=True
     )
     if cell.pull is None:
         d_params = _gate_params(cell, params, kept, zx, bounded, cut.live)
@@ -237,7 +238,7 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
         _, transpose = jax.vjp(lambda p: (cell.drive(p, xs), cell.recur(p, before)), params)
         d_params = jax.tree.map(jnp.add, d_params, *transpose((dzx, dzx if dzh is None else dzh)))
     d_xs = _transpose(partial(cell.drive, params), xs, dzx)
-    return d_params, d_first, d_xs, None, _readings(watch, read, scale, adjoint, cut.live)
+    return d_params, d_first, d_xs, None, _readings(watch, norms, end, scale, adjoint, cut.live)
 
 
 _unroll.defvjp(_forward, _backward, symbolic_zeros=True)
@@ -277,41 +278,46 @@ def _clip(whole: Carry, bound: Array | None) -> tuple[Carry, Array | None]:
 
 
 class _Norms(NamedTuple):
-    """What is read at a step, and the guess at what will be read at the one before: norms [*b]."""
+    """What is read at a step, which is also the guess at what will be read at the one before: norms [*b].
 
-    whole: Carry | None
-    arrived: Array | None
-    """Of the h that travelled; None where no local error sets it apart from the whole. (No loss reads c.)"""
+    Of the travelled adjoint, read as soon as it has been made (read a step later, XLA would have to copy it), and of
+    the whole h where a local error sets it apart. (No loss reads c.)
+    """
+
+    travelled: Carry | None
+    whole: Array | None
 
 
-def _guess(watch: Watch, local: Array | None) -> _Norms:
-    wanted = watch.whole if watch.whole is not None else watch.travelled
-    if wanted is None:
+def _first_norms(watch: Watch, final: Carry, local: Array | None) -> _Norms:
+    if watch.whole is None and watch.travelled is None:
         return _Norms(None, None)
-    ones = jax.tree.map(lambda zeros: jnp.ones_like(zeros[0]), wanted)
-    return _Norms(ones, None if local is None or watch.travelled is None else ones.h)
+    final, local = jax.lax.stop_gradient((final, local))
+    whole = None if local is None or watch.whole is None else norm(final.h + local[-1])
+    return _Norms(jax.tree.map(norm, final), whole)
 
 
-def _read(whole: Carry, travelled: Array | None, guess: _Norms) -> _Norms:
-    """This step's norms, each taken relative to the one read a step later, so that squares do not underflow."""
-    if guess.whole is None:
-        return guess
-    whole, travelled = jax.lax.stop_gradient((whole, travelled))
-    arrived = None if guess.arrived is None or travelled is None else norm_near(travelled, guess.arrived)
-    return _Norms(jax.tree.map(norm_near, whole, guess.whole), arrived)
+def _norms(near: _Norms, earlier: Carry, whole: Array | None) -> _Norms:
+    earlier, whole = jax.lax.stop_gradient((earlier, whole))
+    return _Norms(
+        None if near.travelled is None else jax.tree.map(norm_near, earlier, near.travelled),
+        None if near.whole is None or whole is None else norm_near(whole, near.whole),
+    )
 
 
-def _readings(watch: Watch, read: _Norms, scale: Array | None, adjoint: Carry | None, live: Array | None) -> Watch:
+def _readings(
+    watch: Watch, norms: _Norms, end: _Norms, scale: Array | None, adjoint: Carry | None, live: Array | None
+) -> Watch:
     """What `watch` asked for; 0 on padding, and nothing has travelled to an example's last live step."""
-    travelled = None
-    if watch.travelled is not None and read.whole is not None:
-        travelled = read.whole if read.arrived is None else read.whole._replace(h=read.arrived)
+    # The scan's step t made what travels to t − 1.
+    travelled = jax.tree.map(lambda made, last: jnp.concatenate([made[1:], last[None]]), norms.travelled, end.travelled)
+    whole = travelled if norms.whole is None else travelled._replace(h=norms.whole)
     readings = Watch(
-        whole=read.whole if watch.whole is not None else None,
-        travelled=travelled,
+        whole=whole if watch.whole is not None else None,
+        travelled=travelled if watch.travelled is not None else None,
         scale=scale if watch.scale is not None else None,
         adjoint=jax.lax.stop_gradient(adjoint),
     )
+    travelled = readings.travelled
     if live is None:
         return readings._replace(travelled=jax.tree.map(lambda r: r.at[-1].set(jnp.zeros_like(r[-1])), travelled))
     later = jnp.flip(jnp.cumsum(jnp.flip(live, 0), axis=0), 0)  # live steps from t on

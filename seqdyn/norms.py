@@ -28,10 +28,10 @@ def norm_near(x: Float[Array, "*s n"], near: Float[Array, "*s"]) -> Float[Array,
     """
     m = unit(near)
     y = jnp.square(x * jnp.broadcast_to((1 / m)[..., None], x.shape))
-    while (half := y.shape[-1] // 2) > 0:
-        y, odd = y[..., :half] + y[..., half : 2 * half], y[..., 2 * half :]
-        y = jnp.concatenate([y[..., :1] + odd, y[..., 1:]], axis=-1) if odd.shape[-1] else y
-    return m * jnp.sqrt(y[..., 0])
+    while y.shape[-1] % 2 == 0:
+        half = y.shape[-1] // 2
+        y = y[..., :half] + y[..., half:]
+    return m * jnp.sqrt(jnp.sum(y, axis=-1))
 
 
 def tree_norm(tree: Tree) -> Float[Array, ""]:

@@ -1,0 +1,76 @@
+"""Every experiment runs with `--smoke`, and its analysis draws from that run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+X64 = False
+ROOT = Path(__file__).parents[1]
+PNG = b"\x89PNG\r\n"
+
+
+def smoke(name, out, *arguments):
+    """Runs a script as a user does and returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, f"experiments/{name}.py", "--smoke", "--out", str(out), *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "PYTHONWARNINGS": "error"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def check_figures(out, text, *names):
+    figures = {p.name: p for p in (out / "figures").glob("*.png")}
+    assert all(any(f.startswith(name) for f in figures) for name in names), sorted(figures)
+    assert all(p.read_bytes().startswith(PNG) and p.stat().st_size > 5_000 for p in figures.values())
+    assert "report.html" in text
+    page = (out / "report.html").read_text()
+    assert "<img" in page or "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+
+
+def test_gradient_flow(tmp_path):
+    text = smoke("gradient_flow", tmp_path / "out")
+    check_figures(tmp_path / "out", text, "norms_by_lag", "norms_through_training", "learning", "outcomes")
+    for cell in ("rnn tanh", "rnn relu", "lstm", "gru"):
+        assert cell in text
+
+
+def test_imdb_gradients(tmp_path, imdb_dir):
+    text = smoke("imdb_gradients", tmp_path / "out", "--data-dir", str(imdb_dir))
+    check_figures(tmp_path / "out", text, "norms_by_lag", "norms_through_training", "accuracy")
+    assert "chosen on validation" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_throughput(tmp_path):
+    text = smoke("throughput", tmp_path / "out")
+    assert (tmp_path / "out" / "throughput.json").exists() and "autodiff" in text
+
+
+def test_every_experiment_has_a_smoke_test_here():
+    scripts = {p.stem for p in (ROOT / "experiments").glob("*.py")} - {"__init__"}
+    assert scripts == {name.removeprefix("test_") for name in globals() if name.startswith("test_")} - {
+        "every_experiment_has_a_smoke_test_here",
+        "a_wrong_data_dir_is_one_sentence_with_exit_code_2",
+    }
+
+
+def test_a_wrong_data_dir_is_one_sentence_with_exit_code_2(tmp_path):
+    command = [
+        sys.executable,
+        "experiments/imdb_gradients.py",
+        "--data-dir",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 2 and "data_dir" in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "o").exists()
