@@ -248,8 +248,7 @@ def lstm(
     def init(key: Key[Array, ""]) -> Weights:
         if longest is None:
             return weights(key)
-        key, k_chrono = jax.random.split(key)
-        forget = chrono(longest)(k_chrono, (hidden,), dtype)
+        forget = chrono(longest)(jax.random.split(key, 4)[3], (hidden,), dtype)  # 0 to 2 are w, u and b
         return weights(key)._replace(b=jnp.concatenate([-forget, forget, jnp.zeros((2 * hidden,), dtype)]))
 
     def gate(params: Weights, carry: Memory, zx: Array, zh: Array) -> tuple[Memory, Partials]:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import itertools
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from seqdyn.types import ConfigError
 
+TaskName = Literal["adding", "text"]
 CellName = Literal["rnn", "lstm", "gru", "gru_reset_before"]
 Activation = Literal[
     "tanh", "sigmoid", "relu", "leaky_relu", "elu", "gelu", "softplus", "softsign", "hard_tanh", "identity"
@@ -28,7 +30,7 @@ Readout = Literal["last", "mean", "sum"]
 class Spec:
     """What code runs: shapes and operations. Two specs are two compiled programs."""
 
-    task: Literal["adding", "text"] = "adding"
+    task: TaskName = "adding"
     steps: int = 100
     """T, time steps of a sequence."""
     batch: int = 32
@@ -50,7 +52,7 @@ class Spec:
     """Recurrent weights, at `Hypers.gain`."""
     chrono: bool = False
     """Gate biases from `Hypers.longest` (LSTM, GRU) instead of `Hypers.forget_bias`."""
-    readout: Literal["last", "mean", "sum"] = "last"
+    readout: Readout = "last"
     """Which of the top layer's outputs the prediction reads: the last, or the mean or sum over live steps."""
     optimizer: Optimizer = "adam"
     schedule: Schedule = "constant"
@@ -123,8 +125,11 @@ def grid(seeds: int | Sequence[int] = 1, **axes: Any) -> Hypers:
     for name in axes:
         if name not in names:
             raise ConfigError(f"grid has no axis '{name}'; it takes seeds and {', '.join(sorted(names))}.")
-    values = {name: np.atleast_1d(np.asarray(v)).tolist() for name, v in axes.items()}
-    values["seed"] = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    values = {name: _listed(v) for name, v in axes.items()}
+    values["seed"] = _listed(seeds)
+    if not isinstance(seeds, Iterable):
+        _check_hyper("seed", seeds)
+        values["seed"] = list(range(values["seed"][0]))
     for name, v in values.items():
         if not v:
             raise ConfigError(f"{name} has no values; give at least one.")
@@ -136,6 +141,13 @@ def grid(seeds: int | Sequence[int] = 1, **axes: Any) -> Hypers:
     return Hypers(**{name: np.asarray(columns.get(name, [d] * len(points))) for name, d in defaults.items()})
 
 
+def _listed(values: Any) -> list[Any]:
+    """One value or many, NumPy's or Python's, as a list of Python's."""
+    plain = values.tolist() if hasattr(values, "tolist") else values
+    many = isinstance(plain, Iterable) and not isinstance(plain, str | bytes)
+    return [v.item() if isinstance(v, np.generic) else v for v in plain] if many else [plain]
+
+
 _POSITIVE = ("lr", "clip", "decay_steps", "window")
 _FRACTION = ("momentum", "decay_rate")
 
@@ -144,10 +156,14 @@ def _check_hyper(name: str, value: Any) -> None:
     def must(right: str) -> ConfigError:
         return ConfigError(f"{name} is {value!r}; it must be {right}.")
 
+    value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise must("a number")
     if math.isnan(value) or (math.isinf(value) and name != "clip"):
         raise must("finite")
+    least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    if math.isfinite(value) and value and not least <= abs(value) <= most:
+        raise must(f"0 or between {least:.2g} and {most:.2g} in size, as 32-bit floats are")
     if name in ("seed", "window") and (value != int(value) or not 0 <= value < 2**31):
         raise must("a whole number of at least 0")
     if name in _POSITIVE and value <= 0:
@@ -197,7 +213,7 @@ class Experiment:
             "chunk": self.chunk,
             "probe_every": self.probe_every,
             "tile": self.tile,
-            "settings": self.settings,
+            "settings": json.loads(json.dumps(self.settings)),
         }
 
 
@@ -234,6 +250,16 @@ def validate(experiment: Experiment) -> None:
         raise ConfigError(
             f"specs have the labels {[s.label for s in experiment.specs]}; they must differ in cell or activation."
         )
+    for f in dataclasses.fields(Hypers):
+        column = np.asarray(getattr(experiment.hypers, f.name))
+        if column.shape != (len(experiment.hypers),) or np.ndim(experiment.hypers.seed) != 1:
+            raise ConfigError(f"hypers.{f.name} has the shape {column.shape}; give one value a run, as grid() does.")
+        for value in column:
+            _check_hyper(f.name, value)
+    try:
+        json.dumps(experiment.settings, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"settings is {experiment.settings!r}; it must be JSON ({error}).") from None
     for name in ("updates", "chunk", "probe_every", "tile"):
         _whole(name, getattr(experiment, name))
     for name, unit in (("updates", "chunk"), ("probe_every", "chunk")):
@@ -248,6 +274,7 @@ def validate(experiment: Experiment) -> None:
 
 def _check_spec(spec: Spec) -> None:
     for name, literal in (
+        ("task", TaskName),
         ("cell", CellName),
         ("activation", Activation),
         ("w_init", InitName),
@@ -263,12 +290,20 @@ def _check_spec(spec: Spec) -> None:
         _whole(name, getattr(spec, name))
     if spec.steps < 2:
         raise ConfigError(f"steps is {spec.steps}; a sequence needs at least 2.")
+    for name in ("chrono", "truncate"):
+        if not isinstance(getattr(spec, name), bool):
+            raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be True or False.")
+    if not isinstance(spec.hidden, tuple):
+        raise ConfigError(f"hidden is {spec.hidden!r}; it must be a tuple of widths, one per layer.")
     if not spec.hidden:
         raise ConfigError("hidden is empty; give one width per layer.")
     for width in spec.hidden:
         _whole("hidden", width)
     if spec.chrono and spec.cell == "rnn":
         raise ConfigError("chrono is True for an rnn; it sets the biases of gates, so choose lstm or gru.")
+    for name in ("vocabulary", "embedding"):
+        if getattr(spec, name) != 0 or isinstance(getattr(spec, name), bool):
+            _whole(name, getattr(spec, name))
     if (spec.vocabulary > 0) != (spec.task == "text") or (spec.embedding > 0) != (spec.task == "text"):
         raise ConfigError(
             f"vocabulary is {spec.vocabulary} and embedding is {spec.embedding} for the task '{spec.task}'; "

@@ -7,9 +7,11 @@ from seqdyn.types import Array, Float, Tree
 
 
 def unit(scale: Float[Array, "*s"]) -> Float[Array, "*s"]:
-    """`scale` where dividing by it is safe, else 1 (zero, subnormal, Inf or NaN)."""
+    """`scale` where dividing by it is safe, else 1 (zero, subnormal, Inf or NaN); at most 1 / tiny, beyond which its
+    own reciprocal is subnormal."""
     tiny = jnp.finfo(scale.dtype).tiny
-    return jnp.where((scale >= tiny) & (scale < 1 / tiny), scale, jnp.ones_like(scale))
+    safe = jnp.isfinite(scale) & (scale >= tiny)
+    return jnp.where(safe, jnp.minimum(scale, 1 / tiny), jnp.ones_like(scale))
 
 
 def norm(x: Float[Array, "*s n"]) -> Float[Array, "*s"]:

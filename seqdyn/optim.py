@@ -37,7 +37,7 @@ def clip_by_value(grads: Tree, bound: Float[Array, ""], size: Float[Array, ""]) 
     entries = sum(g.size for g in jax.tree.leaves(grads))
     changed = sum(jnp.sum(jnp.abs(g) > bound) for g in jax.tree.leaves(grads))
     scale = jnp.where(size > 0, tree_norm(clipped) / jnp.where(size > 0, size, 1), 1)
-    return Clipped(clipped, scale, changed / jnp.float32(entries))
+    return Clipped(clipped, scale, jnp.float32(changed) / entries)
 
 
 def learning_rate(spec: Spec, hypers: Hypers, n: Int[Array, ""]) -> Float[Array, ""]:

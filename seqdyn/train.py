@@ -71,10 +71,10 @@ def read(batch: Batch, readings: tuple[Watch, ...], clipped: bool) -> Metrics:
         metrics["adjoint_norm_c"] = over_layers(lambda r: r.whole.c)
     if clipped:
         scales = jnp.stack([r.scale for r in readings if r.scale is not None])
-        steps = jnp.sum(live) * len(readings)
+        steps = jnp.sum(live).astype(scales.dtype) * len(readings)
         metrics["clip_scale"] = jnp.sum(scales) / steps
         bitten = jnp.where(jnp.broadcast_to(live[None], scales.shape), scales < 1, False)
-        metrics["clipped"] = jnp.sum(bitten) / steps
+        metrics["clipped"] = jnp.sum(bitten).astype(scales.dtype) / steps
     return metrics
 
 

@@ -233,14 +233,17 @@ def test_hessian_vector_product_equals_finite_differences(name, cut, key):
 
 
 # The compiler is not trusted either: jit off is the oracle, over shapes that its fusions split differently.
-SHAPES = [(1, 1, 1), (1, 4, 5), (2, 4, 5), (3, 5, 4), (2, 8, 9), (4, 3, 8), (2, 7, 16), (1, 2, 33)]
+SHAPES = {
+    jnp.float64: [(1, 1, 1), (1, 4, 5), (2, 8, 9)],
+    jnp.float32: [(2, 4, 5), (3, 5, 33)],
+}
 
 
 @every_cell
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("dtype", SHAPES, ids=["float64", "float32"])
 def test_compiled_equals_uncompiled_over_shapes_alone_and_under_vmap_and_map(name, dtype, key):
     tolerance = dict(rtol=2e-3, atol=2e-4) if dtype == jnp.float32 else {}
-    for d, b, h in SHAPES:
+    for d, b, h in SHAPES[dtype]:
         cell = CELLS[name](d, h, dtype=dtype)
         many = [problem(cell, k, t=3, b=(b,), d=d, dtype=dtype)[:3] for k in jax.random.split(key, 2)]
         loss = problem(cell, key, t=3, b=(b,), d=d, dtype=dtype)[3]
@@ -249,10 +252,11 @@ def test_compiled_equals_uncompiled_over_shapes_alone_and_under_vmap_and_map(nam
         with jax.disable_jit():
             oracle = [gradients(unroll_autodiff, cell, loss)(*one) for one in many]
         oracle = jax.tree.map(lambda *leaves: jnp.stack(leaves), *oracle)
-        alone = compiled(of)(*many[0])
+        three = compiled(lambda s, one, of=of: (jax.vmap(of)(*s), jax.lax.map(lambda a: of(*a), s), of(*one)))
+        vmapped, mapped, alone = three(stacked, many[0])
+        assert_close(vmapped, oracle, **tolerance)
+        assert_close(mapped, oracle, **tolerance)
         assert_close(alone, jax.tree.map(lambda leaf: leaf[0], oracle), **tolerance)
-        assert_close(compiled(jax.vmap(of))(*stacked), oracle, **tolerance)
-        assert_close(compiled(lambda s, of=of: jax.lax.map(lambda a: of(*a), s))(stacked), oracle, **tolerance)
 
 
 # --- readings -----------------------------------------------------------------------------------------------

@@ -1,0 +1,519 @@
+"""Figures and report of `experiments.gradient_flow`: how far back in time the gradient reaches, before and after
+training, and which runs learned. Also what its sibling analyses share: stages, horizons, and the two lag figures.
+
+Arrays here run forward in lag, T − t = 0 first.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import tyro
+from jaxtyping import Bool, Float
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from analysis import report, style
+from analysis.style import median
+from seqdyn import manifest
+from seqdyn.config import Experiment
+from seqdyn.records import load
+from seqdyn.script import script
+from seqdyn.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LATE = 100
+"""Updates over whose median a trained state is read (a tenth of the run if that is less): one batch is noisy."""
+FAINT = 0.01
+"""The horizon is the first lag at which the norm is below this share of its value at lag 0."""
+AT_CHANCE = 0.75
+"""A loss above this share of the constant predictor's counts as no better: one summand known would halve it."""
+STATUSES = {
+    "learned": "#009e73",
+    "not yet": "#8fd3bd",
+    "at chance": "#bdbdbd",
+    "diverged": "#d55e00",
+    "unfinished": "#ffffff",
+}
+"""What can become of a run, with its colour (Okabe & Ito's, safe for the colour-blind)."""
+
+
+# --- what the records say -----------------------------------------------------------------------------------
+
+
+def stage(ds: "xr.Dataset", name: str, fraction: float) -> Float[np.ndarray, "run layer lag"]:
+    """A quantity per lag at a fraction of the updates each run has made: its median over the last `LATE` of them.
+
+    Fraction 0 is the first update alone, made on the initial parameters. NaN for a run that had diverged by then.
+    """
+    made = ds["recorded"].sum("step").values
+    wide = late(ds.sizes["step"])
+    values = np.full((ds.sizes["run"], ds.sizes["layer"], ds.sizes["time"]), np.nan)
+    for stop in np.unique(made[made > 0]):
+        runs, end = np.flatnonzero(made == stop), max(1, round(fraction * stop))
+        steps = slice(max(0, end - wide) if fraction else 0, end)
+        values[runs] = median(adjoint(ds, name, run=runs, step=steps).transpose("step", "run", ...).values)
+    return values[..., ::-1]
+
+
+def late(updates: int) -> int:
+    """How many updates a trained state is read from."""
+    return max(1, min(LATE, updates // 10))
+
+
+def relative(norms: Float[np.ndarray, " *s lag"]) -> Float[np.ndarray, " *s lag"]:
+    """Norms over their value at lag 0; NaN where that is 0 or not finite."""
+    first = np.asarray(norms[..., :1], np.float64)
+    return norms / np.where(np.isfinite(first) & (first > 0), first, np.nan)
+
+
+def horizon(norms: Float[np.ndarray, " *s lag"]) -> Float[np.ndarray, " *s"]:
+    """The first lag at which a norm is below 1% of its value at lag 0; T if none is (censored), NaN without values."""
+    ratio = relative(norms)
+    faint = ratio < FAINT
+    reach = np.where(faint.any(-1), faint.argmax(-1), norms.shape[-1]).astype(float)
+    return np.where(np.isnan(ratio[..., 0]), np.nan, reach)
+
+
+def middle_horizon(norms: Float[np.ndarray, "run lag"]) -> tuple[float, bool]:
+    """The median horizon of some runs, and whether it is only a lower bound, a middle one being censored."""
+    lags = horizon(norms)
+    there = int(np.sum(~np.isnan(lags)))
+    return float(median(lags)), there > 0 and 2 * int(np.sum(lags == norms.shape[-1])) >= there
+
+
+def reaches(stages: dict[str, Float[np.ndarray, "run lag"]]) -> dict[str, Any]:
+    """Per stage: median `ratio` of the largest lag to lag 0; median `horizon`, whether that is a lower `bound`, and
+    how many runs are `censored`."""
+    row = {}
+    for when, norms in stages.items():
+        row[f"ratio_{when}"] = float(median(relative(norms)[:, -1]))
+        row[f"horizon_{when}"], row[f"bound_{when}"] = middle_horizon(norms)
+        row[f"censored_{when}"] = int(np.sum(horizon(norms) == norms.shape[-1]))
+    return row
+
+
+def latest(probes: Float[np.ndarray, "run probe"]) -> Float[np.ndarray, " run"]:
+    """Each run's newest value that exists, else NaN."""
+    there = ~np.isnan(probes)
+    last = probes.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
+    return probes[np.arange(len(probes)), last]
+
+
+def passes(values: np.ndarray, task: Task) -> np.ndarray:
+    """Which values of the task's criterion count as learned; NaN never does."""
+    metric, target = task.learned
+    return values < target if metric.endswith("loss") else values > target
+
+
+def diverged(ds: "xr.Dataset") -> Bool[np.ndarray, "run step"]:
+    """At which updates a run was no longer finite; one that is not made yet says nothing."""
+    return (ds["recorded"] & ~ds["finite"]).values
+
+
+def statuses(ds: "xr.Dataset", task: Task) -> np.ndarray:
+    """Of each run: diverged; learned, at its latest probe; unfinished; or censored, as 'at chance' or 'not yet'."""
+    learned = passes(latest(ds[task.learned[0]].values), task)
+    unfinished = ~ds["recorded"].all("step").values
+    chance = latest(ds["test_loss"].values) > AT_CHANCE * task.chance
+    told = {"diverged": diverged(ds).any(axis=1), "learned": learned, "unfinished": unfinished, "at chance": chance}
+    return np.select(list(told.values()), list(told), "not yet")
+
+
+def picked(ds: "xr.Dataset", **where: Any) -> np.ndarray:
+    """Indices of the runs with these coordinates."""
+    return np.flatnonzero(np.logical_and.reduce([ds[k].values == v for k, v in where.items()]))
+
+
+def axis(ds: "xr.Dataset", name: str) -> list[Any]:
+    """The values of a coordinate of the runs: numbers ascending, names in the experiment's order."""
+    values = ds[name].values.tolist()
+    return list(dict.fromkeys(values)) if isinstance(values[0], str) else sorted(set(values))
+
+
+def clip_name(clip: float) -> str:
+    """'clip 0.1', or 'no clip' for infinity."""
+    return f"clip {clip:g}" if np.isfinite(clip) else "no clip"
+
+
+def adjoint(ds: "xr.Dataset", name: str, **at: Any) -> "xr.DataArray":
+    """An adjoint's norm at these indices; NaN at lags that no example of the batch reaches."""
+    part = ds.isel(at)
+    return part[name].where(part["adjoint_count"] > 0)
+
+
+def mean(values: np.ndarray) -> float:
+    """Of the values that exist, NaN if none does."""
+    there = values[~np.isnan(values)]
+    return float(there.mean(dtype=np.float64)) if there.size else np.nan
+
+
+def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
+    """A row per cell, gain, clip and layer: runs by status, and `reaches` at the start and at the end."""
+    status, loss, met = statuses(ds, task), latest(ds["test_loss"].values), passes(ds[task.learned[0]].values, task)
+    stages = {"start": stage(ds, "adjoint_norm", 0), "end": stage(ds, "adjoint_norm", 1)}
+    rows = []
+    for cell, gain, clip in product(axis(ds, "label"), axis(ds, "gain"), axis(ds, "clip")):
+        runs = picked(ds, label=cell, gain=gain, clip=clip)
+        for layer in range(ds.sizes["layer"]):
+            row = {"cell": cell, "gain": gain, "clip": clip, "layer": layer, "runs": len(runs)}
+            row |= {name: int(np.sum(status[runs] == name)) for name in STATUSES}
+            row |= {"ever": int(met[runs].any(axis=1).sum()), "test_loss": float(median(loss[runs]))}
+            row |= {"clipped": mean(ds["clipped"].isel(run=runs).values)}
+            rows.append(row | reaches({when: norms[runs, layer] for when, norms in stages.items()}))
+    return rows
+
+
+# --- norms against lag: the two figures that the analyses share -----------------------------------------------
+
+
+class Curve(NamedTuple):
+    """One line of a lag figure: the median over runs of these norms, with a band."""
+
+    norms: Float[np.ndarray, "run lag"]
+    color: Any
+    label: str
+    of_c: bool = False
+    """∂L/∂c_t, drawn dashed, not ∂L/∂h_t."""
+
+
+def lag_figure(panels: Sequence[Sequence[Sequence[Curve]]], rows: Sequence[str], columns: Sequence[str]) -> Figure:
+    """Norms against lag [row][column][curve] on shared log axes, with a mark at the median horizon."""
+    fig, axes = style.panels(len(rows), len(columns), 1.35, sharex=True, sharey=True)
+    mark = dict(marker="o", markersize=3.5, markeredgecolor="black", markeredgewidth=0.6, linestyle="none")
+    drawn = []
+    for ax, curves in zip(axes.flat, (curves for row in panels for curves in row), strict=True):
+        for c in curves:
+            # c_T acts through h_T alone, which is held fixed: its adjoint is 0 at lag 0, and has no horizon.
+            lags = np.arange(c.of_c, c.norms.shape[-1])
+            label = "_" if c.of_c else c.label
+            line = dict(color=c.color, linestyle=style.DASHES[c.of_c], label=label)
+            drawn.append(style.median_band(ax, lags, c.norms[:, lags], **line))
+            lag, bound = middle_horizon(c.norms)
+            if not (c.of_c or bound or np.isnan(lag)):
+                ax.plot(lag, np.interp(lag, lags, drawn[-1]), color=c.color, **mark)
+    key = axes[0, 0]
+    key.plot([], [], color="white", label="horizon", **mark)
+    if any(c.of_c for row in panels for curves in row for c in curves):
+        key.plot([], [], color="black", linestyle=style.DASHES[1], label="∂L/∂c$_t$")
+    style.log_axis(axes, drawn)
+    key.set_xlim(0, None)
+    key.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    style.frame(axes, rows, columns, "lag T − t (steps)", "‖∂L/∂h$_t$‖")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def through_training(ds: "xr.Dataset", edges: np.ndarray, **at: Any) -> Float[np.ndarray, "bin lag"]:
+    """‖∂L/∂h_t‖ over its value at lag 0: the median over the runs and the updates between two edges."""
+    ratio = relative(adjoint(ds, "adjoint_norm", **at).values[..., ::-1])
+    return np.stack([median(np.concatenate(ratio[:, a:b])) for a, b in pairwise(edges)])
+
+
+def lag_map(
+    panels: Sequence[Sequence[np.ndarray]], edges: np.ndarray, rows: Sequence[str], columns: Sequence[str]
+) -> Figure:
+    """Heat maps [row][column] of `through_training`, against update (bins between `edges`) and lag."""
+    fig, axes = style.panels(len(rows), len(columns), 1.2, sharex=True, sharey=True)
+    scale: dict[str, Any] = dict(cmap="RdBu_r", norm=Normalize(-6, 6))
+    for ax, ratio in zip(axes.flat, (ratio for row in panels for ratio in row), strict=True):
+        shown = np.log10(np.maximum(ratio, np.finfo(np.float64).tiny))  # an underflow lies below any scale
+        lags = np.arange(shown.shape[1] + 1) - 0.5
+        ax.pcolormesh(edges + 1, lags, shown.T, rasterized=True, **scale)
+        ax.set_facecolor(style.MISSING)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(numticks=5))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    bar = fig.colorbar(ScalarMappable(**scale), ax=axes, extend="both", aspect=30, pad=0.03)
+    bar.set_label("log$_{10}$ ‖∂L/∂h$_t$‖ / ‖∂L/∂h$_T$‖")
+    bar.outline.set_linewidth(0.6)  # type: ignore[operator]
+    style.frame(axes, rows, columns, "update", "lag T − t (steps)")
+    return fig
+
+
+def log_edges(updates: int) -> np.ndarray:
+    """Borders of 80 bins of updates that are equally wide on a log axis (fewer where a bin would be empty)."""
+    return np.unique(np.geomspace(1, updates + 1, 81).round().astype(int)) - 1
+
+
+# --- this experiment's figures --------------------------------------------------------------------------------
+
+
+def norms_by_lag(ds: "xr.Dataset", layer: int) -> Figure:
+    """Rows: at initialisation, which no threshold changes, then after training with each; columns: cells."""
+    cells, gains, clips = axis(ds, "label"), axis(ds, "gain"), axis(ds, "clip")
+    shades = dict(zip(gains, style.shades(len(gains)), strict=True))
+    names = [name for name in ("adjoint_norm", "adjoint_norm_c") if name in ds]
+    read = {(name, end): stage(ds, name, end)[:, layer] for name in names for end in (0, 1)}
+
+    def curves(cell: str, clip: float, end: int) -> list[Curve]:
+        runs = {gain: picked(ds, label=cell, gain=gain, clip=clip) for gain in gains}
+        return [
+            Curve(read[name, end][runs[gain]], shades[gain], f"gain {gain:g}", name == "adjoint_norm_c")
+            for name in names
+            for gain in gains
+        ]
+
+    rows = {"at initialisation": (clips[0], 0)} | {f"trained, {clip_name(c)}": (c, 1) for c in clips}
+    return lag_figure([[curves(cell, *row) for cell in cells] for row in rows.values()], list(rows), cells)
+
+
+def norms_through_training(ds: "xr.Dataset", layer: int, clip: float) -> Figure:
+    """Rows: gains; columns: cells; at one threshold."""
+    cells, gains, edges = axis(ds, "label"), axis(ds, "gain"), log_edges(ds.sizes["step"])
+    panels = [
+        [through_training(ds, edges, run=picked(ds, label=c, gain=g, clip=clip), layer=layer) for c in cells]
+        for g in gains
+    ]
+    return lag_map(panels, edges, [f"gain {g:g}" for g in gains], cells)
+
+
+def by_update(ds: "xr.Dataset", name: str, clip: float, axes: np.ndarray) -> list[np.ndarray]:
+    """Draws a quantity against updates at one threshold, a panel per cell, a curve per gain; returns the medians."""
+    gains, drawn = axis(ds, "gain"), []
+    for cell, ax in zip(axis(ds, "label"), axes, strict=True):
+        for gain, color in zip(gains, style.shades(len(gains)), strict=True):
+            runs = picked(ds, label=cell, gain=gain, clip=clip)
+            x, values = style.smoothed(ds[name].isel(run=runs).values)
+            drawn.append(style.median_band(ax, x, values, color=color, label=f"gain {gain:g}"))
+            ends = [end.argmax() + 1 for end in diverged(ds)[runs] if end.any()]
+            if ends:
+                top = dict(transform=ax.get_xaxis_transform(), clip_on=False, linestyle="none", marker="x")
+                ax.plot(ends, [1] * len(ends), color=color, label="diverged", **top)
+    return drawn
+
+
+def learning(ds: "xr.Dataset", task: Task) -> Figure:
+    """The training loss, a row per threshold, and the share of updates that each finite threshold changed."""
+    cells, clips = axis(ds, "label"), axis(ds, "clip")
+    finite = [clip for clip in clips if np.isfinite(clip)]
+    fig, axes = style.panels(len(clips) + len(finite), len(cells), 1.2, sharex=True, sharey="row")
+    losses, shares = np.split(axes, [len(clips)])
+    lines = {"constant predictor": task.chance}
+    if task.learned[0] == "test_loss":
+        lines["learned"] = task.learned[1]
+    style.frame(axes, [clip_name(clip) for clip in clips + finite], cells, "update")
+    drawn = [np.asarray(list(lines.values()))]
+    for clip, row in zip(clips, losses, strict=True):
+        drawn += by_update(ds, "loss", clip, row)
+        row[0].set_ylabel("training loss")
+    for clip, row in zip(finite, shares, strict=True):
+        by_update(ds, "clipped", clip, row)
+        row[0].set_ylim(0, 1.02)
+        row[0].set_ylabel("share clipped")
+    for ax in losses.flat:
+        for (name, level), dashes in zip(lines.items(), style.DASHES[1:], strict=False):
+            ax.axhline(level, color="0.4", linewidth=0.8, linestyle=dashes, label=name)
+    # An exploding start is orders of magnitude above what the curves are about.
+    style.log_axis(losses, drawn, highest=10 * task.chance)
+    axes[0, 0].set_xlim(0, ds.sizes["step"])
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def outcomes(ds: "xr.Dataset", task: Task) -> Figure:
+    """A square per gain and threshold, divided among its runs by what became of them; columns: cells."""
+    cells, gains, clips = axis(ds, "label"), axis(ds, "gain"), axis(ds, "clip")
+    status = statuses(ds, task)
+    fig, axes = style.panels(1, len(cells), 0.3 + 0.33 * len(gains), sharex=True, sharey=True)
+    for cell, ax in zip(cells, axes[0], strict=True):
+        for (x, clip), (y, gain) in product(enumerate(clips), enumerate(gains)):
+            of = status[picked(ds, label=cell, gain=gain, clip=clip)]
+            left = x - 0.5
+            for name, color in STATUSES.items():
+                share = float(np.mean(of == name))
+                ax.add_patch(Rectangle((left, y - 0.5), share, 1, facecolor=color, edgecolor="none"))
+                left += share
+            ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=2))
+            ax.annotate(f"{np.sum(of == 'learned')}/{len(of)}", (x, y), ha="center", va="center")
+        ax.set(xlim=(-0.5, len(clips) - 0.5), ylim=(-0.5, len(gains) - 0.5))
+        ax.set_xticks(range(len(clips)), [f"{c:g}" if np.isfinite(c) else "none" for c in clips])
+        ax.set_yticks(range(len(gains)), [f"{g:g}" for g in gains])
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+    style.frame(axes, [""], cells, "clip threshold", "gain")
+    censored = f"not learned by {ds.sizes['step']:,} updates"
+    names = {"not yet": censored, "at chance": f"{censored}: at chance"}
+    present = [name for name in STATUSES if name in status]
+    patches = {names.get(s, s): Patch(facecolor=STATUSES[s], edgecolor="0.6") for s in present}
+    style.legend(fig, patches)
+    return fig
+
+
+# --- the report -----------------------------------------------------------------------------------------------
+
+
+def number(value: float) -> str:
+    """Short, in a table."""
+    return "–" if np.isnan(value) else f"{value:.2g}" if value == 0 or 0.01 <= value < 100 else f"{value:.0e}"
+
+
+def lag_name(row: dict[str, Any], when: str) -> str:
+    """A stage's horizon."""
+    lag, least = row[f"horizon_{when}"], "≥" if row[f"bound_{when}"] else ""
+    return "–" if np.isnan(lag) else f"{least}{lag:g}"
+
+
+def reach(row: dict[str, Any], when: str) -> str:
+    """A stage in a sentence: 'horizon (ratio)'."""
+    return f"{lag_name(row, when)} ({number(row[f'ratio_{when}'])})"
+
+
+def course(row: dict[str, Any], stages: Sequence[str]) -> dict[str, str]:
+    """The stages in a table: columns 'horizon' and 'ratio'."""
+    return {
+        "horizon": " → ".join(lag_name(row, when) for when in stages),
+        "ratio": " → ".join(number(row[f"ratio_{when}"]) for when in stages),
+    }
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """`summary` for the reader; columns that would say nothing are left out."""
+    said = [name for name in list(STATUSES)[1:] if any(r[name] for r in rows)]
+    layered = any(r["layer"] for r in rows)
+    return [
+        {"cell": r["cell"], "gain": f"{r['gain']:g}", "clip": f"{r['clip']:g}"}
+        | ({"layer": str(r["layer"])} if layered else {})
+        | {"learned": f"{r['learned']}/{r['runs']}"}
+        | {name: str(r[name]) for name in said}
+        | {"test loss": number(r["test_loss"]), "share clipped": number(r["clipped"])}
+        | course(r, ("start", "end"))
+        for r in rows
+    ]
+
+
+def setting(ds: "xr.Dataset", experiment: Experiment) -> str:
+    """What was run and recorded."""
+    spec = experiment.specs[0]
+    hidden = dict.fromkeys(" + ".join(map(str, s.hidden)) for s in experiment.specs)
+
+    def values(name: str) -> str:
+        return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in axis(ds, name))
+
+    return (
+        f"{ds.sizes['run']} runs on the task '{spec.task}', T = {spec.steps}: cells {values('label')}; recurrent gains "
+        f"{values('gain')}; clip thresholds ({spec.clip}) {values('clip')}; seeds {values('seed')}; "
+        f"hidden {', '.join(hidden)}, batch {spec.batch}, {spec.optimizer} at learning rate {values('lr')}; "
+        f"{experiment.updates:,} updates each, {ds['recorded'].values.mean():.0%} of them made. "
+        "‖∂L/∂h_t‖ was recorded at every update, of each example's own loss, root mean square over the batch, by the "
+        f"lag T − t from the example's last step. The horizon is the first lag at which it is below {FAINT:.0%} of "
+        "that at lag 0 (≥ T, censored, where it never is); the ratio is that of the largest lag to lag 0. Numbers are "
+        "medians over seeds."
+    )
+
+
+def story(rows: Sequence[dict[str, Any]], experiment: Experiment, task: Task) -> str:
+    """One cell in sentences: what became of its runs, then its horizons and ratios at the start and at the end."""
+    metric, target = task.learned
+    bounded = {"norm": "updates", "value": "gradient's entries", "adjoint": "adjoints"}[experiment.specs[0].clip]
+    count = {name: sum(r[name] for r in rows if r["layer"] == 0) for name in ("runs", "ever", *STATUSES)}
+    censored = count["not yet"] + count["at chance"]
+    side = "below" if metric.endswith("loss") else "above"
+    said = [
+        f"{count['learned']} of {count['runs']} runs learned ({metric.replace('_', ' ')} {side} {target:g} at the "
+        f"latest probe; {count['ever']} at some probe)",
+        f"{count['diverged']} diverged",
+        f"{censored} had not learned by {experiment.updates:,} updates (censored; {count['at chance']} of them no "
+        "better than a constant)",
+    ]
+    said += [f"{count['unfinished']} are unfinished"] if count["unfinished"] else []
+    text = f"{rows[0]['cell']}: {', '.join(said)}. "
+    for clip in dict.fromkeys(r["clip"] for r in rows if np.isfinite(r["clip"])):
+        low, high = style.quantiles(np.asarray([r["clipped"] for r in rows if r["clip"] == clip]), [0, 1])
+        if not np.isnan(low):
+            text += f"The threshold {clip:g} clipped {low:.0%} to {high:.0%} of the {bounded}. "
+
+    def norms(when: str, clip: float, layer: int) -> str:
+        of = [r for r in rows if r["clip"] == clip and r["layer"] == layer]
+        total, runs = sum(r[f"censored_{when}"] for r in of), sum(r["runs"] for r in of)
+        return ", ".join(reach(r, when) for r in of) + (f" ({total} of {runs} runs censored)" if total else "")
+
+    for layer in dict.fromkeys(r["layer"] for r in rows):
+        where = f" in layer {layer}" if any(r["layer"] for r in rows) else ""
+        clips = list(dict.fromkeys(r["clip"] for r in rows))
+        stages = [f"at initialisation {norms('start', clips[0], layer)}"]
+        stages += [f"trained with {clip_name(clip)} {norms('end', clip, layer)}" for clip in clips]
+        gains = ", ".join(f"{gain:g}" for gain in dict.fromkeys(r["gain"] for r in rows))
+        text += f"Horizon (ratio){where} at gain {gains}: {'; '.join(stages)}. "
+    return text.strip()
+
+
+RINGS = (
+    f"A circle marks the horizon: the first lag below {FAINT:.0%} of lag 0, median over seeds; no circle, no horizon. "
+    "What leaves a panel goes on beyond it."
+)
+"""What the marks of a lag figure mean."""
+
+
+def draw(out: str | Path) -> list[Path]:
+    """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
+    out = Path(out)
+    ds, experiment = load(out), manifest.experiment(out)
+    task = TASKS[experiment.specs[0].task](experiment.specs[0])
+    updates, steps, layers = experiment.updates, experiment.specs[0].steps, ds.sizes["layer"]
+    over = "Lines are medians over seeds, bands the middle half of them."
+    gone = int(np.sum(statuses(ds, task) == "diverged"))
+    missing = f" {gone} of {ds.sizes['run']} runs diverged and are left out after training." if gone else ""
+    figures: list[tuple[Path, str]] = []
+
+    def add(name: str, figure: Figure, caption: str) -> None:
+        figures.append((style.save(figure, out / "figures" / name), caption))
+
+    with style.look():
+        for layer in range(layers):
+            suffix, where = (f"_layer{layer}", f"Layer {layer}. ") if layers > 1 else ("", "")
+            add(
+                f"norms_by_lag{suffix}",
+                norms_by_lag(ds, layer),
+                f"{where}How far back the gradient reaches: at initialisation (the first update) and after training "
+                f"(median of a run's last {late(updates)} updates), by recurrent gain. {over}{missing} {RINGS}",
+            )
+            for clip in axis(ds, "clip"):
+                add(
+                    f"norms_through_training_{clip_name(clip).replace(' ', '_')}{suffix}",
+                    norms_through_training(ds, layer, clip),
+                    f"{where}The same through training with {clip_name(clip)}: the norm at each lag over that at lag "
+                    "0, median over seeds and over the updates of a bin. White: as large as at lag 0; blue: vanishing; "
+                    "red: exploding; grey: nothing recorded.",
+                )
+        add(
+            "learning",
+            learning(ds, task),
+            f"Training loss and share clipped: means of {max(1, updates // style.BINS)} updates. {over} A cross marks "
+            "the update at which a run diverged. The vertical axis ends at ten times the constant predictor's.",
+        )
+        add(
+            "outcomes",
+            outcomes(ds, task),
+            f"What became of the runs of each gain and threshold, and how many learned. Runs that had not by "
+            f"{updates:,} updates are censored, not failed.",
+        )
+    rows = summary(ds, task)
+    cells = {cell: [r for r in rows if r["cell"] == cell] for cell in axis(ds, "label")}
+    page = report.write(
+        out,
+        f"Gradients through time: {', '.join(cells)}; T = {steps}",
+        [setting(ds, experiment), *(story(of, experiment, task) for of in cells.values())],
+        figures,
+        [("Medians over seeds; counts of runs", table(rows))],
+    )
+    return [*(path for path, _ in figures), page]
+
+
+def show(out: str | Path) -> None:
+    """Draws a run directory and prints its summary and where the figures lie."""
+    paths = draw(out)
+    ds, experiment = load(out), manifest.experiment(out)
+    report.show(table(summary(ds, TASKS[experiment.specs[0].task](experiment.specs[0]))), paths)
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[Path], show, __doc__)

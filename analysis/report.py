@@ -1,0 +1,122 @@
+"""One self-contained HTML page of a run directory: what was measured, figures, tables, and how it was made."""
+
+import base64
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from rich.console import Console
+from rich.table import Table
+
+from seqdyn import manifest
+
+NAME = "report.html"
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 60rem;
+       margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.5rem; }
+figure { margin: 2.5rem 0; } img { width: 100%; height: auto; }
+figcaption, table, pre { font-size: .875rem; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; margin: 1rem 0; } caption { text-align: left; padding-bottom: .4rem; }
+th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px solid #ddd; white-space: nowrap;
+         font-variant-numeric: tabular-nums; }
+</style>
+</head>
+<body>
+{% macro grid(rows, caption) %}<div class="wide"><table><caption>{{ caption }}</caption>
+<tr>{% for name in rows[0] %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in rows %}<tr>{% for value in row.values() %}<td>{{ value }}</td>{% endfor %}</tr>
+{% endfor %}</table></div>{% endmacro -%}
+<h1>{{ title }}</h1>
+{% for text in paragraphs %}<p>{{ text }}</p>
+{% endfor %}
+{% for figure in figures %}<figure><img src="{{ figure.source }}" alt="{{ figure.name }}">
+<figcaption>{{ figure.caption }}</figcaption></figure>
+{% endfor %}
+{% for caption, rows in tables %}{% if rows %}{{ grid(rows, caption) }}{% endif %}
+{% endfor %}
+<h2>How it was made</h2>
+{% if verified %}{{ grid(verified, "Gradient at these shapes, ours against autodiff of a plain scan") }}
+{% else %}<p>The gradient was not held against autodiff here.</p>{% endif %}
+{{ grid(surroundings, "Made on") }}
+{% if config %}{{ grid(config, "Settings of the command") }}{% endif %}
+<details><summary>The experiment in full</summary><pre class="wide">{{ experiment }}</pre></details>
+</body>
+</html>
+"""
+
+
+def write(
+    out: str | Path,
+    title: str,
+    paragraphs: Sequence[str],
+    figures: Sequence[tuple[Path, str]],
+    tables: Sequence[tuple[str, Sequence[Mapping[str, Any]]]] = (),
+) -> Path:
+    """Writes report.html into the run directory in one step and returns its path.
+
+    `figures` are (PNG with an SVG beside it, caption), `tables` (caption, rows that share their keys). The page needs
+    nothing but itself, and the same run directory and figures give the same bytes.
+    """
+    out = Path(out)
+    made = manifest.read(out)
+    shown = ("format", "experiment", "config", "verified", "versions")
+    surroundings = made["versions"] | {k: v for k, v in made.items() if k not in shown}
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(_PAGE)
+    html = page.render(
+        title=title,
+        paragraphs=paragraphs,
+        figures=[{"name": path.stem, "source": _inline(path), "caption": caption} for path, caption in figures],
+        tables=tables,
+        verified=[{"cell": k, "largest relative difference": f"{v:.1e}"} for k, v in made["verified"].items()],
+        surroundings=[{"": k, "value": v} for k, v in surroundings.items()],
+        config=[{"": k, "value": json.dumps(v, ensure_ascii=False)} for k, v in made["config"].items()],
+        experiment=_lines(made["experiment"]),
+    )
+    partial = out / f".{NAME}.{os.getpid()}"
+    partial.write_text(html, encoding="utf-8")
+    partial.replace(out / NAME)
+    return out / NAME
+
+
+def show(rows: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> None:
+    """Prints a table and where the files lie."""
+    console = Console()
+    printed = (
+        Table(*(name.replace(" ", "\n") for name in rows[0]), box=None, collapse_padding=True) if rows else Table()
+    )
+    for row in rows:
+        printed.add_row(*row.values())
+    console.print(printed)
+    for path in paths:
+        console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+
+
+def _inline(png: Path) -> str:
+    """The smaller of a figure's two files, as a data URI: as an image, an SVG's ids cannot meet another's."""
+    files = {"image/svg+xml": png.with_suffix(".svg").read_bytes(), "image/png": png.read_bytes()}
+    kind = min(files, key=lambda k: len(files[k]))
+    return f"data:{kind};base64,{base64.b64encode(files[kind]).decode()}"
+
+
+def _lines(experiment: Mapping[str, Any]) -> str:
+    """JSON with one line a field, two levels deep: a grid of hypers is not one number a line."""
+    lines = []
+    for key, value in experiment.items():
+        parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+        if parts is None:
+            lines.append(f"{key}: {json.dumps(value)}")
+        else:
+            lines += [f"{key}.{k}: {json.dumps(v)}" for k, v in parts]
+    return "\n".join(lines)

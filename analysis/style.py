@@ -1,0 +1,171 @@
+"""One look for every figure: type, colours, medians with bands over seeds, log axes, and files of the same bytes."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+PAGE = 7.0
+"""Inches: two columns of a paper, in which 8 points stay 8 points."""
+MISSING = "0.86"
+"""Where there is no value."""
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
+"""Line styles that stay apart in print."""
+BINS = 50
+"""Points of a curve against updates: it is smoothed to as many."""
+DECADES = 16
+"""What a log axis shows at most."""
+
+_LOOK = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "lines.linewidth": 1.2,
+    "lines.solid_capstyle": "butt",
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "mathtext.default": "regular",
+    "svg.hashsalt": "seqdyn",  # else the ids in an SVG are random
+}
+
+
+def look() -> AbstractContextManager[None]:
+    """The look, whatever the reader's own matplotlibrc says; draw and save inside."""
+    return matplotlib.style.context(["default", _LOOK])
+
+
+def panels(rows: int, columns: int, height: float, **sharing: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of the page's width with rows × columns axes, `height` inches a row."""
+    # Not through pyplot: nothing global holds the figure, so nothing needs closing.
+    width = min(PAGE, 1.2 + 2.2 * columns)
+    fig = Figure(figsize=(width, 0.6 + height * rows), dpi=200, layout="constrained")
+    return fig, fig.subplots(rows, columns, squeeze=False, **sharing)
+
+
+def frame(axes: np.ndarray, rows: Sequence[str], columns: Sequence[str], x: str, y: str = "") -> None:
+    """Titles above the first row, row names on the right, axis labels once a row and column."""
+    for ax, title in zip(axes[0], columns, strict=True):
+        ax.set_title(title)
+    for ax in axes[-1]:
+        ax.set_xlabel(x)
+    for ax in axes[:, 0]:
+        ax.set_ylabel(y)
+    for ax, name in zip(axes[:, -1], rows, strict=True):
+        ax.annotate(name, (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center", ha="left")
+
+
+def legend(fig: Figure, handles: dict[str, Any]) -> None:
+    """One legend above all panels, so that it covers no data, in as few rows as its width allows."""
+    names = list(handles)
+    room = 16 * fig.get_figwidth()  # characters of 8 points in an inch
+
+    def fits(columns: int) -> bool:
+        rows = -(-len(names) // columns)  # filled column by column
+        widest = [max(map(len, names[i : i + rows])) for i in range(0, len(names), rows)]
+        return sum(w + 7 for w in widest) < room
+
+    columns = next((n for n in range(len(names), 1, -1) if fits(n)), 1)
+    fig.legend(list(handles.values()), names, loc="outside upper center", ncols=columns)
+
+
+def drawn(axes: np.ndarray) -> dict[str, Any]:
+    """The labelled lines of some panels, each label once."""
+    found: dict[str, Any] = {}
+    for ax in axes.flat:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, handle)
+    return found
+
+
+def save(fig: Figure, path: Path) -> Path:
+    """Writes `path`.png (200 dots an inch) and .svg, without dates: the same figure is the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    layout = fig.get_layout_engine()
+    if layout:
+        layout.execute(fig)  # most of the time: once for both files
+    fig.set_layout_engine("none")
+    vector, raster = (path.with_name(path.name + kind) for kind in (".svg", ".png"))
+    fig.savefig(vector, metadata={"Date": None, "Creator": None})
+    fig.savefig(raster, metadata={"Software": None})
+    return raster
+
+
+def shades(n: int) -> list[Any]:
+    """n colours from dark to light for an ordered parameter, told apart by the colour-blind and in grey."""
+    return [mpl.colormaps["plasma"](x) for x in (np.linspace(0.05, 0.8, n) if n > 1 else [0.05])]
+
+
+def quantiles(values: Float[np.ndarray, " n *s"], q: Sequence[float]) -> Float[np.ndarray, " q *s"]:
+    """Quantiles over the first axis, of the values that are not NaN; NaN where there are none.
+
+    Infinity counts as the largest float32: it sorts right, and lies between two values without becoming NaN.
+    """
+    ordered = np.sort(np.minimum(np.asarray(values, np.float64), np.finfo(np.float32).max), axis=0)  # NaN comes last
+    last = np.maximum(np.sum(~np.isnan(ordered), axis=0) - 1, 0)
+
+    def at(fraction: float) -> np.ndarray:
+        rank = fraction * last
+        low, high = (np.take_along_axis(ordered, r(rank).astype(int)[None], axis=0)[0] for r in (np.floor, np.ceil))
+        return low + (high - low) * (rank - np.floor(rank))
+
+    return np.stack([at(fraction) for fraction in q])
+
+
+def median(values: Float[np.ndarray, " n *s"]) -> Float[np.ndarray, " *s"]:
+    """`quantiles` at one half."""
+    return quantiles(values, [0.5])[0]
+
+
+def median_band(ax: Axes, x: np.ndarray, values: Float[np.ndarray, "n x"], **line: Any) -> np.ndarray:
+    """Draws the median over runs and, lighter, the middle half of them; returns the median."""
+    low, middle, high = quantiles(values, [0.25, 0.5, 0.75])
+    drawn = ax.plot(x, middle, **line)[0]
+    ax.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+    return middle
+
+
+def smoothed(values: Float[np.ndarray, "run step"]) -> tuple[np.ndarray, np.ndarray]:
+    """(middles of up to `BINS` stretches of updates, means [run, bin]): NaN where an update of a stretch is missing."""
+    edges = np.unique(np.linspace(0, values.shape[1], BINS + 1).round().astype(int))
+    means = [values[:, a:b].mean(axis=1, dtype=np.float64) for a, b in pairwise(edges)]
+    return (edges[:-1] + edges[1:] + 1) / 2, np.stack(means, axis=1)
+
+
+def log_axis(axes: np.ndarray, values: Sequence[np.ndarray], highest: float = np.inf) -> None:
+    """Log y axes whose limits hold all positive finite values up to `highest`, but at most `DECADES` below the top.
+
+    What is 0 or smaller leaves through the bottom of the panel.
+    """
+    pool = np.concatenate([np.ravel(v) for v in values])
+    pool = np.minimum(pool[np.isfinite(pool) & (pool > 0)], highest)
+    low, high = (np.log10(pool.min()), np.log10(pool.max())) if pool.size else (-1.0, 0.0)
+    low = min(max(low, high - DECADES), high - 2)  # what is flat should look flat
+    margin = 0.04 * (high - low)
+    for ax in axes.flat:
+        ax.set_yscale("log", nonpositive="clip")
+        ax.set_ylim(10 ** (low - margin), 10 ** (high + margin))
+        ax.yaxis.set_major_locator(LogLocator(numticks=6))
+        if high - low > 3:
+            ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_minor_formatter(NullFormatter())

@@ -1,0 +1,40 @@
+"""Tables of `experiments/throughput.py`: milliseconds a step, and how many times ours each contender takes."""
+
+import json
+from pathlib import Path
+from statistics import geometric_mean, median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def table(title: str, rows: list[dict[str, Any]]) -> Table:
+    """One row a shape and cell, ms × ratio of medians; below, the ratios' geometric mean and range."""
+    others = [name for name in rows[0]["ms"] if name != "ours"]
+    middle = [{name: median(times) for name, times in row["ms"].items()} for row in rows]
+    drawn = Table(title=title)
+    for heading in ("sizes", "cell", "apart", "ours", *others):
+        drawn.add_column(heading, no_wrap=True)
+    for row, ms in zip(rows, middle, strict=True):
+        apart = "" if row["apart"] is None else f"{row['apart']:.0e}"
+        against = (f"{ms[name]:.3g} ×{ms[name] / ms['ours']:.2f}" for name in others)
+        drawn.add_row(",".join(map(str, row["sizes"])), row["cell"], apart, f"{ms['ours']:.3g}", *against)
+    drawn.add_section()
+    for label, reduced in (("geometric mean", geometric_mean), ("least", min), ("most", max)):
+        drawn.add_row(label, "", "", "", *(f"×{reduced([ms[n] / ms['ours'] for ms in middle]):.3f}" for n in others))
+    return drawn
+
+
+def show(out: Path) -> None:
+    """Prints the tables of a measurement and writes them beside it."""
+    found = json.loads((out / "throughput.json").read_text())
+    machine = found["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    console = Console(width=120, record=True, highlight=False)
+    console.print(f"{machine['model']}, {machine['cores']} cores, load {machine['load']:.2f} at the start; {versions}")
+    if found["shapes"]:
+        console.print(table("ms a step × ratio to ours; sizes are time, batch, input, hidden", found["shapes"]))
+    if found["grid"]:
+        console.print(table("ms a run and step × ratio;\nsizes are time, batch, hidden, runs", found["grid"]))
+    (out / "throughput.txt").write_text(console.export_text())

@@ -1,0 +1,250 @@
+"""How fast is a training step beside JAX's autodiff, Flax and PyTorch, and what does watching the adjoint cost?
+
+Method: forward, backward and Adam in float32, read out at the last step, on batches that stay in memory. A run takes
+one core, so what is in JAX has one device, chunks of steps in `lax.scan`, and the library's own `compiled`:
+    ours      `unroll`, nothing watched
+    watch     `unroll`, norms of the whole and the travelled adjoint read and reduced as training does
+    autodiff  JAX's gradient of a plain scan of the same cell
+    flax      JAX's gradient of `flax.linen.RNN`
+    torch-1   PyTorch's fused RNN, LSTM or GRU on one thread, the fair comparison; torch-2 has two
+    alone     the runs of a small grid one after another; ours is then all of them at once, a tile on each device
+PyTorch and JAX fight over threads, so they have processes of their own; one block of steps is timed at a time, the
+contenders in turn, and compared by the ratio of medians. PyTorch flushes denormals (up to ten times slower without).
+Before the clock starts our gradient is held against autodiff's at that shape: a fast wrong answer cannot win.
+Cost: about ten minutes on two cores with nothing else on them.
+Expect: autodiff / ours at least 1.2 in the geometric mean and nowhere below 0.95, watch / ours at most 1.03, alone /
+ours near the number of cores; for figures see README.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
+from multiprocessing import Pipe, get_context
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen
+
+from analysis import throughput as analysis
+from seqdyn import backend, cells, norms, sweep, verify
+from seqdyn.bptt import Cut, Watch, unroll, unroll_autodiff, watching
+from seqdyn.config import CellName, Spec, grid
+from seqdyn.script import script
+from seqdyn.tasks import Batch
+from seqdyn.train import read
+from seqdyn.types import Array, ConfigError, Device, Tree
+
+Sizes = Literal["80,128,100,64", "250,64,128,64", "100,32,2,100", "400,16,2,128", "1000,8,1,256"]
+Contender = Literal["watch", "autodiff", "flax", "torch-1", "torch-2", "alone"]
+BATCHES = 4  # taken in turn: data that are constants of the loop over steps would be prepared before it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Who meets ours, where, and how often."""
+
+    out: Path | None = None
+    """Directory of throughput.json and .txt; by default runs/throughput-<digest of the settings>."""
+    smoke: bool = False
+    """Tiny sizes: seconds, along the same path."""
+    rounds: int = 7
+    """Timed blocks of each contender."""
+    cells: tuple[Literal["rnn", "lstm", "gru"], ...] = ("rnn", "lstm", "gru")
+    """The rnn's activation is tanh."""
+    shapes: tuple[Sizes, ...] = get_args(Sizes)
+    """T,B,D,H: time, batch, input, hidden."""
+    contenders: tuple[Contender, ...] = get_args(Contender)
+    """Beside ours; torch-n only where PyTorch is installed."""
+
+
+Contest = tuple[float | None, dict[str, tuple[Callable[[], Any], int]]]
+"""How far our gradient is from autodiff's, and {contender: (a call that is timed, training steps in it)}."""
+
+
+def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, inputs: int, hidden: int) -> Contest:
+    """ours, watch, autodiff and flax, on one device."""
+    backend.start(1)
+    k_xs, k_ys, k_params = jax.random.split(jax.random.key(0), 3)
+    data = Batch(jax.random.normal(k_xs, (BATCHES, steps, batch, inputs)), jax.random.normal(k_ys, (BATCHES, batch)))
+    cell = getattr(cells, name)(inputs, hidden)
+    theirs = {"rnn": linen.SimpleCell, "lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell}[name]
+    flax = linen.RNN(theirs(hidden), time_major=True, return_carry=True)
+    adam = optax.adam(1e-3)
+    chunk = 4 if steps * batch * hidden > 1.5e6 else 10  # the longest step takes 0.2 s
+
+    def gradient(contender: str, params: Tree, at: Batch) -> tuple[Tree, Watch]:
+        def loss(params: Tree, watch: Watch) -> Array:
+            if contender == "flax":
+                h = jax.tree.leaves(flax.apply(params[0], at.xs))[-2]  # of ([c,] h), hs
+            else:
+                by = unroll_autodiff if contender == "autodiff" else unroll
+                h = by(cell, params[0], cell.rest((batch,)), at.xs, Cut(), watch)[1].h
+            return jnp.mean(jnp.square(h @ params[1] - at.ys))
+
+        watch = watching(cell, steps, (batch,)) if contender == "watch" else Watch()
+        return jax.grad(loss, argnums=(0, 1))(params, watch)
+
+    def train(contender: str, state: Tree, data: Batch) -> Any:
+        def update(state: Tree, n: Array) -> tuple[Tree, Any]:
+            params, opt = state
+            at = jax.tree.map(lambda leaf: leaf[n % BATCHES], data)
+            grads, readings = gradient(contender, params, at)
+            updates, opt = adam.update(grads, opt)
+            metrics = read(at, (readings,), clipped=False) if contender == "watch" else None
+            return (optax.apply_updates(params, updates), opt), metrics
+
+        return jax.lax.scan(update, state, jnp.arange(chunk))
+
+    def apart(params: Tree, at: Batch) -> Array:
+        pairs = zip(*(jax.tree.leaves(gradient(c, params, at)[0]) for c in ("ours", "autodiff")), strict=True)
+        return jnp.stack([norms.tree_norm(a - b) / norms.tree_norm(b) for a, b in pairs]).max()
+
+    def call(contender: str) -> Callable[[], Any]:
+        program, params = backend.compiled(partial(train, contender)), flaxen if contender == "flax" else own
+        state = params, adam.init(params)
+        return lambda: jax.block_until_ready(program(state, data))
+
+    own, flaxen = ((p, jnp.full(hidden, hidden**-0.5)) for p in (cell.init(k_params), flax.init(k_params, data.xs[0])))
+    error = backend.compiled(apart)(own, jax.tree.map(lambda leaf: leaf[0], data))
+    return float(error), {c: (call(c), chunk) for c in contenders}
+
+
+def in_torch(threads: int, name: str, steps: int, batch: int, inputs: int, hidden: int) -> Contest:
+    """torch-n, with U orthogonal like ours, so that its gradients vanish no sooner."""
+    import torch  # type: ignore
+
+    torch.set_flush_denormal(True)  # before there are other threads: they inherit it
+    torch.set_num_threads(threads)
+    net = {"rnn": torch.nn.RNN, "lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[name](inputs, hidden)
+    readout = torch.nn.Linear(hidden, 1)
+    for u in net.weight_hh_l0.detach().split(hidden):
+        torch.nn.init.orthogonal_(u)
+    adam = torch.optim.Adam([*net.parameters(), *readout.parameters()], 1e-3)
+    xs, ys = torch.randn(BATCHES, steps, batch, inputs), torch.randn(BATCHES, batch)
+
+    def run() -> None:
+        for x, y in zip(xs, ys, strict=True):
+            adam.zero_grad()
+            (readout(net(x)[0][-1])[:, 0] - y).square().mean().backward()
+            adam.step()
+
+    return None, {f"torch-{threads}": (run, BATCHES)}
+
+
+def in_tiles(name: CellName, steps: int, batch: int, hidden: int, runs: int) -> Contest:
+    """A grid of the adding problem in tiles on all devices (ours), and its runs one after another (alone)."""
+    devices, updates, hypers = backend.start(), 50, grid(seeds=runs).arrays()
+    programs = sweep.programs(Spec("adding", steps, batch, hidden=(hidden,), cell=name), 1)
+
+    def call(rows: slice, device: Device) -> Callable[[], Any]:
+        tile = jax.device_put(hypers.at(rows), device)
+        states = programs.init(tile, jnp.ones(len(tile), bool))
+        return lambda: jax.block_until_ready(programs.chunk(tile, states, None, updates))
+
+    tiles = [call(slice(i, None, len(devices)), device) for i, device in enumerate(devices)]
+    alone = [call(slice(i, i + 1), devices[0]) for i in range(runs)]
+    pool, n = ThreadPoolExecutor(len(devices)), runs * updates
+    return None, {"ours": (lambda: list(pool.map(lambda t: t(), tiles)), n), "alone": (lambda: [r() for r in alone], n)}
+
+
+def worker(contest: Callable[..., Contest], seconds: float) -> Any:
+    """A pipe to a new process, which ends when this one does. See `ask`."""
+    ours, theirs = Pipe()
+    get_context("spawn").Process(target=_serve, args=(theirs, contest, seconds), daemon=True).start()
+    theirs.close()
+    return ours
+
+
+def ask(pipe: Any, *request: Any) -> Any:
+    """cell, *sizes sets the contest up: how far gradients are apart. A contender's name: its milliseconds a step."""
+    try:
+        pipe.send(request)
+        return pipe.recv()
+    except (EOFError, OSError):
+        raise RuntimeError(f"the process that was asked for {request} ended; see above.") from None
+
+
+def _serve(pipe: Any, contest: Callable[..., Contest], seconds: float) -> None:
+    timed: dict[str, tuple[Callable[[], Any], int]] = {}
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while request := pipe.recv():
+            if len(request) == 1:
+                pipe.send(clock(*timed[request[0]], seconds))
+            else:
+                apart, timed = contest(*request)
+                for call, _ in timed.values():
+                    call()  # compiles
+                pipe.send(apart)
+
+
+def clock(call: Callable[[], Any], steps: int, seconds: float) -> float:
+    """Milliseconds a step, in a block of at least so many seconds."""
+    start, calls, spent = time.perf_counter(), 0, 0.0
+    while spent < seconds:
+        call()
+        calls, spent = calls + 1, time.perf_counter() - start
+    return 1e3 * spent / (calls * steps)
+
+
+def measure(pipes: dict[str, Any], rounds: int, cell: str, *sizes: int) -> dict[str, Any]:
+    """One block of each contender in turn, round by round; RuntimeError if our gradient is wrong."""
+    apart = [ask(pipe, cell, *sizes) for pipe in dict.fromkeys(pipes.values())][0]
+    if apart is not None and not apart < verify.TOLERANCE:
+        raise RuntimeError(f"the gradient of {cell} at {sizes} is {apart:.1e} away from autodiff's; nothing was timed.")
+    blocks = [{name: ask(pipe, name) for name, pipe in pipes.items()} for _ in range(rounds)]
+    row = {"cell": cell, "sizes": sizes, "apart": apart, "ms": {n: [block[n] for block in blocks] for n in pipes}}
+    print(cell, *sizes, *(f"{name} {min(ms):.3g}" for name, ms in row["ms"].items()), file=sys.stderr)
+    return row
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers belong to, and how busy it was before."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next((line.split(": ")[1] for line in lines if "model name" in line), "unknown")
+    packages = filter(find_spec, ("jax", "jaxlib", "flax", "optax", "numpy", "torch"))
+    versions = {"python": sys.version.split()[0]} | {name: version(name) for name in packages}
+    return {"model": model, "cores": os.cpu_count(), "load": os.getloadavg()[0], "versions": versions}
+
+
+def main(config: Config) -> None:
+    """Measures, keeps every timing, draws the tables."""
+    if config.rounds < 1:
+        raise ConfigError(f"rounds is {config.rounds}; it must be at least 1.")
+    full, tiny = (config.shapes, (50, 16, 32, 32), config.rounds, 0.5), (("6,3,2,4",), (6, 2, 4, 4), 2, 0.01)
+    shapes, small, rounds, seconds = tiny if config.smoke else full
+    settings = json.loads(json.dumps(asdict(config) | {"out": None}))
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
+    kept = (config.out or Path("runs") / f"throughput-{digest}") / "throughput.json"
+    if kept.exists() and json.loads(kept.read_text())["config"] != settings:
+        raise ConfigError(f"{kept} was measured with other settings; choose another --out.")
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {"config": settings, "machine": machine(), "shapes": [], "grid": []}
+    chosen = [c for c in config.contenders if "torch" not in c or find_spec("torch")]
+    if len(chosen) < len(config.contenders):
+        print("PyTorch is not installed (the extra 'torch'): its contenders are left out.", file=sys.stderr)
+    jaxen = ("ours", *(c for c in chosen if c in ("watch", "autodiff", "flax")))
+    pipes: dict[str, Any] = dict.fromkeys(jaxen, worker(partial(in_jax, jaxen), seconds))
+    pipes |= {c: worker(partial(in_torch, int(c[-1])), seconds) for c in chosen if "torch" in c}
+    if len(pipes) > 1:
+        found["shapes"] = [measure(pipes, rounds, c, *map(int, s.split(","))) for s in shapes for c in config.cells]
+    if "alone" in chosen:
+        pipes = dict.fromkeys(["ours", "alone"], worker(in_tiles, seconds))
+        found["grid"] = [measure(pipes, rounds, c, *small) for c in config.cells]
+    kept.write_text(json.dumps(found, indent=1) + "\n")
+    analysis.show(kept.parent)
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)

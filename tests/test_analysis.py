@@ -1,0 +1,173 @@
+"""Laws of the analysis: what is read from the records, and that figures and reports say it, safely and repeatably."""
+
+import dataclasses
+import math
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from analysis import gradient_flow, imdb_gradients, report, style
+from seqdyn import manifest
+from seqdyn.config import Experiment, Spec, grid
+from seqdyn.records import Store, load
+from seqdyn.sweep import tiles
+from seqdyn.tasks import TASKS
+
+STEPS, UPDATES = 12, 20
+RATES = {0.5: 0.5, 1.5: 1.0}
+"""By gain: the factor by which the made-up adjoint falls from one step to the one before."""
+DIVERGED = 3
+"""A made-up run that had learned before it diverged at update 7."""
+
+
+def write(out, experiment, updates, config=None):
+    """A run directory of `updates` made-up updates: exact exponentials, and one run that diverges."""
+    out.mkdir(parents=True)
+    made = dict.fromkeys(("backend", "device", "matmul_precision", "git"), "none") | {"width": 1}
+    verified = {spec.label: 1e-7 for spec in experiment.specs}
+    described = {"experiment": experiment.describe(), "config": config or {}, "verified": verified}
+    manifest.write(out, {"format": manifest.FORMAT, "versions": {"jax": "0"}} | described | made)
+    layers = len(experiment.specs[0].hidden)
+    accuracies = ("validation_accuracy", "test_accuracy") if experiment.specs[0].task == "text" else ()
+    losses = ("test_loss", "validation_loss") if accuracies else ("test_loss",)
+    curves = ("adjoint_norm", "adjoint_norm_c", "adjoint_count")
+    store = Store(out / "records.zarr", experiment)
+    store.create(
+        ("loss", "clipped", "finite", "recorded", *curves, *losses, *accuracies),
+        {"layer": list(range(layers)), "group": ["u"], "gate": ["h"]},
+    )
+    for tile in tiles(experiment):
+        gains = experiment.hypers.gain[list(tile.runs)]
+        finite = np.ones((len(gains), updates), bool)
+        if tile.index == 0:
+            finite[DIVERGED, 7:] = False
+        alive = np.where(finite, 1.0, np.nan)
+        fall = np.asarray([RATES[g] for g in gains])[:, None] ** np.arange(STEPS)[::-1]
+        norms = np.broadcast_to(fall[:, None, None], (len(gains), updates, layers, STEPS)) * alive[..., None, None]
+        if tile.index == 0 and updates > 6:
+            norms[DIVERGED, 6] = np.inf
+        metrics = {
+            "loss": alive * 0.5,
+            "clipped": alive * (experiment.hypers.clip[list(tile.runs)] < np.inf)[:, None],
+            "finite": finite,
+            "recorded": np.ones_like(finite),
+            "adjoint_norm": norms,
+            "adjoint_count": np.broadcast_to(alive[..., None] * 4, (len(gains), updates, STEPS)),
+        }
+        if experiment.specs[tile.spec].cell == "lstm":
+            metrics["adjoint_norm_c"] = norms / 2
+        store.write(tile, 0, metrics)
+        for probe in range(updates // experiment.probe_every + 1):
+            store.write(tile, probe, {name: np.full(len(gains), 0.6 if probe == 0 else 0.001) for name in losses})
+            # Best on validation at the middle probe, on test at the last.
+            for name, values in zip(accuracies, ((0.5, 0.9, 0.8), (0.5, 0.7, 1.0)), strict=False):
+                store.write(tile, probe, {name: np.full(len(gains), values[probe])})
+    return out
+
+
+@pytest.fixture(scope="module")
+def flow():
+    specs = (Spec(steps=STEPS, batch=4, hidden=(3,)), Spec(steps=STEPS, batch=4, hidden=(3,), cell="lstm"))
+    hypers = grid(seeds=2, gain=list(RATES), clip=[1.0, math.inf], lr=1e-3)
+    return Experiment("flow", specs, hypers, UPDATES, chunk=5, probe_every=10, tile=8)
+
+
+@pytest.fixture(scope="module")
+def drawn(flow, tmp_path_factory):
+    out = write(tmp_path_factory.mktemp("flow") / "run", flow, UPDATES, {"note": "<script>alert('x')</script>"})
+    return out, gradient_flow.draw(out)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    spec = Spec(task="text", steps=STEPS, batch=4, vocabulary=9, embedding=2, hidden=(3, 3), cell="lstm")
+    experiment = Experiment("text", (spec,), grid(seeds=4, gain=1.5), UPDATES, chunk=5, probe_every=10, tile=4)
+    return write(tmp_path_factory.mktemp("text") / "run", experiment, UPDATES)
+
+
+def test_the_horizon_of_an_exponential_is_where_it_falls_below_one_percent():
+    norms = 3.0 * np.asarray([[0.5], [0.05], [1.0], [2.0], [0.0]]) ** np.arange(STEPS)
+    assert gradient_flow.horizon(norms).tolist() == [7, 2, STEPS, STEPS, 1]
+    assert np.isnan(gradient_flow.horizon(norms * np.nan)).all()
+
+
+def test_a_censored_middle_makes_the_median_horizon_a_lower_bound():
+    falls, flat = 0.5 ** np.arange(STEPS), np.ones(STEPS)
+    assert gradient_flow.middle_horizon(np.stack([falls, falls, flat])) == (7, False)
+    assert gradient_flow.middle_horizon(np.stack([falls, flat, flat])) == (STEPS, True)
+    assert gradient_flow.middle_horizon(np.stack([falls, flat])) == ((7 + STEPS) / 2, True)
+
+
+def test_quantiles_leave_out_nan_and_order_infinity():
+    values = np.asarray([[1.0, np.nan, 5.0], [np.nan, np.nan, np.inf], [2.0, np.nan, 1.0], [4.0, np.nan, 2.0]])
+    low, middle = style.quantiles(values, [0.25, 0.5])
+    assert [low[0], middle[0]] == np.quantile([1.0, 2.0, 4.0], [0.25, 0.5]).tolist()
+    assert np.isnan([low[1], middle[1]]).all()
+    assert middle[2] == 3.5
+
+
+def test_summary_measures_what_was_recorded(flow, drawn):
+    rows = gradient_flow.summary(load(drawn[0]), TASKS["adding"](flow.specs[0]))
+    assert len(rows) == 2 * 2 * 2
+    for row in rows:
+        rate = RATES[row["gain"]]
+        for when in ("start", "end"):
+            assert row[f"ratio_{when}"] == pytest.approx(rate ** (STEPS - 1), rel=1e-6)
+            assert row[f"horizon_{when}"] == (7 if rate == 0.5 else STEPS)
+        assert row["clipped"] == np.isfinite(row["clip"])
+
+
+def test_a_diverged_run_is_counted_as_diverged_and_never_as_learned(flow, drawn):
+    status = gradient_flow.statuses(load(drawn[0]), TASKS["adding"](flow.specs[0]))
+    assert status.tolist() == ["diverged" if run == DIVERGED else "learned" for run in range(16)]
+
+
+def test_what_is_not_recorded_yet_has_neither_diverged_nor_failed(flow, tmp_path):
+    out = write(tmp_path / "run", flow, 5)
+    status = gradient_flow.statuses(load(out), TASKS["adding"](flow.specs[0]))
+    assert set(status) == {"unfinished"}
+
+
+def test_a_half_recorded_run_is_drawn(flow, tmp_path):
+    few = dataclasses.replace(flow, specs=flow.specs[1:], hypers=grid(seeds=4, gain=0.5), tile=4)
+    *figures, page = gradient_flow.draw(write(tmp_path / "run", few, 10))
+    assert figures and all(path.stat().st_size > 0 for path in [*figures, page])
+
+
+def test_drawing_twice_gives_the_same_bytes(drawn, tmp_path):
+    out, paths = drawn
+    again = shutil.copytree(out, tmp_path / "again", ignore=shutil.ignore_patterns("figures", report.NAME))
+    redrawn = gradient_flow.draw(again)
+    assert [p.relative_to(again) for p in redrawn] == [p.relative_to(out) for p in paths]
+    written = sorted(p.relative_to(out) for p in [*(out / "figures").iterdir(), out / report.NAME])
+    assert {p.suffix for p in written} == {".png", ".svg", ".html"}
+    for path in written:
+        assert (out / path).read_bytes() == (again / path).read_bytes(), path
+
+
+def test_the_report_escapes_what_the_manifest_says_and_needs_nothing_else(drawn):
+    html = (drawn[0] / report.NAME).read_text()
+    assert "<script" not in html and "&lt;script&gt;" in html
+    assert html.count("<img") == html.count('src="data:image/') == len(drawn[1]) - 1
+    assert "http" not in re.sub('base64,[^"]*', "", html)
+    assert [p.name for p in drawn[0].glob(".*")] == []
+
+
+def test_the_probe_is_chosen_on_validation_not_on_test(text):
+    ds = load(text)
+    assert imdb_gradients.chosen(ds).tolist() == [1] * 4
+    assert imdb_gradients.at_chosen(ds, "test_accuracy") == pytest.approx([0.7] * 4)
+
+
+def test_reviews_are_drawn_before_anything_is_recorded(text, tmp_path):
+    assert len(imdb_gradients.draw(write(tmp_path / "run", manifest.experiment(text), 0))) == 4
+
+
+def test_reviews_are_drawn_layer_by_layer(text):
+    *figures, page = imdb_gradients.draw(text)
+    assert len(figures) == 3 and "Layer 1: horizon" in page.read_text()
+    rows = imdb_gradients.summary(load(text))
+    assert [r["layer"] for r in rows] == [0, 1]
+    assert {r["diverged"] for r in rows} == {1}

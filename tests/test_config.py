@@ -1,0 +1,306 @@
+"""Laws of `seqdyn.config`: grids, one sentence for every wrong input, and experiments that survive JSON."""
+
+import dataclasses
+import json
+import math
+from typing import get_args, get_type_hints
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqdyn.cells import ACTIVATIONS
+from seqdyn.config import Activation, Experiment, Hypers, InitName, Spec, experiment_from, grid
+from seqdyn.inits import INITS
+from seqdyn.tasks import TASKS
+from seqdyn.types import ConfigError
+
+X64 = False
+TEXT = dict(task="text", vocabulary=100, embedding=8)
+
+
+def experiment(*specs, **changes):
+    fields = dict(name="x", specs=specs or (Spec(),), hypers=grid(seeds=2), updates=40, chunk=10, probe_every=20)
+    return Experiment(**{**fields, **changes})
+
+
+# --- grids --------------------------------------------------------------------------------------------------
+
+
+def test_grid_is_the_cartesian_product_with_seeds_fastest_and_the_last_named_axis_next():
+    hypers = grid(seeds=2, gain=[0.5, 1.0], clip=[1.0, math.inf, 3.0], lr=1e-2)
+    assert len(hypers) == 12
+    np.testing.assert_array_equal(hypers.seed, [0, 1] * 6)
+    np.testing.assert_array_equal(hypers.clip, [1, 1, math.inf, math.inf, 3, 3] * 2)
+    np.testing.assert_array_equal(hypers.gain, [0.5] * 6 + [1.0] * 6)
+    np.testing.assert_array_equal(hypers.lr, [1e-2] * 12)
+
+
+def test_grid_leaves_what_is_not_named_at_its_default():
+    hypers = grid(seeds=[7, 5], lr=[1e-2])
+    np.testing.assert_array_equal(hypers.seed, [7, 5])
+    for f in dataclasses.fields(Hypers):
+        if f.name not in ("seed", "lr"):
+            np.testing.assert_array_equal(getattr(hypers, f.name), [f.default] * 2)
+
+
+@pytest.mark.parametrize("axis", [[0.1, 0.2], (0.1, 0.2), np.array([0.1, 0.2]), jnp.asarray([0.1, 0.2])], ids=type)
+def test_an_axis_may_be_any_sequence(axis):
+    np.testing.assert_allclose(grid(lr=axis).lr, [0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [range(2), (0, 1), np.arange(2), np.int64(2)],
+    ids=["range", "tuple", "array", "integer"],
+)
+def test_seeds_may_be_any_sequence_or_count(seeds):
+    np.testing.assert_array_equal(grid(seeds=seeds).seed, [0, 1])
+
+
+def test_at_takes_one_run_or_some_and_arrays_have_the_types_of_a_step():
+    hypers = grid(seeds=3, lr=[1e-3, 1e-2])
+    assert hypers.at(4).lr == 1e-2 and hypers.at(4).seed == 1
+    assert len(hypers.at(slice(2, 5))) == 3
+    arrays = hypers.arrays()
+    for f in dataclasses.fields(Hypers):
+        assert getattr(arrays, f.name).dtype == (jnp.int32 if f.name in ("seed", "window") else jnp.float32)
+
+
+def test_hypers_are_a_pytree_of_all_their_fields():
+    assert len(jax.tree.leaves(Hypers())) == len(dataclasses.fields(Hypers))
+
+
+# --- names and literals -------------------------------------------------------------------------------------
+
+
+def test_literals_name_what_there_is():
+    assert set(get_args(Activation)) == set(ACTIVATIONS)
+    assert set(get_args(InitName)) == set(INITS)
+    assert set(get_args(get_type_hints(Spec)["task"])) == set(TASKS)
+
+
+@pytest.mark.parametrize("spec", [Spec(), Spec(cell="lstm"), Spec(cell="gru_reset_before"), Spec(**TEXT)])
+def test_a_spec_is_hashable_and_equal_by_value(spec):
+    assert hash(spec) == hash(dataclasses.replace(spec)) and spec == dataclasses.replace(spec)
+    assert spec != dataclasses.replace(spec, batch=31)
+
+
+def test_labels_tell_cells_and_activations_apart():
+    specs = [Spec(activation=a) for a in ACTIVATIONS] + [Spec(cell=c) for c in ("lstm", "gru", "gru_reset_before")]
+    assert len({s.label for s in specs}) == len(specs)
+
+
+# --- wrong input --------------------------------------------------------------------------------------------
+
+
+def says(error, *words):
+    sentence = str(error.value)
+    for word in words:
+        assert word in sentence
+    assert sentence[-1] == "." and "\n" not in sentence
+
+
+def cases(rows):
+    """One test a row (changes, words its sentence must have)."""
+    return [pytest.param(changes, words, id=f"{'-'.join(changes)}-{i}") for i, (changes, words) in enumerate(rows)]
+
+
+WRONG_AXES = [
+    (dict(learning_rate=1.0), ["learning_rate", "lr"]),
+    (dict(seed=3), ["'seed'", "seeds"]),
+    (dict(lr=[]), ["lr", "at least one"]),
+    (dict(lr=math.nan), ["lr", "nan", "finite"]),
+    (dict(lr=math.inf), ["lr", "inf", "finite"]),
+    (dict(gain=[1.0, -math.inf]), ["gain", "-inf", "finite"]),
+    (dict(lr=-1e-3), ["lr", "-0.001", "greater than 0"]),
+    (dict(lr=0.0), ["lr", "0.0", "greater than 0"]),
+    (dict(lr=True), ["lr", "True", "number"]),
+    (dict(lr="1e-3"), ["lr", "'1e-3'", "number"]),
+    (dict(lr=None), ["lr", "None", "number"]),
+    (dict(lr=[[1.0, 2.0]]), ["lr", "number"]),
+    (dict(lr=1j), ["lr", "1j", "number"]),
+    (dict(clip=0), ["clip", "0", "greater than 0"]),
+    (dict(clip=-math.inf), ["clip", "-inf", "greater than 0"]),
+    (dict(clip=math.nan), ["clip", "nan"]),
+    (dict(gain=-0.5), ["gain", "-0.5", "at least 0"]),
+    (dict(momentum=1.5), ["momentum", "1.5", "between 0 and 1"]),
+    (dict(momentum=-0.1), ["momentum", "-0.1", "between 0 and 1"]),
+    (dict(decay_rate=2), ["decay_rate", "2", "between 0 and 1"]),
+    (dict(decay_steps=0), ["decay_steps", "0", "greater than 0"]),
+    (dict(warmup=-1), ["warmup", "-1", "at least 0"]),
+    (dict(weight_decay=-1), ["weight_decay", "-1", "at least 0"]),
+    (dict(longest=2), ["longest", "2", "more than 2"]),
+    (dict(forget_bias=math.inf), ["forget_bias", "inf", "finite"]),
+    (dict(window=0), ["window", "0", "greater than 0"]),
+    (dict(window=2.5), ["window", "2.5", "whole number"]),
+    (dict(window=2**31), ["window", "2147483648", "whole number"]),
+    (dict(seeds=0), ["seed", "at least one"]),
+    (dict(seeds=[]), ["seed", "at least one"]),
+    (dict(seeds=[-1]), ["seed", "-1", "at least 0"]),
+    (dict(seeds=[0.5]), ["seed", "0.5", "whole number"]),
+    (dict(seeds=[2**31]), ["seed", "2147483648", "whole number"]),
+    (dict(lr=[True, 1.0]), ["lr", "True", "number"]),
+    (dict(lr=[[1.0], [1.0, 2.0]]), ["lr", "number"]),
+    (dict(seeds=True), ["seed", "True"]),
+    (dict(seeds=2.5), ["seed", "2.5"]),
+    (dict(lr=1e39), ["lr", "1e+39"]),
+    (dict(lr=1e-50), ["lr", "1e-50"]),
+    (dict(clip=1e-50), ["clip", "1e-50"]),
+]
+
+
+@pytest.mark.parametrize("axes, words", cases(WRONG_AXES))
+def test_a_wrong_axis_is_named_with_its_value_and_what_is_right(axes, words):
+    with pytest.raises(ConfigError) as error:
+        grid(**axes)
+    says(error, *words)
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        dict(clip=math.inf),
+        dict(gain=0.0),
+        dict(momentum=[0.0, 1.0]),
+        dict(forget_bias=-3.0),
+        dict(seeds=[2**31 - 1]),
+        dict(warmup=0, weight_decay=0),
+        dict(longest=2.01),
+    ],
+    ids=str,
+)
+def test_the_edge_of_what_is_right_is_right(axes):
+    assert len(grid(**axes)) >= 1
+
+
+WRONG_SPECS = [
+    (dict(task="copy"), ["task", "'copy'", "adding"]),
+    (dict(cell="elman"), ["cell", "'elman'", "rnn, lstm, gru"]),
+    (dict(activation="swish"), ["activation", "'swish'", "tanh"]),
+    (dict(w_init="he"), ["w_init", "'he'", "orthogonal"]),
+    (dict(u_init="he"), ["u_init", "'he'", "orthogonal"]),
+    (dict(optimizer="lamb"), ["optimizer", "'lamb'", "adam"]),
+    (dict(schedule="step"), ["schedule", "'step'", "cosine"]),
+    (dict(clip="l1"), ["clip", "'l1'", "norm, value, adjoint"]),
+    (dict(readout="max"), ["readout", "'max'", "last, mean, sum"]),
+    (dict(steps=1), ["steps", "1", "at least 2"]),
+    (dict(steps=0), ["steps", "0"]),
+    (dict(steps=10.0), ["steps", "10.0", "whole number"]),
+    (dict(steps=True), ["steps", "True", "whole number"]),
+    (dict(batch=0), ["batch", "0", "at least 1"]),
+    (dict(batch=-4), ["batch", "-4", "at least 1"]),
+    (dict(holdout=0), ["holdout", "0", "at least 1"]),
+    (dict(hidden=()), ["hidden", "empty"]),
+    (dict(hidden=(8, 0)), ["hidden", "0", "at least 1"]),
+    (dict(hidden=(8.5,)), ["hidden", "8.5", "whole number"]),
+    (dict(hidden=8), ["hidden", "8"]),
+    (dict(hidden=[8]), ["hidden", "[8]"]),
+    (dict(chrono=True), ["chrono", "rnn", "lstm or gru"]),
+    (dict(chrono="no", cell="lstm"), ["chrono", "'no'"]),
+    (dict(truncate="no"), ["truncate", "'no'"]),
+    (dict(vocabulary=100), ["vocabulary", "100", "text"]),
+    (dict(embedding=8), ["embedding", "8", "text"]),
+    (dict(vocabulary=-5, embedding=-5), ["vocabulary", "-5"]),
+    (dict(task="text"), ["vocabulary", "embedding", "text"]),
+    (dict(task="text", vocabulary=100), ["embedding", "0", "text"]),
+    (dict(task="text", embedding=8), ["vocabulary", "0", "text"]),
+    (dict(task="text", vocabulary=2.5, embedding=8), ["vocabulary", "2.5"]),
+]
+
+
+@pytest.mark.parametrize("fields, words", cases(WRONG_SPECS))
+def test_a_wrong_spec_is_named_with_its_value_and_what_is_right(fields, words):
+    with pytest.raises(ConfigError) as error:
+        experiment(Spec(**fields))
+    says(error, *words)
+
+
+LSTM = Spec(cell="lstm")
+WRONG_EXPERIMENTS = [
+    (dict(updates=45), ["updates", "45", "chunk", "10"]),
+    (dict(probe_every=15), ["probe_every", "15", "chunk", "10"]),
+    (dict(updates=50), ["updates", "50", "probe_every", "20"]),
+    (dict(updates=0), ["updates", "0", "at least 1"]),
+    (dict(updates=40.0), ["updates", "40.0", "whole number"]),
+    (dict(chunk=0), ["chunk", "0", "at least 1"]),
+    (dict(probe_every=True), ["probe_every", "True", "whole number"]),
+    (dict(tile=0), ["tile", "0", "at least 1"]),
+    (dict(specs=()), ["specs", "empty"]),
+    (dict(specs=(Spec(), Spec())), ["rnn tanh", "must differ"]),
+    (dict(specs=(LSTM, Spec(cell="lstm", hidden=(8,)))), ["lstm", "must differ"]),
+    (dict(specs=(Spec(), Spec(cell="lstm", steps=50))), ["steps", "50", "100"]),
+    (dict(specs=(Spec(), Spec(cell="lstm", **TEXT))), ["task", "'text'", "'adding'"]),
+    (dict(specs=(Spec(), Spec(cell="lstm", hidden=(8, 8)))), ["hidden", "(8, 8)", "depth"]),
+    (dict(specs=(Spec(), Spec(cell="lstm", batch=0))), ["batch", "0"]),
+    (dict(hypers=Hypers()), ["hypers", "grid"]),
+    (dict(hypers=dataclasses.replace(grid(seeds=2), lr=np.asarray([-1.0, 1.0]))), ["lr", "-1.0"]),
+    (dict(hypers=dataclasses.replace(grid(seeds=2), lr=np.asarray([1e-3]))), ["lr"]),
+    (dict(settings={"split": {1, 2}}), ["settings"]),
+]
+
+
+@pytest.mark.parametrize("changes, words", cases(WRONG_EXPERIMENTS))
+def test_a_wrong_experiment_is_named_with_its_value_and_what_is_right(changes, words):
+    with pytest.raises(ConfigError) as error:
+        experiment(**changes)
+    says(error, *words)
+
+
+# --- there and back -----------------------------------------------------------------------------------------
+
+FULL = [
+    experiment(),
+    experiment(Spec(hidden=(8, 4)), Spec(cell="lstm", hidden=(4, 4), chrono=True, clip="adjoint", truncate=True)),
+    experiment(Spec(**TEXT), hypers=grid(seeds=[3, 9], clip=[1.0, math.inf], lr=[1e-3, 0.1], window=7), tile=4),
+    experiment(settings={"vocabulary": 100, "pad": "before", "limit": None, "scale": 0.1}),
+]
+
+
+@pytest.mark.parametrize("whole", FULL, ids=lambda e: e.specs[0].label)
+def test_an_experiment_comes_back_from_json_as_it_was(whole):
+    text = json.dumps(whole.describe(), allow_nan=False)
+    again = experiment_from(json.loads(text))
+    assert again.describe() == whole.describe() and again.specs == whole.specs
+    assert json.dumps(again.describe()) == text
+    for f in dataclasses.fields(Hypers):
+        np.testing.assert_array_equal(getattr(again.hypers, f.name), getattr(whole.hypers, f.name))
+    assert (again.updates, again.chunk, again.probe_every, again.tile) == (
+        whole.updates,
+        whole.chunk,
+        whole.probe_every,
+        whole.tile,
+    )
+
+
+def test_a_description_equals_itself_read_from_json_whatever_its_settings():
+    """A manifest is compared after JSON: a tuple there would make a run refuse its own directory."""
+    described = experiment(settings={"range": (1, 2), 3: "three"}).describe()
+    assert json.loads(json.dumps(described)) == described
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(name="y"),
+        dict(specs=(Spec(w_init="uniform"),)),
+        dict(hypers=grid(seeds=2, gain=0.9)),
+        dict(hypers=grid(seeds=[1, 0])),
+        dict(updates=80),
+        dict(chunk=5),
+        dict(probe_every=40),
+        dict(tile=8),
+        dict(settings={"a": 1}),
+    ],
+    ids=str,
+)
+def test_descriptions_differ_where_experiments_do(changes):
+    assert experiment(**changes).describe() != experiment().describe()
+
+
+def test_every_field_is_described():
+    described = experiment().describe()
+    assert set(described) == {f.name for f in dataclasses.fields(Experiment)}
+    assert set(described["specs"][0]) == {f.name for f in dataclasses.fields(Spec)}
+    assert set(described["hypers"]) == {f.name for f in dataclasses.fields(Hypers)}

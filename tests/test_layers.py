@@ -1,0 +1,116 @@
+"""The shape of the library: imports from below only, few modules that touch the world, docstrings, no long module."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "seqdyn"
+ORDER = (
+    "types backend norms inits cells bptt tasks datasets config model optim train verify probes sweep manifest "
+    "checkpoint records display run script"
+).split()
+WORLDLY = {"datasets", "manifest", "checkpoint", "records", "run"}
+"""The modules that may touch files, processes and the network."""
+MODULES = {path.stem: ast.parse(path.read_text()) for path in sorted(PACKAGE.glob("*.py"))}
+every_module = pytest.mark.parametrize("name", MODULES)
+
+
+def without_type_checking(tree):
+    """All nodes but those under `if TYPE_CHECKING:`."""
+    kept = [tree]
+    for node in kept:
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            kept += node.orelse
+        else:
+            kept += ast.iter_child_nodes(node)
+    return kept
+
+
+def imported(tree):
+    """Dotted names of everything a module imports, at any depth: 'seqdyn.norms.norm', 'numpy'."""
+    names = set()
+    for node in without_type_checking(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            start = f"seqdyn.{node.module}".rstrip(".") if node.level else node.module
+            names |= {f"{start}.{alias.name}" for alias in node.names}
+    return names
+
+
+def siblings(tree):
+    """The modules of the library that a module imports."""
+    return {name.split(".")[1] for name in imported(tree) if name.startswith("seqdyn.")} & set(MODULES)
+
+
+def test_the_order_names_every_module_once():
+    assert sorted(ORDER) == sorted(set(MODULES) - {"__init__"})
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_module_imports_only_from_below(name):
+    above = siblings(MODULES[name]) - set(ORDER[: ORDER.index(name)])
+    assert not above, f"seqdyn/{name}.py imports {', '.join(sorted(above))}, which stand above it"
+
+
+def test_imports_are_seen_where_they_are():
+    """The law above is not kept by seeing nothing."""
+    assert siblings(MODULES["train"]) == {"model", "optim", "bptt", "config", "norms", "tasks", "types"}
+    assert "config" not in siblings(MODULES["tasks"])  # under TYPE_CHECKING
+    assert len({sibling for tree in MODULES.values() for sibling in siblings(tree)}) > 15
+
+
+WORLD_IMPORTS = {"zarr", "orbax", "subprocess", "shutil", "tempfile", "urllib", "socket", "requests", "glob", "io"}
+WORLD_CALLS = {"open", "print", "input", "Path", "exec", "eval"}
+WORLD_METHODS = {"read_text", "write_text", "read_bytes", "write_bytes", "unlink", "rmdir", "mkdir", "tofile", "savez"}
+
+
+def touches(tree):
+    """What in a module reaches outside the process, as source."""
+    nodes = without_type_checking(tree)
+    calls = {ast.unparse(node.func): node for node in nodes if isinstance(node, ast.Call)}
+    found = {name for name in imported(tree) if name.split(".")[0] in WORLD_IMPORTS}
+    found |= {name for name in calls if name in WORLD_CALLS or name.split(".")[-1] in WORLD_METHODS}
+    found |= {
+        ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute) and ast.unparse(node) == "os.environ"
+    }
+    return found
+
+
+@every_module
+def test_only_a_few_modules_touch_the_world(name):
+    allowed = {"backend": {"os.environ"}}.get(name, set())  # reads and completes XLA_FLAGS
+    if name in WORLDLY:
+        assert touches(MODULES[name]), f"{name} touches nothing and need not be in the list"
+    else:
+        assert touches(MODULES[name]) <= allowed
+
+
+@every_module
+def test_every_public_name_says_what_it_is(name):
+    tree = MODULES[name]
+    assert ast.get_docstring(tree)
+    silent = []
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            silent += [] if ast.get_docstring(node) else [node.name]
+            members = node.body if isinstance(node, ast.ClassDef) else []
+            silent += [
+                f"{node.name}.{member.name}"
+                for member in members
+                if isinstance(member, ast.FunctionDef) and member.name[0] != "_" and not ast.get_docstring(member)
+            ]
+    assert not silent
+
+
+@every_module
+def test_no_module_is_longer_than_a_sitting(name):
+    assert len((PACKAGE / f"{name}.py").read_text().splitlines()) <= 400
+
+
+def test_only_backend_jits():
+    """Whatever else jits would run the compiler's faulty fusions."""
+    for name, tree in MODULES.items():
+        jits = [ast.unparse(n) for n in ast.walk(tree) if isinstance(n, ast.Attribute) and ast.unparse(n) == "jax.jit"]
+        assert bool(jits) == (name == "backend"), name

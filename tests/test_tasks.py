@@ -1,0 +1,184 @@
+"""Laws of `seqdyn.tasks`: what a batch holds, and that the data of update n is a function of (key, n)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqdyn.backend import compiled
+from seqdyn.config import Spec
+from seqdyn.datasets import Examples
+from seqdyn.tasks import TASKS
+
+X64 = False
+ADDING = Spec(steps=9, batch=8, holdout=20)
+TEXT = Spec(task="text", steps=6, batch=4, vocabulary=50, embedding=3)
+SIZES = {"train": 15, "validation": 10, "test": 8}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Example i of a split reads i + 1 throughout, so a batch tells which examples it holds; lengths 1 … 6."""
+
+    def examples(n):
+        lengths = (1 + np.arange(n) % TEXT.steps).astype(np.int32)
+        live = np.arange(TEXT.steps)[None] >= TEXT.steps - lengths[:, None]
+        ids = np.where(live, np.arange(n)[:, None] + 1, 0).astype(np.int32)
+        return Examples(ids, lengths, (np.arange(n) % 2).astype(np.int32))
+
+    return {split: jax.tree.map(jnp.asarray, examples(n)) for split, n in SIZES.items()}
+
+
+def sample(spec, key, split="train", data=None):
+    task = TASKS[spec.task](spec)
+    return compiled(lambda ticket: task.batch(data, split, ticket))(key)
+
+
+def tickets(task, data, key, steps):
+    return compiled(lambda key, steps: task.tickets(data, key, steps))(key, jnp.asarray(steps, jnp.int32))
+
+
+def raw(tree):
+    """Keys as the numbers they are."""
+    return jax.tree.map(lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x, tree)
+
+
+def assert_equal(ours, theirs):
+    jax.tree.map(np.testing.assert_array_equal, raw(ours), raw(theirs))
+
+
+def row(tree, i):
+    return jax.tree.map(lambda leaf: leaf[i], tree)
+
+
+# --- adding -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [2, 3, 10])
+def test_adding_marks_one_step_in_each_half_and_asks_for_the_sum_of_the_two(steps, key):
+    batch = sample(Spec(steps=steps, batch=200), key)
+    xs, ys = np.asarray(batch.xs), np.asarray(batch.ys)
+    values, marks = xs[..., 0], xs[..., 1]
+    assert xs.shape == (steps, 200, 2) and batch.live is None and batch.weight is None
+    assert set(np.unique(marks)) <= {0.0, 1.0}
+    np.testing.assert_array_equal(marks[: steps // 2].sum(axis=0), np.ones(200))
+    np.testing.assert_array_equal(marks[steps // 2 :].sum(axis=0), np.ones(200))
+    assert np.all(marks.sum(axis=1) > 0)  # every step gets its turn
+    np.testing.assert_allclose(ys, (values * marks).sum(axis=0), rtol=1e-6)
+
+
+def test_adding_has_values_uniform_between_0_and_1_and_independent_of_the_marks(key):
+    batch = sample(Spec(steps=10, batch=20_000), key)
+    values, marks = np.asarray(batch.xs[..., 0]), np.asarray(batch.xs[..., 1]).astype(bool)
+    assert values.min() >= 0 and values.max() < 1
+    np.testing.assert_allclose([values.mean(), values.var()], [1 / 2, 1 / 12], rtol=0.01)
+    np.testing.assert_allclose([values[marks].mean(), values[marks].var()], [1 / 2, 1 / 12], rtol=0.02)
+    np.testing.assert_allclose(marks.mean(axis=1), np.full(10, 1 / 5), rtol=0.05)
+
+
+def test_chance_of_adding_is_the_error_of_predicting_the_mean(key):
+    ys = np.asarray(sample(Spec(steps=4, batch=50_000), key).ys)
+    error = lambda c: np.mean((ys - c) ** 2)  # noqa: E731
+    np.testing.assert_allclose(error(1.0), TASKS["adding"](ADDING).chance, rtol=0.02)
+    assert error(1.0) < min(error(0.9), error(1.1))
+
+
+def test_chance_of_text_is_the_loss_of_a_coin():
+    np.testing.assert_allclose(TASKS["text"](TEXT).chance, -np.log(0.5))
+
+
+def test_adding_batch_depends_on_key_and_update_alone(key):
+    task = TASKS["adding"](ADDING)
+    together = tickets(task, None, key, range(5, 10))
+    for i, n in enumerate(range(5, 10)):
+        assert_equal(row(together, i), row(tickets(task, None, key, [n]), 0))
+    draws = [np.asarray(sample(ADDING, row(together, i)).xs) for i in range(5)]
+    draws.append(np.asarray(sample(ADDING, row(tickets(task, None, jax.random.key(1), [5]), 0)).xs))
+    assert len({d.tobytes() for d in draws}) == 6
+
+
+def test_adding_holdout_is_the_same_for_every_run_and_met_by_none_in_training(key):
+    task = TASKS["adding"](ADDING)
+    held = task.holdout(None, "test")
+    assert len(held) * ADDING.batch == 24  # 20, rounded up to whole batches
+    assert_equal(
+        held, TASKS["adding"](Spec(steps=9, batch=8, holdout=24, cell="lstm", hidden=(3, 3))).holdout(None, "test")
+    )
+    training = {raw(k).tobytes() for seed in range(5) for k in tickets(task, None, jax.random.key(seed), range(50))}
+    assert len(training) == 250 and not training & {raw(k).tobytes() for k in held}
+    tests = [np.asarray(sample(ADDING, k, "test").xs) for k in held]
+    assert len({t.tobytes() for t in tests}) == 3
+
+
+# --- text ---------------------------------------------------------------------------------------------------
+
+PER_EPOCH = SIZES["train"] // TEXT.batch  # 3 batches of 4, 3 examples left out
+
+
+@pytest.fixture(scope="module")
+def epochs(data):
+    """Rows of the first six epochs' updates, [epoch, update, example]."""
+    rows, _ = tickets(TASKS["text"](TEXT), data, jax.random.key(0), range(6 * PER_EPOCH))
+    return np.asarray(rows).reshape(6, PER_EPOCH * TEXT.batch)
+
+
+def test_an_epoch_visits_every_example_once_but_for_an_incomplete_last_batch(epochs):
+    for epoch in epochs:
+        assert len(set(epoch)) == 12 and set(epoch) <= set(range(15))
+
+
+def test_epochs_differ_in_order_and_in_what_they_leave_out(epochs):
+    assert len({e.tobytes() for e in epochs}) == 6
+    left_out = [set(range(15)) - set(e) for e in epochs]
+    assert set().union(*left_out) > left_out[0]
+
+
+def test_another_key_gives_another_order(data, epochs):
+    other, _ = tickets(TASKS["text"](TEXT), data, jax.random.key(1), range(6 * PER_EPOCH))
+    assert not np.any(np.all(np.asarray(other).reshape(epochs.shape) == epochs, axis=1))
+
+
+@pytest.mark.parametrize("stretch", [1, 2, 3, 4, 7, 18])
+def test_text_batches_do_not_depend_on_how_updates_are_cut_into_chunks(stretch, data, epochs):
+    task, expected = TASKS["text"](TEXT), epochs.reshape(-1, TEXT.batch)
+    of = compiled(lambda key, steps: task.tickets(data, key, steps)[0])
+    for start in range(0, 18 - stretch + 1):
+        rows = of(jax.random.key(0), jnp.arange(start, start + stretch, dtype=jnp.int32))
+        np.testing.assert_array_equal(rows, expected[start : start + stretch])
+
+
+def test_a_text_batch_holds_its_tickets_examples_and_masks_their_padding(data):
+    rows = np.array([7, 0, 14, 3])
+    batch = sample(TEXT, (jnp.asarray(rows), jnp.ones(4)), data=data)
+    train = jax.tree.map(np.asarray, data["train"])
+    np.testing.assert_array_equal(batch.xs, train.ids[rows].T)
+    np.testing.assert_array_equal(batch.ys, train.labels[rows])
+    np.testing.assert_array_equal(batch.live, train.ids[rows].T != 0)
+    assert not np.all(batch.live) and batch.weight is None and batch.ys.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("split, batches", [("validation", 3), ("test", 2)])
+def test_holdout_counts_each_example_once_and_its_filling_not_at_all(split, batches, data):
+    task = TASKS["text"](TEXT)
+    held = task.holdout(data, split)
+    counts = np.zeros(SIZES[split])
+    for i in range(batches):
+        batch = sample(TEXT, row(held, i), split, data)
+        examples = np.asarray(batch.xs)[-1] - 1  # every sequence's last step is live
+        np.add.at(counts, examples, np.asarray(batch.weight))
+        np.testing.assert_array_equal(batch.ys, np.asarray(data[split].labels)[examples])
+        assert set(np.unique(batch.weight)) <= {0.0, 1.0}
+    np.testing.assert_array_equal(counts, np.ones(SIZES[split]))
+    assert held[0].shape == (batches, TEXT.batch)
+    assert np.sum(held[1] == 0) == batches * TEXT.batch - SIZES[split]
+
+
+# --- every task ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", [ADDING, TEXT], ids=["adding", "text"])
+def test_what_counts_as_learned_is_a_metric_of_a_held_out_split(spec):
+    task = TASKS[spec.task](spec)
+    split, _, metric = task.learned[0].partition("_")
+    assert split in task.splits and metric in ("loss", "accuracy") and task.loss in ("mse", "binary")
+    assert task.learned[1] < task.chance if metric == "loss" else task.learned[1] > 0.5

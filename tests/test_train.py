@@ -1,0 +1,397 @@
+"""Laws of `seqdyn.train`: a step against loops by hand, chunks against steps, and what becomes of diverged runs."""
+
+import dataclasses
+import math
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqdyn import cells, model, optim, train
+from seqdyn.backend import compiled
+from seqdyn.config import Hypers, Spec
+from seqdyn.datasets import Examples
+from seqdyn.tasks import TASKS, Batch
+
+X64 = False
+T = 6
+ADDING = Spec(steps=T, batch=4, holdout=10, hidden=(4,), u_init="uniform")
+TEXT = dataclasses.replace(
+    ADDING, task="text", vocabulary=9, embedding=2, hidden=(3, 2), readout="mean", optimizer="sgd"
+)
+SIZES = {"train": 10, "validation": 6, "test": 5}
+
+
+def hypers(**changes):
+    return Hypers(**changes).arrays()
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+
+    def examples(n):
+        lengths = rng.permutation(1 + np.arange(n) % T).astype(np.int32)
+        live = np.arange(T)[None] >= T - lengths[:, None]
+        ids = np.where(live, rng.integers(1, TEXT.vocabulary, (n, T)), 0).astype(np.int32)
+        return Examples(ids, lengths, rng.integers(0, 2, n).astype(np.int32))
+
+    return {split: jax.tree.map(jnp.asarray, examples(n)) for split, n in SIZES.items()}
+
+
+# One compiled function of each kind per spec, for all tests. Strict promotion has a test of its own.
+
+
+@cache
+def _step(spec):
+    return compiled(partial(train.step, spec))
+
+
+@cache
+def _chunk(spec):
+    return compiled(partial(train.chunk, spec), static_argnums=3)
+
+
+def step(spec, h, state, batch):
+    with jax.numpy_dtype_promotion("standard"):
+        return _step(spec)(h, state, batch)
+
+
+def chunk(spec, h, state, data, updates):
+    with jax.numpy_dtype_promotion("standard"):
+        return _chunk(spec)(h, state, data, updates)
+
+
+def first(spec, h, data=None, n=0):
+    """The state before the first update, and the batch of update n."""
+    task = TASKS[spec.task](spec)
+    ticket = jax.tree.map(lambda leaf: leaf[0], task.tickets(data, train.keys(h)[1], jnp.arange(n, n + 1)))
+    return train.init(spec, h), task.batch(data, "train", ticket)
+
+
+def assert_equal(ours, theirs):
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+
+
+def assert_close(ours, theirs, rtol=1e-5, atol=1e-7):
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=atol), ours, theirs)
+
+
+def joined(*metrics):
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *metrics)
+
+
+# --- chunks -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def six():
+    """Six updates of the adding run in one chunk."""
+    h = hypers(lr=0.05, clip=0.5)
+    return h, *chunk(ADDING, h, train.init(ADDING, h), None, 6)
+
+
+@pytest.mark.parametrize("length", [3, 1])
+def test_chunking_changes_no_bit(length, six):
+    h, state, metrics = six
+    again, parts = train.init(ADDING, h), []
+    for _ in range(6 // length):
+        again, part = chunk(ADDING, h, again, None, length)
+        parts.append(part)
+    assert_equal(again, state)
+    assert_equal(joined(*parts), metrics)
+    assert int(state.step) == 6 and bool(state.alive)
+    assert len(np.unique(metrics["loss"])) == 6
+
+
+def test_chunks_of_a_text_may_end_within_an_epoch(data):
+    """An epoch is 2 updates; chunks of 3 end in the middle of every other."""
+    spec, h = dataclasses.replace(TEXT, hidden=(3,)), hypers(lr=0.5)
+    start = train.init(spec, h)
+    whole, metrics = chunk(spec, h, start, data, 6)
+    half, former = chunk(spec, h, start, data, 3)
+    end, latter = chunk(spec, h, half, data, 3)
+    assert_equal(end, whole)
+    assert_equal(joined(former, latter), metrics)
+    assert not np.array_equal(end.params.embedding, start.params.embedding)
+
+
+def test_a_chunk_is_steps_on_the_batches_of_seed_and_update(six):
+    h, state, metrics = six
+    again = train.init(ADDING, h)
+    for n in range(6):
+        again, one = step(ADDING, h, again, first(ADDING, h, n=n)[1])
+        assert_close(one, jax.tree.map(lambda leaf: leaf[n], metrics))  # noqa: B023
+    assert_close(again, state)
+
+
+def test_the_data_of_an_update_is_a_function_of_seed_and_update_alone():
+    xs = [first(ADDING, h, n=3)[1].xs for h in (hypers(seed=5), hypers(seed=5, lr=0.5, gain=2.0), hypers(seed=6))]
+    assert_equal(xs[0], xs[1])
+    assert not np.array_equal(xs[0], xs[2])
+    assert not np.array_equal(xs[0], first(ADDING, hypers(seed=5), n=4)[1].xs)
+
+
+def test_the_seed_decides_the_parameters():
+    a, b, c = (train.init(ADDING, hypers(seed=s, lr=r)).params for s, r in [(1, 0.1), (1, 0.2), (2, 0.1)])
+    assert_equal(a, b)
+    assert not np.array_equal(a.layers[0].w, c.layers[0].w) and not np.array_equal(a.readout.w, c.readout.w)
+
+
+def test_other_hypers_do_not_compile_again(six):
+    before = _chunk(ADDING)._cache_size()
+    for changes in [dict(lr=0.1), dict(clip=math.inf), dict(gain=3.0), dict(seed=9), dict(window=2, decay_rate=0.0)]:
+        h = hypers(**changes)
+        chunk(ADDING, h, train.init(ADDING, h), None, 6)
+    assert _chunk(ADDING)._cache_size() == before > 0
+
+
+# --- divergence ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "at, changes",
+    [(0, dict(lr=math.inf)), (0, dict(gain=math.inf)), (0, dict(gain=math.nan)), (1, dict(lr=1e30))],
+    ids=["infinite update", "infinite weights", "nan weights", "infinite loss"],
+)
+def test_a_run_that_diverges_is_flagged_there_and_frozen_before_it(at, changes):
+    h = hypers(**changes)
+    start = train.init(ADDING, h)
+    end, metrics = chunk(ADDING, h, start, None, 6)
+    np.testing.assert_array_equal(metrics["finite"], np.arange(6) < at)
+    assert not end.alive and int(end.step) == 6
+    before = start
+    for _ in range(at):
+        before, _ = chunk(ADDING, h, before, None, 1)
+    assert bool(before.alive)
+    assert_equal((end.params, end.opt), (before.params, before.opt))
+    if "lr" in changes:
+        assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(end.params))
+        assert np.all(np.isfinite(np.asarray(metrics["loss"])[:at]))
+    for name, values in metrics.items():
+        later = np.asarray(values)[at + 1 :]
+        assert not np.any(later) if name == "finite" else np.all(np.isnan(later)), name
+
+
+def test_a_dead_run_stays_dead_and_counts_on():
+    h = hypers(lr=0.01)
+    dead = train.init(ADDING, h)._replace(alive=jnp.bool_(False), step=jnp.int32(12))
+    end, metrics = chunk(ADDING, h, dead, None, 3)
+    assert_equal(end, dead._replace(step=jnp.int32(15)))
+    assert not np.any(metrics["finite"]) and np.all(np.isnan(metrics["loss"]))
+
+
+# --- one step, by hand --------------------------------------------------------------------------------------
+
+
+def by_hand(spec, params, xs, y):
+    """Of one sequence alone, a Python loop: loss, its gradient, and λ at each [layer][step].
+
+    Zeros are added to each output and each carry; their gradients are what arrives there. An output is read by the
+    layer above and the readout, a carry by the next step: λ of h is the sum, 'carried' the carry's alone.
+    """
+    stack = model.layers(spec, hypers())
+    steps = range(xs.shape[0])
+    rest = [cell.rest(()) for cell in stack]
+    zeros = [[(jnp.zeros_like(r.h), jax.tree.map(jnp.zeros_like, r)) for _ in steps] for r in rest]
+
+    def loss(params, zeros):
+        inputs = xs if params.embedding is None else params.embedding[xs]
+        carries, tops = list(rest), []
+        for t in steps:
+            x = inputs[t]
+            for i, (cell, p) in enumerate(zip(stack, params.layers, strict=True)):
+                new = cells.step(cell, p, carries[i], x)
+                x = new.h + zeros[i][t][0]
+                carries[i] = jax.tree.map(jnp.add, new, zeros[i][t][1])
+            tops.append(x)
+        read = tops[-1] if spec.readout == "last" else sum(tops) / np.float32(len(tops))
+        return model.losses(spec, read @ params.readout.w + params.readout.b, y[None])[0]
+
+    value, (grads, arrived) = jax.value_and_grad(loss, argnums=(0, 1))(params, zeros)
+    return value, grads, arrived
+
+
+STEPS_BY_HAND = {
+    "rnn, last": ADDING,
+    "gru, last, padded": dataclasses.replace(TEXT, cell="gru", hidden=(3,), readout="last"),
+    "lstm in two layers, mean, padded": dataclasses.replace(TEXT, cell="lstm"),
+}
+
+
+@pytest.mark.parametrize("name", STEPS_BY_HAND)
+def test_a_step_records_the_norms_of_a_loop_by_hand(name, data):
+    spec, h = STEPS_BY_HAND[name], hypers(gain=1.7)
+    state, batch = first(spec, h, data)
+    lengths = np.full(4, T) if batch.live is None else np.asarray(batch.live).sum(axis=0)
+    assert spec.task == "adding" or len(set(lengths)) > 2
+    _, metrics = step(spec, h, state, batch)
+
+    def each(params, batch):
+        return [by_hand(spec, params, batch.xs[T - n :, b], batch.ys[b]) for b, n in enumerate(lengths)]
+
+    alone = compiled(each)(state.params, batch)
+    np.testing.assert_allclose(metrics["loss"], np.mean([a[0] for a in alone]), rtol=1e-5)
+
+    grads = jax.tree.map(lambda *leaves: np.mean(leaves, axis=0), *[a[1] for a in alone])
+    norms = [_norm(group) for group in model.groups(grads).values()]
+    np.testing.assert_allclose(metrics["group_grad_norm"], norms, rtol=1e-4)
+    np.testing.assert_allclose(metrics["grad_norm"], np.linalg.norm(norms), rtol=1e-4)
+
+    parts = {"adjoint_norm": lambda out, c: out + c.h, "carried_norm": lambda out, c: c.h}
+    if spec.cell == "lstm":
+        parts["adjoint_norm_c"] = lambda out, c: c.c
+    assert set(parts) == {k for k in metrics if k.startswith(("adjoint_norm", "carried_norm"))}
+    for key, part in parts.items():
+        squares, count = np.zeros((len(spec.hidden), T)), np.zeros(T)
+        for (_, _, arrived), n in zip(alone, lengths, strict=True):
+            count[T - n :] += 1
+            for i, layer in enumerate(arrived):
+                squares[i, T - n :] += [np.sum(np.square(np.float64(part(*zero)))) for zero in layer]
+        np.testing.assert_allclose(metrics[key], np.sqrt(squares / np.maximum(count, 1)), rtol=1e-4, atol=1e-9)
+        np.testing.assert_array_equal(metrics["adjoint_count"], count)
+    assert np.all(np.asarray(metrics["carried_norm"])[:, -1] == 0)
+    assert np.all(np.asarray(metrics["adjoint_norm"])[:, 1:] > 0)
+
+
+def _norm(tree):
+    return np.sqrt(sum(np.sum(np.square(np.float64(leaf))) for leaf in jax.tree.leaves(tree)))
+
+
+SGD = dataclasses.replace(ADDING, optimizer="sgd", schedule="exponential")
+
+
+def test_an_update_is_minus_the_rate_times_the_clipped_gradient():
+    h = hypers(lr=0.2, clip=1e-2, warmup=2, decay_steps=5, decay_rate=0.5)
+    state, batch = first(SGD, h)
+    grads = compiled(lambda p: jax.grad(partial(model.loss, SGD), argnums=1)(h, p, batch))(state.params)
+    for n in range(4):
+        state = state._replace(step=jnp.int32(n))
+        moved, metrics = step(SGD, h, state, batch)
+        rate = optim.learning_rate(SGD, h, jnp.int32(n))
+        factor = rate * np.float32(1e-2 / _norm(grads))
+        assert_close(moved.params, jax.tree.map(lambda p, g: p - factor * g, state.params, grads))  # noqa: B023
+        np.testing.assert_allclose(metrics["clip_scale"], 1e-2 / _norm(grads), rtol=1e-5)
+        np.testing.assert_allclose(
+            metrics["group_update_norm"], rate * metrics["clip_scale"] * metrics["group_grad_norm"], rtol=1e-5
+        )
+        assert float(metrics["clipped"]) == 1 and int(moved.step) == n + 1
+
+
+# --- adjoint clipping and truncation ------------------------------------------------------------------------
+
+ADJOINT = dataclasses.replace(TEXT, clip="adjoint")
+
+
+def twice(batch):
+    return Batch(*(None if leaf is None else jnp.concatenate([leaf, leaf], axis=-1) for leaf in batch))
+
+
+def test_adjoints_and_their_clipping_do_not_depend_on_the_batch_size(data):
+    h = hypers(clip=0.05)
+    state, batch = first(ADJOINT, h, data)
+    one, metrics = step(ADJOINT, h, state, batch)
+    two, doubled = step(dataclasses.replace(ADJOINT, batch=8), h, state, twice(batch))
+    np.testing.assert_array_equal(doubled.pop("adjoint_count"), 2 * metrics.pop("adjoint_count"))
+    assert_close(doubled, metrics)
+    assert_close(two.params, one.params)
+    assert 0 < float(metrics["clipped"]) < 1 and 0 < float(metrics["clip_scale"]) < 1
+
+
+def test_adjoint_clipping_tells_how_much_it_clipped(data):
+    state, batch = first(ADJOINT, hypers(), data)
+    run = {bound: step(ADJOINT, hypers(clip=bound), state, batch) for bound in (1e-6, 0.1, 0.2, math.inf)}
+    scales = [float(metrics["clip_scale"]) for _, metrics in run.values()]
+    shares = [float(metrics["clipped"]) for _, metrics in run.values()]
+    assert 0 < scales[0] < scales[1] < scales[2] < scales[3] == 1
+    assert 1 >= shares[0] >= shares[1] > shares[2] > shares[3] == 0 and shares[0] >= 0.5  # all of the top layer
+    through = [np.max(metrics["group_grad_norm"][:-1]) for _, metrics in run.values()]
+    assert through[0] < 1e-3 * through[3]
+    # The readout's gradient passes through no adjoint.
+    for _, metrics in run.values():
+        np.testing.assert_allclose(metrics["group_grad_norm"][-1], run[math.inf][1]["group_grad_norm"][-1], rtol=1e-5)
+
+
+def test_an_infinite_adjoint_bound_gives_the_gradient_of_no_bound(data):
+    state, batch = first(ADJOINT, hypers(), data)
+    moved, metrics = step(ADJOINT, hypers(), state, batch)
+    grads = compiled(lambda p: jax.grad(partial(model.loss, TEXT), argnums=1)(hypers(), p, batch))(state.params)
+    expected = jax.tree.map(lambda p, g: p - np.float32(1e-3) * g, state.params, grads)
+    assert_close(moved.params, expected, rtol=1e-6)
+    np.testing.assert_allclose(metrics["grad_norm"], _norm(grads), rtol=1e-5)
+
+
+def test_a_window_that_covers_the_sequence_is_full_backpropagation_and_a_shorter_one_is_not(six):
+    spec = dataclasses.replace(ADDING, truncate=True)
+    state, batch = first(ADDING, hypers())
+    full = step(ADDING, hypers(), state, batch)
+    for window in (T, T + 4):
+        assert_close(step(spec, hypers(window=window), state, batch), full, rtol=1e-6)
+    _, metrics = step(spec, hypers(window=2), state, batch)
+    adjoint = np.asarray(metrics["adjoint_norm"])[0]
+    assert not adjoint[:4].any() and np.all(adjoint[4:] > 0)
+    np.testing.assert_allclose(adjoint[4:], full[1]["adjoint_norm"][0, 4:], rtol=1e-6)
+
+
+@pytest.mark.parametrize("clip", ["norm", "value", "adjoint"])
+def test_a_step_mixes_no_dtypes(clip, data):
+    spec = dataclasses.replace(TEXT, clip=clip)
+    state, batch = first(TEXT, hypers(), data)
+    jax.eval_shape(partial(train.step, spec), hypers(), state, batch)
+
+
+def test_clipping_by_value_records_the_share_of_entries_it_changed():
+    spec = dataclasses.replace(SGD, clip="value")
+    h = hypers(lr=1.0, decay_rate=1.0)
+    state, batch = first(spec, h)
+
+    def moves(h):
+        moved, metrics = step(spec, h, state, batch)
+        pairs = zip(jax.tree.leaves(moved.params), jax.tree.leaves(state.params), strict=True)
+        return np.concatenate([np.ravel(a - b) for a, b in pairs]), metrics
+
+    free, _ = moves(h)
+    bound = np.quantile(np.abs(free), 0.6)
+    bitten = np.abs(free) > bound
+    clipped, metrics = moves(dataclasses.replace(h, clip=jnp.float32(bound)))
+    np.testing.assert_allclose(clipped, np.clip(free, -bound, bound), atol=1e-6)
+    np.testing.assert_allclose(metrics["clipped"], bitten.mean(), rtol=1e-6)
+    np.testing.assert_allclose(metrics["clip_scale"], np.linalg.norm(clipped) / np.linalg.norm(free), rtol=1e-4)
+
+
+# --- held-out splits ----------------------------------------------------------------------------------------
+
+
+def test_evaluation_counts_each_held_out_example_once(data):
+    h = hypers(seed=2)
+    state = train.init(TEXT, h)
+    metrics = compiled(partial(train.evaluate, TEXT))(h, state, data)
+    assert set(metrics) == {"validation_loss", "validation_accuracy", "test_loss", "test_accuracy"}
+    task = TASKS["text"](TEXT)
+    for split, n in SIZES.items():
+        if split == "train":
+            continue
+        batch = task.batch(data, split, (jnp.arange(n), jnp.ones(n)))
+        p = compiled(partial(model.predict, TEXT))(h, state.params, batch)
+        np.testing.assert_allclose(metrics[f"{split}_loss"], np.mean(model.losses(TEXT, p, batch.ys)), rtol=1e-5)
+        right = (np.asarray(p) > 0) == (np.asarray(batch.ys) == 1)
+        np.testing.assert_allclose(metrics[f"{split}_accuracy"], right.mean(), rtol=1e-6)
+
+
+def test_evaluation_of_a_synthetic_task_does_not_depend_on_the_runs_seed():
+    evaluate = compiled(partial(train.evaluate, ADDING))
+    state = train.init(ADDING, hypers())
+    one, two = (evaluate(hypers(seed=s), state, None) for s in (0, 1))
+    assert_equal(one, two)
+    task = TASKS["adding"](ADDING)
+    predict = compiled(lambda ticket: _squares(task.batch(None, "test", ticket), state.params))
+    squares = np.concatenate([predict(ticket) for ticket in task.holdout(None, "test")])
+    assert squares.shape == (12,)
+    np.testing.assert_allclose(one["test_loss"], squares.mean(), rtol=1e-5)
+    assert set(one) == {"test_loss"}
+
+
+def _squares(batch, params):
+    return jnp.square(model.predict(ADDING, hypers(), params, batch) - batch.ys)
