@@ -1,24 +1,20 @@
 """Figures and report of `experiments.gradient_flow`: how far back in time the gradient reaches, before and after
-training, and which runs learned. Also what its sibling analyses share: stages, horizons, and the two lag figures.
-
-Arrays here run forward in lag, T − t = 0 first.
+training, and which runs learned.
 """
 
 from collections.abc import Sequence
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tyro
-from jaxtyping import Bool, Float
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from analysis import report, style
+from analysis import lags, report, style
+from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.style import median
 from seqdyn import manifest
 from seqdyn.config import Experiment
@@ -29,10 +25,6 @@ from seqdyn.tasks import TASKS, Task
 if TYPE_CHECKING:
     import xarray as xr
 
-LATE = 100
-"""Updates over whose median a trained state is read (a tenth of the run if that is less): one batch is noisy."""
-FAINT = 0.01
-"""The horizon is the first lag at which the norm is below this share of its value at lag 0."""
 AT_CHANCE = 0.75
 """A loss above this share of the constant predictor's counts as no better: one summand known would halve it."""
 STATUSES = {
@@ -48,58 +40,6 @@ STATUSES = {
 # --- what the records say -----------------------------------------------------------------------------------
 
 
-def stage(ds: "xr.Dataset", name: str, fraction: float) -> Float[np.ndarray, "run layer lag"]:
-    """A quantity per lag at a fraction of the updates each run has made: its median over the last `LATE` of them.
-
-    Fraction 0 is the first update alone, made on the initial parameters. NaN for a run that had diverged by then.
-    """
-    made = ds["recorded"].sum("step").values
-    wide = late(ds.sizes["step"])
-    values = np.full((ds.sizes["run"], ds.sizes["layer"], ds.sizes["time"]), np.nan)
-    for stop in np.unique(made[made > 0]):
-        runs, end = np.flatnonzero(made == stop), max(1, round(fraction * stop))
-        steps = slice(max(0, end - wide) if fraction else 0, end)
-        values[runs] = median(adjoint(ds, name, run=runs, step=steps).transpose("step", "run", ...).values)
-    return values[..., ::-1]
-
-
-def late(updates: int) -> int:
-    """How many updates a trained state is read from."""
-    return max(1, min(LATE, updates // 10))
-
-
-def relative(norms: Float[np.ndarray, " *s lag"]) -> Float[np.ndarray, " *s lag"]:
-    """Norms over their value at lag 0; NaN where that is 0 or not finite."""
-    first = np.asarray(norms[..., :1], np.float64)
-    return norms / np.where(np.isfinite(first) & (first > 0), first, np.nan)
-
-
-def horizon(norms: Float[np.ndarray, " *s lag"]) -> Float[np.ndarray, " *s"]:
-    """The first lag at which a norm is below 1% of its value at lag 0; T if none is (censored), NaN without values."""
-    ratio = relative(norms)
-    faint = ratio < FAINT
-    reach = np.where(faint.any(-1), faint.argmax(-1), norms.shape[-1]).astype(float)
-    return np.where(np.isnan(ratio[..., 0]), np.nan, reach)
-
-
-def middle_horizon(norms: Float[np.ndarray, "run lag"]) -> tuple[float, bool]:
-    """The median horizon of some runs, and whether it is only a lower bound, a middle one being censored."""
-    lags = horizon(norms)
-    there = int(np.sum(~np.isnan(lags)))
-    return float(median(lags)), there > 0 and 2 * int(np.sum(lags == norms.shape[-1])) >= there
-
-
-def reaches(stages: dict[str, Float[np.ndarray, "run lag"]]) -> dict[str, Any]:
-    """Per stage: median `ratio` of the largest lag to lag 0; median `horizon`, whether that is a lower `bound`, and
-    how many runs are `censored`."""
-    row = {}
-    for when, norms in stages.items():
-        row[f"ratio_{when}"] = float(median(relative(norms)[:, -1]))
-        row[f"horizon_{when}"], row[f"bound_{when}"] = middle_horizon(norms)
-        row[f"censored_{when}"] = int(np.sum(horizon(norms) == norms.shape[-1]))
-    return row
-
-
 def latest(probes: Float[np.ndarray, "run probe"]) -> Float[np.ndarray, " run"]:
     """Each run's newest value that exists, else NaN."""
     there = ~np.isnan(probes)
@@ -113,11 +53,6 @@ def passes(values: np.ndarray, task: Task) -> np.ndarray:
     return values < target if metric.endswith("loss") else values > target
 
 
-def diverged(ds: "xr.Dataset") -> Bool[np.ndarray, "run step"]:
-    """At which updates a run was no longer finite; one that is not made yet says nothing."""
-    return (ds["recorded"] & ~ds["finite"]).values
-
-
 def statuses(ds: "xr.Dataset", task: Task) -> np.ndarray:
     """Of each run: diverged; learned, at its latest probe; unfinished; or censored, as 'at chance' or 'not yet'."""
     learned = passes(latest(ds[task.learned[0]].values), task)
@@ -127,36 +62,13 @@ def statuses(ds: "xr.Dataset", task: Task) -> np.ndarray:
     return np.select(list(told.values()), list(told), "not yet")
 
 
-def picked(ds: "xr.Dataset", **where: Any) -> np.ndarray:
-    """Indices of the runs with these coordinates."""
-    return np.flatnonzero(np.logical_and.reduce([ds[k].values == v for k, v in where.items()]))
-
-
-def axis(ds: "xr.Dataset", name: str) -> list[Any]:
-    """The values of a coordinate of the runs: numbers ascending, names in the experiment's order."""
-    values = ds[name].values.tolist()
-    return list(dict.fromkeys(values)) if isinstance(values[0], str) else sorted(set(values))
-
-
 def clip_name(clip: float) -> str:
     """'clip 0.1', or 'no clip' for infinity."""
     return f"clip {clip:g}" if np.isfinite(clip) else "no clip"
 
 
-def adjoint(ds: "xr.Dataset", name: str, **at: Any) -> "xr.DataArray":
-    """An adjoint's norm at these indices; NaN at lags that no example of the batch reaches."""
-    part = ds.isel(at)
-    return part[name].where(part["adjoint_count"] > 0)
-
-
-def mean(values: np.ndarray) -> float:
-    """Of the values that exist, NaN if none does."""
-    there = values[~np.isnan(values)]
-    return float(there.mean(dtype=np.float64)) if there.size else np.nan
-
-
 def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
-    """A row per cell, gain, clip and layer: runs by status, and `reaches` at the start and at the end."""
+    """A row per cell, gain, clip and layer: runs by status, and `lags.reaches` at the start and at the end."""
     status, loss, met = statuses(ds, task), latest(ds["test_loss"].values), passes(ds[task.learned[0]].values, task)
     stages = {"start": stage(ds, "adjoint_norm", 0), "end": stage(ds, "adjoint_norm", 1)}
     rows = []
@@ -166,85 +78,12 @@ def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
             row = {"cell": cell, "gain": gain, "clip": clip, "layer": layer, "runs": len(runs)}
             row |= {name: int(np.sum(status[runs] == name)) for name in STATUSES}
             row |= {"ever": int(met[runs].any(axis=1).sum()), "test_loss": float(median(loss[runs]))}
-            row |= {"clipped": mean(ds["clipped"].isel(run=runs).values)}
-            rows.append(row | reaches({when: norms[runs, layer] for when, norms in stages.items()}))
+            row |= {"clipped": lags.mean(ds["clipped"].isel(run=runs).values)}
+            rows.append(row | lags.reaches({when: norms[runs, layer] for when, norms in stages.items()}))
     return rows
 
 
-# --- norms against lag: the two figures that the analyses share -----------------------------------------------
-
-
-class Curve(NamedTuple):
-    """One line of a lag figure: the median over runs of these norms, with a band."""
-
-    norms: Float[np.ndarray, "run lag"]
-    color: Any
-    label: str
-    of_c: bool = False
-    """∂L/∂c_t, drawn dashed, not ∂L/∂h_t."""
-
-
-def lag_figure(panels: Sequence[Sequence[Sequence[Curve]]], rows: Sequence[str], columns: Sequence[str]) -> Figure:
-    """Norms against lag [row][column][curve] on shared log axes, with a mark at the median horizon."""
-    fig, axes = style.panels(len(rows), len(columns), 1.35, sharex=True, sharey=True)
-    mark = dict(marker="o", markersize=3.5, markeredgecolor="black", markeredgewidth=0.6, linestyle="none")
-    drawn = []
-    for ax, curves in zip(axes.flat, (curves for row in panels for curves in row), strict=True):
-        for c in curves:
-            # c_T acts through h_T alone, which is held fixed: its adjoint is 0 at lag 0, and has no horizon.
-            lags = np.arange(c.of_c, c.norms.shape[-1])
-            label = "_" if c.of_c else c.label
-            line = dict(color=c.color, linestyle=style.DASHES[c.of_c], label=label)
-            drawn.append(style.median_band(ax, lags, c.norms[:, lags], **line))
-            lag, bound = middle_horizon(c.norms)
-            if not (c.of_c or bound or np.isnan(lag)):
-                ax.plot(lag, np.interp(lag, lags, drawn[-1]), color=c.color, **mark)
-    key = axes[0, 0]
-    key.plot([], [], color="white", label="horizon", **mark)
-    if any(c.of_c for row in panels for curves in row for c in curves):
-        key.plot([], [], color="black", linestyle=style.DASHES[1], label="∂L/∂c$_t$")
-    style.log_axis(axes, drawn)
-    key.set_xlim(0, None)
-    key.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    style.frame(axes, rows, columns, "lag T − t (steps)", "‖∂L/∂h$_t$‖")
-    style.legend(fig, style.drawn(axes))
-    return fig
-
-
-def through_training(ds: "xr.Dataset", edges: np.ndarray, **at: Any) -> Float[np.ndarray, "bin lag"]:
-    """‖∂L/∂h_t‖ over its value at lag 0: the median over the runs and the updates between two edges."""
-    ratio = relative(adjoint(ds, "adjoint_norm", **at).values[..., ::-1])
-    return np.stack([median(np.concatenate(ratio[:, a:b])) for a, b in pairwise(edges)])
-
-
-def lag_map(
-    panels: Sequence[Sequence[np.ndarray]], edges: np.ndarray, rows: Sequence[str], columns: Sequence[str]
-) -> Figure:
-    """Heat maps [row][column] of `through_training`, against update (bins between `edges`) and lag."""
-    fig, axes = style.panels(len(rows), len(columns), 1.2, sharex=True, sharey=True)
-    scale: dict[str, Any] = dict(cmap="RdBu_r", norm=Normalize(-6, 6))
-    for ax, ratio in zip(axes.flat, (ratio for row in panels for ratio in row), strict=True):
-        shown = np.log10(np.maximum(ratio, np.finfo(np.float64).tiny))  # an underflow lies below any scale
-        lags = np.arange(shown.shape[1] + 1) - 0.5
-        ax.pcolormesh(edges + 1, lags, shown.T, rasterized=True, **scale)
-        ax.set_facecolor(style.MISSING)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_locator(LogLocator(numticks=5))
-        ax.xaxis.set_minor_locator(NullLocator())
-        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-    bar = fig.colorbar(ScalarMappable(**scale), ax=axes, extend="both", aspect=30, pad=0.03)
-    bar.set_label("log$_{10}$ ‖∂L/∂h$_t$‖ / ‖∂L/∂h$_T$‖")
-    bar.outline.set_linewidth(0.6)  # type: ignore[operator]
-    style.frame(axes, rows, columns, "update", "lag T − t (steps)")
-    return fig
-
-
-def log_edges(updates: int) -> np.ndarray:
-    """Borders of 80 bins of updates that are equally wide on a log axis (fewer where a bin would be empty)."""
-    return np.unique(np.geomspace(1, updates + 1, 81).round().astype(int)) - 1
-
-
-# --- this experiment's figures --------------------------------------------------------------------------------
+# --- figures --------------------------------------------------------------------------------------------------
 
 
 def norms_by_lag(ds: "xr.Dataset", layer: int) -> Figure:
@@ -263,17 +102,17 @@ def norms_by_lag(ds: "xr.Dataset", layer: int) -> Figure:
         ]
 
     rows = {"at initialisation": (clips[0], 0)} | {f"trained, {clip_name(c)}": (c, 1) for c in clips}
-    return lag_figure([[curves(cell, *row) for cell in cells] for row in rows.values()], list(rows), cells)
+    return lags.lag_figure([[curves(cell, *row) for cell in cells] for row in rows.values()], list(rows), cells)
 
 
 def norms_through_training(ds: "xr.Dataset", layer: int, clip: float) -> Figure:
     """Rows: gains; columns: cells; at one threshold."""
-    cells, gains, edges = axis(ds, "label"), axis(ds, "gain"), log_edges(ds.sizes["step"])
+    cells, gains, edges = axis(ds, "label"), axis(ds, "gain"), lags.log_edges(ds.sizes["step"])
     panels = [
-        [through_training(ds, edges, run=picked(ds, label=c, gain=g, clip=clip), layer=layer) for c in cells]
+        [lags.through_training(ds, edges, run=picked(ds, label=c, gain=g, clip=clip), layer=layer) for c in cells]
         for g in gains
     ]
-    return lag_map(panels, edges, [f"gain {g:g}" for g in gains], cells)
+    return lags.lag_map(panels, edges, [f"gain {g:g}" for g in gains], cells)
 
 
 def by_update(ds: "xr.Dataset", name: str, clip: float, axes: np.ndarray) -> list[np.ndarray]:
@@ -351,30 +190,6 @@ def outcomes(ds: "xr.Dataset", task: Task) -> Figure:
 # --- the report -----------------------------------------------------------------------------------------------
 
 
-def number(value: float) -> str:
-    """Short, in a table."""
-    return "–" if np.isnan(value) else f"{value:.2g}" if value == 0 or 0.01 <= value < 100 else f"{value:.0e}"
-
-
-def lag_name(row: dict[str, Any], when: str) -> str:
-    """A stage's horizon."""
-    lag, least = row[f"horizon_{when}"], "≥" if row[f"bound_{when}"] else ""
-    return "–" if np.isnan(lag) else f"{least}{lag:g}"
-
-
-def reach(row: dict[str, Any], when: str) -> str:
-    """A stage in a sentence: 'horizon (ratio)'."""
-    return f"{lag_name(row, when)} ({number(row[f'ratio_{when}'])})"
-
-
-def course(row: dict[str, Any], stages: Sequence[str]) -> dict[str, str]:
-    """The stages in a table: columns 'horizon' and 'ratio'."""
-    return {
-        "horizon": " → ".join(lag_name(row, when) for when in stages),
-        "ratio": " → ".join(number(row[f"ratio_{when}"]) for when in stages),
-    }
-
-
 def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """`summary` for the reader; columns that would say nothing are left out."""
     said = [name for name in list(STATUSES)[1:] if any(r[name] for r in rows)]
@@ -384,30 +199,10 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         | ({"layer": str(r["layer"])} if layered else {})
         | {"learned": f"{r['learned']}/{r['runs']}"}
         | {name: str(r[name]) for name in said}
-        | {"test loss": number(r["test_loss"]), "share clipped": number(r["clipped"])}
-        | course(r, ("start", "end"))
+        | {"test loss": lags.number(r["test_loss"]), "share clipped": lags.number(r["clipped"])}
+        | lags.course(r, ("start", "end"))
         for r in rows
     ]
-
-
-def setting(ds: "xr.Dataset", experiment: Experiment) -> str:
-    """What was run and recorded."""
-    spec = experiment.specs[0]
-    hidden = dict.fromkeys(" + ".join(map(str, s.hidden)) for s in experiment.specs)
-
-    def values(name: str) -> str:
-        return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in axis(ds, name))
-
-    return (
-        f"{ds.sizes['run']} runs on the task '{spec.task}', T = {spec.steps}: cells {values('label')}; recurrent gains "
-        f"{values('gain')}; clip thresholds ({spec.clip}) {values('clip')}; seeds {values('seed')}; "
-        f"hidden {', '.join(hidden)}, batch {spec.batch}, {spec.optimizer} at learning rate {values('lr')}; "
-        f"{experiment.updates:,} updates each, {ds['recorded'].values.mean():.0%} of them made. "
-        "‖∂L/∂h_t‖ was recorded at every update, of each example's own loss, root mean square over the batch, by the "
-        f"lag T − t from the example's last step. The horizon is the first lag at which it is below {FAINT:.0%} of "
-        "that at lag 0 (≥ T, censored, where it never is); the ratio is that of the largest lag to lag 0. Numbers are "
-        "medians over seeds."
-    )
 
 
 def story(rows: Sequence[dict[str, Any]], experiment: Experiment, task: Task) -> str:
@@ -434,7 +229,7 @@ def story(rows: Sequence[dict[str, Any]], experiment: Experiment, task: Task) ->
     def norms(when: str, clip: float, layer: int) -> str:
         of = [r for r in rows if r["clip"] == clip and r["layer"] == layer]
         total, runs = sum(r[f"censored_{when}"] for r in of), sum(r["runs"] for r in of)
-        return ", ".join(reach(r, when) for r in of) + (f" ({total} of {runs} runs censored)" if total else "")
+        return ", ".join(lags.reach(r, when) for r in of) + (f" ({total} of {runs} runs censored)" if total else "")
 
     for layer in dict.fromkeys(r["layer"] for r in rows):
         where = f" in layer {layer}" if any(r["layer"] for r in rows) else ""
@@ -444,13 +239,6 @@ def story(rows: Sequence[dict[str, Any]], experiment: Experiment, task: Task) ->
         gains = ", ".join(f"{gain:g}" for gain in dict.fromkeys(r["gain"] for r in rows))
         text += f"Horizon (ratio){where} at gain {gains}: {'; '.join(stages)}. "
     return text.strip()
-
-
-RINGS = (
-    f"A circle marks the horizon: the first lag below {FAINT:.0%} of lag 0, median over seeds; no circle, no horizon. "
-    "What leaves a panel goes on beyond it."
-)
-"""What the marks of a lag figure mean."""
 
 
 def draw(out: str | Path) -> list[Path]:
@@ -474,7 +262,8 @@ def draw(out: str | Path) -> list[Path]:
                 f"norms_by_lag{suffix}",
                 norms_by_lag(ds, layer),
                 f"{where}How far back the gradient reaches: at initialisation (the first update) and after training "
-                f"(median of a run's last {late(updates)} updates), by recurrent gain. {over}{missing} {RINGS}",
+                f"(median of a run's last {lags.late(updates)} updates), by recurrent gain. {over}{missing} "
+                f"{lags.RINGS}",
             )
             for clip in axis(ds, "clip"):
                 add(
@@ -501,7 +290,7 @@ def draw(out: str | Path) -> list[Path]:
     page = report.write(
         out,
         f"Gradients through time: {', '.join(cells)}; T = {steps}",
-        [setting(ds, experiment), *(story(of, experiment, task) for of in cells.values())],
+        [lags.setting(ds, experiment), *(story(of, experiment, task) for of in cells.values())],
         figures,
         [("Medians over seeds; counts of runs", table(rows))],
     )

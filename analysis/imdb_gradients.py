@@ -11,9 +11,8 @@ import tyro
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from analysis import gradient_flow as flow
-from analysis import report, style
-from analysis.gradient_flow import Curve, axis, picked, stage
+from analysis import lags, report, style
+from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.style import median
 from seqdyn import manifest
 from seqdyn.records import load
@@ -52,11 +51,11 @@ def summary(ds: "xr.Dataset") -> list[dict[str, Any]]:
                 "cell": cell,
                 "layer": layer,
                 "runs": len(runs),
-                "diverged": int(flow.diverged(ds)[runs].any(axis=1).sum()),
+                "diverged": int(diverged(ds)[runs].any(axis=1).sum()),
             }
             row |= {"accuracy": float(middle), "least": float(low), "most": float(high)}
             row |= {"chosen": float(median(step[runs]))}
-            rows.append(row | flow.reaches({when: norms[runs, layer] for when, norms in stages.items()}))
+            rows.append(row | lags.reaches({when: norms[runs, layer] for when, norms in stages.items()}))
     return rows
 
 
@@ -81,16 +80,16 @@ def norms_by_lag(ds: "xr.Dataset") -> Figure:
 
     top_first = range(ds.sizes["layer"])[::-1]
     panels = [[curves(layer, cell) for cell in axis(ds, "label")] for layer in top_first]
-    return flow.lag_figure(panels, layers(ds)[::-1], axis(ds, "label"))
+    return lags.lag_figure(panels, layers(ds)[::-1], axis(ds, "label"))
 
 
 def norms_through_training(ds: "xr.Dataset") -> Figure:
     """Rows: layers, the top one first; columns: cells."""
-    cells, edges = axis(ds, "label"), flow.log_edges(ds.sizes["step"])
+    cells, edges = axis(ds, "label"), lags.log_edges(ds.sizes["step"])
     top_first = range(ds.sizes["layer"])[::-1]
     runs = {cell: picked(ds, label=cell) for cell in cells}
-    panels = [[flow.through_training(ds, edges, run=runs[c], layer=layer) for c in cells] for layer in top_first]
-    return flow.lag_map(panels, edges, layers(ds)[::-1], cells)
+    panels = [[lags.through_training(ds, edges, run=runs[c], layer=layer) for c in cells] for layer in top_first]
+    return lags.lag_map(panels, edges, layers(ds)[::-1], cells)
 
 
 def learning(ds: "xr.Dataset") -> Figure:
@@ -126,7 +125,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         | ({"diverged": f"{r['diverged']}/{r['runs']}"} if broken else {})
         | {"test accuracy": f"{r['accuracy']:.3f}", "its range": f"{r['least']:.3f}–{r['most']:.3f}"}
         | {"chosen update": f"{r['chosen']:g}"}
-        | flow.course(r, list(STAGES))
+        | lags.course(r, list(STAGES))
         for r in rows
     ]
 
@@ -139,7 +138,7 @@ def story(rows: Sequence[dict[str, Any]]) -> str:
         f"to {first['most']:.3f}) at the probe chosen on validation; {first['diverged']} diverged. "
     )
     for r in rows:
-        start, half, end = (flow.reach(r, when) for when in STAGES)
+        start, half, end = (lags.reach(r, when) for when in STAGES)
         censored = ", ".join(str(r[f"censored_{when}"]) for when in STAGES)
         text += (
             f"Layer {r['layer']}: horizon (ratio) {start} at initialisation, {half} half-way, {end} after training "
@@ -160,8 +159,8 @@ def draw(out: str | Path) -> list[Path]:
                 style.save(norms_by_lag(ds), out / "figures" / "norms_by_lag"),
                 "How far back into a review the gradient reaches. Layer 0, the bottom one, receives a gradient from "
                 "above at every step; the top one only at the last. Curves: at initialisation (the "
-                f"first update), half-way and after training (medians of {flow.late(updates)} updates). {over} "
-                f"{flow.RINGS}",
+                f"first update), half-way and after training (medians of {lags.late(updates)} updates). {over} "
+                f"{lags.RINGS}",
             ),
             (
                 style.save(norms_through_training(ds), out / "figures" / "norms_through_training"),
@@ -179,7 +178,7 @@ def draw(out: str | Path) -> list[Path]:
     page = report.write(
         out,
         f"Gradients through reviews, layer by layer: {', '.join(cells)}; T = {steps}",
-        [flow.setting(ds, experiment), *(story(of) for of in cells.values())],
+        [lags.setting(ds, experiment), *(story(of) for of in cells.values())],
         figures,
         [("Medians over seeds; test accuracy also as its range", table(rows))],
     )

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from analysis import gradient_flow, imdb_gradients, report, style
+from analysis import gradient_flow, imdb_gradients, lags, report, style
 from seqdyn import manifest
 from seqdyn.config import Experiment, Spec, grid
 from seqdyn.records import Store, load
@@ -89,15 +89,15 @@ def text(tmp_path_factory):
 
 def test_the_horizon_of_an_exponential_is_where_it_falls_below_one_percent():
     norms = 3.0 * np.asarray([[0.5], [0.05], [1.0], [2.0], [0.0]]) ** np.arange(STEPS)
-    assert gradient_flow.horizon(norms).tolist() == [7, 2, STEPS, STEPS, 1]
-    assert np.isnan(gradient_flow.horizon(norms * np.nan)).all()
+    assert lags.horizon(norms).tolist() == [7, 2, STEPS, STEPS, 1]
+    assert np.isnan(lags.horizon(norms * np.nan)).all()
 
 
 def test_a_censored_middle_makes_the_median_horizon_a_lower_bound():
     falls, flat = 0.5 ** np.arange(STEPS), np.ones(STEPS)
-    assert gradient_flow.middle_horizon(np.stack([falls, falls, flat])) == (7, False)
-    assert gradient_flow.middle_horizon(np.stack([falls, flat, flat])) == (STEPS, True)
-    assert gradient_flow.middle_horizon(np.stack([falls, flat])) == ((7 + STEPS) / 2, True)
+    assert lags.middle_horizon(np.stack([falls, falls, flat])) == (7, False)
+    assert lags.middle_horizon(np.stack([falls, flat, flat])) == (STEPS, True)
+    assert lags.middle_horizon(np.stack([falls, flat])) == ((7 + STEPS) / 2, True)
 
 
 def test_quantiles_leave_out_nan_and_order_infinity():

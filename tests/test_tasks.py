@@ -1,5 +1,7 @@
 """Laws of `seqdyn.tasks`: what a batch holds, and that the data of update n is a function of (key, n)."""
 
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,13 +31,23 @@ def data():
     return {split: jax.tree.map(jnp.asarray, examples(n)) for split, n in SIZES.items()}
 
 
-def sample(spec, key, split="train", data=None):
+@cache
+def _sample(spec, split):
     task = TASKS[spec.task](spec)
-    return compiled(lambda ticket: task.batch(data, split, ticket))(key)
+    return compiled(lambda data, ticket: task.batch(data, split, ticket))
 
 
-def tickets(task, data, key, steps):
-    return compiled(lambda key, steps: task.tickets(data, key, steps))(key, jnp.asarray(steps, jnp.int32))
+def sample(spec, ticket, split="train", data=None):
+    return _sample(spec, split)(data, ticket)
+
+
+@cache
+def _tickets(spec):
+    return compiled(TASKS[spec.task](spec).tickets)
+
+
+def tickets(spec, data, key, steps):
+    return _tickets(spec)(data, key, jnp.asarray(steps, jnp.int32))
 
 
 def raw(tree):
@@ -88,12 +100,11 @@ def test_chance_of_text_is_the_loss_of_a_coin():
 
 
 def test_adding_batch_depends_on_key_and_update_alone(key):
-    task = TASKS["adding"](ADDING)
-    together = tickets(task, None, key, range(5, 10))
+    together = tickets(ADDING, None, key, range(5, 10))
     for i, n in enumerate(range(5, 10)):
-        assert_equal(row(together, i), row(tickets(task, None, key, [n]), 0))
+        assert_equal(row(together, i), row(tickets(ADDING, None, key, [n]), 0))
     draws = [np.asarray(sample(ADDING, row(together, i)).xs) for i in range(5)]
-    draws.append(np.asarray(sample(ADDING, row(tickets(task, None, jax.random.key(1), [5]), 0)).xs))
+    draws.append(np.asarray(sample(ADDING, row(tickets(ADDING, None, jax.random.key(1), [5]), 0)).xs))
     assert len({d.tobytes() for d in draws}) == 6
 
 
@@ -104,7 +115,7 @@ def test_adding_holdout_is_the_same_for_every_run_and_met_by_none_in_training(ke
     assert_equal(
         held, TASKS["adding"](Spec(steps=9, batch=8, holdout=24, cell="lstm", hidden=(3, 3))).holdout(None, "test")
     )
-    training = {raw(k).tobytes() for seed in range(5) for k in tickets(task, None, jax.random.key(seed), range(50))}
+    training = {raw(k).tobytes() for seed in range(5) for k in tickets(ADDING, None, jax.random.key(seed), range(50))}
     assert len(training) == 250 and not training & {raw(k).tobytes() for k in held}
     tests = [np.asarray(sample(ADDING, k, "test").xs) for k in held]
     assert len({t.tobytes() for t in tests}) == 3
@@ -118,7 +129,7 @@ PER_EPOCH = SIZES["train"] // TEXT.batch  # 3 batches of 4, 3 examples left out
 @pytest.fixture(scope="module")
 def epochs(data):
     """Rows of the first six epochs' updates, [epoch, update, example]."""
-    rows, _ = tickets(TASKS["text"](TEXT), data, jax.random.key(0), range(6 * PER_EPOCH))
+    rows, _ = tickets(TEXT, data, jax.random.key(0), range(6 * PER_EPOCH))
     return np.asarray(rows).reshape(6, PER_EPOCH * TEXT.batch)
 
 
@@ -134,16 +145,15 @@ def test_epochs_differ_in_order_and_in_what_they_leave_out(epochs):
 
 
 def test_another_key_gives_another_order(data, epochs):
-    other, _ = tickets(TASKS["text"](TEXT), data, jax.random.key(1), range(6 * PER_EPOCH))
+    other, _ = tickets(TEXT, data, jax.random.key(1), range(6 * PER_EPOCH))
     assert not np.any(np.all(np.asarray(other).reshape(epochs.shape) == epochs, axis=1))
 
 
-@pytest.mark.parametrize("stretch", [1, 2, 3, 4, 7, 18])
+@pytest.mark.parametrize("stretch", [1, 2, 4, 7])
 def test_text_batches_do_not_depend_on_how_updates_are_cut_into_chunks(stretch, data, epochs):
-    task, expected = TASKS["text"](TEXT), epochs.reshape(-1, TEXT.batch)
-    of = compiled(lambda key, steps: task.tickets(data, key, steps)[0])
+    expected = epochs.reshape(-1, TEXT.batch)
     for start in range(0, 18 - stretch + 1):
-        rows = of(jax.random.key(0), jnp.arange(start, start + stretch, dtype=jnp.int32))
+        rows, _ = tickets(TEXT, data, jax.random.key(0), range(start, start + stretch))
         np.testing.assert_array_equal(rows, expected[start : start + stretch])
 
 

@@ -1,0 +1,241 @@
+"""What the analyses of gradients through time share: ‖∂L/∂h_t‖ against the lag T − t, measured, drawn and told.
+
+The horizon is the first lag at which `adjoint_norm` is below 1% of its value at lag 0, and T, censored, if it never is.
+The ratio is the norm at the largest lag over that at lag 0. Arrays here run forward in lag, T − t = 0 first.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from analysis import style
+from analysis.style import median
+from seqdyn.config import Experiment
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LATE = 100
+"""Updates over whose median a trained state is read (a tenth of the run if that is less): one batch is noisy."""
+FAINT = 0.01
+"""The horizon is the first lag at which the norm is below this share of its value at lag 0."""
+
+
+# --- which runs -----------------------------------------------------------------------------------------------
+
+
+def picked(ds: "xr.Dataset", **where: Any) -> np.ndarray:
+    """Indices of the runs with these coordinates."""
+    return np.flatnonzero(np.logical_and.reduce([ds[k].values == v for k, v in where.items()]))
+
+
+def axis(ds: "xr.Dataset", name: str) -> list[Any]:
+    """The values of a coordinate of the runs: numbers ascending, names in the experiment's order."""
+    values = ds[name].values.tolist()
+    return list(dict.fromkeys(values)) if isinstance(values[0], str) else sorted(set(values))
+
+
+def diverged(ds: "xr.Dataset") -> Bool[np.ndarray, "run step"]:
+    """At which updates a run was no longer finite; one that is not made yet says nothing."""
+    return (ds["recorded"] & ~ds["finite"]).values
+
+
+# --- what the records say -------------------------------------------------------------------------------------
+
+
+def adjoint(ds: "xr.Dataset", name: str, **at: Any) -> "xr.DataArray":
+    """An adjoint's norm at these indices; NaN at lags that no example of the batch reaches."""
+    part = ds.isel(at)
+    return part[name].where(part["adjoint_count"] > 0)
+
+
+def mean(values: np.ndarray) -> float:
+    """Of the values that exist, NaN if none does."""
+    there = values[~np.isnan(values)]
+    return float(there.mean(dtype=np.float64)) if there.size else np.nan
+
+
+def late(updates: int) -> int:
+    """How many updates a trained state is read from."""
+    return max(1, min(LATE, updates // 10))
+
+
+def stage(ds: "xr.Dataset", name: str, fraction: float) -> Float[np.ndarray, "run layer lag"]:
+    """A quantity per lag at a fraction of the updates each run has made: its median over the last `LATE` of them.
+
+    Fraction 0 is the first update alone, made on the initial parameters. NaN for a run that had diverged by then.
+    """
+    made = ds["recorded"].sum("step").values
+    wide = late(ds.sizes["step"])
+    values = np.full((ds.sizes["run"], ds.sizes["layer"], ds.sizes["time"]), np.nan)
+    for stop in np.unique(made[made > 0]):
+        runs, end = np.flatnonzero(made == stop), max(1, round(fraction * stop))
+        steps = slice(max(0, end - wide) if fraction else 0, end)
+        values[runs] = median(adjoint(ds, name, run=runs, step=steps).transpose("step", "run", ...).values)
+    return values[..., ::-1]
+
+
+def relative(norms: Float[np.ndarray, " *s lag"]) -> Float[np.ndarray, " *s lag"]:
+    """Norms over their value at lag 0; NaN where that is 0 or not finite."""
+    first = np.asarray(norms[..., :1], np.float64)
+    return norms / np.where(np.isfinite(first) & (first > 0), first, np.nan)
+
+
+def horizon(norms: Float[np.ndarray, " *s lag"]) -> Float[np.ndarray, " *s"]:
+    """The first lag at which a norm is below 1% of its value at lag 0; T if none is (censored), NaN without values."""
+    ratio = relative(norms)
+    faint = ratio < FAINT
+    reach = np.where(faint.any(-1), faint.argmax(-1), norms.shape[-1]).astype(float)
+    return np.where(np.isnan(ratio[..., 0]), np.nan, reach)
+
+
+def middle_horizon(norms: Float[np.ndarray, "run lag"]) -> tuple[float, bool]:
+    """The median horizon of some runs, and whether it is only a lower bound, a middle one being censored."""
+    lags = horizon(norms)
+    there = int(np.sum(~np.isnan(lags)))
+    return float(median(lags)), there > 0 and 2 * int(np.sum(lags == norms.shape[-1])) >= there
+
+
+def reaches(stages: dict[str, Float[np.ndarray, "run lag"]]) -> dict[str, Any]:
+    """Per stage: median `ratio` of the largest lag to lag 0; median `horizon`, whether that is a lower `bound`, and
+    how many runs are `censored`."""
+    row = {}
+    for when, norms in stages.items():
+        row[f"ratio_{when}"] = float(median(relative(norms)[:, -1]))
+        row[f"horizon_{when}"], row[f"bound_{when}"] = middle_horizon(norms)
+        row[f"censored_{when}"] = int(np.sum(horizon(norms) == norms.shape[-1]))
+    return row
+
+
+# --- norms against lag, as figures ----------------------------------------------------------------------------
+
+
+class Curve(NamedTuple):
+    """One line of a lag figure: the median over runs of these norms, with a band."""
+
+    norms: Float[np.ndarray, "run lag"]
+    color: Any
+    label: str
+    of_c: bool = False
+    """∂L/∂c_t, drawn dashed, not ∂L/∂h_t."""
+
+
+def lag_figure(panels: Sequence[Sequence[Sequence[Curve]]], rows: Sequence[str], columns: Sequence[str]) -> Figure:
+    """Norms against lag [row][column][curve] on shared log axes, with a mark at the median horizon."""
+    fig, axes = style.panels(len(rows), len(columns), 1.35, sharex=True, sharey=True)
+    mark = dict(marker="o", markersize=3.5, markeredgecolor="black", markeredgewidth=0.6, linestyle="none")
+    drawn = []
+    for ax, curves in zip(axes.flat, (curves for row in panels for curves in row), strict=True):
+        for c in curves:
+            # c_T acts through h_T alone, which is held fixed: its adjoint is 0 at lag 0, and has no horizon.
+            lags = np.arange(c.of_c, c.norms.shape[-1])
+            label = "_" if c.of_c else c.label
+            line = dict(color=c.color, linestyle=style.DASHES[c.of_c], label=label)
+            drawn.append(style.median_band(ax, lags, c.norms[:, lags], **line))
+            lag, bound = middle_horizon(c.norms)
+            if not (c.of_c or bound or np.isnan(lag)):
+                ax.plot(lag, np.interp(lag, lags, drawn[-1]), color=c.color, **mark)
+    key = axes[0, 0]
+    key.plot([], [], color="white", label="horizon", **mark)
+    if any(c.of_c for row in panels for curves in row for c in curves):
+        key.plot([], [], color="black", linestyle=style.DASHES[1], label="∂L/∂c$_t$")
+    style.log_axis(axes, drawn)
+    key.set_xlim(0, None)
+    key.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    style.frame(axes, rows, columns, "lag T − t (steps)", "‖∂L/∂h$_t$‖")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def through_training(ds: "xr.Dataset", edges: np.ndarray, **at: Any) -> Float[np.ndarray, "bin lag"]:
+    """‖∂L/∂h_t‖ over its value at lag 0: the median over the runs and the updates between two edges."""
+    ratio = relative(adjoint(ds, "adjoint_norm", **at).values[..., ::-1])
+    return np.stack([median(np.concatenate(ratio[:, a:b])) for a, b in pairwise(edges)])
+
+
+def log_edges(updates: int) -> np.ndarray:
+    """Borders of 80 bins of updates that are equally wide on a log axis (fewer where a bin would be empty)."""
+    return np.unique(np.geomspace(1, updates + 1, 81).round().astype(int)) - 1
+
+
+def lag_map(
+    panels: Sequence[Sequence[np.ndarray]], edges: np.ndarray, rows: Sequence[str], columns: Sequence[str]
+) -> Figure:
+    """Heat maps [row][column] of `through_training`, against update (bins between `edges`) and lag."""
+    fig, axes = style.panels(len(rows), len(columns), 1.2, sharex=True, sharey=True)
+    scale: dict[str, Any] = dict(cmap="RdBu_r", norm=Normalize(-6, 6))
+    for ax, ratio in zip(axes.flat, (ratio for row in panels for ratio in row), strict=True):
+        shown = np.log10(np.maximum(ratio, np.finfo(np.float64).tiny))  # an underflow lies below any scale
+        lags = np.arange(shown.shape[1] + 1) - 0.5
+        ax.pcolormesh(edges + 1, lags, shown.T, rasterized=True, **scale)
+        ax.set_facecolor(style.MISSING)
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(numticks=5))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    bar = fig.colorbar(ScalarMappable(**scale), ax=axes, extend="both", aspect=30, pad=0.03)
+    bar.set_label("log$_{10}$ ‖∂L/∂h$_t$‖ / ‖∂L/∂h$_T$‖")
+    bar.outline.set_linewidth(0.6)  # type: ignore[operator]
+    style.frame(axes, rows, columns, "update", "lag T − t (steps)")
+    return fig
+
+
+# --- in words -------------------------------------------------------------------------------------------------
+
+
+def number(value: float) -> str:
+    """Short, in a table."""
+    return "–" if np.isnan(value) else f"{value:.2g}" if value == 0 or 0.01 <= value < 100 else f"{value:.0e}"
+
+
+def lag_name(row: dict[str, Any], when: str) -> str:
+    """A stage's horizon."""
+    lag, least = row[f"horizon_{when}"], "≥" if row[f"bound_{when}"] else ""
+    return "–" if np.isnan(lag) else f"{least}{lag:g}"
+
+
+def reach(row: dict[str, Any], when: str) -> str:
+    """A stage in a sentence: 'horizon (ratio)'."""
+    return f"{lag_name(row, when)} ({number(row[f'ratio_{when}'])})"
+
+
+def course(row: dict[str, Any], stages: Sequence[str]) -> dict[str, str]:
+    """The stages in a table: columns 'horizon' and 'ratio'."""
+    return {
+        "horizon": " → ".join(lag_name(row, when) for when in stages),
+        "ratio": " → ".join(number(row[f"ratio_{when}"]) for when in stages),
+    }
+
+
+def setting(ds: "xr.Dataset", experiment: Experiment) -> str:
+    """What was run and recorded."""
+    spec = experiment.specs[0]
+    hidden = dict.fromkeys(" + ".join(map(str, s.hidden)) for s in experiment.specs)
+
+    def values(name: str) -> str:
+        return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in axis(ds, name))
+
+    return (
+        f"{ds.sizes['run']} runs on the task '{spec.task}', T = {spec.steps}: cells {values('label')}; recurrent gains "
+        f"{values('gain')}; clip thresholds ({spec.clip}) {values('clip')}; seeds {values('seed')}; "
+        f"hidden {', '.join(hidden)}, batch {spec.batch}, {spec.optimizer} at learning rate {values('lr')}; "
+        f"{experiment.updates:,} updates each, {ds['recorded'].values.mean():.0%} of them made. "
+        "‖∂L/∂h_t‖ was recorded at every update, of each example's own loss, root mean square over the batch, by the "
+        f"lag T − t from the example's last step. The horizon is the first lag at which it is below {FAINT:.0%} of "
+        "that at lag 0 (≥ T, censored, where it never is); the ratio is that of the largest lag to lag 0. Numbers are "
+        "medians over seeds."
+    )
+
+
+RINGS = (
+    f"A circle marks the horizon: the first lag below {FAINT:.0%} of lag 0, median over seeds; no circle, no horizon. "
+    "What leaves a panel goes on beyond it."
+)
+"""What the marks of a lag figure mean."""
