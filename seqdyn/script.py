@@ -45,14 +45,14 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
     try:
         main(chosen)
     except ConfigError as error:
-        console.print(str(error), style="red", highlight=False, markup=False)
+        console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
     except Interrupted as stopped:
         name = signal.Signals(stopped.signum).name
         console.print(f"{name}: stopped at the end of a chunk and saved; the same command goes on from here.")
         sys.exit(128 + stopped.signum)
     except (OSError, RuntimeError) as error:
-        console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False)
+        console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
 
 
