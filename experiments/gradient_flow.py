@@ -19,7 +19,7 @@ from typing import Literal
 from analysis import gradient_flow as analysis
 from seqdyn import backend
 from seqdyn.config import Activation, CellName, Experiment, Spec, grid
-from seqdyn.script import Options, script, train
+from seqdyn.script import Options, launch, script
 
 CELLS: dict[str, tuple[CellName, Activation]] = {
     "tanh": ("rnn", "tanh"),
@@ -76,7 +76,7 @@ def experiment(c: Config) -> Experiment:
 def main(config: Config) -> None:
     """Trains (or goes on), then draws."""
     backend.start()
-    analysis.show(train(experiment(smoke(config) if config.smoke else config), config))
+    analysis.show(launch(experiment(smoke(config) if config.smoke else config), config))
 
 
 if __name__ == "__main__":

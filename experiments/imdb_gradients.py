@@ -14,7 +14,7 @@ from analysis import imdb_gradients as analysis
 from seqdyn import backend
 from seqdyn.config import CellName, Experiment, Spec, grid
 from seqdyn.datasets import imdb
-from seqdyn.script import Options, script, train
+from seqdyn.script import Options, launch, script
 from seqdyn.types import ConfigError
 
 
@@ -91,7 +91,7 @@ def main(config: Config) -> None:
         "reviews": {k: len(v.labels) for k, v in text.splits.items()},
     }
     e = experiment(config, len(text.splits["train"].labels), settings)
-    analysis.show(train(e, config, text.splits))
+    analysis.show(launch(e, config, text.splits))
 
 
 if __name__ == "__main__":

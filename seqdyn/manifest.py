@@ -84,7 +84,7 @@ def read(out: str | Path) -> dict[str, Any]:
 def write(out: Path, manifest: dict[str, Any]) -> None:
     """Replaces the manifest in one step: a reader sees the old one or the new one."""
     partial = out / f".{NAME}.{os.getpid()}"
-    partial.write_text(json.dumps(manifest, indent=1) + "\n")
+    partial.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n")
     partial.replace(out / NAME)
 
 

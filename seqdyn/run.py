@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -233,7 +234,8 @@ def _signals() -> Iterator[list[int]]:
         for s, handler in before.items():
             signal.signal(s, handler)
 
-    for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+    main = threading.current_thread() is threading.main_thread()  # Python lets no other thread handle signals
+    for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) if main else ():
         before[s] = signal.signal(s, note)
     try:
         yield stop

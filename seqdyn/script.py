@@ -51,12 +51,14 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
         name = signal.Signals(stopped.signum).name
         console.print(f"{name}: stopped at the end of a chunk and saved; the same command goes on from here.")
         sys.exit(128 + stopped.signum)
+    except KeyboardInterrupt:  # outside of training, where nothing is half done
+        sys.exit(128 + signal.SIGINT)
     except (OSError, RuntimeError) as error:
         console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
 
 
-def train(experiment: Experiment, config: Options, data: Any = None) -> Path:
+def launch(experiment: Experiment, config: Options, data: Any = None) -> Path:
     """`seqdyn.run.run` as the options say; the whole config goes into the manifest."""
     return run(
         experiment,
@@ -64,5 +66,5 @@ def train(experiment: Experiment, config: Options, data: Any = None) -> Path:
         data,
         verify=config.verify,
         checkpoint_seconds=config.checkpoint_seconds,
-        config=json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+        config=json.loads(json.dumps(dataclasses.asdict(config), default=str), parse_constant=str),  # JSON has no inf
     )

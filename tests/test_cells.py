@@ -1,5 +1,6 @@
 """Laws of `seqdyn.cells`: Flax's cells, the published equations, and `pull` as the transpose of `gate`."""
 
+import math
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -131,7 +132,7 @@ FORMULAS = {
     "relu": lambda z: np.maximum(z, 0),
     "leaky_relu": lambda z: np.where(z > 0, z, 0.01 * z),
     "elu": lambda z: np.where(z > 0, z, np.exp(z) - 1),
-    "gelu": jax.scipy.stats.norm.cdf,  # times z, below
+    "gelu": lambda z: z * 0.5 * (1 + np.vectorize(math.erf)(z / 2**0.5)),
     "softplus": lambda z: np.log1p(np.exp(z)),
     "softsign": lambda z: z / (1 + np.abs(z)),
     "hard_tanh": lambda z: np.clip(z, -1, 1),
@@ -141,57 +142,68 @@ EDGE = np.array([-800.0, -30.0, -3.1, -0.7, -1e-3, 1e-3, 0.4, 2.9, 30.0, 800.0])
 """Away from kinks, and where an exponential would overflow."""
 
 
+@pytest.fixture(scope="module")
+def values():
+    """name -> (φ, φ′ and the difference quotient of φ) at `EDGE`."""
+    every, e = compiled(lambda z: {name: phi(z) for name, phi in ACTIVATIONS.items()}), 1e-6
+    here, above, below = every(EDGE), every(EDGE + e), every(EDGE - e)
+    return {name: (*here[name], (above[name][0] - below[name][0]) / (2 * e)) for name in here}
+
+
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_activation_equals_its_formula_and_its_slope_is_finite_far_out(activation):
-    phi, small = compiled(ACTIVATIONS[activation]), 1e-6
-    value, slope = phi(EDGE)
+def test_activation_equals_its_formula_and_its_slope_is_right_far_out(activation, values):
+    value, slope, numeric = values[activation]
     with np.errstate(over="ignore"):
         expected = FORMULAS[activation](EDGE)
-    expected = np.where(np.isposinf(expected), EDGE, expected * EDGE if activation == "gelu" else expected)
-    np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-15)
-    numeric = (phi(EDGE + small)[0] - phi(EDGE - small)[0]) / (2 * small)
+    np.testing.assert_allclose(value, np.where(np.isposinf(expected), EDGE, expected), rtol=1e-9, atol=1e-15)
     np.testing.assert_allclose(slope, numeric, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_rnn_equals_its_equation(activation):
-    cell = rnn(D, H, activation, dtype=F64)
+def test_rnn_equals_its_equation_for_every_activation():
+    every = {name: rnn(D, H, name, dtype=F64) for name in ACTIVATIONS}
+    cell = every["tanh"]
     params, carry, x = random_params(cell), random_carry(cell, (B,)), random_xs()[0]
-    got = compiled(lambda *a: step(cell, *a))(params, carry, x)
-    z = x @ params.w + carry.h @ params.u + params.b[None]
-    assert_close(got.h, ACTIVATIONS[activation](z)[0])
+    got = compiled(lambda *a: {name: step(cell, *a).h for name, cell in every.items()})(params, carry, x)
+    w, u, b = (np.asarray(p) for p in params)
+    z = np.asarray(x) @ w + np.asarray(carry.h) @ u + b
+    for name, h in got.items():
+        np.testing.assert_allclose(h, FORMULAS[name](z), rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 # --- pull is the transpose of gate ---------------------------------------------------------------------------
 
 
-def assert_pull_is_the_transpose_of_gate(cell, batch):
+def gate_and_pull(cell, batch):
+    """A function of numbers alone, and its arguments: (pull, `jax.vjp` of gate), each as (before, dzx, dzh)."""
     params, carry = random_params(cell), random_carry(cell, batch)
-    k = len(cell.gates) * H
-    zx, zh = (random_like(jax.ShapeDtypeStruct((*batch, k), F64), seed) for seed in (3, 4))
-    adjoint = random_like(carry, 5)
+    zx, zh = (random_like(jax.ShapeDtypeStruct((*batch, len(cell.gates) * H), F64), seed) for seed in (3, 4))
 
     def both(params, carry, zx, zh, adjoint):
-        new, partials = cell.gate(params, carry, zx, zh)
+        before, dzx, dzh = cell.pull(adjoint, cell.gate(params, carry, zx, zh)[1])
         transpose = jax.vjp(lambda c, zx, zh: cell.gate(params, c, zx, zh)[0], carry, zx, zh)[1]
-        return new, cell.pull(adjoint, partials), transpose(adjoint)
+        return (before, dzx, dzx if dzh is None else dzh), transpose(adjoint)
 
-    new, (before, dzx, dzh), expected = compiled(both)(params, carry, zx, zh, adjoint)
-    assert jax.tree.map(jnp.shape, new) == jax.tree.map(jnp.shape, carry)
-    assert_close((before, dzx, dzx if dzh is None else dzh), expected, rtol=1e-9)
-    for leaf in jax.tree.leaves(expected[1:]):
+    return both, (params, carry, zx, zh, random_like(carry, 5))
+
+
+def assert_transposed(pulled, transposed):
+    assert_close(pulled, transposed, rtol=1e-9)
+    for leaf in jax.tree.leaves(transposed[1:]):
         assert np.any(leaf != 0)
 
 
 @pytest.mark.parametrize("batch", [(), (B,), (2, 3)], ids=str)
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_pull_is_the_transpose_of_gate(name, batch):
-    assert_pull_is_the_transpose_of_gate(CELLS[name](D, H, dtype=F64), batch)
+    both, arguments = gate_and_pull(CELLS[name](D, H, dtype=F64), batch)
+    assert_transposed(*compiled(both)(*arguments))
 
 
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_pull_of_an_rnn_is_the_transpose_of_its_gate(activation):
-    assert_pull_is_the_transpose_of_gate(rnn(D, H, activation, dtype=F64), (B,))
+def test_pull_of_an_rnn_is_the_transpose_of_its_gate_for_every_activation():
+    every = {name: gate_and_pull(rnn(D, H, name, dtype=F64), (B,))[0] for name in ACTIVATIONS}
+    arguments = gate_and_pull(rnn(D, H, dtype=F64), (B,))[1]
+    for results in compiled(lambda *a: {name: both(*a) for name, both in every.items()})(*arguments).values():
+        assert_transposed(*results)
 
 
 @every_cell

@@ -16,19 +16,20 @@ every_init = pytest.mark.parametrize("name", INITS)
 
 
 @cache
-def drawer(name, shape, dtype):
-    """Compiled, for 'sparse' scans; one program for every gain and seed."""
-    return compiled(lambda gain, key: INITS[name](gain)(key, shape, dtype))
+def sparse(shape, dtype):
+    """Compiled, for it scans; one program for every gain and seed."""
+    return compiled(lambda gain, key: INITS["sparse"](gain)(key, shape, dtype))
 
 
 def draw(name, gain, shape, seed=0, dtype=F64):
-    w = drawer(name, shape, dtype)(dtype(gain), jax.random.key(seed))
+    key = jax.random.key(seed)
+    w = sparse(shape, dtype)(dtype(gain), key) if name == "sparse" else INITS[name](gain)(key, shape, dtype)
     assert w.dtype == dtype and w.shape == shape
     return np.asarray(w, np.float64)
 
 
 def bias(init, shape):
-    return np.asarray(compiled(lambda key: init(key, shape, F64))(jax.random.key(0)))
+    return np.asarray(init(jax.random.key(0), shape, F64))
 
 
 def radius(w):
@@ -131,22 +132,34 @@ def test_gelfand_radius_of_a_rotation_and_of_a_far_from_normal_matrix():
 # --- gain ---------------------------------------------------------------------------------------------------
 
 
-@every_init
-def test_a_traced_gain_equals_a_number_and_is_one_by_default(name):
-    one, half = draw(name, 1.0, (20, 20), 3, F32), draw(name, 0.5, (20, 20), 3, F32)
-    np.testing.assert_array_equal(half, 0.5 * one)
-    assert drawer(name, (20, 20), F32)._cache_size() == 1
-    numbers = compiled(lambda key: (INITS[name](0.5)(key, (20, 20), F32), INITS[name]()(key, (20, 20))))
-    for number, traced in zip(numbers(jax.random.key(3)), (half, one), strict=True):
-        assert number.dtype == F32
-        np.testing.assert_allclose(number, traced, rtol=1e-6, atol=1e-7)
+@pytest.fixture(scope="module")
+def drawn():
+    """Every initialisation at traced gains 1 and ½, another seed, and with its gain as a number or left out."""
+
+    def every(gain, key):
+        return {name: make(gain)(key, (20, 20), F32) for name, make in INITS.items()}
+
+    traced = compiled(every)
+    one, half, other = (traced(jnp.float32(g), jax.random.key(seed)) for g, seed in ((1, 3), (0.5, 3), (1, 4)))
+    assert traced._cache_size() == 1
+    untraced = compiled(lambda key: (every(0.5, key), {name: make()(key, (20, 20)) for name, make in INITS.items()}))
+    return {"one": one, "half": half, "other": other} | dict(
+        zip(("number", "default"), untraced(jax.random.key(3)), strict=True)
+    )
 
 
 @every_init
-def test_equal_keys_give_equal_draws_and_other_keys_others(name):
-    a, b, c = (draw(name, 1.0, (20, 20), seed, F32) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(a, b)
-    assert np.array_equal(a, c) == (name == "identity")
+def test_a_traced_gain_equals_a_number_and_is_one_by_default(name, drawn):
+    w = {how: ws[name] for how, ws in drawn.items()}
+    np.testing.assert_array_equal(w["half"], np.float32(0.5) * w["one"])
+    np.testing.assert_allclose(w["number"], w["half"], rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(w["default"], w["one"], rtol=1e-6, atol=1e-7)
+    assert w["default"].dtype == F32
+
+
+@every_init
+def test_other_keys_give_other_draws(name, drawn):
+    assert np.array_equal(drawn["one"][name], drawn["other"][name]) == (name == "identity")
 
 
 # --- biases -------------------------------------------------------------------------------------------------
