@@ -75,8 +75,9 @@ def experiment(c: Config) -> Experiment:
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws."""
+    config = smoke(config) if config.smoke else config
     backend.start()
-    analysis.show(launch(experiment(smoke(config) if config.smoke else config), config))
+    analysis.show(launch(experiment(config), config))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,11 @@
 
 Hypothesis: two stacked simple rnn layers see only the last words of a review, since ∂L/∂h_t falls by orders of
 magnitude within tens of words; LSTM and GRU, with a path through c or z, keep it, and lengthen their reach in learning.
-Data: IMDB reviews (Maas et al., ACL 2011), the 10,000 most frequent training words, the last 80 words, padding masked.
+Data: IMDB reviews (Maas et al., ACL 2011), 10,000 ids for the most frequent words of the training split, the last 80
+words, padding masked.
 Setting: embedding 100, two layers of 64, one logit, Adam 1e-3, batch 128 (the lecture notes' network, no dropout).
+Cost: 9 runs × 3 epochs, about seven minutes on two cores, a third of it held-out error.
+Expect: all three near 82% on the test split; the rnn's upper layer reads some 25 words, the GRU's all 80.
 """
 
 import dataclasses
@@ -12,6 +15,7 @@ from pathlib import Path
 
 from analysis import imdb_gradients as analysis
 from seqdyn import backend
+from seqdyn.checkpoint import digest
 from seqdyn.config import CellName, Experiment, Spec, grid
 from seqdyn.datasets import imdb
 from seqdyn.script import Options, launch, script
@@ -20,9 +24,12 @@ from seqdyn.types import ConfigError
 
 @dataclass(frozen=True)
 class Config(Options):
+    """The grid is cells × seeds."""
+
     data_dir: Path | None = None
     """TFDS data directory that holds imdb_reviews; by default TFDS's own, downloaded on first use."""
     cells: tuple[CellName, ...] = ("rnn", "lstm", "gru")
+    """Recurrent cells, one compiled program each."""
     vocabulary: int = 10_000
     """Ids, the special ones included; the rest of the words are <unk>."""
     length: int = 80
@@ -32,6 +39,7 @@ class Config(Options):
     hidden: tuple[int, ...] = (64, 64)
     """Width of each recurrent layer."""
     batch: int = 128
+    """Reviews per update."""
     epochs: int = 3
     """Passes over the 20,000 training reviews (rounded to whole chunks)."""
     lr: float = 1e-3
@@ -88,7 +96,7 @@ def main(config: Config) -> None:
     settings = {
         "vocabulary": len(text.vocabulary),
         "limit": limit,
-        "reviews": {k: len(v.labels) for k, v in text.splits.items()},
+        "reviews": {name: digest(split) for name, split in text.splits.items()},
     }
     e = experiment(config, len(text.splits["train"].labels), settings)
     analysis.show(launch(e, config, text.splits))

@@ -20,9 +20,14 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     if "xla_force_host_platform_device_count" not in flags:
-        jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", devices or _cores())
     jax.config.update("jax_default_matmul_precision", precision)
     return jax.devices()[:devices]
+
+
+def _cores() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def compiled(function: Callable[..., Any], **jit_options: Any) -> Any:

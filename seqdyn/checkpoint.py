@@ -36,7 +36,9 @@ def save(directory: Path, step: int, states: Tree) -> None:
     """
     with _ORBAX:
         ocp.save(str(directory / str(step)), states, overwrite=True, custom_metadata={"sha256": digest(states)})
-    for old in steps(directory)[2:]:
+    there = steps(directory)
+    # A later step than the one just reached was passed over as damaged.
+    for old in [s for s in there if s > step] + [s for s in there if s < step][1:]:
         gone = directory / f"{old}{_DELETED}"
         (directory / str(old)).rename(gone)
         shutil.rmtree(gone)
@@ -52,12 +54,15 @@ def steps(directory: Path) -> list[int]:
 def latest(directory: Path, like: Tree, device: Device | None = None) -> tuple[int, Tree] | None:
     """(step, states) of the newest checkpoint that is whole, with the structure, shapes and types of `like`.
 
-    None if there is none. One that cannot be read or does not match its digest is passed over with a warning.
+    None if there is none. One that cannot be read or does not match its digest is passed over with a warning; raises
+    RuntimeError if that is true of all.
     """
     for step in steps(directory):
         states = restore(directory, step, like, device)
         if states is not None:
             return step, states
+    if steps(directory):
+        raise RuntimeError(f"no checkpoint in {directory} can be read; remove it to begin these runs again.")
     return None
 
 

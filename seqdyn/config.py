@@ -89,7 +89,7 @@ class Hypers:
     weight_decay: Any = 0.0
     """Decoupled decay of 'adamw'."""
     warmup: Any = 0.0
-    """Updates over which the learning rate rises linearly from 0."""
+    """Updates over which the learning rate rises linearly from lr / warmup to lr."""
     decay_steps: Any = 1000.0
     """Updates after warm-up in which 'cosine' falls to 0 and 'exponential' falls by `decay_rate`."""
     decay_rate: Any = 0.1
@@ -129,7 +129,7 @@ def grid(seeds: int | Sequence[int] = 1, **axes: Any) -> Hypers:
     values["seed"] = _listed(seeds)
     if not isinstance(seeds, Iterable):
         _check_hyper("seed", seeds)
-        values["seed"] = list(range(values["seed"][0]))
+        values["seed"] = list(range(int(values["seed"][0])))
     for name, v in values.items():
         if not v:
             raise ConfigError(f"{name} has no values; give at least one.")
@@ -185,11 +185,11 @@ class Experiment:
     hypers: Hypers
     updates: int
     chunk: int
-    """Updates in one compiled call; what is lost at most when killed (and the time to a safe stop)."""
+    """Updates in one compiled call: a signal is obeyed at its end."""
     probe_every: int
     """Updates between looks that cost more than a step: held-out error, spectral radius. A multiple of `chunk`."""
-    tile: int = 16
-    """Runs in one program on one device."""
+    tile: int = 4
+    """Runs in one program on one device: enough tiles for every core of a CPU, large ones for an accelerator."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
 

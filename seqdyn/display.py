@@ -1,5 +1,6 @@
 """The live progress of a run: runs, updates a second, loss, how many diverged, time left."""
 
+import threading
 import time
 from typing import Any
 
@@ -37,6 +38,7 @@ class Display:
         self._steps: dict[int, int] = {}
         self._diverged: dict[int, int] = {}
         self._made, self._begun, self._said = 0, 0.0, time.monotonic()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> "Display":
         self._progress.start()
@@ -47,6 +49,10 @@ class Display:
 
     def at(self, tile: Tile, step: int, alive: np.ndarray, loss: np.ndarray | None = None) -> None:
         """Tile `tile` has done `step` updates; `loss` [run] is that of its newest, None where it takes up work."""
+        with self._lock:
+            self._at(tile, step, alive, loss)
+
+    def _at(self, tile: Tile, step: int, alive: np.ndarray, loss: np.ndarray | None) -> None:
         runs, now = len(tile.runs), time.monotonic()
         alive = alive[:runs]
         self._steps[tile.index] = step * runs

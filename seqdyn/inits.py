@@ -44,7 +44,7 @@ def gaussian(gain: Gain = 1.0) -> Initializer:
 
 
 def uniform(gain: Gain = 1.0) -> Initializer:
-    """W ~ U(−a, a), a = gain / √fan_in. LeCun et al. 1998, §4.6, and PyTorch's default for recurrent layers."""
+    """W ~ U(−a, a), a = gain / √fan_in: spectral radius → gain / √3. PyTorch takes a = 1/√h for all its weights."""
 
     def draw(key: Key[Array, ""], shape: Any, dtype: Any = jnp.float32) -> Array:
         bound = shape[0] ** -0.5

@@ -4,9 +4,13 @@ It is the only thing that decides whether a command may go on in a directory: th
 same, except that `updates` may grow.
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import subprocess
+import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,8 @@ from seqdyn.types import ConfigError
 
 FORMAT = 1
 NAME = "manifest.json"
+_OURS = (f".{NAME}.", ".lock")
+"""What a process that was killed while it made the directory may leave."""
 
 
 def claim(out: Path, experiment: Experiment, config: dict[str, Any]) -> dict[str, Any]:
@@ -42,16 +48,35 @@ def claim(out: Path, experiment: Experiment, config: dict[str, Any]) -> dict[str
                 f"{out} holds {there['updates']} updates and {wanted['updates']} were asked for; updates may only grow."
             )
         if there != wanted:
-            write(out, found | {"experiment": wanted, "config": config})
+            found |= {"experiment": wanted, "config": config}
+            write(out, found)
+        now = surroundings(experiment)
+        if any(found[name] != now[name] for name in ("versions", "backend", "width", "matmul_precision")):
+            # Other code or hardware need not give the same bits: say so, keep what was, check the gradients anew.
+            warnings.warn(f"{out} was begun on other versions or hardware: see resumed_on in {NAME}", stacklevel=3)
+            if found["resumed_on"][-1:] != [now]:
+                write(out, found | {"resumed_on": [*found["resumed_on"], now], "verified": {}})
         return read(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(not p.name.startswith(_OURS) for p in out.iterdir())):
         raise ConfigError(f"{out} exists and is not a run directory; choose another --out or an empty directory.")
     out.mkdir(parents=True, exist_ok=True)
-    write(
-        out,
-        {"format": FORMAT, "experiment": wanted, "config": config, "verified": {}} | surroundings(experiment),
-    )
+    fresh = {"format": FORMAT, "experiment": wanted, "config": config, "verified": {}, "resumed_on": []}
+    write(out, fresh | surroundings(experiment))
     return read(out)
+
+
+@contextlib.contextmanager
+def held(out: Path) -> Iterator[None]:
+    """Keeps other processes from training in `out`; the system lets go when this one ends, however it does.
+
+    Raises RuntimeError if another process is at work there.
+    """
+    with open(out / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RuntimeError(f"another process trains in {out}; wait for it, or stop it.") from None
+        yield
 
 
 def surroundings(experiment: Experiment) -> dict[str, Any]:

@@ -41,10 +41,11 @@ def layers(spec: Spec, hypers: Hypers) -> tuple[cells.Cell, ...]:
             case "lstm":
                 bias = {"i": zero, "f": constant(hypers.forget_bias), "o": zero, "g": zero}
                 return cells.lstm(d, h, w=w, u=u, b=bias, longest=hypers.longest if spec.chrono else None)
-            case _:
+            case "gru" | "gru_reset_before":
                 make = cells.gru if spec.cell == "gru" else cells.gru_reset_before
                 z = chrono(hypers.longest) if spec.chrono else zero
                 return make(d, h, w=w, u=u, b={"r": zero, "z": z, "n": zero})
+        raise ValueError(f"cell is {spec.cell!r}")
 
     return tuple(cell(d, h) for d, h in zip(widths, widths[1:], strict=False))
 

@@ -70,5 +70,6 @@ def rule(spec: Spec, hypers: Hypers) -> Any:
             return optax.scale_by_rms(decay=hypers.momentum)
         case "adam":
             return optax.scale_by_adam()
-        case _:
+        case "adamw":
             return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(hypers.weight_decay))
+    raise ValueError(f"optimizer is {spec.optimizer!r}")

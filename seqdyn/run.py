@@ -1,4 +1,4 @@
-"""The only impure loop: resume → chunk → probe → record → checkpoint, for every tile, with progress and signals.
+"""The only impure loop: resume → chunk → record → probe → checkpoint, for every tile, with progress and signals.
 
 Records are written before the checkpoint that covers them: a kill in between replays an identical chunk over the
 same region. So what is on disk after any kill, and any number of resumes, ends as the uninterrupted run would.
@@ -7,6 +7,8 @@ same region. So what is on disk after any kill, and any number of resumes, ends 
 import contextlib
 import hashlib
 import json
+import math
+import os
 import signal
 import threading
 import time
@@ -54,10 +56,24 @@ def run(
 
     `data` is the task's pytree of host arrays; `config` (JSON) is kept in the manifest for the reader. Raises
     ConfigError if `out` holds another experiment, RuntimeError if the gradient at the run's own shapes is more than
-    1e-3 away from autodiff's, Interrupted after a signal.
+    1e-3 away from autodiff's or another process trains in `out`, Interrupted after a signal.
     """
     out, console = Path(out), console or Console(stderr=True)
     noted = manifest.claim(out, experiment, config or {})
+    with manifest.held(out):
+        _train_all(experiment, out, data, noted, verify, checkpoint_seconds, console)
+    return out
+
+
+def _train_all(
+    experiment: Experiment,
+    out: Path,
+    data: Any,
+    noted: dict[str, Any],
+    verify: bool,
+    checkpoint_seconds: float,
+    console: Console,
+) -> None:
     if verify:
         _verify(experiment, out, noted, data, console)
     store = Store(out / "records.zarr", experiment)
@@ -78,7 +94,6 @@ def run(
             lane.result()
         if stop:
             raise Interrupted(stop[0])
-    return out
 
 
 def default_out(experiment: Experiment) -> Path:
@@ -146,7 +161,8 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
         store.write(tile, 0, _probe(tile, experiment, programs, hypers, states, data))
     work.display.at(tile, step, np.asarray(states.alive))
     saved_at = time.monotonic()
-    while step < experiment.updates and not work.stop:
+    stopping = bool(work.stop)
+    while step < experiment.updates and not stopping:
         states, metrics = programs.chunk(hypers, states, data, experiment.chunk)
         metrics = {name: np.asarray(values) for name, values in metrics.items()}
         store.write(tile, step, metrics | {"recorded": np.ones_like(metrics["finite"])})
@@ -155,7 +171,8 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
         if step % experiment.probe_every == 0:
             number = step // experiment.probe_every
             store.write(tile, number, _probe(tile, experiment, programs, hypers, states, data))
-        if work.stop or step == experiment.updates or time.monotonic() - saved_at >= work.checkpoint_seconds:
+        stopping = bool(work.stop)
+        if stopping or step == experiment.updates or time.monotonic() - saved_at >= work.checkpoint_seconds:
             checkpoint.save(directory, step, states)
             saved_at = time.monotonic()
 
@@ -165,6 +182,7 @@ def _probe(tile: Tile, experiment: Experiment, programs: Any, hypers: Any, state
     metrics = programs.evaluate(hypers, states, data)
     spec, names = experiment.specs[tile.spec], _gates(experiment)
     radius = probes.spectral_radius(spec, states.params)
+    radius[~np.asarray(states.alive)] = np.nan
     wide = np.full((*radius.shape[:-1], len(names)), np.nan)
     wide[..., [names.index(g) for g in probes.gate_names(spec)]] = radius
     return {k: np.asarray(v) for k, v in metrics.items()} | {"spectral_radius": wide}
@@ -185,8 +203,9 @@ def _checkpoints(out: Path, tile: Tile) -> Path:
 def _recorded(experiment: Experiment, data: Any) -> list[str]:
     """Names of all variables that any spec records, in the order of `VARIABLES`."""
     names = {"recorded", "spectral_radius"}
-    for tile in sweep.tiles(experiment):
-        programs, hypers = sweep.programs(experiment.specs[tile.spec], 1), sweep.tile_hypers(experiment, tile)
+    for tile in {tile.spec: tile for tile in sweep.tiles(experiment)}.values():
+        programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
+        hypers = sweep.tile_hypers(experiment, tile)
         states = _abstract(experiment, tile)
         names |= set(programs.chunk.eval_shape(hypers, states, data, 1)[1])
         names |= set(programs.evaluate.eval_shape(hypers, states, data))
@@ -225,14 +244,21 @@ def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any,
 
 @contextlib.contextmanager
 def _signals() -> Iterator[list[int]]:
-    """A list that holds the first stop signal once it has come; the second of that kind acts at once."""
+    """A list that holds the stop signals that have come: lanes end at their next chunk when it is not empty.
+
+    Launchers pass a signal on to us that reached us already, so one within two seconds of the first is the same; a
+    later one stops the process at once.
+    """
     stop: list[int] = []
     before: dict[int, Any] = {}
+    first = [math.inf]
 
     def note(signum: int, frame: Any) -> None:
         stop.append(signum)
-        for s, handler in before.items():
-            signal.signal(s, handler)
+        first[0] = min(first[0], time.monotonic())
+        if time.monotonic() - first[0] > 2:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
 
     main = threading.current_thread() is threading.main_thread()  # Python lets no other thread handle signals
     for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) if main else ():

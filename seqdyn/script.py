@@ -51,7 +51,7 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
         name = signal.Signals(stopped.signum).name
         console.print(f"{name}: stopped at the end of a chunk and saved; the same command goes on from here.")
         sys.exit(128 + stopped.signum)
-    except KeyboardInterrupt:  # outside of training, where nothing is half done
+    except KeyboardInterrupt:  # before or after training, where nothing is half done
         sys.exit(128 + signal.SIGINT)
     except (OSError, RuntimeError) as error:
         console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)

@@ -1,6 +1,7 @@
 """Training one run: `init`, `step`, `chunk`, `evaluate`, pure functions of (spec, hypers, state)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -91,7 +92,7 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     size = norm(by_group)
     clipped = optim.Clipped(grads, jnp.ones(()), jnp.zeros(()))
     if spec.clip != "adjoint":
-        clip = optim.clip_by_norm if spec.clip == "norm" else optim.clip_by_value
+        clip = {"norm": optim.clip_by_norm, "value": optim.clip_by_value}[spec.clip]
         clipped = clip(grads, hypers.clip, size)
         metrics |= {"clip_scale": clipped.scale, "clipped": clipped.fraction}
 
@@ -102,6 +103,9 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     update_norm = jnp.stack([tree_norm(u) for u in model.groups(updates).values()])
 
     finite = jnp.isfinite(loss) & jnp.isfinite(size) & jnp.all(jnp.isfinite(update_norm))
+    for moment in jax.tree.leaves(opt):  # an infinite second moment would freeze Adam, with finite updates of 0
+        if jnp.issubdtype(moment.dtype, jnp.floating):
+            finite &= jnp.all(jnp.isfinite(moment))
     metrics |= {
         "grad_norm": size,
         "group_grad_norm": by_group,
@@ -137,7 +141,19 @@ def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int
 
 
 def evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
-    """`<split>_loss` (and `<split>_accuracy` of a binary task) on each held-out split, over all of its examples."""
+    """`<split>_loss` (and `<split>_accuracy` of a binary task) on each held-out split, over all of its examples.
+
+    NaN for a run that is no longer alive.
+    """
+    alive = partial(_evaluate, spec, hypers)
+
+    def dead(state: TrainState, data: Any) -> Metrics:
+        return {k: jnp.full(s.shape, jnp.nan, s.dtype) for k, s in jax.eval_shape(alive, state, data).items()}
+
+    return jax.lax.cond(state.alive, alive, dead, state, data)
+
+
+def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
     task = TASKS[spec.task](spec)
     metrics = {}
     for split in task.splits:

@@ -1,6 +1,7 @@
 """A gradient is checked, not trusted: at a run's own shapes, ours against autodiff of a plain scan."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,16 +27,20 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
     hypers = dataclasses.replace(hypers, gain=jnp.float32(1.0))
     task = TASKS[spec.task](spec)
 
-    def error(hypers: Hypers, data: Any) -> jax.Array:
+    def error(hypers: Hypers, data: Any) -> tuple[jax.Array, Any]:
         params = train.init(spec, hypers).params
         ticket = jax.tree.map(lambda leaf: leaf[0], task.tickets(data, train.keys(hypers)[1], jnp.arange(1)))
         batch = task.batch(data, "train", ticket)
-        ours, theirs = (
-            model.groups(jax.grad(lambda p, by=by: model.loss(spec, hypers, p, batch, None, by))(params))
-            for by in (unroll, unroll_autodiff)
-        )
+
+        def loss(params: model.Model, watch: Any, by: Any) -> jax.Array:
+            return model.loss(spec, hypers, params, batch, watch, by)
+
+        # With its readings, as it trains: other outputs are another program to the compiler.
+        ours, readings = jax.grad(partial(loss, by=unroll), argnums=(0, 1))(params, train.watches(spec, hypers))
+        ours, theirs = model.groups(ours), model.groups(jax.grad(partial(loss, watch=None, by=unroll_autodiff))(params))
         apart = jax.tree.map(jnp.subtract, ours, theirs)
         tiny = jnp.finfo(jnp.float32).tiny
-        return jnp.max(jnp.stack([tree_norm(apart[k]) / jnp.maximum(tree_norm(theirs[k]), tiny) for k in ours]))
+        worst = jnp.max(jnp.stack([tree_norm(apart[k]) / jnp.maximum(tree_norm(theirs[k]), tiny) for k in ours]))
+        return worst, readings
 
-    return float(compiled(error)(hypers, data))
+    return float(compiled(error)(hypers, data)[0])

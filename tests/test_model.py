@@ -75,7 +75,7 @@ def test_a_padded_batch_predicts_what_each_sequence_alone_does(readout):
     assert not np.any(np.isclose(reads_padding, got, rtol=1e-3)[LENGTHS < STEPS])
 
 
-@every_cell
+@pytest.mark.parametrize("cell", ["rnn", "gru_reset_before"])
 def test_an_unpadded_batch_predicts_what_each_sequence_alone_does(cell):
     spec = dataclasses.replace(ADDING, cell=cell, readout="mean", hidden=(3,))
     params, batch = trained(spec), adding_batch()

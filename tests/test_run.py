@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import seqdyn
-from seqdyn import checkpoint, manifest, sweep
+from seqdyn import checkpoint, manifest, sweep, tasks, train
+from seqdyn.backend import compiled
 from seqdyn.config import Experiment, Spec, grid
 from seqdyn.types import ConfigError
 
@@ -93,6 +94,7 @@ def test_a_diverging_neighbour_changes_no_bits_and_is_flagged(out, tmp_path):
     assert (first > 0).all()
     for r, f in zip(np.flatnonzero(~steady), first, strict=True):
         assert np.isnan(ds.loss[r, f + 1 :]).all() and not ds.finite[r, f:].any()
+        assert np.isnan(ds.test_loss[r, -1]) and np.isnan(ds.spectral_radius[r, -1]).all()
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(seqdyn.restore(wild, int(r))))
 
 
@@ -170,6 +172,32 @@ def test_restored_parameters_at_a_step_are_those_recorded_there(out):
     u = np.asarray(seqdyn.restore(out, 3, step=6).layers[0].u, np.float64)
     radius = np.abs(np.linalg.eigvals(u)).max()
     np.testing.assert_allclose(ds.spectral_radius.isel(run=3, probe=-1, layer=0).max(), radius, rtol=1e-6)
+
+
+def test_two_processes_do_not_train_in_one_directory(out):
+    with manifest.held(out), pytest.raises(RuntimeError, match="another process trains in"):
+        seqdyn.run.run(experiment(), out)
+
+
+def test_other_versions_are_noted_and_the_gradient_is_checked_again(tmp_path):
+    e = experiment(specs=("rnn",))
+    out = seqdyn.run.run(e, tmp_path / "out")
+    found = manifest.read(out)
+    manifest.write(out, found | {"versions": found["versions"] | {"jaxlib": "0.0.1"}})
+    with pytest.warns(UserWarning, match="begun on other versions"):
+        seqdyn.run.run(e, out)
+    noted = manifest.read(out)
+    assert noted["versions"]["jaxlib"] == "0.0.1" and noted["resumed_on"][0]["versions"] == found["versions"]
+    assert noted["verified"] == found["verified"]
+
+
+def test_an_infinite_second_moment_is_a_divergence_not_a_plateau():
+    spec, hypers = Spec(**TINY), grid(lr=1e-3).arrays().at(0)
+    state = train.init(spec, hypers)
+    huge = state._replace(opt=jax.tree.map(lambda m: m + 3e38 if m.ndim else m, state.opt))
+    batch = tasks.adding(spec).batch(None, "train", jax.random.key(0))
+    step = compiled(lambda s: train.step(spec, hypers, s, batch._replace(ys=batch.ys * 1e19)))
+    assert not step(huge)[1]["finite"] and step(state._replace(step=state.step))[0].step == 1
 
 
 def test_a_wrong_gradient_stops_the_run_before_it_trains(tmp_path, monkeypatch):

@@ -79,18 +79,21 @@ def test_adding_marks_one_step_in_each_half_and_asks_for_the_sum_of_the_two(step
     np.testing.assert_allclose(ys, (values * marks).sum(axis=0), rtol=1e-6)
 
 
-def test_adding_has_values_uniform_between_0_and_1_and_independent_of_the_marks(key):
-    batch = sample(Spec(steps=10, batch=20_000), key)
-    values, marks = np.asarray(batch.xs[..., 0]), np.asarray(batch.xs[..., 1]).astype(bool)
+@pytest.fixture(scope="module")
+def many():
+    return jax.tree.map(np.asarray, sample(Spec(steps=10, batch=20_000), jax.random.key(0)))
+
+
+def test_adding_has_values_uniform_between_0_and_1_and_independent_of_the_marks(many):
+    values, marks = many.xs[..., 0], many.xs[..., 1].astype(bool)
     assert values.min() >= 0 and values.max() < 1
     np.testing.assert_allclose([values.mean(), values.var()], [1 / 2, 1 / 12], rtol=0.01)
     np.testing.assert_allclose([values[marks].mean(), values[marks].var()], [1 / 2, 1 / 12], rtol=0.02)
     np.testing.assert_allclose(marks.mean(axis=1), np.full(10, 1 / 5), rtol=0.05)
 
 
-def test_chance_of_adding_is_the_error_of_predicting_the_mean(key):
-    ys = np.asarray(sample(Spec(steps=4, batch=50_000), key).ys)
-    error = lambda c: np.mean((ys - c) ** 2)  # noqa: E731
+def test_chance_of_adding_is_the_error_of_predicting_the_mean(many):
+    error = lambda c: np.mean((many.ys - c) ** 2)  # noqa: E731
     np.testing.assert_allclose(error(1.0), TASKS["adding"](ADDING).chance, rtol=0.02)
     assert error(1.0) < min(error(0.9), error(1.1))
 
