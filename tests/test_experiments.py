@@ -12,8 +12,8 @@ PNG = b"\x89PNG\r\n"
 
 def smoke(name, out, *arguments):
     """Runs a script as a user does and returns what it printed."""
-    # One device here: whole runs on two are in test_run and test_resume.
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=1"
+    # One device and a quick compilation here: whole runs on two devices are in test_run and test_resume.
+    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
     done = subprocess.run(
         [sys.executable, f"experiments/{name}.py", "--smoke", "--out", str(out), *arguments],
         cwd=ROOT,
