@@ -159,13 +159,15 @@ def _check_hyper(name: str, value: Any) -> None:
     value = value.item() if isinstance(value, np.generic) else value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise must("a number")
+    if isinstance(value, int) and abs(value) >= 2**127:
+        raise must("below 2¹²⁷ in size")
     if math.isnan(value) or (math.isinf(value) and name != "clip"):
         raise must("finite")
     least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
     if math.isfinite(value) and value and not least <= abs(value) <= most:
         raise must(f"0 or between {least:.2g} and {most:.2g} in size, as 32-bit floats are")
     if name in ("seed", "window") and (value != int(value) or not 0 <= value < 2**31):
-        raise must("a whole number of at least 0")
+        raise must(f"a whole number of at least {0 if name == 'seed' else 1}, below 2³¹")
     if name in _POSITIVE and value <= 0:
         raise must("greater than 0")
     if name in _FRACTION and not 0 <= value <= 1:

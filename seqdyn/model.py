@@ -107,10 +107,10 @@ def predict(
 
 
 def losses(spec: Spec, predictions: Float[Array, " b"], ys: Float[Array, " b"]) -> Float[Array, " b"]:
-    """Of each example: (p − y)², or the logistic loss log(1 + e^p) − y p of a logit p, in nats."""
+    """Of each example: (p − y)², or for a logit p and y in {0, 1} log(1 + exp((1 − 2y) p)), in nats."""
     if TASKS[spec.task](spec).loss == "mse":
         return jnp.square(predictions - ys)
-    return jax.nn.softplus(predictions) - ys * predictions
+    return jax.nn.softplus((1 - 2 * ys) * predictions)
 
 
 def loss(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.bptt import live_steps
-from seqdyn.types import Array, Bool, Float, Int, Key
+from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key
 
 if TYPE_CHECKING:
     from seqdyn.config import Spec
@@ -95,6 +95,8 @@ def text(spec: "Spec") -> Task:
 
     def tickets(data: Any, key: Key[Array, ""], steps: Int[Array, " n"]) -> Any:
         size = data["train"].ids.shape[0]
+        if size < batch:
+            raise ConfigError(f"batch is {batch}; there are only {size} training examples.")
         per_epoch = size // batch
         # A stretch of n updates touches at most this many epochs: shuffle those, before the scan.
         epochs = steps[0] // per_epoch + jnp.arange((steps.shape[0] - 1) // per_epoch + 2)
