@@ -16,11 +16,11 @@ from matplotlib.patches import Patch, Rectangle
 from analysis import lags, report, style
 from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.style import median
-from seqdyn import manifest
-from seqdyn.config import Experiment
-from seqdyn.records import load
-from seqdyn.script import script
-from seqdyn.tasks import TASKS, Task
+from seqdyn.data.tasks import TASKS, Task
+from seqdyn.learn.config import Experiment
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from analysis import lags, report, style
 from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.style import median
-from seqdyn import manifest
-from seqdyn.records import load
-from seqdyn.script import script
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
 
 if TYPE_CHECKING:
     import xarray as xr

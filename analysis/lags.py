@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from analysis import style
 from analysis.style import median
-from seqdyn.config import Experiment
+from seqdyn.learn.config import Experiment
 
 if TYPE_CHECKING:
     import xarray as xr

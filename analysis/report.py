@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from rich.console import Console
 from rich.table import Table
 
-from seqdyn import manifest
+from seqdyn.runs import manifest
 
 NAME = "report.html"
 

@@ -18,8 +18,8 @@ from typing import Literal
 
 from analysis import gradient_flow as analysis
 from seqdyn import backend
-from seqdyn.config import Activation, CellName, Experiment, Spec, grid
-from seqdyn.script import Options, launch, script
+from seqdyn.learn.config import Activation, CellName, Experiment, Spec, grid
+from seqdyn.runs.script import Options, launch, script
 
 CELLS: dict[str, tuple[CellName, Activation]] = {
     "tanh": ("rnn", "tanh"),

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from analysis import imdb_gradients as analysis
 from seqdyn import backend
-from seqdyn.checkpoint import digest
-from seqdyn.config import CellName, Experiment, Spec, grid
-from seqdyn.datasets import imdb
-from seqdyn.script import Options, launch, script
+from seqdyn.data.datasets import imdb
+from seqdyn.learn.config import CellName, Experiment, Spec, grid
+from seqdyn.runs.checkpoint import digest
+from seqdyn.runs.script import Options, launch, script
 from seqdyn.types import ConfigError
 
 

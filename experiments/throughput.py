@@ -38,12 +38,15 @@ import optax
 from flax import linen
 
 from analysis import throughput as analysis
-from seqdyn import backend, cells, norms, sweep, verify
-from seqdyn.bptt import Cut, Watch, unroll, unroll_autodiff, watching
-from seqdyn.config import CellName, Spec, grid
-from seqdyn.script import script
-from seqdyn.tasks import Batch
-from seqdyn.train import read
+from seqdyn import backend, norms
+from seqdyn.data.tasks import Batch
+from seqdyn.learn import verify
+from seqdyn.learn.config import CellName, Spec, grid
+from seqdyn.learn.train import read
+from seqdyn.nets import cells
+from seqdyn.nets.bptt import Cut, Watch, unroll, unroll_autodiff, watching
+from seqdyn.runs import sweep
+from seqdyn.runs.script import script
 from seqdyn.types import Array, ConfigError, Device, Tree
 
 Sizes = Literal["80,128,100,64", "250,64,128,64", "100,32,2,100", "400,16,2,128", "1000,8,1,256"]

@@ -5,11 +5,11 @@ out = seqdyn.run.run(experiment, "runs/mine")
 seqdyn.load(out).adjoint_norm            # run, step, layer, time
 """
 
-from seqdyn import run as run
-from seqdyn.config import Experiment as Experiment
-from seqdyn.config import Hypers as Hypers
-from seqdyn.config import Spec as Spec
-from seqdyn.config import grid as grid
-from seqdyn.records import load as load
-from seqdyn.run import restore as restore
+from seqdyn.learn.config import Experiment as Experiment
+from seqdyn.learn.config import Hypers as Hypers
+from seqdyn.learn.config import Spec as Spec
+from seqdyn.learn.config import grid as grid
+from seqdyn.runs import run as run
+from seqdyn.runs.records import load as load
+from seqdyn.runs.run import restore as restore
 from seqdyn.types import ConfigError as ConfigError

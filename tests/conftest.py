@@ -22,7 +22,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 # Not config: there a wrong Literal must reach the sentence that says so.
-_ARRAYS = ("norms", "inits", "cells", "bptt", "tasks", "model", "optim", "train", "verify", "probes", "sweep")
+_ARRAYS = (
+    "norms nets.inits nets.cells nets.bptt data.tasks learn.model learn.optim learn.train learn.verify measure.probes "
+    "runs.sweep"
+).split()
 install_import_hook([f"seqdyn.{name}" for name in _ARRAYS], "beartype.beartype")
 
 

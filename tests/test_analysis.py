@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from analysis import gradient_flow, imdb_gradients, lags, report, style
-from seqdyn import manifest
-from seqdyn.config import Experiment, Spec, grid
-from seqdyn.records import Store, load
-from seqdyn.sweep import tiles
-from seqdyn.tasks import TASKS
+from seqdyn.data.tasks import TASKS
+from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.runs import manifest
+from seqdyn.runs.records import Store, load
+from seqdyn.runs.sweep import tiles
 
 STEPS, UPDATES = 12, 20
 RATES = {0.5: 0.5, 1.5: 1.0}

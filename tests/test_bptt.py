@@ -1,4 +1,4 @@
-"""Laws of `seqdyn.bptt`: the hand-written backward pass against autodiff, loops, and closed forms."""
+"""Laws of `seqdyn.nets.bptt`: the hand-written backward pass against autodiff, loops, and closed forms."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seqdyn.backend import compiled
-from seqdyn.bptt import (
+from seqdyn.nets.bptt import (
     Cut,
     Watch,
     at_end,
@@ -17,8 +17,8 @@ from seqdyn.bptt import (
     watching,
     window,
 )
-from seqdyn.cells import ACTIVATIONS, gru, gru_reset_before, lstm, rnn, step
-from seqdyn.inits import gaussian, identity, orthogonal
+from seqdyn.nets.cells import ACTIVATIONS, gru, gru_reset_before, lstm, rnn, step
+from seqdyn.nets.inits import gaussian, identity, orthogonal
 
 D, H, T, B = 3, 5, 7, 4
 F64 = dict(dtype=jnp.float64)

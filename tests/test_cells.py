@@ -1,4 +1,4 @@
-"""Laws of `seqdyn.cells`: Flax's cells, the published equations, and `pull` as the transpose of `gate`."""
+"""Laws of `seqdyn.nets.cells`: Flax's cells, the published equations, and `pull` as the transpose of `gate`."""
 
 import math
 from typing import Any, NamedTuple
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from seqdyn.backend import compiled
-from seqdyn.bptt import Cut, live_steps, unroll, unroll_autodiff, watching
-from seqdyn.cells import ACTIVATIONS, Cell, Hidden, Memory, gru, gru_reset_before, lstm, rnn, step
+from seqdyn.nets.bptt import Cut, live_steps, unroll, unroll_autodiff, watching
+from seqdyn.nets.cells import ACTIVATIONS, Cell, Hidden, Memory, gru, gru_reset_before, lstm, rnn, step
 
 D, H, T, B = 3, 5, 6, 2
 F64 = jnp.float64

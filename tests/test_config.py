@@ -1,4 +1,4 @@
-"""Laws of `seqdyn.config`: grids, one sentence for every wrong input, and experiments that survive JSON."""
+"""Laws of `seqdyn.learn.config`: grids, one sentence for every wrong input, and experiments that survive JSON."""
 
 import dataclasses
 import json
@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqdyn.cells import ACTIVATIONS
-from seqdyn.config import Activation, Experiment, Hypers, InitName, Spec, experiment_from, grid
-from seqdyn.inits import INITS
-from seqdyn.tasks import TASKS
+from seqdyn.data.tasks import TASKS
+from seqdyn.learn.config import Activation, Experiment, Hypers, InitName, Spec, experiment_from, grid
+from seqdyn.nets.cells import ACTIVATIONS
+from seqdyn.nets.inits import INITS
 from seqdyn.types import ConfigError
 
 X64 = False

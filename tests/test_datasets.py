@@ -1,4 +1,4 @@
-"""Laws of `seqdyn.datasets`: of its pieces, of the whole on a small set of IMDB's layout, and on IMDB."""
+"""Laws of `seqdyn.data.datasets`: of its pieces, of the whole on a small set of IMDB's layout, and on IMDB."""
 
 import inspect
 import io
@@ -11,8 +11,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from seqdyn import datasets
-from seqdyn.datasets import (
+from seqdyn.data import datasets
+from seqdyn.data.datasets import (
     SPECIAL,
     balanced_order,
     build_vocabulary,

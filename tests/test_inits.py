@@ -1,4 +1,4 @@
-"""Laws of `seqdyn.inits`: every initialisation has the spectrum, bounds or moments its paper gives it."""
+"""Laws of `seqdyn.nets.inits`: every initialisation has the spectrum, bounds or moments its paper gives it."""
 
 from functools import cache, partial
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from seqdyn.backend import compiled
-from seqdyn.cells import gru, gru_reset_before, lstm, rnn
-from seqdyn.inits import INITS, chrono, constant, gelfand_radius
+from seqdyn.nets.cells import gru, gru_reset_before, lstm, rnn
+from seqdyn.nets.inits import INITS, chrono, constant, gelfand_radius
 
 F32, F64 = jnp.float32, jnp.float64
 every_init = pytest.mark.parametrize("name", INITS)

@@ -1,4 +1,4 @@
-"""Laws of `seqdyn.model`: stacks, readouts and losses against loops over `cells.step` and textbook formulas."""
+"""Laws of `seqdyn.learn.model`: stacks, readouts and losses against loops over `cells.step` and textbook formulas."""
 
 import dataclasses
 from functools import partial
@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqdyn import cells, model
 from seqdyn.backend import compiled
-from seqdyn.bptt import live_steps, unroll_autodiff
-from seqdyn.config import Hypers, Spec
-from seqdyn.tasks import TASKS, Batch
+from seqdyn.data.tasks import TASKS, Batch
+from seqdyn.learn import model
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.nets import cells
+from seqdyn.nets.bptt import live_steps, unroll_autodiff
 
 X64 = False
 STEPS, VOCABULARY = 6, 11

@@ -1,4 +1,4 @@
-"""Laws of `seqdyn.optim`: what clipping does to a gradient, and optax's own optimisers and schedules."""
+"""Laws of `seqdyn.learn.optim`: what clipping does to a gradient, and optax's own optimisers and schedules."""
 
 import math
 
@@ -8,9 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from seqdyn import optim
 from seqdyn.backend import compiled
-from seqdyn.config import Hypers, Spec
+from seqdyn.learn import optim
+from seqdyn.learn.config import Hypers, Spec
 from seqdyn.norms import tree_norm
 
 X64 = False

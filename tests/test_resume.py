@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 
 import seqdyn
-from seqdyn.checkpoint import digest
+from seqdyn.runs.checkpoint import digest
 
 X64 = False
 ROOT = Path(__file__).parents[1]
 # A script's own config and main, but for the drawing: that reads what is compared here, and takes as long again.
 DRIVER = """
 from experiments import {name} as experiment
-from seqdyn.script import script
+from seqdyn.runs.script import script
 experiment.analysis.show = lambda out: None
 script(experiment.Config, experiment.main, None)
 """

@@ -1,4 +1,4 @@
-"""Laws of `seqdyn.run` and of what it leaves on disk, in one process."""
+"""Laws of `seqdyn.runs.run` and of what it leaves on disk, in one process."""
 
 import dataclasses
 import json
@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import seqdyn
-from seqdyn import checkpoint, manifest, sweep, tasks, train
 from seqdyn.backend import compiled
-from seqdyn.config import Experiment, Spec, grid
+from seqdyn.data import tasks
+from seqdyn.learn import train
+from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.runs import checkpoint, manifest, sweep
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -205,7 +207,7 @@ def test_an_infinite_second_moment_is_a_divergence_not_a_plateau():
 
 
 def test_a_wrong_gradient_stops_the_run_before_it_trains(tmp_path, monkeypatch):
-    monkeypatch.setattr("seqdyn.run.gradient_error", lambda *_: 0.3)
+    monkeypatch.setattr("seqdyn.runs.run.gradient_error", lambda *_: 0.3)
     with pytest.raises(RuntimeError, match="is 3.0e-01 away from autodiff's"):
         seqdyn.run.run(experiment(), tmp_path / "wrong")
     assert not (tmp_path / "wrong" / "records.zarr").exists()

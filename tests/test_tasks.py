@@ -1,4 +1,4 @@
-"""Laws of `seqdyn.tasks`: what a batch holds, and that the data of update n is a function of (key, n)."""
+"""Laws of `seqdyn.data.tasks`: what a batch holds, and that the data of update n is a function of (key, n)."""
 
 from functools import cache
 
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from seqdyn.backend import compiled
-from seqdyn.config import Spec
-from seqdyn.datasets import Examples
-from seqdyn.tasks import TASKS
+from seqdyn.data.datasets import Examples
+from seqdyn.data.tasks import TASKS
+from seqdyn.learn.config import Spec
 
 X64 = False
 ADDING = Spec(steps=9, batch=8, holdout=20)

@@ -1,4 +1,4 @@
-"""Laws of `seqdyn.train`: a step against loops by hand, chunks against steps, and what becomes of diverged runs."""
+"""Laws of `seqdyn.learn.train`: a step against loops by hand, chunks against steps, what becomes of diverged runs."""
 
 import dataclasses
 import math
@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqdyn import cells, model, optim, train
 from seqdyn.backend import compiled
-from seqdyn.config import Hypers, Spec
-from seqdyn.datasets import Examples
-from seqdyn.tasks import TASKS, Batch
+from seqdyn.data.datasets import Examples
+from seqdyn.data.tasks import TASKS, Batch
+from seqdyn.learn import model, optim, train
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.nets import cells
 
 X64 = False
 T = 6

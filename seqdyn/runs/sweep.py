@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn import train
+from seqdyn.learn import train
 from seqdyn.backend import compiled
-from seqdyn.config import Experiment, Hypers, Spec
-from seqdyn.train import TrainState
+from seqdyn.learn.config import Experiment, Hypers, Spec
+from seqdyn.learn.train import TrainState
 from seqdyn.types import Metrics
 
 

@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn import cells
-from seqdyn.bptt import Cut, Watch, unroll, unroll_stack, window
-from seqdyn.config import Hypers, Spec
-from seqdyn.inits import INITS, chrono, constant, glorot_uniform
-from seqdyn.tasks import TASKS, Batch
+from seqdyn.data.tasks import TASKS, Batch
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.nets import cells
+from seqdyn.nets.bptt import Cut, Watch, unroll, unroll_stack, window
+from seqdyn.nets.inits import INITS, chrono, constant, glorot_uniform
 from seqdyn.types import Array, Float, Key, Tree
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seqdyn.config import Hypers, Spec
+from seqdyn.learn.config import Hypers, Spec
 from seqdyn.norms import tree_norm
 from seqdyn.types import Array, Float, Int, Tree
 

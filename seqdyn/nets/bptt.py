@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from seqdyn.backend import fence
-from seqdyn.cells import Carry, Cell, step
+from seqdyn.nets.cells import Carry, Cell, step
 from seqdyn.norms import norm, norm_near
 from seqdyn.types import Array, Bool, Float, Int, Tree
 

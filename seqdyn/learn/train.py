@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn import model, optim
-from seqdyn.bptt import Watch, at_end, watching
-from seqdyn.config import Hypers, Spec
-from seqdyn.model import Model
+from seqdyn.data.tasks import TASKS, Batch
+from seqdyn.learn import model, optim
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.model import Model
+from seqdyn.nets.bptt import Watch, at_end, watching
 from seqdyn.norms import norm, rms, tree_norm
-from seqdyn.tasks import TASKS, Batch
 from seqdyn.types import Array, Bool, Float, Int, Metrics
 
 

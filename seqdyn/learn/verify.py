@@ -7,12 +7,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqdyn import model, train
 from seqdyn.backend import compiled
-from seqdyn.bptt import unroll, unroll_autodiff
-from seqdyn.config import Hypers, Spec
+from seqdyn.data.tasks import TASKS
+from seqdyn.learn import model, train
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.nets.bptt import unroll, unroll_autodiff
 from seqdyn.norms import tree_norm
-from seqdyn.tasks import TASKS
 
 TOLERANCE = 1e-3
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import jax
 
-from seqdyn.config import Experiment, experiment_from
-from seqdyn.sweep import width
+from seqdyn.learn.config import Experiment, experiment_from
+from seqdyn.runs.sweep import width
 from seqdyn.types import ConfigError
 
 FORMAT = 1

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.bptt import live_steps
+from seqdyn.nets.bptt import live_steps
 from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key
 
 if TYPE_CHECKING:
-    from seqdyn.config import Spec
+    from seqdyn.learn.config import Spec
 
 
 class Batch(NamedTuple):

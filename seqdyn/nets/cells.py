@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.backend import fence
-from seqdyn.inits import Gain, chrono, constant, glorot_uniform, orthogonal
+from seqdyn.nets.inits import Gain, chrono, constant, glorot_uniform, orthogonal
 from seqdyn.types import Array, Float, Initializer, Key
 
 Carry = Any

@@ -21,14 +21,16 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from seqdyn import checkpoint, manifest, model, probes, sweep
-from seqdyn.config import Experiment
-from seqdyn.display import Display
-from seqdyn.model import Model
-from seqdyn.records import VARIABLES, Store
-from seqdyn.sweep import Tile
+from seqdyn.runs import checkpoint, manifest, sweep
+from seqdyn.learn import model
+from seqdyn.measure import probes
+from seqdyn.learn.config import Experiment
+from seqdyn.runs.display import Display
+from seqdyn.learn.model import Model
+from seqdyn.runs.records import VARIABLES, Store
+from seqdyn.runs.sweep import Tile
 from seqdyn.types import ConfigError, Device
-from seqdyn.verify import TOLERANCE, gradient_error
+from seqdyn.learn.verify import TOLERANCE, gradient_error
 
 CHECKPOINT_SECONDS = 20.0
 """Between checkpoints of a tile. Each costs about 50 ms; `kill -9` loses at most this much work."""

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import tyro
 from rich.console import Console
 
-from seqdyn.config import Experiment
-from seqdyn.run import CHECKPOINT_SECONDS, Interrupted, default_out, run
+from seqdyn.learn.config import Experiment
+from seqdyn.runs.run import CHECKPOINT_SECONDS, Interrupted, default_out, run
 from seqdyn.types import ConfigError
 
 

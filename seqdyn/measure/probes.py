@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from seqdyn import model
-from seqdyn.config import Hypers, Spec
-from seqdyn.model import Model
+from seqdyn.learn import model
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.model import Model
 from seqdyn.types import Float
 
 

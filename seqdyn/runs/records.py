@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import zarr
 
-from seqdyn import manifest
-from seqdyn.config import Experiment, Hypers
-from seqdyn.sweep import Tile, tiles
+from seqdyn.runs import manifest
+from seqdyn.learn.config import Experiment, Hypers
+from seqdyn.runs.sweep import Tile, tiles
 
 if TYPE_CHECKING:
     import xarray as xr
