@@ -21,6 +21,8 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
         os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_multi_thread_eigen=false".strip()
     if "xla_force_host_platform_device_count" not in flags:
         jax.config.update("jax_num_cpu_devices", devices or _cores())
+    # The QR of a scan's step under OpenBLAS's own threads takes up to 300 times as long where cores are shared.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     jax.config.update("jax_default_matmul_precision", precision)
     return jax.devices()[:devices]
 

@@ -1,9 +1,23 @@
 """Euclidean norms over the whole range of floating point: no square overflows or underflows on the way."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from seqdyn.types import Array, Float, Tree
+
+
+class Extended(NamedTuple):
+    """high + low: more digits than a float has. The device keeps the two apart, the host adds them in float64."""
+
+    high: Array
+    low: Array
+
+
+def power_of_two(e: Float[Array, "*s"], dtype: Any) -> Float[Array, "*s"]:
+    """2^e of whole numbers e, exactly (XLA's exp2 is not); 0 or ∞ outside the range of floats."""
+    return jnp.ldexp(jnp.ones((), dtype), e.astype(jnp.int32))
 
 
 def unit(scale: Float[Array, "*s"]) -> Float[Array, "*s"]:
@@ -40,6 +54,26 @@ def tree_norm(tree: Tree) -> Float[Array, ""]:
     """‖·‖₂ of all leaves of a pytree together."""
     norms = [norm(leaf.reshape(-1)) for leaf in jax.tree.leaves(tree)]
     return norm(jnp.stack(norms)) if norms else jnp.zeros(())
+
+
+def rms_ranged(
+    mantissa: Float[Array, "t n"], exponent: Float[Array, "t n"], count: Float[Array, " t"]
+) -> Float[Array, " t"]:
+    """`rms` of mantissa · 2^exponent, which overflows or underflows only where the result does."""
+    some = mantissa != 0
+    top = jnp.max(jnp.where(some, exponent, -jnp.inf), axis=1)
+    top = jnp.where(jnp.isfinite(top), top, 0)
+    near = mantissa * power_of_two(jnp.where(some, exponent - top[:, None], 0), mantissa.dtype)
+    return jnp.ldexp(rms(near, count), top.astype(jnp.int32))
+
+
+def mean_log2(mantissa: Float[Array, "t n"], exponent: Float[Array, "t n"]) -> tuple[Extended, Float[Array, " t"]]:
+    """(mean of log₂(mantissa · 2^exponent) over the entries that are not 0, how many those are); NaN over none."""
+    some = mantissa != 0
+    count = jnp.sum(some, axis=1, dtype=exponent.dtype)
+    logs = jnp.log2(jnp.where(some, mantissa, jnp.ones_like(mantissa))).astype(exponent.dtype)
+    high = jnp.sum(jnp.where(some, exponent, 0), axis=1) / count
+    return Extended(high, jnp.sum(logs, axis=1) / count), count
 
 
 def rms(x: Float[Array, "t n"], count: Float[Array, " t"]) -> Float[Array, " t"]:

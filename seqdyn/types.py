@@ -19,8 +19,8 @@ Tree = Any
 """A pytree of arrays."""
 Params = Tree
 """Trained arrays: a NamedTuple per cell, of NamedTuples per model."""
-Metrics = dict[str, Array]
-"""What one training step reports of itself, by name of the record."""
+Metrics = dict[str, Any]
+"""What one training step reports of itself, by name of the record: arrays, or `norms.Extended`."""
 Initializer = Callable[[Key[Array, ""], Sequence[int], Any], Array]
 """`(key, shape, dtype) -> array`, the signature of `jax.nn.initializers`."""
 

@@ -23,8 +23,10 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 # Not config: there a wrong Literal must reach the sentence that says so.
 _ARRAYS = (
-    "norms nets.inits nets.cells nets.bptt data.tasks learn.model learn.optim learn.train learn.verify measure.probes "
-    "runs.sweep"
+    "norms averages theory nets.inits nets.activations nets.cells nets.bptt data.tasks "
+    "learn.model learn.optim learn.train learn.verify "
+    "measure.weights measure.units measure.jacobians measure.lyapunov measure.curvature measure.updates "
+    "measure.probes runs.sweep"
 ).split()
 install_import_hook([f"seqdyn.{name}" for name in _ARRAYS], "beartype.beartype")
 

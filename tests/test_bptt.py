@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 
 from seqdyn.backend import compiled
+from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.bptt import (
     Cut,
     Watch,
     at_end,
     live_steps,
+    log2_norm,
     unroll,
     unroll_autodiff,
     unroll_stack,
     watching,
     window,
 )
-from seqdyn.nets.cells import ACTIVATIONS, gru, gru_reset_before, lstm, rnn, step
+from seqdyn.nets.cells import gru, gru_reset_before, lstm, rnn, step
 from seqdyn.nets.inits import gaussian, identity, orthogonal
 
 D, H, T, B = 3, 5, 7, 4
@@ -217,7 +219,7 @@ def test_hessian_vector_product_equals_finite_differences(name, cut):
         "live": Cut(live=live_steps(jnp.array([7, 2, 4, 6]), T)),
         "clip": Cut(clip=jnp.asarray(jnp.inf)),
     }
-    watch = watching(cell, T, (B,))
+    watch = watching(cell, T, (B,), ranged=True)
     v = problem(cell, seed=1)[0]
 
     def slope(params):
@@ -373,6 +375,112 @@ def test_identity_rnn_gives_exactly_the_gain_to_the_power_of_the_lag_in_float32(
     )
     lag = np.arange(steps)[::-1]
     np.testing.assert_array_equal(np.asarray(reading.whole.h, np.float64), 2 * gain**lag)
+
+
+# --- never underflow ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("gain", [0.5, 2.0])
+def test_log_norms_fall_or_rise_by_the_log_of_the_gain_over_2000_steps(gain, dtype):
+    steps = 2000
+    cell = rnn(1, 4, "identity", u=identity(gain), w=identity(1.0), dtype=dtype)
+    params, carry, xs = cell.init(jax.random.key(0)), cell.rest((2,)), jnp.zeros((steps, 2, 1), dtype)
+
+    def loss(watch):
+        return jnp.sum(unroll(cell, params, carry, xs, Cut(), watch)[1].h)
+
+    reading = compiled(jax.grad(loss))(watching(cell, steps, (2,), ranged=True))
+    mantissa, exponent = np.asarray(reading.whole.h, np.float64), np.asarray(reading.exponent, np.float64)
+    assert reading.exponent.dtype == jnp.float32 and reading.whole.h.dtype == dtype
+    natural = np.log(mantissa) + exponent * np.log(2)
+    np.testing.assert_allclose(-np.diff(natural, axis=0), np.log(gain), atol=1e-5)
+    np.testing.assert_allclose(natural[0] - natural[-1], (steps - 1) * np.log(gain), rtol=1e-7)
+    np.testing.assert_allclose(log2_norm(reading.whole.h, reading.exponent), natural / np.log(2), atol=2e-4)
+
+
+def extremes(cell, case):
+    """Small weights, so that within 40 steps the adjoint falls through many binary orders that a double still has."""
+    params, carry, xs, _ = problem(cell, t=40)
+    small = jax.tree.map(lambda leaf: leaf * 1e-3, params)
+    weights = jnp.where(jnp.arange(40) % 13 == 0, 1.0, 1e-60)
+
+    def decays(hs, last):
+        return 1e-20 * sum(jnp.sum(jnp.cos(leaf)) for leaf in last)
+
+    def meets(hs, last):
+        return decays(hs, last) + weights @ jnp.sum(jnp.sin(hs), axis=(1, 2))
+
+    return small, carry, xs, {"decays": decays, "meets": meets}[case]
+
+
+@every_cell
+@pytest.mark.parametrize("case", ["decays", "meets"])
+def test_an_exponent_changes_no_bit_of_a_gradient_and_says_what_plain_norms_say(name, case):
+    """Alone the adjoint decays; met by local errors, tiny ones at all steps but a few, it begins anew at those."""
+    cell = CELLS[name](**F64)
+    params, carry, xs, loss = extremes(cell, case)
+    cut = Cut(live=live_steps(jnp.array([40, 22, 40, 31]), 40, "before"))
+
+    def of(params, carry, xs, watch):
+        return loss(*unroll(cell, params, carry, xs, cut, watch))
+
+    grad = compiled(jax.grad(of, argnums=(0, 1, 2, 3)))
+    everything = watching(cell, 40, (B,))._replace(adjoint=jax.tree.map(lambda z: jnp.zeros((40, B, H)), carry))
+    *plain, read = grad(params, carry, xs, everything)
+    *ours, ranged = grad(params, carry, xs, everything._replace(exponent=jnp.zeros((40, B), jnp.float32)))
+    assert_close(ours, plain, rtol=0, atol=0)
+    power = np.exp2(np.asarray(ranged.exponent, np.float64))
+    assert power.min() < 1e-10 and power.max() == 1
+    assert_close(jax.tree.map(lambda r: r * power, ranged.whole), read.whole, rtol=1e-12, atol=0)
+    assert_close(jax.tree.map(lambda r: r * power[..., None], ranged.adjoint), read.adjoint, rtol=0, atol=0)
+    assert_close(ranged.travelled, read.travelled, rtol=1e-12, atol=0)
+
+
+def test_an_error_that_arrives_far_back_is_met_at_its_own_size():
+    """In float32 what has travelled is 2^−600 when the second loss, read at step 5 of 605, comes in."""
+    cell, steps, early = rnn(1, 4, "identity", u=identity(0.5)), 606, 5
+    params, carry, xs = cell.init(jax.random.key(0)), cell.rest(()), jnp.zeros((steps, 1), jnp.float32)
+
+    def loss(watch):
+        hs, last = unroll(cell, params, carry, xs, Cut(), watch)
+        return jnp.sum(last.h) + jnp.sum(hs[early])
+
+    reading = compiled(jax.grad(loss))(watching(cell, steps, ranged=True))
+    lag = np.arange(steps)[::-1]  # a norm of 2 at each loss, halved at every step back
+    expected = 1.0 - np.where(lag < steps - 1 - early, lag, lag - (steps - 1 - early))
+    np.testing.assert_allclose(log2_norm(reading.whole.h, reading.exponent), expected, rtol=1e-6)
+    np.testing.assert_array_equal(reading.travelled.h[early], 0)
+
+
+def test_adjoint_clipping_bounds_a_mantissa_as_it_bounds_the_adjoint():
+    cell = CELLS["lstm"](u=gaussian(3.0), **F64)
+    params, carry, xs, loss = problem(cell, t=40)
+    for bound, least in ((1e-14, -80), (0.1, 0)):
+
+        def of(params, watch, bound=bound):
+            return loss(*unroll(cell, params, carry, xs, Cut(clip=jnp.asarray(bound)), watch))
+
+        grad = compiled(jax.grad(of, argnums=(0, 1)))
+        plain, read = grad(params, watching(cell, 40, (B,), clipped=True))
+        ours, ranged = grad(params, watching(cell, 40, (B,), clipped=True, ranged=True))
+        assert float(jnp.min(read.scale)) < 1
+        assert_close(ours, plain, rtol=1e-13, atol=0)
+        assert_close(ranged.scale, read.scale, rtol=1e-13)
+        assert float(jnp.min(ranged.exponent)) == least
+
+
+def test_the_gradient_of_what_overflowed_is_not_finite_and_its_norms_are():
+    cell, steps = rnn(1, 4, "identity", u=identity(2.0)), 300
+    params, carry, xs = cell.init(jax.random.key(0)), cell.rest(()), jnp.ones((steps, 1), jnp.float32) * 1e-38
+
+    def loss(params, watch):
+        return jnp.sum(unroll(cell, params, carry, xs, Cut(), watch)[1].h)
+
+    grads, reading = compiled(jax.grad(loss, argnums=(0, 1)))(params, watching(cell, steps, ranged=True))
+    assert not np.isfinite(grads.w).all()
+    expected = 1.0 + np.arange(steps)[::-1]
+    np.testing.assert_allclose(log2_norm(reading.whole.h, reading.exponent), expected, rtol=1e-6)
 
 
 # --- composition --------------------------------------------------------------------------------------------

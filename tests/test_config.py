@@ -12,7 +12,7 @@ import pytest
 
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Activation, Experiment, Hypers, InitName, Spec, experiment_from, grid
-from seqdyn.nets.cells import ACTIVATIONS
+from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.inits import INITS
 from seqdyn.types import ConfigError
 

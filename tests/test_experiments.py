@@ -1,5 +1,6 @@
 """Every experiment runs with `--smoke`, and its analysis draws from that run."""
 
+import json
 import os
 import subprocess
 import sys
@@ -52,6 +53,17 @@ def test_imdb_gradients(tmp_path, imdb_dir):
 def test_throughput(tmp_path):
     text = smoke("throughput", tmp_path / "out", "--cells", "lstm")
     assert (tmp_path / "out" / "throughput.json").exists() and "autodiff" in text
+
+
+def test_theory_check(tmp_path):
+    """What is exact agrees at any size; a network too small for mean field theory is seen not to."""
+    text = smoke("theory_check", tmp_path / "out")
+    rows = json.loads((tmp_path / "out" / "theory_check.json").read_text())["rows"]
+    exact = [row for row in rows if row["quantity"].startswith(("adjoint", "orthogonal"))]
+    assert len(exact) == 7 and all(row["agrees"] for row in exact)
+    assert not all(row["agrees"] for row in rows if row["quantity"] == "growth")
+    assert all(f"{row['difference']:+.1e}" in text for row in exact)
+    assert (tmp_path / "out" / "theory_check.png").read_bytes().startswith(PNG)
 
 
 def test_every_experiment_has_a_smoke_test_here():

@@ -7,11 +7,12 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
-types backend norms
-nets.inits nets.cells nets.bptt
+types backend norms averages theory
+nets.inits nets.activations nets.cells nets.bptt
 data.tasks data.datasets
 learn.config learn.model learn.optim learn.train learn.verify
-measure.probes
+measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.curvature
+measure.updates measure.probes
 runs.sweep runs.manifest runs.checkpoint runs.records runs.display runs.run runs.script
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""

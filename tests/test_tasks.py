@@ -11,6 +11,7 @@ from seqdyn.backend import compiled
 from seqdyn.data.datasets import Examples
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Spec
+from seqdyn.types import ConfigError
 
 X64 = False
 ADDING = Spec(steps=9, batch=8, holdout=20)
@@ -124,6 +125,29 @@ def test_adding_holdout_is_the_same_for_every_run_and_met_by_none_in_training(ke
     assert len({t.tobytes() for t in tests}) == 3
 
 
+# --- delayed XOR --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [2, 3, 9, 15])
+def test_delayed_xor_asks_whether_the_bits_a_third_and_two_thirds_of_the_way_differ(steps, key):
+    batch = sample(Spec(task="delayed_xor", steps=steps, batch=200), key)
+    xs, ys = np.asarray(batch.xs), np.asarray(batch.ys)
+    assert xs.shape == (steps, 200, 1) and batch.live is None and batch.weight is None
+    np.testing.assert_array_equal(np.abs(xs), np.ones_like(xs))
+    np.testing.assert_array_equal(ys, xs[steps // 3, :, 0] * xs[2 * steps // 3, :, 0] < 0)
+
+
+def test_no_single_bit_of_delayed_xor_tells_its_target_and_no_constant_beats_a_coin():
+    spec = Spec(task="delayed_xor", steps=9, batch=20_000)
+    batch = sample(spec, jax.random.key(0))
+    xs, ys = np.asarray(batch.xs)[..., 0], np.asarray(batch.ys)
+    sign = 2 * ys - 1
+    assert np.abs([ys.mean() - 0.5, *(xs @ sign / len(ys)), *xs.mean(axis=1)]).max() < 0.02  # 3 deviations
+    away = np.corrcoef(xs) - np.eye(9)
+    assert np.abs(away).max() < 0.03
+    np.testing.assert_allclose(TASKS["delayed_xor"](spec).chance, -np.log(0.5))
+
+
 # --- text ---------------------------------------------------------------------------------------------------
 
 PER_EPOCH = SIZES["train"] // TEXT.batch  # 3 batches of 4, 3 examples left out
@@ -168,6 +192,43 @@ def test_a_text_batch_holds_its_tickets_examples_and_masks_their_padding(data):
     np.testing.assert_array_equal(batch.ys, train.labels[rows])
     np.testing.assert_array_equal(batch.live, train.ids[rows].T != 0)
     assert not np.all(batch.live) and batch.weight is None and batch.ys.dtype == jnp.float32
+
+
+def test_a_training_set_is_taken_in_order_again_and_again_and_is_the_keys_own(key):
+    spec = Spec(steps=5, batch=3, training_set=6)
+    task, other = TASKS["adding"](spec), jax.random.key(1)
+    xs = [task.batch(None, "train", t).xs for t in task.tickets(None, key, jnp.arange(5))]
+    np.testing.assert_array_equal(xs[0], xs[2])
+    np.testing.assert_array_equal(xs[1], xs[3])
+    assert np.any(xs[0] != xs[1]) and np.any(
+        xs[0] != task.batch(None, "train", task.tickets(None, other, jnp.arange(1))[0]).xs
+    )
+    whole = task.diagnostic(None, key, "train", 6)
+    np.testing.assert_array_equal(whole.xs, jnp.concatenate(xs[:2], axis=1))
+    np.testing.assert_allclose(whole.ys, jnp.sum(whole.xs[..., 0] * whole.xs[..., 1], axis=0), rtol=1e-6)
+
+
+def test_the_diagnostic_batch_is_the_same_for_every_run_and_met_by_none_in_training(key):
+    task = TASKS["adding"](Spec(steps=5, batch=3, holdout=6))
+    one, two = (task.diagnostic(None, k, "holdout", 4) for k in (key, jax.random.key(1)))
+    np.testing.assert_array_equal(one.xs, two.xs)
+    assert one.xs.shape == (5, 4, 2) and one.ys.shape == (4,)
+    met = [task.batch(None, "train", t).xs for t in task.tickets(None, key, jnp.arange(20))]
+    met += [task.batch(None, "test", t).xs for t in task.holdout(None, "test")]
+    firsts = {float(v) for xs in met for v in xs[0, :, 0]}
+    assert not firsts & {float(v) for v in one.xs[0, :, 0]}
+
+
+def test_the_diagnostic_batch_of_a_text_is_of_its_validation_split_padding_masked(data):
+    task = TASKS["text"](TEXT)
+    batch = task.diagnostic(data, jax.random.key(0), "holdout", 4)
+    examples = data["validation"]
+    np.testing.assert_array_equal(batch.xs, examples.ids[:4].T)
+    np.testing.assert_array_equal(batch.live.sum(axis=0), examples.lengths[:4])
+    of_train = task.diagnostic(data, jax.random.key(0), "train", SIZES["train"])
+    np.testing.assert_array_equal(of_train.xs, data["train"].ids.T)
+    with pytest.raises(ConfigError, match="diagnostic is 1000; there are only"):
+        task.diagnostic(data, jax.random.key(0), "holdout", 1000)
 
 
 @pytest.mark.parametrize("split, batches", [("validation", 3), ("test", 2)])

@@ -15,6 +15,7 @@ from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.learn import model, optim, train
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.nets import cells
+from seqdyn.nets.bptt import Watch
 
 X64 = False
 T = 6
@@ -160,8 +161,9 @@ def test_a_run_that_diverges_is_flagged_there_and_frozen_before_it(at, changes):
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(end.params))
         assert np.all(np.isfinite(np.asarray(metrics["loss"])[:at]))
     for name, values in metrics.items():
-        later = np.asarray(values)[at + 1 :]
-        assert not np.any(later) if name == "finite" else np.all(np.isnan(later)), name
+        for half in jax.tree.leaves(values):
+            later = np.asarray(half)[at + 1 :]
+            assert not np.any(later) if name == "finite" else np.all(np.isnan(later)), name
 
 
 def test_a_dead_run_stays_dead_and_counts_on():
@@ -241,6 +243,13 @@ def test_a_step_records_the_norms_of_a_loop_by_hand(name, data):
                 squares[i, T - n :] += [np.sum(np.square(np.float64(part(*zero)))) for zero in layer]
         np.testing.assert_allclose(metrics[key], np.sqrt(squares / np.maximum(count, 1)), rtol=1e-4, atol=1e-9)
         np.testing.assert_array_equal(metrics["adjoint_count"], count)
+    logs = np.zeros((len(spec.hidden), T))
+    for (_, _, arrived), n in zip(alone, lengths, strict=True):
+        for i, layer in enumerate(arrived):
+            logs[i, T - n :] += [np.log2(_norm(out + c.h)) for out, c in layer]
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_allclose(sum(metrics["adjoint_log_norm"]), logs / count, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(metrics["adjoint_nonzero"], np.broadcast_to(count / count, logs.shape))
     assert np.all(np.asarray(metrics["carried_norm"])[:, -1] == 0)
     assert np.all(np.asarray(metrics["adjoint_norm"])[:, 1:] > 0)
 
@@ -268,6 +277,23 @@ def test_an_update_is_minus_the_rate_times_the_clipped_gradient():
             metrics["group_update_norm"], rate * metrics["clip_scale"] * metrics["group_grad_norm"], rtol=1e-5
         )
         assert float(metrics["clipped"]) == 1 and int(moved.step) == n + 1
+
+
+def test_log_norms_leave_out_zeros_and_reach_where_norms_underflow():
+    """Half of a ReLU layer is dead in one example, all of it in the other; and 2^−150 a step leaves floats at once."""
+    watch = Watch(*[None] * 5)
+    whole = jnp.array([[0.0, 0.5, 2.0], [4.0, 0.0, 0.0]], jnp.float32)  # [t, b] mantissas
+    exponent = jnp.array([[0.0, -600.0, -600.0], [-2000.0, 0.0, 0.0]], jnp.float32)
+    reading = watch._replace(whole=cells.Hidden(whole), travelled=cells.Hidden(whole), exponent=exponent)
+    batch = Batch(jnp.zeros((2, 3, 1)), jnp.zeros(3))
+    metrics = train.read(batch, (reading,), clipped=False)
+    log_norm = np.asarray(metrics["adjoint_log_norm"].high, np.float64) + np.asarray(metrics["adjoint_log_norm"].low)
+    np.testing.assert_allclose(log_norm[0], [-600 + np.log2(3), -1998 + np.log2(3)], rtol=1e-7)
+    np.testing.assert_allclose(metrics["adjoint_nonzero"][0], [2 / 3, 1 / 3], rtol=1e-6)
+    np.testing.assert_array_equal(metrics["adjoint_norm"][0], [0, 0])  # 2^−599 is not a float
+    small = train.read(batch, (reading._replace(exponent=exponent / 10),), clipped=False)
+    expected = 3 * np.sqrt((0.25 + 4) / 3) * 2.0**-60
+    np.testing.assert_allclose(small["adjoint_norm"][0, 0], expected, rtol=1e-5)
 
 
 # --- adjoint clipping and truncation ------------------------------------------------------------------------

@@ -47,20 +47,34 @@ class Task(NamedTuple):
     """(data, split) -> the tickets that make up a held-out split"""
     batch: Callable[[Any, str, Any], Batch]
     """(data, 'train' or a held-out split, ticket) -> batch"""
+    diagnostic: Callable[[Any, Key[Array, ""], str, int], Batch]
+    """(data, key, 'holdout' or 'train', n) -> the same n sequences at every call: what the probes look at"""
 
 
-def _fresh(spec: "Spec", sample: Callable[[Any], Batch]) -> dict[str, Any]:
-    """Tickets of a task that is sampled anew at every update; its test set is the same for every run."""
-    rounds = -(-spec.holdout // spec.batch)
+def _sampled(spec: "Spec", sample: Callable[[Any], Batch]) -> dict[str, Any]:
+    """Tickets of a task that is sampled on the device, anew at every update or from a training set of the key's own;
+    its test set is the same for every run."""
+    rounds, in_set = -(-spec.holdout // spec.batch), spec.training_set // spec.batch
 
     def fold(key: Any, steps: Any) -> Any:
         return jax.vmap(lambda n: jax.random.fold_in(key, n))(steps)
 
+    def tickets(data: Any, key: Any, steps: Any) -> Any:
+        return fold(key, steps % in_set if in_set else steps)
+
+    def diagnostic(data: Any, key: Any, split: str, n: int) -> Batch:
+        batches = jnp.arange(-(-n // spec.batch))
+        keys = tickets(data, key, batches) if split == "train" else fold(jax.random.key(2**31 - 2), batches)
+        drawn = jax.vmap(sample)(keys)
+        xs = jnp.moveaxis(drawn.xs, 0, 1).reshape(spec.steps, -1, *drawn.xs.shape[3:])
+        return Batch(xs[:, :n], drawn.ys.reshape(-1, *drawn.ys.shape[2:])[:n])
+
     return dict(
         splits=("test",),
-        tickets=lambda data, key, steps: fold(key, steps),
+        tickets=tickets,
         holdout=lambda data, split: fold(jax.random.key(2**31 - 1), jnp.arange(rounds)),
         batch=lambda data, split, ticket: sample(ticket),
+        diagnostic=diagnostic,
     )
 
 
@@ -82,7 +96,30 @@ def adding(spec: "Spec") -> Task:
         ys = jnp.sum(jnp.where(marks, values, 0), axis=0)
         return Batch(jnp.stack([values, marks.astype(values.dtype)], axis=-1), ys)
 
-    return Task(inputs=2, loss="mse", chance=1 / 6, learned=("test_loss", 0.01), **_fresh(spec, sample))
+    return Task(inputs=2, loss="mse", chance=1 / 6, learned=("test_loss", 0.01), **_sampled(spec, sample))
+
+
+def xor_steps(steps: int) -> tuple[int, int]:
+    """The steps, counted from 0, of the two bits that `delayed_xor` asks for: a third and two thirds of the way."""
+    return steps // 3, 2 * steps // 3
+
+
+def delayed_xor(spec: "Spec") -> Task:
+    """Delayed XOR: x_t = ±1, a fair coin at every step; the target is 1 where the two bits of `xor_steps` differ.
+
+    After the temporal XOR of x_{t−d} and x_{t−d/2} in Engelken 2023 ("Gradient flossing"), asked at the last step
+    only. The first third lets the network leave its state of rest, and ±1 drives it with the same strength at every
+    step. A coin costs log 2 nats; learned means a test accuracy above 0.95.
+    """
+    first, second = xor_steps(spec.steps)
+
+    def sample(key: Key[Array, ""]) -> Batch:
+        bits = jax.random.bernoulli(key, 0.5, (spec.steps, spec.batch))
+        differ = bits[first] ^ bits[second]
+        return Batch(jnp.where(bits[..., None], jnp.float32(1), jnp.float32(-1)), differ.astype(jnp.float32))
+
+    learned = ("test_accuracy", 0.95)
+    return Task(inputs=1, loss="binary", chance=0.6931471805599453, learned=learned, **_sampled(spec, sample))
 
 
 def text(spec: "Spec") -> Task:
@@ -115,6 +152,13 @@ def text(spec: "Spec") -> Task:
         live = live_steps(examples.lengths, spec.steps, "before")
         return Batch(examples.ids.T, examples.labels.astype(jnp.float32), live, None if split == "train" else weight)
 
+    def diagnostic(data: Any, key: Any, split: str, n: int) -> Batch:
+        name = "train" if split == "train" else "validation"
+        size = data[name].ids.shape[0]
+        if size < n:
+            raise ConfigError(f"diagnostic is {n}; there are only {size} {name} examples.")
+        return one(data, name, (jnp.arange(n), None))._replace(weight=None)
+
     return Task(
         inputs=0,
         loss="binary",
@@ -124,8 +168,9 @@ def text(spec: "Spec") -> Task:
         tickets=tickets,
         holdout=holdout,
         batch=one,
+        diagnostic=diagnostic,
     )
 
 
-TASKS: dict[str, Callable[["Spec"], Task]] = {"adding": adding, "text": text}
+TASKS: dict[str, Callable[["Spec"], Task]] = {"adding": adding, "delayed_xor": delayed_xor, "text": text}
 """By the names a `Spec` uses."""

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 
 from seqdyn.types import ConfigError
 
-TaskName = Literal["adding", "text"]
+TaskName = Literal["adding", "delayed_xor", "text"]
 CellName = Literal["rnn", "lstm", "gru", "gru_reset_before"]
 Activation = Literal[
     "tanh", "sigmoid", "relu", "leaky_relu", "elu", "gelu", "softplus", "softsign", "hard_tanh", "identity"
@@ -24,6 +24,8 @@ Optimizer = Literal["sgd", "momentum", "rmsprop", "adam", "adamw"]
 Schedule = Literal["constant", "cosine", "exponential"]
 Clip = Literal["norm", "value", "adjoint"]
 Readout = Literal["last", "mean", "sum"]
+ProbeName = Literal["weights", "units", "jacobians", "lyapunov", "curvature", "updates"]
+Split = Literal["holdout", "train"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class Spec:
     """Sequences per update."""
     holdout: int = 1000
     """Fresh test sequences of a synthetic task (rounded up to whole batches)."""
+    training_set: int = 0
+    """Sequences of a synthetic task's training set, a multiple of `batch`, taken in order again and again (n = batch:
+    every update sees all of it); 0 draws fresh sequences at every update."""
     vocabulary: int = 0
     """Ids to embed; 0 for inputs that are numbers."""
     embedding: int = 0
@@ -47,7 +52,7 @@ class Spec:
     hidden: tuple[int, ...] = (32,)
     """Width of each layer, bottom first."""
     w_init: InitName = "glorot_uniform"
-    """Input weights, at gain 1."""
+    """Input weights, at `Hypers.input_gain`."""
     u_init: InitName = "orthogonal"
     """Recurrent weights, at `Hypers.gain`."""
     chrono: bool = False
@@ -78,6 +83,8 @@ class Hypers:
     """Peak learning rate."""
     gain: Any = 1.0
     """Factor of the recurrent initialisation."""
+    input_gain: Any = 1.0
+    """Factor of the initialisation of the input weights."""
     clip: Any = math.inf
     """Threshold of `Spec.clip`; inf clips nothing. An adjoint's bound is per example, whatever the batch size."""
     forget_bias: Any = 1.0
@@ -174,8 +181,17 @@ def _check_hyper(name: str, value: Any) -> None:
         raise must("between 0 and 1")
     if name == "longest" and value <= 2:
         raise must("more than 2 steps")
-    if name in ("gain", "weight_decay", "warmup") and value < 0:
+    if name in ("gain", "input_gain", "weight_decay", "warmup") and value < 0:
         raise must("at least 0")
+
+
+class Looking(NamedTuple):
+    """What an experiment's probes are and look at: `Experiment.probes` and the fields after it, hashable."""
+
+    probes: tuple[ProbeName, ...]
+    diagnostic: int
+    diagnostic_from: Split
+    modes: int
 
 
 @dataclass(frozen=True)
@@ -192,11 +208,24 @@ class Experiment:
     """Updates between looks that cost more than a step: held-out error, spectral radius. A multiple of `chunk`."""
     tile: int = 4
     """Runs in one program on one device: enough tiles for every core of a CPU, large ones for an accelerator."""
+    probes: tuple[ProbeName, ...] = ("weights",)
+    """Instruments of `seqdyn.measure` that look at every run at every probe; none changes a bit of the training."""
+    diagnostic: int = 8
+    """Sequences of the fixed batch that they look at."""
+    diagnostic_from: Split = "holdout"
+    """Where that batch comes from: sequences that are never trained on, or (the first of) the training set."""
+    modes: int = 8
+    """Singular values and exponents that 'jacobians' and 'lyapunov' record, largest first."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
 
     def __post_init__(self) -> None:
         validate(self)
+
+    @property
+    def looking(self) -> Looking:
+        """What decides the probes' code."""
+        return Looking(self.probes, self.diagnostic, self.diagnostic_from, self.modes)
 
     def describe(self) -> dict[str, Any]:
         """As JSON: two experiments are the same if and only if this is. Infinity is written as a string."""
@@ -215,6 +244,10 @@ class Experiment:
             "chunk": self.chunk,
             "probe_every": self.probe_every,
             "tile": self.tile,
+            "probes": list(self.probes),
+            "diagnostic": self.diagnostic,
+            "diagnostic_from": self.diagnostic_from,
+            "modes": self.modes,
             "settings": json.loads(json.dumps(self.settings)),
         }
 
@@ -225,7 +258,8 @@ def experiment_from(described: dict[str, Any]) -> Experiment:
     hypers = Hypers(
         **{k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described["hypers"].items()}
     )
-    return Experiment(**{**described, "specs": specs, "hypers": hypers})
+    tuples = {"specs": specs, "probes": tuple(described["probes"])}
+    return Experiment(**{**described, **tuples, "hypers": hypers})
 
 
 def _plain(value: float) -> float | str:
@@ -240,7 +274,7 @@ def validate(experiment: Experiment) -> None:
         _check_spec(spec)
     first = experiment.specs[0]
     for spec in experiment.specs[1:]:
-        for name in ("task", "steps"):
+        for name in ("task", "steps", "training_set"):
             if getattr(spec, name) != getattr(first, name):
                 raise ConfigError(
                     f"{name} is {getattr(spec, name)!r} in one spec and {getattr(first, name)!r} in another; "
@@ -262,8 +296,9 @@ def validate(experiment: Experiment) -> None:
         json.dumps(experiment.settings, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"settings is {experiment.settings!r}; it must be JSON ({error}).") from None
-    for name in ("updates", "chunk", "probe_every", "tile"):
+    for name in ("updates", "chunk", "probe_every", "tile", "diagnostic", "modes"):
         _whole(name, getattr(experiment, name))
+    _check_probes(experiment)
     for name, unit in (("updates", "chunk"), ("probe_every", "chunk")):
         value, divisor = getattr(experiment, name), getattr(experiment, unit)
         if value % divisor:
@@ -271,6 +306,23 @@ def validate(experiment: Experiment) -> None:
     if experiment.updates % experiment.probe_every:
         raise ConfigError(
             f"updates is {experiment.updates}; it must be a multiple of probe_every, {experiment.probe_every}."
+        )
+
+
+def _check_probes(experiment: Experiment) -> None:
+    names, split = get_args(ProbeName), experiment.diagnostic_from
+    if not isinstance(experiment.probes, tuple) or any(name not in names for name in experiment.probes):
+        raise ConfigError(f"probes is {experiment.probes!r}; it must be a tuple of names among {', '.join(names)}.")
+    if len(set(experiment.probes)) < len(experiment.probes):
+        raise ConfigError(f"probes is {experiment.probes!r}; each may be named once.")
+    if split not in get_args(Split):
+        raise ConfigError(f"diagnostic_from is {split!r}; it must be one of {', '.join(get_args(Split))}.")
+    first = experiment.specs[0]
+    if split == "train" and first.task != "text" and not first.training_set:
+        raise ConfigError("diagnostic_from is 'train' and training_set is 0; fresh sequences are no set to look at.")
+    if split == "train" and first.training_set and experiment.diagnostic > first.training_set:
+        raise ConfigError(
+            f"diagnostic is {experiment.diagnostic}; it must be at most training_set, {first.training_set}."
         )
 
 
@@ -290,6 +342,12 @@ def _check_spec(spec: Spec) -> None:
             raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be one of {', '.join(get_args(literal))}.")
     for name in ("steps", "batch", "holdout"):
         _whole(name, getattr(spec, name))
+    if spec.training_set != 0 or isinstance(spec.training_set, bool):
+        _whole("training_set", spec.training_set)
+        if spec.training_set % spec.batch:
+            raise ConfigError(f"training_set is {spec.training_set}; it must be a multiple of batch, {spec.batch}.")
+        if spec.task == "text":
+            raise ConfigError(f"training_set is {spec.training_set} for the task 'text'; a data set brings its own.")
     if spec.steps < 2:
         raise ConfigError(f"steps is {spec.steps}; a sequence needs at least 2.")
     for name in ("chrono", "truncate"):

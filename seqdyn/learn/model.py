@@ -31,7 +31,7 @@ class Model(NamedTuple):
 def layers(spec: Spec, hypers: Hypers) -> tuple[cells.Cell, ...]:
     """The stack of cells, bottom first; their initialisers carry the run's gain and biases."""
     widths = (spec.embedding or TASKS[spec.task](spec).inputs, *spec.hidden)
-    w, u = INITS[spec.w_init](), INITS[spec.u_init](hypers.gain)
+    w, u = INITS[spec.w_init](hypers.input_gain), INITS[spec.u_init](hypers.gain)
     zero = constant(0.0)
 
     def cell(d: int, h: int) -> cells.Cell:
@@ -80,6 +80,27 @@ def cut(spec: Spec, hypers: Hypers, batch: Batch) -> Cut:
         keep=window(spec.steps, hypers.window) if spec.truncate else None,
         clip=hypers.clip / batch.xs.shape[1] if spec.clip == "adjoint" else None,
     )
+
+
+class Layer(NamedTuple):
+    """One recurrent layer as it runs on a batch: what the instruments of `measure` take apart."""
+
+    cell: cells.Cell
+    params: Any
+    carry: Any
+    """Before the first step."""
+    xs: Float[Array, "t b d"]
+    """The network's inputs (embedded), or the outputs of the layer below."""
+
+
+def per_layer(spec: Spec, hypers: Hypers, model: Model, batch: Batch) -> tuple[Layer, ...]:
+    """Every layer with its own inputs on this batch, bottom first; padding holds the carry, as in training."""
+    xs = batch.xs if model.embedding is None else model.embedding[batch.xs]
+    found = []
+    for cell, params in zip(layers(spec, hypers), model.layers, strict=True):
+        found.append(Layer(cell, params, cell.rest(xs.shape[1:-1]), xs))
+        xs, _ = unroll(cell, params, found[-1].carry, xs, Cut(live=batch.live))
+    return tuple(found)
 
 
 def predict(

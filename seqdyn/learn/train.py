@@ -12,7 +12,7 @@ from seqdyn.learn import model, optim
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import Model
 from seqdyn.nets.bptt import Watch, at_end, watching
-from seqdyn.norms import norm, rms, tree_norm
+from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
 from seqdyn.types import Array, Bool, Float, Int, Metrics
 
 
@@ -42,7 +42,8 @@ def init(spec: Spec, hypers: Hypers) -> TrainState:
 def watches(spec: Spec, hypers: Hypers) -> tuple[Watch, ...]:
     """One watch a layer, for a whole batch."""
     return tuple(
-        watching(cell, spec.steps, (spec.batch,), clipped=spec.clip == "adjoint") for cell in model.layers(spec, hypers)
+        watching(cell, spec.steps, (spec.batch,), clipped=spec.clip == "adjoint", ranged=True)
+        for cell in model.layers(spec, hypers)
     )
 
 
@@ -50,26 +51,32 @@ def read(batch: Batch, readings: tuple[Watch, ...], clipped: bool) -> Metrics:
     """Adjoint norms [layer, time] from per-example readings of the batch-mean loss.
 
     λ_t is taken on example b's own loss (the readings times the batch size), aligned at the example's last live
-    step; √ of the mean over the examples that reach that lag of ‖λ_b,t‖². An LSTM's `adjoint_norm_c` is ∂L/∂c_t
-    with h_t held fixed.
+    step. `adjoint_norm`: √ of the mean over the examples that reach that lag of ‖λ_b,t‖². `adjoint_log_norm`: the
+    mean of log₂ ‖λ_b,t‖ over those of them where it is not 0, and `adjoint_nonzero`, their share. An LSTM's
+    `adjoint_norm_c` is ∂L/∂c_t with h_t held fixed.
     """
     size = batch.xs.shape[1]
     live = jnp.ones(batch.xs.shape[:2], bool) if batch.live is None else batch.live
     count = jnp.sum(at_end(live.astype(jnp.float32), batch.live), axis=1)
 
-    def over_batch(reading: Float[Array, "t b"]) -> Float[Array, " t"]:
-        return size * rms(at_end(reading, batch.live), count)
+    def ended(reading: Any) -> Float[Array, "t b"]:
+        return at_end(reading, batch.live)
 
-    def over_layers(part: Callable[[Any], Any]) -> Float[Array, "l t"]:
-        return jnp.stack([over_batch(part(r)) for r in readings])
+    def over_layers(norms: Callable[[Any, Float[Array, "t b"]], Any]) -> Any:
+        return jax.tree.map(lambda *layers: jnp.stack(layers), *[norms(r, ended(r.exponent)) for r in readings])
+
+    def logs(r: Any, exponent: Float[Array, "t b"]) -> tuple[Extended, Float[Array, " t"]]:
+        mean, some = mean_log2(size * ended(r.whole.h), exponent)
+        return mean, some / count
 
     metrics = {
-        "adjoint_norm": over_layers(lambda r: r.whole.h),
-        "carried_norm": over_layers(lambda r: r.travelled.h),
+        "adjoint_norm": over_layers(lambda r, e: size * rms_ranged(ended(r.whole.h), e, count)),
+        "carried_norm": over_layers(lambda r, e: size * rms(ended(r.travelled.h), count)),
         "adjoint_count": count,
     }
+    metrics["adjoint_log_norm"], metrics["adjoint_nonzero"] = over_layers(logs)
     if hasattr(readings[0].whole, "c"):
-        metrics["adjoint_norm_c"] = over_layers(lambda r: r.whole.c)
+        metrics["adjoint_norm_c"] = over_layers(lambda r, e: size * rms_ranged(ended(r.whole.c), e, count))
     if clipped:
         scales = jnp.stack([r.scale for r in readings if r.scale is not None])
         steps = jnp.sum(live).astype(scales.dtype) * len(readings)
@@ -79,27 +86,57 @@ def read(batch: Batch, readings: tuple[Watch, ...], clipped: bool) -> Metrics:
     return metrics
 
 
-def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-    """One update, and what it says of itself (`records.VARIABLES` defines each name)."""
+class Move(NamedTuple):
+    """What one gradient does to a state."""
+
+    updates: Model
+    """Δw, to be added to the parameters."""
+    opt: Any
+    """The optimiser's state after it."""
+    clipped: optim.Clipped
+    by_group: Float[Array, " group"]
+    """‖g‖ of each of `model.groups`, before clipping."""
+    size: Float[Array, ""]
+    """‖g‖ of all parameters, before clipping."""
+    lr: Float[Array, ""]
+    """The scheduled learning rate."""
+
+
+def gradient(
+    spec: Spec, hypers: Hypers, params: Model, batch: Batch
+) -> tuple[Float[Array, ""], Model, tuple[Watch, ...]]:
+    """(loss, its gradient, readings of the adjoint) on one batch, before clipping of the gradient."""
 
     def objective(params: Model, watch: tuple[Watch, ...]) -> Float[Array, ""]:
         return model.loss(spec, hypers, params, batch, watch)
 
-    loss, (grads, readings) = jax.value_and_grad(objective, argnums=(0, 1))(state.params, watches(spec, hypers))
-    metrics = {"loss": loss} | read(batch, readings, spec.clip == "adjoint")
+    loss, (grads, readings) = jax.value_and_grad(objective, argnums=(0, 1))(params, watches(spec, hypers))
+    return loss, grads, readings
 
+
+def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Model) -> Move:
+    """Clip, rule and learning rate of update `state.step`."""
     by_group = jnp.stack([tree_norm(g) for g in model.groups(grads).values()])
     size = norm(by_group)
     clipped = optim.Clipped(grads, jnp.ones(()), jnp.zeros(()))
     if spec.clip != "adjoint":
         clip = {"norm": optim.clip_by_norm, "value": optim.clip_by_value}[spec.clip]
         clipped = clip(grads, hypers.clip, size)
-        metrics |= {"clip_scale": clipped.scale, "clipped": clipped.fraction}
 
     with jax.numpy_dtype_promotion("standard"):
         updates, opt = optim.rule(spec, hypers).update(clipped.grads, state.opt, state.params)
     lr = optim.learning_rate(spec, hypers, state.step)
-    updates = jax.tree.map(lambda u: -lr * u, updates)
+    return Move(jax.tree.map(lambda u: -lr * u, updates), opt, clipped, by_group, size, lr)
+
+
+def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    """One update, and what it says of itself (`records.VARIABLES` defines each name)."""
+    loss, grads, readings = gradient(spec, hypers, state.params, batch)
+    metrics = {"loss": loss} | read(batch, readings, spec.clip == "adjoint")
+    updates, opt, clipped, by_group, size, lr = move(spec, hypers, state, grads)
+    if spec.clip != "adjoint":
+        metrics |= {"clip_scale": clipped.scale, "clipped": clipped.fraction}
+    metrics["learning_rate"] = lr
     update_norm = jnp.stack([tree_norm(u) for u in model.groups(updates).values()])
 
     finite = jnp.isfinite(loss) & jnp.isfinite(size) & jnp.all(jnp.isfinite(update_norm))
@@ -118,6 +155,11 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stays), metrics
 
 
+def nothing(shape: jax.ShapeDtypeStruct) -> Array:
+    """What a run that is no longer alive reports: NaN, or False."""
+    return jnp.full(shape.shape, jnp.nan if jnp.issubdtype(shape.dtype, jnp.floating) else 0, shape.dtype)
+
+
 def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:
     """`updates` steps in one scan; metrics gain a leading axis of that length.
 
@@ -131,8 +173,7 @@ def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int
 
     def dead(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
         shapes = jax.eval_shape(alive, state, ticket)[1]
-        nothing = {k: jnp.full(s.shape, jnp.nan if s.dtype != bool else False, s.dtype) for k, s in shapes.items()}
-        return state._replace(step=state.step + 1), nothing
+        return state._replace(step=state.step + 1), jax.tree.map(nothing, shapes)
 
     def body(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
         return jax.lax.cond(state.alive, alive, dead, state, ticket)
@@ -148,7 +189,7 @@ def evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metric
     alive = partial(_evaluate, spec, hypers)
 
     def dead(state: TrainState, data: Any) -> Metrics:
-        return {k: jnp.full(s.shape, jnp.nan, s.dtype) for k, s in jax.eval_shape(alive, state, data).items()}
+        return jax.tree.map(nothing, jax.eval_shape(alive, state, data))
 
     return jax.lax.cond(state.alive, alive, dead, state, data)
 

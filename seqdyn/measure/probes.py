@@ -1,29 +1,98 @@
-"""Heavier looks at one state, taken at probe steps: they read parameters and change nothing."""
+"""The instruments by the names an experiment knows them by: each looks at a state between chunks, changing nothing."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
 import numpy as np
 
-from seqdyn.learn import model
-from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.model import Model
-from seqdyn.types import Float
+from seqdyn.data.tasks import TASKS
+from seqdyn.learn import model, train
+from seqdyn.learn.config import Hypers, Looking, Spec
+from seqdyn.learn.train import TrainState
+from seqdyn.measure import curvature, jacobians, lyapunov, units, updates, weights
+from seqdyn.measure.view import View
+from seqdyn.types import Array, Tree
 
 
-def spectral_radius(spec: Spec, params: Model) -> Float[np.ndarray, "*r l g"]:
-    """max |eig U| of each gate's recurrent block, per layer (not the largest singular value).
+class Probe(NamedTuple):
+    """One instrument, in the two halves its module defines."""
 
-    `params` may have leading run axes. NaN where a block is not finite. On the host: accelerators have no
-    eigenvalues of general matrices.
-    """
-    gates = gate_names(spec)
-    radii = []
-    for layer in params.layers:
-        blocks = np.stack(np.split(np.asarray(layer.u, np.float64), len(gates), axis=-1), axis=-3)
-        finite = np.asarray(np.isfinite(blocks).all(axis=(-2, -1)))
-        eigenvalues = np.linalg.eigvals(np.where(finite[..., None, None], blocks, 0))
-        radii.append(np.where(finite, np.abs(eigenvalues).max(axis=-1), np.nan))
-    return np.stack(radii, axis=-2)
+    names: tuple[str, ...]
+    """What it records."""
+    look: Callable[[Spec, Hypers, TrainState, View], dict[str, Array]]
+    """On the device, compiled over a tile of runs like training itself."""
+    finish: Callable[[Spec, dict[str, np.ndarray], int], dict[str, np.ndarray]] | None = None
+    """On the host, in float64: what devices cannot do; takes `View.modes`, too. None: the look is the record."""
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+PROBES = {
+    "weights": Probe(
+        _names(
+            "spectral_radius largest_singular_value departure_from_normality orthogonality_distance eigenvalue_real "
+            "eigenvalue_imag singular_value"
+        ),
+        weights.look,
+        weights.finish,
+    ),
+    "units": Probe(
+        _names(
+            "gate_mean saturation_margin saturated dead_fraction time_constant adjoint_c_through_c adjoint_c_through_h"
+        ),
+        units.look,
+    ),
+    "jacobians": Probe(_names("step_norm window_log_singular window_log_condition"), jacobians.look, jacobians.finish),
+    "lyapunov": Probe(_names("lyapunov_exponent lyapunov_error kaplan_yorke local_exponent"), lyapunov.look),
+    "curvature": Probe(
+        _names(
+            "sharpness sharpness_error least_curvature directional_sharpness noise_scale gradient_square "
+            "gradient_variance"
+        ),
+        curvature.look,
+    ),
+    "updates": Probe(
+        _names(
+            "group_weight_norm group_gradient_ratio group_update_ratio group_gradient_cosine gradient_cosine "
+            "gradient_update_cosine effective_lr adjoint_histogram adjoint_zero adjoint_nonfinite"
+        ),
+        updates.look,
+    ),
+}
+"""By the names of `Experiment.probes`; `records.VARIABLES` says what each records."""
+
+
+def look(spec: Spec, looking: Looking, hypers: Hypers, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
+    """What each probe sees of one run, by the probe's name. A run that is no longer alive costs nothing at width 1."""
+
+    def alive(hypers: Hypers, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
+        source, key = looking.diagnostic_from, train.keys(hypers)[1]
+        view = View(TASKS[spec.task](spec).diagnostic(data, key, source, looking.diagnostic), data, looking.modes)
+        return {name: PROBES[name].look(spec, hypers, state, view) for name in looking.probes}
+
+    def dead(*given: Any) -> dict[str, dict[str, Array]]:
+        return jax.tree.map(train.nothing, jax.eval_shape(alive, *given))
+
+    return jax.lax.cond(state.alive, alive, dead, hypers, state, data)
+
+
+def finish(
+    spec: Spec, looking: Looking, looked: dict[str, dict[str, Array]], alive: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The records of some runs from what was seen of them, NaN for those that are no longer alive."""
+    records: dict[str, np.ndarray] = {}
+    for name, seen in looked.items():
+        values, done = jax.tree.map(np.asarray, seen), PROBES[name].finish
+        records |= done(spec, values, looking.modes) if done else values
+    for name, values in records.items():
+        on = alive.reshape(-1, *(1,) * (values.ndim - 1))
+        records[name] = np.where(on, values, np.nan)
+    return records
 
 
 def gate_names(spec: Spec) -> tuple[str, ...]:
-    """Names of the recurrent blocks, in the order in which they lie in U."""
+    """Names of a cell's blocks, in the order in which they lie in U."""
     return model.layers(spec, Hypers())[0].gates

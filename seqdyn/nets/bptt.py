@@ -18,7 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from seqdyn.backend import fence
 from seqdyn.nets.cells import Carry, Cell, step
-from seqdyn.norms import norm, norm_near
+from seqdyn.norms import norm, norm_near, power_of_two
 from seqdyn.types import Array, Bool, Float, Int, Tree
 
 
@@ -45,6 +45,9 @@ class Watch(NamedTuple):
     """The factor that `Cut.clip` applied, 1 where it did not bite; 0 on padding."""
     adjoint: Carry | None = None
     """λ_t itself, before clipping."""
+    exponent: Float[Array, " t *b"] | None = None
+    """e_t, a whole number: with it `whole` and `adjoint` are mantissas and stand for 2^e_t times what they say, so
+    that they neither under- nor overflow. Always float32: e may be in the thousands."""
 
 
 def window(steps: int, length: Int[Array, ""] | int) -> Bool[Array, " t"]:
@@ -63,11 +66,20 @@ def live_steps(lengths: Int[Array, "*b"], steps: int, pad: str = "after") -> Boo
     return t < lengths if pad == "after" else t >= steps - lengths
 
 
-def watching(cell: Cell, steps: int, batch: tuple[int, ...] = (), clipped: bool = False, dtype: Any = None) -> Watch:
-    """A `Watch` that reads the norms of the whole and of the travelled adjoint (and the clip's scale)."""
+def watching(cell: Cell, steps: int, batch: tuple[int, ...] = (), clipped: bool = False, ranged: bool = False) -> Watch:
+    """A `Watch` that reads the norms of the whole and of the travelled adjoint (and the clip's scale).
+
+    `ranged` reads the exponent, too: see `Watch.exponent`.
+    """
     carry = jax.eval_shape(lambda: cell.rest(batch))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros((steps, *batch), dtype or leaf.dtype), carry)
-    return Watch(whole=zeros, travelled=zeros, scale=zeros.h if clipped else None)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros((steps, *batch), leaf.dtype), carry)
+    exponent = jnp.zeros((steps, *batch), jnp.float32) if ranged else None
+    return Watch(whole=zeros, travelled=zeros, scale=zeros.h if clipped else None, exponent=exponent)
+
+
+def log2_norm(mantissa: Float[Array, "*s"], exponent: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """log₂ ‖λ‖ of a reading with an exponent, −∞ where λ is 0. To 2⁻¹³ at 2^±2000: for more, keep the two apart."""
+    return exponent + jnp.log2(mantissa.astype(exponent.dtype))
 
 
 def at_end(reading: Float[Array, " t *b"], live: Bool[Array, " t *b"] | None) -> Float[Array, " t *b"]:
@@ -209,10 +221,12 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
         return transpose(whole)
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
-        travelled, near = state
-        local_t, kept_t, zx_t, live, keep = inputs
+        travelled, near, e = state
+        local_t, sizes, kept_t, zx_t, live, keep = inputs
+        (size, size_before), local_t = _in_units(e, sizes, local_t)
         whole = travelled if local_t is None else travelled._replace(h=fence(travelled.h + local_t))
-        bounded, scale = _clip(whole, cut.clip)
+        read = near if near is None or local_t is None else near._replace(h=_norm_of_sum(whole.h, near.h, size))
+        bounded, scale = _clip(whole, cut.clip, e)
         earlier, dzx, dzh = pull(bounded, kept_t, zx_t)
         earlier = earlier._replace(h=earlier.h + back(dzx if dzh is None else dzh))
         if live is not None:  # padding did nothing forward: no gradient, and the adjoint passes
@@ -220,25 +234,32 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
             earlier = _hold(live, earlier, whole)
         if keep is not None:
             earlier = jax.tree.map(lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), earlier)
-        near = _norms(near, earlier, None if local_t is None else whole.h)
-        adjoint = whole if watch.adjoint is not None else None
-        return (earlier, near), (dzx, dzh, near, scale, adjoint, bounded if cell.pull is None else None)
+        # Scaled where it is stored: inside a sum of products it would change which of them the compiler rounds.
+        factor, e_before, guess = _shift(near, e, size_before)
+        earlier = _times(earlier, factor)
+        # Read as soon as it has been made: read a step later, XLA would have to copy it.
+        made = None if guess is None else jax.tree.map(norm_near, jax.lax.stop_gradient(earlier), guess)
+        readings = Watch(read, near, scale, whole if watch.adjoint is not None else None, e)
+        return (earlier, made, e_before), (dzx, dzh, readings, bounded if cell.pull is None else None)
 
-    end = _first_norms(watch, final, local)
-    (d_first, _), (dzx, dzh, norms, scale, adjoint, bounded) = jax.lax.scan(
-        body, (final, end), (local, kept, zx, cut.live, cut.keep), reverse=True
+    near, e, sizes = _first_norms(watch, final, local)
+    (d_first, _, e_first), (dzx, dzh, readings, bounded) = jax.lax.scan(
+        body, (final, near, e), (local, sizes, kept, zx, cut.live, cut.keep), reverse=True
     )
+    # What is below was linear in λ: multiplied back by 2^e on its smaller side, which changes no bit.
+    power = None if e is None else power_of_two(readings.exponent, xs.dtype)
+    d_first = d_first if e is None else _times(d_first, power_of_two(e_first, xs.dtype))
+    d_params = jax.tree.map(jnp.zeros_like, params)
     if cell.pull is None:
-        d_params = _gate_params(cell, params, kept, zx, bounded, cut.live)
-    else:
-        d_params = jax.tree.map(jnp.zeros_like, params)
+        d_params = _gate_params(cell, params, kept, zx, _times(bounded, power), cut.live)
     if cell.weigh:
-        d_params = cell.weigh(params, xs, before, dzx, dzh)
+        d_params = cell.weigh(params, xs, before, dzx, dzh, power)
     else:
         _, transpose = jax.vjp(lambda p: (cell.drive(p, xs), cell.recur(p, before)), params)
-        d_params = jax.tree.map(jnp.add, d_params, *transpose((dzx, dzx if dzh is None else dzh)))
-    d_xs = _transpose(partial(cell.drive, params), xs, dzx)
-    return d_params, d_first, d_xs, None, _readings(watch, norms, end, scale, adjoint, cut.live)
+        dz = _times((dzx, dzx if dzh is None else dzh), power)
+        d_params = jax.tree.map(jnp.add, d_params, *transpose(dz))
+    d_xs = _times(_transpose(partial(cell.drive, params), xs, dzx), power)
+    return d_params, d_first, d_xs, None, _read(watch, readings, power, cut.live)
 
 
 _unroll.defvjp(_forward, _backward, symbolic_zeros=True)
@@ -263,60 +284,90 @@ def _gate_params(cell: Cell, params: Any, kept: Carry, zx: Any, bounded: Carry, 
     return jax.vjp(lambda p: cell.gate(p, kept, zx, zh)[0], params)[1](bounded)[0]
 
 
-def _clip(whole: Carry, bound: Array | None) -> tuple[Carry, Array | None]:
-    """λ · min(1, bound / ‖λ‖) per example, ‖·‖ over all parts of the carry."""
+def _clip(whole: Carry, bound: Array | None, e: Array | None) -> tuple[Carry, Array | None]:
+    """λ · min(1, bound / ‖λ‖) per example, ‖·‖ over all parts of the carry, λ = whole · 2^e."""
     if bound is None:
         return whole, None
     size = norm(jnp.stack([norm(leaf) for leaf in whole], axis=-1))
+    if e is not None:
+        bound = bound * power_of_two(jnp.clip(-e, -120, 120), size.dtype)  # 2^∞ · 0 and 2^−∞ · ∞ would be NaN
     over = size > bound
     # The inner `where` keeps a second reverse pass from meeting 0 · ∞ where the clip does not bite.
     scale = jnp.where(over, bound / jnp.where(over, size, jnp.ones_like(size)), jnp.ones_like(size))
     return jax.tree.map(lambda leaf: leaf * _column(scale, leaf), whole), scale
 
 
+# --- the exponent -------------------------------------------------------------------------------------------
+# λ = mantissa · 2^e with e per example, moved in strides so that the mantissa's norm stays near 1: products with
+# powers of two are exact, so gradients keep their bits, and what is read has the range of the integers.
+
+_STRIDE = 40
+"""Binary orders by which e moves, a step late. Two steps may change a norm by 2^±80 and stay floats."""
+
+
+def _times(tree: Tree, factor: Array | None) -> Tree:
+    return tree if factor is None else jax.tree.map(lambda leaf: leaf * _column(factor, leaf), tree)
+
+
+def _shift(
+    near: Carry | None, e: Array | None, size_before: Array | None
+) -> tuple[Array | None, Array | None, Carry | None]:
+    """(2^(e − e₋), e₋, a guess at the norms of what travels on) for the step before, where `size_before` is local.
+
+    e moves by a stride where the norms have left 2^±stride. A local error that dwarfs what has travelled brings it
+    back to 0: what is 2^64 times smaller than what arrives is beyond its last bit.
+    """
+    if e is None or near is None:
+        return None, e, near
+    size = near.h if len(near) == 1 else jnp.maximum(*near)
+    up, down = size > 2.0**_STRIDE, (size < 2.0**-_STRIDE) & (size > 0)
+    # A mantissa of 0 may begin anew at any exponent; one that is not finite says nothing more.
+    before = jnp.where(up, e + _STRIDE, jnp.where(down, e - _STRIDE, jnp.where(size == 0, 0, e)))
+    if size_before is not None:
+        before = jnp.where((before < -64) & (size_before > 0), 0, before)
+    factor = power_of_two(jnp.where(size > 0, e - before, 0), size.dtype)
+    return factor, before, jax.tree.map(lambda n: n * factor, near)
+
+
+def _in_units(e: Array | None, sizes: Any, local: Array | None) -> tuple[Any, Array | None]:
+    """A local error and its norm in units of 2^e (its norm at the step before is for comparison with 0 alone)."""
+    if sizes is None:
+        return (None, None), local
+    if e is None or local is None:
+        return sizes, local
+    # Where −e > 64 the local error is 0, and 0 · 2^2000 would be NaN.
+    factor = power_of_two(jnp.minimum(-e, 64), local.dtype)
+    return (sizes[0] * factor, sizes[1]), _times(local, factor)
+
+
 # --- readings -----------------------------------------------------------------------------------------------
 
 
-class _Norms(NamedTuple):
-    """What is read at a step, which is also the guess at what will be read at the one before: norms [*b].
-
-    Of the travelled adjoint, read as soon as it has been made (read a step later, XLA would have to copy it), and of
-    the whole h where a local error sets it apart. (No loss reads c.)
-    """
-
-    travelled: Carry | None
-    whole: Array | None
-
-
-def _first_norms(watch: Watch, final: Carry, local: Array | None) -> _Norms:
-    if watch.whole is None and watch.travelled is None:
-        return _Norms(None, None)
+def _first_norms(watch: Watch, final: Carry, local: Array | None) -> tuple[Carry | None, Array | None, Any]:
+    """Of the adjoint that comes from outside: its norms, its exponent, and the norms of all local errors with those
+    a step before each."""
+    if watch.whole is None and watch.travelled is None and watch.exponent is None:
+        return None, None, None
     final, local = jax.lax.stop_gradient((final, local))
-    whole = None if local is None or watch.whole is None else norm(final.h + local[-1])
-    return _Norms(jax.tree.map(norm, final), whole)
+    near = jax.tree.map(norm, final)
+    e = None if watch.exponent is None else jnp.zeros(near.h.shape, jnp.float32)
+    if local is None:
+        return near, e, None
+    sizes = norm(local)
+    return near, e, (sizes, jnp.concatenate([jnp.zeros_like(sizes[:1]), sizes[:-1]]))
 
 
-def _norms(near: _Norms, earlier: Carry, whole: Array | None) -> _Norms:
-    earlier, whole = jax.lax.stop_gradient((earlier, whole))
-    return _Norms(
-        None if near.travelled is None else jax.tree.map(norm_near, earlier, near.travelled),
-        None if near.whole is None or whole is None else norm_near(whole, near.whole),
-    )
+def _norm_of_sum(whole: Array, near: Array, size: Array | None) -> Array:
+    """‖whole‖, a sum of two vectors with the norms `near` and `size`. (No loss reads c: only h has a local error.)"""
+    guess = near if size is None else jnp.maximum(near, size)
+    return norm_near(jax.lax.stop_gradient(whole), guess)
 
 
-def _readings(
-    watch: Watch, norms: _Norms, end: _Norms, scale: Array | None, adjoint: Carry | None, live: Array | None
-) -> Watch:
+def _read(watch: Watch, made: Watch, power: Array | None, live: Array | None) -> Watch:
     """What `watch` asked for; 0 on padding, and nothing has travelled to an example's last live step."""
-    # The scan's step t made what travels to t − 1.
-    travelled = jax.tree.map(lambda made, last: jnp.concatenate([made[1:], last[None]]), norms.travelled, end.travelled)
-    whole = travelled if norms.whole is None else travelled._replace(h=norms.whole)
-    readings = Watch(
-        whole=whole if watch.whole is not None else None,
-        travelled=travelled if watch.travelled is not None else None,
-        scale=scale if watch.scale is not None else None,
-        adjoint=jax.lax.stop_gradient(adjoint),
-    )
+    travelled = made.travelled if power is None else jax.tree.map(lambda r: r * power, made.travelled)
+    made = jax.lax.stop_gradient(made._replace(travelled=travelled))
+    readings = Watch(*(given if asked is not None else None for asked, given in zip(watch, made, strict=True)))
     travelled = readings.travelled
     if live is None:
         return readings._replace(travelled=jax.tree.map(lambda r: r.at[-1].set(jnp.zeros_like(r[-1])), travelled))

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.backend import fence
+from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.inits import Gain, chrono, constant, glorot_uniform, orthogonal
 from seqdyn.types import Array, Float, Initializer, Key
 
@@ -77,8 +78,11 @@ class Cell(NamedTuple):
     """(adjoint, partials) -> (adjoint before, ∂L/∂zx, ∂L/∂zh); the last is None where it equals ∂L/∂zx"""
     back: Callable[[Any], Callable[[Any], Float[Array, "*b h"]]] | None = None
     """params -> (∂L/∂zh -> ∂L/∂h): Uᵀ, formed once before the scan; None: `jax.vjp` of `recur`"""
-    weigh: Callable[[Any, Array, Array, Array, Array | None], Any] | None = None
-    """(params, xs, h before each step, dzx, dzh) -> ∂L/∂params; None: `jax.vjp` of `drive` and `recur`"""
+    weigh: Callable[[Any, Array, Array, Array, Array | None, Array | None], Any] | None = None
+    """(params, xs, h before each step, dzx, dzh, power) -> ∂L/∂params, the steps' terms times power [t, *b] (None: 1);
+    None: `jax.vjp` of `drive` and `recur`"""
+    units: Callable[[Any, Carry, Any, Any], dict[str, tuple[Array, Array]]] | None = None
+    """(params, carry, zx, zh) -> gate name -> (v = φ(z), φ'(z)) of one step, to look at; training does not run it"""
 
 
 def step(cell: Cell, params: Any, carry: Carry, x: Float[Array, "*b d"]) -> Carry:
@@ -100,20 +104,28 @@ def _transposed(params: Any) -> Callable[[Array], Array]:
     return lambda dz: dz @ ut
 
 
-def _weigh(params: Any, xs: Array, before: Array, dz: Array, dzh: Array | None = None) -> Weights:
+def _weigh(
+    params: Any, xs: Array, before: Array, dz: Array, dzh: Array | None = None, power: Array | None = None
+) -> Weights:
     """[x, h₋, 1]ᵀ dz: the gradients of W, U and b in one product over all steps."""
     d, h = xs.shape[-1], before.shape[-1]
-    g = _outer(jnp.concatenate([xs, before, jnp.ones((*xs.shape[:-1], 1), xs.dtype)], axis=-1), dz)
+    g = _outer([xs, before], dz, power)
     return Weights(g[:d], g[d : d + h], g[d + h])
 
 
-def _outer(x: Array, dz: Array) -> Array:
-    """xᵀ dz summed over every leading axis."""
+def _outer(parts: list[Array], dz: Array, power: Array | None) -> Array:
+    """[parts, 1]ᵀ dz · power summed over every leading axis."""
+    x = jnp.concatenate([*parts, jnp.ones((*dz.shape[:-1], 1), dz.dtype)], axis=-1)
+    if power is not None:  # on this side, where it is part of a pass that is made anyway
+        x = x * jnp.broadcast_to(power[..., None], x.shape)
     return x.reshape(-1, x.shape[-1]).T @ dz.reshape(-1, dz.shape[-1])
 
 
 def _split(z: Array, gates: int) -> list[Array]:
     return jnp.split(z, gates, axis=-1)
+
+
+_sigmoid, _tanh = ACTIVATIONS["sigmoid"], ACTIVATIONS["tanh"]
 
 
 def _blocks(key: Key[Array, ""], gates: tuple[str, ...], shape: tuple[int, ...], by: Any, dtype: Any) -> Array:
@@ -140,42 +152,6 @@ def _weights(gates: tuple[str, ...], d: int, h: int, w: Inits, u: Inits, b: Init
 
 
 # --- simple recurrent network -------------------------------------------------------------------------------
-
-_erf_slope = (2 * jnp.pi) ** -0.5
-
-
-def _gelu(z: Array) -> tuple[Array, Array]:
-    cdf = 0.5 * (1 + jax.lax.erf(z * 0.5**0.5))
-    return z * cdf, cdf + z * jnp.asarray(_erf_slope, z.dtype) * jnp.exp(-0.5 * z * z)
-
-
-def _by_output(phi: Callable[[Array], Array], slope: Callable[[Array], Array]) -> Any:
-    """An activation whose derivative is cheapest from its own value."""
-
-    def both(z: Array) -> tuple[Array, Array]:
-        y = fence(phi(z))
-        return y, slope(y)
-
-    return both
-
-
-def _where(positive: Callable[[Array], Array], value: Callable, slope: Callable) -> Any:
-    return lambda z: (jnp.where(positive(z), z, value(z)), jnp.where(positive(z), jnp.ones_like(z), slope(z)))
-
-
-ACTIVATIONS: dict[str, Callable[[Array], tuple[Array, Array]]] = {
-    "tanh": _by_output(jnp.tanh, lambda y: 1 - y * y),
-    "sigmoid": _by_output(jax.nn.sigmoid, lambda y: y * (1 - y)),
-    "relu": _by_output(jax.nn.relu, lambda y: (y > 0).astype(y.dtype)),
-    "leaky_relu": _where(lambda z: z > 0, lambda z: 0.01 * z, lambda z: jnp.full_like(z, 0.01)),
-    "elu": _where(lambda z: z > 0, lambda z: jnp.expm1(jnp.minimum(z, 0)), lambda z: jnp.exp(jnp.minimum(z, 0))),
-    "gelu": _gelu,
-    "softplus": lambda z: (jax.nn.softplus(z), jax.nn.sigmoid(z)),
-    "softsign": lambda z: (z / (1 + jnp.abs(z)), 1 / jnp.square(1 + jnp.abs(z))),
-    "hard_tanh": lambda z: (jnp.clip(z, -1, 1), (jnp.abs(z) < 1).astype(z.dtype)),
-    "identity": lambda z: (z, jnp.ones_like(z)),
-}
-"""name -> (z -> (φ(z), φ'(z))). A new activation is one line here (and its name in `config.Activation`)."""
 
 
 def rnn(
@@ -212,6 +188,7 @@ def rnn(
         pull=pull,
         back=_transposed,
         weigh=_weigh,
+        units=lambda params, carry, zx, zh: {"h": phi(zx + zh)},
     )
 
 
@@ -276,6 +253,10 @@ def lstm(
         dz = jnp.concatenate([delta * c_i, delta * c_f, adjoint.h * h_o, delta * c_g], axis=-1)
         return Memory(delta * f, jnp.zeros_like(adjoint.h)), dz, None
 
+    def units(params: Weights, carry: Memory, zx: Array, zh: Array) -> dict[str, tuple[Array, Array]]:
+        i, f, o, g = _split(zx + zh, 4)
+        return {"i": _sigmoid(i), "f": _sigmoid(f), "o": _sigmoid(o), "g": _tanh(g)}
+
     return Cell(
         gates=gates,
         init=init,
@@ -286,6 +267,7 @@ def lstm(
         pull=pull,
         back=_transposed,
         weigh=_weigh,
+        units=units,
     )
 
 
@@ -341,11 +323,18 @@ def gru(
         dzh = jnp.concatenate([dr, dz, dn * r], axis=-1)
         return Hidden(adjoint.h * z), dzx, dzh
 
-    def weigh(params: GRUWeights, xs: Array, before: Array, dzx: Array, dzh: Array | None) -> GRUWeights:
-        ones = jnp.ones((*xs.shape[:-1], 1), xs.dtype)
-        gx = _outer(jnp.concatenate([xs, ones], axis=-1), dzx)
-        gh = _outer(jnp.concatenate([before, ones], axis=-1), dzh if dzh is not None else dzx)
+    def weigh(
+        params: GRUWeights, xs: Array, before: Array, dzx: Array, dzh: Array | None, power: Array | None = None
+    ) -> GRUWeights:
+        gx = _outer([xs], dzx, power)
+        gh = _outer([before], dzh if dzh is not None else dzx, power)
         return GRUWeights(w=gx[:-1], u=gh[:-1], b=gx[-1], bn=gh[-1, 2 * hidden :])
+
+    def units(params: GRUWeights, carry: Hidden, zx: Array, zh: Array) -> dict[str, tuple[Array, Array]]:
+        (xr, xz, xn), (hr, hz, hn) = _split(zx, 3), _split(zh, 3)
+        r = _sigmoid(xr + hr)
+        un = hn + jax.lax.broadcast_in_dim(params.bn, hn.shape, (hn.ndim - 1,))
+        return {"r": r, "z": _sigmoid(xz + hz), "n": _tanh(xn + r[0] * un)}
 
     return Cell(
         gates=gates,
@@ -357,6 +346,7 @@ def gru(
         pull=pull,
         back=_transposed,
         weigh=weigh,
+        units=units,
     )
 
 
@@ -383,6 +373,11 @@ def gru_reset_before(
         n = fence(jnp.tanh(zx[..., h2:] + (r * carry.h) @ params.u[:, h2:]))
         return Hidden((1 - z) * n + z * carry.h), ()
 
+    def units(params: Weights, carry: Hidden, zx: Array, zh: Array) -> dict[str, tuple[Array, Array]]:
+        (xr, xz, xn), (hr, hz) = _split(zx, 3), _split(zh, 2)
+        r = _sigmoid(xr + hr)
+        return {"r": r, "z": _sigmoid(xz + hz), "n": _tanh(xn + (r[0] * carry.h) @ params.u[:, h2:])}
+
     return Cell(
         gates=gates,
         init=_weights(gates, inputs, hidden, w, u, b, dtype),
@@ -390,4 +385,5 @@ def gru_reset_before(
         drive=_affine,
         recur=lambda params, h: h @ params.u[:, :h2],
         gate=gate,
+        units=units,
     )

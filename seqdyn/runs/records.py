@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import zarr
 
-from seqdyn.runs import manifest
 from seqdyn.learn.config import Experiment, Hypers
+from seqdyn.runs import manifest
 from seqdyn.runs.sweep import Tile, tiles
 
 if TYPE_CHECKING:
@@ -31,9 +31,12 @@ class Variable(NamedTuple):
 
 
 _PER_TIME = ("step", "layer", "time")
+_PER_LAYER = ("probe", "layer")
+_PER_GATE = ("probe", "layer", "gate")
 VARIABLES: dict[str, Variable] = {
     "loss": Variable(("step",), "training loss of the batch, before the update", "loss"),
     "grad_norm": Variable(("step",), "global gradient norm before clipping", "loss / parameter"),
+    "learning_rate": Variable(("step",), "scheduled learning rate", "parameter² / loss"),
     "clip_scale": Variable(("step",), "norm of the gradient (or adjoint) after clipping over that before"),
     "clipped": Variable(("step",), "fraction of updates, entries or adjoints that clipping changed"),
     "finite": Variable(("step",), "loss, gradient and update were finite"),
@@ -47,16 +50,70 @@ VARIABLES: dict[str, Variable] = {
         _PER_TIME, "RMS over examples of the part of ∂L/∂h_t that travelled from t + 1", "loss / h"
     ),
     "adjoint_norm_c": Variable(_PER_TIME, "RMS over examples of ‖∂L/∂c_t‖ with h_t held fixed", "loss / c"),
+    "adjoint_log_norm": Variable(_PER_TIME, "mean over examples of log₂ ‖∂L/∂h_t‖ where it is not 0", "log₂ loss / h"),
+    "adjoint_nonzero": Variable(_PER_TIME, "share of the examples whose ∂L/∂h_t is not 0"),
     "adjoint_count": Variable(("step", "time"), "examples of the batch that reach this lag", "examples"),
-    "spectral_radius": Variable(("probe", "layer", "gate"), "max |eigenvalue| of the gate's recurrent block U"),
     "test_loss": Variable(("probe",), "loss on the test split", "loss"),
     "test_accuracy": Variable(("probe",), "fraction right on the test split"),
     "validation_loss": Variable(("probe",), "loss on the validation split", "loss"),
     "validation_accuracy": Variable(("probe",), "fraction right on the validation split"),
+    # weights
+    "spectral_radius": Variable(_PER_GATE, "max |eigenvalue| of the gate's recurrent block U"),
+    "largest_singular_value": Variable(_PER_GATE, "largest singular value of U, its norm as a map"),
+    "departure_from_normality": Variable(_PER_GATE, "√(‖U‖_F² − Σ|eigenvalue|²) / ‖U‖_F"),
+    "orthogonality_distance": Variable(_PER_GATE, "‖UᵀU − I‖_F / √h"),
+    "eigenvalue_real": Variable((*_PER_GATE, "unit"), "real part of U's eigenvalues, by modulus"),
+    "eigenvalue_imag": Variable((*_PER_GATE, "unit"), "imaginary part of U's eigenvalues, by modulus"),
+    "singular_value": Variable((*_PER_GATE, "unit"), "singular values of U, largest first"),
+    # units
+    "gate_mean": Variable((*_PER_GATE, "time"), "mean value of a gate over units and examples"),
+    "saturation_margin": Variable((*_PER_GATE, "time"), "mean of min(v, 1 − v) of a sigmoid gate, of |φ'| of others"),
+    "saturated": Variable((*_PER_GATE, "time"), "fraction of units and examples whose margin is below 0.1"),
+    "dead_fraction": Variable(_PER_LAYER, "fraction of units whose slope is 0 at every step of every example"),
+    "time_constant": Variable((*_PER_LAYER, "unit"), "−1 / mean log of the forget gate (LSTM) or z (GRU)", "steps"),
+    "adjoint_c_through_c": Variable(
+        (*_PER_LAYER, "time"), "RMS norm of the part of dL/dc_t that came by c", "loss / c"
+    ),
+    "adjoint_c_through_h": Variable(
+        (*_PER_LAYER, "time"), "RMS norm of the part of dL/dc_t that came by h", "loss / c"
+    ),
+    # jacobians
+    "step_norm": Variable((*_PER_LAYER, "time"), "σ_max of the step Jacobian, geometric mean over examples"),
+    "window_log_singular": Variable(
+        (*_PER_LAYER, "window", "mode"), "mean over examples of log₁₀ σ_i(∂state_T/∂state_t)", "decades"
+    ),
+    "window_log_condition": Variable((*_PER_LAYER, "window"), "mean over examples of log₁₀ σ_1/σ_n", "decades"),
+    # lyapunov
+    "lyapunov_exponent": Variable((*_PER_LAYER, "mode"), "Lyapunov exponents, mean over examples", "nats / step"),
+    "lyapunov_error": Variable((*_PER_LAYER, "mode"), "standard error of the exponents over examples", "nats / step"),
+    "kaplan_yorke": Variable(_PER_LAYER, "Kaplan–Yorke dimension of the mean exponents"),
+    "local_exponent": Variable((*_PER_LAYER, "time"), "growth of the leading direction in this step", "nats / step"),
+    # curvature
+    "sharpness": Variable(("probe",), "largest eigenvalue of the loss's Hessian", "loss / parameter²"),
+    "sharpness_error": Variable(("probe",), "an eigenvalue lies within this of the sharpness", "loss / parameter²"),
+    "least_curvature": Variable(("probe",), "least eigenvalue of the loss's Hessian", "loss / parameter²"),
+    "directional_sharpness": Variable(("probe",), "gᵀHg / ‖g‖²", "loss / parameter²"),
+    "noise_scale": Variable(("probe",), "tr Σ / ‖G‖², gradient noise scale", "examples"),
+    "gradient_square": Variable(
+        ("probe",), "unbiased estimate of ‖G‖² of the expected gradient", "(loss / parameter)²"
+    ),
+    "gradient_variance": Variable(("probe",), "tr Σ, of one example's gradient", "(loss / parameter)²"),
+    # updates
+    "group_weight_norm": Variable(("probe", "group"), "norm of a parameter group", "parameter"),
+    "group_gradient_ratio": Variable(("probe", "group"), "‖gradient‖ / ‖weights‖ of a group", "loss / parameter²"),
+    "group_update_ratio": Variable(("probe", "group"), "‖update‖ / ‖weights‖ of a group"),
+    "group_gradient_cosine": Variable(("probe", "group"), "cosine of this and the next gradient of a group"),
+    "gradient_cosine": Variable(("probe",), "cosine of this and the next gradient"),
+    "gradient_update_cosine": Variable(("probe",), "cosine of the update and the descent direction −gradient"),
+    "effective_lr": Variable(("probe",), "learning rate times clip scale", "parameter² / loss"),
+    "adjoint_histogram": Variable((*_PER_LAYER, "decade"), "steps and examples by log₁₀ ‖∂L/∂h_t‖", "count"),
+    "adjoint_zero": Variable(_PER_LAYER, "fraction of ‖∂L/∂h_t‖ that are 0"),
+    "adjoint_nonfinite": Variable(_PER_LAYER, "fraction of ‖∂L/∂h_t‖ that are Inf or NaN"),
 }
 """What each record is. The last entry of `time` is an example's last valid step; `lag` = T − t counts from it."""
 
-_BOOL = ("finite", "recorded")
+_TYPES = {"finite": "bool", "recorded": "bool", "adjoint_log_norm": "float64"}
+"""All others are float32; a log₂ in the thousands has more digits."""
 
 
 class Store:
@@ -68,7 +125,7 @@ class Store:
     def create(self, names: Iterable[str], coordinates: Mapping[str, list[Any]]) -> None:
         """Allocates all variables in `names` (those of every spec together) if they are not there yet.
 
-        `coordinates` gives the values of the axes layer, group and gate. Arrays are as long as `updates`; a run that
+        `coordinates` gives the values of all axes but run, step, probe and time. Arrays are as long as `updates`; a run that
         goes on for longer has them resized, which moves nothing.
         """
         sizes = self._sizes({dim: len(values) for dim, values in coordinates.items()})
@@ -87,8 +144,8 @@ class Store:
                 name,
                 shape=shape,
                 chunks=tuple(min(stretch.get(d, n), n) for d, n in zip(dims, shape, strict=True)),
-                dtype="bool" if name in _BOOL else "float32",
-                fill_value=False if name in _BOOL else np.nan,
+                dtype=_TYPES.get(name, "float32"),
+                fill_value=False if _TYPES.get(name) == "bool" else np.nan,
                 dimension_names=dims,
                 attributes={"long_name": variable.long_name, "units": variable.units},
             )
@@ -114,7 +171,8 @@ class Store:
 
 
 def load(path: str | Path) -> "xr.Dataset":
-    """The records of a run directory with dimensions run, step, probe, time, layer, group, gate.
+    """The records of a run directory with dimensions run, step, probe, time, layer, group, gate, and those of probes:
+    unit, window (its lag T − t), mode, decade (a bin's lower edge).
 
     Every hyperparameter, the seed, and the spec's label, cell, activation and initialisation are coordinates of
     `run`; `step` and `probe_step` count updates done before the record; `lag` belongs to `time`. Values that do not

@@ -21,16 +21,17 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from seqdyn.runs import checkpoint, manifest, sweep
 from seqdyn.learn import model
-from seqdyn.measure import probes
-from seqdyn.learn.config import Experiment
-from seqdyn.runs.display import Display
+from seqdyn.learn.config import Experiment, Spec
 from seqdyn.learn.model import Model
+from seqdyn.learn.verify import TOLERANCE, gradient_error
+from seqdyn.measure import jacobians, probes, updates
+from seqdyn.norms import Extended
+from seqdyn.runs import checkpoint, manifest, sweep
+from seqdyn.runs.display import Display
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.runs.sweep import Tile
 from seqdyn.types import ConfigError, Device
-from seqdyn.learn.verify import TOLERANCE, gradient_error
 
 CHECKPOINT_SECONDS = 20.0
 """Between checkpoints of a tile. Each costs about 50 ms; `kill -9` loses at most this much work."""
@@ -166,7 +167,7 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     stopping = bool(work.stop)
     while step < experiment.updates and not stopping:
         states, metrics = programs.chunk(hypers, states, data, experiment.chunk)
-        metrics = {name: np.asarray(values) for name, values in metrics.items()}
+        metrics = {name: _host(values) for name, values in metrics.items()}
         store.write(tile, step, metrics | {"recorded": np.ones_like(metrics["finite"])})
         step += experiment.chunk
         work.display.at(tile, step, np.asarray(states.alive), metrics["loss"][:, -1])
@@ -180,14 +181,35 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
 
 
 def _probe(tile: Tile, experiment: Experiment, programs: Any, hypers: Any, states: Any, data: Any) -> dict[str, Any]:
-    """Held-out metrics and the spectral radius of U, gate by gate, NaN for gates this cell does not have."""
+    """Held-out metrics and what the probes record; NaN for gates and units that this cell does not have."""
     metrics = programs.evaluate(hypers, states, data)
-    spec, names = experiment.specs[tile.spec], _gates(experiment)
-    radius = probes.spectral_radius(spec, states.params)
-    radius[~np.asarray(states.alive)] = np.nan
-    wide = np.full((*radius.shape[:-1], len(names)), np.nan)
-    wide[..., [names.index(g) for g in probes.gate_names(spec)]] = radius
-    return {k: np.asarray(v) for k, v in metrics.items()} | {"spectral_radius": wide}
+    spec, looking = experiment.specs[tile.spec], experiment.looking
+    if looking.probes:
+        looked = sweep.look(spec, sweep.width(experiment), looking)(hypers, states, data)
+        metrics |= probes.finish(spec, looking, looked, np.asarray(states.alive))
+    return {name: _widened(np.asarray(v), name, spec, experiment) for name, v in metrics.items()}
+
+
+def _widened(values: np.ndarray, name: str, spec: Spec, experiment: Experiment) -> np.ndarray:
+    """A cell's gates and units at their places among those of all specs."""
+    dims = ("run", *VARIABLES[name].dims[1:])
+    axes: dict[str, tuple[list[Any], list[Any]]] = {
+        "gate": (list(probes.gate_names(spec)), _gates(experiment)),
+        "unit": (_units(spec), max(map(_units, experiment.specs), key=len)),
+    }
+    for dim, (own, axis) in axes.items():
+        if dim in dims and own != axis:
+            wide = np.full([len(axis) if d == dim else n for d, n in zip(dims, values.shape, strict=True)], np.nan)
+            wide[tuple([axis.index(o) for o in own] if d == dim else slice(None) for d in dims)] = values
+            values = wide
+    return values
+
+
+def _host(values: Any) -> np.ndarray:
+    """A metric as NumPy has it; the two halves of an `Extended` are added in float64."""
+    if isinstance(values, Extended):
+        return np.asarray(values.high, np.float64) + np.asarray(values.low)
+    return np.asarray(values)
 
 
 # --- what surrounds it --------------------------------------------------------------------------------------
@@ -204,13 +226,14 @@ def _checkpoints(out: Path, tile: Tile) -> Path:
 
 def _recorded(experiment: Experiment, data: Any) -> list[str]:
     """Names of all variables that any spec records, in the order of `VARIABLES`."""
-    names = {"recorded", "spectral_radius"}
+    names = {"recorded"}
     for tile in {tile.spec: tile for tile in sweep.tiles(experiment)}.values():
         programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
         hypers = sweep.tile_hypers(experiment, tile)
         states = _abstract(experiment, tile)
         names |= set(programs.chunk.eval_shape(hypers, states, data, 1)[1])
         names |= set(programs.evaluate.eval_shape(hypers, states, data))
+    names |= {name for probe in experiment.probes for name in probes.PROBES[probe].names}
     return [name for name in VARIABLES if name in names]
 
 
@@ -221,11 +244,19 @@ def _coordinates(experiment: Experiment) -> dict[str, list[Any]]:
         "layer": list(range(len(spec.hidden))),
         "group": list(model.groups(params)),
         "gate": _gates(experiment),
+        "unit": max(map(_units, experiment.specs), key=len),
+        "window": list(jacobians.windows(spec.steps)),
+        "mode": list(range(experiment.modes)),
+        "decade": updates.DECADES[:-1].tolist(),
     }
 
 
 def _gates(experiment: Experiment) -> list[str]:
     return list(dict.fromkeys(g for spec in experiment.specs for g in probes.gate_names(spec)))
+
+
+def _units(spec: Spec) -> list[int]:
+    return list(range(max(spec.hidden)))
 
 
 def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any, console: Console) -> None:

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.learn import train
 from seqdyn.backend import compiled
-from seqdyn.learn.config import Experiment, Hypers, Spec
+from seqdyn.learn import train
+from seqdyn.learn.config import Experiment, Hypers, Looking, Spec
 from seqdyn.learn.train import TrainState
+from seqdyn.measure import probes
 from seqdyn.types import Metrics
 
 
@@ -80,6 +81,16 @@ def programs(spec: Spec, width: int) -> Programs:
         return _over(width, lambda h, s: train.evaluate(spec, h, s, data), hypers, states)
 
     return Programs(compiled(init), compiled(chunk, static_argnums=3), compiled(evaluate))
+
+
+@cache
+def look(spec: Spec, width: int, looking: Looking) -> Any:
+    """(hypers, states, data) -> what each probe sees of every run, compiled like training itself."""
+
+    def seen(hypers: Hypers, states: TrainState, data: Any) -> Any:
+        return _over(width, lambda h, s: probes.look(spec, looking, h, s, data), hypers, states)
+
+    return compiled(seen)
 
 
 def real(experiment: Experiment, tile: Tile) -> jax.Array:

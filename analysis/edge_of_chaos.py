@@ -1,0 +1,412 @@
+"""Figures and report of `experiments.edge_of_chaos`: theory drawn through measured growth and exponents, and the plane
+of gain × drive with what could be learned on it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tyro
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from analysis import report, style
+from analysis.gradient_flow import latest, passes
+from analysis.lags import axis, mean, number, picked
+from analysis.style import median
+from seqdyn.data.tasks import TASKS, Task, xor_steps
+from seqdyn.learn.config import Experiment
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
+from seqdyn.theory import MeanField, critical_gain
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+WIDE = "wide.json"
+"""What the wide networks gave, beside the records of those that were trained."""
+DEPTHS = 6
+"""A signal is thought to reach over d steps where 6 ξ ≥ d. Schoenholz et al. 2017."""
+POINTS: dict[str, Any] = dict(linestyle="", markersize=3.5, markerfacecolor="none", markeredgewidth=0.8, elinewidth=0.8)
+HALO = [withStroke(linewidth=2.4, foreground="white")]
+
+
+# --- what the records say -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The trained networks, by run."""
+
+    ds: "xr.Dataset"
+    experiment: Experiment
+
+    @cached_property
+    def task(self) -> Task:
+        return TASKS[self.experiment.specs[0].task](self.experiment.specs[0])
+
+    @property
+    def delay(self) -> int:
+        """d, steps from the first of the two bits to the answer."""
+        steps = self.experiment.specs[0].steps
+        return steps - 1 - xor_steps(steps)[0]
+
+    @cached_property
+    def loss(self) -> Float[np.ndarray, " run"]:
+        """Test loss at the latest probe over that of a coin."""
+        return latest(self.ds["test_loss"].values) / self.task.chance
+
+    @cached_property
+    def learned(self) -> Bool[np.ndarray, " run"]:
+        return passes(latest(self.ds[self.task.learned[0]].values), self.task)
+
+    def exponent(self, after: bool) -> Float[np.ndarray, " run"]:
+        """The largest exponent on the task's own sequences."""
+        values = self.ds["lyapunov_exponent"].values[:, :, 0, 0]
+        return latest(values) if after else values[:, 0]
+
+    @cached_property
+    def growth(self) -> Float[np.ndarray, " run"]:
+        """E‖∂L/∂h_t‖² a step further from the loss at the first update, over lags 1 … d: nearer to the start the state
+        is not far from rest."""
+        norms = self.ds["adjoint_norm"].isel(step=0, layer=0).values[:, ::-1][:, 1 : self.delay + 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            energy = 2 * np.log(norms)
+        lags = np.arange(energy.shape[1]) - (energy.shape[1] - 1) / 2
+        return np.exp(energy @ lags / (lags @ lags))
+
+    @cached_property
+    def log_chi1(self) -> Float[np.ndarray, " run"]:
+        """Theory's log χ₁ at each run's gain and drive."""
+        at = zip(self.ds["gain"].values.tolist(), self.ds["input_gain"].values.tolist(), strict=True)
+        found = {point: np.log(MeanField("tanh", *point).chi1) for point in set(at)}
+        at = zip(self.ds["gain"].values.tolist(), self.ds["input_gain"].values.tolist(), strict=True)
+        return np.asarray([found[point] for point in at])
+
+    def over_seeds(self, values: np.ndarray, by: Any = median) -> Float[np.ndarray, "gain drive"]:
+        """A run's quantity on the plane."""
+        rows = [
+            [by(values[picked(self.ds, gain=g, input_gain=s)]) for s in axis(self.ds, "input_gain")]
+            for g in axis(self.ds, "gain")
+        ]
+        return np.asarray(rows, np.float64)
+
+
+def mean_and_error(values: Any) -> tuple[float, float]:
+    """Over nets, with the standard error (0 of one, which has none to draw)."""
+    values = np.asarray(values, np.float64)
+    return float(values.mean()), float(values.std(ddof=1) / len(values) ** 0.5) if len(values) > 1 else 0.0
+
+
+def spectrum_off(row: dict[str, Any]) -> Float[np.ndarray, " n"]:
+    """Measured − predicted, exponent by exponent."""
+    found = np.asarray(row["nets"][0])
+    return found - predicted_spectrum(row, (np.arange(len(found)) + 0.5) / len(found))
+
+
+def predicted_spectrum(row: dict[str, Any], shares: np.ndarray) -> Float[np.ndarray, " x"]:
+    """λ(x) of theory."""
+    field = MeanField("tanh", row["gain"], row["drive"])
+    return np.asarray([field.spectrum(float(x)) for x in shares])
+
+
+# --- figures --------------------------------------------------------------------------------------------------
+
+
+def against_gain(plane: Plane, wide: dict[str, Any]) -> Figure:
+    """Growth and largest exponent: theory as lines, wide networks as circles, those to be trained as crosses."""
+    drives = sorted({row["drive"] for row in wide["growth"]})
+    fig, axes = style.panels(1, 2, 2.3)
+    fig.set_figwidth(style.PAGE)
+    gains = np.linspace(min(axis(plane.ds, "gain")) - 0.1, max(axis(plane.ds, "gain")) + 0.1, 50)
+    small = {"growth": plane.growth, "exponent": plane.exponent(after=False)}
+    for s, color in zip(drives, style.shades(len(drives)), strict=True):
+        fields = [MeanField("tanh", gain, s) for gain in gains]
+        theory = {"growth": [f.chi1 for f in fields], "exponent": [f.exponent for f in fields]}
+        for ax, name in zip(axes[0], ("growth", "exponent"), strict=True):
+            ax.plot(gains, theory[name], color=color, linewidth=1, zorder=1, label=f"theory, s = {s:g}")
+            points(ax, [(row["gain"], row["nets"]) for row in wide[name] if row["drive"] == s], "o", color)
+            at = [(g, small[name][picked(plane.ds, gain=g, input_gain=s)]) for g in axis(plane.ds, "gain")]
+            points(ax, [(g, values) for g, values in at if len(values)], "x", color)
+    for ax, edge in zip(axes[0], (1.0, 0.0), strict=True):
+        ax.axhline(edge, color="0.7", linewidth=0.6, zorder=0)
+        ax.set_xlim(gains[0], gains[-1])
+    axes[0, 0].set_yscale("log")
+    axes[0, 0].set_yticks([0.1, 0.2, 0.5, 1, 2, 4], ["0.1", "0.2", "0.5", "1", "2", "4"])
+    axes[0, 0].minorticks_off()
+    style.frame(axes, [""], ["growth of E‖∂L/∂h$_t$‖² a step of T − t", "largest Lyapunov exponent"], "gain g")
+    axes[0, 0].set_ylabel("χ$_1$")
+    axes[0, 1].set_ylabel("½ log χ$_1$ (nats / step)")
+    n, hidden = plane.experiment.settings["width"], plane.experiment.specs[0].hidden[0]
+    marks = {f"white input, N = {n}": "o", f"task's input, N = {hidden}": "x"}
+    look = {k: v for k, v in POINTS.items() if k != "elinewidth"}
+    style.legend(fig, style.drawn(axes) | {t: Line2D([], [], color="0.3", marker=m, **look) for t, m in marks.items()})
+    return fig
+
+
+def points(ax: Axes, at: Sequence[tuple[float, Any]], marker: str, color: Any) -> None:
+    """Means over nets with their standard errors."""
+    if at:
+        middle, error = np.transpose([mean_and_error(values) for _, values in at])
+        ax.errorbar([x for x, _ in at], middle, error, marker=marker, color=color, **POINTS)
+
+
+def spectra(wide: dict[str, Any]) -> Figure:
+    """All exponents against their rank, a panel a drive; theory as lines."""
+    drives, gains = (sorted({row[name] for row in wide["spectrum"]}) for name in ("drive", "gain"))
+    fig, axes = style.panels(1, len(drives), 2.1, sharex=True, sharey=True)
+    shares = np.concatenate(
+        [np.geomspace(1e-4, 0.05, 8), np.linspace(0.08, 0.97, 30), 1 - np.geomspace(0.02, 5e-4, 10)]
+    )
+    lowest = 0.0
+    for row in wide["spectrum"]:
+        ax, color = axes[0, drives.index(row["drive"])], style.shades(len(gains))[gains.index(row["gain"])]
+        found = np.asarray(row["nets"][0])
+        ranks = (np.arange(len(found)) + 0.5) / len(found)
+        shown = np.unique(np.r_[0, np.linspace(0, len(found) - 1, 25).astype(int)])
+        ax.plot(shares, predicted_spectrum(row, shares), color=color, linewidth=1, label=f"theory, g = {row['gain']:g}")
+        ax.plot(ranks[shown], found[shown], color=color, marker="o", **{k: POINTS[k] for k in list(POINTS)[:4]})
+        lowest = min(lowest, float(np.nanmin(found[np.isfinite(found)])))
+    for ax in axes[0]:
+        ax.axhline(0.0, color="0.7", linewidth=0.6, zorder=0)
+        ax.set(xlim=(-0.02, 1.02), ylim=(max(lowest, -7.0) - 0.3, 0.8))
+    style.frame(axes, [""], [f"s = {s:g}" for s in drives], "share i / N of the exponents", "λ$_i$ (nats / step)")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def edges(values: Sequence[float], log: bool) -> np.ndarray:
+    """Borders of the cells around some values."""
+    x = np.log(values) if log else np.asarray(values, np.float64)
+    middle = (x[1:] + x[:-1]) / 2
+    around = np.r_[2 * x[0] - middle[0], middle, 2 * x[-1] - middle[-1]] if len(x) > 1 else np.r_[x - 0.5, x + 0.5]
+    return np.exp(around) if log else around
+
+
+def maps(plane: Plane) -> Figure:
+    """Largest exponent before training, what was learned, largest exponent after; theory's lines on all."""
+    drives, gains = axis(plane.ds, "input_gain"), axis(plane.ds, "gain")
+    x, y = edges(drives, log=True), edges(gains, log=False)
+    fig, axes = style.panels(1, 3, 2.9, sharex=True, sharey=True)
+    with np.errstate(divide="ignore"):
+        loss = np.log10(plane.over_seeds(plane.loss))
+    exponent: dict[str, Any] = dict(cmap="RdBu_r", norm=Normalize(-1, 1))
+    shown: list[tuple[str, np.ndarray, dict[str, Any], str]] = [
+        ("exponent before training", plane.over_seeds(plane.exponent(after=False)), exponent, "nats / step"),
+        ("delayed XOR", loss, dict(cmap="viridis", norm=Normalize(-3, 0)), "log$_{10}$ test loss / chance"),
+        ("exponent after training", plane.over_seeds(plane.exponent(after=True)), exponent, "nats / step"),
+    ]
+    for ax, (_, values, scale, label) in zip(axes[0], shown, strict=True):
+        ax.pcolormesh(x, y, values, rasterized=True, **scale)
+        ax.set_facecolor(style.MISSING)
+        ax.set_xscale("log")
+        theory_lines(ax, (x[0], x[-1]), (y[0], y[-1]), plane.delay)
+        bar = fig.colorbar(ScalarMappable(**scale), ax=ax, location="bottom", extend="both", aspect=24, pad=0.03)
+        bar.set_label(label)
+        bar.outline.set_linewidth(0.6)  # type: ignore[operator]
+        ax.set_xticks(drives, [f"{s:g}" for s in drives])
+        ax.minorticks_off()
+    count = plane.over_seeds(plane.learned, np.sum).astype(int)
+    for (i, g), (j, s) in ((i, j) for i in enumerate(gains) for j in enumerate(drives)):
+        if count[i, j]:
+            axes[0, 1].annotate(str(count[i, j]), (s, g), ha="center", va="center", color="white", zorder=4)
+    style.frame(axes, [""], [name for name, *_ in shown], "drive s", "gain g")
+    lines = {"χ$_1$ = 1 (theory)": "-", f"{DEPTHS}ξ = d = {plane.delay} (theory)": style.DASHES[1]}
+    style.legend(fig, {name: Line2D([], [], color="black", linestyle=dashes) for name, dashes in lines.items()})
+    return fig
+
+
+def theory_lines(ax: Axes, drives: tuple[float, float], gains: tuple[float, float], delay: int) -> None:
+    """The critical line, and on both sides of it where six depth scales are the delay."""
+    s, g = np.geomspace(*drives, 25), np.linspace(*gains, 40)
+    logs = np.log([[MeanField("tanh", gain, drive).chi1 for drive in s] for gain in g])
+    reach = DEPTHS / delay
+    for level, dashes in ((-reach, style.DASHES[1]), (0.0, "-"), (reach, style.DASHES[1])):
+        lines = ax.contour(s, g, logs, [level], colors="black", linewidths=1.2, linestyles=[dashes], zorder=3)
+        lines.set_path_effects(HALO)
+
+
+def collapse(plane: Plane) -> Figure:
+    """Every run's loss against what theory says becomes of the squared adjoint over the delay."""
+    drives = axis(plane.ds, "input_gain")
+    fig, axes = style.panels(1, 1, 2.1)
+    fig.set_figwidth(4.6)
+    ax = axes[0, 0]
+    x = plane.delay * plane.log_chi1 / np.log(10)
+    reach = DEPTHS / np.log(10)
+    ax.axvspan(-reach, reach, color="0.93", linewidth=0, zorder=0)
+    ax.axvline(0, color="0.7", linewidth=0.6, zorder=0)
+    for s, color in zip(drives, style.shades(len(drives)), strict=True):
+        runs = picked(plane.ds, input_gain=s)
+        ax.plot(
+            x[runs],
+            plane.loss[runs],
+            color=color,
+            marker="o",
+            label=f"s = {s:g}",
+            **{k: POINTS[k] for k in list(POINTS)[:4]},
+        )
+    style.log_axis(axes, [plane.loss])
+    style.frame(axes, [""], [""], "log$_{10}$ χ$_1^d$ (theory)", "test loss / chance")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+# --- the report -----------------------------------------------------------------------------------------------
+
+
+def crossing(gains: Sequence[float], values: np.ndarray) -> float:
+    """The gain at which a quantity first rises through 0, linearly between those measured; NaN if it does not."""
+    for i in range(len(gains) - 1):
+        if values[i] < 0 <= values[i + 1]:
+            return float(np.interp(0.0, values[i : i + 2], gains[i : i + 2]))
+    return float("nan")
+
+
+def table(plane: Plane) -> list[dict[str, str]]:
+    """A row a drive."""
+    gains, rows = axis(plane.ds, "gain"), []
+    before, count = plane.over_seeds(plane.exponent(after=False)), plane.over_seeds(plane.learned, np.sum)
+    for j, s in enumerate(axis(plane.ds, "input_gain")):
+        runs = picked(plane.ds, input_gain=s)
+        most = np.flatnonzero(count[:, j] > plane.ds.sizes["run"] / count.size / 2)
+        after = plane.exponent(after=True)[runs][plane.learned[runs]]
+        rows.append(
+            {
+                "drive s": f"{s:g}",
+                "critical gain, theory": f"{critical_gain('tanh', s):.2f}",
+                "exponent 0 at gain, measured": number(crossing(gains, before[:, j])),
+                "most seeds learned at gains": ", ".join(f"{gains[i]:g}" for i in most) or "–",
+                "runs learned": f"{plane.learned[runs].sum()}/{len(runs)}",
+                "least loss / chance": number(float(np.nanmin(plane.loss[runs], initial=np.inf))),
+                "exponent after, of those": number(mean(after)) if len(after) else "–",
+            }
+        )
+    return rows
+
+
+def agreement(plane: Plane, wide: dict[str, Any]) -> str:
+    """Measured against theory, in numbers."""
+    fields = {name: [MeanField("tanh", r["gain"], r["drive"]) for r in wide[name]] for name in ("growth", "exponent")}
+    growth = [np.mean(r["nets"]) / f.chi1 - 1 for r, f in zip(wide["growth"], fields["growth"], strict=True)]
+    exponent = [np.mean(r["nets"]) - f.exponent for r, f in zip(wide["exponent"], fields["exponent"], strict=True)]
+    worst = wide["exponent"][int(np.argmax(np.abs(exponent)))]
+    spectrum = np.asarray([np.sqrt(np.mean(spectrum_off(row) ** 2)) for row in wide["spectrum"]])
+    with np.errstate(divide="ignore"):
+        own_growth = np.log(plane.growth) - plane.log_chi1
+    own = plane.exponent(after=False) - plane.log_chi1 / 2
+    e = plane.experiment
+    return (
+        f"Theory against {e.settings['nets']} wide networks a point (N = {e.settings['width']}, white input): the growth "
+        f"of the squared adjoint differs from χ₁ by {rms(growth):.1%} (root mean square over {len(growth)} points; at "
+        f"most {np.abs(growth).max():.1%}), the largest exponent from ½ log χ₁ by {rms(exponent):.3f} (at most "
+        f"{np.abs(exponent).max():.3f}, at g = {worst['gain']:g}, s = {worst['drive']:g}; mean "
+        f"{np.mean(exponent):+.3f}), whole spectra by {spectrum.min():.3f} to {spectrum.max():.3f} (root mean square "
+        f"over all exponents). The networks to be trained (N = {e.specs[0].hidden[0]}, the task's input, "
+        f"{e.specs[0].steps} steps from rest): the logarithm of the growth differs by {rms(own_growth):.2f} (mean "
+        f"{mean(own_growth):+.2f}), the exponent by {rms(own):.2f} (mean {mean(own):+.2f})."
+    )
+
+
+def rms(values: Any) -> float:
+    """Root mean square of the values that exist."""
+    return mean(np.square(np.asarray(values, np.float64))) ** 0.5
+
+
+def story(plane: Plane) -> str:
+    """Where on the plane was it learned?"""
+    x, learned, reach = plane.log_chi1, plane.learned, DEPTHS / plane.delay
+    regions = {"within": np.abs(x) <= reach, "on the ordered side of": x < -reach, "on the chaotic side of": x > reach}
+    counts = ", ".join(f"{learned[at].sum()} of {at.sum()} {name}" for name, at in regions.items())
+    text = (
+        f"Delayed XOR over {plane.delay} steps, {plane.ds.sizes['run']} runs: {learned.sum()} learned (test accuracy "
+        f"above {plane.task.learned[1]:g} at the latest probe), by where theory puts them: {counts} the band "
+        f"{DEPTHS}ξ ≥ d. "
+    )
+    if learned.any():
+        chi = np.exp(x[learned])
+        before, after = (plane.exponent(after=when)[learned] for when in (False, True))
+        text += (
+            f"Those that learned began at χ₁ of {chi.min():.2f} to {chi.max():.2f}, and training took their largest "
+            f"exponent from {before.mean():+.2f} ± {before.std():.2f} (deviation over runs) to {after.mean():+.2f} ± "
+            f"{after.std():.2f}. "
+        )
+    made = plane.ds["recorded"].values.mean()
+    return text + (f"{made:.0%} of the updates have been made." if made < 1 else "")
+
+
+def setting(plane: Plane) -> str:
+    """What was run."""
+    e, spec = plane.experiment, plane.experiment.specs[0]
+    return (
+        f"{plane.ds.sizes['run']} tanh networks, hidden {spec.hidden[0]}, W_ij ~ N(0, g²/N), V_i ~ N(0, s²), batch "
+        f"{spec.batch}, {spec.optimizer} at learning rate {axis(plane.ds, 'lr')[0]:g}, norm clipped at "
+        f"{axis(plane.ds, 'clip')[0]:g}, {e.updates:,} updates on the task '{spec.task}' with T = {spec.steps}. Exponents are those of "
+        f"{e.diagnostic} fixed sequences of the task from the state of rest, in nats a step. Values on the plane are "
+        "medians over seeds. Runs that had not learned by then are censored, not failed."
+    )
+
+
+def draw(out: str | Path) -> list[Path]:
+    """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
+    out = Path(out)
+    plane = Plane(load(out), manifest.experiment(out))
+    wide = json.loads((out / WIDE).read_text()) if (out / WIDE).exists() else None
+    figures: list[tuple[Path, str]] = []
+
+    def add(name: str, figure: Figure, caption: str) -> None:
+        figures.append((style.save(figure, out / "figures" / name), caption))
+
+    with style.look():
+        if wide:
+            add(
+                "against_gain",
+                against_gain(plane, wide),
+                "Growth of the squared adjoint and largest Lyapunov exponent before training against the gain. "
+                "Lines: mean-field theory; circles: wide networks under white input; crosses: the networks to be trained, on "
+                "the task's input; bars: standard errors over nets.",
+            )
+        add(
+            "plane",
+            maps(plane),
+            "The plane of gain and drive: largest exponent before training, test loss after it with the number of "
+            f"seeds that learned (of {len(axis(plane.ds, 'seed'))}), and largest exponent after it. Solid: the critical "
+            "line χ₁ = 1; dashed: six depth scales ξ = 1/|log χ₁| are the delay d. Nothing is fitted.",
+        )
+        add(
+            "collapse",
+            collapse(plane),
+            "Test loss of every run against the factor χ₁ᵈ by which theory has the squared adjoint change over the "
+            f"delay; grey: {DEPTHS}ξ ≥ d.",
+        )
+        if wide:
+            add(
+                "spectra",
+                spectra(wide),
+                "All exponents of wide networks under white input, largest first (every few of them shown), and mean-"
+                "field theory: the product of independent W diag(φ').",
+            )
+    paragraphs = [setting(plane), story(plane), *([agreement(plane, wide)] if wide else [])]
+    title = f"The edge of chaos and what can be learned near it; T = {plane.experiment.specs[0].steps}"
+    page = report.write(out, title, paragraphs, figures, [("By drive; medians over seeds", table(plane))])
+    return [*(path for path, _ in figures), page]
+
+
+def show(out: str | Path) -> None:
+    """Draws a run directory and prints its summary and where the figures lie."""
+    paths = draw(out)
+    report.show(table(Plane(load(out), manifest.experiment(out))), paths)
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[Path], show, __doc__)

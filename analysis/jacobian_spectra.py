@@ -1,0 +1,401 @@
+"""Figures and report of `experiments.jacobian_spectra`: the singular values of ∂state_T/∂state_t by window and along
+training, beside the product of the steps' norms and what the gates alone would keep.
+
+Everything is in decades, log₁₀, on linear axes. A σ that is exactly 0, as behind a dead ReLU, is −∞ there: its curve
+leaves the panel.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis import report, style
+from analysis.lags import axis, number, picked
+from seqdyn.data.tasks import TASKS, Task
+from seqdyn.learn.config import Experiment
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+NAMES = ("test_loss", "window_log_singular", "window_log_condition", "step_norm", "time_constant")
+ALIVE = -1.0
+"""A direction counts as alive over a window that keeps more than a tenth of it."""
+NOTHING = -1e6
+"""Decades, for log 0: so far below every panel that a quantile which it enters leaves the panel, too."""
+DEEPEST = -24.0
+"""Decades, the least that a panel shows."""
+STAGES = ("untrained", "trained")
+
+
+# --- what the records say -----------------------------------------------------------------------------------
+
+
+def read(out: Path) -> "xr.Dataset":
+    """The probes' records of the run directory and of those in it, one per further initialisation, as one."""
+    import xarray as xr
+
+    inside = sorted(path.parent for path in out.glob(f"*/{manifest.NAME}"))
+    parts = [load(path) for path in (out, *inside)]
+    return xr.concat(
+        [part[list(NAMES)].isel(layer=0).assign_coords(run=part["run"] + 1000 * i) for i, part in enumerate(parts)],
+        "run",
+        join="outer",
+    ).load()
+
+
+class Group(NamedTuple):
+    """The runs of one initialisation and cell."""
+
+    init: str
+    cell: str
+    runs: np.ndarray
+
+
+def groups(ds: "xr.Dataset") -> Iterator[Group]:
+    """Initialisation by initialisation."""
+    for init in axis(ds, "u_init"):
+        for cell in axis(ds, "label"):
+            yield Group(init, cell, picked(ds, u_init=init, label=cell))
+
+
+def newest(ds: "xr.Dataset") -> np.ndarray:
+    """Of each run, the last probe that it has reached (before diverging, if it did)."""
+    there = ~np.isnan(ds["test_loss"].values)
+    return np.where(there.any(axis=1), there.shape[1] - 1 - there[:, ::-1].argmax(axis=1), 0)
+
+
+def at(ds: "xr.Dataset", name: str, runs: np.ndarray, stage: str) -> np.ndarray:
+    """A record of these runs before training, or at their newest probes."""
+    probes = np.zeros_like(runs) if stage == STAGES[0] else newest(ds)[runs]
+    return ds[name].values[runs, probes]
+
+
+def floored(decades: np.ndarray) -> np.ndarray:
+    """−∞ as a number, for quantiles."""
+    return np.maximum(decades, NOTHING)
+
+
+def spectra(ds: "xr.Dataset", group: Group, stage: str) -> Float[np.ndarray, "run window n"]:
+    """log₁₀ σ_i, largest first, of as many directions as the cell's state has."""
+    values = floored(at(ds, "window_log_singular", group.runs, stage))
+    return values[..., ~np.isnan(values[:, 0]).all(axis=0)]
+
+
+def bound(ds: "xr.Dataset", group: Group, stage: str) -> Float[np.ndarray, "run lag"]:
+    """log₁₀ of the product of σ_max(J) over the last 1, 2, … steps: what bounds σ_1 of that window."""
+    with np.errstate(divide="ignore"):
+        return floored(np.cumsum(np.log10(at(ds, "step_norm", group.runs, stage)[:, ::-1]), axis=1, dtype=np.float64))
+
+
+def gates_alone(ds: "xr.Dataset", group: Group, stage: str) -> Float[np.ndarray, "run unit"]:
+    """log₁₀ of what the longest window would keep of each unit if only its forget gate acted, largest first."""
+    lag = float(ds["window"].values[-1])
+    return -np.sort(lag / at(ds, "time_constant", group.runs, stage) / np.log(10), axis=1)
+
+
+def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
+    """A row per initialisation and cell; medians over seeds, of the longest window, before and after training.
+
+    In decades: `first` and `middle`, log₁₀ σ_1 and σ_{n/2}; `condition`, log₁₀ σ_1/σ_n; `rate`, that of the window's
+    condition number a step; `excess`, by how much the bound is above σ_1. `alive` directions of `n` keep a tenth.
+    """
+    rows = []
+    for group in groups(ds):
+        loss = at(ds, "test_loss", group.runs, "trained")
+        row: dict[str, Any] = {"init": group.init, "cell": group.cell, "runs": len(group.runs)}
+        row |= {"learned": int(np.sum(loss < task.learned[1])), "test_loss": float(style.median(loss))}
+        for stage in STAGES:
+            longest = spectra(ds, group, stage)[:, -1]
+            condition = at(ds, "window_log_condition", group.runs, stage)[:, -1]
+            n = longest.shape[1]
+            told = {
+                "n": np.full(len(longest), n),
+                "first": longest[:, 0],
+                "middle": longest[:, n // 2 - 1],
+                "alive": (longest > ALIVE).sum(axis=1),
+                "condition": condition,
+                "rate": condition / float(ds["window"].values[-1]),
+                "excess": bound(ds, group, stage)[:, int(ds["window"].values[-1]) - 1] - longest[:, 0],
+            }
+            row |= {f"{name}_{stage}": float(style.median(values)) for name, values in told.items()}
+        rows.append(row)
+    return rows
+
+
+# --- figures --------------------------------------------------------------------------------------------------
+
+
+def decades(axes: np.ndarray, values: Sequence[np.ndarray], label: str) -> None:
+    """Linear limits that hold what was drawn, in decades, down to `DEEPEST`."""
+    pool = np.concatenate([np.ravel(v) for v in values])
+    pool = pool[np.isfinite(pool) & (pool > NOTHING / 2) & (pool < -NOTHING)]
+    low, high = (max(float(pool.min()), DEEPEST), float(pool.max())) if pool.size else (-1.0, 1.0)
+    margin = 0.04 * max(high - low, 1.0)
+    for ax in axes.flat:
+        ax.set_ylim(low - margin, high + margin)
+        ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    for ax in axes[:, 0]:
+        ax.set_ylabel(label)
+
+
+def staged(ds: "xr.Dataset", height: float) -> tuple[Figure, np.ndarray, list[tuple[Axes, Group, str]]]:
+    """A figure whose rows are initialisations, untrained and trained, and whose columns are cells."""
+    inits, cells = axis(ds, "u_init"), axis(ds, "label")
+    rows = [(init, stage) for init in inits for stage in STAGES]
+    fig, axes = style.panels(len(rows), len(cells), height, sharex=True, sharey=True)
+    style.frame(axes, [f"{init},\n{stage}" for init, stage in rows], cells, "")
+    found = {(group.init, group.cell): group for group in groups(ds)}
+    inside = [
+        (axes[i, j], found[init, cell], stage) for i, (init, stage) in enumerate(rows) for j, cell in enumerate(cells)
+    ]
+    return fig, axes, inside
+
+
+def spectra_by_window(ds: "xr.Dataset") -> Figure:
+    """log₁₀ σ_i against i/n, a curve per window."""
+    fig, axes, panels = staged(ds, 1.25)
+    lags = ds["window"].values.tolist()
+    chosen = [lags.index(lag) for lag in (1, 10, 50) if lag in lags[:-1]] + [len(lags) - 1]
+    drawn = []
+    for ax, group, stage in panels:
+        values = spectra(ds, group, stage)
+        x = np.arange(1, values.shape[-1] + 1) / values.shape[-1]
+        for w, color in zip(chosen, style.shades(len(chosen)), strict=True):
+            label = f"{lags[w]} step" + "s" * (lags[w] > 1)
+            drawn.append(style.median_band(ax, x, values[:, w], color=color, label=label))
+        ax.axhline(0, color="0.75", linewidth=0.6, zorder=0)
+    axes[0, 0].set_xlim(0, 1)
+    axes[0, 0].set_xticks([0, 0.5, 1], ["0", "½", "1"])
+    for ax in axes[-1]:
+        ax.set_xlabel("direction i / n")
+    decades(axes, drawn, "log$_{10}$ σ$_i$")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def against_lag(ds: "xr.Dataset") -> Figure:
+    """The largest, middle and least σ of each window against its lag, and the product of the steps' largest."""
+    fig, axes, panels = staged(ds, 1.25)
+    lags, colors = ds["window"].values, style.shades(3)
+    drawn = []
+    for ax, group, stage in panels:
+        values, product = spectra(ds, group, stage), bound(ds, group, stage)
+        n = values.shape[-1]
+        for name, i, color in zip(("$_1$", "$_{n/2}$", "$_n$"), (0, n // 2 - 1, n - 1), colors, strict=True):
+            line = dict(color=color, marker="o", markersize=2.2, label=f"σ{name}")
+            drawn.append(style.median_band(ax, lags, values[..., i], **line))
+        line = dict(
+            color="black", linestyle=style.DASHES[1], linewidth=0.9, label="∏ σ$_{max}$(J$_t$), the bound on σ$_1$"
+        )
+        drawn.append(style.median_band(ax, np.arange(1, product.shape[1] + 1), product, **line))
+        ax.axhline(0, color="0.75", linewidth=0.6, zorder=0)
+    axes[0, 0].set_xlim(0, None)
+    axes[0, 0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for ax in axes[-1]:
+        ax.set_xlabel("lag T − t (steps)")
+    decades(axes, drawn, "log$_{10}$ σ")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def along_training(ds: "xr.Dataset", task: Task) -> Figure:
+    """Of the longest window, against updates: singular values, a row per initialisation; the test loss below."""
+    inits, cells, updates = axis(ds, "u_init"), axis(ds, "label"), ds["probe_step"].values
+    fig, axes = style.panels(len(inits) + 2, len(cells), 1.25, sharex=True, sharey="row")
+    above, conditions, losses = np.split(axes, [len(inits), len(inits) + 1])
+    style.frame(axes, [*inits, "condition", "learning"], cells, "update")
+    n = ds.sizes["mode"]
+    modes = [2**k for k in range(n.bit_length()) if 2**k <= n]
+    drawn: dict[str, list[np.ndarray]] = {"σ": [], "condition": [], "loss": [np.asarray([task.chance])]}
+    dashes = dict(zip(inits, style.DASHES, strict=False))
+    for group in groups(ds):
+        row, column = inits.index(group.init), cells.index(group.cell)
+        values = floored(ds["window_log_singular"].values[group.runs, :, -1])
+        for i, color in zip(modes, style.shades(len(modes)), strict=True):
+            if not np.isnan(values[..., i - 1]).all():
+                drawn["σ"].append(
+                    style.median_band(
+                        above[row, column], updates, values[..., i - 1], color=color, label=f"σ$_{{{i}}}$"
+                    )
+                )
+        line = dict(color="black", linestyle=dashes[group.init], label=f"{group.init} (condition, loss)")
+        condition = ds["window_log_condition"].values[group.runs, :, -1]
+        drawn["condition"].append(style.median_band(conditions[0, column], updates, condition, **line))
+        loss = ds["test_loss"].values[group.runs]
+        drawn["loss"].append(style.median_band(losses[0, column], updates, loss, **line))
+    for ax in losses.flat:
+        for level in (task.chance, task.learned[1]):
+            ax.axhline(level, color="0.6", linewidth=0.6, zorder=0)
+    axes[0, 0].set_xlim(0, updates[-1])
+    axes[0, 0].xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    decades(above, drawn["σ"], "log$_{10}$ σ$_i$")
+    decades(conditions, drawn["condition"], "log$_{10}$ σ$_1$/σ$_n$")
+    style.log_axis(losses, drawn["loss"], highest=3 * task.chance)
+    losses[0, 0].set_ylabel("test loss")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def clocks(ds: "xr.Dataset") -> Figure | None:
+    """Of gated cells: the longest window's singular values beside what the forget gates alone would keep."""
+    gated = [g for g in groups(ds) if not np.isnan(ds["time_constant"].values[g.runs]).all()]
+    inits, cells = ([*dict.fromkeys(v)] for v in ([g.init for g in gated], [g.cell for g in gated]))
+    if not gated:
+        return None
+    fig, axes = style.panels(len(inits), 2 * len(cells), 1.4, sharex=True, sharey=True)
+    colors, drawn = style.shades(2), []
+    for group in gated:
+        for k, stage in enumerate(STAGES):
+            ax = axes[inits.index(group.init), 2 * cells.index(group.cell) + k]
+            alone = gates_alone(ds, group, stage)
+            true = spectra(ds, group, stage)[:, -1, : alone.shape[1]]
+            i = np.arange(1, alone.shape[1] + 1)
+            drawn.append(style.median_band(ax, i, true, color=colors[0], label="σ$_i$"))
+            line = dict(color=colors[1], linestyle=style.DASHES[1], label="∏ of the i-th slowest forget gate")
+            drawn.append(style.median_band(ax, i, alone, **line))
+            ax.axhline(0, color="0.75", linewidth=0.6, zorder=0)
+    style.frame(axes, inits, [f"{cell}, {stage}" for cell in cells for stage in STAGES], "direction i")
+    axes[0, 0].set_xlim(1, None)
+    decades(axes, drawn, "log$_{10}$")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+# --- the report -----------------------------------------------------------------------------------------------
+
+
+def told(value: float, digits: int = 1) -> str:
+    """Decades, or a count, in a table; −∞ for log 0."""
+    if np.isnan(value):
+        return "–"
+    if abs(value) > -NOTHING / 2:
+        return "∞" if value > 0 else "−∞"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def course(row: dict[str, Any], name: str, digits: int = 1) -> str:
+    """Before → after training."""
+    return " → ".join(told(row[f"{name}_{stage}"], digits) for stage in STAGES)
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """`summary` for the reader."""
+    return [
+        {
+            "init": r["init"],
+            "cell": r["cell"],
+            "learned": f"{r['learned']}/{r['runs']}",
+            "test loss": number(r["test_loss"]),
+            "log σ_1": course(r, "first"),
+            "log σ_n/2": course(r, "middle"),
+            "alive": f"{course(r, 'alive', 0)} of {r['n_trained']:.0f}",
+            "log condition": course(r, "condition"),
+            "a step": course(r, "rate", 2),
+            "bound − log σ_1": course(r, "excess"),
+        }
+        for r in rows
+    ]
+
+
+def story(r: dict[str, Any], lag: int) -> str:
+    """One cell from one start, in sentences."""
+    rise = {name: r[f"{name}_trained"] - r[f"{name}_untrained"] for name in ("first", "middle")}
+    how = (
+        "the median direction died or came to life"
+        if abs(rise["middle"]) > -NOTHING / 2
+        else (f"the median σ by {told(rise['middle'])}")
+    )
+    return (
+        f"{r['cell']}, {r['init']}: {r['learned']} of {r['runs']} runs learned. Over {lag} steps σ_1 is "
+        f"{told(r['first_untrained'])} decades before training and {told(r['first_trained'])} after; training moved it "
+        f"by {told(rise['first'])} and {how}. Directions that keep a tenth: {course(r, 'alive', 0)} of "
+        f"{r['n_trained']:.0f}. The condition number grows by {course(r, 'rate', 2)} decades a step. The product of "
+        f"the steps' largest singular values is {course(r, 'excess')} decades above σ_1."
+    )
+
+
+def setting(experiment: Experiment, ds: "xr.Dataset", task: Task) -> str:
+    """What was run and recorded."""
+    spec, hypers = experiment.specs[0], experiment.hypers
+    return (
+        f"{ds.sizes['run']} runs on the task '{spec.task}', T = {spec.steps}: cells {', '.join(axis(ds, 'label'))}; "
+        f"initialisations of U {', '.join(axis(ds, 'u_init'))}, gain {hypers.gain[0]:g}; {len(axis(ds, 'seed'))} seeds; "
+        f"hidden {spec.hidden[0]}, batch {spec.batch}, {spec.optimizer} at learning rate {hypers.lr[0]:g}, gradients "
+        f"clipped at {hypers.clip[0]:g}; {experiment.updates:,} updates; learned below a test loss of "
+        f"{task.learned[1]:g}. Every {experiment.probe_every} updates the step Jacobians of the whole state ((c, h) of "
+        f"an LSTM) were formed along {experiment.diagnostic} test sequences and multiplied, in logarithms. log σ_i is "
+        f"the mean of log₁₀ σ_i(∂state_T/∂state_t) over the sequences, in decades, −∞ if one of them is 0; a direction "
+        f"is alive if that is above {told(ALIVE, 0)}. Numbers are medians over seeds, of the window T − 1 and of runs' "
+        "newest probes."
+    )
+
+
+def draw(out: str | Path) -> list[Path]:
+    """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
+    out = Path(out)
+    ds, experiment = read(out), manifest.experiment(out)
+    task = TASKS[experiment.specs[0].task](experiment.specs[0])
+    lag = int(ds["window"].values[-1])
+    over = "Lines are medians over seeds, bands the middle half of them."
+    gone = f"σ = 0 is −∞ and leaves the panel, which ends at {DEEPEST:g} decades at most.".replace("-", "−")
+    captions = {
+        "spectra": (
+            spectra_by_window(ds),
+            "Singular values of ∂state_T/∂state_t, largest first, as decades on a linear axis, for windows of several "
+            f"lags T − t. {over} {gone}",
+        ),
+        "along_training": (
+            along_training(ds, task),
+            f"The window of {lag} steps along training: σ_1, σ_2, σ_4, …; the condition number, with no line where it "
+            f"is infinite; the test loss, with grey lines at the constant predictor's and at what counts as learned. "
+            f"{over} {gone}",
+        ),
+        "against_lag": (
+            against_lag(ds),
+            "The largest, the middle and the least singular value against the lag: a straight line is geometric decay, "
+            f"a gap that widens in proportion a condition number that grows exponentially. Dashed: the product of the "
+            f"steps' largest singular values. {over} {gone}",
+        ),
+        "clocks": (
+            clocks(ds),
+            f"The window of {lag} steps beside what the forget gates alone (LSTM's f, GRU's z) would keep, "
+            f"exp(−{lag} / τ_i), units sorted by their time constants τ_i: where the two part, the paths through h "
+            f"matter. {over}",
+        ),
+    }
+    with style.look():
+        figures = [
+            (style.save(figure, out / "figures" / name), caption)
+            for name, (figure, caption) in captions.items()
+            if figure
+        ]
+    rows = summary(ds, task)
+    page = report.write(
+        out,
+        f"Singular spectra of window Jacobians: {', '.join(axis(ds, 'label'))}; T = {experiment.specs[0].steps}",
+        [setting(experiment, ds, task), *(story(row, lag) for row in rows)],
+        figures,
+        [(f"The window of {lag} steps, untrained → trained", table(rows))],
+    )
+    return [*(path for path, _ in figures), page]
+
+
+def show(out: str | Path) -> None:
+    """Draws a run directory and prints its summary and where the figures lie."""
+    paths = draw(out)
+    experiment = manifest.experiment(out)
+    report.show(table(summary(read(Path(out)), TASKS[experiment.specs[0].task](experiment.specs[0]))), paths)
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[Path], show, __doc__)

@@ -1,0 +1,194 @@
+"""Does a recurrent network learn where theory puts the edge of chaos, and is the edge where theory puts it?
+
+Hypothesis: in h_t = tanh(W h_{t−1} + V x_t), W_ij ~ N(0, g²/N), the squared adjoint E‖∂L/∂h_t‖² changes by χ₁ a step,
+nearby states part at the exponent ½ log χ₁ (Molgedey, Schuchhardt & Schuster 1992; Poole et al. 2016), and the line
+χ₁(g, s) = 1 bends towards larger gains g as the input's drive s, which suppresses chaos, grows. What is d steps away
+can be learned only within a few depth scales ξ = −1/log χ₁ of it, 6ξ ≥ d (Schoenholz et al. 2017; for recurrent
+networks Chen, Pennington & Schoenholz 2018): a band along the line, narrower the longer d.
+Training: delayed XOR (after Engelken 2023) at T = 15, that is over 9 and 4 steps, on a plane of gain × drive; inputs
+±1, so s is exactly the deviation of V's entries. Exponents of each network are recorded before and along training.
+Theory: wide networks driven by white Gaussian input are held against it at three drives: growth, largest exponent,
+and the whole spectrum of exponents.
+Cost: COST
+Expect: EXPECT
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from analysis import edge_of_chaos as analysis
+from seqdyn import backend
+from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.measure.lyapunov import lyapunov_spectrum
+from seqdyn.nets.bptt import Cut, Watch, unroll, watching
+from seqdyn.nets.cells import Cell, rnn
+from seqdyn.nets.inits import gaussian, identity
+from seqdyn.runs.script import Options, launch, script
+from seqdyn.types import Array, ConfigError, Key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Options):
+    """The plane is gains × drives × seeds; the wide networks are gains × white × nets."""
+
+    gains: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0)
+    """g of W_ij ~ N(0, g²/N)."""
+    drives: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+    """s: s² is the variance per unit of V x_t. Even ratios make an even plane."""
+    seeds: int = 3
+    """Seeds of parameters and data at each point of the plane."""
+    steps: int = 15
+    """T; the bits to be compared lie a third and two thirds of the way."""
+    hidden: int = 64
+    """Width of the networks that are trained."""
+    batch: int = 32
+    """Sequences per update."""
+    lr: float = 1e-3
+    """Adam's learning rate."""
+    clip: float = 1.0
+    """Bound on the gradient's global norm."""
+    updates: int = 2000
+    """Updates of each run; may grow when the same command is run again."""
+    chunk: int = 250
+    """Updates in one compiled call; a signal is obeyed at its end."""
+    tile: int = 9
+    """Runs in one program on one device."""
+    white: tuple[float, ...] = (0.1, 0.4, 1.6)
+    """Drives at which wide networks are held against theory."""
+    spectra: tuple[float, ...] = (0.75, 1.5, 3.0)
+    """Gains at which all of their exponents are measured."""
+    width: int = 300
+    """N of the wide networks."""
+    length: int = 1000
+    """Steps over which their largest exponent is taken; a third of it for all exponents."""
+    nets: int = 4
+    """Wide networks drawn for each point; one for a whole spectrum."""
+
+
+def smoke(c: Config) -> Config:
+    """The same at tiny sizes."""
+    tiny = dict(gains=c.gains[:3], drives=c.drives[:2], seeds=2, steps=6, hidden=6, batch=4, updates=20, chunk=5)
+    wide = dict(white=c.drives[:2], spectra=c.spectra[:2], width=16, length=60, nets=2)
+    return dataclasses.replace(c, **tiny, **wide)  # type: ignore[arg-type]
+
+
+def experiment(c: Config) -> Experiment:
+    """One spec; what the wide networks are is part of what the directory holds."""
+    spec = Spec(
+        task="delayed_xor",
+        steps=c.steps,
+        batch=c.batch,
+        hidden=(c.hidden,),
+        w_init="gaussian",
+        u_init="gaussian",
+    )
+    hypers = grid(seeds=c.seeds, gain=c.gains, input_gain=c.drives, lr=c.lr, clip=c.clip)
+    every = c.chunk * max(1, c.updates // c.chunk // 4)
+    settings = {name: getattr(c, name) for name in ("white", "spectra", "width", "length", "nets")}
+    return Experiment(
+        "edge_of_chaos",
+        (spec,),
+        hypers,
+        c.updates,
+        c.chunk,
+        every,
+        c.tile,
+        probes=("weights", "lyapunov"),
+        modes=4,
+        settings=settings,
+    )
+
+
+# --- wide networks under white input ------------------------------------------------------------------------
+
+
+def driven(n: int, steps: int, gain: Array, drive: Array, key: Key[Array, ""], b: int) -> tuple[Cell, Any, Any, Array]:
+    """(cell, params, a state on the attractor, fresh input for every unit)."""
+    k_params, k_xs = jax.random.split(key)
+    cell = rnn(n, n, "tanh", w=identity(drive), u=gaussian(gain), dtype=jnp.float64)
+    params, burn = cell.init(k_params), 100
+    xs = jax.random.normal(k_xs, (burn + steps, b, n))
+    _, carry = unroll(cell, params, cell.rest((b,)), xs[:burn])
+    return cell, params, carry, xs[burn:]
+
+
+def growth(n: int, gain: Array, drive: Array, key: Key[Array, ""]) -> Array:
+    """E‖∂L/∂h_t‖² a step further from L = v·h_T, v random: exp of the slope of its logarithm over lags 5 … 45."""
+    first, last, b = 5, 45, 8
+    k_net, k_v = jax.random.split(key)
+    cell, params, carry, xs = driven(n, last + 1, gain, drive, k_net, b)
+    v = jax.random.normal(k_v, (b, n))
+
+    def loss(watch: Watch) -> Array:
+        return jnp.sum(v * unroll(cell, params, carry, xs, Cut(), watch)[1].h)
+
+    norms = jax.grad(loss)(watching(cell, last + 1, (b,))).whole.h
+    energy = jnp.log(jnp.mean(jnp.square(norms), axis=1))[::-1][first:]
+    lags = jnp.arange(energy.shape[0]) - (energy.shape[0] - 1) / 2
+    return jnp.exp(lags @ energy / (lags @ lags))
+
+
+def exponents(n: int, steps: int, k: int, gain: Array, drive: Array, key: Key[Array, ""]) -> Array:
+    """The k largest exponents."""
+    k_net, k_frame = jax.random.split(key)
+    burn = steps // 10
+    cell, params, carry, xs = driven(n, burn + steps, gain, drive, k_net, 1)
+    return lyapunov_spectrum(cell, params, carry, xs, k_frame, k, burn).exponents[0]
+
+
+def measured(c: Config) -> dict[str, Any]:
+    """Rows of wide networks: drive, gain, and what each net gave."""
+    programs = {
+        "growth": backend.compiled(partial(growth, c.width)),
+        "exponent": backend.compiled(lambda *at: exponents(c.width, c.length, 1, *at)[0]),
+        "spectrum": backend.compiled(partial(exponents, c.width, c.length // 3, c.width)),
+    }
+
+    def over(name: str, gains: tuple[float, ...], nets: int) -> list[dict[str, Any]]:
+        keys = jax.random.split(jax.random.key(0), nets)
+        return [
+            {"drive": s, "gain": g, "nets": [np.asarray(programs[name](g, s, key)).tolist() for key in keys]}
+            for s in c.white
+            for g in gains
+        ]
+
+    with jax.enable_x64(True):
+        return {
+            "growth": over("growth", c.gains, c.nets),
+            "exponent": over("exponent", c.gains, c.nets),
+            "spectrum": over("spectrum", c.spectra, 1),
+        }
+
+
+def keep(out: Path, c: Config) -> None:
+    """Measures the wide networks, once a run directory."""
+    kept = out / analysis.WIDE
+    if not kept.exists():
+        partial_file = kept.with_name(f".{kept.name}")
+        partial_file.write_text(json.dumps(measured(c)) + "\n")
+        partial_file.replace(kept)
+
+
+def main(config: Config) -> None:
+    """Trains (or goes on), measures, then draws."""
+    config = smoke(config) if config.smoke else config
+    if min(config.white + config.drives) <= 0 or min(config.gains + config.spectra) <= 0:
+        raise ConfigError("a gain or a drive is not greater than 0; without drive, a network at rest stays at rest.")
+    if config.length < 30:
+        raise ConfigError(f"length is {config.length}; exponents need at least 30 steps.")
+    backend.start()
+    out = launch(experiment(config), config)
+    keep(out, config)
+    analysis.show(out)
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)

@@ -1,0 +1,306 @@
+"""Step Jacobians and their products over windows, on the whole state.
+
+    J_t = ∂state_t/∂state_{t−1}         J_t[i, j] = ∂state_t[i] / ∂state_{t−1}[j]
+    ∂state_T/∂state_t = J_T J_{T−1} … J_{t+1}        a window of lag T − t, ending at an example's last live step
+
+The state is the carry's parts side by side: h of an rnn or a GRU (n = H), (c, h) of an LSTM (n = 2H). In a stack each
+layer is taken by itself, its inputs held, so paths through other layers are left out.
+
+Three mistakes that the tests tell from the truth: the Jacobian of an LSTM's h with c held fixed; the factors of a
+window in the opposite order; and the product of the steps' largest singular values, which only bounds the window's.
+
+Singular values are kept as logarithms: those of a window of 1,000 steps span more than floating point does.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.model import per_layer
+from seqdyn.learn.train import TrainState
+from seqdyn.measure.graded import jacobi, times, window_singular
+from seqdyn.measure.view import View
+from seqdyn.nets.bptt import at_end
+from seqdyn.nets.cells import Carry, Cell
+from seqdyn.norms import norm
+from seqdyn.types import Array, Bool, Float, Key, Tree
+
+EXACT = 128
+"""The largest n whose step Jacobians a probe forms; beyond it, or beyond `ENTRIES`, it reads the largest modes only."""
+ENTRIES = 2**25
+"""The most entries of one layer's step Jacobians, T · B · n²."""
+LN10 = float(np.log(10))
+
+
+def windows(steps: int) -> tuple[int, ...]:
+    """The lags of the windows that are recorded: 1, 2, 5, 10, 20, 50, … and always T − 1."""
+    lags = (m * 10**e for e in range(len(str(steps))) for m in (1, 2, 5))
+    return (*(lag for lag in lags if lag < steps - 1), steps - 1)[: steps - 1]
+
+
+# --- the state as a vector, the step as a linear map --------------------------------------------------------
+
+
+def vector(carry: Carry) -> Float[Array, "*b n"]:
+    """The whole state: the parts of the carry side by side, in order."""
+    return jnp.concatenate(jax.tree.leaves(carry), axis=-1)
+
+
+def parts(like: Carry, state: Float[Array, "*b n"]) -> Carry:
+    """The carry whose `vector` is `state`."""
+    leaves, tree = jax.tree.flatten(like)
+    ends = np.cumsum([leaf.shape[-1] for leaf in leaves])[:-1]
+    return jax.tree.unflatten(tree, jnp.split(state, ends.tolist(), axis=-1))
+
+
+def hold(on: Bool[Array, "*b"] | None, new: Tree, old: Tree) -> Tree:
+    """`new` on live steps and `old` on padding; leaves have trailing axes after `on`'s."""
+
+    def one(n: Array, o: Array) -> Array:
+        return n if on is None else jnp.where(on.reshape(on.shape + (1,) * (n.ndim - on.ndim)), n, o)
+
+    return jax.tree.map(one, new, old)
+
+
+def advance(cell: Cell, params: Any, zx: Any, carry: Carry) -> Carry:
+    """`cells.step` with the input's part, `cell.drive`, already done."""
+    return cell.gate(params, carry, zx, cell.recur(params, carry.h))[0]
+
+
+def _path(cell: Cell, params: Any, carry: Carry, xs: Array, live: Array | None) -> tuple[Carry, Any, Array | None]:
+    """(carry before each step, zx, live), each example moved so that its last live step is the last entry."""
+    zx = cell.drive(params, xs)
+
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
+        return hold(inputs[1], advance(cell, params, inputs[0], carry), carry), carry
+
+    before = jax.lax.scan(body, carry, (zx, live))[1]
+    if live is None:
+        return before, zx, None
+
+    def move(leaf: Array) -> Array:
+        flat = leaf.reshape(*live.shape, -1)
+        return jax.vmap(lambda r: at_end(r, live), in_axes=-1, out_axes=-1)(flat).reshape(leaf.shape)
+
+    return *jax.tree.map(move, (before, zx)), at_end(live.astype(jnp.float32), live) > 0
+
+
+def step_jacobians(
+    cell: Cell,
+    params: Any,
+    carry: Carry,
+    xs: Float[Array, "t *b d"],
+    live: Bool[Array, "t *b"] | None = None,
+) -> Float[Array, "t *b n n"]:
+    """J_t = ∂state_t/∂state_{t−1} at every step, from the gate's own transpose applied to unit adjoints.
+
+    A scan finds the states, the Jacobians of all steps are then taken at once. With `live`, each example's last live
+    step is the last entry, and the identity stands before its first. NaN where state_t is not finite.
+    """
+    before, zx, live = _path(cell, params, carry, xs, live)
+    state = vector(before)
+    if cell.pull is None:
+        after, vjp = jax.vjp(partial(advance, cell, params, zx), before)
+        transpose = lambda adjoint: vjp(adjoint)[0]  # noqa: E731
+    else:
+        pull = cell.pull
+        after, partials = cell.gate(params, before, zx, cell.recur(params, before.h))
+        recur = jax.vjp(partial(cell.recur, params), before.h)[1]
+        back = cell.back(params) if cell.back else lambda dzh: recur(dzh)[0]
+
+        def transpose(adjoint: Carry) -> Carry:
+            earlier, dzx, dzh = pull(adjoint, partials)
+            return earlier._replace(h=earlier.h + back(dzx if dzh is None else dzh))
+
+    def row(unit: Array) -> Array:
+        return vector(transpose(parts(before, jnp.broadcast_to(unit, state.shape))))
+
+    eye = jnp.eye(state.shape[-1], dtype=state.dtype)
+    jacobians = jax.vmap(row, out_axes=-2)(eye.reshape(-1, *(1,) * (state.ndim - 1), eye.shape[-1]))
+    known = jnp.all(jnp.isfinite(vector(after)), axis=-1)
+    jacobians = hold(known, jacobians, jnp.full_like(jacobians, jnp.nan))
+    return hold(live, jacobians, jnp.broadcast_to(eye, jacobians.shape))
+
+
+# --- without forming a Jacobian -----------------------------------------------------------------------------
+
+
+def linear(step: Callable[[Carry], Carry], at: Carry) -> tuple[Callable[[Carry], Carry], Callable[[Carry], Carry]]:
+    """(tangent -> J tangent, adjoint -> Jᵀ adjoint) of a map of carries."""
+    pull = jax.vjp(step, at)[1]
+    return jax.linearize(step, at)[1], lambda adjoint: pull(adjoint)[0]
+
+
+def columns(push: Callable[[Carry], Carry], like: Carry, frame: Float[Array, "*b n k"]) -> Float[Array, "*b m k"]:
+    """A linear map of carries applied to every column of a frame."""
+    return jax.vmap(lambda v: vector(push(parts(like, v))), in_axes=-1, out_axes=-1)(frame)
+
+
+def orthonormal(key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Float[Array, "*b n k"]:
+    """A frame of k orthonormal columns in a random direction for each example."""
+    return jnp.linalg.qr(jax.random.normal(key, shape, dtype))[0]
+
+
+def top_singular(
+    cell: Cell,
+    params: Any,
+    carry: Carry,
+    xs: Float[Array, "t *b d"],
+    k: int,
+    key: Key[Array, ""],
+    lags: Sequence[int] | None = None,
+    live: Bool[Array, "t *b"] | None = None,
+    sweeps: int = 2,
+) -> Float[Array, "w *b k"]:
+    """Natural logarithms of the k largest singular values of ∂state_T/∂state_t for each lag T − t, largest first.
+
+    Subspace iteration: a frame of k + 4 columns goes forward from t to T by tangents, J V, and back by adjoints,
+    Jᵀ V, with a QR at each step whose logarithms add up; no n × n Jacobian is formed. Converges from below, at the
+    rate (σ_{k+5}/σ_i)⁴ a sweep; windows shorter than 100 steps, whose singular values lie close, are swept
+    ⌈100 / lag⌉ times, longer ones `sweeps` times. Without `lags` the window is the whole sequence, lag T; a window
+    longer than an example ends at its start. Raises ValueError for a k or a lag that is out of range.
+    """
+    before, zx, live = _path(cell, params, carry, xs, live)
+    steps, (*batch, n) = xs.shape[0], vector(carry).shape
+    lags = (steps,) if lags is None else lags
+    if not 1 <= k <= n or not all(1 <= lag <= steps for lag in lags):
+        raise ValueError(f"k is {k} and lags are {tuple(lags)}; they must lie in 1 … {n} and 1 … {steps}.")
+    first = orthonormal(key, (*batch, n, min(n, k + 4)), vector(carry).dtype)
+    eye = jnp.broadcast_to(jnp.eye(first.shape[-1], dtype=first.dtype), (*batch, *first.shape[-1:] * 2))
+
+    def turn(t: Array, forward: bool, kept: Any) -> Any:
+        at, z, on = jax.tree.map(lambda leaf: leaf[t], (before, zx, live))
+        push, pull = linear(partial(advance, cell, params, z), at)
+        new, r = jnp.linalg.qr(columns(push if forward else pull, at, kept[0]))
+        return hold(on, (new, *times(jnp, r, *kept[1:])), kept)
+
+    def sweep(lag: Array, kept: Any) -> Any:
+        """There and back; (Q, S) with (∂state_T/∂state_t)ᵀ applied to the frame that arrived at T being Q S."""
+        fresh = (jnp.zeros_like(first[..., 0, :]), eye)
+        there = jax.lax.fori_loop(steps - lag, steps, lambda t, s: turn(t, True, s), (kept[0], *fresh))
+        return jax.lax.fori_loop(0, lag, lambda i, s: turn(steps - 1 - i, False, s), (there[0], *fresh))
+
+    def one(lag: Array) -> Array:
+        start = (first, jnp.zeros_like(first[..., 0, :]), eye)
+        times_over = jnp.maximum(sweeps, (99 + lag) // lag)
+        _, logs, rows = jax.lax.fori_loop(0, times_over, lambda _, kept: sweep(lag, kept), start)
+        return jacobi(jnp, logs, rows)[0][..., :k]
+
+    return jax.lax.map(one, jnp.asarray(lags, jnp.int32))
+
+
+def step_norms(
+    cell: Cell,
+    params: Any,
+    carry: Carry,
+    xs: Float[Array, "t *b d"],
+    key: Key[Array, ""],
+    live: Bool[Array, "t *b"] | None = None,
+    iterations: int = 16,
+) -> Float[Array, "t *b"]:
+    """σ_max(J_t) of every step without its Jacobian, from below, by Golub–Kahan bidiagonalisation (1965).
+
+    With `live` aligned as in `step_jacobians`; 1 before an example's first step.
+    """
+    before, zx, live = _path(cell, params, carry, xs, live)
+    push, pull = linear(partial(advance, cell, params, zx), before)
+    v = vector(before)
+    v = jax.random.normal(key, v.shape, v.dtype)
+
+    def body(kept: Any, _: None) -> tuple[Any, Any]:
+        u, v, beta = kept  # J v = α u + β u₋,  Jᵀu = α v + β₊ v₊
+        u = vector(push(parts(before, v))) - beta[..., None] * u
+        u, alpha = _normal(u)
+        w, beta = _normal(vector(pull(parts(before, u))) - alpha[..., None] * v)
+        return (u, w, beta), (alpha, beta)
+
+    v, _ = _normal(v)
+    start = (jnp.zeros_like(v), v, jnp.zeros_like(v[..., 0]))
+    _, (alpha, beta) = jax.lax.scan(body, start, None, length=iterations)
+    alpha, beta = jnp.moveaxis(alpha, 0, -1), jnp.moveaxis(beta, 0, -1)
+    eye = jnp.eye(iterations, dtype=v.dtype)
+    bidiagonal = jnp.einsum("...i,ij->...ij", alpha, eye) + jnp.einsum(
+        "...i,ij->...ij", beta, jnp.roll(eye, 1, axis=1) * jnp.triu(jnp.ones_like(eye))
+    )
+    sizes = jnp.linalg.svd(bidiagonal, compute_uv=False)[..., 0]
+    return hold(live, sizes, jnp.ones_like(sizes))
+
+
+def _normal(v: Array) -> tuple[Array, Array]:
+    size = norm(v)
+    return v / jnp.where(size > 0, size, jnp.ones_like(size))[..., None], size
+
+
+# --- the probe ----------------------------------------------------------------------------------------------
+
+
+def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
+    """Each layer's step Jacobians [t, b, n, n] where they are small enough to be formed, else what is read of them."""
+    live = view.batch.live
+    size = view.batch.xs.shape[:2]
+    on = jnp.ones(size, bool) if live is None else live
+    looked: dict[str, Array] = {"length": jnp.sum(on, axis=0, dtype=jnp.int32)}
+    for i, layer in enumerate(per_layer(spec, hypers, state.params, view.batch)):
+        n = vector(layer.carry).shape[-1]
+        if n <= EXACT and size[0] * size[1] * n * n <= ENTRIES:
+            looked[f"jacobians{i}"] = step_jacobians(*layer, live)
+        else:
+            k_norm, k_top = jax.random.split(jax.random.key(0))
+            looked[f"norms{i}"] = step_norms(*layer, k_norm, live)
+            looked[f"top{i}"] = top_singular(*layer, min(view.modes, n), k_top, windows(size[0]), live)
+    return looked
+
+
+def finish(spec: Spec, looked: dict[str, np.ndarray], modes: int) -> dict[str, np.ndarray]:
+    """The records of every run, averages over the examples that are long enough; NaN where none is.
+
+    `step_norm` [r, layer, time]: σ_max(J_t), geometric mean, aligned at each example's last live step.
+    `window_log_singular` [r, layer, window, mode]: mean of log₁₀ σ_i(∂state_T/∂state_t) for T − t in `windows`, an
+    example counting if its length exceeds the lag; −inf where an example's σ_i is 0.
+    `window_log_condition` [r, layer, window]: mean of log₁₀ σ_1/σ_n, inf where σ_n is 0, NaN where σ_1 is, too, and
+    where n is too large for all of them to be known.
+    """
+    found: list[tuple[np.ndarray, ...]] = []
+    length = looked["length"]
+    for i in range(len(spec.hidden)):
+        exact = f"jacobians{i}" in looked
+        jacobians = np.moveaxis(looked[f"jacobians{i}" if exact else f"norms{i}"], 0, 1)  # [t, r, b, …]
+        lags = windows(jacobians.shape[0])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            norms = np.log(largest_singular(jacobians) if exact else jacobians.astype(np.float64))
+            logs = window_singular(jacobians, lags) if exact else np.moveaxis(looked[f"top{i}"], 0, 1) / 1.0
+            condition = logs[..., 0] - logs[..., -1] if exact else np.full(logs.shape[:-1], np.nan)
+            reach = length > np.asarray(lags, int).reshape(-1, 1, 1)
+            top = np.full((*logs.shape[:-1], modes), np.nan)
+            top[..., : logs.shape[-1]] = logs[..., :modes]
+            lived = length > np.arange(len(jacobians))[::-1, None, None]
+            found.append(
+                (
+                    np.exp(_mean(norms, lived)),
+                    _mean(top, reach[..., None]) / LN10,
+                    _mean(condition, reach) / LN10,
+                )
+            )
+    names = ("step_norm", "window_log_singular", "window_log_condition")
+    stacked = (np.stack([layer[k] for layer in found], axis=1) for k in range(3))  # [time or window, layer, r, …]
+    return {name: np.moveaxis(values, (2, 1), (0, 1)) for name, values in zip(names, stacked, strict=True)}
+
+
+def largest_singular(jacobians: Float[Any, "*t n n"]) -> Float[np.ndarray, "*t"]:
+    """σ_max of each matrix, in float64 on the host; NaN where one is not finite."""
+    j = np.asarray(jacobians, np.float64)
+    finite = np.isfinite(j).all(axis=(-2, -1))
+    j = np.where(finite[..., None, None], j, 0)
+    gram = np.linalg.eigvalsh(np.swapaxes(j, -1, -2) @ j)[..., -1]
+    return np.where(finite, np.sqrt(np.maximum(gram, 0)), np.nan)
+
+
+def _mean(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Over examples, axis 2, where `counts`."""
+    counts = np.broadcast_to(counts, values.shape)
+    return np.where(counts, values, 0).sum(axis=2) / counts.sum(axis=2)
