@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,6 +198,8 @@ def maps(plane: Plane) -> Figure:
     """Largest exponent before training, what was learned, largest exponent after; theory's lines on all."""
     drives, gains = axis(plane.ds, "input_gain"), axis(plane.ds, "gain")
     x, y = edges(drives, log=True), edges(gains, log=False)
+    s, g = np.geomspace(x[0], x[-1], 16), np.linspace(y[0], y[-1], 24)
+    logs, reach = np.log([[MeanField("tanh", gain, drive).chi1 for drive in s] for gain in g]), DEPTHS / plane.delay
     fig, axes = style.panels(1, 3, 2.9, sharex=True, sharey=True)
     with np.errstate(divide="ignore"):
         loss = np.log10(plane.over_seeds(plane.loss))
@@ -210,30 +213,23 @@ def maps(plane: Plane) -> Figure:
         ax.pcolormesh(x, y, values, rasterized=True, **scale)
         ax.set_facecolor(style.MISSING)
         ax.set_xscale("log")
-        theory_lines(ax, (x[0], x[-1]), (y[0], y[-1]), plane.delay)
+        for level, dashes in ((-reach, style.DASHES[1]), (0.0, "-"), (reach, style.DASHES[1])):
+            lines = ax.contour(s, g, logs, [level], colors="black", linewidths=1.2, linestyles=[dashes], zorder=3)
+            lines.set_path_effects(HALO)
         bar = fig.colorbar(ScalarMappable(**scale), ax=ax, location="bottom", extend="both", aspect=24, pad=0.03)
         bar.set_label(label)
         bar.outline.set_linewidth(0.6)  # type: ignore[operator]
         ax.set_xticks(drives, [f"{s:g}" for s in drives])
         ax.minorticks_off()
     count = plane.over_seeds(plane.learned, np.sum).astype(int)
-    for (i, g), (j, s) in ((i, j) for i in enumerate(gains) for j in enumerate(drives)):
+    for (i, gain), (j, drive) in product(enumerate(gains), enumerate(drives)):
         if count[i, j]:
-            axes[0, 1].annotate(str(count[i, j]), (s, g), ha="center", va="center", color="white", zorder=4)
+            color = "white" if loss[i, j] < -1.2 else "black"
+            axes[0, 1].annotate(str(count[i, j]), (drive, gain), ha="center", va="center", color=color, zorder=2)
     style.frame(axes, [""], [name for name, *_ in shown], "drive s", "gain g")
     lines = {"χ$_1$ = 1 (theory)": "-", f"{DEPTHS}ξ = d = {plane.delay} (theory)": style.DASHES[1]}
     style.legend(fig, {name: Line2D([], [], color="black", linestyle=dashes) for name, dashes in lines.items()})
     return fig
-
-
-def theory_lines(ax: Axes, drives: tuple[float, float], gains: tuple[float, float], delay: int) -> None:
-    """The critical line, and on both sides of it where six depth scales are the delay."""
-    s, g = np.geomspace(*drives, 25), np.linspace(*gains, 40)
-    logs = np.log([[MeanField("tanh", gain, drive).chi1 for drive in s] for gain in g])
-    reach = DEPTHS / delay
-    for level, dashes in ((-reach, style.DASHES[1]), (0.0, "-"), (reach, style.DASHES[1])):
-        lines = ax.contour(s, g, logs, [level], colors="black", linewidths=1.2, linestyles=[dashes], zorder=3)
-        lines.set_path_effects(HALO)
 
 
 def collapse(plane: Plane) -> Figure:
@@ -307,9 +303,9 @@ def agreement(plane: Plane, wide: dict[str, Any]) -> str:
     own = plane.exponent(after=False) - plane.log_chi1 / 2
     e = plane.experiment
     return (
-        f"Theory against {e.settings['nets']} wide networks a point (N = {e.settings['width']}, white input): the growth "
-        f"of the squared adjoint differs from χ₁ by {rms(growth):.1%} (root mean square over {len(growth)} points; at "
-        f"most {np.abs(growth).max():.1%}), the largest exponent from ½ log χ₁ by {rms(exponent):.3f} (at most "
+        f"Theory against {e.settings['nets']} wide networks a point (N = {e.settings['width']}, white input): the "
+        f"growth of the squared adjoint differs from χ₁ by {rms(growth):.1%} (root mean square over {len(growth)} points; "
+        f"at most {np.abs(growth).max():.1%}), the largest exponent from ½ log χ₁ by {rms(exponent):.3f} (at most "
         f"{np.abs(exponent).max():.3f}, at g = {worst['gain']:g}, s = {worst['drive']:g}; mean "
         f"{np.mean(exponent):+.3f}), whole spectra by {spectrum.min():.3f} to {spectrum.max():.3f} (root mean square "
         f"over all exponents). The networks to be trained (N = {e.specs[0].hidden[0]}, the task's input, "
@@ -351,9 +347,9 @@ def setting(plane: Plane) -> str:
     return (
         f"{plane.ds.sizes['run']} tanh networks, hidden {spec.hidden[0]}, W_ij ~ N(0, g²/N), V_i ~ N(0, s²), batch "
         f"{spec.batch}, {spec.optimizer} at learning rate {axis(plane.ds, 'lr')[0]:g}, norm clipped at "
-        f"{axis(plane.ds, 'clip')[0]:g}, {e.updates:,} updates on the task '{spec.task}' with T = {spec.steps}. Exponents are those of "
-        f"{e.diagnostic} fixed sequences of the task from the state of rest, in nats a step. Values on the plane are "
-        "medians over seeds. Runs that had not learned by then are censored, not failed."
+        f"{axis(plane.ds, 'clip')[0]:g}, {e.updates:,} updates on the task '{spec.task}' with T = {spec.steps}. "
+        f"Exponents are those of {e.diagnostic} fixed sequences of the task from the state of rest, in nats a step. "
+        "Values on the plane are medians over seeds. Runs that had not learned by then are censored, not failed."
     )
 
 
@@ -373,15 +369,15 @@ def draw(out: str | Path) -> list[Path]:
                 "against_gain",
                 against_gain(plane, wide),
                 "Growth of the squared adjoint and largest Lyapunov exponent before training against the gain. "
-                "Lines: mean-field theory; circles: wide networks under white input; crosses: the networks to be trained, on "
-                "the task's input; bars: standard errors over nets.",
+                "Lines: mean-field theory; circles: wide networks under white input; crosses: the networks to be "
+                "trained, on the task's input; bars: standard errors over nets.",
             )
         add(
             "plane",
             maps(plane),
             "The plane of gain and drive: largest exponent before training, test loss after it with the number of "
-            f"seeds that learned (of {len(axis(plane.ds, 'seed'))}), and largest exponent after it. Solid: the critical "
-            "line χ₁ = 1; dashed: six depth scales ξ = 1/|log χ₁| are the delay d. Nothing is fitted.",
+            f"seeds that learned (of {len(axis(plane.ds, 'seed'))}), and largest exponent after it. Solid: the "
+            "critical line χ₁ = 1; dashed: six depth scales ξ = 1/|log χ₁| are the delay d. Nothing is fitted.",
         )
         add(
             "collapse",

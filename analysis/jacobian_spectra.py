@@ -329,8 +329,8 @@ def setting(experiment: Experiment, ds: "xr.Dataset", task: Task) -> str:
     spec, hypers = experiment.specs[0], experiment.hypers
     return (
         f"{ds.sizes['run']} runs on the task '{spec.task}', T = {spec.steps}: cells {', '.join(axis(ds, 'label'))}; "
-        f"initialisations of U {', '.join(axis(ds, 'u_init'))}, gain {hypers.gain[0]:g}; {len(axis(ds, 'seed'))} seeds; "
-        f"hidden {spec.hidden[0]}, batch {spec.batch}, {spec.optimizer} at learning rate {hypers.lr[0]:g}, gradients "
+        f"initialisations of U {', '.join(axis(ds, 'u_init'))}, gain {hypers.gain[0]:g}; {len(axis(ds, 'seed'))} "
+        f"seeds; hidden {spec.hidden[0]}, batch {spec.batch}, {spec.optimizer} at learning rate {hypers.lr[0]:g}, gradients "
         f"clipped at {hypers.clip[0]:g}; {experiment.updates:,} updates; learned below a test loss of "
         f"{task.learned[1]:g}. Every {experiment.probe_every} updates the step Jacobians of the whole state ((c, h) of "
         f"an LSTM) were formed along {experiment.diagnostic} test sequences and multiplied, in logarithms. log σ_i is "
@@ -348,37 +348,40 @@ def draw(out: str | Path) -> list[Path]:
     lag = int(ds["window"].values[-1])
     over = "Lines are medians over seeds, bands the middle half of them."
     gone = f"σ = 0 is −∞ and leaves the panel, which ends at {DEEPEST:g} decades at most.".replace("-", "−")
-    captions = {
-        "spectra": (
+    figures: list[tuple[Path, str]] = []
+
+    def add(name: str, figure: Figure | None, caption: str) -> None:
+        if figure:
+            figures.append((style.save(figure, out / "figures" / name), caption))
+
+    with style.look():
+        add(
+            "spectra",
             spectra_by_window(ds),
             "Singular values of ∂state_T/∂state_t, largest first, as decades on a linear axis, for windows of several "
             f"lags T − t. {over} {gone}",
-        ),
-        "along_training": (
+        )
+        add(
+            "along_training",
             along_training(ds, task),
             f"The window of {lag} steps along training: σ_1, σ_2, σ_4, …; the condition number, with no line where it "
-            f"is infinite; the test loss, with grey lines at the constant predictor's and at what counts as learned. "
+            "is infinite; the test loss, with grey lines at the constant predictor's and at what counts as learned. "
             f"{over} {gone}",
-        ),
-        "against_lag": (
+        )
+        add(
+            "against_lag",
             against_lag(ds),
             "The largest, the middle and the least singular value against the lag: a straight line is geometric decay, "
-            f"a gap that widens in proportion a condition number that grows exponentially. Dashed: the product of the "
+            "a gap that widens in proportion a condition number that grows exponentially. Dashed: the product of the "
             f"steps' largest singular values. {over} {gone}",
-        ),
-        "clocks": (
+        )
+        add(
+            "clocks",
             clocks(ds),
             f"The window of {lag} steps beside what the forget gates alone (LSTM's f, GRU's z) would keep, "
             f"exp(−{lag} / τ_i), units sorted by their time constants τ_i: where the two part, the paths through h "
             f"matter. {over}",
-        ),
-    }
-    with style.look():
-        figures = [
-            (style.save(figure, out / "figures" / name), caption)
-            for name, (figure, caption) in captions.items()
-            if figure
-        ]
+        )
     rows = summary(ds, task)
     page = report.write(
         out,

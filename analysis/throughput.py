@@ -26,6 +26,26 @@ def table(title: str, rows: list[dict[str, Any]]) -> Table:
     return drawn
 
 
+def probe_table(rows: list[dict[str, Any]]) -> Table:
+    """One row a probe, one column a cell: ms a look × training updates it takes the time of, and kB a look and run."""
+    sizes = ",".join(map(str, rows[0]["sizes"]))
+    drawn = Table(
+        title=f"ms a look × updates it costs, kB it records;\nsizes {sizes} are time, batch, hidden, sequences"
+    )
+    drawn.add_column("probe", no_wrap=True)
+    for row in rows:
+        drawn.add_column(row["cell"], no_wrap=True)
+    middle = [{name: median(times) for name, times in row["ms"].items()} for row in rows]
+    drawn.add_row("one update", *(f"{ms['ours']:.3g}" for ms in middle))
+    for probe in rows[0]["bytes"]:
+        told = (
+            f"{ms[probe]:.3g} ×{ms[probe] / ms['ours']:.1f}, {row['bytes'][probe] / 1e3:.2g} kB"
+            for row, ms in zip(rows, middle, strict=True)
+        )
+        drawn.add_row(probe, *told)
+    return drawn
+
+
 def show(out: Path) -> None:
     """Prints the tables of a measurement and writes them beside it."""
     found = json.loads((out / "throughput.json").read_text())
@@ -37,4 +57,6 @@ def show(out: Path) -> None:
         console.print(table("ms a step × ratio to ours; sizes are time, batch, input, hidden", found["shapes"]))
     if found["grid"]:
         console.print(table("ms a run and step × ratio;\nsizes are time, batch, hidden, runs", found["grid"]))
+    if found["probes"]:
+        console.print(probe_table(found["probes"]))
     (out / "throughput.txt").write_text(console.export_text())

@@ -30,7 +30,7 @@ CELLS: dict[str, tuple[CellName, Activation]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Options):
-    """The grid is initialisations × cells × seeds; each initialisation has a run directory, the first holds the others'."""
+    """Initialisations × cells × seeds. The run directory holds the first initialisation, and one directory for each other."""
 
     cells: tuple[Literal["tanh", "relu", "lstm", "gru"], ...] = ("tanh", "relu", "lstm", "gru")
     """tanh and relu are simple rnns."""

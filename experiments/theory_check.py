@@ -10,7 +10,7 @@ Method: each quantity is measured with the library as any user would and held ag
                       it, log σ(b_f) is what the forget gate alone would give
     adjoint           by backpropagation through time, against products of step Jacobians and finite differences
 Error bars are standard errors over nets (of one long product: over blocks of time).
-Cost: two to four minutes on two cores.
+Cost: a minute of computing; two and a half on a machine that is busy with other things.
 Expect: every row agrees: growth within 2%, exponents within 0.01 and below theory by about 2/N, since in a network of
 finite width the mean of a logarithm lies below the logarithm of the mean. The LSTM's largest exponent rises with the
 forget bias and lies above log σ(b_f): feedback through h adds to the gate's memory, and at b_f = 3 the network is

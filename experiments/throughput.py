@@ -1,4 +1,4 @@
-"""How fast is a training step beside JAX's autodiff, Flax and PyTorch, and what does watching the adjoint cost?
+"""How fast is a training step beside JAX's autodiff, Flax and PyTorch, and what do watching and each probe cost?
 
 Method: forward, backward and Adam in float32, read out at the last step, on batches that stay in memory. A run takes
 one core, so what is in JAX has one device, chunks of steps in `lax.scan`, and the library's own `compiled`:
@@ -8,6 +8,7 @@ one core, so what is in JAX has one device, chunks of steps in `lax.scan`, and t
     flax      JAX's gradient of `flax.linen.RNN`
     torch-1   PyTorch's fused RNN, LSTM or GRU on one thread, the fair comparison; torch-2 has two
     alone     the runs of a small grid one after another; ours is then all of them at once, a tile on each device
+    probes    one look of each instrument at one run, on 8 sequences; ours is then one update of that run
 PyTorch and JAX fight over threads, so they have processes of their own; one block of steps is timed at a time, the
 contenders in turn, and compared by the ratio of medians. PyTorch flushes denormals (up to ten times slower without).
 Before the clock starts our gradient is held against autodiff's at that shape: a fast wrong answer cannot win.
@@ -34,6 +35,7 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen
 
@@ -41,8 +43,9 @@ from analysis import throughput as analysis
 from seqdyn import backend, norms
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import verify
-from seqdyn.learn.config import CellName, Spec, grid
+from seqdyn.learn.config import CellName, Looking, ProbeName, Spec, grid
 from seqdyn.learn.train import read
+from seqdyn.measure import probes
 from seqdyn.nets import cells
 from seqdyn.nets.bptt import Cut, Watch, unroll, unroll_autodiff, watching
 from seqdyn.runs import sweep
@@ -50,7 +53,7 @@ from seqdyn.runs.script import script
 from seqdyn.types import Array, ConfigError, Device, Tree
 
 Sizes = Literal["80,128,100,64", "250,64,128,64", "100,32,2,100", "400,16,2,128", "1000,8,1,256"]
-Contender = Literal["watch", "autodiff", "flax", "torch-1", "torch-2", "alone"]
+Contender = Literal["watch", "autodiff", "flax", "torch-1", "torch-2", "alone", "probes"]
 BATCHES = 4  # taken in turn: data that are constants of the loop over steps would be prepared before it
 
 
@@ -72,8 +75,9 @@ class Config:
     """Beside ours; torch-n only where PyTorch is installed."""
 
 
-Contest = tuple[float | None, dict[str, tuple[Callable[[], Any], int]]]
-"""How far our gradient is from autodiff's, and {contender: (a call that is timed, training steps in it)}."""
+Contest = tuple[float | dict[str, int] | None, dict[str, tuple[Callable[[], Any], int]]]
+"""How far our gradient is from autodiff's (or a probe's bytes in the records), and {contender: (a call that is timed,
+training steps in it)}."""
 
 
 def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, inputs: int, hidden: int) -> Contest:
@@ -96,7 +100,7 @@ def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, input
                 h = by(cell, params[0], cell.rest((batch,)), at.xs, Cut(), watch)[1].h
             return jnp.mean(jnp.square(h @ params[1] - at.ys))
 
-        watch = watching(cell, steps, (batch,)) if contender == "watch" else Watch()
+        watch = watching(cell, steps, (batch,), ranged=True) if contender == "watch" else Watch()
         return jax.grad(loss, argnums=(0, 1))(params, watch)
 
     def train(contender: str, state: Tree, data: Batch) -> Any:
@@ -162,6 +166,25 @@ def in_tiles(name: CellName, steps: int, batch: int, hidden: int, runs: int) -> 
     return None, {"ours": (lambda: list(pool.map(lambda t: t(), tiles)), n), "alone": (lambda: [r() for r in alone], n)}
 
 
+def in_probes(name: CellName, steps: int, batch: int, hidden: int, sequences: int) -> Contest:
+    """A run's update (ours) and one look of every probe at it, on the device and on the host."""
+    backend.start(1)
+    spec = Spec("adding", steps, batch, hidden=(hidden,), cell=name)
+    hypers, programs, updates = grid().arrays(), sweep.programs(spec, 1), 20
+    states = programs.init(hypers, jnp.ones(1, bool))
+    alive = np.ones(1, bool)
+
+    def call(probe: ProbeName) -> Callable[[], dict[str, np.ndarray]]:
+        looking = Looking((probe,), sequences, "holdout", 8)
+        look = sweep.look(spec, 1, looking)
+        return lambda: probes.finish(spec, looking, jax.block_until_ready(look(hypers, states, None)), alive)
+
+    looks = {probe: call(probe) for probe in get_args(ProbeName)}
+    kept = {probe: sum(4 * v.size for v in look().values()) for probe, look in looks.items()}  # float32 on disk
+    update = (lambda: jax.block_until_ready(programs.chunk(hypers, states, None, updates)), updates)
+    return kept, {"ours": update} | {probe: (look, 1) for probe, look in looks.items()}
+
+
 def worker(contest: Callable[..., Contest], seconds: float) -> Any:
     """A pipe to a new process, which ends when this one does. See `ask`."""
     ours, theirs = Pipe()
@@ -203,13 +226,14 @@ def clock(call: Callable[[], Any], steps: int, seconds: float) -> float:
 
 def measure(pipes: dict[str, Any], rounds: int, cell: str, *sizes: int) -> dict[str, Any]:
     """One block of each contender in turn, round by round; RuntimeError if our gradient is wrong."""
-    apart = [ask(pipe, cell, *sizes) for pipe in dict.fromkeys(pipes.values())][0]
+    found = [ask(pipe, cell, *sizes) for pipe in dict.fromkeys(pipes.values())][0]
+    apart = found if isinstance(found, float) else None
     if apart is not None and not apart < verify.TOLERANCE:
         raise RuntimeError(f"the gradient of {cell} at {sizes} is {apart:.1e} away from autodiff's; nothing was timed.")
     blocks = [{name: ask(pipe, name) for name, pipe in pipes.items()} for _ in range(rounds)]
     row = {"cell": cell, "sizes": sizes, "apart": apart, "ms": {n: [block[n] for block in blocks] for n in pipes}}
     print(cell, *sizes, *(f"{name} {min(ms):.3g}" for name, ms in row["ms"].items()), file=sys.stderr)
-    return row
+    return row | ({"bytes": found} if isinstance(found, dict) else {})
 
 
 def machine() -> dict[str, Any]:
@@ -225,15 +249,16 @@ def main(config: Config) -> None:
     """Measures, keeps every timing, draws the tables."""
     if config.rounds < 1:
         raise ConfigError(f"rounds is {config.rounds}; it must be at least 1.")
-    full, tiny = (config.shapes, (50, 16, 32, 32), config.rounds, 0.5), (("6,3,2,4",), (6, 2, 4, 4), 2, 0.01)
-    shapes, small, rounds, seconds = tiny if config.smoke else full
+    full = config.shapes, (50, 16, 32, 32), (100, 32, 64, 8), config.rounds, 0.5
+    tiny = ("6,3,2,4",), (6, 2, 4, 4), (6, 2, 4, 2), 2, 0.01
+    shapes, small, looked, rounds, seconds = tiny if config.smoke else full
     settings = json.loads(json.dumps(asdict(config) | {"out": None}))
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
     kept = (config.out or Path("runs") / f"throughput-{digest}") / "throughput.json"
     if kept.exists() and json.loads(kept.read_text())["config"] != settings:
         raise ConfigError(f"{kept} was measured with other settings; choose another --out.")
     kept.parent.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = {"config": settings, "machine": machine(), "shapes": [], "grid": []}
+    found: dict[str, Any] = {"config": settings, "machine": machine(), "shapes": [], "grid": [], "probes": []}
     chosen = [c for c in config.contenders if "torch" not in c or find_spec("torch")]
     if len(chosen) < len(config.contenders):
         print("PyTorch is not installed (the extra 'torch'): its contenders are left out.", file=sys.stderr)
@@ -245,6 +270,9 @@ def main(config: Config) -> None:
     if "alone" in chosen:
         pipes = dict.fromkeys(["ours", "alone"], worker(in_tiles, seconds))
         found["grid"] = [measure(pipes, rounds, c, *small) for c in config.cells]
+    if "probes" in chosen:
+        pipes = dict.fromkeys(["ours", *get_args(ProbeName)], worker(in_probes, seconds))
+        found["probes"] = [measure(pipes, rounds, c, *looked) for c in config.cells]
     kept.write_text(json.dumps(found, indent=1) + "\n")
     analysis.show(kept.parent)
 

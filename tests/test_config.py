@@ -192,6 +192,10 @@ WRONG_SPECS = [
     (dict(batch=0), ["batch", "0", "at least 1"]),
     (dict(batch=-4), ["batch", "-4", "at least 1"]),
     (dict(holdout=0), ["holdout", "0", "at least 1"]),
+    (dict(training_set=33), ["training_set", "33", "multiple of batch, 32"]),
+    (dict(training_set=-32), ["training_set", "-32", "at least 1"]),
+    (dict(training_set=False), ["training_set", "False", "whole number"]),
+    (dict(training_set=32, **TEXT), ["training_set", "32", "text"]),
     (dict(hidden=()), ["hidden", "empty"]),
     (dict(hidden=(8, 0)), ["hidden", "0", "at least 1"]),
     (dict(hidden=(8.5,)), ["hidden", "8.5", "whole number"]),
@@ -218,6 +222,7 @@ def test_a_wrong_spec_is_named_with_its_value_and_what_is_right(fields, words):
 
 
 LSTM = Spec(cell="lstm")
+FIXED = Spec(training_set=64)
 WRONG_EXPERIMENTS = [
     (dict(updates=45), ["updates", "45", "chunk", "10"]),
     (dict(probe_every=15), ["probe_every", "15", "chunk", "10"]),
@@ -238,6 +243,15 @@ WRONG_EXPERIMENTS = [
     (dict(hypers=dataclasses.replace(grid(seeds=2), lr=np.asarray([-1.0, 1.0]))), ["lr", "-1.0"]),
     (dict(hypers=dataclasses.replace(grid(seeds=2), lr=np.asarray([1e-3]))), ["lr"]),
     (dict(settings={"split": {1, 2}}), ["settings"]),
+    (dict(probes=("weight",)), ["probes", "weight", "jacobians"]),
+    (dict(probes=["weights"]), ["probes", "tuple"]),
+    (dict(probes=("weights", "weights")), ["probes", "once"]),
+    (dict(diagnostic=0), ["diagnostic", "0", "at least 1"]),
+    (dict(modes=2.5), ["modes", "2.5", "whole number"]),
+    (dict(diagnostic_from="test"), ["diagnostic_from", "'test'", "holdout, train"]),
+    (dict(diagnostic_from="train"), ["diagnostic_from", "training_set is 0"]),
+    (dict(specs=(FIXED,), diagnostic_from="train", diagnostic=65), ["diagnostic", "65", "64"]),
+    (dict(specs=(FIXED, LSTM)), ["training_set", "0", "64"]),
 ]
 
 
@@ -254,6 +268,7 @@ FULL = [
     experiment(),
     experiment(Spec(hidden=(8, 4)), Spec(cell="lstm", hidden=(4, 4), chrono=True, clip="adjoint", truncate=True)),
     experiment(Spec(**TEXT), hypers=grid(seeds=[3, 9], clip=[1.0, math.inf], lr=[1e-3, 0.1], window=7), tile=4),
+    experiment(Spec(training_set=64), probes=("units", "lyapunov"), diagnostic=64, diagnostic_from="train", modes=3),
     experiment(settings={"vocabulary": 100, "pad": "before", "limit": None, "scale": 0.1}),
 ]
 

@@ -50,6 +50,12 @@ def test_imdb_gradients(tmp_path, imdb_dir):
     assert "chosen on validation" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_edge_of_chaos(tmp_path):
+    text = smoke("edge_of_chaos", tmp_path / "out")
+    check_figures(tmp_path / "out", text, "against_gain", "plane", "collapse", "spectra")
+    assert "critical" in text and "Theory against 2 wide networks" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_throughput(tmp_path):
     text = smoke("throughput", tmp_path / "out", "--cells", "lstm")
     assert (tmp_path / "out" / "throughput.json").exists() and "autodiff" in text
