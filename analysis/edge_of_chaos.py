@@ -135,7 +135,7 @@ def against_gain(plane: Plane, wide: dict[str, Any]) -> Figure:
         fields = [MeanField("tanh", gain, s) for gain in gains]
         theory = {"growth": [f.chi1 for f in fields], "exponent": [f.exponent for f in fields]}
         for ax, name in zip(axes[0], ("growth", "exponent"), strict=True):
-            ax.plot(gains, theory[name], color=color, linewidth=1, zorder=1, label=f"theory, s = {s:g}")
+            ax.plot(gains, theory[name], color=color, linewidth=1, zorder=1, label=f"s = {s:g}")
             points(ax, [(row["gain"], row["nets"]) for row in wide[name] if row["drive"] == s], "o", color)
             at = [(g, small[name][picked(plane.ds, gain=g, input_gain=s)]) for g in axis(plane.ds, "gain")]
             points(ax, [(g, values) for g, values in at if len(values)], "x", color)
@@ -145,7 +145,7 @@ def against_gain(plane: Plane, wide: dict[str, Any]) -> Figure:
     axes[0, 0].set_yscale("log")
     axes[0, 0].set_yticks([0.1, 0.2, 0.5, 1, 2, 4], ["0.1", "0.2", "0.5", "1", "2", "4"])
     axes[0, 0].minorticks_off()
-    style.frame(axes, [""], ["growth of E‖∂L/∂h$_t$‖² a step of T − t", "largest Lyapunov exponent"], "gain g")
+    style.frame(axes, [""], ["growth of E‖∂L/∂h$_t$‖² a step back in time", "largest Lyapunov exponent"], "gain g")
     axes[0, 0].set_ylabel("χ$_1$")
     axes[0, 1].set_ylabel("½ log χ$_1$ (nats / step)")
     n, hidden = plane.experiment.settings["width"], plane.experiment.specs[0].hidden[0]
@@ -236,7 +236,7 @@ def collapse(plane: Plane) -> Figure:
     """Every run's loss against what theory says becomes of the squared adjoint over the delay."""
     drives = axis(plane.ds, "input_gain")
     fig, axes = style.panels(1, 1, 2.1)
-    fig.set_figwidth(4.6)
+    fig.set_figwidth(6.0)
     ax = axes[0, 0]
     x = plane.delay * plane.log_chi1 / np.log(10)
     reach = DEPTHS / np.log(10)
@@ -269,6 +269,11 @@ def crossing(gains: Sequence[float], values: np.ndarray) -> float:
     return float("nan")
 
 
+def stretch(gains: Sequence[float]) -> str:
+    """'least–most'."""
+    return "–" if not gains else f"{gains[0]:g}" if len(gains) == 1 else f"{gains[0]:g} – {gains[-1]:g}"
+
+
 def table(plane: Plane) -> list[dict[str, str]]:
     """A row a drive."""
     gains, rows = axis(plane.ds, "gain"), []
@@ -281,11 +286,11 @@ def table(plane: Plane) -> list[dict[str, str]]:
             {
                 "drive s": f"{s:g}",
                 "critical gain, theory": f"{critical_gain('tanh', s):.2f}",
-                "exponent 0 at gain, measured": number(crossing(gains, before[:, j])),
-                "most seeds learned at gains": ", ".join(f"{gains[i]:g}" for i in most) or "–",
+                "exponent 0 at gain, measured": f"{crossing(gains, before[:, j]):.2f}",
+                "most seeds learned at gains": stretch([gains[i] for i in most]),
                 "runs learned": f"{plane.learned[runs].sum()}/{len(runs)}",
                 "least loss / chance": number(float(np.nanmin(plane.loss[runs], initial=np.inf))),
-                "exponent after, of those": number(mean(after)) if len(after) else "–",
+                "exponent after, of those": f"{mean(after):+.3f}" if len(after) else "–",
             }
         )
     return rows
@@ -304,9 +309,9 @@ def agreement(plane: Plane, wide: dict[str, Any]) -> str:
     e = plane.experiment
     return (
         f"Theory against {e.settings['nets']} wide networks a point (N = {e.settings['width']}, white input): the "
-        f"growth of the squared adjoint differs from χ₁ by {rms(growth):.1%} (root mean square over {len(growth)} points; "
-        f"at most {np.abs(growth).max():.1%}), the largest exponent from ½ log χ₁ by {rms(exponent):.3f} (at most "
-        f"{np.abs(exponent).max():.3f}, at g = {worst['gain']:g}, s = {worst['drive']:g}; mean "
+        f"growth of the squared adjoint differs from χ₁ by {rms(growth):.1%} (root mean square over {len(growth)} "
+        f"points; at most {np.abs(growth).max():.1%}), the largest exponent from ½ log χ₁ by {rms(exponent):.3f} (at "
+        f"most {np.abs(exponent).max():.3f}, at g = {worst['gain']:g}, s = {worst['drive']:g}; mean "
         f"{np.mean(exponent):+.3f}), whole spectra by {spectrum.min():.3f} to {spectrum.max():.3f} (root mean square "
         f"over all exponents). The networks to be trained (N = {e.specs[0].hidden[0]}, the task's input, "
         f"{e.specs[0].steps} steps from rest): the logarithm of the growth differs by {rms(own_growth):.2f} (mean "
@@ -370,7 +375,8 @@ def draw(out: str | Path) -> list[Path]:
                 against_gain(plane, wide),
                 "Growth of the squared adjoint and largest Lyapunov exponent before training against the gain. "
                 "Lines: mean-field theory; circles: wide networks under white input; crosses: the networks to be "
-                "trained, on the task's input; bars: standard errors over nets.",
+                "trained, on the task's input and so soon after rest that weakly driven ones are not yet where they "
+                "stay; bars: standard errors over nets.",
             )
         add(
             "plane",

@@ -32,8 +32,8 @@ ALIVE = -1.0
 """A direction counts as alive over a window that keeps more than a tenth of it."""
 NOTHING = -1e6
 """Decades, for log 0: so far below every panel that a quantile which it enters leaves the panel, too."""
-DEEPEST = -24.0
-"""Decades, the least that a panel shows."""
+DEEPEST, HIGHEST = -24.0, 12.0
+"""Decades, the least and the most that a panel of singular values shows."""
 STAGES = ("untrained", "trained")
 
 
@@ -88,7 +88,8 @@ def floored(decades: np.ndarray) -> np.ndarray:
 def spectra(ds: "xr.Dataset", group: Group, stage: str) -> Float[np.ndarray, "run window n"]:
     """log₁₀ σ_i, largest first, of as many directions as the cell's state has."""
     values = floored(at(ds, "window_log_singular", group.runs, stage))
-    return values[..., ~np.isnan(values[:, 0]).all(axis=0)]
+    there = ~np.isnan(values[:, 0]).all(axis=0)
+    return values[..., there] if there.any() else values  # all NaN: not recorded yet
 
 
 def bound(ds: "xr.Dataset", group: Group, stage: str) -> Float[np.ndarray, "run lag"]:
@@ -104,7 +105,7 @@ def gates_alone(ds: "xr.Dataset", group: Group, stage: str) -> Float[np.ndarray,
 
 
 def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
-    """A row per initialisation and cell; medians over seeds, of the longest window, before and after training.
+    """A row per initialisation and cell recorded; medians over seeds, of the longest window, before and after training.
 
     In decades: `first` and `middle`, log₁₀ σ_1 and σ_{n/2}; `condition`, log₁₀ σ_1/σ_n; `rate`, that of the window's
     condition number a step; `excess`, by how much the bound is above σ_1. `alive` directions of `n` keep a tenth.
@@ -112,6 +113,8 @@ def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
     rows = []
     for group in groups(ds):
         loss = at(ds, "test_loss", group.runs, "trained")
+        if np.isnan(loss).all():
+            continue
         row: dict[str, Any] = {"init": group.init, "cell": group.cell, "runs": len(group.runs)}
         row |= {"learned": int(np.sum(loss < task.learned[1])), "test_loss": float(style.median(loss))}
         for stage in STAGES:
@@ -135,11 +138,11 @@ def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
 # --- figures --------------------------------------------------------------------------------------------------
 
 
-def decades(axes: np.ndarray, values: Sequence[np.ndarray], label: str) -> None:
-    """Linear limits that hold what was drawn, in decades, down to `DEEPEST`."""
+def decades(axes: np.ndarray, values: Sequence[np.ndarray], label: str, highest: float = HIGHEST) -> None:
+    """Linear limits that hold what was drawn, in decades, from `DEEPEST` to `highest`."""
     pool = np.concatenate([np.ravel(v) for v in values])
     pool = pool[np.isfinite(pool) & (pool > NOTHING / 2) & (pool < -NOTHING)]
-    low, high = (max(float(pool.min()), DEEPEST), float(pool.max())) if pool.size else (-1.0, 1.0)
+    low, high = (max(float(pool.min()), DEEPEST), min(float(pool.max()), highest)) if pool.size else (-1.0, 1.0)
     margin = 0.04 * max(high - low, 1.0)
     for ax in axes.flat:
         ax.set_ylim(low - margin, high + margin)
@@ -214,23 +217,25 @@ def along_training(ds: "xr.Dataset", task: Task) -> Figure:
     fig, axes = style.panels(len(inits) + 2, len(cells), 1.25, sharex=True, sharey="row")
     above, conditions, losses = np.split(axes, [len(inits), len(inits) + 1])
     style.frame(axes, [*inits, "condition", "learning"], cells, "update")
-    n = ds.sizes["mode"]
-    modes = [2**k for k in range(n.bit_length()) if 2**k <= n]
+    most = ds.sizes["mode"] // 4  # half the directions of the smaller states: beyond, all lie below the panel
+    modes = [2**k for k in range(most.bit_length())]
     drawn: dict[str, list[np.ndarray]] = {"σ": [], "condition": [], "loss": [np.asarray([task.chance])]}
     dashes = dict(zip(inits, style.DASHES, strict=False))
     for group in groups(ds):
         row, column = inits.index(group.init), cells.index(group.cell)
         values = floored(ds["window_log_singular"].values[group.runs, :, -1])
         for i, color in zip(modes, style.shades(len(modes)), strict=True):
-            if not np.isnan(values[..., i - 1]).all():
-                drawn["σ"].append(
-                    style.median_band(
-                        above[row, column], updates, values[..., i - 1], color=color, label=f"σ$_{{{i}}}$"
-                    )
-                )
-        line = dict(color="black", linestyle=dashes[group.init], label=f"{group.init} (condition, loss)")
+            line = dict(color=color, label=f"σ$_{{{i}}}$")
+            if i == 1:
+                drawn["σ"].append(style.median_band(above[row, column], updates, values[..., 0], **line))
+            else:  # their bands would hide each other
+                drawn["σ"].append(style.median(values[..., i - 1]))
+                above[row, column].plot(updates, drawn["σ"][-1], **line)
+        line = dict(color="black", linestyle=dashes[group.init], label=group.init)
         condition = ds["window_log_condition"].values[group.runs, :, -1]
         drawn["condition"].append(style.median_band(conditions[0, column], updates, condition, **line))
+        if np.isinf(condition).any() and not np.isfinite(condition).any():
+            conditions[0, column].annotate("∞: σ$_n$ = 0", (0.5, 0.5), xycoords="axes fraction", ha="center")
         loss = ds["test_loss"].values[group.runs]
         drawn["loss"].append(style.median_band(losses[0, column], updates, loss, **line))
     for ax in losses.flat:
@@ -239,7 +244,7 @@ def along_training(ds: "xr.Dataset", task: Task) -> Figure:
     axes[0, 0].set_xlim(0, updates[-1])
     axes[0, 0].xaxis.set_major_locator(MaxNLocator(3, integer=True))
     decades(above, drawn["σ"], "log$_{10}$ σ$_i$")
-    decades(conditions, drawn["condition"], "log$_{10}$ σ$_1$/σ$_n$")
+    decades(conditions, drawn["condition"], "log$_{10}$ σ$_1$/σ$_n$", np.inf)
     style.log_axis(losses, drawn["loss"], highest=3 * task.chance)
     losses[0, 0].set_ylabel("test loss")
     style.legend(fig, style.drawn(axes))
@@ -324,14 +329,33 @@ def story(r: dict[str, Any], lag: int) -> str:
     )
 
 
+def verdict(rows: Sequence[dict[str, Any]]) -> str:
+    """What trained networks have in common where learning succeeded, and where it did not."""
+
+    def extent(of: Sequence[dict[str, Any]], name: str, digits: int = 1) -> str:
+        ends = [told(f(r[f"{name}_{STAGES[1]}"] for r in of), digits) for f in (min, max)]
+        return " to ".join(dict.fromkeys(ends))
+
+    said = []
+    for where, learned in (("at least half of the runs learned", True), ("fewer did", False)):
+        of = [r for r in rows if (2 * r["learned"] >= r["runs"]) is learned]
+        if of:
+            who = ", ".join(f"{r['cell']} {r['init']}" for r in of)
+            said.append(
+                f"Where {where} ({who}), trained log σ_1 is {extent(of, 'first')}, log σ_(n/2) {extent(of, 'middle')}, "
+                f"and the number of directions that keep a tenth {extent(of, 'alive', 0)}."
+            )
+    return " ".join(said)
+
+
 def setting(experiment: Experiment, ds: "xr.Dataset", task: Task) -> str:
     """What was run and recorded."""
     spec, hypers = experiment.specs[0], experiment.hypers
     return (
         f"{ds.sizes['run']} runs on the task '{spec.task}', T = {spec.steps}: cells {', '.join(axis(ds, 'label'))}; "
         f"initialisations of U {', '.join(axis(ds, 'u_init'))}, gain {hypers.gain[0]:g}; {len(axis(ds, 'seed'))} "
-        f"seeds; hidden {spec.hidden[0]}, batch {spec.batch}, {spec.optimizer} at learning rate {hypers.lr[0]:g}, gradients "
-        f"clipped at {hypers.clip[0]:g}; {experiment.updates:,} updates; learned below a test loss of "
+        f"seeds; hidden {spec.hidden[0]}, batch {spec.batch}, {spec.optimizer} at learning rate {hypers.lr[0]:g}, "
+        f"gradients clipped at {hypers.clip[0]:g}; {experiment.updates:,} updates; learned below a test loss of "
         f"{task.learned[1]:g}. Every {experiment.probe_every} updates the step Jacobians of the whole state ((c, h) of "
         f"an LSTM) were formed along {experiment.diagnostic} test sequences and multiplied, in logarithms. log σ_i is "
         f"the mean of log₁₀ σ_i(∂state_T/∂state_t) over the sequences, in decades, −∞ if one of them is 0; a direction "
@@ -347,7 +371,7 @@ def draw(out: str | Path) -> list[Path]:
     task = TASKS[experiment.specs[0].task](experiment.specs[0])
     lag = int(ds["window"].values[-1])
     over = "Lines are medians over seeds, bands the middle half of them."
-    gone = f"σ = 0 is −∞ and leaves the panel, which ends at {DEEPEST:g} decades at most.".replace("-", "−")
+    gone = f"σ = 0 is −∞ and leaves the panel, which ends at {told(DEEPEST, 0)} decades."
     figures: list[tuple[Path, str]] = []
 
     def add(name: str, figure: Figure | None, caption: str) -> None:
@@ -359,34 +383,34 @@ def draw(out: str | Path) -> list[Path]:
             "spectra",
             spectra_by_window(ds),
             "Singular values of ∂state_T/∂state_t, largest first, as decades on a linear axis, for windows of several "
-            f"lags T − t. {over} {gone}",
+            f"lags T − t. {over} {gone} Where seeds differ in their number of zeros, bands have upright edges.",
         )
         add(
             "along_training",
             along_training(ds, task),
-            f"The window of {lag} steps along training: σ_1, σ_2, σ_4, …; the condition number, with no line where it "
-            "is infinite; the test loss, with grey lines at the constant predictor's and at what counts as learned. "
-            f"{over} {gone}",
+            f"The window of {lag} steps along training: its singular values; its condition number, with no line where "
+            "that is infinite; the test loss, with grey lines at the constant predictor's and at what is learned. "
+            f"{over} Of the singular values, only σ_1 has a band. {gone}",
         )
         add(
             "against_lag",
             against_lag(ds),
             "The largest, the middle and the least singular value against the lag: a straight line is geometric decay, "
             "a gap that widens in proportion a condition number that grows exponentially. Dashed: the product of the "
-            f"steps' largest singular values. {over} {gone}",
+            f"steps' largest singular values, which leaves the panel above {HIGHEST:g} decades. {over} {gone}",
         )
         add(
             "clocks",
             clocks(ds),
-            f"The window of {lag} steps beside what the forget gates alone (LSTM's f, GRU's z) would keep, "
+            f"Singular values of the window of {lag} steps, and what the forget gates alone (LSTM's f, GRU's z) keep, "
             f"exp(−{lag} / τ_i), units sorted by their time constants τ_i: where the two part, the paths through h "
-            f"matter. {over}",
+            f"matter. {over} {gone}",
         )
     rows = summary(ds, task)
     page = report.write(
         out,
         f"Singular spectra of window Jacobians: {', '.join(axis(ds, 'label'))}; T = {experiment.specs[0].steps}",
-        [setting(experiment, ds, task), *(story(row, lag) for row in rows)],
+        [setting(experiment, ds, task), verdict(rows), *(story(row, lag) for row in rows)],
         figures,
         [(f"The window of {lag} steps, untrained → trained", table(rows))],
     )

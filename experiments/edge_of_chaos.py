@@ -39,7 +39,7 @@ from seqdyn.types import Array, ConfigError, Key
 class Config(Options):
     """The plane is gains × drives × seeds; the wide networks are gains × white × nets."""
 
-    gains: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75, 3.0)
+    gains: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 3.5, 4.0)
     """g of W_ij ~ N(0, g²/N)."""
     drives: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
     """s: s² is the variance per unit of V x_t. Even ratios make an even plane."""
@@ -78,6 +78,17 @@ def smoke(c: Config) -> Config:
     tiny = dict(gains=c.gains[:3], drives=c.drives[:2], seeds=2, steps=6, hidden=6, batch=4, updates=20, chunk=5)
     wide = dict(white=c.drives[:2], spectra=c.spectra[:2], width=16, length=60, nets=2)
     return dataclasses.replace(c, **tiny, **wide)  # type: ignore[arg-type]
+
+
+def check(c: Config) -> None:
+    """Raises ConfigError for what `Experiment` would not find."""
+    for name in ("gains", "drives", "white", "spectra"):
+        values = getattr(c, name)
+        if not values or min(values) <= 0:
+            raise ConfigError(f"{name} is {values}; give values greater than 0 (undriven, a network stays at rest).")
+    for name, least in (("width", 2), ("length", 60), ("nets", 1)):
+        if getattr(c, name) < least:
+            raise ConfigError(f"{name} is {getattr(c, name)}; it must be at least {least}.")
 
 
 def experiment(c: Config) -> Experiment:
@@ -180,10 +191,7 @@ def keep(out: Path, c: Config) -> None:
 def main(config: Config) -> None:
     """Trains (or goes on), measures, then draws."""
     config = smoke(config) if config.smoke else config
-    if min(config.white + config.drives) <= 0 or min(config.gains + config.spectra) <= 0:
-        raise ConfigError("a gain or a drive is not greater than 0; without drive, a network at rest stays at rest.")
-    if config.length < 30:
-        raise ConfigError(f"length is {config.length}; exponents need at least 30 steps.")
+    check(config)
     backend.start()
     out = launch(experiment(config), config)
     keep(out, config)

@@ -30,7 +30,7 @@ CELLS: dict[str, tuple[CellName, Activation]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Config(Options):
-    """Initialisations × cells × seeds. The run directory holds the first initialisation, and one directory for each other."""
+    """Initialisations × cells × seeds. The run directory is the first initialisation's; it holds the others'."""
 
     cells: tuple[Literal["tanh", "relu", "lstm", "gru"], ...] = ("tanh", "relu", "lstm", "gru")
     """tanh and relu are simple rnns."""

@@ -79,7 +79,7 @@ def phi(name: str | Phi) -> Phi:
 _REACH = 9.0  # deviations; 2e-19 of the mass lies beyond
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(12)
 _EVEN = np.linspace(-_REACH, _REACH, 13)
-_HALVED = np.outer([-1.0, 1.0], 2 * _REACH * 0.5 ** np.arange(19)).ravel()
+_HALVED = np.outer([-1.0, 1.0], 2 * _REACH * 0.5 ** np.arange(15)).ravel()
 
 
 def rule(centres: Float[np.ndarray, "*b k"]) -> tuple[Float[np.ndarray, "*b n"], Float[np.ndarray, "*b n"]]:

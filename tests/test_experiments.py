@@ -72,6 +72,15 @@ def test_theory_check(tmp_path):
     assert (tmp_path / "out" / "theory_check.png").read_bytes().startswith(PNG)
 
 
+def test_jacobian_spectra(tmp_path):
+    """One run directory holds both initialisations; the report tells of each."""
+    text = smoke("jacobian_spectra", tmp_path / "out", "--cells", "tanh", "lstm", "--no-verify")
+    check_figures(tmp_path / "out", text, "spectra", "along_training", "against_lag", "clocks")
+    page = (tmp_path / "out" / "report.html").read_text()
+    for init in ("orthogonal", "gaussian"):
+        assert f"rnn tanh, {init}: " in page and f"lstm, {init}: " in page
+
+
 def test_every_experiment_has_a_smoke_test_here():
     scripts = {p.stem for p in (ROOT / "experiments").glob("*.py")} - {"__init__"}
     assert all(f"test_{name}" in globals() for name in scripts)

@@ -1,4 +1,4 @@
-"""Singular values of long products of matrices: more orders of magnitude than floating point has, each to its last digits.
+"""Singular values of long products of matrices: more orders of magnitude than floating point has, each to its digits.
 
 A matrix S is kept as diag(e^logs) rows, with rows of norm 1. `xp` is NumPy on the host and jax.numpy in a trace.
 """

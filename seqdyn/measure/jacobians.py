@@ -95,7 +95,7 @@ def step_jacobians(
     params: Any,
     carry: Carry,
     xs: Float[Array, "t *b d"],
-    live: Bool[Array, "t *b"] | None = None,
+    live: Bool[Array, " t *b"] | None = None,
 ) -> Float[Array, "t *b n n"]:
     """J_t = ∂state_t/∂state_{t−1} at every step, from the gate's own transpose applied to unit adjoints.
 
@@ -154,7 +154,7 @@ def top_singular(
     k: int,
     key: Key[Array, ""],
     lags: Sequence[int] | None = None,
-    live: Bool[Array, "t *b"] | None = None,
+    live: Bool[Array, " t *b"] | None = None,
     sweeps: int = 2,
 ) -> Float[Array, "w *b k"]:
     """Natural logarithms of the k largest singular values of ∂state_T/∂state_t for each lag T − t, largest first.
@@ -200,9 +200,9 @@ def step_norms(
     carry: Carry,
     xs: Float[Array, "t *b d"],
     key: Key[Array, ""],
-    live: Bool[Array, "t *b"] | None = None,
+    live: Bool[Array, " t *b"] | None = None,
     iterations: int = 16,
-) -> Float[Array, "t *b"]:
+) -> Float[Array, " t *b"]:
     """σ_max(J_t) of every step without its Jacobian, from below, by Golub–Kahan bidiagonalisation (1965).
 
     With `live` aligned as in `step_jacobians`; 1 before an example's first step.
@@ -272,7 +272,7 @@ def finish(spec: Spec, looked: dict[str, np.ndarray], modes: int) -> dict[str, n
         jacobians = np.moveaxis(looked[f"jacobians{i}" if exact else f"norms{i}"], 0, 1)  # [t, r, b, …]
         lags = windows(jacobians.shape[0])
         with np.errstate(divide="ignore", invalid="ignore"):
-            norms = np.log(largest_singular(jacobians) if exact else jacobians.astype(np.float64))
+            norms = np.log(largest_singular(jacobians) if exact else np.asarray(jacobians, np.float64))
             logs = window_singular(jacobians, lags) if exact else np.moveaxis(looked[f"top{i}"], 0, 1) / 1.0
             condition = logs[..., 0] - logs[..., -1] if exact else np.full(logs.shape[:-1], np.nan)
             reach = length > np.asarray(lags, int).reshape(-1, 1, 1)
@@ -294,10 +294,10 @@ def finish(spec: Spec, looked: dict[str, np.ndarray], modes: int) -> dict[str, n
 def largest_singular(jacobians: Float[Any, "*t n n"]) -> Float[np.ndarray, "*t"]:
     """σ_max of each matrix, in float64 on the host; NaN where one is not finite."""
     j = np.asarray(jacobians, np.float64)
-    finite = np.isfinite(j).all(axis=(-2, -1))
-    j = np.where(finite[..., None, None], j, 0)
+    finite = np.isfinite(j).all(axis=(-2, -1), keepdims=True)
+    j = np.where(finite, j, 0)
     gram = np.linalg.eigvalsh(np.swapaxes(j, -1, -2) @ j)[..., -1]
-    return np.where(finite, np.sqrt(np.maximum(gram, 0)), np.nan)
+    return np.where(finite[..., 0, 0], np.sqrt(np.maximum(gram, 0)), np.nan)
 
 
 def _mean(values: np.ndarray, counts: np.ndarray) -> np.ndarray:

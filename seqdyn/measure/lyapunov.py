@@ -48,7 +48,7 @@ def lyapunov_spectrum(
     k: int | None = None,
     burn: int | Int[Array, "*b"] = 0,
     blocks: int = 10,
-    live: Bool[Array, "t *b"] | None = None,
+    live: Bool[Array, " t *b"] | None = None,
 ) -> Spectrum:
     """The k largest exponents (all n of them if None) of `cell` driven by xs, by k tangents; no Jacobian is formed.
 
@@ -85,7 +85,7 @@ def qr_exponents(
     return _spectrum(local, burn, blocks, None)
 
 
-def over_inputs(exponents: Float[Array, "b *k"]) -> tuple[Float[Array, "*k"], Float[Array, "*k"]]:
+def over_inputs(exponents: Float[Array, " b *k"]) -> tuple[Float[Array, "*k"], Float[Array, "*k"]]:
     """(mean, standard error) of the exponents under several inputs, each counting the same; the error of one is NaN."""
     many = exponents.shape[0]
     mean = jnp.mean(exponents, axis=0)
@@ -124,7 +124,7 @@ def two_trajectories(
     distance: float = 1e-6,
     burn: int = 0,
 ) -> Float[Array, "*b"]:
-    """The largest exponent without any derivative: mean log of how much two states part in a step. Benettin et al. 1976.
+    """The largest exponent without a derivative: mean log of how much two states part in a step. Benettin et al. 1976.
 
     The second state is put back to `distance` after each step, over the whole state. The error is of the order of
     `distance`, and of the precision over it: 1e-6 is for float64, 1e-3 for float32.
@@ -168,7 +168,7 @@ def _turn(pushed: Float[Array, "*b n k"]) -> tuple[Float[Array, "*b n k"], Float
 
 
 def _spectrum(
-    local: Float[Array, "t *b k"], burn: int | Int[Array, "*b"], blocks: int, live: Bool[Array, "t *b"] | None
+    local: Float[Array, "t *b k"], burn: int | Int[Array, "*b"], blocks: int, live: Bool[Array, " t *b"] | None
 ) -> Spectrum:
     on = jnp.ones(local.shape[:-1], bool) if live is None else live
     walked = jnp.cumsum(on, axis=0, dtype=jnp.int32)

@@ -1,0 +1,149 @@
+"""Laws of `seqdyn.measure.jacobians` and `graded`: step Jacobians against JAX's, windows against known products."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqdyn.backend import compiled
+from seqdyn.measure import jacobians
+from seqdyn.measure.graded import window_singular
+from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll
+from seqdyn.nets.cells import Memory, gru, gru_reset_before, lstm, rnn, step
+
+D, H, T = 2, 3, 6
+CELLS = {"rnn": rnn, "lstm": lstm, "gru": gru, "gru_reset_before": gru_reset_before}
+every_cell = pytest.mark.parametrize("name", CELLS)
+
+
+def problem(name, t=T, batch=(), seed=0):
+    rng = np.random.default_rng(seed)
+    cell = CELLS[name](D, H, dtype=jnp.float64)
+
+    def draw(tree):
+        return jax.tree.map(lambda leaf: jnp.asarray(0.8 * rng.standard_normal(leaf.shape)), tree)
+
+    params = draw(jax.eval_shape(cell.init, jax.eval_shape(lambda: jax.random.key(0))))
+    carry = draw(jax.eval_shape(lambda: cell.rest(batch)))
+    return cell, params, carry, jnp.asarray(rng.standard_normal((t, *batch, D)))
+
+
+def by_jax(cell, params, carry, xs):
+    """J_t one after another, from JAX's own Jacobian of a step."""
+
+    def of(carry, x):
+        at = jacobians.vector(carry)
+        j = jax.jacobian(lambda v: jacobians.vector(step(cell, params, jacobians.parts(carry, v), x)))(at)
+        return step(cell, params, carry, x), j
+
+    return np.asarray(compiled(lambda carry, xs: jax.lax.scan(of, carry, xs)[1])(carry, xs))
+
+
+def product(steps):
+    """J_T … J_2 J_1."""
+    whole = np.eye(steps.shape[-1])
+    for j in steps:
+        whole = j @ whole
+    return whole
+
+
+@every_cell
+def test_step_jacobians_are_those_of_a_step_over_the_whole_state(name):
+    cell, params, carry, xs = problem(name)
+    got = compiled(lambda *a: jacobians.step_jacobians(cell, *a))(params, carry, xs)
+    n = H * (2 if name == "lstm" else 1)
+    assert got.shape == (T, n, n)
+    np.testing.assert_allclose(got, by_jax(cell, params, carry, xs), rtol=1e-9, atol=1e-12)
+
+
+def test_an_lstms_jacobian_is_not_that_of_h_with_c_held_fixed():
+    cell, params, carry, xs = problem("lstm")
+    steps = compiled(lambda *a: jacobians.step_jacobians(cell, *a))(params, carry, xs)
+    frozen = by_jax(cell, params, carry, xs)[:, H:, H:]
+    whole, alone = product(np.asarray(steps))[H:, H:], product(frozen)
+    assert np.linalg.norm(whole - alone) > 0.1 * np.linalg.norm(whole)
+
+
+@every_cell
+def test_an_adjoint_is_pulled_back_by_the_product_of_step_jacobians_later_steps_on_the_left(name):
+    cell, params, carry, xs = problem(name)
+    weight = jnp.asarray([1.0, -2.0, 0.5])
+
+    def loss(zero):
+        return weight @ unroll(cell, params, carry, xs, Cut(), Watch(adjoint=zero))[1].h
+
+    zero = jax.tree.map(lambda leaf: jnp.zeros((T, *leaf.shape)), carry)
+    read = compiled(jax.grad(loss))(zero)
+    steps = np.asarray(compiled(lambda *a: jacobians.step_jacobians(cell, *a))(params, carry, xs))
+    last = np.concatenate([np.zeros(steps.shape[-1] - H), weight])
+    adjoints = np.asarray(jacobians.vector(read))
+    for t in range(T):
+        np.testing.assert_allclose(adjoints[t], last @ product(steps[t + 1 :]), rtol=1e-6, atol=1e-12)
+    turned = last @ product(steps[1:][::-1])
+    assert np.linalg.norm(turned - adjoints[0]) > 1e-2 * np.linalg.norm(adjoints[0])
+
+
+def test_window_singular_values_are_those_of_the_explicit_product():
+    steps = np.random.default_rng(0).standard_normal((9, 2, 5, 5))
+    lags = (1, 3, 8)
+    got = window_singular(steps, lags)
+    for i, lag in enumerate(lags):
+        for b in range(2):
+            expected = np.linalg.svd(product(steps[9 - lag :, b]), compute_uv=False)
+            np.testing.assert_allclose(np.exp(got[i, b]), expected, rtol=1e-8)
+    reversed_order = window_singular(steps[::-1], (8,))
+    assert np.max(np.abs(reversed_order - got[2:])) > 0.1
+
+
+@pytest.mark.parametrize("n", [1, 4, 5])
+def test_singular_values_far_beyond_the_range_of_floats_keep_their_digits(n):
+    """J_t = Q_t diag(d) Q_{t−1}ᵀ: the product of 1,000 has the singular values d^1000, from 1e200 to 1e-1000."""
+    rng = np.random.default_rng(n)
+    q = np.linalg.qr(rng.standard_normal((1001, n, n)))[0]
+    d = np.geomspace(1.6, 0.1, n)
+    steps = q[1:] * d @ np.swapaxes(q[:-1], -1, -2)
+    np.testing.assert_allclose(window_singular(steps, (1000,))[0], 1000 * np.log(d), rtol=1e-10, atol=1e-8)
+
+
+def test_the_logarithms_of_a_window_sum_to_that_of_its_determinant_however_it_is_graded():
+    steps = np.random.default_rng(3).standard_normal((400, 6, 6))
+    got = window_singular(steps, (400,))[0]
+    np.testing.assert_allclose(got.sum(), np.linalg.slogdet(steps)[1].sum(), rtol=1e-10)
+    assert got[0] - got[-1] > 500  # 220 decades between the largest and the least
+
+
+def test_zeros_are_minus_infinity_and_what_is_not_finite_is_nan():
+    steps = np.random.default_rng(0).standard_normal((4, 2, 3, 3))
+    steps[1, 0, 2] = 0  # one direction dies in one example
+    steps[2, 1, 0, 0] = np.inf
+    got = window_singular(steps, (1, 4))
+    assert np.isfinite(got[0]).all() and np.isfinite(got[1, 0, :2]).all()
+    assert np.isneginf(got[1, 0, 2]) and np.isnan(got[1, 1]).all()
+
+
+@pytest.mark.parametrize("name", ["rnn", "lstm"])
+def test_the_largest_modes_without_a_jacobian_are_the_exact_ones(name):
+    cell, params, carry, xs = problem(name, t=40, batch=(2,))
+    steps = compiled(lambda *a: jacobians.step_jacobians(cell, *a))(params, carry, xs)
+    exact = window_singular(np.asarray(steps), (1, 12, 40))
+    key, lags = jax.random.key(1), (1, 12, 40)
+    top = compiled(lambda p, c, x: jacobians.top_singular(cell, p, c, x, 2, key, lags))(params, carry, xs)
+    np.testing.assert_allclose(top, exact[..., :2], rtol=1e-6, atol=1e-6)
+    norms = compiled(lambda p, c, x: jacobians.step_norms(cell, p, c, x, key))(params, carry, xs)
+    np.testing.assert_allclose(norms, jacobians.largest_singular(steps), rtol=1e-6)
+
+
+def test_with_padding_the_identity_stands_before_an_examples_first_step():
+    cell, params, carry, xs = problem("lstm", batch=(3,))
+    lengths, of = [6, 2, 4], compiled(lambda *a: jacobians.step_jacobians(cell, *a))
+    padded = of(params, carry, xs, live_steps(jnp.asarray(lengths), T))
+    for b, length in enumerate(lengths):
+        alone = by_jax(cell, params, Memory(carry.c[b], carry.h[b]), xs[:length, b])
+        np.testing.assert_allclose(padded[T - length :, b], alone, rtol=1e-9, atol=1e-12)
+        eye = np.broadcast_to(np.eye(2 * H), (T - length, 2 * H, 2 * H))
+        np.testing.assert_array_equal(padded[: T - length, b], eye)
+
+
+def test_windows_are_a_1_2_5_series_up_to_the_first_step():
+    assert jacobians.windows(100) == (1, 2, 5, 10, 20, 50, 99)
+    assert jacobians.windows(2) == (1,) and jacobians.windows(6) == (1, 2, 5)
