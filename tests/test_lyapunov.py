@@ -83,13 +83,13 @@ def test_the_whole_state_of_an_lstm_has_2h_exponents_whose_sum_is_the_mean_log_d
 
 
 def test_an_lstm_without_recurrence_has_the_rates_of_its_forget_gate():
-    """With U = 0 and W = 0, c decays by σ(b_f) a step and h passes nothing on: exponents log σ(b_f) and −∞."""
+    """With U = 0 and W = 0, c decays by σ(b_f) a step and h passes nothing on: log σ(b_f), and nothing but rounding."""
     zero = constant(0.0)
     bias = {"i": zero, "f": constant(2.0), "o": zero, "g": zero}
     cell = lstm(1, 3, w=zero, u=zero, b=bias, dtype=jnp.float64)
     found = spectrum(cell, *driven(cell, 30), burn=2)  # at first the tangents point along h, too
     np.testing.assert_allclose(found.exponents[:3], np.log(1 / (1 + np.exp(-2.0))), rtol=1e-9)
-    assert np.isneginf(found.exponents[3:]).all()
+    assert np.all(np.asarray(found.exponents[3:]) < -30)
 
 
 def test_a_second_trajectory_parts_at_the_rate_of_the_largest_exponent():
