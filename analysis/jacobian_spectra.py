@@ -100,15 +100,17 @@ def bound(ds: "xr.Dataset", group: Group, stage: str) -> Float[np.ndarray, "run 
 
 def gates_alone(ds: "xr.Dataset", group: Group, stage: str) -> Float[np.ndarray, "run unit"]:
     """log₁₀ of what the longest window would keep of each unit if only its forget gate acted, largest first."""
-    lag = float(ds["window"].values[-1])
-    return -np.sort(lag / at(ds, "time_constant", group.runs, stage) / np.log(10), axis=1)
+    with np.errstate(divide="ignore"):
+        rates = 1 / at(ds, "time_constant", group.runs, stage)
+    return floored(-np.sort(float(ds["window"].values[-1]) * rates / np.log(10), axis=1))
 
 
 def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
     """A row per initialisation and cell recorded; medians over seeds, of the longest window, before and after training.
 
     In decades: `first` and `middle`, log₁₀ σ_1 and σ_{n/2}; `condition`, log₁₀ σ_1/σ_n; `rate`, that of the window's
-    condition number a step; `excess`, by how much the bound is above σ_1. `alive` directions of `n` keep a tenth.
+    condition number a step; `excess`, by how much the bound is above σ_1; `gate`, what the slowest forget gate alone
+    would keep. `alive` directions of `n` keep a tenth.
     """
     rows = []
     for group in groups(ds):
@@ -128,6 +130,7 @@ def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
                 "alive": (longest > ALIVE).sum(axis=1),
                 "condition": condition,
                 "rate": condition / float(ds["window"].values[-1]),
+                "gate": gates_alone(ds, group, stage)[:, 0],
                 "excess": bound(ds, group, stage)[:, int(ds["window"].values[-1]) - 1] - longest[:, 0],
             }
             row |= {f"{name}_{stage}": float(style.median(values)) for name, values in told.items()}
@@ -271,7 +274,7 @@ def clocks(ds: "xr.Dataset") -> Figure | None:
             ax.axhline(0, color="0.75", linewidth=0.6, zorder=0)
     style.frame(axes, inits, [f"{cell}, {stage}" for cell in cells for stage in STAGES], "direction i")
     axes[0, 0].set_xlim(1, None)
-    decades(axes, drawn, "log$_{10}$")
+    decades(axes, drawn, "log$_{10}$ of what is kept")
     style.legend(fig, style.drawn(axes))
     return fig
 
@@ -285,7 +288,7 @@ def told(value: float, digits: int = 1) -> str:
         return "–"
     if abs(value) > -NOTHING / 2:
         return "∞" if value > 0 else "−∞"
-    return f"{value:.{digits}f}".replace("-", "−")
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # no −0
 
 
 def course(row: dict[str, Any], name: str, digits: int = 1) -> str:
@@ -305,7 +308,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "log σ_n/2": course(r, "middle"),
             "alive": f"{course(r, 'alive', 0)} of {r['n_trained']:.0f}",
             "log condition": course(r, "condition"),
-            "a step": course(r, "rate", 2),
+            "slowest gate": course(r, "gate"),
             "bound − log σ_1": course(r, "excess"),
         }
         for r in rows
@@ -313,19 +316,14 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def story(r: dict[str, Any], lag: int) -> str:
-    """One cell from one start, in sentences."""
-    rise = {name: r[f"{name}_trained"] - r[f"{name}_untrained"] for name in ("first", "middle")}
-    how = (
-        "the median direction died or came to life"
-        if abs(rise["middle"]) > -NOTHING / 2
-        else (f"the median σ by {told(rise['middle'])}")
-    )
+    """One cell from one start, in sentences: untrained → trained."""
+    gates = f" The slowest forget gate alone would keep {course(r, 'gate')}." if np.isfinite(r["gate_trained"]) else ""
     return (
-        f"{r['cell']}, {r['init']}: {r['learned']} of {r['runs']} runs learned. Over {lag} steps σ_1 is "
-        f"{told(r['first_untrained'])} decades before training and {told(r['first_trained'])} after; training moved it "
-        f"by {told(rise['first'])} and {how}. Directions that keep a tenth: {course(r, 'alive', 0)} of "
-        f"{r['n_trained']:.0f}. The condition number grows by {course(r, 'rate', 2)} decades a step. The product of "
-        f"the steps' largest singular values is {course(r, 'excess')} decades above σ_1."
+        f"{r['cell']}, {r['init']}: {r['learned']} of {r['runs']} runs learned. Over {lag} steps log σ_1 goes from "
+        f"{told(r['first_untrained'])} to {told(r['first_trained'])} by training, log σ_(n/2) from "
+        f"{told(r['middle_untrained'])} to {told(r['middle_trained'])}; directions that keep a tenth: "
+        f"{course(r, 'alive', 0)} of {r['n_trained']:.0f}. The condition number grows by {course(r, 'rate', 2)} decades a "
+        f"step. The product of the steps' largest singular values is {course(r, 'excess')} decades above σ_1.{gates}"
     )
 
 

@@ -35,7 +35,7 @@ class Config(Options):
     cells: tuple[Literal["tanh", "relu", "lstm", "gru"], ...] = ("tanh", "relu", "lstm", "gru")
     """tanh and relu are simple rnns."""
     inits: tuple[InitName, ...] = ("orthogonal", "gaussian")
-    """Of the recurrent weights, gate by gate."""
+    """Of the recurrent weights, gate by gate; one to three."""
     gain: float = 1.0
     """Of the recurrent initialisation: a Gaussian U of gain g has entries of variance g²/H."""
     seeds: int = 3
@@ -98,8 +98,8 @@ def main(config: Config) -> None:
     """Trains (or goes on), one initialisation after the other, then draws."""
     config = smoke(config) if config.smoke else config
     backend.start()
-    if not config.inits or len(set(config.inits)) < len(config.inits):
-        raise ConfigError(f"inits is {config.inits}; name at least one, each once.")
+    if not 1 <= len(set(config.inits)) == len(config.inits) <= 3:
+        raise ConfigError(f"inits is {config.inits}; name one to three, each once.")
     first, *others = [experiment(config, init) for init in config.inits]
     out = launch(first, config)
     for other in others:

@@ -206,6 +206,7 @@ def scene(seed=0):
     return h, state, View(batch, None, 3)
 
 
+@pytest.mark.slow
 def test_a_look_is_the_curvature_and_noise_of_the_exact_loss_whatever_training_clips(single):
     h, state, view = scene()
     got = looks(TEXT)(h, state, view)
@@ -234,6 +235,7 @@ def test_a_look_is_the_curvature_and_noise_of_the_exact_loss_whatever_training_c
         np.testing.assert_allclose(got[name], value, rtol=1e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_looks_of_many_runs_under_vmap_and_map_are_the_looks_of_each(single):
     h, _, view = scene()
     states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[scene(seed)[1] for seed in (0, 1)])

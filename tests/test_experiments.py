@@ -6,6 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import numpy as np
+
+from analysis import jacobian_spectra
+
 X64 = False
 ROOT = Path(__file__).parents[1]
 PNG = b"\x89PNG\r\n"
@@ -50,17 +56,20 @@ def test_imdb_gradients(tmp_path, imdb_dir):
     assert "chosen on validation" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_edge_of_chaos(tmp_path):
     text = smoke("edge_of_chaos", tmp_path / "out")
     check_figures(tmp_path / "out", text, "against_gain", "plane", "collapse", "spectra")
     assert "critical" in text and "Theory against 2 wide networks" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_throughput(tmp_path):
     text = smoke("throughput", tmp_path / "out", "--cells", "lstm")
     assert (tmp_path / "out" / "throughput.json").exists() and "autodiff" in text
 
 
+@pytest.mark.slow
 def test_theory_check(tmp_path):
     """What is exact agrees at any size; a network too small for mean field theory is seen not to."""
     text = smoke("theory_check", tmp_path / "out")
@@ -72,13 +81,21 @@ def test_theory_check(tmp_path):
     assert (tmp_path / "out" / "theory_check.png").read_bytes().startswith(PNG)
 
 
+@pytest.mark.slow
 def test_jacobian_spectra(tmp_path):
-    """One run directory holds both initialisations; the report tells of each."""
+    """One directory holds both initialisations; the product of the steps' norms bounds a window's from above."""
     text = smoke("jacobian_spectra", tmp_path / "out", "--cells", "tanh", "lstm", "--no-verify")
     check_figures(tmp_path / "out", text, "spectra", "along_training", "against_lag", "clocks")
     page = (tmp_path / "out" / "report.html").read_text()
     for init in ("orthogonal", "gaussian"):
         assert f"rnn tanh, {init}: " in page and f"lstm, {init}: " in page
+    ds = jacobian_spectra.read(tmp_path / "out")
+    for group in jacobian_spectra.groups(ds):
+        for stage in jacobian_spectra.STAGES:
+            largest = jacobian_spectra.spectra(ds, group, stage)[..., 0]
+            product = jacobian_spectra.bound(ds, group, stage)[:, ds["window"].values - 1]
+            np.testing.assert_allclose(largest[:, 0], product[:, 0], atol=1e-5)  # a window of one step is the step
+            assert (largest[:, 1:] < product[:, 1:]).all()
 
 
 def test_every_experiment_has_a_smoke_test_here():

@@ -299,6 +299,7 @@ def test_what_a_flat_phi_flattens_has_no_exponents():
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "orthogonal"])
+@pytest.mark.slow
 def test_a_wide_network_has_the_predicted_spectrum_of_exponents(kind):
     """W the same at every step, by QR in NumPy."""
     n, steps, field, rng = 80, 120, MeanField("tanh", 1.5, 0.5), np.random.default_rng(5)

@@ -405,6 +405,7 @@ def test_dead_units_of_a_network_are_counted_layer_by_layer(single):
     np.testing.assert_allclose(got["saturated"][:, 1, 0], 0.5)
 
 
+@pytest.mark.slow
 def test_vmap_and_map_agree_and_runs_differ(single):
     spec = dataclasses.replace(TEXT, hidden=(3,))
     runs = begun(spec), begun(spec, seed=1)

@@ -87,6 +87,7 @@ def test_the_tried_updates_are_those_that_training_then_makes():
     assert abs(whole) < 0.999 and np.ptp(by_group) > 1e-3
 
 
+@pytest.mark.slow
 def test_ratios_and_cosines_are_those_of_a_loop_by_hand():
     spec, n = ADAM, 3
     h = hypers(lr=0.05, clip=0.01, warmup=10)
@@ -190,6 +191,7 @@ def text_scene(seed=0):
     return h, train.init(TEXT, h), Batch(ids, jnp.asarray([0.0, 1.0, 1.0, 0.0]), live)
 
 
+@pytest.mark.slow
 def test_the_adjoints_are_those_that_training_records_padding_and_clipping_included():
     h, state, batch = text_scene()
     logs = compiled(partial(adjoint_log10, TEXT))(h, state.params, batch)
@@ -215,6 +217,7 @@ def test_truncation_leaves_zeros():
 # --- the probe ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_looks_under_vmap_and_map_are_the_looks_of_each_and_a_run_that_ended_has_none():
     batch = TASKS["adding"](SGD).batch(None, "train", jax.random.key(5))
     grid = [hypers(seed=s, lr=0.1, clip=0.1) for s in (0, 1, 2)]

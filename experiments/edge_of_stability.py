@@ -1,0 +1,81 @@
+"""Does full-batch gradient descent on a recurrent network sharpen its loss to 2/η and then hover there, and where does
+that leave the gradient through time?
+
+Hypothesis: with a fixed training set and no clipping the sharpness λ_max(∇²L) rises (progressive sharpening) until it
+meets 2/η, where a step along its eigenvector no longer shrinks the error; from there on it hovers about 2/η, steps
+bounce from wall to wall (successive gradients are opposed, gᵀHg/‖g‖² ≈ 2/η), and the loss still falls over many
+updates (the edge of stability; Cohen, Kaur, Li, Kolter & Talwalkar 2021, shown on networks without recurrence; Damian,
+Nichani & Lee 2023 explain what holds it there). A run that starts above 2/η first jumps to where the loss is flatter,
+or diverges (the catapult; Lewkowycz et al. 2020). The same in rnn, LSTM and GRU, although a recurrent loss owes its
+curvature to products of T Jacobians.
+Task: the adding problem, T = 20, the same 64 sequences at every update, mean squared error.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+from analysis import edge_of_stability as analysis
+from seqdyn import backend
+from seqdyn.learn.config import CellName, Experiment, Spec, grid
+from seqdyn.runs.script import Options, launch, script
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Options):
+    """The grid is cells × learning rates × seeds."""
+
+    cells: tuple[CellName, ...] = ("rnn", "lstm", "gru")
+    """The rnn's activation is tanh."""
+    lrs: tuple[float, ...] = (0.0125, 0.025, 0.05, 0.1, 0.2)
+    """η, learning rates of gradient descent without momentum, schedule or clipping."""
+    seeds: int = 3
+    """Seeds of parameters and of the training set."""
+    gain: float = 0.8
+    """Of the orthogonal recurrent initialisation; at 1 the rnn starts so sharp that most of these rates diverge."""
+    steps: int = 20
+    """T, time steps of a sequence."""
+    sequences: int = 64
+    """The training set; every update sees all of it, and so does the sharpness."""
+    hidden: int = 32
+    """Width of the recurrent layer."""
+    updates: int = 4000
+    """Updates of each run; may grow when the same command is run again."""
+    every: int = 50
+    """Updates between looks at the curvature; a look costs about as much as 40 updates."""
+    tile: int = 8
+    """Runs in one program on one device."""
+
+
+def smoke(c: Config) -> Config:
+    """The same at tiny sizes."""
+    tiny = dict(lrs=(0.05, 0.2, 100.0), seeds=2, steps=6, sequences=8, hidden=4, updates=40, every=10, tile=6)
+    return dataclasses.replace(c, **tiny)  # type: ignore[arg-type]
+
+
+def experiment(c: Config) -> Experiment:
+    """One spec a cell; curvature of exactly the loss that is descended, and what the next updates do, at every look."""
+    shapes = dict(steps=c.steps, batch=c.sequences, training_set=c.sequences, hidden=(c.hidden,))
+    specs = tuple(Spec(task="adding", cell=cell, optimizer="sgd", **shapes) for cell in c.cells)  # type: ignore[arg-type]
+    return Experiment(
+        "edge_of_stability",
+        specs,
+        grid(seeds=c.seeds, lr=c.lrs, gain=c.gain),
+        updates=c.updates,
+        chunk=c.every,
+        probe_every=c.every,
+        tile=c.tile,
+        probes=("curvature", "updates"),
+        diagnostic=c.sequences,
+        diagnostic_from="train",
+    )
+
+
+def main(config: Config) -> None:
+    """Trains (or goes on), then draws."""
+    config = smoke(config) if config.smoke else config
+    backend.start()
+    analysis.show(launch(experiment(config), config))
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)
