@@ -224,8 +224,9 @@ def maps(plane: Plane) -> Figure:
     count = plane.over_seeds(plane.learned, np.sum).astype(int)
     for (i, gain), (j, drive) in product(enumerate(gains), enumerate(drives)):
         if count[i, j]:
-            color = "white" if loss[i, j] < -1.2 else "black"
-            axes[0, 1].annotate(str(count[i, j]), (drive, gain), ha="center", va="center", color=color, zorder=2)
+            cell = withStroke(linewidth=2, foreground=ScalarMappable(**shown[1][2]).to_rgba(loss[i, j]))
+            look = dict(color="white" if loss[i, j] < -1.2 else "black", path_effects=[cell], zorder=4)
+            axes[0, 1].annotate(str(count[i, j]), (drive, gain), ha="center", va="center", **look)
     style.frame(axes, [""], [name for name, *_ in shown], "drive s", "gain g")
     lines = {"χ$_1$ = 1 (theory)": "-", f"{DEPTHS}ξ = d = {plane.delay} (theory)": style.DASHES[1]}
     style.legend(fig, {name: Line2D([], [], color="black", linestyle=dashes) for name, dashes in lines.items()})

@@ -1,0 +1,362 @@
+"""Figures and report of `experiments.edge_of_stability`: the sharpness of the training loss against 2/η, whether gradient
+descent hovers there, and what became of the gradient through time.
+
+All curvature is read in units of 2/η: at 1 a step of gradient descent turns an error along that direction into its
+negative, above 1 it grows. The late stage of a run is the last quarter of its looks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tyro
+from jaxtyping import Bool, Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+
+from analysis import lags, report, style
+from analysis.lags import axis, diverged, number, picked
+from analysis.style import median
+from seqdyn.learn.config import Experiment
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LATE = 0.25
+"""Share of the looks, the last ones, that a run's late stage is read from."""
+NEAR = 0.2
+"""At the edge: the late sharpness is within this of 2/η, and the steps bounce."""
+
+
+# --- what the records say -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Records:
+    """What is read of the runs, the first axis of everything."""
+
+    ds: "xr.Dataset"
+
+    @cached_property
+    def half_lr(self) -> Float[np.ndarray, "run 1"]:
+        """η/2: times a curvature, it is the curvature in units of 2/η."""
+        return self.ds["lr"].values[:, None] / 2
+
+    @cached_property
+    def sharpness(self) -> Float[np.ndarray, "run probe"]:
+        """Over 2/η."""
+        return self.ds["sharpness"].values * self.half_lr
+
+    @cached_property
+    def along(self) -> Float[np.ndarray, "run probe"]:
+        """gᵀHg / ‖g‖² over 2/η."""
+        return self.ds["directional_sharpness"].values * self.half_lr
+
+    @cached_property
+    def reach(self) -> Float[np.ndarray, "run step"]:
+        """‖∂L/∂h_t‖ at the largest lag over that at lag 0, in the top layer."""
+        norms = lags.adjoint(self.ds, "adjoint_norm").transpose("run", "step", "layer", "time").values[:, :, -1, ::-1]
+        return lags.relative(norms)[..., -1]
+
+    @cached_property
+    def gone(self) -> Bool[np.ndarray, " run"]:
+        return diverged(self.ds).any(axis=1)
+
+    def late(self, values: Float[np.ndarray, "run n"]) -> Float[np.ndarray, "run m"]:
+        """The last quarter of what a run that did not diverge has; all NaN for one that did."""
+        made = self.ds["recorded"].values.mean(axis=1)
+        count = max(1, round(LATE * values.shape[1]))
+        ends = np.maximum(np.round(made * values.shape[1]).astype(int), count)
+        stretch = np.stack([row[end - count : end] for row, end in zip(values, ends, strict=True)])
+        return np.where(self.gone[:, None], np.nan, stretch)
+
+    def lately(self, values: Float[np.ndarray, "run n"]) -> Float[np.ndarray, " run"]:
+        """Each run's median over its late stage."""
+        return median(self.late(values).T)
+
+    @cached_property
+    def near(self) -> Float[np.ndarray, " run"]:
+        """The share of a run's late looks at which the sharpness is within `NEAR` of 2/η."""
+        late = self.late(self.sharpness)
+        return np.where(np.isnan(late).any(axis=1), np.nan, (np.abs(late - 1) < NEAR).mean(axis=1))
+
+    @cached_property
+    def outcome(self) -> np.ndarray:
+        """Of each run: 'diverged', 'at the edge', 'below' or 'above' it; within `NEAR` but without bouncing is below."""
+        late, bounces = self.lately(self.sharpness), self.lately(self.ds["gradient_cosine"].values) < 0
+        told = {"diverged": self.gone, "above": late > 1 + NEAR, "at the edge": (late > 1 - NEAR) & bounces}
+        return np.select(list(told.values()), list(told), "below")
+
+    @cached_property
+    def crossing(self) -> Float[np.ndarray, " run"]:
+        """The update of the first look at which the sharpness has risen past 2/η; NaN if it never did."""
+        rose = (self.sharpness[:, :-1] < 1) & (self.sharpness[:, 1:] >= 1)
+        at = self.ds["probe_step"].values[1:][rose.argmax(axis=1)]
+        return np.where(rose.any(axis=1), at.astype(float), np.nan)
+
+
+OUTCOMES = ("at the edge", "below", "above", "diverged")
+
+
+def summary(r: Records) -> list[dict[str, Any]]:
+    """A row per cell and learning rate: how many runs ended where, and medians over those that did not diverge."""
+    ds, rows = r.ds, []
+    values = {
+        "start": r.sharpness[:, 0],
+        "crossing": r.crossing,
+        "sharpness": r.lately(r.sharpness),
+        "near": r.near,
+        "along": r.lately(r.along),
+        "cosine": r.lately(ds["gradient_cosine"].values),
+        "loss": r.lately(ds["loss"].values),
+        "test_loss": r.lately(ds["test_loss"].values),
+        "reach_start": r.reach[:, 0],
+        "reach": r.lately(r.reach),
+    }
+    for cell in axis(ds, "label"):
+        for lr in axis(ds, "lr"):
+            runs = picked(ds, label=cell, lr=lr)
+            row = {"cell": cell, "lr": lr, "runs": len(runs)} | {o: int(np.sum(r.outcome[runs] == o)) for o in OUTCOMES}
+            low, high = style.quantiles(values["start"][runs], [0, 1])
+            row |= {"least_start": float(low), "most_start": float(high)}
+            rows.append(row | {name: float(median(v[runs])) for name, v in values.items()})
+    return rows
+
+
+# --- figures ----------------------------------------------------------------------------------------------------
+
+
+def crosses(ax: Axes, r: Records, runs: np.ndarray, color: Any) -> None:
+    """Marks, above a panel against updates, where runs diverged."""
+    ends = [end.argmax() + 1 for end in diverged(r.ds)[runs] if end.any()]
+    if ends:
+        top = dict(transform=ax.get_xaxis_transform(), clip_on=False, linestyle="none", marker="x", markersize=4)
+        ax.plot(ends, [1.02] * len(ends), color=color, label="diverged", **top)
+
+
+def training(r: Records) -> Figure:
+    """Against updates, a shade per learning rate: loss, sharpness and 2/η, curvature along the gradient, reach."""
+    ds = r.ds
+    cells, lrs = axis(ds, "label"), axis(ds, "lr")
+    fig, axes = style.panels(4, len(cells), 1.15, sharex=True, sharey="row")
+    style.frame(axes, [""] * 4, cells, "update")
+    looks, updates = ds["probe_step"].values, ds.sizes["step"]
+    drawn: dict[int, list[np.ndarray]] = {0: [], 1: [], 3: []}
+    for cell, column in zip(cells, axes.T, strict=True):
+        for lr, color in zip(lrs, style.shades(len(lrs)), strict=True):
+            runs = picked(ds, label=cell, lr=lr)
+            line = dict(color=color, linewidth=1.0)
+            if r.gone[runs].all():
+                crosses(column[0], r, runs, color)
+                continue
+            for row, values in ((0, ds["loss"].values[runs]), (3, r.reach[runs])):
+                # Binned as logarithms: one spike of the loss should not stand for eighty updates.
+                with np.errstate(divide="ignore"):
+                    x, logs = style.smoothed(np.log10(np.maximum(values, np.finfo(np.float64).tiny)))
+                drawn[row].append(style.median_band(column[row], x, 10**logs, label=f"η = {lr:g}", **line))
+            drawn[1].append(style.median_band(column[1], looks, ds["sharpness"].values[runs], **line))
+            column[1].axhline(2 / lr, color=color, linewidth=0.8, linestyle=style.DASHES[1])
+            style.median_band(column[2], looks, r.along[runs], **line)
+            crosses(column[0], r, runs, color)
+        column[2].axhline(1, color="0.4", linewidth=0.8, linestyle=style.DASHES[1], zorder=0, label="2/η")
+    for row, values in drawn.items():
+        style.log_axis(axes[row], values)
+    axes[2, 0].set_ylim(-0.15, 1.6)
+    axes[0, 0].set_xlim(0, updates)
+    names = ("training loss", "sharpness", "gᵀHg / ‖g‖² over 2/η", "‖∂L/∂h$_1$‖ / ‖∂L/∂h$_T$‖")
+    for ax, name in zip(axes[:, 0], names, strict=True):
+        ax.set_ylabel(name)
+    fig.align_ylabels(axes)
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def against_rate(r: Records) -> Figure:
+    """Against η, a mark a run: sharpness over 2/η, and how much of the gradient reaches the first step, early and late."""
+    ds = r.ds
+    cells, lrs = axis(ds, "label"), axis(ds, "lr")
+    fig, axes = style.panels(2, len(cells), 1.6, sharex=True, sharey="row")
+    style.frame(axes, ["", ""], cells, "learning rate η")
+    pairs = [
+        {"at initialisation": r.sharpness[:, 0], "late in training": r.lately(r.sharpness)},
+        {"at initialisation": r.reach[:, 0], "late in training": r.lately(r.reach)},
+    ]
+    marks = {"at initialisation": ("o", "0.55", "none"), "late in training": ("o", "#0072b2", "#0072b2")}
+    for row, pair in zip(axes, pairs, strict=True):
+        for cell, ax in zip(cells, row, strict=True):
+            of = picked(ds, label=cell)
+            for name, values in pair.items():
+                marker, color, face = marks[name]
+                middle = [float(median(values[picked(ds, label=cell, lr=lr)])) for lr in lrs]
+                ax.plot(lrs, middle, color=color, linewidth=1.0)
+                look = dict(linestyle="none", marker=marker, markersize=3.5, markeredgewidth=0.8)
+                ax.plot(ds["lr"].values[of], values[of], color=color, markerfacecolor=face, label=name, **look)
+            gone = np.unique(ds["lr"].values[of][r.gone[of]])
+            for lr in gone:
+                runs = picked(ds, label=cell, lr=lr)
+                ax.annotate(
+                    f"{r.gone[runs].sum()}/{len(runs)}",
+                    (lr, 1.0),
+                    xycoords=("data", "axes fraction"),
+                    xytext=(0, -1),
+                    textcoords="offset points",
+                    ha="center",
+                    va="top",
+                    color="#d55e00",
+                )
+        style.log_axis(row, [v for pair_values in [pair] for v in pair_values.values()])
+    for ax in axes[0]:
+        ax.axhline(1, color="0.4", linewidth=0.8, linestyle=style.DASHES[1], zorder=0, label="sharpness = 2/η")
+    axes[0, 0].set_ylabel("sharpness over 2/η")
+    axes[1, 0].set_ylabel("‖∂L/∂h$_1$‖ / ‖∂L/∂h$_T$‖")
+    for ax in axes.flat:
+        ax.set_xscale("log")
+        ax.set_xlim(min(lrs) / 1.4, max(lrs) * 1.4)
+        ax.set_xticks(lrs)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_minor_formatter(NullFormatter())
+    fig.align_ylabels(axes)
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+# --- the report ---------------------------------------------------------------------------------------------------
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """`summary` for the reader."""
+
+    def share(value: float) -> str:
+        return "–" if np.isnan(value) else f"{value:.0%}"
+
+    return [
+        {"cell": r["cell"], "η": f"{r['lr']:g}"}
+        | {name: f"{r[name]}/{r['runs']}" for name in ("at the edge", "diverged")}
+        | {"start": f"{r['start']:.2f}", "late": "–" if np.isnan(r["sharpness"]) else f"{r['sharpness']:.2f}"}
+        | {f"within {NEAR:.0%}": share(r["near"]), "along g": number(r["along"]), "cosine": number(r["cosine"])}
+        | {"crossed at": "–" if np.isnan(r["crossing"]) else f"{r['crossing']:.0f}"}
+        | {"loss": number(r["loss"]), "test loss": number(r["test_loss"])}
+        | {"reach": f"{number(r['reach_start'])} → {number(r['reach'])}"}
+        for r in rows
+    ]
+
+
+def story(r: Records, rows: Sequence[dict[str, Any]]) -> str:
+    """One cell in sentences."""
+    cell = rows[0]["cell"]
+    of = picked(r.ds, label=cell)
+    total = len(of)
+    count = {name: int(np.sum(r.outcome[of] == name)) for name in OUTCOMES}
+    text = f"{cell}: {count['at the edge']} of {total} runs ended at the edge of stability"
+    others = [f"{count[name]} {name}" for name in OUTCOMES[1:] if count[name]]
+    text += (f" ({', '.join(others)})" if others else "") + ". "
+    there = of[~r.gone[of]]
+    if len(there):
+        late, cosine = r.late(r.sharpness)[there], r.late(r.ds["gradient_cosine"].values)[there]
+        low, high = style.quantiles(late.ravel(), [0.05, 0.95])
+        text += (
+            f"Of the late looks at runs that did not diverge, {np.mean(np.abs(late - 1) < NEAR):.0%} found a sharpness "
+            f"within {NEAR:.0%} of 2/η (median {float(median(late.ravel())):.2f} of it, 5 to 95%: {low:.2f} to "
+            f"{high:.2f}) and {np.mean(cosine < -0.5):.0%} successive gradients more than 120° apart. "
+        )
+    flat, sharp = of[r.sharpness[of, 0] < 1], of[r.sharpness[of, 0] >= 1]
+    rose = flat[~np.isnan(r.crossing[flat])]
+    if len(flat):
+        text += f"{len(flat)} runs started below 2/η; the sharpness of {len(rose)} rose past it"
+        text += (
+            f", first at update {np.min(r.crossing[rose]):.0f} to {np.max(r.crossing[rose]):.0f}. "
+            if len(rose)
+            else ". "
+        )
+    if len(sharp):
+        lived, died = sharp[~r.gone[sharp]], sharp[r.gone[sharp]]
+        text += f"{len(sharp)} started above it, up to {np.max(r.sharpness[sharp, 0]):.1f} times: "
+        text += f"{len(lived)} went on" + (f" (at most {np.max(r.sharpness[lived, 0]):.1f})" if len(lived) else "")
+        text += (
+            f", {len(died)} diverged" + (f" (at least {np.min(r.sharpness[died, 0]):.1f})" if len(died) else "") + ". "
+        )
+    reaches = ", ".join(f"{number(row['reach_start'])} → {number(row['reach'])} (η = {row['lr']:g})" for row in rows)
+    return text + f"‖∂L/∂h_t‖ at the first step over that at the last went {reaches}."
+
+
+def setting(r: Records, experiment: Experiment) -> str:
+    """What was run and how it is read."""
+    spec, ds = experiment.specs[0], r.ds
+    rates = ", ".join(f"{lr:g}" for lr in axis(ds, "lr"))
+    return (
+        f"{ds.sizes['run']} runs of full-batch gradient descent, without momentum or clipping, on {spec.training_set} "
+        f"fixed sequences of the task '{spec.task}', T = {spec.steps}, hidden {spec.hidden[0]}: learning rates η = "
+        f"{rates}, {len(axis(ds, 'seed'))} seeds of parameters and data; {experiment.updates:,} updates each, "
+        f"{ds['recorded'].values.mean():.0%} of them made. Every {experiment.probe_every} updates the largest eigenvalue "
+        "of the Hessian of exactly that loss (the sharpness) was computed by Lanczos iteration; the largest of its error "
+        f"bounds over its value is {self_error(ds):.0e}. A run is late in its last quarter, and at the edge if its median "
+        f"sharpness there is within {NEAR:.0%} of 2/η and successive gradients point in opposite directions."
+    )
+
+
+def self_error(ds: "xr.Dataset") -> float:
+    """The largest relative error bound of a sharpness."""
+    ratio = ds["sharpness_error"].values / np.abs(ds["sharpness"].values)
+    return float(np.max(ratio, initial=0.0, where=np.isfinite(ratio)))
+
+
+def draw(out: str | Path) -> tuple[list[Path], list[dict[str, str]]]:
+    """Writes figures/ and report.html of a run directory, finished or not; returns their paths and the table."""
+    out = Path(out)
+    experiment = manifest.experiment(out)
+    r = Records(load(out))
+    over = "Lines are medians over seeds, bands the middle half of them."
+    figures: list[tuple[Path, str]] = []
+    with style.look():
+        for name, figure, caption in (
+            (
+                "training",
+                training(r),
+                f"Full-batch gradient descent at learning rates η. {over} Dashed: 2/η, above which a quadratic loss "
+                "would diverge. Third row: the curvature along the gradient, near 0 while the network slides down a "
+                "valley and near 1 once it bounces between its walls. Last row: how much of the gradient reaches the "
+                "first time step. A cross marks the update at which a run diverged; loss and last row are means of "
+                f"logarithms over {max(1, experiment.updates // style.BINS)} updates.",
+            ),
+            (
+                "against_rate",
+                against_rate(r),
+                "Above, where runs start, sharpness over 2/η is proportional to η, and where they end: at the edge it "
+                "is 1 whatever η. Below, how much of the gradient reaches the first time step. A mark is a run (late: "
+                "the median of its last quarter), lines are medians over seeds; red fractions count runs that diverged.",
+            ),
+        ):
+            figures.append((style.save(figure, out / "figures" / name), caption))
+    rows = summary(r)
+    cells = {cell: [row for row in rows if row["cell"] == cell] for cell in axis(r.ds, "label")}
+    caption = (
+        "Medians over seeds. start, late, along g: sharpness at initialisation and late, and late gᵀHg/‖g‖², over 2/η; "
+        "cosine: of successive gradients; crossed at: the update of the first look past 2/η; reach: ‖∂L/∂h_1‖ / "
+        "‖∂L/∂h_T‖ at the start and late"
+    )
+    page = report.write(
+        out,
+        f"The edge of stability: {', '.join(cells)}; T = {experiment.specs[0].steps}",
+        [setting(r, experiment), *(story(r, of) for of in cells.values())],
+        figures,
+        [(caption, table(rows))],
+    )
+    return [*(path for path, _ in figures), page], table(rows)
+
+
+def show(out: str | Path) -> None:
+    """Draws a run directory and prints its summary and where the figures lie."""
+    paths, rows = draw(out)
+    report.show(rows, paths)
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[Path], show, __doc__)

@@ -110,7 +110,8 @@ def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
 
     In decades: `first` and `middle`, log₁₀ σ_1 and σ_{n/2}; `condition`, log₁₀ σ_1/σ_n; `rate`, that of the window's
     condition number a step; `excess`, by how much the bound is above σ_1; `gate`, what the slowest forget gate alone
-    would keep. `alive` directions of `n` keep a tenth.
+    would keep; `apart`, root mean square of log₁₀ σ_i less that of the i-th slowest gate, over the σ_i that a panel
+    shows. `alive` directions of `n` keep a tenth.
     """
     rows = []
     for group in groups(ds):
@@ -122,6 +123,9 @@ def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
         for stage in STAGES:
             longest = spectra(ds, group, stage)[:, -1]
             condition = at(ds, "window_log_condition", group.runs, stage)[:, -1]
+            alone = gates_alone(ds, group, stage)
+            gap = np.where(longest > DEEPEST, longest, np.nan)[:, : alone.shape[1]] - alone
+            shown = np.maximum((~np.isnan(gap)).sum(axis=1), 1)
             n = longest.shape[1]
             told = {
                 "n": np.full(len(longest), n),
@@ -130,7 +134,8 @@ def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
                 "alive": (longest > ALIVE).sum(axis=1),
                 "condition": condition,
                 "rate": condition / float(ds["window"].values[-1]),
-                "gate": gates_alone(ds, group, stage)[:, 0],
+                "gate": alone[:, 0],
+                "apart": np.where(np.isnan(alone[:, 0]), np.nan, np.sqrt(np.nansum(gap**2, axis=1) / shown)),
                 "excess": bound(ds, group, stage)[:, int(ds["window"].values[-1]) - 1] - longest[:, 0],
             }
             row |= {f"{name}_{stage}": float(style.median(values)) for name, values in told.items()}
@@ -317,13 +322,17 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 def story(r: dict[str, Any], lag: int) -> str:
     """One cell from one start, in sentences: untrained → trained."""
-    gates = f" The slowest forget gate alone would keep {course(r, 'gate')}." if np.isfinite(r["gate_trained"]) else ""
+    gates = (
+        f" The slowest forget gate alone would keep {course(r, 'gate')} decades; σ_i is {course(r, 'apart')} decades "
+        f"from the i-th slowest gate (root mean square, above {told(DEEPEST, 0)})."
+    )
     return (
         f"{r['cell']}, {r['init']}: {r['learned']} of {r['runs']} runs learned. Over {lag} steps log σ_1 goes from "
         f"{told(r['first_untrained'])} to {told(r['first_trained'])} by training, log σ_(n/2) from "
         f"{told(r['middle_untrained'])} to {told(r['middle_trained'])}; directions that keep a tenth: "
-        f"{course(r, 'alive', 0)} of {r['n_trained']:.0f}. The condition number grows by {course(r, 'rate', 2)} decades a "
-        f"step. The product of the steps' largest singular values is {course(r, 'excess')} decades above σ_1.{gates}"
+        f"{course(r, 'alive', 0)} of {r['n_trained']:.0f}. The condition number grows by {course(r, 'rate', 2)} "
+        f"decades a step. The product of the steps' largest singular values is {course(r, 'excess')} decades above σ_1."
+        f"{'' if np.isnan(r['gate_trained']) else gates}"
     )
 
 

@@ -3,14 +3,18 @@
 Hypothesis: in h_t = tanh(W h_{t−1} + V x_t), W_ij ~ N(0, g²/N), the squared adjoint E‖∂L/∂h_t‖² changes by χ₁ a step,
 nearby states part at the exponent ½ log χ₁ (Molgedey, Schuchhardt & Schuster 1992; Poole et al. 2016), and the line
 χ₁(g, s) = 1 bends towards larger gains g as the input's drive s, which suppresses chaos, grows. What is d steps away
-can be learned only within a few depth scales ξ = −1/log χ₁ of it, 6ξ ≥ d (Schoenholz et al. 2017; for recurrent
+can be learned only where a few depth scales ξ = 1/|log χ₁| reach as far, 6ξ ≥ d (Schoenholz et al. 2017; for recurrent
 networks Chen, Pennington & Schoenholz 2018): a band along the line, narrower the longer d.
 Training: delayed XOR (after Engelken 2023) at T = 15, that is over 9 and 4 steps, on a plane of gain × drive; inputs
 ±1, so s is exactly the deviation of V's entries. Exponents of each network are recorded before and along training.
 Theory: wide networks driven by white Gaussian input are held against it at three drives: growth, largest exponent,
 and the whole spectrum of exponents.
-Cost: COST
-Expect: EXPECT
+Cost: 216 runs × 2,000 updates and 297 wide networks, six minutes of processor time: three to four on two cores.
+Expect: growth within 1% of χ₁, exponents within 0.01 of ½ log χ₁ (up to 0.03 where a weakly driven network is nearly
+linear and sees the largest eigenvalue of its own W), whole spectra on the curve. Half of the runs learn, nearly all of
+them within the band (101 of 144 there; 6 of 39 on its ordered, 4 of 33 on its chaotic side), best on the ordered edge
+of the critical line; what fails within it is driven too weakly to be read (s = 0.05) or so strongly that chaos drowns
+it. Wherever they began, networks that learned end at the edge of chaos, with a largest exponent of 0.05 ± 0.03.
 """
 
 import dataclasses

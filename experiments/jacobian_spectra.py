@@ -7,7 +7,18 @@ values of a window together for as long as φ' is near 1 (dynamical isometry: Sa
 Pennington, Schoenholz & Ganguli 2017), a Gaussian one of the same scale spreads them from the first step. The product
 of the steps' largest singular values, by which vanishing and exploding are bounded (Pascanu, Mikolov & Bengio 2013),
 says little about the window's.
-Task: the adding problem, T = 100, drawn anew at every update; learned below a mean squared error of 0.01.
+Task: the adding problem, T = 100, drawn anew at every update; learned below a mean squared error of 0.01. The window
+of T − 1 steps begins before the first number has come, so that a network may learn without keeping it open.
+Cost: 24 runs × 4,000 updates and 17 looks at each, about seven minutes on two cores (770 s of processor time), half
+of it for the 64 × 64 products of the LSTM.
+Expect: log σ_i falls nearly on straight lines of the lag, so condition numbers are exponential, in all cells: there is
+no slowly decaying bulk in LSTM and GRU either. Over 99 steps, in decades, an untrained orthogonal tanh rnn stays
+within 10 (a Gaussian one spreads over 73), which does not help it: training takes it to 200, and it never learns.
+LSTM and GRU start with σ_1 at −2 and −12 and learn in the very updates in which σ_1 comes up to 0, from either start:
+one or two directions open, while the median stays below −12 (the LSTM's falls, from −30 to −44 and −62). Their σ_i
+then follow the i-th slowest forget gate within 2 decades, having been 4 to 10 away. The product of the steps' norms is
+5 to 50 decades above a trained σ_1: it explodes where the window does not. Two of three Gaussian ReLU rnns learn, too,
+with σ_1 at −7 over 99 steps.
 """
 
 import dataclasses

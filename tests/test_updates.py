@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS, Batch

@@ -294,7 +294,7 @@ def finish(spec: Spec, looked: dict[str, np.ndarray], modes: int) -> dict[str, n
 def largest_singular(jacobians: Float[Any, "*t n n"]) -> Float[np.ndarray, "*t"]:
     """σ_max of each matrix, in float64 on the host; NaN where one is not finite."""
     j = np.asarray(jacobians, np.float64)
-    finite = np.isfinite(j).all(axis=(-2, -1), keepdims=True)
+    finite = np.asarray(np.isfinite(j).all(axis=(-2, -1), keepdims=True))
     j = np.where(finite, j, 0)
     gram = np.linalg.eigvalsh(np.swapaxes(j, -1, -2) @ j)[..., -1]
     return np.where(finite[..., 0, 0], np.sqrt(np.maximum(gram, 0)), np.nan)
