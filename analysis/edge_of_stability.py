@@ -1,5 +1,5 @@
-"""Figures and report of `experiments.edge_of_stability`: the sharpness of the training loss against 2/η, whether gradient
-descent hovers there, and what became of the gradient through time.
+"""Figures and report of `experiments.edge_of_stability`: the sharpness of the training loss against 2/η, whether
+gradient descent hovers there, and what became of the gradient through time.
 
 All curvature is read in units of 2/η: at 1 a step of gradient descent turns an error along that direction into its
 negative, above 1 it grows. The late stage of a run is the last quarter of its looks.
@@ -16,7 +16,7 @@ import tyro
 from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from analysis import lags, report, style
 from analysis.lags import axis, diverged, number, picked
@@ -33,6 +33,8 @@ LATE = 0.25
 """Share of the looks, the last ones, that a run's late stage is read from."""
 NEAR = 0.2
 """At the edge: the late sharpness is within this of 2/η, and the steps bounce."""
+FLOOR = 1e-5
+"""The lowest training loss that is drawn: some runs end at rounding, others are still at a tenth."""
 
 
 # --- what the records say -------------------------------------------------------------------------------------
@@ -47,7 +49,7 @@ class Records:
     @cached_property
     def half_lr(self) -> Float[np.ndarray, "run 1"]:
         """η/2: times a curvature, it is the curvature in units of 2/η."""
-        return self.ds["lr"].values[:, None] / 2
+        return np.asarray(self.ds["lr"].values)[:, None] / 2
 
     @cached_property
     def sharpness(self) -> Float[np.ndarray, "run probe"]:
@@ -67,7 +69,7 @@ class Records:
 
     @cached_property
     def gone(self) -> Bool[np.ndarray, " run"]:
-        return diverged(self.ds).any(axis=1)
+        return np.asarray(diverged(self.ds).any(axis=1))
 
     def late(self, values: Float[np.ndarray, "run n"]) -> Float[np.ndarray, "run m"]:
         """The last quarter of what a run that did not diverge has; all NaN for one that did."""
@@ -89,7 +91,7 @@ class Records:
 
     @cached_property
     def outcome(self) -> np.ndarray:
-        """Of each run: 'diverged', 'at the edge', 'below' or 'above' it; within `NEAR` but without bouncing is below."""
+        """'diverged', 'at the edge', 'below' or 'above' it; near it without bouncing is below."""
         late, bounces = self.lately(self.sharpness), self.lately(self.ds["gradient_cosine"].values) < 0
         told = {"diverged": self.gone, "above": late > 1 + NEAR, "at the edge": (late > 1 - NEAR) & bounces}
         return np.select(list(told.values()), list(told), "below")
@@ -137,40 +139,39 @@ def crosses(ax: Axes, r: Records, runs: np.ndarray, color: Any) -> None:
     """Marks, above a panel against updates, where runs diverged."""
     ends = [end.argmax() + 1 for end in diverged(r.ds)[runs] if end.any()]
     if ends:
-        top = dict(transform=ax.get_xaxis_transform(), clip_on=False, linestyle="none", marker="x", markersize=4)
-        ax.plot(ends, [1.02] * len(ends), color=color, label="diverged", **top)
+        top: dict[str, Any] = dict(transform=ax.get_xaxis_transform(), clip_on=False, linestyle="none", marker="x")
+        ax.plot(ends, [1.03] * len(ends), color=color, markersize=4, label="diverged", **top)
+
+
+def logs(values: Float[np.ndarray, "run step"]) -> tuple[np.ndarray, Float[np.ndarray, "run bin"]]:
+    """`style.smoothed`, of logarithms: one spike should not stand for all updates of its bin."""
+    x, means = style.smoothed(np.log10(np.maximum(values, np.finfo(np.float64).tiny)))
+    return x, 10**means
 
 
 def training(r: Records) -> Figure:
-    """Against updates, a shade per learning rate: loss, sharpness and 2/η, curvature along the gradient, reach."""
+    """Against updates, a line a run, a shade a learning rate: loss, sharpness, curvature along the gradient, reach."""
     ds = r.ds
     cells, lrs = axis(ds, "label"), axis(ds, "lr")
-    fig, axes = style.panels(4, len(cells), 1.15, sharex=True, sharey="row")
+    fig, axes = style.panels(4, len(cells), 1.25, sharex=True, sharey="row")
     style.frame(axes, [""] * 4, cells, "update")
-    looks, updates = ds["probe_step"].values, ds.sizes["step"]
-    drawn: dict[int, list[np.ndarray]] = {0: [], 1: [], 3: []}
+    looks = ds["probe_step"].values
+    rows = (logs(ds["loss"].values), (looks, ds["sharpness"].values), (looks, r.along), logs(r.reach))
     for cell, column in zip(cells, axes.T, strict=True):
         for lr, color in zip(lrs, style.shades(len(lrs)), strict=True):
             runs = picked(ds, label=cell, lr=lr)
-            line = dict(color=color, linewidth=1.0)
-            if r.gone[runs].all():
-                crosses(column[0], r, runs, color)
-                continue
-            for row, values in ((0, ds["loss"].values[runs]), (3, r.reach[runs])):
-                # Binned as logarithms: one spike of the loss should not stand for eighty updates.
-                with np.errstate(divide="ignore"):
-                    x, logs = style.smoothed(np.log10(np.maximum(values, np.finfo(np.float64).tiny)))
-                drawn[row].append(style.median_band(column[row], x, 10**logs, label=f"η = {lr:g}", **line))
-            drawn[1].append(style.median_band(column[1], looks, ds["sharpness"].values[runs], **line))
+            for ax, (x, values) in zip(column, rows, strict=True):
+                of = np.where(r.gone[runs, None], np.nan, values[runs])  # a few updates of a run that blew up
+                ax.plot(x, of.T, color=color, linewidth=0.7, label=f"η = {lr:g}")
             column[1].axhline(2 / lr, color=color, linewidth=0.8, linestyle=style.DASHES[1])
-            style.median_band(column[2], looks, r.along[runs], **line)
             crosses(column[0], r, runs, color)
-        column[2].axhline(1, color="0.4", linewidth=0.8, linestyle=style.DASHES[1], zorder=0, label="2/η")
-    for row, values in drawn.items():
-        style.log_axis(axes[row], values)
+        column[2].axhline(1, color="0.4", linewidth=0.8, linestyle=style.DASHES[1], label="2/η")
+    for row in (0, 1, 3):
+        style.log_axis(axes[row], [np.where(r.gone[:, None], np.nan, rows[row][1])])
+    axes[0, 0].set_ylim(bottom=max(axes[0, 0].get_ylim()[0], FLOOR))
     axes[2, 0].set_ylim(-0.15, 1.6)
-    axes[0, 0].set_xlim(0, updates)
-    names = ("training loss", "sharpness", "gᵀHg / ‖g‖² over 2/η", "‖∂L/∂h$_1$‖ / ‖∂L/∂h$_T$‖")
+    axes[0, 0].set_xlim(0, ds.sizes["step"])
+    names = ("training loss", "sharpness λ", "gᵀHg / ‖g‖² · η/2", "‖∂L/∂h$_1$‖ / ‖∂L/∂h$_T$‖")
     for ax, name in zip(axes[:, 0], names, strict=True):
         ax.set_ylabel(name)
     fig.align_ylabels(axes)
@@ -179,50 +180,38 @@ def training(r: Records) -> Figure:
 
 
 def against_rate(r: Records) -> Figure:
-    """Against η, a mark a run: sharpness over 2/η, and how much of the gradient reaches the first step, early and late."""
+    """Against η, a mark a run, at initialisation and late: sharpness over 2/η, and the reach of the gradient."""
     ds = r.ds
     cells, lrs = axis(ds, "label"), axis(ds, "lr")
     fig, axes = style.panels(2, len(cells), 1.6, sharex=True, sharey="row")
     style.frame(axes, ["", ""], cells, "learning rate η")
-    pairs = [
-        {"at initialisation": r.sharpness[:, 0], "late in training": r.lately(r.sharpness)},
-        {"at initialisation": r.reach[:, 0], "late in training": r.lately(r.reach)},
-    ]
-    marks = {"at initialisation": ("o", "0.55", "none"), "late in training": ("o", "#0072b2", "#0072b2")}
-    for row, pair in zip(axes, pairs, strict=True):
+    dot: dict[str, Any] = dict(linestyle="none", marker="o", markersize=3.5, markeredgewidth=0.8)
+    looks = {
+        "at initialisation": dot | dict(color="0.55", markerfacecolor="none"),
+        "at initialisation, diverged later": dot | dict(color="#d55e00", marker="x"),
+        "late in training": dot | dict(color="#0072b2"),
+    }
+    for row, values in zip(axes, (r.sharpness, r.reach), strict=True):
+        start, late = values[:, 0], r.lately(values)
+        stages = (np.where(r.gone, np.nan, start), np.where(r.gone, start, np.nan), late)
         for cell, ax in zip(cells, row, strict=True):
-            of = picked(ds, label=cell)
-            for name, values in pair.items():
-                marker, color, face = marks[name]
-                middle = [float(median(values[picked(ds, label=cell, lr=lr)])) for lr in lrs]
-                ax.plot(lrs, middle, color=color, linewidth=1.0)
-                look = dict(linestyle="none", marker=marker, markersize=3.5, markeredgewidth=0.8)
-                ax.plot(ds["lr"].values[of], values[of], color=color, markerfacecolor=face, label=name, **look)
-            gone = np.unique(ds["lr"].values[of][r.gone[of]])
-            for lr in gone:
-                runs = picked(ds, label=cell, lr=lr)
-                ax.annotate(
-                    f"{r.gone[runs].sum()}/{len(runs)}",
-                    (lr, 1.0),
-                    xycoords=("data", "axes fraction"),
-                    xytext=(0, -1),
-                    textcoords="offset points",
-                    ha="center",
-                    va="top",
-                    color="#d55e00",
-                )
-        style.log_axis(row, [v for pair_values in [pair] for v in pair_values.values()])
+            of = [picked(ds, label=cell, lr=lr) for lr in lrs]
+            for values, color in ((start, "0.55"), (late, "#0072b2")):
+                ax.plot(lrs, [float(median(values[runs])) for runs in of], color=color, linewidth=1.0)
+            runs = np.concatenate(of)
+            for values, (name, look) in zip(stages, looks.items(), strict=True):
+                if np.isfinite(values).any():
+                    ax.plot(ds["lr"].values[runs], values[runs], label=name, **look)
+        style.log_axis(row, [start, late])
     for ax in axes[0]:
-        ax.axhline(1, color="0.4", linewidth=0.8, linestyle=style.DASHES[1], zorder=0, label="sharpness = 2/η")
-    axes[0, 0].set_ylabel("sharpness over 2/η")
+        ax.axhline(1, color="0.4", linewidth=0.8, linestyle=style.DASHES[1], zorder=0, label="λ = 2/η")
+    axes[0, 0].set_ylabel("sharpness λ · η/2")
     axes[1, 0].set_ylabel("‖∂L/∂h$_1$‖ / ‖∂L/∂h$_T$‖")
     for ax in axes.flat:
         ax.set_xscale("log")
         ax.set_xlim(min(lrs) / 1.4, max(lrs) * 1.4)
-        ax.set_xticks(lrs)
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+        ax.set_xticks(lrs, [f"{lr:g}" for lr in lrs])
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_minor_formatter(NullFormatter())
     fig.align_ylabels(axes)
     style.legend(fig, style.drawn(axes))
     return fig
@@ -237,11 +226,14 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     def share(value: float) -> str:
         return "–" if np.isnan(value) else f"{value:.0%}"
 
+    def signed(value: float) -> str:
+        return "–" if np.isnan(value) else f"{value + 0.0:.2f}"
+
     return [
         {"cell": r["cell"], "η": f"{r['lr']:g}"}
         | {name: f"{r[name]}/{r['runs']}" for name in ("at the edge", "diverged")}
         | {"start": f"{r['start']:.2f}", "late": "–" if np.isnan(r["sharpness"]) else f"{r['sharpness']:.2f}"}
-        | {f"within {NEAR:.0%}": share(r["near"]), "along g": number(r["along"]), "cosine": number(r["cosine"])}
+        | {f"within {NEAR:.0%}": share(r["near"]), "along g": signed(r["along"]), "cosine": signed(r["cosine"])}
         | {"crossed at": "–" if np.isnan(r["crossing"]) else f"{r['crossing']:.0f}"}
         | {"loss": number(r["loss"]), "test loss": number(r["test_loss"])}
         | {"reach": f"{number(r['reach_start'])} → {number(r['reach'])}"}
@@ -292,17 +284,17 @@ def setting(r: Records, experiment: Experiment) -> str:
     spec, ds = experiment.specs[0], r.ds
     rates = ", ".join(f"{lr:g}" for lr in axis(ds, "lr"))
     return (
-        f"{ds.sizes['run']} runs of full-batch gradient descent, without momentum or clipping, on {spec.training_set} "
-        f"fixed sequences of the task '{spec.task}', T = {spec.steps}, hidden {spec.hidden[0]}: learning rates η = "
-        f"{rates}, {len(axis(ds, 'seed'))} seeds of parameters and data; {experiment.updates:,} updates each, "
-        f"{ds['recorded'].values.mean():.0%} of them made. Every {experiment.probe_every} updates the largest eigenvalue "
-        "of the Hessian of exactly that loss (the sharpness) was computed by Lanczos iteration; the largest of its error "
-        f"bounds over its value is {self_error(ds):.0e}. A run is late in its last quarter, and at the edge if its median "
-        f"sharpness there is within {NEAR:.0%} of 2/η and successive gradients point in opposite directions."
+        f"{ds.sizes['run']} runs of full-batch gradient descent, without momentum or clipping, on "
+        f"{spec.training_set} fixed sequences of the task '{spec.task}', T = {spec.steps}, hidden {spec.hidden[0]}: "
+        f"learning rates η = {rates}, {len(axis(ds, 'seed'))} seeds of parameters and data; {experiment.updates:,} "
+        f"updates each, {ds['recorded'].values.mean():.0%} of them made. Every {experiment.probe_every} updates the "
+        "largest eigenvalue of the Hessian of exactly that loss (the sharpness) was computed by Lanczos iteration; its "
+        f"error bound was at most {bound(ds):.0e} of it. A run is late in its last quarter, and at the edge if its "
+        f"median sharpness there is within {NEAR:.0%} of 2/η and successive gradients point in opposite directions."
     )
 
 
-def self_error(ds: "xr.Dataset") -> float:
+def bound(ds: "xr.Dataset") -> float:
     """The largest relative error bound of a sharpness."""
     ratio = ds["sharpness_error"].values / np.abs(ds["sharpness"].values)
     return float(np.max(ratio, initial=0.0, where=np.isfinite(ratio)))
@@ -313,25 +305,25 @@ def draw(out: str | Path) -> tuple[list[Path], list[dict[str, str]]]:
     out = Path(out)
     experiment = manifest.experiment(out)
     r = Records(load(out))
-    over = "Lines are medians over seeds, bands the middle half of them."
     figures: list[tuple[Path, str]] = []
     with style.look():
         for name, figure, caption in (
             (
                 "training",
                 training(r),
-                f"Full-batch gradient descent at learning rates η. {over} Dashed: 2/η, above which a quadratic loss "
-                "would diverge. Third row: the curvature along the gradient, near 0 while the network slides down a "
-                "valley and near 1 once it bounces between its walls. Last row: how much of the gradient reaches the "
-                "first time step. A cross marks the update at which a run diverged; loss and last row are means of "
-                f"logarithms over {max(1, experiment.updates // style.BINS)} updates.",
+                "Full-batch gradient descent at learning rates η, a line a run. Dashed: 2/η, above which descent on a "
+                "quadratic loss diverges. Third row: the curvature along the gradient over 2/η, 0 while the network "
+                "slides along a valley, 1 once it bounces between the walls. Last row: how much of the gradient "
+                "reaches the first time step. A cross marks the update at which a run diverged, which is not drawn. "
+                f"Loss (down to {FLOOR:g}) and last row are means of logarithms over "
+                f"{max(1, experiment.updates // style.BINS)} updates.",
             ),
             (
                 "against_rate",
                 against_rate(r),
-                "Above, where runs start, sharpness over 2/η is proportional to η, and where they end: at the edge it "
-                "is 1 whatever η. Below, how much of the gradient reaches the first time step. A mark is a run (late: "
-                "the median of its last quarter), lines are medians over seeds; red fractions count runs that diverged.",
+                "Above: where runs start, sharpness over 2/η is proportional to η; where they end, at the edge, it is "
+                "1 whatever η. Below: how much of the gradient reaches the first time step. A mark is a run (late: the "
+                "median of its last quarter), lines are medians over seeds; a cross started there and diverged.",
             ),
         ):
             figures.append((style.save(figure, out / "figures" / name), caption))

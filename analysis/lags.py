@@ -44,7 +44,8 @@ def axis(ds: "xr.Dataset", name: str) -> list[Any]:
 
 def diverged(ds: "xr.Dataset") -> Bool[np.ndarray, "run step"]:
     """At which updates a run was no longer finite; one that is not made yet says nothing."""
-    return (ds["recorded"] & ~ds["finite"]).values
+    recorded = ds["recorded"].values  # first, since a run that is still going writes it last
+    return recorded & ~ds["finite"].values
 
 
 # --- what the records say -------------------------------------------------------------------------------------
