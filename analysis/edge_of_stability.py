@@ -103,6 +103,13 @@ class Records:
         at = self.ds["probe_step"].values[1:][rose.argmax(axis=1)]
         return np.where(rose.any(axis=1), at.astype(float), np.nan)
 
+    @cached_property
+    def reach_crossing(self) -> Float[np.ndarray, " run"]:
+        """`reach` at the update of `crossing`, NaN without one."""
+        at = np.nan_to_num(self.crossing).astype(int)
+        last = self.reach.shape[1] - 1
+        return np.where(np.isnan(self.crossing), np.nan, self.reach[np.arange(len(at)), np.minimum(at, last)])
+
 
 OUTCOMES = ("at the edge", "below", "above", "diverged")
 
@@ -120,6 +127,7 @@ def summary(r: Records) -> list[dict[str, Any]]:
         "loss": r.lately(ds["loss"].values),
         "test_loss": r.lately(ds["test_loss"].values),
         "reach_start": r.reach[:, 0],
+        "reach_crossing": r.reach_crossing,
         "reach": r.lately(r.reach),
     }
     for cell in axis(ds, "label"):
@@ -169,6 +177,9 @@ def training(r: Records) -> Figure:
     for row in (0, 1, 3):
         style.log_axis(axes[row], [np.where(r.gone[:, None], np.nan, rows[row][1])])
     axes[0, 0].set_ylim(bottom=max(axes[0, 0].get_ylim()[0], FLOOR))
+    sharp = rows[1][1]
+    least = np.min(sharp, where=np.isfinite(sharp) & (sharp > 0), initial=2 / max(lrs))
+    axes[1, 0].set_ylim(bottom=0.8 * least)
     axes[2, 0].set_ylim(-0.15, 1.6)
     axes[0, 0].set_xlim(0, ds.sizes["step"])
     names = ("training loss", "sharpness λ", "gᵀHg / ‖g‖² · η/2", "‖∂L/∂h$_1$‖ / ‖∂L/∂h$_T$‖")
@@ -188,7 +199,7 @@ def against_rate(r: Records) -> Figure:
     dot: dict[str, Any] = dict(linestyle="none", marker="o", markersize=3.5, markeredgewidth=0.8)
     looks = {
         "at initialisation": dot | dict(color="0.55", markerfacecolor="none"),
-        "at initialisation, diverged later": dot | dict(color="#d55e00", marker="x"),
+        "at initialisation, then diverged": dot | dict(color="#d55e00", marker="x"),
         "late in training": dot | dict(color="#0072b2"),
     }
     for row, values in zip(axes, (r.sharpness, r.reach), strict=True):
@@ -236,7 +247,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         | {f"within {NEAR:.0%}": share(r["near"]), "along g": signed(r["along"]), "cosine": signed(r["cosine"])}
         | {"crossed at": "–" if np.isnan(r["crossing"]) else f"{r['crossing']:.0f}"}
         | {"loss": number(r["loss"]), "test loss": number(r["test_loss"])}
-        | {"reach": f"{number(r['reach_start'])} → {number(r['reach'])}"}
+        | {"reach": " → ".join(number(r[name]) for name in ("reach_start", "reach_crossing", "reach"))}
         for r in rows
     ]
 
@@ -275,8 +286,13 @@ def story(r: Records, rows: Sequence[dict[str, Any]]) -> str:
         text += (
             f", {len(died)} diverged" + (f" (at least {np.min(r.sharpness[died, 0]):.1f})" if len(died) else "") + ". "
         )
-    reaches = ", ".join(f"{number(row['reach_start'])} → {number(row['reach'])} (η = {row['lr']:g})" for row in rows)
-    return text + f"‖∂L/∂h_t‖ at the first step over that at the last went {reaches}."
+    start, crossed, late = (float(median(v[of])) for v in (r.reach[:, 0], r.reach_crossing, r.lately(r.reach)))
+    text += (
+        f"‖∂L/∂h_t‖ at the first step over that at the last was {number(start)} at initialisation, {number(crossed)} "
+        f"where the sharpness rose past 2/η and {number(late)} late"
+    )
+    losses = ", ".join(f"{number(row['loss'])} ({number(row['test_loss'])})" for row in rows)
+    return text + f"; training (test) loss late, by η: {losses}."
 
 
 def setting(r: Records, experiment: Experiment) -> str:
@@ -330,9 +346,10 @@ def draw(out: str | Path) -> tuple[list[Path], list[dict[str, str]]]:
     rows = summary(r)
     cells = {cell: [row for row in rows if row["cell"] == cell] for cell in axis(r.ds, "label")}
     caption = (
-        "Medians over seeds. start, late, along g: sharpness at initialisation and late, and late gᵀHg/‖g‖², over 2/η; "
-        "cosine: of successive gradients; crossed at: the update of the first look past 2/η; reach: ‖∂L/∂h_1‖ / "
-        "‖∂L/∂h_T‖ at the start and late"
+        "Medians over seeds that have a value. start, late, along g: sharpness at initialisation and late, and late "
+        "gᵀHg/‖g‖², over 2/η; "
+        "cosine: of successive gradients; crossed at: the update of the first look past 2/η, risen from below; reach: "
+        "‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ at initialisation, at the crossing and late"
     )
     page = report.write(
         out,

@@ -9,6 +9,15 @@ Nichani & Lee 2023 explain what holds it there). A run that starts above 2/η fi
 or diverges (the catapult; Lewkowycz et al. 2020). The same in rnn, LSTM and GRU, although a recurrent loss owes its
 curvature to products of T Jacobians.
 Task: the adding problem, T = 20, the same 64 sequences at every update, mean squared error.
+Cost: 45 runs × 4,000 updates, 15 minutes of one core at most: seven or eight minutes on two cores. A third of it looks.
+Expect: every rnn that does not diverge (13 of 15) within 3% of 2/η at the end, over a factor of 16 in η; LSTM and GRU
+there too, but for the smallest rates, which 4,000 updates bring to a tenth or a half of 2/η (they sharpen more slowly:
+12 and 10 of 15 at the edge), and, at η = 0.2, for an LSTM that stays a third above it. A GRU slides and bounces in
+turn for a thousand updates before it settles. Runs that start at up to 4.2 times 2/η survive by becoming flatter;
+those that diverged started at 3.2 and 8.3. ‖∂L/∂h_t‖ at the first step over that at the last grows all the while, from
+0.005 to 1 (rnn), 0.01 to 0.2 (LSTM), 0.0006 to 0.07 (GRU), and most of it once the sharpness has stopped: the edge
+does not keep the gradient from reaching back. The rnn memorises (test loss 0.3, above chance); LSTM and GRU learn to
+add at the larger rates (test loss 0.003 to 0.03).
 """
 
 import dataclasses
@@ -41,7 +50,7 @@ class Config(Options):
     updates: int = 4000
     """Updates of each run; may grow when the same command is run again."""
     every: int = 50
-    """Updates between looks at the curvature; a look costs about as much as 40 updates."""
+    """Updates between looks at the curvature; a look costs about as much as 40 of them."""
     tile: int = 8
     """Runs in one program on one device."""
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from analysis import jacobian_spectra
+from seqdyn.runs.records import load
 
 X64 = False
 ROOT = Path(__file__).parents[1]
@@ -78,6 +79,23 @@ def test_theory_check(tmp_path):
     assert not all(row["agrees"] for row in rows if row["quantity"] == "growth")
     assert all(f"{row['difference']:+.1e}" in text for row in exact)
     assert (tmp_path / "out" / "theory_check.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.slow
+def test_edge_of_stability(tmp_path):
+    """The probes see the loss that is descended; a rate far above 2/sharpness diverges, and only that."""
+    text = smoke("edge_of_stability", tmp_path / "out", "--cells", "rnn", "lstm", "--no-verify")
+    check_figures(tmp_path / "out", text, "training", "against_rate")
+    ds = load(tmp_path / "out")
+    lost = ~ds["finite"].all("step").values
+    np.testing.assert_array_equal(lost, ds["lr"].values == 100)
+    assert text.count("2/2") == 2
+    looks, sequences = ds["probe_step"].values[:-1], 8
+    seen = (ds["gradient_square"] + ds["gradient_variance"] / sequences).values[~lost, :-1]
+    np.testing.assert_allclose(seen, ds["grad_norm"].values[~lost][:, looks] ** 2, rtol=1e-4)
+    np.testing.assert_allclose(ds["gradient_update_cosine"].values[~lost], 1, rtol=1e-5)
+    above = ds["sharpness"].values * (1 + 1e-5) - ds["directional_sharpness"].values
+    assert (above[~lost] > 0).all()  # a Rayleigh quotient is at most the largest eigenvalue
 
 
 @pytest.mark.slow
