@@ -8,6 +8,7 @@ negative, above 1 it grows. The late stage of a run is the last quarter of its l
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -286,13 +287,18 @@ def story(r: Records, rows: Sequence[dict[str, Any]]) -> str:
         text += (
             f", {len(died)} diverged" + (f" (at least {np.min(r.sharpness[died, 0]):.1f})" if len(died) else "") + ". "
         )
-    start, crossed, late = (float(median(v[of])) for v in (r.reach[:, 0], r.reach_crossing, r.lately(r.reach)))
-    text += (
-        f"‖∂L/∂h_t‖ at the first step over that at the last was {number(start)} at initialisation, {number(crossed)} "
-        f"where the sharpness rose past 2/η and {number(late)} late"
-    )
+    met = there[~np.isnan(r.crossing[there])]
+    if len(met):
+        stages = r.reach[met, 0], r.reach_crossing[met], r.lately(r.reach)[met]
+        start, crossed, late = (number(float(median(stage))) for stage in stages)
+        before, after = (number(float(median(b / a))) for a, b in pairwise(stages))
+        text += (
+            f"In the {len(met)} runs that rose past 2/η and did not diverge, ‖∂L/∂h_t‖ at the first step over that at "
+            f"the last was {start} at initialisation, {crossed} where they met it and {late} late: it grew "
+            f"{before}-fold before and {after}-fold after (medians). "
+        )
     losses = ", ".join(f"{number(row['loss'])} ({number(row['test_loss'])})" for row in rows)
-    return text + f"; training (test) loss late, by η: {losses}."
+    return text + f"Training (test) loss late, by η: {losses}."
 
 
 def setting(r: Records, experiment: Experiment) -> str:
