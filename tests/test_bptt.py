@@ -456,7 +456,7 @@ def test_an_error_that_arrives_far_back_is_met_at_its_own_size():
 def test_adjoint_clipping_bounds_a_mantissa_as_it_bounds_the_adjoint():
     cell = CELLS["lstm"](u=gaussian(3.0), **F64)
     params, carry, xs, loss = problem(cell, t=40)
-    for bound, least in ((1e-14, -80), (0.1, 0)):
+    for bound, least in ((1e-14, -40), (0.1, 0)):
 
         def of(params, watch, bound=bound):
             return loss(*unroll(cell, params, carry, xs, Cut(clip=jnp.asarray(bound)), watch))
