@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from seqdyn.backend import compiled
+from seqdyn.data.tasks import Batch
+from seqdyn.learn import model, train
+from seqdyn.learn.config import Hypers, Spec
 from seqdyn.measure import jacobians
 from seqdyn.measure.graded import window_singular
+from seqdyn.measure.view import View
 from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll
 from seqdyn.nets.cells import Memory, gru, gru_reset_before, lstm, rnn, step
 
@@ -28,7 +32,7 @@ def problem(name, t=T, batch=(), seed=0):
     return cell, params, carry, jnp.asarray(rng.standard_normal((t, *batch, D)))
 
 
-def by_jax(cell, params, carry, xs):
+def by_jax_traced(cell, params, carry, xs):
     """J_t one after another, from JAX's own Jacobian of a step."""
 
     def of(carry, x):
@@ -36,7 +40,11 @@ def by_jax(cell, params, carry, xs):
         j = jax.jacobian(lambda v: jacobians.vector(step(cell, params, jacobians.parts(carry, v), x)))(at)
         return step(cell, params, carry, x), j
 
-    return np.asarray(compiled(lambda carry, xs: jax.lax.scan(of, carry, xs)[1])(carry, xs))
+    return jax.lax.scan(of, carry, xs)[1]
+
+
+def by_jax(cell, *arguments):
+    return np.asarray(compiled(lambda *a: by_jax_traced(cell, *a))(*arguments))
 
 
 def product(steps):
@@ -147,3 +155,55 @@ def test_with_padding_the_identity_stands_before_an_examples_first_step():
 def test_windows_are_a_1_2_5_series_up_to_the_first_step():
     assert jacobians.windows(100) == (1, 2, 5, 10, 20, 50, 99)
     assert jacobians.windows(2) == (1,) and jacobians.windows(6) == (1, 2, 5)
+
+
+def test_a_state_that_is_not_finite_has_no_jacobian_formed_or_not():
+    cell = rnn(1, 3, "relu", dtype=jnp.float64)
+    params = cell.init(jax.random.key(0))
+    xs = jnp.ones((5, 1)).at[3].set(jnp.nan)  # ReLU's slope at NaN is 0, which would pass for a dead unit
+    steps, norms, top = compiled(
+        lambda p, c, x, k: (
+            jacobians.step_jacobians(cell, p, c, x),
+            jacobians.step_norms(cell, p, c, x, k),
+            jacobians.top_singular(cell, p, c, x, 1, k),
+        )
+    )(params, cell.rest(()), xs, jax.random.key(0))
+    assert np.isfinite(steps[:3]).all() and np.isnan(steps[3:]).all()
+    assert np.isfinite(norms[:3]).all() and np.isnan(norms[3:]).all()
+    assert np.isnan(top).all()
+
+
+def test_the_probe_averages_logarithms_over_the_examples_that_are_long_enough(monkeypatch):
+    lengths, modes = [T, 2, 1, 4], 5
+    rng = np.random.default_rng(0)
+    live = live_steps(jnp.asarray(lengths), T, "after")
+    ids = jnp.asarray(np.where(live, rng.integers(1, 9, live.shape), 0), jnp.int32)
+    spec = Spec(task="text", vocabulary=9, embedding=2, hidden=(3, 2), cell="lstm", steps=T, batch=len(lengths))
+    monkeypatch.setattr(jacobians, "EXACT", 4)  # the first layer's Jacobians, 6 × 6, are then not formed
+
+    def look(hypers):
+        state = train.init(spec, hypers)
+        view = View(Batch(ids, jnp.zeros(len(lengths)), live), None, modes)
+        layers = [layer[1:] for layer in model.per_layer(spec, hypers, state.params, view.batch)]
+        return jacobians.look(spec, hypers, state, view), layers
+
+    with jax.enable_x64(False):  # training is float32
+        hypers = Hypers(gain=1.5).arrays()
+        looked, layers = compiled(look)(hypers)
+    assert {"top0", "jacobians1"} < set(looked)
+    got = jacobians.finish(spec, {k: np.asarray(v)[None] for k, v in looked.items()}, modes)
+    assert got["step_norm"].shape == (1, 2, T) and got["window_log_singular"].shape == (1, 2, 3, modes)
+    for i, (cell, layer) in enumerate(zip(model.layers(spec, hypers), layers, strict=True)):
+        params, carry, xs = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), layer)
+        alone = jax.vmap(lambda c, x, cell=cell, params=params: by_jax_traced(cell, params, c, x), in_axes=(0, 1))
+        steps = [j[:t] for j, t in zip(np.asarray(compiled(alone)(carry, xs)), lengths, strict=True)]
+        for w, lag in enumerate(jacobians.windows(T)):
+            sizes = [np.linalg.svd(product(j[-lag:]), compute_uv=False) for j in steps if len(j) > lag]
+            logs = np.mean(np.log10(sizes), axis=0)
+            np.testing.assert_allclose(got["window_log_singular"][0, i, w, :2], logs[:2], atol=1e-4)
+            assert np.isnan(got["window_log_singular"][0, i, w, len(logs) :]).all()
+            condition = got["window_log_condition"][0, i, w]
+            assert np.isnan(condition) if i == 0 else abs(condition - (logs[0] - logs[-1])) < 0.01
+        norms = [[np.linalg.norm(j[-lag - 1], 2) for j in steps if len(j) > lag] for lag in reversed(range(T))]
+        expected = [np.exp(np.mean(np.log(of))) for of in norms]
+        np.testing.assert_allclose(got["step_norm"][0, i], expected, rtol=1e-4)

@@ -9,8 +9,13 @@ import pytest
 
 from seqdyn import theory
 from seqdyn.backend import compiled
+from seqdyn.data.tasks import Batch
+from seqdyn.learn import model, train
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.measure import lyapunov
 from seqdyn.measure.jacobians import step_jacobians
 from seqdyn.measure.lyapunov import kaplan_yorke, lyapunov_spectrum, over_inputs, qr_exponents, two_trajectories
+from seqdyn.measure.view import View
 from seqdyn.nets.bptt import live_steps
 from seqdyn.nets.cells import lstm, rnn
 from seqdyn.nets.inits import constant, gaussian, orthogonal
@@ -139,3 +144,28 @@ def test_errors_over_inputs_are_standard_errors_of_the_mean():
     mean, error = over_inputs(jnp.asarray(values))
     np.testing.assert_allclose(mean, values.mean(axis=0))
     np.testing.assert_allclose(error, values.std(axis=0, ddof=1) / 7**0.5)
+
+
+def test_the_probe_averages_over_examples_each_without_its_own_first_tenth():
+    lengths, modes, t, n = [30, 12], 7, 30, 6
+    live = live_steps(jnp.asarray(lengths), t, "after")
+    ids = jnp.asarray(np.where(live, np.random.default_rng(0).integers(1, 9, live.shape), 0), jnp.int32)
+    spec = Spec(task="text", vocabulary=9, embedding=2, hidden=(3,), cell="lstm", steps=t, batch=2)
+
+    def look(hypers):
+        state, view = train.init(spec, hypers), View(Batch(ids, jnp.zeros(2), live), None, modes)
+        (layer,) = model.per_layer(spec, hypers, state.params, view.batch)
+        return lyapunov.look(spec, hypers, state, view), layer[1:]
+
+    with jax.enable_x64(False):  # training is float32
+        hypers = Hypers(gain=1.5).arrays()
+        looked, layer = compiled(look)(hypers)
+        got = {name: value[0] for name, value in looked.items()}  # of the only layer
+        alone = [spectrum(model.layers(spec, hypers)[0], *layer[:2], layer[2][:own], burn=own // 10) for own in lengths]
+    each = np.stack([found.exponents[b] for b, found in enumerate(alone)])
+    np.testing.assert_allclose(got["lyapunov_exponent"][:n], each.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(got["lyapunov_error"][:n], np.abs(each[0] - each[1]) / 2, rtol=1e-3)
+    assert np.isnan(got["lyapunov_exponent"][n:]).all() and got["kaplan_yorke"] == 0
+    longer, shorter = (np.asarray(found.local)[:, b, 0] for b, found in enumerate(alone))
+    expected = np.concatenate([longer[:18], (longer[18:] + shorter) / 2])
+    np.testing.assert_allclose(got["local_exponent"], expected, rtol=1e-4, atol=1e-5)

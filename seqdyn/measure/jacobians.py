@@ -67,6 +67,11 @@ def hold(on: Bool[Array, "*b"] | None, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(one, new, old)
 
 
+def _known(carry: Carry) -> Bool[Array, "*b"]:
+    """Where a state is finite: one that is not has no Jacobian, though a ReLU's slope at NaN would be 0."""
+    return jnp.all(jnp.isfinite(vector(carry)), axis=-1)
+
+
 def advance(cell: Cell, params: Any, zx: Any, carry: Carry) -> Carry:
     """`cells.step` with the input's part, `cell.drive`, already done."""
     return cell.gate(params, carry, zx, cell.recur(params, carry.h))[0]
@@ -122,8 +127,7 @@ def step_jacobians(
 
     eye = jnp.eye(state.shape[-1], dtype=state.dtype)
     jacobians = jax.vmap(row, out_axes=-2)(eye.reshape(-1, *(1,) * (state.ndim - 1), eye.shape[-1]))
-    known = jnp.all(jnp.isfinite(vector(after)), axis=-1)
-    jacobians = hold(known, jacobians, jnp.full_like(jacobians, jnp.nan))
+    jacobians = hold(_known(after), jacobians, jnp.full_like(jacobians, jnp.nan))
     return hold(live, jacobians, jnp.broadcast_to(eye, jacobians.shape))
 
 
@@ -163,7 +167,8 @@ def top_singular(
     Jᵀ V, with a QR at each step whose logarithms add up; no n × n Jacobian is formed. Converges from below, at the
     rate (σ_{k+5}/σ_i)⁴ a sweep; windows shorter than 100 steps, whose singular values lie close, are swept
     ⌈100 / lag⌉ times, longer ones `sweeps` times. Without `lags` the window is the whole sequence, lag T; a window
-    longer than an example ends at its start. Raises ValueError for a k or a lag that is out of range.
+    longer than an example ends at its start. NaN where a state in the window is not finite. Raises ValueError for a k
+    or a lag that is out of range.
     """
     before, zx, live = _path(cell, params, carry, xs, live)
     steps, (*batch, n) = xs.shape[0], vector(carry).shape
@@ -177,6 +182,7 @@ def top_singular(
         at, z, on = jax.tree.map(lambda leaf: leaf[t], (before, zx, live))
         push, pull = linear(partial(advance, cell, params, z), at)
         new, r = jnp.linalg.qr(columns(push if forward else pull, at, kept[0]))
+        r = hold(_known(advance(cell, params, z, at)), r, jnp.full_like(r, jnp.nan))
         return hold(on, (new, *times(jnp, r, *kept[1:])), kept)
 
     def sweep(lag: Array, kept: Any) -> Any:
@@ -205,7 +211,7 @@ def step_norms(
 ) -> Float[Array, " t *b"]:
     """σ_max(J_t) of every step without its Jacobian, from below, by Golub–Kahan bidiagonalisation (1965).
 
-    With `live` aligned as in `step_jacobians`; 1 before an example's first step.
+    With `live` aligned as in `step_jacobians`; 1 before an example's first step, NaN where state_t is not finite.
     """
     before, zx, live = _path(cell, params, carry, xs, live)
     push, pull = linear(partial(advance, cell, params, zx), before)
@@ -228,6 +234,7 @@ def step_norms(
         "...i,ij->...ij", beta, jnp.roll(eye, 1, axis=1) * jnp.triu(jnp.ones_like(eye))
     )
     sizes = jnp.linalg.svd(bidiagonal, compute_uv=False)[..., 0]
+    sizes = hold(_known(advance(cell, params, zx, before)), sizes, jnp.full_like(sizes, jnp.nan))
     return hold(live, sizes, jnp.ones_like(sizes))
 
 

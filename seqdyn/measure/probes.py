@@ -70,7 +70,10 @@ def look(spec: Spec, looking: Looking, hypers: Hypers, state: TrainState, data: 
 
     def alive(hypers: Hypers, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
         source, key = looking.diagnostic_from, train.keys(hypers)[1]
-        view = View(TASKS[spec.task](spec).diagnostic(data, key, source, looking.diagnostic), data, looking.modes)
+        batch: Any = None  # weights are looked at without one, however small the data set
+        if set(looking.probes) - {"weights"}:
+            batch = TASKS[spec.task](spec).diagnostic(data, key, source, looking.diagnostic)
+        view = View(batch, data, looking.modes)
         return {name: PROBES[name].look(spec, hypers, state, view) for name in looking.probes}
 
     def dead(*given: Any) -> dict[str, dict[str, Array]]:

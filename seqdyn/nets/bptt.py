@@ -235,7 +235,7 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
         if keep is not None:
             earlier = jax.tree.map(lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), earlier)
         # Scaled where it is stored: inside a sum of products it would change which of them the compiler rounds.
-        factor, e_before, guess = _shift(near, e, size_before)
+        factor, e_before, guess = _shift(_with_local(near, size), e, size_before)
         earlier = _times(earlier, factor)
         # Read as soon as it has been made: read a step later, XLA would have to copy it.
         made = None if guess is None else jax.tree.map(norm_near, jax.lax.stop_gradient(earlier), guess)
@@ -309,6 +309,11 @@ def _times(tree: Tree, factor: Array | None) -> Tree:
     return tree if factor is None else jax.tree.map(lambda leaf: leaf * _column(factor, leaf), tree)
 
 
+def _with_local(near: Carry | None, size: Array | None) -> Carry | None:
+    """Bounds of the norms of what goes on from a step: of what had travelled there and of its local error."""
+    return near if near is None or size is None else near._replace(h=jnp.maximum(near.h, size))
+
+
 def _shift(
     near: Carry | None, e: Array | None, size_before: Array | None
 ) -> tuple[Array | None, Array | None, Carry | None]:
@@ -325,7 +330,8 @@ def _shift(
     before = jnp.where(up, e + _STRIDE, jnp.where(down, e - _STRIDE, jnp.where(size == 0, 0, e)))
     if size_before is not None:
         before = jnp.where((before < -64) & (size_before > 0), 0, before)
-    factor = power_of_two(jnp.where(size > 0, e - before, 0), size.dtype)
+    # What was 0 in units of 2^e, or has underflown there, is so in units of 1.
+    factor = power_of_two(jnp.where(size > 0, e - before, jnp.minimum(e, 0)), size.dtype)
     return factor, before, jax.tree.map(lambda n: n * factor, near)
 
 
@@ -365,7 +371,9 @@ def _norm_of_sum(whole: Array, near: Array, size: Array | None) -> Array:
 
 def _read(watch: Watch, made: Watch, power: Array | None, live: Array | None) -> Watch:
     """What `watch` asked for; 0 on padding, and nothing has travelled to an example's last live step."""
-    travelled = made.travelled if power is None else jax.tree.map(lambda r: r * power, made.travelled)
+    travelled = made.travelled
+    if power is not None:  # 0 · 2^∞ is 0
+        travelled = jax.tree.map(lambda r: jnp.where(r == 0, r, r * power), travelled)
     made = jax.lax.stop_gradient(made._replace(travelled=travelled))
     readings = Watch(*(given if asked is not None else None for asked, given in zip(watch, made, strict=True)))
     travelled = readings.travelled

@@ -21,7 +21,7 @@ from seqdyn.learn.config import Experiment, experiment_from
 from seqdyn.runs.sweep import width
 from seqdyn.types import ConfigError
 
-FORMAT = 1
+FORMAT = 2
 NAME = "manifest.json"
 _OURS = (f".{NAME}.", ".lock")
 """What a process that was killed while it made the directory may leave."""

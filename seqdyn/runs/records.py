@@ -194,7 +194,8 @@ def load(path: str | Path) -> "xr.Dataset":
         n: np.asarray([getattr(s, n) for s in specs]) for n in ("label", "cell", "activation", "u_init", "w_init")
     }
     steps = experiment.specs[0].steps
-    coordinates: dict[str, Any] = {k: ("run", v) for k, v in per_run.items()}
+    # The hyperparameter `window` gives way to the probes' axis of that name.
+    coordinates: dict[str, Any] = {f"hypers_{k}" if k in ds.dims else k: ("run", v) for k, v in per_run.items()}
     coordinates |= {
         "run": np.arange(len(rows)),
         "step": np.arange(experiment.updates),
