@@ -72,7 +72,7 @@ def experiment(c: Config, training: int, settings: dict[str, object]) -> Experim
     chunks = max(1, round(training // c.batch / c.chunk / 2))
     specs = tuple(
         Spec(
-            task="text",
+            task="labelled",
             steps=c.length,
             batch=c.batch,
             vocabulary=c.vocabulary,
@@ -98,7 +98,7 @@ def main(config: Config) -> None:
         "limit": limit,
         "reviews": {name: digest(split) for name, split in text.splits.items()},
     }
-    e = experiment(config, len(text.splits["train"].labels), settings)
+    e = experiment(config, len(text.splits["train"].ys), settings)
     analysis.show(launch(e, config, text.splits))
 
 

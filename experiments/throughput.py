@@ -47,7 +47,8 @@ from seqdyn.learn.config import CellName, Looking, ProbeName, Spec, grid
 from seqdyn.learn.train import read
 from seqdyn.measure import probes
 from seqdyn.nets import cells
-from seqdyn.nets.bptt import Cut, Watch, unroll, unroll_autodiff, watching
+from seqdyn.nets.bptt import Cut, Watch, unroll, watching
+from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.runs import sweep
 from seqdyn.runs.script import script
 from seqdyn.types import Array, ConfigError, Device, Tree
@@ -109,7 +110,7 @@ def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, input
             at = jax.tree.map(lambda leaf: leaf[n % BATCHES], data)
             grads, readings = gradient(contender, params, at)
             updates, opt = adam.update(grads, opt)
-            metrics = read(at, (readings,), clipped=False) if contender == "watch" else None
+            metrics = read(Spec(), at, (readings,)) if contender == "watch" else None
             return (optax.apply_updates(params, updates), opt), metrics
 
         return jax.lax.scan(update, state, jnp.arange(chunk))
@@ -157,7 +158,7 @@ def in_tiles(name: CellName, steps: int, batch: int, hidden: int, runs: int) -> 
 
     def call(rows: slice, device: Device) -> Callable[[], Any]:
         tile = jax.device_put(hypers.at(rows), device)
-        states = programs.init(tile, jnp.ones(len(tile), bool))
+        states = programs.init(tile, jnp.ones(len(tile), bool), None)
         return lambda: jax.block_until_ready(programs.chunk(tile, states, None, updates))
 
     tiles = [call(slice(i, None, len(devices)), device) for i, device in enumerate(devices)]
@@ -171,7 +172,7 @@ def in_probes(name: CellName, steps: int, batch: int, hidden: int, sequences: in
     backend.start(1)
     spec = Spec("adding", steps, batch, hidden=(hidden,), cell=name)
     hypers, programs, updates = grid().arrays(), sweep.programs(spec, 1), 20
-    states = programs.init(hypers, jnp.ones(1, bool))
+    states = programs.init(hypers, jnp.ones(1, bool), None)
     alive = np.ones(1, bool)
 
     def call(probe: ProbeName) -> Callable[[], dict[str, np.ndarray]]:

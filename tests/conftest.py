@@ -23,7 +23,8 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 # Not config: there a wrong Literal must reach the sentence that says so.
 _ARRAYS = (
-    "norms averages theory nets.inits nets.activations nets.cells nets.bptt data.tasks "
+    "norms averages theory nets.inits nets.activations nets.cells nets.memoryless nets.bptt nets.stack "
+    "data.tasks data.splits data.text "
     "learn.model learn.optim learn.train learn.verify "
     "measure.weights measure.units measure.jacobians measure.lyapunov measure.curvature measure.updates "
     "measure.probes runs.sweep"

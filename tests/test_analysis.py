@@ -30,7 +30,7 @@ def write(out, experiment, updates, config=None):
     described = {"experiment": experiment.describe(), "config": config or {}, "verified": verified}
     manifest.write(out, {"format": manifest.FORMAT, "versions": {"jax": "0"}} | described | made)
     layers = len(experiment.specs[0].hidden)
-    accuracies = ("validation_accuracy", "test_accuracy") if experiment.specs[0].task == "text" else ()
+    accuracies = ("validation_accuracy", "test_accuracy") if experiment.specs[0].task == "labelled" else ()
     losses = ("test_loss", "validation_loss") if accuracies else ("test_loss",)
     curves = ("adjoint_norm", "adjoint_norm_c", "adjoint_count")
     store = Store(out / "records.zarr", experiment)
@@ -82,7 +82,7 @@ def drawn(flow, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
-    spec = Spec(task="text", steps=STEPS, batch=4, vocabulary=9, embedding=2, hidden=(3, 3), cell="lstm")
+    spec = Spec(task="labelled", steps=STEPS, batch=4, vocabulary=9, embedding=2, hidden=(3, 3), cell="lstm")
     experiment = Experiment("text", (spec,), grid(seeds=4, gain=1.5), UPDATES, chunk=5, probe_every=10, tile=4)
     return write(tmp_path_factory.mktemp("text") / "run", experiment, UPDATES)
 

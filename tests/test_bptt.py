@@ -14,13 +14,12 @@ from seqdyn.nets.bptt import (
     live_steps,
     log2_norm,
     unroll,
-    unroll_autodiff,
-    unroll_stack,
     watching,
     window,
 )
 from seqdyn.nets.cells import gru, gru_reset_before, lstm, rnn, step
 from seqdyn.nets.inits import gaussian, identity, orthogonal
+from seqdyn.nets.stack import unroll_autodiff, unroll_by_step, unroll_loop, unroll_stack
 
 D, H, T, B = 3, 5, 7, 4
 F64 = dict(dtype=jnp.float64)
@@ -516,7 +515,7 @@ def test_the_gradient_of_what_overflowed_is_not_finite_and_its_norms_are():
 def test_stack_of_one_is_the_cell(name):
     cell = CELLS[name](**F64)
     params, carry, xs, _ = problem(cell)
-    hs, (last,) = unroll_stack((cell,), (params,), (carry,), xs)
+    hs, (last,), _ = unroll_stack((cell,), (params,), (carry,), xs)
     assert_close((hs, last), unroll(cell, params, carry, xs), rtol=0, atol=0)
 
 
@@ -525,17 +524,40 @@ def test_stack_equals_all_layers_at_one_step_then_the_next():
     params = tuple(c.init(k) for c, k in zip(cells, jax.random.split(jax.random.key(0), 3), strict=True))
     carries = tuple(c.rest((B,)) for c in cells)
     xs = jnp.asarray(np.random.default_rng(0).standard_normal((T, B, D)))
-    hs, last = unroll_stack(cells, params, carries, xs)
-    tops = []
-    for x in xs:
-        layers = []
-        for cell, p, carry in zip(cells, params, carries, strict=True):
-            carry = step(cell, p, carry, x)
-            x = carry.h
-            layers.append(carry)
-        carries = tuple(layers)
-        tops.append(x)
-    assert_close((hs, last), (jnp.stack(tops), carries), rtol=1e-12)
+    hs, last, _ = unroll_stack(cells, params, carries, xs)
+    assert_close((hs, last), unroll_by_step(cells, params, carries, xs), rtol=1e-12)
+
+
+@every_cell
+def test_a_network_drawn_unrolled_is_the_folded_one(name):
+    cell = CELLS[name](**F64)
+    params, carry, xs, loss = problem(cell)
+    assert_close(unroll(cell, params, carry, xs), unroll_loop(cell, params, carry, xs), rtol=1e-12)
+
+    def gradient(by):
+        return compiled(jax.grad(lambda p, c, x: loss(*by(cell, p, c, x)), argnums=(0, 1, 2)))(params, carry, xs)
+
+    assert_close(gradient(unroll), gradient(unroll_loop))
+
+
+@every_cell
+def test_both_directions_of_a_level_are_two_layers_side_by_side(name):
+    """A level's second layer is the first, turned round: on sequences of their own lengths, one level above another."""
+    cells = tuple(CELLS[name](d, h, **F64) for d, h in [(D, 4), (D, 4), (8, 3), (8, 3)])
+    params = tuple(c.init(k) for c, k in zip(cells, jax.random.split(jax.random.key(0), 4), strict=True))
+    carries = tuple(c.rest((B,)) for c in cells)
+    xs = jnp.asarray(np.random.default_rng(0).standard_normal((T, B, D)))
+    cut = Cut(live=live_steps(jnp.array([7, 2, 4, 6]), T, "before"))
+    hs, last, layers = unroll_stack(cells, params, carries, xs, cut, bidirectional=True)
+    level = xs
+    for i in (0, 2):
+        there, end = unroll(cells[i], params[i], carries[i], level, cut)
+        back, start = unroll(cells[i + 1], params[i + 1], carries[i + 1], level, cut, reverse=True)
+        assert_close((last[i], last[i + 1]), (end, start), rtol=0, atol=0)
+        assert_close(layers[i + 1].xs, level[::-1], rtol=0, atol=0)
+        level = jnp.concatenate([there, back], axis=-1)
+    assert_close(hs, level, rtol=0, atol=0)
+    np.testing.assert_array_equal(layers[1].live, cut.live[::-1])
 
 
 @every_cell

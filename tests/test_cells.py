@@ -11,8 +11,9 @@ import pytest
 
 from seqdyn.backend import compiled
 from seqdyn.nets.activations import ACTIVATIONS
-from seqdyn.nets.bptt import Cut, live_steps, unroll, unroll_autodiff, watching
+from seqdyn.nets.bptt import Cut, live_steps, unroll, watching
 from seqdyn.nets.cells import Cell, Hidden, Memory, gru, gru_reset_before, lstm, rnn, step
+from seqdyn.nets.stack import unroll_autodiff
 
 D, H, T, B = 3, 5, 6, 2
 F64 = jnp.float64

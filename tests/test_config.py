@@ -17,7 +17,7 @@ from seqdyn.nets.inits import INITS
 from seqdyn.types import ConfigError
 
 X64 = False
-TEXT = dict(task="text", vocabulary=100, embedding=8)
+TEXT = dict(task="labelled", vocabulary=100, embedding=8)
 
 
 def experiment(*specs, **changes):
@@ -195,7 +195,7 @@ WRONG_SPECS = [
     (dict(training_set=33), ["training_set", "33", "multiple of batch, 32"]),
     (dict(training_set=-32), ["training_set", "-32", "at least 1"]),
     (dict(training_set=False), ["training_set", "False", "whole number"]),
-    (dict(training_set=32, **TEXT), ["training_set", "32", "text"]),
+    (dict(training_set=32, **TEXT), ["training_set", "32", "labelled"]),
     (dict(hidden=()), ["hidden", "empty"]),
     (dict(hidden=(8, 0)), ["hidden", "0", "at least 1"]),
     (dict(hidden=(8.5,)), ["hidden", "8.5", "whole number"]),
@@ -204,13 +204,28 @@ WRONG_SPECS = [
     (dict(chrono=True), ["chrono", "rnn", "lstm or gru"]),
     (dict(chrono="no", cell="lstm"), ["chrono", "'no'"]),
     (dict(truncate="no"), ["truncate", "'no'"]),
-    (dict(vocabulary=100), ["vocabulary", "100", "text"]),
-    (dict(embedding=8), ["embedding", "8", "text"]),
+    (dict(vocabulary=100), ["vocabulary", "100", "synthetic"]),
+    (dict(features=3), ["features", "3", "synthetic"]),
+    (dict(embedding=8), ["embedding", "8", "only ids"]),
     (dict(vocabulary=-5, embedding=-5), ["vocabulary", "-5"]),
-    (dict(task="text"), ["vocabulary", "embedding", "text"]),
-    (dict(task="text", vocabulary=100), ["embedding", "0", "text"]),
-    (dict(task="text", embedding=8), ["vocabulary", "0", "text"]),
-    (dict(task="text", vocabulary=2.5, embedding=8), ["vocabulary", "2.5"]),
+    (dict(task="labelled"), ["vocabulary", "features", "ids or numbers"]),
+    (dict(task="labelled", vocabulary=100, features=2), ["vocabulary is 100", "features is 2", "ids or numbers"]),
+    (dict(task="labelled", features=2, embedding=8), ["embedding", "8", "only ids"]),
+    (dict(task="labelled", features=2, classes=1), ["classes is 1", "2 or more"]),
+    (dict(task="labelled", features=2, classes=-3), ["classes", "-3"]),
+    (dict(task="labelled", features=2, readout="every"), ["readout", "every", "labelled"]),
+    (dict(task="labelled", features=2, pad="left"), ["pad", "left", "before, after"]),
+    (dict(task="labelled", features=2, mask=1), ["mask", "1", "True or False"]),
+    (dict(task="labelled", vocabulary=100, pretrained=True), ["pretrained", "embedding"]),
+    (dict(task="next_step", features=8), ["readout", "last", "next_step", "every"]),
+    (dict(task="next_step", vocabulary=8, readout="every"), ["vocabulary", "8", "next_step"]),
+    (dict(task="next_step", features=8, readout="every", bidirectional=True), ["bidirectional", "next_step"]),
+    (dict(task="stream", features=8, readout="every"), ["features", "8", "stream"]),
+    (dict(task="stream", vocabulary=8, readout="every", cell="dense_per_position"), ["dense_per_position", "stream"]),
+    (dict(cell="dense", bidirectional=True), ["bidirectional", "dense"]),
+    (dict(dropout="everywhere"), ["dropout", "everywhere", "inputs"]),
+    (dict(name=3), ["name", "3"]),
+    (dict(task="labelled", vocabulary=2.5, embedding=8), ["vocabulary", "2.5"]),
 ]
 
 
@@ -236,8 +251,10 @@ WRONG_EXPERIMENTS = [
     (dict(specs=(Spec(), Spec())), ["rnn tanh", "must differ"]),
     (dict(specs=(LSTM, Spec(cell="lstm", hidden=(8,)))), ["lstm", "must differ"]),
     (dict(specs=(Spec(), Spec(cell="lstm", steps=50))), ["steps", "50", "100"]),
-    (dict(specs=(Spec(), Spec(cell="lstm", **TEXT))), ["task", "'text'", "'adding'"]),
-    (dict(specs=(Spec(), Spec(cell="lstm", hidden=(8, 8)))), ["hidden", "(8, 8)", "depth"]),
+    (dict(specs=(Spec(), Spec(cell="lstm", **TEXT))), ["task", "'labelled'", "'adding'"]),
+    (dict(specs=(Spec(cell="dense"),)), ["probes", "weights", "dense", "no recurrence"]),
+    (dict(hypers=grid(dropout=0.5)), ["dropout", "0.5", "no spec"]),
+    (dict(hypers=grid(thaw=10)), ["thaw", "10", "no spec"]),
     (dict(specs=(Spec(), Spec(cell="lstm", batch=0))), ["batch", "0"]),
     (dict(hypers=Hypers()), ["hypers", "grid"]),
     (dict(hypers=dataclasses.replace(grid(seeds=2), lr=np.asarray([-1.0, 1.0]))), ["lr", "-1.0"]),

@@ -16,9 +16,10 @@ from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.measure.curvature import directional_sharpness, hessian_product, lanczos, look, noise_scale, sharpness
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import Cut, live_steps, unroll, unroll_autodiff
+from seqdyn.nets.bptt import Cut, live_steps, unroll
 from seqdyn.nets.cells import gru, lstm, rnn
 from seqdyn.nets.inits import gaussian
+from seqdyn.nets.stack import unroll_autodiff
 
 KEY = jax.random.key(1)
 
@@ -175,7 +176,7 @@ def test_one_example_has_no_noise_to_speak_of():
 # --- the probe ----------------------------------------------------------------------------------------------
 
 T, B = 6, 4
-TEXT = Spec(task="text", steps=T, batch=8, vocabulary=7, embedding=2, hidden=(3,), clip="adjoint", truncate=True)
+TEXT = Spec(task="labelled", steps=T, batch=8, vocabulary=7, embedding=2, hidden=(3,), clip="adjoint", truncate=True)
 
 
 @cache

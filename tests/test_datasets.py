@@ -1,7 +1,8 @@
-"""Laws of `seqdyn.data.datasets`: of its pieces, of the whole on a small set of IMDB's layout, and on IMDB."""
+"""Laws of `seqdyn.data.datasets` and `cache`: on a small set of IMDB's layout, files by hand, and the real sets."""
 
 import inspect
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -11,25 +12,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from seqdyn.data import cache as caching
 from seqdyn.data import datasets
-from seqdyn.data.datasets import (
-    SPECIAL,
-    balanced_order,
-    build_vocabulary,
-    decode,
-    encode,
-    imdb,
-    pad_to,
-    stratified_split,
-    tokenize,
-)
+from seqdyn.data.datasets import characters, imdb, mnist, music
+from seqdyn.data.splits import stratified_split
+from seqdyn.data.text import SPECIAL, decode, tokenize
 from seqdyn.types import ConfigError
 
 TINY = 40  # reviews in each half of the small copy
-
-
-def index_of(vocabulary):
-    return {word: i for i, word in enumerate(vocabulary)}
 
 
 def refusal(call, *args, **kwargs):
@@ -39,80 +29,6 @@ def refusal(call, *args, **kwargs):
     sentence = str(caught.value)
     assert sentence.endswith(".") and "\n" not in sentence
     return sentence
-
-
-# The pieces
-
-
-def test_tokens_are_lower_case_words_with_inner_apostrophes():
-    words = "don't stop tis a well made film noir 10 10 était l'été".split()
-    assert tokenize("Don't<br /><br />stop: 'tis a well-made film_noir! 10/10 'Était' L'ÉTÉ''") == words
-    assert tokenize("good<br />bad") == ["good", "bad"]
-    assert tokenize(" … <br />'") == []
-
-
-def test_vocabulary_is_ordered_by_frequency_then_alphabet():
-    lists = [["b", "a", "c"], ["c", "d", "b"], ["c"]]
-    assert build_vocabulary(lists, 100) == (*SPECIAL, "c", "b", "a", "d")
-    assert build_vocabulary(reversed(lists), 6) == (*SPECIAL, "c", "b", "a")
-
-
-def test_decode_inverts_encode_for_known_words():
-    words = tokenize("The film isn't bad, the film is good.")
-    vocabulary = build_vocabulary([words], 100)
-    ids, _ = pad_to([encode(words, index_of(vocabulary))], 20)
-    assert decode(ids[0], vocabulary) == words
-
-
-def test_unknown_words_become_one_visible_id():
-    vocabulary = build_vocabulary([["film"]], 10)
-    ids = encode(["a", "film", "b"], index_of(vocabulary))
-    assert ids == [1, 2, 3, 2]
-    assert decode(ids, vocabulary) == ["<unk>", "film", "<unk>"]
-
-
-def test_an_empty_review_has_length_one():
-    ids, lengths = pad_to([encode([], {})], 3)
-    assert ids.tolist() == [[0, 0, 1]] and lengths.tolist() == [1]
-
-
-@pytest.mark.parametrize(("truncate", "kept"), [("last", [4, 5, 6]), ("first", [1, 4, 5])])
-def test_truncation_keeps_the_words_asked_for(truncate, kept):
-    for pad in ("before", "after"):
-        ids, lengths = pad_to([[1, 4, 5, 6]], 3, truncate, pad)
-        assert ids.tolist() == [kept] and lengths.tolist() == [3]
-
-
-def test_padding_goes_in_front_and_lengths_count_the_rest():
-    rows = [[1], [1, 7], [1, 7, 8], [1, 7, 8, 9]]
-    ids, lengths = pad_to(rows, 3)
-    assert ids.tolist() == [[0, 0, 1], [0, 1, 7], [1, 7, 8], [7, 8, 9]]
-    assert lengths.tolist() == [1, 2, 3, 3] and ids.dtype == lengths.dtype == np.int32
-    assert pad_to(rows, 3, pad="after")[0].tolist() == [[1, 0, 0], [1, 7, 0], [1, 7, 8], [7, 8, 9]]
-
-
-def test_split_is_disjoint_complete_stratified_and_a_function_of_the_seed():
-    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [100, 50, 25]))
-    rest, held_out = stratified_split(labels, 0.2, seed=3)
-    assert np.array_equal(np.sort(np.concatenate([rest, held_out])), np.arange(175))
-    assert np.bincount(labels[held_out]).tolist() == [20, 10, 5]
-    assert np.array_equal(stratified_split(labels, 0.2, seed=3)[1], held_out)
-    assert not np.array_equal(stratified_split(labels, 0.2, seed=4)[1], held_out)
-
-
-def test_no_part_of_a_split_is_empty():
-    assert [len(part) for part in stratified_split(np.array([0, 1]), 0.01, seed=0)] == [1, 1]
-    assert [len(part) for part in stratified_split(np.array([0, 1]), 0.99, seed=0)] == [1, 1]
-    assert "labels is 1" in refusal(stratified_split, np.array([0]), 0.5, seed=0)
-    assert "fraction is 1" in refusal(stratified_split, np.array([0, 1]), 1.0, seed=0)
-
-
-def test_every_beginning_of_a_balanced_order_is_balanced():
-    labels = np.random.default_rng(0).permutation(np.repeat([0, 1], [90, 30]))
-    order = balanced_order(labels, seed=0)
-    assert np.array_equal(np.sort(order), np.arange(120))
-    share = np.cumsum(labels[order]) / np.arange(1, 121)
-    assert np.all(np.abs(share - 0.25) <= 1 / np.arange(1, 121))
 
 
 # The whole, on a small copy that TFDS prepares from an archive laid out like the original
@@ -152,7 +68,7 @@ def no_reading(monkeypatch):
     def read(*args):
         raise AssertionError("read the data set")
 
-    return lambda: monkeypatch.setattr(datasets, "_read", read)
+    return lambda: monkeypatch.setattr(datasets, "read_tfds", read)
 
 
 def equal(a, b):
@@ -165,7 +81,7 @@ def equal(a, b):
 
 def test_missing_data_is_downloaded_and_prepared_without_tensorflow(tiny, tmp_path):
     text = imdb(tiny, cache_dir=tmp_path)
-    assert {split: len(e.labels) for split, e in text.splits.items()} == dict(train=32, validation=8, test=40)
+    assert {split: len(e.ys) for split, e in text.splits.items()} == dict(train=32, validation=8, test=40)
     for examples in text.splits.values():
         for ids, n, label in zip(*examples, strict=True):
             words = decode(ids, text.vocabulary)
@@ -176,7 +92,7 @@ def test_missing_data_is_downloaded_and_prepared_without_tensorflow(tiny, tmp_pa
 def test_vocabulary_counts_only_training_words(tiny, tmp_path):
     text = imdb(tiny, cache_dir=tmp_path, length=200)
     names = {word for word in text.vocabulary if word.startswith(("train", "test"))}
-    train, validation, test = (text.splits[s].ids for s in ("train", "validation", "test"))
+    train, validation, test = (text.splits[s].xs for s in ("train", "validation", "test"))
     assert len(names) == 32 == len({word for row in train for word in decode(row, text.vocabulary)} & names)
     assert np.all(np.sum(train == 2, 1) == 0)
     assert np.all(np.sum(validation == 2, 1) == 1) and np.all(np.sum(test == 2, 1) == 1)
@@ -185,17 +101,17 @@ def test_vocabulary_counts_only_training_words(tiny, tmp_path):
 def test_ids_stay_below_the_vocabulary_asked_for(tiny, tmp_path):
     text = imdb(tiny, cache_dir=tmp_path, vocabulary=5)
     assert text.vocabulary == (*SPECIAL, "dull", "end")
-    assert max(examples.ids.max() for examples in text.splits.values()) == 4
+    assert max(examples.xs.max() for examples in text.splits.values()) == 4
 
 
 def test_a_limit_keeps_a_balanced_part_of_what_a_larger_limit_keeps(tiny, tmp_path):
     def reviews(limit, half):
         text = imdb(tiny, cache_dir=tmp_path, limit=limit, length=200, vocabulary=1000)
         splits = ("test",) if half == "test" else ("train", "validation")
-        assert abs(np.diff(np.bincount(np.concatenate([text.splits[s].labels for s in splits])))) <= 1
+        assert abs(np.diff(np.bincount(np.concatenate([text.splits[s].ys for s in splits])))) <= 1
         # The number of times it says 'dull' tells a review from the others.
         dull = text.vocabulary.index("dull")
-        return {n for s in splits for n in np.sum(text.splits[s].ids == dull, 1)}
+        return {n for s in splits for n in np.sum(text.splits[s].xs == dull, 1)}
 
     for half in ("train", "test"):
         assert [len(reviews(limit, half)) for limit in (2, 11, 20, 1000)] == [2, 11, 20, TINY]
@@ -205,8 +121,8 @@ def test_a_limit_keeps_a_balanced_part_of_what_a_larger_limit_keeps(tiny, tmp_pa
 def test_the_seed_moves_validation_and_leaves_test(tiny, tmp_path):
     a, b = (imdb(tiny, cache_dir=tmp_path, seed=seed, vocabulary=10) for seed in (0, 1))
     assert a.vocabulary == b.vocabulary
-    assert not np.array_equal(a.splits["validation"].ids, b.splits["validation"].ids)
-    assert np.array_equal(a.splits["test"].ids, b.splits["test"].ids)
+    assert not np.array_equal(a.splits["validation"].xs, b.splits["validation"].xs)
+    assert np.array_equal(a.splits["test"].xs, b.splits["test"].xs)
 
 
 # The cache
@@ -229,7 +145,7 @@ def test_every_setting_has_its_own_cache(tiny, tmp_path):
         assert len(list(tmp_path.iterdir())) == n
 
 
-def test_other_data_and_another_tokenizer_have_their_own_cache(tiny_copy, tmp_path, monkeypatch):
+def test_other_data_and_another_version_have_their_own_cache(tiny_copy, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     imdb(tiny_copy, cache_dir=cache)
     info = next(tiny_copy.rglob("dataset_info.json"))
@@ -238,7 +154,7 @@ def test_other_data_and_another_tokenizer_have_their_own_cache(tiny_copy, tmp_pa
     shard = next(tiny_copy.rglob("*unsupervised.array_record*"))
     shard.write_bytes(shard.read_bytes() + b"\0")
     imdb(tiny_copy, cache_dir=cache)
-    monkeypatch.setattr(datasets, "TOKENIZER_VERSION", -1)
+    monkeypatch.setattr(caching, "VERSION", -1)
     imdb(tiny_copy, cache_dir=cache)
     assert len(list(cache.iterdir())) == 4
 
@@ -273,7 +189,7 @@ def of_other_settings(file, other):
 def edited(file, other):
     with np.load(file) as old:
         arrays = {name: old[name] for name in old.files}
-    arrays["test.labels"] = 1 - arrays["test.labels"]
+    arrays["test.ys"] = 1 - arrays["test.ys"]
     np.savez(file, **arrays)
 
 
@@ -291,7 +207,7 @@ def test_a_harmed_cache_is_rebuilt(harm, tiny, tmp_path, no_reading):
 def test_a_cache_that_cannot_be_written_costs_only_a_warning(tiny, tmp_path):
     (tmp_path / "file").touch()
     with pytest.warns(UserWarning, match="not cached"):
-        assert len(imdb(tiny, cache_dir=tmp_path / "file" / "cache").splits["test"].labels) == TINY
+        assert len(imdb(tiny, cache_dir=tmp_path / "file" / "cache").splits["test"].ys) == TINY
 
 
 # Refusals
@@ -358,10 +274,10 @@ def real(tmp_path_factory):
 
 
 def test_imdb_has_its_known_sizes_and_balanced_halves(real):
-    sizes = {split: np.bincount(examples.labels).tolist() for split, examples in real.splits.items()}
+    sizes = {split: np.bincount(examples.ys).tolist() for split, examples in real.splits.items()}
     assert sizes == dict(train=[10_000, 10_000], validation=[2_500, 2_500], test=[12_500, 12_500])
     for examples in real.splits.values():
-        assert examples.ids.shape == (len(examples.labels), 80)
+        assert examples.xs.shape == (len(examples.ys), 80)
 
 
 def test_imdb_ids_are_below_the_vocabulary_and_lengths_count_them(real):
@@ -384,9 +300,9 @@ def test_imdb_reviews_round_trip_to_the_end_of_their_text(real):
     for row in (0, 1, 9_999, 19_999):
         review = source[int(rest[row])]
         words = tokenize(review["text"].decode())[-80:]
-        ids = real.splits["train"].ids[row]
+        ids = real.splits["train"].xs[row]
         assert decode(ids, real.vocabulary) == [word if word in known else "<unk>" for word in words]
-        assert real.splits["train"].labels[row] == review["label"]
+        assert real.splits["train"].ys[row] == review["label"]
 
 
 def test_imdb_labels_mean_what_they_say(real):
@@ -397,3 +313,126 @@ def test_imdb_labels_mean_what_they_say(real):
 
 
 CHARGED = ("worst", "awful", "wonderful", "excellent")
+
+
+# MNIST
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    if not os.environ.get("SEQDYN_DATA"):
+        pytest.skip("needs MNIST: set SEQDYN_DATA to a TFDS data directory that holds mnist")
+    return tmp_path_factory.mktemp("mnist")
+
+
+def test_mnist_pixels_are_read_in_rows_pooled_and_permuted_alike_for_all_images(digits):
+    def read(**options):
+        return mnist(os.environ["SEQDYN_DATA"], cache_dir=digits, **options)
+
+    whole = read()
+    assert {name: e.xs.shape for name, e in whole.items()} == {
+        "train": (50_000, 784, 1),
+        "validation": (10_000, 784, 1),
+        "test": (10_000, 784, 1),
+    }
+    few, four, mixed = read(limit=60), read(limit=60, pool=4), read(limit=60, permuted=True)
+    images = few["test"].xs.reshape(-1, 7, 4, 7, 4)
+    np.testing.assert_allclose(four["test"].xs.reshape(-1, 7, 7), images.mean(axis=(2, 4)), atol=1e-6)
+    assert 0.99 < few["train"].xs.max() <= 1 and few["train"].xs.min() == 0 and few["train"].xs.dtype == np.float32
+    np.testing.assert_array_equal(np.sort(mixed["test"].xs, axis=1), np.sort(few["test"].xs, axis=1))
+    order = np.random.default_rng(0).permutation(784)
+    np.testing.assert_array_equal(mixed["train"].xs, few["train"].xs[:, order])
+    assert set(np.bincount(few["test"].ys)) <= {5, 6, 7} and len(list(digits.iterdir())) == 1
+    with pytest.raises(ConfigError, match="pool is 3"):
+        read(pool=3)
+
+
+# Piano rolls
+
+
+def rolls(tmp_path, **changes):
+    data = {"train": [[[60], [60, 64], [], [21, 108]], [[62]]], "valid": [[[60], [61]]], "test": [[[60]]]} | changes
+    path = tmp_path / "music.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_piano_rolls_predict_each_chord_once_from_the_one_before(tmp_path):
+    splits = music(rolls(tmp_path))
+    assert list(splits) == ["train", "validation", "test"]
+    train = splits["train"]
+    assert train.xs.shape == train.ys.shape == (2, 4, 88) and train.lengths.tolist() == [4, 1]
+    np.testing.assert_array_equal(train.xs[0], np.concatenate([np.zeros((1, 88)), train.ys[0, :-1]]))
+    assert [np.flatnonzero(step).tolist() for step in train.ys[0]] == [[39], [39, 43], [], [0, 87]]
+    assert not train.ys[1, :3].any() and np.flatnonzero(train.ys[1, 3]).tolist() == [41]
+
+
+def test_pieces_of_a_sequence_lose_nothing_and_know_the_chord_before(tmp_path):
+    path = rolls(tmp_path, train=[[[60 + t] for t in range(7)]])
+    whole, cut = music(path)["train"], music(path, length=3)["train"]
+    assert cut.lengths.tolist() == [3, 3, 1]
+    joined = [np.concatenate([row[3 - n :] for row, n in zip(a, cut.lengths, strict=True)]) for a in (cut.xs, cut.ys)]
+    np.testing.assert_array_equal(joined[0], whole.xs[0])
+    np.testing.assert_array_equal(joined[1], whole.ys[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (dict(train=[[[60], [109]]]), ["step 1", "train 0", "109", "21 to 108"]),
+        (dict(test=[[[60]], []]), ["test 1", "list of steps"]),
+        (dict(valid=[]), ["validation", "a sequence"]),
+        (dict(test=[[["C"]]]), ["step 0", "test 0", "MIDI"]),
+    ],
+)
+def test_what_is_no_piano_roll_is_named(changes, words, tmp_path):
+    sentence = refusal(music, rolls(tmp_path, **changes))
+    assert all(word in sentence for word in words), sentence
+
+
+def test_a_file_that_is_no_music_is_one_sentence(tmp_path):
+    assert "does not" not in refusal(music, tmp_path / "none.json") and "none.json" in refusal(
+        music, tmp_path / "none.json"
+    )
+    (tmp_path / "empty.json").touch()
+    assert "JSON" in refusal(music, tmp_path / "empty.json")
+    (tmp_path / "part.json").write_text('{"train": []}')
+    assert "valid" in refusal(music, tmp_path / "part.json")
+    assert "length is 1" in refusal(music, rolls(tmp_path), 1)
+
+
+def test_the_chorales_have_their_known_counts():
+    if not os.environ.get("SEQDYN_MUSIC"):
+        pytest.skip("needs piano rolls: set SEQDYN_MUSIC to a folder with jsb-chorales-quarter.json")
+    splits = music(os.path.join(os.environ["SEQDYN_MUSIC"], "jsb-chorales-quarter.json"))
+    assert [len(e.lengths) for e in splits.values()] == [229, 76, 77]
+    assert 3.5 < splits["train"].ys.sum() / splits["train"].lengths.sum() < 4.2  # four voices
+
+
+# Characters
+
+
+def test_a_stream_is_cut_in_order_and_what_training_never_saw_is_unknown(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text("abab" * 4 + "cb" + "ba", encoding="utf-8")
+    stream = characters(path, (0.8, 0.1, 0.1))
+    assert stream.symbols == ("a", "b", "<unk>")
+    assert [part.tolist() for part in stream.splits.values()] == [[0, 1] * 8, [2, 1], [1, 0]]
+
+
+def test_a_text_that_is_no_stream_is_one_sentence(tmp_path):
+    assert "none.txt" in refusal(characters, tmp_path / "none.txt")
+    path = tmp_path / "text.txt"
+    path.touch()
+    assert "0 characters" in refusal(characters, path)
+    path.write_bytes(b"\xff\xfe\x00a" * 50)
+    assert "UTF-8" in refusal(characters, path)
+    path.write_text("a" * 100)
+    assert "ratios is (0.5, 0.5, 0.5)" in refusal(characters, path, (0.5, 0.5, 0.5))
+
+
+def test_shakespeare_has_its_known_size():
+    if not os.environ.get("SEQDYN_CHARACTERS"):
+        pytest.skip("needs a text: set SEQDYN_CHARACTERS to tinyshakespeare.txt")
+    stream = characters(os.environ["SEQDYN_CHARACTERS"])
+    assert sum(map(len, stream.splits.values())) == 1_115_394 and len(stream.symbols) == 66

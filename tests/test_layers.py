@@ -8,15 +8,23 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
 types backend norms averages theory
-nets.inits nets.activations nets.cells nets.bptt
-data.tasks data.datasets
-learn.config learn.model learn.optim learn.train learn.verify
+nets.inits nets.activations nets.cells nets.memoryless nets.bptt nets.stack
+data.tasks data.check data.splits data.text data.cache data.vectors data.datasets
+learn.choices learn.validate learn.config learn.model learn.optim learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.curvature
 measure.updates measure.probes
-runs.sweep runs.manifest runs.checkpoint runs.records runs.display runs.run runs.script
+runs.sweep runs.manifest runs.checkpoint runs.records runs.axes runs.display runs.run runs.script
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
-WORLDLY = {"data.datasets", "runs.manifest", "runs.checkpoint", "runs.records", "runs.run"}
+WORLDLY = {
+    "data.cache",
+    "data.vectors",
+    "data.datasets",
+    "runs.manifest",
+    "runs.checkpoint",
+    "runs.records",
+    "runs.run",
+}
 """The modules that may touch files, processes and the network."""
 
 

@@ -150,7 +150,7 @@ def test_the_probe_averages_over_examples_each_without_its_own_first_tenth():
     lengths, modes, t, n = [30, 12], 7, 30, 6
     live = live_steps(jnp.asarray(lengths), t, "after")
     ids = jnp.asarray(np.where(live, np.random.default_rng(0).integers(1, 9, live.shape), 0), jnp.int32)
-    spec = Spec(task="text", vocabulary=9, embedding=2, hidden=(3,), cell="lstm", steps=t, batch=2)
+    spec = Spec(task="labelled", vocabulary=9, embedding=2, hidden=(3,), cell="lstm", steps=t, batch=2)
 
     def look(hypers):
         state, view = train.init(spec, hypers), View(Batch(ids, jnp.zeros(2), live), None, modes)

@@ -13,13 +13,14 @@ from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.learn import model
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.nets import cells
-from seqdyn.nets.bptt import live_steps, unroll_autodiff
+from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.stack import unroll_autodiff
 
 X64 = False
 STEPS, VOCABULARY = 6, 11
 LENGTHS = np.array([6, 1, 4, 3])
 ADDING = Spec(steps=STEPS, batch=4, hidden=(5,))
-TEXT = Spec(task="text", steps=STEPS, batch=4, vocabulary=VOCABULARY, embedding=3, hidden=(5, 4), cell="lstm")
+TEXT = Spec(task="labelled", steps=STEPS, batch=4, vocabulary=VOCABULARY, embedding=3, hidden=(5, 4), cell="lstm")
 every_cell = pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_reset_before"])
 
 
@@ -67,12 +68,12 @@ def test_a_padded_batch_predicts_what_each_sequence_alone_does(readout):
     spec = dataclasses.replace(TEXT, readout=readout)
     params, batch = trained(spec), text_batch()
     predict = compiled(partial(model.predict, spec))
-    got = predict(hypers(), params, batch)
+    got = predict(hypers(), params, batch)[:, 0]
     embedding, ids = np.asarray(params.embedding), np.asarray(batch.xs)
     alone = [by_hand(spec, params, jnp.asarray(embedding[ids[STEPS - n :, b]])) for b, n in enumerate(LENGTHS)]
     np.testing.assert_allclose(got, alone, rtol=1e-5)
-    np.testing.assert_array_equal(predict(hypers(), params, text_batch(padding=5)), got)
-    reads_padding = predict(hypers(), params, batch._replace(live=jnp.ones_like(batch.live)))
+    np.testing.assert_array_equal(predict(hypers(), params, text_batch(padding=5))[:, 0], got)
+    reads_padding = predict(hypers(), params, batch._replace(live=jnp.ones_like(batch.live)))[:, 0]
     assert not np.any(np.isclose(reads_padding, got, rtol=1e-3)[LENGTHS < STEPS])
 
 
@@ -80,7 +81,7 @@ def test_a_padded_batch_predicts_what_each_sequence_alone_does(readout):
 def test_an_unpadded_batch_predicts_what_each_sequence_alone_does(cell):
     spec = dataclasses.replace(ADDING, cell=cell, readout="mean", hidden=(3,))
     params, batch = trained(spec), adding_batch()
-    got = compiled(partial(model.predict, spec))(hypers(), params, batch)
+    got = compiled(partial(model.predict, spec))(hypers(), params, batch)[:, 0]
     np.testing.assert_allclose(got, [by_hand(spec, params, batch.xs[:, b]) for b in range(4)], rtol=1e-5)
 
 
@@ -88,7 +89,7 @@ def test_the_mean_is_the_sum_over_the_live_count():
     params, batch = trained(TEXT), text_batch()
     bias = float(params.readout.b[0])
     mean, total = (
-        compiled(partial(model.predict, dataclasses.replace(TEXT, readout=r)))(hypers(), params, batch)
+        compiled(partial(model.predict, dataclasses.replace(TEXT, readout=r)))(hypers(), params, batch)[:, 0]
         for r in ("mean", "sum")
     )
     np.testing.assert_allclose(total - bias, np.float32(LENGTHS) * (mean - bias), rtol=1e-4)
@@ -98,7 +99,7 @@ def test_the_mean_is_the_sum_over_the_live_count():
 def test_predictions_are_the_same_by_a_plain_scan():
     params, batch = trained(TEXT), text_batch()
     ours, plain = (
-        compiled(lambda p, by=by: model.predict(TEXT, hypers(), p, batch, None, *by))(params)
+        compiled(lambda p, by=by: model.predict(TEXT, hypers(), p, batch, *by))(params)
         for by in ((), (unroll_autodiff,))
     )
     np.testing.assert_allclose(ours, plain, rtol=1e-6)
@@ -116,21 +117,23 @@ def test_only_the_embeddings_of_words_that_were_read_get_a_gradient():
 
 def test_squared_error():
     p, y = np.float32([0.5, -1.0, 2.0]), np.float32([1.0, -1.0, 0.0])
-    np.testing.assert_allclose(compiled(partial(model.losses, ADDING))(p, y), (p - y) ** 2)
+    np.testing.assert_allclose(compiled(partial(model.losses, ADDING))(p[:, None], y), (p - y) ** 2)
 
 
 def test_logistic_loss_is_minus_the_log_of_the_probability_of_the_label():
     logits = np.float32([-3.0, -0.1, 0.0, 0.7, 9.0])
     losses = compiled(partial(model.losses, TEXT))
     probability = 1 / (1 + np.exp(-logits.astype(np.float64)))
-    np.testing.assert_allclose(losses(logits, np.ones(5, np.float32)), -np.log(probability), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(losses(logits, np.zeros(5, np.float32)), -np.log(1 - probability), rtol=1e-5)
+    np.testing.assert_allclose(
+        losses(logits[:, None], np.ones(5, np.float32)), -np.log(probability), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(losses(logits[:, None], np.zeros(5, np.float32)), -np.log(1 - probability), rtol=1e-5)
 
 
 def test_logistic_loss_neither_overflows_nor_vanishes_far_out():
     losses = compiled(partial(model.losses, TEXT))
     far = np.float32([1e4, -1e4, 1e4, -1e4])
-    np.testing.assert_allclose(losses(far, np.float32([1, 0, 0, 1])), [0, 0, 1e4, 1e4])
+    np.testing.assert_allclose(losses(far[:, None], np.float32([1, 0, 0, 1])), [0, 0, 1e4, 1e4])
 
 
 def test_the_loss_is_the_mean_over_the_batch():
@@ -166,7 +169,7 @@ def test_groups_hold_every_parameter_exactly_once(cell, spec):
     groups = model.groups(params)
     grouped = [id(leaf) for group in groups.values() for leaf in jax.tree.leaves(group)]
     assert sorted(grouped) == sorted(id(leaf) for leaf in jax.tree.leaves(params))
-    names = ["embedding"] if spec.task == "text" else []
+    names = ["embedding"] if spec.task == "labelled" else []
     names += [f"layer{i}/{part}" for i in range(len(spec.hidden)) for part in "wub"] + ["readout"]
     assert list(groups) == names
     assert groups["layer0/u"] is params.layers[0].u and groups["layer0/w"] is params.layers[0].w

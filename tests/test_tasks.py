@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from seqdyn.data.text import Examples
 
 from seqdyn.backend import compiled
-from seqdyn.data.datasets import Examples
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Spec
 from seqdyn.types import ConfigError
 
 X64 = False
 ADDING = Spec(steps=9, batch=8, holdout=20)
-TEXT = Spec(task="text", steps=6, batch=4, vocabulary=50, embedding=3)
+TEXT = Spec(task="labelled", steps=6, batch=4, vocabulary=50, embedding=3)
 SIZES = {"train": 15, "validation": 10, "test": 8}
 
 
@@ -100,7 +100,7 @@ def test_chance_of_adding_is_the_error_of_predicting_the_mean(many):
 
 
 def test_chance_of_text_is_the_loss_of_a_coin():
-    np.testing.assert_allclose(TASKS["text"](TEXT).chance, -np.log(0.5))
+    np.testing.assert_allclose(TASKS["labelled"](TEXT).chance, -np.log(0.5))
 
 
 def test_adding_batch_depends_on_key_and_update_alone(key):
@@ -188,9 +188,9 @@ def test_a_text_batch_holds_its_tickets_examples_and_masks_their_padding(data):
     rows = np.array([7, 0, 14, 3])
     batch = sample(TEXT, (jnp.asarray(rows), jnp.ones(4)), data=data)
     train = jax.tree.map(np.asarray, data["train"])
-    np.testing.assert_array_equal(batch.xs, train.ids[rows].T)
-    np.testing.assert_array_equal(batch.ys, train.labels[rows])
-    np.testing.assert_array_equal(batch.live, train.ids[rows].T != 0)
+    np.testing.assert_array_equal(batch.xs, train.xs[rows].T)
+    np.testing.assert_array_equal(batch.ys, train.ys[rows])
+    np.testing.assert_array_equal(batch.live, train.xs[rows].T != 0)
     assert not np.all(batch.live) and batch.weight is None and batch.ys.dtype == jnp.float32
 
 
@@ -220,27 +220,27 @@ def test_the_diagnostic_batch_is_the_same_for_every_run_and_met_by_none_in_train
 
 
 def test_the_diagnostic_batch_of_a_text_is_of_its_validation_split_padding_masked(data):
-    task = TASKS["text"](TEXT)
+    task = TASKS["labelled"](TEXT)
     batch = task.diagnostic(data, jax.random.key(0), "holdout", 4)
     examples = data["validation"]
-    np.testing.assert_array_equal(batch.xs, examples.ids[:4].T)
+    np.testing.assert_array_equal(batch.xs, examples.xs[:4].T)
     np.testing.assert_array_equal(batch.live.sum(axis=0), examples.lengths[:4])
     of_train = task.diagnostic(data, jax.random.key(0), "train", SIZES["train"])
-    np.testing.assert_array_equal(of_train.xs, data["train"].ids.T)
+    np.testing.assert_array_equal(of_train.xs, data["train"].xs.T)
     with pytest.raises(ConfigError, match="diagnostic is 1000; there are only"):
         task.diagnostic(data, jax.random.key(0), "holdout", 1000)
 
 
 @pytest.mark.parametrize("split, batches", [("validation", 3), ("test", 2)])
 def test_holdout_counts_each_example_once_and_its_filling_not_at_all(split, batches, data):
-    task = TASKS["text"](TEXT)
+    task = TASKS["labelled"](TEXT)
     held = task.holdout(data, split)
     counts = np.zeros(SIZES[split])
     for i in range(batches):
         batch = sample(TEXT, row(held, i), split, data)
         examples = np.asarray(batch.xs)[-1] - 1  # every sequence's last step is live
         np.add.at(counts, examples, np.asarray(batch.weight))
-        np.testing.assert_array_equal(batch.ys, np.asarray(data[split].labels)[examples])
+        np.testing.assert_array_equal(batch.ys, np.asarray(data[split].ys)[examples])
         assert set(np.unique(batch.weight)) <= {0.0, 1.0}
     np.testing.assert_array_equal(counts, np.ones(SIZES[split]))
     assert held[0].shape == (batches, TEXT.batch)
@@ -254,5 +254,7 @@ def test_holdout_counts_each_example_once_and_its_filling_not_at_all(split, batc
 def test_what_counts_as_learned_is_a_metric_of_a_held_out_split(spec):
     task = TASKS[spec.task](spec)
     split, _, metric = task.learned[0].partition("_")
-    assert split in task.splits and metric in ("loss", "accuracy") and task.loss in ("mse", "binary")
+    assert (
+        split in task.splits({}) + ("validation",) and metric in ("loss", "accuracy") and task.loss in ("mse", "binary")
+    )
     assert task.learned[1] < task.chance if metric == "loss" else task.learned[1] > 0.5

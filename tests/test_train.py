@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from seqdyn.data.text import Examples
 
 from seqdyn.backend import compiled
-from seqdyn.data.datasets import Examples
 from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.learn import model, optim, train
 from seqdyn.learn.config import Hypers, Spec
@@ -21,7 +21,7 @@ X64 = False
 T = 6
 ADDING = Spec(steps=T, batch=4, holdout=10, hidden=(4,), u_init="uniform")
 TEXT = dataclasses.replace(
-    ADDING, task="text", vocabulary=9, embedding=2, hidden=(3, 2), readout="mean", optimizer="sgd"
+    ADDING, task="labelled", vocabulary=9, embedding=2, hidden=(3, 2), readout="mean", optimizer="sgd"
 )
 SIZES = {"train": 10, "validation": 6, "test": 6}
 
@@ -199,7 +199,7 @@ def by_hand(spec, params, xs, y):
                 carries[i] = jax.tree.map(jnp.add, new, zeros[i][t][1])
             tops.append(x)
         read = tops[-1] if spec.readout == "last" else sum(tops) / np.float32(len(tops))
-        return model.losses(spec, read @ params.readout.w + params.readout.b, y[None])[0]
+        return model.losses(spec, read @ params.readout.w + params.readout.b, y[None])
 
     value, (grads, arrived) = jax.value_and_grad(loss, argnums=(0, 1))(params, zeros)
     return value, grads, arrived
@@ -286,12 +286,12 @@ def test_log_norms_leave_out_zeros_and_reach_where_norms_underflow():
     exponent = jnp.array([[0.0, -600.0, -600.0], [-2000.0, 0.0, 0.0]], jnp.float32)
     reading = watch._replace(whole=cells.Hidden(whole), travelled=cells.Hidden(whole), exponent=exponent)
     batch = Batch(jnp.zeros((2, 3, 1)), jnp.zeros(3))
-    metrics = train.read(batch, (reading,), clipped=False)
+    metrics = train.read(ADDING, batch, (reading,))
     log_norm = np.asarray(metrics["adjoint_log_norm"].high, np.float64) + np.asarray(metrics["adjoint_log_norm"].low)
     np.testing.assert_allclose(log_norm[0], [-600 + np.log2(3), -1998 + np.log2(3)], rtol=1e-7)
     np.testing.assert_allclose(metrics["adjoint_nonzero"][0], [2 / 3, 1 / 3], rtol=1e-6)
     np.testing.assert_array_equal(metrics["adjoint_norm"][0], [0, 0])  # 2^−599 is not a float
-    small = train.read(batch, (reading._replace(exponent=exponent / 10),), clipped=False)
+    small = train.read(ADDING, batch, (reading._replace(exponent=exponent / 10),))
     expected = 3 * np.sqrt((0.25 + 4) / 3) * 2.0**-60
     np.testing.assert_allclose(small["adjoint_norm"][0, 0], expected, rtol=1e-5)
 
@@ -385,14 +385,14 @@ def test_evaluation_counts_each_held_out_example_once(data):
     state = train.init(TEXT, h)
     metrics = compiled(partial(train.evaluate, TEXT))(h, state, data)
     assert set(metrics) == {"validation_loss", "validation_accuracy", "test_loss", "test_accuracy"}
-    task, predict = TASKS["text"](TEXT), compiled(partial(model.predict, TEXT))
+    task, predict = TASKS["labelled"](TEXT), compiled(partial(model.predict, TEXT))
     for split, n in SIZES.items():
         if split == "train":
             continue
         batch = task.batch(data, split, (jnp.arange(n), jnp.ones(n)))
         p = predict(h, state.params, batch)
         np.testing.assert_allclose(metrics[f"{split}_loss"], np.mean(model.losses(TEXT, p, batch.ys)), rtol=1e-5)
-        right = (np.asarray(p) > 0) == (np.asarray(batch.ys) == 1)
+        right = (np.asarray(p[:, 0]) > 0) == (np.asarray(batch.ys) == 1)
         np.testing.assert_allclose(metrics[f"{split}_accuracy"], right.mean(), rtol=1e-6)
 
 

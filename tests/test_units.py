@@ -277,7 +277,7 @@ def single():
 STEPS = 6
 ADDING = Spec(steps=STEPS, batch=4, holdout=4, hidden=(3, 4), u_init="gaussian")
 TEXT = dataclasses.replace(
-    ADDING, task="text", vocabulary=9, embedding=2, cell="lstm", hidden=(3, 2), readout="mean", u_init="gaussian"
+    ADDING, task="labelled", vocabulary=9, embedding=2, cell="lstm", hidden=(3, 2), readout="mean", u_init="gaussian"
 )
 LENGTHS = np.array([4, 1, 3])
 """Fewer sequences than `Spec.batch`, none as long as `Spec.steps`."""

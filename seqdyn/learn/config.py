@@ -6,26 +6,28 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqdyn.learn.choices import (
+    Activation,
+    CellName,
+    Clip,
+    Dropout,
+    InitName,
+    Optimizer,
+    Pad,
+    ProbeName,
+    Readout,
+    Schedule,
+    Split,
+    TaskName,
+)
+from seqdyn.learn.validate import check_hyper, validate
 from seqdyn.types import ConfigError
-
-TaskName = Literal["adding", "delayed_xor", "text"]
-CellName = Literal["rnn", "lstm", "gru", "gru_reset_before"]
-Activation = Literal[
-    "tanh", "sigmoid", "relu", "leaky_relu", "elu", "gelu", "softplus", "softsign", "hard_tanh", "identity"
-]
-InitName = Literal["glorot_uniform", "glorot_normal", "orthogonal", "gaussian", "uniform", "identity", "sparse"]
-Optimizer = Literal["sgd", "momentum", "rmsprop", "adam", "adamw"]
-Schedule = Literal["constant", "cosine", "exponential"]
-Clip = Literal["norm", "value", "adjoint"]
-Readout = Literal["last", "mean", "sum"]
-ProbeName = Literal["weights", "units", "jacobians", "lyapunov", "curvature", "updates"]
-Split = Literal["holdout", "train"]
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,27 @@ class Spec:
     training_set: int = 0
     """Sequences of a synthetic task's training set, a multiple of `batch`, taken in order again and again (n = batch:
     every update sees all of it); 0 draws fresh sequences at every update."""
+    features: int = 0
+    """Numbers a step of a data set's sequences; 0 where they are ids."""
+    classes: int = 2
+    """Of a 'labelled' sequence; 0: its label is a number."""
+    pad: Pad = "before"
+    """On which side of a data set's sequences the padding lies."""
+    mask: bool = True
+    """Is padding left out, as if the sequence were shorter? False: it is read like anything else."""
     vocabulary: int = 0
-    """Ids to embed; 0 for inputs that are numbers."""
+    """Ids of a data set's sequences; 0 where they are numbers."""
     embedding: int = 0
-    """Width of the trained embedding of ids."""
+    """Width of the trained embedding of ids; 0 gives a cell their one-hot vectors, `vocabulary` wide."""
+    pretrained: bool = False
+    """Does the embedding begin with word vectors, `data["vectors"]` [vocabulary, embedding]? See `Hypers.thaw`."""
     cell: CellName = "rnn"
     activation: Activation = "tanh"
-    """φ of an rnn; LSTM and GRU have theirs."""
+    """φ of an rnn and of dense layers; LSTM and GRU have theirs."""
     hidden: tuple[int, ...] = (32,)
-    """Width of each layer, bottom first."""
+    """Width of each level, bottom first."""
+    bidirectional: bool = False
+    """Two layers a level, the second reading backwards: layers 2i and 2i + 1 of the records are level i."""
     w_init: InitName = "glorot_uniform"
     """Input weights, at `Hypers.input_gain`."""
     u_init: InitName = "orthogonal"
@@ -58,18 +72,28 @@ class Spec:
     chrono: bool = False
     """Gate biases from `Hypers.longest` (LSTM, GRU) instead of `Hypers.forget_bias`."""
     readout: Readout = "last"
-    """Which of the top layer's outputs the prediction reads: the last, or the mean or sum over live steps."""
+    """Which of the top level's outputs the prediction reads: the last, or the mean or sum over live steps; 'every' step
+    has a prediction of its own in the tasks 'next_step' and 'stream'."""
+    dropout: Dropout = "none"
+    """Where `Hypers.dropout` acts: 'inputs' of every level, one mask a sequence for all its steps."""
     optimizer: Optimizer = "adam"
     schedule: Schedule = "constant"
     clip: Clip = "norm"
     """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step."""
     truncate: bool = False
     """Backpropagate through windows of `Hypers.window` steps only."""
+    name: str = ""
+    """What tables and figures call it; '' is the cell's name, which must tell the specs of an experiment apart."""
 
     @property
     def label(self) -> str:
-        """'rnn tanh', 'lstm', 'gru'."""
-        return f"rnn {self.activation}" if self.cell == "rnn" else self.cell.replace("_", " ")
+        """`name`, or 'rnn tanh', 'lstm', 'gru'."""
+        return self.name or (f"rnn {self.activation}" if self.cell == "rnn" else self.cell.replace("_", " "))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of each recurrent layer, in the order of the records."""
+        return tuple(h for h in self.hidden for _ in range(2 if self.bidirectional else 1))
 
 
 @jax.tree_util.register_dataclass
@@ -102,6 +126,10 @@ class Hypers:
     decay_rate: Any = 0.1
     window: Any = 10
     """Steps of truncated backpropagation."""
+    dropout: Any = 0.0
+    """Rate of `Spec.dropout`: this share of the inputs is 0, the rest is divided by 1 − rate. Off in evaluation."""
+    thaw: Any = 0.0
+    """Updates before which a pretrained embedding is frozen: 0 trains it from the start, inf never."""
 
     def __len__(self) -> int:
         return len(np.atleast_1d(np.asarray(self.seed)))
@@ -135,13 +163,13 @@ def grid(seeds: int | Sequence[int] = 1, **axes: Any) -> Hypers:
     values = {name: _listed(v) for name, v in axes.items()}
     values["seed"] = _listed(seeds)
     if not isinstance(seeds, Iterable):
-        _check_hyper("seed", seeds)
+        check_hyper("seed", seeds)
         values["seed"] = list(range(int(values["seed"][0])))
     for name, v in values.items():
         if not v:
             raise ConfigError(f"{name} has no values; give at least one.")
         for one in v:
-            _check_hyper(name, one)
+            check_hyper(name, one)
     points = list(itertools.product(*values.values()))
     columns = dict(zip(values, zip(*points, strict=True), strict=True))
     defaults = {f.name: f.default for f in dataclasses.fields(Hypers)}
@@ -153,36 +181,6 @@ def _listed(values: Any) -> list[Any]:
     plain = values.tolist() if hasattr(values, "tolist") else values
     many = isinstance(plain, Iterable) and not isinstance(plain, str | bytes)
     return [v.item() if isinstance(v, np.generic) else v for v in plain] if many else [plain]
-
-
-_POSITIVE = ("lr", "clip", "decay_steps", "window")
-_FRACTION = ("momentum", "decay_rate")
-
-
-def _check_hyper(name: str, value: Any) -> None:
-    def must(right: str) -> ConfigError:
-        return ConfigError(f"{name} is {value!r}; it must be {right}.")
-
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise must("a number")
-    if isinstance(value, int) and abs(value) >= 2**127:
-        raise must("below 2¹²⁷ in size")
-    if math.isnan(value) or (math.isinf(value) and name != "clip"):
-        raise must("finite")
-    least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-    if math.isfinite(value) and value and not least <= abs(value) <= most:
-        raise must(f"0 or between {least:.2g} and {most:.2g} in size, as 32-bit floats are")
-    if name in ("seed", "window") and (value != int(value) or not 0 <= value < 2**31):
-        raise must(f"a whole number of at least {0 if name == 'seed' else 1}, below 2³¹")
-    if name in _POSITIVE and value <= 0:
-        raise must("greater than 0")
-    if name in _FRACTION and not 0 <= value <= 1:
-        raise must("between 0 and 1")
-    if name == "longest" and value <= 2:
-        raise must("more than 2 steps")
-    if name in ("gain", "input_gain", "weight_decay", "warmup") and value < 0:
-        raise must("at least 0")
 
 
 class Looking(NamedTuple):
@@ -264,113 +262,3 @@ def experiment_from(described: dict[str, Any]) -> Experiment:
 
 def _plain(value: float) -> float | str:
     return str(value) if isinstance(value, float) and math.isinf(value) else value
-
-
-def validate(experiment: Experiment) -> None:
-    """Raises ConfigError, in one sentence, for the first field that cannot be right."""
-    if not experiment.specs:
-        raise ConfigError("specs is empty; an experiment needs at least one Spec.")
-    for spec in experiment.specs:
-        _check_spec(spec)
-    first = experiment.specs[0]
-    for spec in experiment.specs[1:]:
-        for name in ("task", "steps", "training_set"):
-            if getattr(spec, name) != getattr(first, name):
-                raise ConfigError(
-                    f"{name} is {getattr(spec, name)!r} in one spec and {getattr(first, name)!r} in another; "
-                    "the specs of one experiment share it."
-                )
-        if len(spec.hidden) != len(first.hidden):
-            raise ConfigError(f"hidden is {spec.hidden} in one spec and {first.hidden} in another; depths must agree.")
-    if len({s.label for s in experiment.specs}) < len(experiment.specs):
-        raise ConfigError(
-            f"specs have the labels {[s.label for s in experiment.specs]}; they must differ in cell or activation."
-        )
-    for f in dataclasses.fields(Hypers):
-        column = np.asarray(getattr(experiment.hypers, f.name))
-        if column.shape != (len(experiment.hypers),) or np.ndim(experiment.hypers.seed) != 1:
-            raise ConfigError(f"hypers.{f.name} has the shape {column.shape}; give one value a run, as grid() does.")
-        for value in column:
-            _check_hyper(f.name, value)
-    try:
-        json.dumps(experiment.settings, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"settings is {experiment.settings!r}; it must be JSON ({error}).") from None
-    for name in ("updates", "chunk", "probe_every", "tile", "diagnostic", "modes"):
-        _whole(name, getattr(experiment, name))
-    _check_probes(experiment)
-    for name, unit in (("updates", "chunk"), ("probe_every", "chunk")):
-        value, divisor = getattr(experiment, name), getattr(experiment, unit)
-        if value % divisor:
-            raise ConfigError(f"{name} is {value}; it must be a multiple of {unit}, {divisor}.")
-    if experiment.updates % experiment.probe_every:
-        raise ConfigError(
-            f"updates is {experiment.updates}; it must be a multiple of probe_every, {experiment.probe_every}."
-        )
-
-
-def _check_probes(experiment: Experiment) -> None:
-    names, split = get_args(ProbeName), experiment.diagnostic_from
-    if not isinstance(experiment.probes, tuple) or any(name not in names for name in experiment.probes):
-        raise ConfigError(f"probes is {experiment.probes!r}; it must be a tuple of names among {', '.join(names)}.")
-    if len(set(experiment.probes)) < len(experiment.probes):
-        raise ConfigError(f"probes is {experiment.probes!r}; each may be named once.")
-    if split not in get_args(Split):
-        raise ConfigError(f"diagnostic_from is {split!r}; it must be one of {', '.join(get_args(Split))}.")
-    first = experiment.specs[0]
-    if split == "train" and first.task != "text" and not first.training_set:
-        raise ConfigError("diagnostic_from is 'train' and training_set is 0; fresh sequences are no set to look at.")
-    if split == "train" and first.training_set and experiment.diagnostic > first.training_set:
-        raise ConfigError(
-            f"diagnostic is {experiment.diagnostic}; it must be at most training_set, {first.training_set}."
-        )
-
-
-def _check_spec(spec: Spec) -> None:
-    for name, literal in (
-        ("task", TaskName),
-        ("cell", CellName),
-        ("activation", Activation),
-        ("w_init", InitName),
-        ("u_init", InitName),
-        ("optimizer", Optimizer),
-        ("schedule", Schedule),
-        ("clip", Clip),
-        ("readout", Readout),
-    ):
-        if getattr(spec, name) not in get_args(literal):
-            raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be one of {', '.join(get_args(literal))}.")
-    for name in ("steps", "batch", "holdout"):
-        _whole(name, getattr(spec, name))
-    if spec.training_set != 0 or isinstance(spec.training_set, bool):
-        _whole("training_set", spec.training_set)
-        if spec.training_set % spec.batch:
-            raise ConfigError(f"training_set is {spec.training_set}; it must be a multiple of batch, {spec.batch}.")
-        if spec.task == "text":
-            raise ConfigError(f"training_set is {spec.training_set} for the task 'text'; a data set brings its own.")
-    if spec.steps < 2:
-        raise ConfigError(f"steps is {spec.steps}; a sequence needs at least 2.")
-    for name in ("chrono", "truncate"):
-        if not isinstance(getattr(spec, name), bool):
-            raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be True or False.")
-    if not isinstance(spec.hidden, tuple):
-        raise ConfigError(f"hidden is {spec.hidden!r}; it must be a tuple of widths, one per layer.")
-    if not spec.hidden:
-        raise ConfigError("hidden is empty; give one width per layer.")
-    for width in spec.hidden:
-        _whole("hidden", width)
-    if spec.chrono and spec.cell == "rnn":
-        raise ConfigError("chrono is True for an rnn; it sets the biases of gates, so choose lstm or gru.")
-    for name in ("vocabulary", "embedding"):
-        if getattr(spec, name) != 0 or isinstance(getattr(spec, name), bool):
-            _whole(name, getattr(spec, name))
-    if (spec.vocabulary > 0) != (spec.task == "text") or (spec.embedding > 0) != (spec.task == "text"):
-        raise ConfigError(
-            f"vocabulary is {spec.vocabulary} and embedding is {spec.embedding} for the task '{spec.task}'; "
-            "a text needs both above 0, other tasks neither."
-        )
-
-
-def _whole(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1.")

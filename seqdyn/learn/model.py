@@ -7,10 +7,11 @@ import jax.numpy as jnp
 
 from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.nets import cells
-from seqdyn.nets.bptt import Cut, Watch, unroll, unroll_stack, window
+from seqdyn.nets import cells, memoryless
+from seqdyn.nets.bptt import Cut, Watch, unroll, window
 from seqdyn.nets.inits import INITS, chrono, constant, glorot_uniform
-from seqdyn.types import Array, Float, Key, Tree
+from seqdyn.nets.stack import Layer, Stacked, unroll_stack
+from seqdyn.types import Array, ConfigError, Float, Key, Tree
 
 
 class Dense(NamedTuple):
@@ -29,8 +30,10 @@ class Model(NamedTuple):
 
 
 def layers(spec: Spec, hypers: Hypers) -> tuple[cells.Cell, ...]:
-    """The stack of cells, bottom first; their initialisers carry the run's gain and biases."""
-    widths = (spec.embedding or TASKS[spec.task](spec).inputs, *spec.hidden)
+    """The recurrent layers, bottom first; their initialisers carry the run's gain and biases. The two of a level that
+    is read in both directions follow each other."""
+    ways = 2 if spec.bidirectional else 1
+    inputs = (spec.embedding or spec.vocabulary or TASKS[spec.task](spec).inputs, *(ways * h for h in spec.hidden))
     w, u = INITS[spec.w_init](hypers.input_gain), INITS[spec.u_init](hypers.gain)
     zero = constant(0.0)
 
@@ -45,22 +48,38 @@ def layers(spec: Spec, hypers: Hypers) -> tuple[cells.Cell, ...]:
                 make = cells.gru if spec.cell == "gru" else cells.gru_reset_before
                 z = chrono(hypers.longest) if spec.chrono else zero
                 return make(d, h, w=w, u=u, b={"r": zero, "z": z, "n": zero})
+            case "dense":
+                return memoryless.dense(d, h, spec.activation, w=w)
+            case "dense_per_position":
+                return memoryless.dense_per_position(spec.steps, d, h, spec.activation, w=w)
         raise ValueError(f"cell is {spec.cell!r}")
 
-    return tuple(cell(d, h) for d, h in zip(widths, widths[1:], strict=False))
+    return tuple(cell(d, h) for d, h in zip(inputs, spec.hidden, strict=False) for _ in range(ways))
 
 
-def init(spec: Spec, hypers: Hypers, key: Key[Array, ""]) -> Model:
-    """Embedding N(0, 1/d) (row norms near 1), cells by their initialisers, readout Glorot uniform."""
+def backwards(spec: Spec) -> tuple[bool, ...]:
+    """Which of the recurrent layers read from the last step to the first."""
+    return tuple(spec.bidirectional and i % 2 == 1 for i in range(len(spec.widths)))
+
+
+def init(spec: Spec, hypers: Hypers, key: Key[Array, ""], vectors: Float[Array, "v d"] | None = None) -> Model:
+    """Embedding N(0, 1/d) (row norms near 1) or `vectors`, cells by their initialisers, readout Glorot uniform."""
     k_embed, k_cells, k_readout = jax.random.split(key, 3)
     stack = layers(spec, hypers)
     embedding = None
-    if spec.vocabulary:
-        embedding = jax.random.normal(k_embed, (spec.vocabulary, spec.embedding)) * spec.embedding**-0.5
+    if spec.embedding:
+        shape = (spec.vocabulary, spec.embedding)
+        embedding = jax.random.normal(k_embed, shape) * spec.embedding**-0.5
+        if spec.pretrained:
+            if vectors is None or vectors.shape != shape:
+                found = "missing" if vectors is None else f"of the shape {vectors.shape}"
+                raise ConfigError(f'data["vectors"] is {found}; pretrained asks for [vocabulary, embedding], {shape}.')
+            embedding = vectors.astype(embedding.dtype)
+    read = spec.hidden[-1] * (2 if spec.bidirectional else 1), TASKS[spec.task](spec).outputs
     return Model(
         embedding=embedding,
         layers=tuple(c.init(k) for c, k in zip(stack, jax.random.split(k_cells, len(stack)), strict=True)),
-        readout=Dense(glorot_uniform()(k_readout, (spec.hidden[-1], 1), jnp.float32), jnp.zeros((1,))),
+        readout=Dense(glorot_uniform()(k_readout, read, jnp.float32), jnp.zeros((read[1],))),
     )
 
 
@@ -68,8 +87,8 @@ def groups(model: Model) -> dict[str, Tree]:
     """The parameters by the names under which their norms are recorded: 'embedding', 'layer0/u', …, 'readout'."""
     named: dict[str, Tree] = {} if model.embedding is None else {"embedding": model.embedding}
     for i, layer in enumerate(model.layers):
-        named |= {f"layer{i}/w": layer.w, f"layer{i}/u": layer.u}
-        named[f"layer{i}/b"] = {k: v for k, v in layer._asdict().items() if k not in "wu"}
+        parts = layer._asdict()
+        named |= {f"layer{i}/{k}": parts.pop(k) for k in "wu" if k in parts} | {f"layer{i}/b": parts}
     return named | {"readout": model.readout}
 
 
@@ -82,56 +101,154 @@ def cut(spec: Spec, hypers: Hypers, batch: Batch) -> Cut:
     )
 
 
-class Layer(NamedTuple):
-    """One recurrent layer as it runs on a batch: what the instruments of `measure` take apart."""
+class Output(NamedTuple):
+    """What a network makes of a batch."""
 
-    cell: cells.Cell
-    params: Any
-    carry: Any
-    """Before the first step."""
-    xs: Float[Array, "t b d"]
-    """The network's inputs (embedded), or the outputs of the layer below."""
+    predictions: Float[Array, "*s k"]
+    """One row a sequence, or a step and sequence."""
+    stacked: Stacked
 
 
-def per_layer(spec: Spec, hypers: Hypers, model: Model, batch: Batch) -> tuple[Layer, ...]:
-    """Every layer with its own inputs on this batch, bottom first; padding holds the carry, as in training."""
-    xs = batch.xs if model.embedding is None else model.embedding[batch.xs]
-    found = []
-    for cell, params in zip(layers(spec, hypers), model.layers, strict=True):
-        found.append(Layer(cell, params, cell.rest(xs.shape[1:-1]), xs))
-        xs, _ = unroll(cell, params, found[-1].carry, xs, Cut(live=batch.live))
-    return tuple(found)
+def embedded(spec: Spec, model: Model, xs: Array) -> Float[Array, "t b d"]:
+    """Numbers as they are; of ids the rows of the embedding, which are their one-hot vectors times it, or those."""
+    if model.embedding is not None:
+        return model.embedding[xs]
+    return jax.nn.one_hot(xs, spec.vocabulary) if spec.vocabulary else xs
 
 
-def predict(
+def rest(spec: Spec, hypers: Hypers) -> tuple[Any, ...]:
+    """Every layer's carry before a sequence."""
+    return tuple(cell.rest((spec.batch,)) for cell in layers(spec, hypers))
+
+
+def run(
     spec: Spec,
     hypers: Hypers,
     model: Model,
     batch: Batch,
+    carries: tuple[Any, ...] | None = None,
     watches: tuple[Watch, ...] | None = None,
     by: Any = unroll,
-) -> Float[Array, " b"]:
-    """One number a sequence: the readout of the top layer's last output, or of their mean or sum over live steps."""
-    xs = batch.xs if model.embedding is None else model.embedding[batch.xs]
+) -> Output:
+    """The network on a batch, from `carries` or from rest.
+
+    A sequence is read out from its last output, from the mean or sum of its outputs over live steps, or at every step.
+    `by` unrolls a layer: `bptt.unroll`, or `unroll_autodiff` to hold it against.
+    """
+    xs = embedded(spec, model, batch.xs)
     stack = layers(spec, hypers)
-    rest = tuple(cell.rest(xs.shape[1:-1]) for cell in stack)
-    hs, last = unroll_stack(stack, model.layers, rest, xs, cut(spec, hypers, batch), watches, by)
-    if spec.readout == "last":
-        h = last[-1].h
-    else:
-        live = jnp.ones(hs.shape[:2]) if batch.live is None else batch.live.astype(hs.dtype)
-        h = jnp.einsum("tb,tbh->bh", live, hs)
-        if spec.readout == "mean":
-            h = h / jnp.sum(live, axis=0)[:, None]
+    carries = carries or tuple(cell.rest(xs.shape[1:-1]) for cell in stack)
+    masks = dropout(spec, hypers, batch, xs.shape[-1]) if batch.noise is not None else None
+    given = (stack, model.layers, carries, xs, cut(spec, hypers, batch), watches, by, spec.bidirectional, masks)
+    stacked = unroll_stack(*given)
+    match spec.readout:
+        case "every":
+            h = stacked.hs
+        case "last":
+            ways = stacked.last[-2:] if spec.bidirectional else stacked.last[-1:]
+            h = jnp.concatenate([carry.h for carry in ways], axis=-1)
+        case _:
+            live = jnp.ones(stacked.hs.shape[:2]) if batch.live is None else batch.live.astype(stacked.hs.dtype)
+            h = jnp.einsum("tb,tbh->bh", live, stacked.hs)
+            h = h / jnp.sum(live, axis=0)[:, None] if spec.readout == "mean" else h
     y = h @ model.readout.w
-    return (y + jnp.broadcast_to(model.readout.b, y.shape))[:, 0]
+    return Output(y + jnp.broadcast_to(model.readout.b, y.shape), stacked)
 
 
-def losses(spec: Spec, predictions: Float[Array, " b"], ys: Float[Array, " b"]) -> Float[Array, " b"]:
-    """Of each example: (p − y)², or for a logit p and y in {0, 1} log(1 + exp((1 − 2y) p)), in nats."""
-    if TASKS[spec.task](spec).loss == "mse":
-        return jnp.square(predictions - ys)
-    return jax.nn.softplus((1 - 2 * ys) * predictions)
+def dropout(spec: Spec, hypers: Hypers, batch: Batch, inputs: int) -> tuple[Array, ...] | None:
+    """Masks [b, d] of every level's inputs: 0 with probability `Hypers.dropout`, else 1 / (1 − rate), the same at all
+    steps of a sequence. Srivastava et al. 2014; one mask for all steps: Gal & Ghahramani 2016."""
+    if spec.dropout == "none":
+        return None
+    ways, size = 2 if spec.bidirectional else 1, batch.xs.shape[1]
+    widths = (inputs, *(ways * h for h in spec.hidden[:-1]))
+    keep = 1 - hypers.dropout
+    drawn = [jax.random.uniform(k, (size, d)) for k, d in zip(_keys(batch, len(widths)), widths, strict=True)]
+    return tuple(jnp.where(u < keep, 1 / keep, jnp.zeros_like(u)) for u in drawn)
+
+
+def _keys(batch: Any, n: int) -> Any:
+    return jax.random.split(batch.noise, n)
+
+
+def predict(spec: Spec, hypers: Hypers, model: Model, batch: Batch, by: Any = unroll) -> Float[Array, "*s k"]:
+    """`run`'s predictions, from rest."""
+    return run(spec, hypers, model, batch, by=by).predictions
+
+
+def per_layer(spec: Spec, hypers: Hypers, model: Model, batch: Batch) -> tuple[Layer, ...]:
+    """Every recurrent layer with its own inputs on this batch."""
+    return run(spec, hypers, model, batch._replace(noise=None)).stacked.layers
+
+
+def losses(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"]:
+    """Of each prediction, in nats but for 'mse', summed over outputs k:
+
+    mse           (p − y)²
+    binary        log(1 + exp((1 − 2y) p)), p a logit, y in {0, 1}
+    categorical   log Σ_k exp p_k − p_y, y a class
+    """
+    kind = TASKS[spec.task](spec).loss
+    if kind == "categorical":
+        chosen = jnp.take_along_axis(predictions, ys[..., None].astype(jnp.int32), axis=-1)[..., 0]
+        return jax.nn.logsumexp(predictions, axis=-1) - chosen
+    ys = ys.reshape(predictions.shape)
+    each = jnp.square(predictions - ys) if kind == "mse" else jax.nn.softplus((1 - 2 * ys) * predictions)
+    return jnp.sum(each, axis=-1)
+
+
+def hits(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"] | None:
+    """1 where the class predicted is right, else 0; None for a task without classes, or with many outputs at once."""
+    task = TASKS[spec.task](spec)
+    if task.loss == "categorical":
+        right = jnp.argmax(predictions, axis=-1) == ys
+    elif task.loss == "binary" and task.outputs == 1:
+        right = (predictions[..., 0] > 0) == (ys > 0.5)
+    else:
+        return None
+    return right.astype(predictions.dtype)
+
+
+def counted(spec: Spec, batch: Batch) -> Float[Array, "*s"]:
+    """How much each prediction counts in a mean over a batch: 0 on padding and for examples without weight."""
+    count = jnp.ones(batch.xs.shape[1]) if batch.weight is None else batch.weight
+    if spec.readout != "every":
+        return count
+    count = jnp.broadcast_to(count[None], batch.xs.shape[:2])
+    return count if batch.live is None else count * batch.live.astype(count.dtype)
+
+
+class Judged(NamedTuple):
+    """A batch's loss and what comes with it."""
+
+    loss: Float[Array, ""]
+    """Mean over the batch, of a task that asks at every step over all steps of all sequences."""
+    accuracy: Float[Array, ""] | None
+    """Share of the predictions that are right, where that has a meaning."""
+    last: tuple[Any, ...]
+    """The state the batch ended in."""
+
+
+def judge(
+    spec: Spec,
+    hypers: Hypers,
+    model: Model,
+    batch: Batch,
+    carries: tuple[Any, ...] | None = None,
+    watches: tuple[Watch, ...] | None = None,
+    by: Any = unroll,
+) -> Judged:
+    """The network held against what the batch should give."""
+    output = run(spec, hypers, model, batch, carries, watches, by)
+    count = counted(spec, batch)
+    total = jnp.sum(count)
+
+    def mean(each: Array) -> Array:
+        return jnp.sum(count * each) / total
+
+    right = hits(spec, output.predictions, batch.ys)
+    loss = mean(losses(spec, output.predictions, batch.ys))
+    return Judged(loss, None if right is None else mean(right), output.stacked.last)
 
 
 def loss(
@@ -142,5 +259,5 @@ def loss(
     watches: tuple[Watch, ...] | None = None,
     by: Any = unroll,
 ) -> Float[Array, ""]:
-    """Mean over the batch. `by` unrolls one layer: `bptt.unroll`, or `unroll_autodiff` to hold it against."""
-    return jnp.mean(losses(spec, predict(spec, hypers, model, batch, watches, by), batch.ys))
+    """`judge`'s loss, from rest."""
+    return judge(spec, hypers, model, batch, None, watches, by).loss

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.data.tasks import TASKS, Batch
+from seqdyn.data.tasks import TASKS, VECTORS, Batch
 from seqdyn.learn import model, optim
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import Model
 from seqdyn.nets.bptt import Watch, at_end, watching
 from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
-from seqdyn.types import Array, Bool, Float, Int, Metrics
+from seqdyn.types import Array, Bool, Float, Int, Key, Metrics
 
 
 class TrainState(NamedTuple):
@@ -25,18 +25,31 @@ class TrainState(NamedTuple):
     """Updates done."""
     alive: Bool[Array, ""]
     """False from the first step whose loss, gradient or update was not finite: the run is frozen before it."""
+    carries: Any = None
+    """Where a stateful task's last batch ended: every layer's carry. None for other tasks."""
 
 
-def keys(hypers: Hypers) -> tuple[Array, Array]:
-    """(for parameters, for data) of a run: both from its seed alone."""
+class Keys(NamedTuple):
+    """What is random in a run: all from its seed alone."""
+
+    params: Key[Array, ""]
+    data: Key[Array, ""]
+    noise: Key[Array, ""]
+    """Of dropout."""
+
+
+def keys(hypers: Hypers) -> Keys:
+    """The keys of a run."""
     root = jax.random.key(hypers.seed)
-    return jax.random.fold_in(root, 0), jax.random.fold_in(root, 1)
+    return Keys(*(jax.random.fold_in(root, i) for i in range(3)))
 
 
-def init(spec: Spec, hypers: Hypers) -> TrainState:
-    """The state before the first update."""
-    params = model.init(spec, hypers, keys(hypers)[0])
-    return TrainState(params, optim.rule(spec, hypers).init(params), jnp.int32(0), jnp.bool_(True))
+def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
+    """The state before the first update; `data` holds the word vectors that `Spec.pretrained` asks for."""
+    vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
+    params = model.init(spec, hypers, keys(hypers).params, vectors)
+    carries = model.rest(spec, hypers) if TASKS[spec.task](spec).stateful else None
+    return TrainState(params, optim.rule(spec, hypers).init(params), jnp.int32(0), jnp.bool_(True), carries)
 
 
 def watches(spec: Spec, hypers: Hypers) -> tuple[Watch, ...]:
@@ -47,7 +60,7 @@ def watches(spec: Spec, hypers: Hypers) -> tuple[Watch, ...]:
     )
 
 
-def read(batch: Batch, readings: tuple[Watch, ...], clipped: bool) -> Metrics:
+def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
     """Adjoint norms [layer, time] from per-example readings of the batch-mean loss.
 
     λ_t is taken on example b's own loss (the readings times the batch size), aligned at the example's last live
@@ -59,25 +72,29 @@ def read(batch: Batch, readings: tuple[Watch, ...], clipped: bool) -> Metrics:
     live = jnp.ones(batch.xs.shape[:2], bool) if batch.live is None else batch.live
     count = jnp.sum(at_end(live.astype(jnp.float32), batch.live), axis=1)
 
-    def ended(reading: Any) -> Float[Array, "t b"]:
-        return at_end(reading, batch.live)
+    def ended(r: Watch, back: bool) -> Watch:
+        # A layer that reads backwards reports in the order in which it reads: its last step is the sequence's first.
+        on = batch.live if batch.live is None or not back else jnp.flip(batch.live, axis=0)
+        return jax.tree.map(lambda leaf: at_end(leaf, on), r)
 
-    def over_layers(norms: Callable[[Any, Float[Array, "t b"]], Any]) -> Any:
-        return jax.tree.map(lambda *layers: jnp.stack(layers), *[norms(r, ended(r.exponent)) for r in readings])
+    at_ends = [ended(*pair) for pair in zip(readings, model.backwards(spec), strict=True)]
 
-    def logs(r: Any, exponent: Float[Array, "t b"]) -> tuple[Extended, Float[Array, " t"]]:
-        mean, some = mean_log2(size * ended(r.whole.h), exponent)
+    def over_layers(norms: Callable[[Any], Any]) -> Any:
+        return jax.tree.map(lambda *layers: jnp.stack(layers), *[norms(r) for r in at_ends])
+
+    def logs(r: Any) -> tuple[Extended, Float[Array, " t"]]:
+        mean, some = mean_log2(size * r.whole.h, r.exponent)
         return mean, some / count
 
     metrics = {
-        "adjoint_norm": over_layers(lambda r, e: size * rms_ranged(ended(r.whole.h), e, count)),
-        "carried_norm": over_layers(lambda r, e: size * rms(ended(r.travelled.h), count)),
+        "adjoint_norm": over_layers(lambda r: size * rms_ranged(r.whole.h, r.exponent, count)),
+        "carried_norm": over_layers(lambda r: size * rms(r.travelled.h, count)),
         "adjoint_count": count,
     }
     metrics["adjoint_log_norm"], metrics["adjoint_nonzero"] = over_layers(logs)
     if hasattr(readings[0].whole, "c"):
-        metrics["adjoint_norm_c"] = over_layers(lambda r, e: size * rms_ranged(ended(r.whole.c), e, count))
-    if clipped:
+        metrics["adjoint_norm_c"] = over_layers(lambda r: size * rms_ranged(r.whole.c, r.exponent, count))
+    if spec.clip == "adjoint":
         scales = jnp.stack([r.scale for r in readings if r.scale is not None])
         steps = jnp.sum(live).astype(scales.dtype) * len(readings)
         metrics["clip_scale"] = jnp.sum(scales) / steps
@@ -103,21 +120,33 @@ class Move(NamedTuple):
 
 
 def gradient(
-    spec: Spec, hypers: Hypers, params: Model, batch: Batch
-) -> tuple[Float[Array, ""], Model, tuple[Watch, ...]]:
-    """(loss, its gradient, readings of the adjoint) on one batch, before clipping of the gradient."""
+    spec: Spec, hypers: Hypers, params: Model, batch: Batch, carries: Any = None
+) -> tuple[model.Judged, Model, tuple[Watch, ...]]:
+    """(loss and what comes with it, its gradient, readings of the adjoint) on one batch, before clipping of the
+    gradient."""
 
-    def objective(params: Model, watch: tuple[Watch, ...]) -> Float[Array, ""]:
-        return model.loss(spec, hypers, params, batch, watch)
+    def objective(params: Model, watch: tuple[Watch, ...]) -> tuple[Float[Array, ""], model.Judged]:
+        judged = model.judge(spec, hypers, params, batch, carries, watch)
+        return judged.loss, judged
 
-    loss, (grads, readings) = jax.value_and_grad(objective, argnums=(0, 1))(params, watches(spec, hypers))
-    return loss, grads, readings
+    run = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
+    (_, judged), (grads, readings) = run(params, watches(spec, hypers))
+    return judged, grads, readings
+
+
+def begun(spec: Spec, hypers: Hypers, carries: Any, batch: Any) -> Any:
+    """Where a batch begins: None is at rest, else where the one before ended, unless the batch is fresh."""
+    if carries is None:
+        return None
+    return jax.tree.map(lambda r, c: jnp.where(batch.fresh, r, c), model.rest(spec, hypers), carries)
 
 
 def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Model) -> Move:
     """Clip, rule and learning rate of update `state.step`."""
     by_group = jnp.stack([tree_norm(g) for g in model.groups(grads).values()])
-    size = norm(by_group)
+    thawed = (state.step.astype(jnp.float32) >= hypers.thaw).astype(by_group.dtype)
+    # A frozen embedding's gradient is recorded, and feeds the rule's moments, but is no part of what is clipped.
+    size = norm(by_group.at[0].multiply(thawed) if spec.pretrained else by_group)
     clipped = optim.Clipped(grads, jnp.ones(()), jnp.zeros(()))
     if spec.clip != "adjoint":
         clip = {"norm": optim.clip_by_norm, "value": optim.clip_by_value}[spec.clip]
@@ -126,13 +155,20 @@ def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Model) -> Move:
     with jax.numpy_dtype_promotion("standard"):
         updates, opt = optim.rule(spec, hypers).update(clipped.grads, state.opt, state.params)
     lr = optim.learning_rate(spec, hypers, state.step)
-    return Move(jax.tree.map(lambda u: -lr * u, updates), opt, clipped, by_group, size, lr)
+    updates = jax.tree.map(lambda u: -lr * u, updates)
+    if spec.pretrained:
+        updates = updates._replace(embedding=updates.embedding * thawed)
+    return Move(updates, opt, clipped, by_group, size, lr)
 
 
 def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One update, and what it says of itself (`records.VARIABLES` defines each name)."""
-    loss, grads, readings = gradient(spec, hypers, state.params, batch)
-    metrics = {"loss": loss} | read(batch, readings, spec.clip == "adjoint")
+    carries = begun(spec, hypers, state.carries, batch)
+    judged, grads, readings = gradient(spec, hypers, state.params, batch, carries)
+    loss = judged.loss
+    metrics = {"loss": loss} | read(spec, batch, readings)
+    if judged.accuracy is not None:
+        metrics["accuracy"] = judged.accuracy
     updates, opt, clipped, by_group, size, lr = move(spec, hypers, state, grads)
     if spec.clip != "adjoint":
         metrics |= {"clip_scale": clipped.scale, "clipped": clipped.fraction}
@@ -150,7 +186,8 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
         "finite": finite,
     }
     params = jax.tree.map(jnp.add, state.params, updates)
-    moved = TrainState(params, opt, state.step + 1, finite)
+    after = None if carries is None else judged.last
+    moved = TrainState(params, opt, state.step + 1, finite, after)
     stays = state._replace(step=state.step + 1, alive=finite)
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stays), metrics
 
@@ -160,16 +197,22 @@ def nothing(shape: jax.ShapeDtypeStruct) -> Array:
     return jnp.full(shape.shape, jnp.nan if jnp.issubdtype(shape.dtype, jnp.floating) else 0, shape.dtype)
 
 
+def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""]) -> Batch:
+    """The batch of update n, with the key of its dropout if there is any."""
+    batch = TASKS[spec.task](spec).batch(data, "train", ticket)
+    return batch if spec.dropout == "none" else batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n))
+
+
 def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:
     """`updates` steps in one scan; metrics gain a leading axis of that length.
 
     A run that is no longer alive is skipped, its metrics NaN (False, for `finite`); only its step count goes on.
     """
     task = TASKS[spec.task](spec)
-    tickets = task.tickets(data, keys(hypers)[1], state.step + jnp.arange(updates))
+    tickets = task.tickets(data, keys(hypers).data, state.step + jnp.arange(updates))
 
     def alive(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
-        return step(spec, hypers, state, task.batch(data, "train", ticket))
+        return step(spec, hypers, state, drawn(spec, hypers, data, ticket, state.step))
 
     def dead(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
         shapes = jax.eval_shape(alive, state, ticket)[1]
@@ -182,7 +225,7 @@ def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int
 
 
 def evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
-    """`<split>_loss` (and `<split>_accuracy` of a binary task) on each held-out split, over all of its examples.
+    """`<split>_loss` (and `<split>_accuracy` of classes) on each held-out split, over all of its examples.
 
     NaN for a run that is no longer alive.
     """
@@ -197,17 +240,18 @@ def evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metric
 def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
     task = TASKS[spec.task](spec)
     metrics = {}
-    for split in task.splits:
+    for split in task.splits(data):
 
-        def one(ticket: Any, split: str = split) -> tuple[Array, ...]:
+        def one(carries: Any, ticket: Any, split: str = split) -> tuple[Any, dict[str, Array]]:
             batch = task.batch(data, split, ticket)
-            weight = jnp.ones(batch.ys.shape) if batch.weight is None else batch.weight
-            p = model.predict(spec, hypers, state.params, batch)
-            right = (p > 0) == (batch.ys > 0.5)
-            return jnp.sum(weight), weight @ model.losses(spec, p, batch.ys), weight @ right.astype(p.dtype)
+            judged = model.judge(spec, hypers, state.params, batch, begun(spec, hypers, carries, batch))
+            of = {"loss": judged.loss} | ({} if judged.accuracy is None else {"accuracy": judged.accuracy})
+            count = jnp.sum(model.counted(spec, batch))
+            sums = {name: value * count for name, value in of.items()} | {"count": count}
+            return None if carries is None else judged.last, sums
 
-        count, total, right = jax.tree.map(jnp.sum, jax.lax.map(one, task.holdout(data, split)))
-        metrics[f"{split}_loss"] = total / count
-        if task.loss == "binary":
-            metrics[f"{split}_accuracy"] = right / count
+        begin = None if state.carries is None else model.rest(spec, hypers)
+        totals = jax.tree.map(jnp.sum, jax.lax.scan(one, begin, task.holdout(data, split))[1])
+        count = totals.pop("count")
+        metrics |= {f"{split}_{name}": total / count for name, total in totals.items()}
     return metrics

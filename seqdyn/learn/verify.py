@@ -11,7 +11,8 @@ from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.nets.bptt import unroll, unroll_autodiff
+from seqdyn.nets.bptt import unroll
+from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.norms import tree_norm
 
 TOLERANCE = 1e-3
@@ -28,9 +29,9 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
     task = TASKS[spec.task](spec)
 
     def error(hypers: Hypers, data: Any) -> tuple[jax.Array, Any]:
-        params = train.init(spec, hypers).params
-        ticket = jax.tree.map(lambda leaf: leaf[0], task.tickets(data, train.keys(hypers)[1], jnp.arange(1)))
-        batch = task.batch(data, "train", ticket)
+        params = train.init(spec, hypers, data).params
+        ticket = jax.tree.map(lambda leaf: leaf[0], task.tickets(data, train.keys(hypers).data, jnp.arange(1)))
+        batch = task.batch(data, "train", ticket)._replace(noise=train.keys(hypers).noise)
 
         def loss(params: model.Model, watch: Any, by: Any) -> jax.Array:
             return model.loss(spec, hypers, params, batch, watch, by)

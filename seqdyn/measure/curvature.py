@@ -144,11 +144,12 @@ def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> Metrics:
     Jacobian not symmetric, are left out.
     """
     exact = dataclasses.replace(spec, clip="norm", truncate=False)
-    batch = view.batch._replace(weight=None)
+    batch, every = view.batch._replace(weight=None), spec.readout == "every"
 
     def of_example(params: Params, example: Any) -> Array:
         x, y, live = example
-        alone = Batch(x[:, None], y[None], None if live is None else live[:, None])
+        y = y[:, None] if every else y[None]
+        alone = Batch(x[:, None], y, None if live is None else live[:, None])
         return model.loss(exact, hypers, params, alone)
 
     def of_batch(params: Params) -> Array:
@@ -156,8 +157,10 @@ def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> Metrics:
 
     product = hessian_product(of_batch, state.params)
     ends = lanczos(product, state.params, jax.random.key(0))  # a fixed start: looks differ by the network alone
-    across = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), (batch.xs, batch.live))
-    noise = noise_scale(of_example, state.params, (across[0], batch.ys, across[1]))
+    xs, ys, live = jax.tree.map(
+        lambda leaf: jnp.moveaxis(leaf, 1, 0), (batch.xs, batch.ys if every else (), batch.live)
+    )
+    noise = noise_scale(of_example, state.params, (xs, ys if every else batch.ys, live))
     looked = {
         "sharpness": ends.largest,
         "sharpness_error": ends.error,

@@ -25,10 +25,11 @@ from seqdyn.learn.model import per_layer
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.graded import jacobi, times, window_singular
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import at_end
-from seqdyn.nets.cells import Carry, Cell
+from seqdyn.nets.bptt import at_end, hold
+from seqdyn.nets.cells import Carry, Cell, advance
+from seqdyn.nets.stack import walk
 from seqdyn.norms import norm
-from seqdyn.types import Array, Bool, Float, Key, Tree
+from seqdyn.types import Array, Bool, Float, Key
 
 EXACT = 128
 """The largest n whose step Jacobians a probe forms; beyond it, or beyond `ENTRIES`, it reads the largest modes only."""
@@ -58,33 +59,14 @@ def parts(like: Carry, state: Float[Array, "*b n"]) -> Carry:
     return jax.tree.unflatten(tree, jnp.split(state, ends.tolist(), axis=-1))
 
 
-def hold(on: Bool[Array, "*b"] | None, new: Tree, old: Tree) -> Tree:
-    """`new` on live steps and `old` on padding; leaves have trailing axes after `on`'s."""
-
-    def one(n: Array, o: Array) -> Array:
-        return n if on is None else jnp.where(on.reshape(on.shape + (1,) * (n.ndim - on.ndim)), n, o)
-
-    return jax.tree.map(one, new, old)
-
-
 def _known(carry: Carry) -> Bool[Array, "*b"]:
     """Where a state is finite: one that is not has no Jacobian, though a ReLU's slope at NaN would be 0."""
     return jnp.all(jnp.isfinite(vector(carry)), axis=-1)
 
 
-def advance(cell: Cell, params: Any, zx: Any, carry: Carry) -> Carry:
-    """`cells.step` with the input's part, `cell.drive`, already done."""
-    return cell.gate(params, carry, zx, cell.recur(params, carry.h))[0]
-
-
 def _path(cell: Cell, params: Any, carry: Carry, xs: Array, live: Array | None) -> tuple[Carry, Any, Array | None]:
     """(carry before each step, zx, live), each example moved so that its last live step is the last entry."""
-    zx = cell.drive(params, xs)
-
-    def body(carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
-        return hold(inputs[1], advance(cell, params, inputs[0], carry), carry), carry
-
-    before = jax.lax.scan(body, carry, (zx, live))[1]
+    before, _, zx = walk(cell, params, carry, xs, live)
     if live is None:
         return before, zx, None
 
@@ -248,18 +230,17 @@ def _normal(v: Array) -> tuple[Array, Array]:
 
 def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
     """Each layer's step Jacobians [t, b, n, n] where they are small enough to be formed, else what is read of them."""
-    live = view.batch.live
     size = view.batch.xs.shape[:2]
-    on = jnp.ones(size, bool) if live is None else live
+    on = jnp.ones(size, bool) if view.batch.live is None else view.batch.live
     looked: dict[str, Array] = {"length": jnp.sum(on, axis=0, dtype=jnp.int32)}
     for i, layer in enumerate(per_layer(spec, hypers, state.params, view.batch)):
         n = vector(layer.carry).shape[-1]
         if n <= EXACT and size[0] * size[1] * n * n <= ENTRIES:
-            looked[f"jacobians{i}"] = step_jacobians(*layer, live)
+            looked[f"jacobians{i}"] = step_jacobians(*layer)
         else:
             k_norm, k_top = jax.random.split(jax.random.key(0))
-            looked[f"norms{i}"] = step_norms(*layer, k_norm, live)
-            looked[f"top{i}"] = top_singular(*layer, min(view.modes, n), k_top, windows(size[0]), live)
+            looked[f"norms{i}"] = step_norms(*layer[:4], k_norm, layer.live)
+            looked[f"top{i}"] = top_singular(*layer[:4], min(view.modes, n), k_top, windows(size[0]), layer.live)
     return looked
 
 
@@ -274,7 +255,7 @@ def finish(spec: Spec, looked: dict[str, np.ndarray], modes: int) -> dict[str, n
     """
     found: list[tuple[np.ndarray, ...]] = []
     length = looked["length"]
-    for i in range(len(spec.hidden)):
+    for i in range(len(spec.widths)):
         exact = f"jacobians{i}" in looked
         jacobians = np.moveaxis(looked[f"jacobians{i}" if exact else f"norms{i}"], 0, 1)  # [t, r, b, …]
         lags = windows(jacobians.shape[0])

@@ -20,10 +20,10 @@ import jax.numpy as jnp
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import per_layer
 from seqdyn.learn.train import TrainState
-from seqdyn.measure.jacobians import advance, columns, hold, linear, orthonormal, parts, vector
+from seqdyn.measure.jacobians import columns, linear, orthonormal, parts, vector
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import at_end
-from seqdyn.nets.cells import Cell
+from seqdyn.nets.bptt import at_end, hold
+from seqdyn.nets.cells import Cell, advance
 from seqdyn.norms import norm
 from seqdyn.types import Array, Bool, Float, Int, Key
 
@@ -196,14 +196,14 @@ def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str,
     the size of the state). `kaplan_yorke` [layer]: of these means. `local_exponent` [layer, time]: growth of the
     leading direction at each step, mean over the examples that reach it, aligned at each one's last live step.
     """
-    live = view.batch.live
-    on = jnp.ones(view.batch.xs.shape[:2], bool) if live is None else live
     found: list[tuple[Array, ...]] = []
     for layer in per_layer(spec, hypers, state.params, view.batch):
         n = vector(layer.carry).shape[-1]
         k = min(view.modes, n)
+        live = layer.live
+        on = jnp.ones(layer.xs.shape[:2], bool) if live is None else live
         burn = jnp.sum(on, axis=0, dtype=jnp.int32) // 10
-        spectrum = lyapunov_spectrum(*layer, jax.random.key(0), k, burn, live=live)
+        spectrum = lyapunov_spectrum(*layer[:4], jax.random.key(0), k, burn, live=live)
         mean, error = over_inputs(spectrum.exponents)
         count = jnp.sum(at_end(on.astype(mean.dtype), live), axis=1)
         leading = jnp.sum(at_end(spectrum.local[..., 0], live), axis=1) / count

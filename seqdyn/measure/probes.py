@@ -69,7 +69,7 @@ def look(spec: Spec, looking: Looking, hypers: Hypers, state: TrainState, data: 
     """What each probe sees of one run, by the probe's name. A run that is no longer alive costs nothing at width 1."""
 
     def alive(hypers: Hypers, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
-        source, key = looking.diagnostic_from, train.keys(hypers)[1]
+        source, key = looking.diagnostic_from, train.keys(hypers).data
         batch: Any = None  # weights are looked at without one, however small the data set
         if set(looking.probes) - {"weights"}:
             batch = TASKS[spec.task](spec).diagnostic(data, key, source, looking.diagnostic)

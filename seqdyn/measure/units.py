@@ -22,6 +22,7 @@ from seqdyn.learn.train import TrainState
 from seqdyn.measure.view import View
 from seqdyn.nets.bptt import Watch, at_end
 from seqdyn.nets.cells import Carry, Cell, Memory
+from seqdyn.nets.stack import walk
 from seqdyn.norms import norm, rms
 from seqdyn.types import Array, Bool, Float
 
@@ -48,17 +49,7 @@ def _run(cell: Cell, params: Any, carry: Carry, xs: Array, live: Array | None) -
     """(activity, the carry after each step [t, *b, h])."""
     if cell.units is None:
         raise ValueError(f"a cell with the gates {cell.gates} has no `units` to look at")
-    zx = cell.drive(params, xs)
-
-    def body(carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
-        zx_t, on = inputs
-        new = cell.gate(params, carry, zx_t, cell.recur(params, carry.h))[0]
-        if on is not None:
-            new = jax.tree.map(lambda n, c: jnp.where(jnp.broadcast_to(on[..., None], n.shape), n, c), new, carry)
-        return new, new
-
-    after = jax.lax.scan(body, carry, (zx, live))[1]
-    before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
+    before, after, zx = walk(cell, params, carry, xs, live)
     units = cell.units(params, before, zx, cell.recur(params, before.h))
     # A slope that is found by comparison, as a ReLU's, takes NaN for a number below 0.
     return {gate: (v, jnp.where(jnp.isnan(v), v, slope)) for gate, (v, slope) in units.items()}, after
@@ -119,7 +110,7 @@ def _paths(seen: Activity, after: Memory, adjoint: Memory) -> tuple[Array, Array
 
 def adjoints(spec: Spec, hypers: Hypers, params: Model, batch: Batch) -> tuple[Carry, ...]:
     """λ_t of every layer, [t, b, h] for each part of its carry, of the batch-mean loss, before adjoint clipping at its
-    own step; truncation and padding as in training."""
+    own step; truncation and padding as in training; steps in the order in which the layer reads them."""
     steps, size = batch.xs.shape[:2]
 
     def zeros(leaf: Array) -> Array:
@@ -152,32 +143,34 @@ def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str,
     reach = jnp.ones((steps, size)) if batch.live is None else batch.live.astype(jnp.float32)
     count = jnp.sum(at_end(reach, batch.live), axis=1)
 
-    def over_examples(reading: Float[Array, "g t b h"]) -> Float[Array, "g t"]:
-        mean = jnp.where(reach[None] > 0, jnp.mean(reading, axis=-1), 0)
-        ended = jax.vmap(lambda mean: at_end(mean, batch.live))(mean)
+    def over_examples(reading: Float[Array, "g t b h"], live: Array | None) -> Float[Array, "g t"]:
+        mean = jnp.mean(reading, axis=-1)
+        mean = mean if live is None else jnp.where(jnp.broadcast_to(live[None], mean.shape), mean, 0)
+        ended = jax.vmap(lambda mean: at_end(mean, live))(mean)
         return jnp.sum(ended, axis=-1) / count[None]  # 0 / 0 where no sequence is that long
 
-    def root_mean_square(part: Float[Array, "t b h"]) -> Float[Array, " t"]:
-        square = size * rms(at_end(norm(_masked(part, batch.live)), batch.live), count)
+    def root_mean_square(part: Float[Array, "t b h"], live: Array | None) -> Float[Array, " t"]:
+        square = size * rms(at_end(norm(_masked(part, live)), live), count)
         return jnp.where(count > 0, square, jnp.nan)
 
     def of(layer: model.Layer, adjoint: Carry) -> dict[str, Array]:
-        seen, after = _run(*layer, batch.live)
+        live = layer.live
+        seen, after = _run(*layer)
         gates, by_gate = layer.cell.gates, margins(seen)
         v, margin = jnp.stack([seen[g][0] for g in gates]), jnp.stack([by_gate[g] for g in gates])
         low = jnp.where(jnp.isnan(margin), margin, (margin < SATURATED).astype(margin.dtype))
         found = {
-            "gate_mean": over_examples(v),
-            "saturation_margin": over_examples(margin),
-            "saturated": over_examples(low),
-            "dead_fraction": jnp.mean(dead(seen, batch.live)),
+            "gate_mean": over_examples(v, live),
+            "saturation_margin": over_examples(margin, live),
+            "saturated": over_examples(low, live),
+            "dead_fraction": jnp.mean(dead(seen, live)),
         }
-        tau = time_constant(seen, batch.live)
+        tau = time_constant(seen, live)
         found["time_constant"] = jnp.pad(tau, (0, max(spec.hidden) - tau.shape[0]), constant_values=jnp.nan)
         nothing = jnp.full((steps,), jnp.nan)
         through = (nothing, nothing)
         if isinstance(after, Memory) and isinstance(adjoint, Memory):
-            through = map(root_mean_square, _paths(seen, after, adjoint))
+            through = [root_mean_square(part, live) for part in _paths(seen, after, adjoint)]
         return found | dict(zip(("adjoint_c_through_c", "adjoint_c_through_h"), through, strict=True))
 
     stack = model.per_layer(spec, hypers, state.params, batch)

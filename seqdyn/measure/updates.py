@@ -44,12 +44,19 @@ def next_updates(spec: Spec, hypers: Hypers, state: TrainState, data: Tree) -> M
     `effective_lr`). Ratios to a group whose weights are all 0, as biases may start, are NaN.
     """
     task = TASKS[spec.task](spec)
-    tickets = task.tickets(data, train.keys(hypers)[1], state.step + jnp.arange(2))
-    batches = jax.vmap(lambda ticket: task.batch(data, "train", ticket))(tickets)
-    first, second = (jax.tree.map(lambda leaf, i=i: leaf[i], batches) for i in (0, 1))
-    grads = train.gradient(spec, hypers, state.params, first)[1]
+    tickets = task.tickets(data, train.keys(hypers).data, state.step + jnp.arange(2))
+
+    def drawn(i: int) -> Batch:
+        ticket = jax.tree.map(lambda leaf: leaf[i], tickets)
+        return train.drawn(spec, hypers, data, ticket, state.step + i)
+
+    first, second = drawn(0), drawn(1)
+    carries = train.begun(spec, hypers, state.carries, first)
+    judged, grads, _ = train.gradient(spec, hypers, state.params, first, carries)
     move = train.move(spec, hypers, state, grads)
-    later = train.gradient(spec, hypers, jax.tree.map(jnp.add, state.params, move.updates), second)[1]
+    moved = jax.tree.map(jnp.add, state.params, move.updates)
+    carries = train.begun(spec, hypers, None if carries is None else judged.last, second)
+    later = train.gradient(spec, hypers, moved, second, carries)[1]
 
     def norms(tree: Model) -> Float[Array, " group"]:
         return jnp.stack([tree_norm(group) for group in model.groups(tree).values()])
@@ -80,7 +87,9 @@ def adjoint_log10(spec: Spec, hypers: Hypers, params: Model, batch: Batch) -> Fl
     watches = tuple(watching(cell, steps, (size,), ranged=True) for cell in model.layers(spec, hypers))
     readings = jax.grad(lambda w: model.loss(spec, hypers, params, batch, w))(watches)
     # The loss is the batch's mean: times its size, a λ is its example's own.
-    return jnp.stack([math.log10(size) + math.log10(2) * log2_norm(r.whole.h, r.exponent) for r in readings])
+    logs = [math.log10(size) + math.log10(2) * log2_norm(r.whole.h, r.exponent) for r in readings]
+    ways = zip(logs, model.backwards(spec), strict=True)
+    return jnp.stack([jnp.flip(log, axis=0) if back else log for log, back in ways])
 
 
 def histogram(

@@ -99,7 +99,7 @@ def finish(spec: Spec, looked: dict[str, np.ndarray], modes: int) -> dict[str, n
     layer does not have are NaN.
     """
     found = []
-    for i, width in enumerate(spec.hidden):
+    for i, width in enumerate(spec.widths):
         values, singular = eigenvalues(looked[f"layer{i}"]), singular_values(looked[f"layer{i}"])
         spectra = {"eigenvalue_real": np.real(values), "eigenvalue_imag": np.imag(values), "singular_value": singular}
         pad = [(0, 0)] * (values.ndim - 1) + [(0, max(spec.hidden) - width)]

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
 from seqdyn.backend import fence
-from seqdyn.nets.cells import Carry, Cell, step
+from seqdyn.nets.cells import Carry, Cell
 from seqdyn.norms import norm, norm_near, power_of_two
 from seqdyn.types import Array, Bool, Float, Int, Tree
 
@@ -105,73 +105,33 @@ def unroll(
 ) -> tuple[Float[Array, "t *b h"], Carry]:
     """The outputs h_1 … h_T and the last carry; xs must be finite on padding too.
 
-    `reverse` reads from the last step to the first, each sequence from its own last live step; outputs and readings
-    keep their positions. Reverse mode differentiates it twice; forward mode over it raises TypeError. Take the
-    gradient inside `vmap`: outside, runs would add their readings up in one shared watch.
+    `reverse` reads from the last step to the first, each sequence from its own last live step: outputs keep their
+    positions, while readings and `cut.keep` count steps in the order in which they are read. Reverse mode
+    differentiates it twice; forward mode over it raises TypeError. Take the gradient inside `vmap`: outside, runs would
+    add their readings up in one shared watch.
     """
-    if not reverse:
-        return _unroll(cell, params, carry, xs, cut, watch)
-
-    def flip(tree: Tree) -> Tree:
-        return jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), tree)
-
-    flipped = cut._replace(live=flip(cut.live), keep=flip(cut.keep))
-    both: Any = _unroll(cell, params, carry, flip(xs), flipped, flip(watch))
-    hs, last = both
-    return flip(hs), last
+    return in_direction(_unroll, reverse, cell, params, carry, xs, cut, watch)
 
 
-def unroll_stack(
-    cells: tuple[Cell, ...],
-    params: tuple[Any, ...],
-    carries: tuple[Carry, ...],
-    xs: Float[Array, "t *b d"],
-    cut: Cut = Cut(),
-    watches: tuple[Watch, ...] | None = None,
-    by: Any = unroll,
-) -> tuple[Float[Array, "t *b h"], tuple[Carry, ...]]:
-    """Layers on top of each other: the outputs of one are the inputs of the next; one watch a layer.
-
-    Returns the top layer's outputs and every layer's last carry. A stack of one is the cell. `by` unrolls a layer.
-    """
-    last = []
-    for cell, p, carry, watch in zip(cells, params, carries, watches or (Watch(),) * len(cells), strict=True):
-        xs, carry = by(cell, p, carry, xs, cut, watch)
-        last.append(carry)
-    return xs, tuple(last)
-
-
-def unroll_autodiff(
-    cell: Cell,
-    params: Any,
-    carry: Carry,
-    xs: Float[Array, "t *b d"],
-    cut: Cut = Cut(),
-    watch: Watch = Watch(),
+def in_direction(
+    by: Any, reverse: bool, cell: Cell, params: Any, carry: Carry, xs: Array, cut: Cut, watch: Watch
 ) -> tuple[Float[Array, "t *b h"], Carry]:
-    """The same forward pass as a plain scan that JAX differentiates: the oracle `unroll` is held against.
-
-    Knows `cut.live`; raises ValueError for what has no meaning without our backward pass.
-    """
-    if cut.keep is not None or cut.clip is not None or watch != Watch():
-        raise ValueError("unroll_autodiff cannot truncate, clip or watch the adjoint; use unroll")
-
-    def body(carry: Carry, inputs: Any) -> tuple[Carry, Array]:
-        x, live = inputs
-        carry = _hold(live, step(cell, params, carry, x), carry)
-        return carry, carry.h
-
-    last, hs = jax.lax.scan(body, carry, (xs, cut.live))
-    return hs, last
+    """`by` over a sequence, or over it turned round; `by` unrolls a cell forwards."""
+    if not reverse:
+        return by(cell, params, carry, xs, cut, watch)
+    live = None if cut.live is None else jnp.flip(cut.live, axis=0)
+    hs, last = by(cell, params, carry, jnp.flip(xs, axis=0), cut._replace(live=live), watch)
+    return jnp.flip(hs, axis=0), last
 
 
 # --- the two passes -----------------------------------------------------------------------------------------
 
 
-def _hold(live: Array | None, new: Tree, old: Tree) -> Tree:
+def hold(live: Array | None, new: Tree, old: Tree) -> Tree:
+    """`new` on live steps and `old` on padding; leaves have axes beyond those of `live`."""
     if live is None:
         return new
-    return jax.tree.map(lambda n, o: jnp.where(_column(live, n), n, o), new, old)
+    return jax.tree.map(lambda n, o: jnp.where(_like(live, n), n, o), new, old)
 
 
 def _column(x: Array, like: Array) -> Array:
@@ -191,7 +151,7 @@ def _scan(cell: Cell, params: Any, first: Carry, xs: Array, cut: Cut) -> Any:
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
         zx_t, live = inputs
         new, partials = cell.gate(params, carry, zx_t, cell.recur(params, carry.h))
-        new = _hold(live, new, carry)
+        new = hold(live, new, carry)
         # Without a pull, backward differentiates the gate at the carry it started from.
         return new, (new.h, partials if cell.pull else carry)
 
@@ -230,8 +190,8 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
         earlier, dzx, dzh = pull(bounded, kept_t, zx_t)
         earlier = earlier._replace(h=earlier.h + back(dzx if dzh is None else dzh))
         if live is not None:  # padding did nothing forward: no gradient, and the adjoint passes
-            dzx, dzh = _hold(live, (dzx, dzh), jax.tree.map(jnp.zeros_like, (dzx, dzh)))
-            earlier = _hold(live, earlier, whole)
+            dzx, dzh = hold(live, (dzx, dzh), jax.tree.map(jnp.zeros_like, (dzx, dzh)))
+            earlier = hold(live, earlier, whole)
         if keep is not None:
             earlier = jax.tree.map(lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), earlier)
         # Scaled where it is stored: inside a sum of products it would change which of them the compiler rounds.
@@ -280,7 +240,7 @@ def _gate_params(cell: Cell, params: Any, kept: Carry, zx: Any, bounded: Carry, 
     """∂L/∂params of what the gate does with parameters of its own, all steps at once."""
     zh = cell.recur(params, kept.h)
     if live is not None:
-        bounded = _hold(live, bounded, jax.tree.map(jnp.zeros_like, bounded))
+        bounded = hold(live, bounded, jax.tree.map(jnp.zeros_like, bounded))
     return jax.vjp(lambda p: cell.gate(p, kept, zx, zh)[0], params)[1](bounded)[0]
 
 

@@ -83,11 +83,18 @@ class Cell(NamedTuple):
     None: `jax.vjp` of `drive` and `recur`"""
     units: Callable[[Any, Carry, Any, Any], dict[str, tuple[Array, Array]]] | None = None
     """(params, carry, zx, zh) -> gate name -> (v = φ(z), φ'(z)) of one step, to look at; training does not run it"""
+    memory: bool = True
+    """Does a step depend on the carry? False: `recur` gives None, there is no U, and nothing travels back."""
 
 
 def step(cell: Cell, params: Any, carry: Carry, x: Float[Array, "*b d"]) -> Carry:
     """carry_t = cell(params, carry_{t−1}, x_t), one step as the paper writes it."""
-    return cell.gate(params, carry, cell.drive(params, x), cell.recur(params, carry.h))[0]
+    return advance(cell, params, cell.drive(params, x), carry)
+
+
+def advance(cell: Cell, params: Any, zx: Any, carry: Carry) -> Carry:
+    """`step` with the input's part, `cell.drive`, already done."""
+    return cell.gate(params, carry, zx, cell.recur(params, carry.h))[0]
 
 
 # --- the parts that cells share -----------------------------------------------------------------------------

@@ -35,6 +35,9 @@ _PER_LAYER = ("probe", "layer")
 _PER_GATE = ("probe", "layer", "gate")
 VARIABLES: dict[str, Variable] = {
     "loss": Variable(("step",), "training loss of the batch, before the update", "loss"),
+    "accuracy": Variable(
+        ("step",), "fraction of the batch that is right, before the update, with dropout if there is any"
+    ),
     "grad_norm": Variable(("step",), "global gradient norm before clipping", "loss / parameter"),
     "learning_rate": Variable(("step",), "scheduled learning rate", "parameter² / loss"),
     "clip_scale": Variable(("step",), "norm of the gradient (or adjoint) after clipping over that before"),
@@ -57,6 +60,8 @@ VARIABLES: dict[str, Variable] = {
     "test_accuracy": Variable(("probe",), "fraction right on the test split"),
     "validation_loss": Variable(("probe",), "loss on the validation split", "loss"),
     "validation_accuracy": Variable(("probe",), "fraction right on the validation split"),
+    "shuffled_loss": Variable(("probe",), "loss on the test split with the steps of each sequence shuffled", "loss"),
+    "shuffled_accuracy": Variable(("probe",), "fraction right on the test split, steps of each sequence shuffled"),
     # weights
     "spectral_radius": Variable(_PER_GATE, "max |eigenvalue| of the gate's recurrent block U"),
     "largest_singular_value": Variable(_PER_GATE, "largest singular value of U, its norm as a map"),

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,18 +21,19 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from seqdyn.learn import model
-from seqdyn.learn.config import Experiment, Spec
+from seqdyn.data.check import check
+from seqdyn.data.vectors import save_vocabulary
+from seqdyn.learn.config import Experiment
 from seqdyn.learn.model import Model
 from seqdyn.learn.verify import TOLERANCE, gradient_error
-from seqdyn.measure import jacobians, probes, updates
-from seqdyn.norms import Extended
-from seqdyn.runs import checkpoint, manifest, sweep
+from seqdyn.measure import probes
+from seqdyn.runs import axes, checkpoint, manifest, sweep
 from seqdyn.runs.display import Display
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.runs.sweep import Tile
 from seqdyn.types import ConfigError, Device
 
+VOCABULARY = "vocabulary.txt"
 CHECKPOINT_SECONDS = 20.0
 """Between checkpoints of a tile. Each costs about 50 ms; `kill -9` loses at most this much work."""
 
@@ -53,18 +54,27 @@ def run(
     verify: bool = True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     config: dict[str, Any] | None = None,
+    vocabulary: Sequence[str] | None = None,
     console: Console | None = None,
 ) -> Path:
     """Trains every run of the experiment to its last update and returns its run directory, resuming what is there.
 
-    `data` is the task's pytree of host arrays; `config` (JSON) is kept in the manifest for the reader. Raises
+    `data` is the task's pytree of host arrays; `config` (JSON) is kept in the manifest for the reader, `vocabulary` (the
+    word of each id) in vocabulary.txt. Raises
     ConfigError if `out` holds another experiment, RuntimeError if the gradient at the run's own shapes is more than
     1e-3 away from autodiff's or another process trains in `out`, Interrupted after a signal.
     """
     out, console = Path(out), console or Console(stderr=True)
+    for spec in experiment.specs:
+        check(spec, data)
+    names = _recorded(experiment, data)
     noted = manifest.claim(out, experiment, config or {})
     with manifest.held(out):
-        _train_all(experiment, out, data, noted, verify, checkpoint_seconds, console)
+        if vocabulary is not None:
+            save_vocabulary(out / VOCABULARY, vocabulary)
+        if verify:
+            _verify(experiment, out, noted, data, console)
+        _train_all(experiment, out, data, names, checkpoint_seconds, console)
     return out
 
 
@@ -72,19 +82,17 @@ def _train_all(
     experiment: Experiment,
     out: Path,
     data: Any,
-    noted: dict[str, Any],
-    verify: bool,
+    names: list[str],
     checkpoint_seconds: float,
     console: Console,
 ) -> None:
-    if verify:
-        _verify(experiment, out, noted, data, console)
     store = Store(out / "records.zarr", experiment)
-    store.create(_recorded(experiment, data), _coordinates(experiment))
+    coordinates = axes.coordinates(experiment)
+    store.create(names, coordinates)
     devices = jax.devices()
     with _signals() as stop, Display(experiment, console) as display:
         # Tile i belongs to device i mod n; each device has a thread that takes its tiles one after the other.
-        work = _Work(experiment, store, out, checkpoint_seconds, stop, display)
+        work = _Work(experiment, store, coordinates, out, checkpoint_seconds, stop, display)
         queues = [[t for t in sweep.tiles(experiment) if t.index % len(devices) == i] for i in range(len(devices))]
         with ThreadPoolExecutor(len(devices)) as pool:
             lanes = [
@@ -136,6 +144,7 @@ class _Work(NamedTuple):
 
     experiment: Experiment
     store: Store
+    coordinates: dict[str, list[Any]]
     out: Path
     checkpoint_seconds: float
     stop: list[int]
@@ -153,71 +162,56 @@ def _lane(queue: list[Tile], device: Device, data: Any, work: _Work) -> None:
 
 def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     """Takes a tile from where it is to the end, or to the end of the chunk in which a stop is asked for."""
-    experiment, store = work.experiment, work.store
+    experiment = work.experiment
     programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
     hypers = jax.device_put(sweep.tile_hypers(experiment, tile), device)
     directory = _checkpoints(work.out, tile)
     checkpoint.sweep_up(directory)
     step, states = checkpoint.latest(directory, _abstract(experiment, tile), device) or (0, None)
     if states is None:
-        states = programs.init(hypers, jax.device_put(sweep.real(experiment, tile), device))
-        store.write(tile, 0, _probe(tile, experiment, programs, hypers, states, data))
+        states = programs.init(hypers, jax.device_put(sweep.real(experiment, tile), device), data)
+        _record(work, tile, 0, _probe(tile, experiment, programs, hypers, states, data))
     work.display.at(tile, step, np.asarray(states.alive))
     saved_at = time.monotonic()
     stopping = bool(work.stop)
     while step < experiment.updates and not stopping:
         states, metrics = programs.chunk(hypers, states, data, experiment.chunk)
-        metrics = {name: _host(values) for name, values in metrics.items()}
-        store.write(tile, step, metrics | {"recorded": np.ones_like(metrics["finite"])})
+        _record(work, tile, step, metrics | {"recorded": np.ones(metrics["finite"].shape, bool)})
         step += experiment.chunk
-        work.display.at(tile, step, np.asarray(states.alive), metrics["loss"][:, -1])
+        work.display.at(tile, step, np.asarray(states.alive), np.asarray(metrics["loss"])[:, -1])
         if step % experiment.probe_every == 0:
             number = step // experiment.probe_every
-            store.write(tile, number, _probe(tile, experiment, programs, hypers, states, data))
+            _record(work, tile, number, _probe(tile, experiment, programs, hypers, states, data))
         stopping = bool(work.stop)
         if stopping or step == experiment.updates or time.monotonic() - saved_at >= work.checkpoint_seconds:
             checkpoint.save(directory, step, states)
             saved_at = time.monotonic()
 
 
+def _record(work: _Work, tile: Tile, number: int, metrics: dict[str, Any]) -> None:
+    """Writes metrics [run, …] of a tile from update, or probe, `number` on."""
+    spec = work.experiment.specs[tile.spec]
+    placed = {name: axes.placed(values, name, spec, work.coordinates) for name, values in metrics.items()}
+    work.store.write(tile, number, placed)
+
+
 def _probe(tile: Tile, experiment: Experiment, programs: Any, hypers: Any, states: Any, data: Any) -> dict[str, Any]:
-    """Held-out metrics and what the probes record; NaN for gates and units that this cell does not have."""
+    """Held-out metrics and what the probes record."""
     metrics = programs.evaluate(hypers, states, data)
     spec, looking = experiment.specs[tile.spec], experiment.looking
     if looking.probes:
         looked = sweep.look(spec, sweep.width(experiment), looking)(hypers, states, data)
         metrics |= probes.finish(spec, looking, looked, np.asarray(states.alive))
-    return {name: _widened(np.asarray(v), name, spec, experiment) for name, v in metrics.items()}
-
-
-def _widened(values: np.ndarray, name: str, spec: Spec, experiment: Experiment) -> np.ndarray:
-    """A cell's gates and units at their places among those of all specs."""
-    dims = ("run", *VARIABLES[name].dims[1:])
-    axes: dict[str, tuple[list[Any], list[Any]]] = {
-        "gate": (list(probes.gate_names(spec)), _gates(experiment)),
-        "unit": (_units(spec), max(map(_units, experiment.specs), key=len)),
-    }
-    for dim, (own, axis) in axes.items():
-        if dim in dims and own != axis:
-            wide = np.full([len(axis) if d == dim else n for d, n in zip(dims, values.shape, strict=True)], np.nan)
-            wide[tuple([axis.index(o) for o in own] if d == dim else slice(None) for d in dims)] = values
-            values = wide
-    return values
-
-
-def _host(values: Any) -> np.ndarray:
-    """A metric as NumPy has it; the two halves of an `Extended` are added in float64."""
-    if isinstance(values, Extended):
-        return np.asarray(values.high, np.float64) + np.asarray(values.low)
-    return np.asarray(values)
+    return metrics
 
 
 # --- what surrounds it --------------------------------------------------------------------------------------
 
 
 def _abstract(experiment: Experiment, tile: Tile) -> Any:
-    programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
-    return programs.init.eval_shape(sweep.tile_hypers(experiment, tile), sweep.real(experiment, tile))
+    """The states of a tile as shapes and types."""
+    shapes = axes.shapes(experiment.specs[tile.spec])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((experiment.tile, *leaf.shape), leaf.dtype), shapes)
 
 
 def _checkpoints(out: Path, tile: Tile) -> Path:
@@ -235,28 +229,6 @@ def _recorded(experiment: Experiment, data: Any) -> list[str]:
         names |= set(programs.evaluate.eval_shape(hypers, states, data))
     names |= {name for probe in experiment.probes for name in probes.PROBES[probe].names}
     return [name for name in VARIABLES if name in names]
-
-
-def _coordinates(experiment: Experiment) -> dict[str, list[Any]]:
-    spec = experiment.specs[0]
-    params = _abstract(experiment, sweep.tiles(experiment)[0]).params
-    return {
-        "layer": list(range(len(spec.hidden))),
-        "group": list(model.groups(params)),
-        "gate": _gates(experiment),
-        "unit": max(map(_units, experiment.specs), key=len),
-        "window": list(jacobians.windows(spec.steps)),
-        "mode": list(range(experiment.modes)),
-        "decade": updates.DECADES[:-1].tolist(),
-    }
-
-
-def _gates(experiment: Experiment) -> list[str]:
-    return list(dict.fromkeys(g for spec in experiment.specs for g in probes.gate_names(spec)))
-
-
-def _units(spec: Spec) -> list[int]:
-    return list(range(max(spec.hidden)))
 
 
 def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any, console: Console) -> None:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from seqdyn.learn.config import Experiment
+from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.run import CHECKPOINT_SECONDS, Interrupted, default_out, run
 from seqdyn.types import ConfigError
 
@@ -58,12 +59,24 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
         sys.exit(1)
 
 
-def launch(experiment: Experiment, config: Options, data: Any = None) -> Path:
-    """`seqdyn.run.run` as the options say; the whole config goes into the manifest."""
+def fingerprint(data: Mapping[str, Any]) -> dict[str, str]:
+    """A digest of each part of a data set, for `Experiment.settings`: resuming on other data is then refused."""
+    return {name: digest(part) for name, part in data.items()}
+
+
+def launch(
+    experiment: Experiment, config: Options, data: Any = None, vocabulary: Sequence[str] | None = None, within: str = ""
+) -> Path:
+    """`seqdyn.run.run` as the options say; the whole config goes into the manifest.
+
+    A script of several experiments gives each a directory `within` its own.
+    """
+    out = config.out or default_out(experiment)
     return run(
         experiment,
-        config.out or default_out(experiment),
+        out / within,
         data,
+        vocabulary=vocabulary,
         verify=config.verify,
         checkpoint_seconds=config.checkpoint_seconds,
         config=json.loads(json.dumps(dataclasses.asdict(config), default=str), parse_constant=str),  # JSON has no inf

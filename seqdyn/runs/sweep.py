@@ -5,7 +5,7 @@ accelerator takes the whole tile at once. Tiles are padded to one size, so numbe
 program per spec.
 """
 
-from functools import cache, partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -59,7 +59,7 @@ class Programs(NamedTuple):
     """The compiled functions of one spec, over a tile."""
 
     init: Any
-    """(hypers, real) -> states; runs that are not `real` (padding) start dead and cost nothing at width 1."""
+    """(hypers, real, data) -> states; runs that are not `real` (padding) start dead and cost nothing at width 1."""
     chunk: Any
     """(hypers, states, data, updates) -> (states, metrics [run, step, …])"""
     evaluate: Any
@@ -70,8 +70,8 @@ class Programs(NamedTuple):
 def programs(spec: Spec, width: int) -> Programs:
     """One jitted function of each kind per (spec, width), shared by every tile."""
 
-    def init(hypers: Hypers, real: jax.Array) -> TrainState:
-        states = _over(width, partial(train.init, spec), hypers)
+    def init(hypers: Hypers, real: jax.Array, data: Any) -> TrainState:
+        states = _over(width, lambda h: train.init(spec, h, data), hypers)
         return states._replace(alive=states.alive & real)
 
     def chunk(hypers: Hypers, states: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:

@@ -1,0 +1,217 @@
+"""Figures, table and report of `experiments.architectures`: what each architecture costs, how well it judges reviews,
+what order is worth to it, and how far back its gradient reaches.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from analysis import lags, report, style
+from analysis.lags import axis, picked, stage
+from seqdyn.learn.config import Experiment
+from seqdyn.runs import axes as record_axes
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+STAGES = {"at initialisation": 0.0, "after training": 1.0}
+BLUE, ORANGE = "#0072b2", "#d55e00"
+"""Of Okabe & Ito, safe for the colour-blind."""
+
+
+def chosen(ds: "xr.Dataset") -> np.ndarray:
+    """Of each run, the probe with the best validation accuracy, the first of equals: chosen without the test split."""
+    accuracy = ds["validation_accuracy"].values
+    return np.where(np.isnan(accuracy), -1, accuracy).argmax(axis=1)
+
+
+def at_chosen(ds: "xr.Dataset", name: str) -> np.ndarray:
+    """A probe's quantity at the chosen probe of each run."""
+    return np.take_along_axis(ds[name].values, chosen(ds)[:, None], axis=1)[:, 0]
+
+
+def spread(values: np.ndarray, digits: int = 3) -> str:
+    """mean ± standard deviation over seeds."""
+    there = values[~np.isnan(values)]
+    if not there.size:
+        return "–"
+    deviation = f" ± {there.std(ddof=1):.{digits}f}" if there.size > 1 else ""
+    return f"{there.mean():.{digits}f}{deviation}"
+
+
+def horizons(ds: "xr.Dataset", runs: np.ndarray, fraction: float) -> np.ndarray:
+    """Of the top layer (of a bidirectional one, the layer that reads forwards), lags a run."""
+    norms = stage(ds, "adjoint_norm", fraction)[runs]
+    there = ~np.isnan(norms).all(axis=(0, 2))
+    layers = np.flatnonzero(there)
+    both = "both ways" in str(ds["label"].values[runs[0]])
+    return lags.horizon(norms[:, layers[-2 if both else -1]])
+
+
+def rows(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float]) -> list[dict[str, Any]]:
+    """A row per architecture, with a value per seed of what is measured."""
+    found = []
+    for spec in experiment.specs:
+        runs = picked(ds, label=spec.label)
+        params = record_axes.shapes(spec).params
+        found.append(
+            {
+                "architecture": spec.label,
+                "parameters": sum(
+                    int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params._replace(embedding=None))
+                ),
+                "seconds": seconds.get(spec.label, np.nan),
+                "test": at_chosen(ds, "test_accuracy")[runs],
+                "shuffled": at_chosen(ds, "shuffled_accuracy")[runs],
+                "start": horizons(ds, runs, 0.0),
+                "end": horizons(ds, runs, 1.0),
+                "steps": spec.steps,
+            }
+        )
+    return found
+
+
+def lag_text(lag: np.ndarray, steps: int) -> str:
+    """A horizon's mean ± sd; ≥ where a seed's never fell to 1%."""
+    least = "≥" if np.any(lag == steps) else ""
+    return f"{least}{spread(lag, 0)}"
+
+
+def table(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """For the reader."""
+    return [
+        {
+            "architecture": r["architecture"],
+            "parameters": f"{r['parameters']:,}",
+            "s an epoch": f"{r['seconds']:.1f}",
+            "test accuracy": spread(r["test"]),
+            "words shuffled": spread(r["shuffled"]),
+            "order's worth": spread(r["test"] - r["shuffled"]),
+            "horizon at start": lag_text(r["start"], r["steps"]),
+            "horizon trained": lag_text(r["end"], r["steps"]),
+        }
+        for r in found
+    ]
+
+
+def comparison(found: Sequence[dict[str, Any]]) -> Figure:
+    """Left: accuracy on reviews as they are and with their words shuffled; right: the horizon."""
+    fig, panels = style.panels(1, 2, 0.3 * len(found) + 0.6, sharey=True)
+    left, right = panels[0]
+    y = np.arange(len(found))
+    bars: dict[str, Any] = dict(capsize=2, linewidth=1, linestyle="none")
+    for ax, names, labels in (
+        (left, ("test", "shuffled"), ("reviews as they are", "words shuffled")),
+        (right, ("start", "end"), ("at initialisation", "after training")),
+    ):
+        for name, label, color, marker in zip(names, labels, (BLUE, ORANGE), "os", strict=True):
+            mean = [np.nanmean(r[name]) for r in found]
+            error = [np.nanstd(r[name], ddof=1) if len(r[name]) > 1 else 0.0 for r in found]
+            ax.errorbar(mean, y, xerr=error, color=color, marker=marker, markersize=4, label=label, **bars)
+        ax.grid(axis="y", linewidth=0.3)
+    left.set_yticks(y, [r["architecture"] for r in found])
+    left.invert_yaxis()
+    left.set_xlabel("test accuracy")
+    right.set_xlabel("gradient horizon (lags)")
+    right.axvline(found[0]["steps"], color="0.6", linewidth=0.8)
+    right.set_xlim(0, found[0]["steps"] * 1.06)
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    right.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    return fig
+
+
+def norms(ds: "xr.Dataset", names: Sequence[str]) -> Figure:
+    """‖∂L/∂h_t‖ against lag, a panel an architecture, a line a layer and stage."""
+    columns = 4
+    count = -(-len(names) // columns)
+    fig, panels = style.panels(count, columns, 1.4, sharex=True, sharey=True)
+    read = {when: stage(ds, "adjoint_norm", fraction) for when, fraction in STAGES.items()}
+    drawn = []
+    for ax, name in zip(panels.flat, names, strict=False):
+        runs = picked(ds, label=name)
+        for (when, values), color in zip(read.items(), style.shades(len(read)), strict=True):
+            layers = np.flatnonzero(~np.isnan(values[runs]).all(axis=(0, 2)))
+            for k, layer in enumerate(layers):
+                line = dict(color=color, linestyle=style.DASHES[k % 3], label=when if k == 0 else "_")
+                drawn.append(style.median_band(ax, np.arange(values.shape[-1]), values[runs, layer], **line))
+        ax.set_title(name)
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    for ax in panels.flat[len(names) :]:
+        ax.set_visible(False)
+    style.log_axis(panels, drawn)
+    for ax in panels[-1]:
+        ax.set_xlabel("lag T − t")
+    for ax in panels[:, 0]:
+        ax.set_ylabel("‖∂L/∂h$_t$‖")
+    style.legend(fig, style.drawn(panels))
+    return fig
+
+
+def story(found: Sequence[dict[str, Any]]) -> str:
+    """What the table says, in sentences computed from it."""
+
+    def mean(r: dict[str, Any], name: str) -> float:
+        return float(np.nanmean(r[name]))
+
+    best = max(found, key=lambda r: mean(r, "test"))
+    most = max(found, key=lambda r: mean(r, "test") - mean(r, "shuffled"))
+    least = min(found, key=lambda r: mean(r, "test") - mean(r, "shuffled"))
+    short = min(found, key=lambda r: mean(r, "end"))
+    return (
+        f"Best on the test split: {best['architecture']}, {spread(best['test'])}. Shuffling the words of the test "
+        f"reviews costs {most['architecture']} most, {spread(most['test'] - most['shuffled'])}, and "
+        f"{least['architecture']} least, {spread(least['test'] - least['shuffled'])}. The gradient of "
+        f"{short['architecture']} reaches back least after training: {lag_text(short['end'], short['steps'])} lags of "
+        f"{short['steps']}. Means ± standard deviations over {len(best['test'])} seeds; test accuracy is that of the "
+        "probe with the best validation accuracy. Parameters are counted without the embedding, which all share."
+    )
+
+
+def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
+    """Writes figures/ and report.html; returns the table and the paths."""
+    out = Path(out)
+    ds, experiment = load(out), manifest.experiment(out)
+    timing = out / "seconds.json"
+    found = rows(ds, experiment, json.loads(timing.read_text()) if timing.exists() else {})
+    with style.look():
+        figures = [
+            (
+                style.save(comparison(found), out / "figures" / "comparison"),
+                "Left: accuracy on the test reviews, and on the same with their words in random order. Right: the "
+                "first lag at which ‖∂L/∂h_t‖ falls below 1% of its value at the last word, at the top layer; on the "
+                "grey line it never does. Means and standard deviations over seeds.",
+            ),
+            (
+                style.save(norms(ds, axis(ds, "label")), out / "figures" / "norms_by_lag"),
+                "‖∂L/∂h_t‖ against the lag from the last word, medians and quartiles over seeds. In a stack: solid the "
+                "bottom layer, dashed the next, dotted the top; both ways: solid forwards, dashed backwards, whose lag "
+                "counts from the first word.",
+            ),
+        ]
+    page = report.write(
+        out,
+        "What an architecture needs to read a review",
+        [story(found)],
+        figures,
+        [("Means ± standard deviations over seeds", table(found))],
+    )
+    return table(found), [*(path for path, _ in figures), page]
+
+
+def show(out: str | Path) -> None:
+    """Draws a run directory and prints its table and where the figures lie."""
+    report.show(*draw(out))
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[Path], show, __doc__)

@@ -1,0 +1,147 @@
+"""Table, figure and report of `experiments.imdb_accuracy`: accuracy on the three splits along training, the look that
+validation chose, and how far back the gradient reached there, beside a control that only counts words.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from analysis import lags, report, style
+from analysis.architectures import at_chosen, chosen, lag_text, spread
+from analysis.lags import axis, picked, stage
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+ASKED = {"notes' rnn": 0.801, "lstm": 0.86, "gru": 0.86, "best: gru, mean, dropout": 0.88}
+"""What the notes report, or what is asked."""
+SPLITS = {"accuracy": "training", "validation_accuracy": "validation", "test_accuracy": "test"}
+COLORS = ("#000000", "#0072b2", "#d55e00")
+
+
+def parts(out: Path) -> list[Path]:
+    """The run directories in it."""
+    return [out / name for name in ("rnn", "gated", "best") if (out / name / manifest.NAME).exists()]
+
+
+def training_accuracy(ds: "xr.Dataset", runs: np.ndarray) -> np.ndarray:
+    """Of each look, the mean over the updates since the look before [run, probe − 1], dropout on."""
+    ends = ds["probe_step"].values
+    values = ds["accuracy"].values[runs]
+    return np.stack([values[:, a:b].mean(axis=1) for a, b in zip(ends, ends[1:], strict=False)], axis=1)
+
+
+def rows(out: Path) -> list[dict[str, str]]:
+    """A row per network, and one for the control."""
+    found = []
+    for part in parts(out):
+        ds, experiment = load(part), manifest.experiment(part)
+        epoch = experiment.settings["updates per epoch"]
+        for spec in experiment.specs:
+            runs = picked(ds, label=spec.label)
+            test, at = at_chosen(ds, "test_accuracy")[runs], ds["probe_step"].values[chosen(ds)][runs]
+            top = stage(ds, "adjoint_norm", 1.0)[runs][:, -1]
+            found.append(
+                {
+                    "network": spec.label,
+                    "words": str(spec.steps),
+                    "seeds": str(len(runs)),
+                    "asked": f"{ASKED.get(spec.label, np.nan):.3f}",
+                    "test, chosen on validation": spread(test),
+                    "validation": spread(at_chosen(ds, "validation_accuracy")[runs]),
+                    "test at the end": spread(ds["test_accuracy"].values[runs, -1]),
+                    "best test look (not selectable)": spread(np.nanmax(ds["test_accuracy"].values[runs], axis=1)),
+                    "chosen epoch": " ".join(f"{s / epoch:.2g}" for s in at),
+                    "horizon": lag_text(lags.horizon(top), spec.steps),
+                }
+            )
+    control = out / "control.json"
+    if control.exists():
+        c = json.loads(control.read_text())
+        found.append(
+            dict.fromkeys(found[0] if found else ["network"], "–")
+            | {
+                "network": f"tf–idf, {c['features']:,.0f} words and pairs, C = {c['C']:g}",
+                "words": "all",
+                "test, chosen on validation": f"{c['test']:.3f}",
+                "validation": f"{c['validation']:.3f}",
+            }
+        )
+    return found
+
+
+def curves(out: Path) -> Figure:
+    """Accuracy against epoch on the three splits, a panel a network; a ring at each run's chosen look."""
+    panels = [
+        (load(part), manifest.experiment(part), label) for part in parts(out) for label in axis(load(part), "label")
+    ]
+    fig, axes = style.panels(1, len(panels), 1.9, sharey=True)
+    control = out / "control.json"
+    for ax, (ds, experiment, label) in zip(axes[0], panels, strict=True):
+        runs, epoch = picked(ds, label=label), experiment.settings["updates per epoch"]
+        x = ds["probe_step"].values / epoch
+        for (name, split), color, dashes in zip(SPLITS.items(), COLORS, style.DASHES, strict=True):
+            values = training_accuracy(ds, runs) if name == "accuracy" else ds[name].values[runs]
+            at = (x[1:] + x[:-1]) / 2 if name == "accuracy" else x
+            style.median_band(ax, at, values, color=color, linestyle=dashes, label=split)
+        ring: dict[str, Any] = dict(marker="o", markersize=4, markerfacecolor="none", linestyle="none", clip_on=False)
+        ax.plot(x[chosen(ds)[runs]], at_chosen(ds, "test_accuracy")[runs], color="black", label="chosen", **ring)
+        if label in ASKED:
+            ax.axhline(ASKED[label], color="0.5", linewidth=0.8, label="asked")
+        if control.exists():
+            counted = json.loads(control.read_text())["test"]
+            ax.axhline(counted, color="0.5", linewidth=0.8, linestyle=style.DASHES[2], label="tf–idf")
+        ax.set_title(label.partition(":")[0])
+        ax.set_xlabel("epoch")
+    axes[0, 0].set_ylabel("accuracy")
+    axes[0, 0].set_ylim(0.5, 1.0)
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def story(found: list[dict[str, str]]) -> str:
+    """What was asked and what came out."""
+    said = []
+    for r in found:
+        if r["asked"] not in ("–", "nan"):
+            got = float(r["test, chosen on validation"].split(" ")[0])
+            verdict = "reaches" if got >= float(r["asked"]) else "falls short of"
+            said.append(f"{r['network']} {verdict} {r['asked']} with {r['test, chosen on validation']}")
+    return (
+        "; ".join(said) + ". Means ± standard deviations over seeds of the test accuracy at the look with the best "
+        "validation accuracy; the column of the best test look says what could not have been chosen."
+    )
+
+
+def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
+    """Writes figures/ and a report into each part's directory; returns the table and the paths."""
+    out = Path(out)
+    found = rows(out)
+    with style.look():
+        figure = style.save(curves(out), out / "figures" / "accuracy")
+    caption = (
+        "Accuracy against epoch: training (mean of the batches since the look before, dropout on), validation and "
+        "test; medians and quartiles over seeds. Rings: each run's test accuracy at the look with the best validation "
+        "accuracy. "
+        "Grey: what is asked (solid), tf–idf with logistic regression (dotted)."
+    )
+    paragraph, tables = story(found), [("Means ± standard deviations over seeds", found)]
+    pages = [report.write(part, "Accuracy on reviews", [paragraph], [(figure, caption)], tables) for part in parts(out)]
+    return found, [figure, *pages]
+
+
+def show(out: str | Path) -> None:
+    """Draws and prints the table and where the files lie."""
+    found, paths = draw(out)
+    report.show(found, paths)
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[Path], show, __doc__)

@@ -1,0 +1,123 @@
+"""Figure, table and report of `experiments.pretrained`: accuracy along training, and the gradient that reaches the
+embedding, for embeddings that begin at random or with pretrained vectors.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from analysis import report, style
+from analysis.architectures import at_chosen, spread
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+COLORS = ("#000000", "#0072b2", "#e69f00", "#d55e00")
+"""Of Okabe & Ito, safe for the colour-blind."""
+
+
+class Kind(NamedTuple):
+    """One way to begin."""
+
+    name: str
+    ds: "xr.Dataset"
+    """Its runs."""
+    epoch: int
+    """Updates of an epoch."""
+
+
+def kinds(out: str | Path) -> list[Kind]:
+    """Random first, then frozen, thawed, trainable."""
+    found = []
+    for part in (Path(out) / "random", Path(out) / "pretrained"):
+        ds, epoch = load(part), manifest.experiment(part).settings["updates per epoch"]
+        thaw = ds["thaw"].values
+        for value in sorted(set(thaw), reverse=True):
+            name = {0.0: "from the start", np.inf: "frozen"}.get(value, f"thawed after {value:g} updates")
+            name = "random" if part.name == "random" else f"pretrained, {name}"
+            found.append(Kind(name, ds.isel(run=np.flatnonzero(thaw == value)), epoch))
+    return found
+
+
+def embedding_gradient(ds: "xr.Dataset") -> np.ndarray:
+    """‖∂L/∂E‖ at every update [run, step]."""
+    return ds["group_grad_norm"].sel(group="embedding").values
+
+
+def table(found: list[Kind]) -> list[dict[str, str]]:
+    """A row per way to begin."""
+    rows = []
+    for kind in found:
+        first = int(np.searchsorted(kind.ds["probe_step"].values, kind.epoch))
+        gradient = embedding_gradient(kind.ds)
+        rows.append(
+            {
+                "embedding": kind.name,
+                "test, chosen on validation": spread(at_chosen(kind.ds, "test_accuracy")),
+                "validation after an epoch": spread(kind.ds["validation_accuracy"].values[:, first]),
+                "gradient of the embedding, first 20 updates": spread(gradient[:, :20].mean(axis=1), 4),
+                "last 20": spread(gradient[:, -20:].mean(axis=1), 4),
+            }
+        )
+    return rows
+
+
+def training(found: list[Kind]) -> Figure:
+    """Left: validation accuracy; right: the embedding's gradient."""
+    fig, axes = style.panels(1, 2, 2.1)
+    left, right = axes[0]
+    drawn = []
+    for kind, color, dashes in zip(found, COLORS, (*style.DASHES, "-"), strict=False):
+        line: dict[str, Any] = dict(color=color, linestyle=dashes, label=kind.name)
+        x = kind.ds["probe_step"].values / kind.epoch
+        style.median_band(left, x, kind.ds["validation_accuracy"].values, **line)
+        at, gradient = style.smoothed(embedding_gradient(kind.ds))
+        drawn.append(style.median_band(right, at / kind.epoch, gradient, **line))
+    style.log_axis(axes[:, 1:], drawn)
+    left.set_ylabel("validation accuracy")
+    right.set_ylabel("‖∂L/∂E‖, E the embedding")
+    for ax in axes[0]:
+        ax.set_xlabel("epoch")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def story(rows: list[dict[str, str]]) -> str:
+    """The table in sentences."""
+    return " ".join(
+        f"{r['embedding'].capitalize()}: validation accuracy {r['validation after an epoch']} after an epoch, test "
+        f"{r['test, chosen on validation']} at the look chosen on validation; the embedding's gradient is "
+        f"{r['gradient of the embedding, first 20 updates']} at first and {r['last 20']} at the end."
+        for r in rows
+    )
+
+
+def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
+    """Writes figures/ and, in each part's directory, report.html; returns the table and the paths."""
+    found = kinds(out)
+    rows = table(found)
+    with style.look():
+        figure = style.save(training(found), Path(out) / "figures" / "training")
+    caption = (
+        "Left: accuracy on the validation split. Right: norm of the gradient that reaches the embedding, also where it "
+        "is frozen; means over updates. Medians and quartiles over seeds."
+    )
+    tables = [("Means ± standard deviations over seeds", rows)]
+    title = "What pretrained word vectors change"
+    parts = [Path(out) / "random", Path(out) / "pretrained"]
+    return rows, [figure, *(report.write(part, title, [story(rows)], [(figure, caption)], tables) for part in parts)]
+
+
+def show(out: str | Path) -> None:
+    """Draws and prints the table and where the files lie."""
+    report.show(*draw(out))
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[Path], show, __doc__)

@@ -1,0 +1,115 @@
+"""Figures, table and report of `experiments.sequences`: the gradient against lag before and after training, and the
+loss and accuracy on the three splits along it.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+from matplotlib.figure import Figure
+
+from analysis import lags, report, style
+from analysis.architectures import spread
+from analysis.lags import Curve, axis, picked, stage
+from seqdyn.data.tasks import TASKS
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+STAGES = {"at initialisation": 0.0, "after training": 1.0}
+COLORS = {"training": "#000000", "validation": "#0072b2", "test": "#d55e00"}
+
+
+def norms_by_lag(ds: "xr.Dataset", name: str) -> Figure:
+    """A column a cell, a curve a stage."""
+    shades = dict(zip(STAGES, style.shades(len(STAGES)), strict=True))
+    read = {when: stage(ds, name, fraction) for when, fraction in STAGES.items()}
+    cells = axis(ds, "label")
+    panels = [[Curve(read[when][picked(ds, label=cell), -1], shades[when], when) for when in STAGES] for cell in cells]
+    return lags.lag_figure([panels], [""], cells)
+
+
+def learning(ds: "xr.Dataset", chance: float) -> Figure:
+    """Loss (and accuracy, where there is one) against update, a column a cell."""
+    measures = ["loss", *(["accuracy"] if "test_accuracy" in ds else [])]
+    cells, probes = axis(ds, "label"), ds["probe_step"].values
+    fig, axes = style.panels(len(measures), len(cells), 1.5, sharex=True, sharey="row")
+    for row, measure in zip(axes, measures, strict=True):
+        for ax, cell in zip(row, cells, strict=True):
+            runs = picked(ds, label=cell)
+            x, training = style.smoothed(ds[measure].values[runs])
+            style.median_band(ax, x, training, color=COLORS["training"], label="training")
+            for split, dashes in zip(("validation", "test"), style.DASHES[1:], strict=True):
+                line: dict[str, Any] = dict(color=COLORS[split], linestyle=dashes, label=split)
+                style.median_band(ax, probes, ds[f"{split}_{measure}"].values[runs], **line)
+            if measure == "loss":
+                ax.axhline(chance, color="0.5", linewidth=0.8, label="a guess")
+        row[0].set_ylabel(measure)
+    style.frame(axes, [""] * len(measures), cells, "update")
+    for row, measure in zip(axes, measures, strict=True):
+        row[0].set_ylabel("loss (nats)" if measure == "loss" else measure)
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def table(ds: "xr.Dataset") -> list[dict[str, str]]:
+    """A row per cell: held-out results at the look with the least validation loss, and horizons."""
+    best = ds["validation_loss"].fillna(float("inf")).argmin("probe")
+    rows = []
+    for cell in axis(ds, "label"):
+        runs = picked(ds, label=cell)
+        row = {"cell": cell, "runs": str(len(runs))}
+        for name in ("test_loss", "test_accuracy", "validation_loss"):
+            if name in ds:
+                row[name.replace("_", " ")] = spread(ds[name].isel(probe=best).values[runs])
+        reach = {when: stage(ds, "carried_norm", fraction)[runs, -1, 1:] for when, fraction in STAGES.items()}
+        rows.append(row | lags.course(lags.reaches(reach), list(STAGES)))
+    return rows
+
+
+def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
+    """Writes figures/ and report.html; returns the table and the paths."""
+    out = Path(out)
+    ds, experiment = load(out), manifest.experiment(out)
+    spec, source = experiment.specs[0], experiment.settings["source"]
+    everywhere = spec.readout == "every"
+    with style.look():
+        figures = [
+            (
+                style.save(norms_by_lag(ds, "adjoint_norm"), out / "figures" / "norms_by_lag"),
+                "‖∂L/∂h_t‖ against the lag from the last step of a sequence, before and after training. "
+                + ("The loss is at every step, so each receives its own error, too. " if everywhere else "")
+                + lags.RINGS,
+            ),
+            (
+                style.save(norms_by_lag(ds, "carried_norm"), out / "figures" / "carried_by_lag"),
+                "The same without what enters at t itself: the part that travelled from step t + 1. " + lags.RINGS,
+            ),
+            (
+                style.save(learning(ds, TASKS[spec.task](spec).chance), out / "figures" / "learning"),
+                "Loss and accuracy along training; training is a mean over updates, the grey line the loss of a guess "
+                "among equals. Medians and quartiles over seeds.",
+            ),
+        ]
+    rows = table(ds)
+    said = "; ".join(f"{r['cell']}: test loss {r['test loss']}, horizon {r['horizon']}" for r in rows)
+    text = (
+        f"{ds.sizes['run']} runs on {source}, {spec.steps} steps, {experiment.updates:,} updates each. Results at the "
+        f"look with the least validation loss, means ± standard deviations over seeds: {said}. The horizon, at "
+        "initialisation and after training, is the first lag at which the part of the gradient that travelled falls "
+        f"below {lags.FAINT:.0%} of what arrives one step back."
+    )
+    page = report.write(out, f"Gradients through {source}", [text], figures, [("By cell", rows)])
+    return rows, [*(path for path, _ in figures), page]
+
+
+def show(out: str | Path) -> None:
+    """Draws a run directory and prints its table and where the figures lie."""
+    report.show(*draw(out))
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[Path], show, __doc__)

@@ -1,0 +1,117 @@
+"""What does an architecture need to read a review: weights for each position, order, memory, gates?
+
+Hypothesis: a dense layer per position and shared weights receive their gradient straight from the readout at every
+position, so they train at once but cannot use order; a simple rnn can, but hears only the last words, because its
+gradient dies on the way back; gates carry the gradient to the first word and gain the most from order.
+Data: IMDB reviews (Maas et al., ACL 2011), 10,000 ids, the last 80 words, padding masked.
+Setting: embedding 100, width 64, Adam 1e-3, batch 128, no regularisation: {dense per position, dense shared, rnn of 1,
+2, 3 layers and in both directions, lstm, gru}. The dense layers are pooled (mean), the others read out at the end.
+'Shuffled' is the same test reviews with their words in random order: what order is worth to a trained network.
+Cost: 24 runs × 4 epochs, about ten minutes on two cores.
+Expect: all near 80–84%; shuffling costs the shared weights nothing and the gated cells most; horizons from 10 lags
+(rnn) to all 80 (gru, and the two without memory, whose gradient does not travel).
+"""
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from analysis import architectures as analysis
+from experiments._reviews import Reviews, experiment, read
+from seqdyn import backend
+from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.runs import sweep
+from seqdyn.runs.script import launch, script
+from seqdyn.types import ConfigError
+
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "dense per position": dict(cell="dense_per_position", readout="mean"),
+    "dense, shared": dict(cell="dense", readout="mean"),
+    "rnn": dict(),
+    "rnn, 2 layers": dict(levels=2),
+    "rnn, 3 layers": dict(levels=3),
+    "rnn, both ways": dict(bidirectional=True),
+    "lstm": dict(cell="lstm"),
+    "gru": dict(cell="gru"),
+}
+
+
+@dataclass(frozen=True)
+class Config(Reviews):
+    """The grid is architectures × seeds."""
+
+    architectures: tuple[str, ...] = tuple(ARCHITECTURES)
+    """Names among the above."""
+    length: int = 80
+    """Words kept of a review, its last ones."""
+    embedding: int = 100
+    """Width of the trained embedding."""
+    hidden: int = 64
+    """Width of each layer."""
+    batch: int = 128
+    """Reviews per update."""
+    epochs: int = 4
+    """Passes over the 20,000 training reviews."""
+    lr: float = 1e-3
+    """Adam's learning rate."""
+
+
+def smoke(c: Config) -> Config:
+    """The same at tiny sizes."""
+    return dataclasses.replace(c, vocabulary=300, length=12, embedding=4, hidden=4, batch=16, epochs=2, seeds=2)
+
+
+def specs(c: Config) -> tuple[Spec, ...]:
+    """One per architecture."""
+    unknown = [name for name in c.architectures if name not in ARCHITECTURES]
+    if unknown:
+        raise ConfigError(f"architectures has {unknown[0]!r}; it must be among {', '.join(ARCHITECTURES)}.")
+    found = []
+    for name in c.architectures:
+        changes = dict(ARCHITECTURES[name])
+        hidden = (c.hidden,) * changes.pop("levels", 1)
+        shape: dict[str, Any] = dict(vocabulary=c.vocabulary, embedding=c.embedding, hidden=hidden, name=name)
+        found.append(Spec("labelled", c.length, c.batch, **shape, **changes))
+    return tuple(found)
+
+
+def seconds(e: Experiment, data: Any) -> dict[str, float]:
+    """What an epoch of one run takes, alone on one core: the median of five chunks that were compiled before."""
+    took = {}
+    with jax.default_device(jax.devices()[0]):
+        held = jax.device_put(data, jax.devices()[0])
+        for tile in {tile.spec: tile for tile in sweep.tiles(e)}.values():
+            programs, hypers = sweep.programs(e.specs[tile.spec], sweep.width(e)), sweep.tile_hypers(e, tile)
+            states, times = programs.init(hypers, jnp.ones(e.tile, bool), held), []
+            for _ in range(6):
+                begun = time.perf_counter()
+                states = jax.block_until_ready(programs.chunk(hypers, states, held, e.chunk)[0])
+                times.append(time.perf_counter() - begun)
+            took[e.specs[tile.spec].label] = float(np.median(times[1:])) * e.settings["updates per epoch"] / e.chunk
+    return took
+
+
+def main(config: Config) -> None:
+    """Reads, trains (or goes on), times, draws."""
+    config = smoke(config) if config.smoke else config
+    backend.start()
+    text = read(config, config.length, order=True)
+    config = dataclasses.replace(config, vocabulary=len(text.vocabulary))
+    hypers = grid(seeds=config.seeds, lr=config.lr)
+    e = experiment("architectures", specs(config), hypers, text.splits, config.epochs)
+    out = launch(e, config, text.splits, text.vocabulary)
+    timing = Path(out) / "seconds.json"
+    if not timing.exists():
+        timing.write_text(json.dumps(seconds(e, text.splits)))
+    analysis.show(out)
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)

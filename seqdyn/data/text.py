@@ -1,0 +1,147 @@
+"""Text as numbers: words → vocabulary → padded ids [n, s], and back."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int, Int32
+
+from seqdyn.types import ConfigError
+
+SPECIAL = ("<pad>", "<start>", "<unk>")
+PAD, START, UNKNOWN = range(3)
+
+Truncate = Literal["first", "last"]
+Pad = Literal["before", "after"]
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+
+
+class Examples(NamedTuple):
+    """Sequences of one length, padded on the side that `Spec.pad` names, and what each should give."""
+
+    xs: Int32[np.ndarray, "n s"] | Float32[np.ndarray, "n s d"]
+    """Ids, or d numbers a step."""
+    lengths: Int32[np.ndarray, " n"]
+    """How many steps of each are not padding, 1 … s."""
+    ys: Int32[np.ndarray, " n"] | Float32[np.ndarray, "..."]
+    """The class of each; or a number; or, [n, s, k], numbers for each step."""
+
+
+class Text(NamedTuple):
+    """A vocabulary (id → word, `SPECIAL` first) and splits in its ids."""
+
+    vocabulary: tuple[str, ...]
+    splits: dict[str, Examples]
+
+
+def tokenize(text: str) -> list[str]:
+    """The words of a text: `<br />` becomes a space, all is lower-cased, and a word is a longest run of
+    Unicode letters and digits, with single apostrophes (') allowed inside; the rest separates and is dropped.
+
+    "Don't<br />stop: 'tis a well-made film_noir!" → don't stop tis a well made film noir.
+    """
+    return _WORD.findall(text.replace("<br />", " ").lower())
+
+
+def build_vocabulary(token_lists: Iterable[Iterable[str]], size: int) -> tuple[str, ...]:
+    """`SPECIAL` and then the most frequent words, ties in alphabetical order: `size` entries in all, fewer if
+    there are fewer words. Give it the training split only."""
+    counts = Counter()
+    for tokens in token_lists:
+        counts.update(tokens)
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    return (*SPECIAL, *ranked[: size - len(SPECIAL)])
+
+
+def encode(tokens: Iterable[str], index: Mapping[str, int]) -> list[int]:
+    """`START` and the id of each word, `UNKNOWN` for a word that `index` (word → id) lacks: never empty."""
+    return [START, *(index.get(word, UNKNOWN) for word in tokens)]
+
+
+def decode(ids: Iterable[int] | Int[np.ndarray, " s"], vocabulary: Sequence[str]) -> list[str]:
+    """The words of some ids, without padding and start; unknown words stay visible as `<unk>`."""
+    return [vocabulary[i] for i in ids if i not in (PAD, START)]
+
+
+def pad_to(
+    rows: Sequence[Sequence[int]], length: int, truncate: Truncate = "last", pad: Pad = "before"
+) -> tuple[Int32[np.ndarray, "n s"], Int32[np.ndarray, " n"]]:
+    """`(ids, lengths)` with s = `length`: the first or last ids of each row, `PAD` before or after them, and
+    how many were kept (0 for an empty row, which `encode` never makes)."""
+    ids = np.full((len(rows), length), PAD, np.int32)
+    lengths = np.array([min(len(row), length) for row in rows], np.int32)
+    for out, row, n in zip(ids, rows, lengths, strict=True):
+        start = length - n if pad == "before" else 0
+        out[start : start + n] = row[:n] if truncate == "first" else row[len(row) - n :]
+    return ids, lengths
+
+
+def shuffled(examples: Examples, seed: int, pad: Pad = "before") -> Examples:
+    """The same sequences, the steps of each in a random order of its own, padding where it was: what a network
+    loses on them is what order was worth to it."""
+    n, s = examples.xs.shape[:2]
+    step = np.arange(s)[None]
+    lengths = examples.lengths[:, None]
+    live = step >= s - lengths if pad == "before" else step < lengths
+    # Padding keeps its place: its key is its position, and live steps draw theirs from their own range.
+    draw = np.random.default_rng(seed).random((n, s))
+    first = s - lengths if pad == "before" else np.zeros_like(lengths)
+    order = np.argsort(np.where(live, first + draw * lengths, step), axis=1, kind="stable")
+    xs = np.take_along_axis(examples.xs, order.reshape(order.shape + (1,) * (examples.xs.ndim - 2)), axis=1)
+    return examples._replace(xs=xs)
+
+
+def labelled_text(
+    reviews: Mapping[str, tuple[Sequence[str], Sequence[int] | Int[np.ndarray, " n"]]],
+    *,
+    vocabulary: int = 10_000,
+    length: int = 80,
+    truncate: Truncate = "last",
+    pad: Pad = "before",
+) -> Text:
+    """Labelled texts, `reviews[split] = (texts, labels)`, as ids; the vocabulary is made of the split 'train' alone.
+
+    `vocabulary` counts `SPECIAL` too, so ids are below it. A row begins with `<start>`, which truncation to the last
+    words drops from a long one. ConfigError, naming split and example, for a split that is missing or empty, a text
+    without a word, labels that are no classes 0 … k − 1 of train's, and settings out of range.
+    """
+    check_settings(vocabulary, length, truncate, pad)
+    if "train" not in reviews:
+        raise ConfigError(f"reviews has the splits {', '.join(reviews) or 'none'}, but must have train.")
+    classes = 0
+    for name in sorted(reviews, key=lambda name: name != "train"):  # train first: it says what the classes are
+        texts, labels = reviews[name]
+        if not len(texts) or len(texts) != len(labels):
+            raise ConfigError(
+                f"{name} has {len(texts)} texts and {len(labels)} labels, but must have one each, or more."
+            )
+        classes = classes or int(max(labels)) + 1
+        for i, label in enumerate(labels):
+            if label not in range(classes):
+                raise ConfigError(f"label {i} of {name} is {label!r}, but must be one of train's, 0 to {classes - 1}.")
+    # Words are made twice: keeping those of 25,000 reviews takes a third of a gigabyte, making them a second.
+    words = build_vocabulary(map(tokenize, reviews["train"][0]), vocabulary)
+    index = {word: i for i, word in enumerate(words)}
+
+    def examples(name: str) -> Examples:
+        rows = [encode(tokenize(text), index) for text in reviews[name][0]]
+        for i, row in enumerate(rows):
+            if len(row) == 1:
+                raise ConfigError(f"text {i} of {name} is {reviews[name][0][i][:40]!r}, but must have a word.")
+        return Examples(*pad_to(rows, length, truncate, pad), np.asarray(reviews[name][1], np.int32))
+
+    return Text(words, {name: examples(name) for name in reviews})
+
+
+def check_settings(vocabulary: int, length: int, truncate: str, pad: str) -> None:
+    """Raises ConfigError for a setting of `labelled_text` that cannot be."""
+    for right, field, value, rule in (
+        (vocabulary >= 4, "vocabulary", vocabulary, "at least 4: the three special ids and a word"),
+        (length >= 1, "length", length, "at least 1"),
+        (truncate in ("first", "last"), "truncate", truncate, "'first' or 'last'"),
+        (pad in ("before", "after"), "pad", pad, "'before' or 'after'"),
+    ):
+        if not right:
+            raise ConfigError(f"{field} is {value!r}, but must be {rule}.")

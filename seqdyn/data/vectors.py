@@ -1,0 +1,167 @@
+"""Word vectors: the text formats of GloVe and word2vec, matched to a vocabulary; which words are near each other."""
+
+import difflib
+import gzip
+import io
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+from seqdyn.data.text import PAD, SPECIAL, Examples
+from seqdyn.types import ConfigError
+
+
+class Vectors(NamedTuple):
+    """Words and a vector for each."""
+
+    words: tuple[str, ...]
+    table: Float32[np.ndarray, "v n"]
+
+
+class Matched(NamedTuple):
+    """A row for every id of a vocabulary, and which of them had a vector; `found.mean()` is the share of words."""
+
+    table: Float32[np.ndarray, "v n"]
+    found: Bool[np.ndarray, " v"]
+
+
+def read_vectors(path: str | Path, limit: int | None = None) -> Vectors:
+    """Vectors from a text file, plain, .gz or .zip (with one .txt in it): a line is a word and its n numbers, separated
+    by single spaces (Pennington, Socher & Manning 2014); a first line of two whole numbers, word2vec's, is passed over.
+
+    The first line fixes n; a word may itself hold spaces, as a few of glove.840B do. `limit` reads so many words only.
+    ConfigError, naming file and line, for a file that is missing, empty, or not such a text, a line of another width,
+    a number that is none or is not finite, and a word that was there before.
+    """
+    path = Path(path)
+    words: list[str] = []
+    rows: list[np.ndarray] = []
+    seen: set[str] = set()
+    width = 0
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist, but must be a file of word vectors.")
+    with _lines(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if limit is not None and len(words) == limit:
+                break
+            fields = line.rstrip("\r\n").rstrip(" ").split(" ")
+            if number == 1 and len(fields) == 2 and all(f.isdigit() for f in fields):
+                continue
+            width = width or len(fields) - 1
+            word, values = " ".join(fields[: len(fields) - width]), fields[len(fields) - width :]
+            row = _numbers(values)
+            if len(fields) < width + 1 or width < 1 or row is None:
+                raise _wrong(
+                    path, number, f"has {len(fields) - 1} fields after a word", f"a word and {width or 'n'} numbers"
+                )
+            if len(fields) > width + 1 and _numbers([fields[-width - 1]]) is not None:
+                raise _wrong(path, number, f"has {len(fields) - 1} numbers", f"a word and {width} numbers")
+            if not np.isfinite(row).all():
+                raise _wrong(path, number, "has a number that is Inf or NaN", "finite numbers")
+            if not word or word in seen:
+                raise _wrong(path, number, f"has the word {word!r}", "a word that was not there before")
+            seen.add(word)
+            words.append(word)
+            rows.append(row)
+    if not words:
+        raise ConfigError(f"{path} is empty, but must be a text of a word and its numbers a line.")
+    return Vectors(tuple(words), np.stack(rows))
+
+
+def _numbers(fields: Sequence[str]) -> np.ndarray | None:
+    try:
+        return np.array(fields, dtype=np.float32)
+    except ValueError:
+        return None
+
+
+def _wrong(path: Path, line: int, what: str, right: str) -> ConfigError:
+    return ConfigError(f"line {line} of {path} {what}, but must have {right}.")
+
+
+@contextmanager
+def _lines(path: Path) -> Iterator[Iterator[str]]:
+    """The lines of a text, unpacked if need be."""
+    binary: IO[bytes] | Any
+    try:
+        if path.suffix == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                texts = [n for n in archive.namelist() if n.endswith(".txt")]
+                chosen = [n for n in texts if Path(n).stem == path.stem] or texts
+                if len(chosen) != 1:
+                    listed = ", ".join(texts) or "none"
+                    raise ConfigError(
+                        f"{path} holds the texts {listed}, but must hold one .txt, or one of its own name."
+                    )
+                with archive.open(chosen[0]) as binary, io.TextIOWrapper(binary, "utf-8", newline="\n") as text:
+                    yield iter(text)
+        else:
+            with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as binary:
+                with io.TextIOWrapper(binary, "utf-8", newline="\n") as text:
+                    yield iter(text)
+    except (UnicodeDecodeError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}), but must be a UTF-8 text of word vectors.") from None
+
+
+def match(vocabulary: Sequence[str], vectors: Vectors, seed: int = 0) -> Matched:
+    """The vector of every word of a vocabulary that has one; N(0, σ²) for the others, with σ that of all numbers in
+    `vectors`, and 0 for `<pad>`."""
+    index = {word: i for i, word in enumerate(vectors.words)}
+    at = np.array([index.get(word, -1) for word in vocabulary])
+    found = at >= 0
+    drawn = np.random.default_rng(seed).normal(0, vectors.table.std(), (len(vocabulary), vectors.table.shape[1]))
+    table = np.where(found[:, None], vectors.table[at], drawn.astype(np.float32))
+    if vocabulary[PAD] == SPECIAL[PAD]:
+        table[PAD] = 0
+    return Matched(table, found)
+
+
+def coverage(matched: Matched, examples: Examples) -> float:
+    """The share of a split's words, `SPECIAL` left out but for `<unk>`, that have a vector."""
+    counts = np.bincount(examples.xs.ravel(), minlength=len(matched.found))
+    counts[[PAD, SPECIAL.index("<start>")]] = 0
+    return float(counts[matched.found].sum() / counts.sum())
+
+
+def cosine_similarity(a: Float[np.ndarray, "*b n"], b: Float[np.ndarray, "*b n"]) -> Float[np.ndarray, "*b"]:
+    """a · b / (‖a‖ ‖b‖), 0 where either is 0."""
+    sizes = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
+    return np.sum(a * b, axis=-1) / np.where(sizes > 0, sizes, 1)
+
+
+def nearest(word: str, words: tuple[str, ...], table: Float[np.ndarray, "v n"], k: int = 10) -> list[tuple[str, float]]:
+    """The k other words whose vectors have the largest cosine similarity to that of `word`, largest first.
+
+    ConfigError for a word that is not there, with those of a like spelling, and for a k below 1.
+    """
+    if k < 1:
+        raise ConfigError(f"k is {k}, but must be at least 1.")
+    if word not in words or word in SPECIAL:
+        like = ", ".join(difflib.get_close_matches(word, words, 3)) or "none"
+        raise ConfigError(f"word is {word!r}, but must be one of the vocabulary's (of a like spelling: {like}).")
+    at = list(words).index(word)
+    similarity = cosine_similarity(np.broadcast_to(table[at], table.shape), table)
+    order = [int(i) for i in np.argsort(-similarity, kind="stable") if i != at and words[i] not in SPECIAL]
+    return [(str(words[i]), float(similarity[i])) for i in order[:k]]
+
+
+def save_vocabulary(path: str | Path, words: Sequence[str]) -> None:
+    """Writes a word a line, UTF-8, by renaming: a reader sees the old file or the whole new one."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_text("\n".join(words) + "\n", encoding="utf-8", newline="\n")
+    part.replace(path)
+
+
+def load_vocabulary(path: str | Path) -> tuple[str, ...]:
+    """The words of `save_vocabulary`; ConfigError if there is no such file."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist, but must be the vocabulary of a run directory.")
+    return tuple(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))

@@ -1,0 +1,216 @@
+"""Every sentence about a wrong value in a `Spec`, `Hypers` or `Experiment`, raised before anything is compiled."""
+
+import dataclasses
+import json
+import math
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from seqdyn.learn import choices
+from seqdyn.types import ConfigError
+
+if TYPE_CHECKING:
+    from seqdyn.learn.config import Experiment, Spec
+
+EVERY_STEP = ("next_step", "stream")
+"""The tasks that ask for a prediction at every step."""
+DATA_SETS = ("labelled", "next_step", "stream")
+"""The tasks whose sequences are given, not sampled."""
+
+
+def validate(experiment: "Experiment") -> None:
+    """Raises ConfigError, in one sentence, for the first field that cannot be right."""
+    if not experiment.specs:
+        raise ConfigError("specs is empty; an experiment needs at least one Spec.")
+    for spec in experiment.specs:
+        _check_spec(spec)
+    first = experiment.specs[0]
+    for spec in experiment.specs[1:]:
+        for name in ("task", "steps", "training_set"):
+            if getattr(spec, name) != getattr(first, name):
+                raise ConfigError(
+                    f"{name} is {getattr(spec, name)!r} in one spec and {getattr(first, name)!r} in another; "
+                    "the specs of one experiment share it."
+                )
+    if len({s.label for s in experiment.specs}) < len(experiment.specs):
+        raise ConfigError(
+            f"specs have the labels {[s.label for s in experiment.specs]}; name, cell or activation must differ."
+        )
+    for f in dataclasses.fields(experiment.hypers):
+        column = np.asarray(getattr(experiment.hypers, f.name))
+        if column.shape != (len(experiment.hypers),) or np.ndim(experiment.hypers.seed) != 1:
+            raise ConfigError(f"hypers.{f.name} has the shape {column.shape}; give one value a run, as grid() does.")
+        for value in column:
+            check_hyper(f.name, value)
+    _check_use(experiment)
+    try:
+        json.dumps(experiment.settings, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"settings is {experiment.settings!r}; it must be JSON ({error}).") from None
+    for name in ("updates", "chunk", "probe_every", "tile", "diagnostic", "modes"):
+        _whole(name, getattr(experiment, name))
+    _check_probes(experiment)
+    for name, unit in (("updates", "chunk"), ("probe_every", "chunk")):
+        value, divisor = getattr(experiment, name), getattr(experiment, unit)
+        if value % divisor:
+            raise ConfigError(f"{name} is {value}; it must be a multiple of {unit}, {divisor}.")
+    if experiment.updates % experiment.probe_every:
+        raise ConfigError(
+            f"updates is {experiment.updates}; it must be a multiple of probe_every, {experiment.probe_every}."
+        )
+
+
+def _check_use(experiment: "Experiment") -> None:
+    """No number may be given that no spec heeds."""
+    for name, heeded in (
+        ("dropout", [s.dropout != "none" for s in experiment.specs]),
+        ("thaw", [s.pretrained for s in experiment.specs]),
+    ):
+        largest = np.max(np.asarray(getattr(experiment.hypers, name)))
+        if largest > 0 and not any(heeded):
+            raise ConfigError(
+                f"{name} is {largest:g}; no spec has {'dropout' if name == 'dropout' else 'pretrained'} on."
+            )
+
+
+def _check_probes(experiment: "Experiment") -> None:
+    names, split = get_args(choices.ProbeName), experiment.diagnostic_from
+    if not isinstance(experiment.probes, tuple) or any(name not in names for name in experiment.probes):
+        raise ConfigError(f"probes is {experiment.probes!r}; it must be a tuple of names among {', '.join(names)}.")
+    if len(set(experiment.probes)) < len(experiment.probes):
+        raise ConfigError(f"probes is {experiment.probes!r}; each may be named once.")
+    if split not in get_args(choices.Split):
+        raise ConfigError(f"diagnostic_from is {split!r}; it must be one of {', '.join(get_args(choices.Split))}.")
+    blind = {"weights", "units", "jacobians", "lyapunov"} & set(experiment.probes)
+    for spec in experiment.specs:
+        if blind and spec.cell.startswith("dense"):
+            raise ConfigError(f"probes is {experiment.probes!r}; a {spec.label} has no recurrence for {min(blind)}.")
+    first = experiment.specs[0]
+    if split == "train" and first.task not in DATA_SETS and not first.training_set:
+        raise ConfigError("diagnostic_from is 'train' and training_set is 0; fresh sequences are no set to look at.")
+    if split == "train" and first.training_set and experiment.diagnostic > first.training_set:
+        raise ConfigError(
+            f"diagnostic is {experiment.diagnostic}; it must be at most training_set, {first.training_set}."
+        )
+
+
+def _check_spec(spec: "Spec") -> None:
+    for name, literal in (
+        ("task", choices.TaskName),
+        ("cell", choices.CellName),
+        ("activation", choices.Activation),
+        ("w_init", choices.InitName),
+        ("u_init", choices.InitName),
+        ("optimizer", choices.Optimizer),
+        ("schedule", choices.Schedule),
+        ("clip", choices.Clip),
+        ("readout", choices.Readout),
+        ("dropout", choices.Dropout),
+        ("pad", choices.Pad),
+    ):
+        if getattr(spec, name) not in get_args(literal):
+            raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be one of {', '.join(get_args(literal))}.")
+    for name in ("chrono", "truncate", "mask", "pretrained", "bidirectional"):
+        if not isinstance(getattr(spec, name), bool):
+            raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be True or False.")
+    if not isinstance(spec.name, str):
+        raise ConfigError(f"name is {spec.name!r}; it must be a string.")
+    for name in ("steps", "batch", "holdout"):
+        _whole(name, getattr(spec, name))
+    for name in ("training_set", "vocabulary", "embedding", "features", "classes"):
+        if getattr(spec, name) != 0 or isinstance(getattr(spec, name), bool):
+            _whole(name, getattr(spec, name))
+    if spec.steps < 2:
+        raise ConfigError(f"steps is {spec.steps}; a sequence needs at least 2.")
+    if spec.training_set % spec.batch:
+        raise ConfigError(f"training_set is {spec.training_set}; it must be a multiple of batch, {spec.batch}.")
+    _check_cell(spec)
+    _check_task(spec)
+
+
+def _check_cell(spec: "Spec") -> None:
+    if not isinstance(spec.hidden, tuple):
+        raise ConfigError(f"hidden is {spec.hidden!r}; it must be a tuple of widths, one per level.")
+    if not spec.hidden:
+        raise ConfigError("hidden is empty; give one width per level.")
+    for width in spec.hidden:
+        _whole("hidden", width)
+    if spec.chrono and spec.cell not in ("lstm", "gru", "gru_reset_before"):
+        raise ConfigError(f"chrono is True for an {spec.cell}; it sets the biases of gates, so choose lstm or gru.")
+    if spec.bidirectional and spec.cell.startswith("dense"):
+        raise ConfigError(f"bidirectional is True for the cell '{spec.cell}', which has no direction.")
+    if spec.cell == "dense_per_position" and spec.task == "stream":
+        raise ConfigError("cell is 'dense_per_position' for the task 'stream', which has no positions.")
+
+
+def _check_task(spec: "Spec") -> None:
+    task = spec.task
+    if spec.training_set and task in DATA_SETS:
+        raise ConfigError(f"training_set is {spec.training_set} for the task '{task}'; a data set brings its own.")
+    if (spec.readout == "every") != (task in EVERY_STEP):
+        right = "'every', as it asks at every step" if task in EVERY_STEP else "'last', 'mean' or 'sum'"
+        raise ConfigError(f"readout is '{spec.readout}' for the task '{task}'; it must be {right}.")
+    ids, numbers = spec.vocabulary > 0, spec.features > 0
+    right = {
+        "labelled": "one of the two above 0: ids or numbers",
+        "next_step": "features above 0 and no vocabulary",
+        "stream": "vocabulary above 0 and no features",
+    }.get(task, "neither: a synthetic task makes its own inputs")
+    if (ids, numbers) not in {
+        "labelled": [(True, False), (False, True)],
+        "next_step": [(False, True)],
+        "stream": [(True, False)],
+    }.get(task, [(False, False)]):
+        raise ConfigError(
+            f"vocabulary is {spec.vocabulary} and features is {spec.features} for the task '{task}'; it takes {right}."
+        )
+    if spec.embedding and not ids:
+        raise ConfigError(f"embedding is {spec.embedding} and vocabulary is 0; only ids are embedded.")
+    if spec.pretrained and not spec.embedding:
+        raise ConfigError("pretrained is True and embedding is 0; word vectors need an embedding of their width.")
+    if task == "labelled" and spec.classes == 1:
+        raise ConfigError("classes is 1; it must be 2 or more, or 0 for labels that are numbers.")
+    if task in EVERY_STEP and spec.bidirectional:
+        raise ConfigError(f"bidirectional is True for the task '{task}'; it would read what it is to predict.")
+
+
+def _whole(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+
+
+# --- numbers ------------------------------------------------------------------------------------------------
+
+_POSITIVE = ("lr", "clip", "decay_steps", "window")
+_FRACTION = ("momentum", "decay_rate")
+
+
+def check_hyper(name: str, value: Any) -> None:
+    """Raises ConfigError for a value that `Hypers.<name>` cannot have."""
+
+    def must(right: str) -> ConfigError:
+        return ConfigError(f"{name} is {value!r}; it must be {right}.")
+
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise must("a number")
+    if isinstance(value, int) and abs(value) >= 2**127:
+        raise must("below 2¹²⁷ in size")
+    if math.isnan(value) or (math.isinf(value) and name not in ("clip", "thaw")):
+        raise must("finite")
+    least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+    if math.isfinite(value) and value and not least <= abs(value) <= most:
+        raise must(f"0 or between {least:.2g} and {most:.2g} in size, as 32-bit floats are")
+    if name in ("seed", "window") and (value != int(value) or not 0 <= value < 2**31):
+        raise must(f"a whole number of at least {0 if name == 'seed' else 1}, below 2³¹")
+    if name in _POSITIVE and value <= 0:
+        raise must("greater than 0")
+    if name in _FRACTION and not 0 <= value <= 1:
+        raise must("between 0 and 1")
+    if name == "longest" and value <= 2:
+        raise must("more than 2 steps")
+    if name == "dropout" and not 0 <= value < 1:
+        raise must("at least 0 and below 1")
+    if name in ("gain", "input_gain", "weight_decay", "warmup", "thaw") and value < 0:
+        raise must("at least 0")

@@ -1,0 +1,145 @@
+"""Layers on top of each other, and the same forward passes written plainly, which JAX differentiates.
+
+`unroll_stack` runs all steps of one layer, then of the next, which lets each use one product for all its inputs. All
+layers at one step, then at the next (`unroll_by_step`), and a loop in Python (`unroll_loop`) give the same numbers: a
+scan is the folded form of the same recurrence.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.nets.bptt import Cut, Watch, hold, in_direction, unroll
+from seqdyn.nets.cells import Carry, Cell, advance, step
+from seqdyn.types import Array, Bool, Float
+
+
+class Layer(NamedTuple):
+    """One recurrent layer as it ran on a batch, its steps in the order in which it read them: what the instruments
+    of `measure` take apart."""
+
+    cell: Cell
+    params: Any
+    carry: Carry
+    """Before the first step."""
+    xs: Float[Array, "t *b d"]
+    """The network's inputs, or the outputs of the layer below."""
+    live: Bool[Array, " t *b"] | None
+
+
+class Stacked(NamedTuple):
+    """What a stack did."""
+
+    hs: Float[Array, "t *b h"]
+    """Outputs of the top; of a bidirectional one both directions, side by side."""
+    last: tuple[Carry, ...]
+    """Every layer's carry after its last step."""
+    layers: tuple[Layer, ...]
+
+
+def unroll_stack(
+    cells: tuple[Cell, ...],
+    params: tuple[Any, ...],
+    carries: tuple[Carry, ...],
+    xs: Float[Array, "t *b d"],
+    cut: Cut = Cut(),
+    watches: tuple[Watch, ...] | None = None,
+    by: Any = unroll,
+    bidirectional: bool = False,
+    masks: tuple[Array, ...] | None = None,
+) -> Stacked:
+    """The outputs of one level are the inputs of the next; one watch a layer. A stack of one is the cell.
+
+    A level is a layer or, if `bidirectional`, two that read the same inputs, the first forwards, the second backwards
+    (Schuster & Paliwal 1997); cells, params, carries and watches then alternate. `masks`, one [*b, d] a level,
+    multiply its inputs, the same at every step. `by` unrolls a layer.
+    """
+    last, layers = [], []
+    watches = watches or (Watch(),) * len(cells)
+    ways = 2 if bidirectional else 1
+    for level in range(len(cells) // ways):
+        if masks is not None:
+            xs = xs * jnp.broadcast_to(masks[level][None], xs.shape)
+        outputs = []
+        for i in range(ways * level, ways * (level + 1)):
+            back = i > ways * level
+            given = (cells[i], params[i], carries[i])
+            out, carry = in_direction(by, back, *given, xs, cut, watches[i])
+            outputs.append(out)
+            last.append(carry)
+            live = cut.live if cut.live is None or not back else jnp.flip(cut.live, axis=0)
+            layers.append(Layer(*given, jnp.flip(xs, axis=0) if back else xs, live))
+        xs = outputs[0] if ways == 1 else jnp.concatenate(outputs, axis=-1)
+    return Stacked(xs, tuple(last), tuple(layers))
+
+
+# --- plainly ------------------------------------------------------------------------------------------------
+
+
+def unroll_autodiff(
+    cell: Cell,
+    params: Any,
+    carry: Carry,
+    xs: Float[Array, "t *b d"],
+    cut: Cut = Cut(),
+    watch: Watch = Watch(),
+) -> tuple[Float[Array, "t *b h"], Carry]:
+    """`unroll`'s forward pass as a plain scan that JAX differentiates: the oracle it is held against.
+
+    Knows `cut.live`; raises ValueError for what has no meaning without our backward pass.
+    """
+    if cut.keep is not None or cut.clip is not None or watch != Watch():
+        raise ValueError("unroll_autodiff cannot truncate, clip or watch the adjoint; use unroll")
+    whole = None if cell.memory else cell.drive(params, xs)
+
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Array]:
+        x, zx, live = inputs
+        new = step(cell, params, carry, x) if cell.memory else advance(cell, params, zx, carry)
+        carry = hold(live, new, carry)
+        return carry, carry.h
+
+    last, hs = jax.lax.scan(body, carry, (xs, whole, cut.live))
+    return hs, last
+
+
+def walk(
+    cell: Cell, params: Any, carry: Carry, xs: Float[Array, "t *b d"], live: Bool[Array, " t *b"] | None = None
+) -> tuple[Carry, Carry, Any]:
+    """(the carry before each step, the carry after it, zx): the path of a layer, held on padding."""
+    zx = cell.drive(params, xs)
+
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
+        new = hold(inputs[1], advance(cell, params, inputs[0], carry), carry)
+        return new, new
+
+    after = jax.lax.scan(body, carry, (zx, live))[1]
+    before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
+    return before, after, zx
+
+
+def unroll_loop(
+    cell: Cell, params: Any, carry: Carry, xs: Float[Array, "t *b d"]
+) -> tuple[Float[Array, "t *b h"], Carry]:
+    """`unroll` as a loop in Python, the network drawn unrolled: T copies of the cell to compile instead of one."""
+    hs = []
+    for x in xs:
+        carry = step(cell, params, carry, x)
+        hs.append(carry.h)
+    return jnp.stack(hs), carry
+
+
+def unroll_by_step(
+    cells: tuple[Cell, ...], params: tuple[Any, ...], carries: tuple[Carry, ...], xs: Float[Array, "t *b d"]
+) -> tuple[Float[Array, "t *b h"], tuple[Carry, ...]]:
+    """`unroll_stack` with all layers at step t before any at t + 1: what a network does that reads as it goes."""
+
+    def body(carries: tuple[Carry, ...], x: Array) -> tuple[tuple[Carry, ...], Array]:
+        new = []
+        for cell, p, carry in zip(cells, params, carries, strict=True):
+            new.append(step(cell, p, carry, x))
+            x = new[-1].h
+        return tuple(new), x
+
+    last, hs = jax.lax.scan(body, carries, xs)
+    return hs, last

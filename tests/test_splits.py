@@ -1,0 +1,59 @@
+"""Laws of `seqdyn.data.splits`: parts are disjoint, complete, stratified, and functions of labels and seed."""
+
+import numpy as np
+import pytest
+
+from seqdyn.data.splits import balanced_order, stratified_split, three_way
+from seqdyn.types import ConfigError
+
+
+def refusal(call, *args, **kwargs):
+    """The sentence of the ConfigError that a call must raise."""
+    with pytest.raises(ConfigError) as caught:
+        call(*args, **kwargs)
+    sentence = str(caught.value)
+    assert sentence.endswith(".") and "\n" not in sentence
+    return sentence
+
+
+def test_split_is_disjoint_complete_stratified_and_a_function_of_the_seed():
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [100, 50, 25]))
+    rest, held_out = stratified_split(labels, 0.2, seed=3)
+    assert np.array_equal(np.sort(np.concatenate([rest, held_out])), np.arange(175))
+    assert np.bincount(labels[held_out]).tolist() == [20, 10, 5]
+    assert np.array_equal(stratified_split(labels, 0.2, seed=3)[1], held_out)
+    assert not np.array_equal(stratified_split(labels, 0.2, seed=4)[1], held_out)
+
+
+def test_no_part_of_a_split_is_empty():
+    assert [len(part) for part in stratified_split(np.array([0, 1]), 0.01, seed=0)] == [1, 1]
+    assert [len(part) for part in stratified_split(np.array([0, 1]), 0.99, seed=0)] == [1, 1]
+    assert "labels is 1" in refusal(stratified_split, np.array([0]), 0.5, seed=0)
+    assert "fraction is 1" in refusal(stratified_split, np.array([0, 1]), 1.0, seed=0)
+
+
+def test_every_beginning_of_a_balanced_order_is_balanced():
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1], [90, 30]))
+    order = balanced_order(labels, seed=0)
+    assert np.array_equal(np.sort(order), np.arange(120))
+    share = np.cumsum(labels[order]) / np.arange(1, 121)
+    assert np.all(np.abs(share - 0.25) <= 1 / np.arange(1, 121))
+
+
+@pytest.mark.parametrize("ratios", [(0.6, 0.2, 0.2), (0.8, 0.1, 0.1), (0.34, 0.33, 0.33)])
+def test_three_parts_are_disjoint_complete_stratified_and_a_function_of_the_seed(ratios):
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [100, 50, 25]))
+    parts = three_way(labels, ratios, seed=3)
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(175))
+    for part, ratio in zip(parts, ratios, strict=True):
+        assert np.array_equal(part, np.sort(part)) and abs(len(part) - ratio * 175) <= 1
+        assert np.all(np.abs(np.bincount(labels[part]) - ratio * np.array([100, 50, 25])) <= 2)
+    assert all(np.array_equal(a, b) for a, b in zip(parts, three_way(labels, ratios, seed=3), strict=True))
+    assert not np.array_equal(parts[1], three_way(labels, ratios, seed=4)[1])
+
+
+def test_no_part_of_three_is_empty_and_wrong_ratios_are_a_sentence():
+    assert [len(part) for part in three_way(np.zeros(3, int), (0.98, 0.01, 0.01))] == [1, 1, 1]
+    for wrong in [(0.6, 0.2, 0.3), (0.5, 0.5), (1.2, -0.1, -0.1), (1.0, 0.0, 0.0)]:
+        assert f"ratios is {wrong!r}" in refusal(three_way, np.zeros(9, int), wrong)
+    assert "labels is 2" in refusal(three_way, np.zeros(2, int))

@@ -1,0 +1,149 @@
+"""Laws of `seqdyn.data.text`: words, vocabulary, ids and back, padding, and what order is worth."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+from seqdyn.data.text import (
+    SPECIAL,
+    Examples,
+    build_vocabulary,
+    decode,
+    encode,
+    labelled_text,
+    pad_to,
+    shuffled,
+    tokenize,
+)
+from seqdyn.types import ConfigError
+
+
+def refusal(call, *args, **kwargs):
+    """The sentence of the ConfigError that a call must raise."""
+    with pytest.raises(ConfigError) as caught:
+        call(*args, **kwargs)
+    sentence = str(caught.value)
+    assert sentence.endswith(".") and "\n" not in sentence
+    return sentence
+
+
+def index_of(vocabulary):
+    return {word: i for i, word in enumerate(vocabulary)}
+
+
+def test_tokens_are_lower_case_words_with_inner_apostrophes():
+    words = "don't stop tis a well made film noir 10 10 était l'été".split()
+    assert tokenize("Don't<br /><br />stop: 'tis a well-made film_noir! 10/10 'Était' L'ÉTÉ''") == words
+    assert tokenize("good<br />bad") == ["good", "bad"]
+    assert tokenize(" … <br />'") == []
+
+
+def test_vocabulary_is_ordered_by_frequency_then_alphabet():
+    lists = [["b", "a", "c"], ["c", "d", "b"], ["c"]]
+    assert build_vocabulary(lists, 100) == (*SPECIAL, "c", "b", "a", "d")
+    assert build_vocabulary(reversed(lists), 6) == (*SPECIAL, "c", "b", "a")
+
+
+def test_decode_inverts_encode_for_known_words():
+    words = tokenize("The film isn't bad, the film is good.")
+    vocabulary = build_vocabulary([words], 100)
+    ids, _ = pad_to([encode(words, index_of(vocabulary))], 20)
+    assert decode(ids[0], vocabulary) == words
+
+
+def test_unknown_words_become_one_visible_id():
+    vocabulary = build_vocabulary([["film"]], 10)
+    ids = encode(["a", "film", "b"], index_of(vocabulary))
+    assert ids == [1, 2, 3, 2]
+    assert decode(ids, vocabulary) == ["<unk>", "film", "<unk>"]
+
+
+def test_a_row_of_no_words_has_length_one():
+    ids, lengths = pad_to([encode([], {})], 3)
+    assert ids.tolist() == [[0, 0, 1]] and lengths.tolist() == [1]
+
+
+@pytest.mark.parametrize(("truncate", "kept"), [("last", [4, 5, 6]), ("first", [1, 4, 5])])
+def test_truncation_keeps_the_words_asked_for(truncate, kept):
+    for pad in ("before", "after"):
+        ids, lengths = pad_to([[1, 4, 5, 6]], 3, truncate, pad)
+        assert ids.tolist() == [kept] and lengths.tolist() == [3]
+
+
+def test_padding_goes_in_front_and_lengths_count_the_rest():
+    rows = [[1], [1, 7], [1, 7, 8], [1, 7, 8, 9]]
+    ids, lengths = pad_to(rows, 3)
+    assert ids.tolist() == [[0, 0, 1], [0, 1, 7], [1, 7, 8], [7, 8, 9]]
+    assert lengths.tolist() == [1, 2, 3, 3] and ids.dtype == lengths.dtype == np.int32
+    assert pad_to(rows, 3, pad="after")[0].tolist() == [[1, 0, 0], [1, 7, 0], [1, 7, 8], [7, 8, 9]]
+
+
+@pytest.mark.parametrize("pad", ["before", "after"])
+@pytest.mark.parametrize("d", [None, 3])
+def test_shuffling_keeps_each_sequences_steps_and_its_padding(pad, d):
+    rng, lengths = np.random.default_rng(0), np.array([1, 2, 7, 12, 12], np.int32)
+    step = np.arange(12)[None]
+    live = step >= 12 - lengths[:, None] if pad == "before" else step < lengths[:, None]
+    xs = np.where(live, rng.permuted(np.tile(1 + np.arange(12), (5, 1)), axis=1), 0).astype(np.int32)
+    xs = xs if d is None else (xs[..., None] * np.arange(1, d + 1)).astype(np.float32)
+    examples = Examples(xs, lengths, np.arange(5, dtype=np.int32))
+    moved = shuffled(examples, 0, pad)
+    np.testing.assert_array_equal(np.sort(moved.xs, axis=1), np.sort(xs, axis=1))
+    of = moved.xs if d is None else moved.xs[..., 0]
+    np.testing.assert_array_equal(of != 0, live)
+    assert not np.array_equal(moved.xs[3], xs[3]) and moved.ys is examples.ys
+    if d:
+        np.testing.assert_array_equal(moved.xs, of[..., None] * np.arange(1, d + 1))  # a step stays whole
+    np.testing.assert_array_equal(shuffled(examples, 0, pad).xs, moved.xs)
+    assert not np.array_equal(shuffled(examples, 1, pad).xs, moved.xs)
+    orders = np.argsort(moved.xs[3:].reshape(2, 12, -1)[..., 0], axis=1), np.argsort(xs[3:].reshape(2, 12, -1)[..., 0])
+    assert not np.array_equal(orders[0][0], orders[0][1])
+
+
+def test_every_order_of_a_short_sequence_comes_up_equally_often():
+    n = 6000
+    examples = Examples(np.tile(np.array([[0, 1, 2, 3]], np.int32), (n, 1)), np.full(n, 3, np.int32), np.zeros(n))
+    counts = np.unique(shuffled(examples, 0).xs, axis=0, return_counts=True)[1]
+    assert len(counts) == 6 and np.all(np.abs(counts - n / 6) < 5 * (n / 6) ** 0.5)
+
+
+REVIEWS = {
+    "train": (["A fine film", "a dull dull film", "fine"], [1, 0, 1]),
+    "test": (["Fine, but unheard of"], [1]),
+}
+
+
+def test_labelled_texts_become_ids_by_the_words_of_the_training_split():
+    text = labelled_text(REVIEWS, vocabulary=100, length=5)
+    assert text.vocabulary == (*SPECIAL, "dull", "film", "fine", "a") or set(text.vocabulary) == {
+        *SPECIAL,
+        "a",
+        "dull",
+        "film",
+        "fine",
+    }
+    assert decode(text.splits["test"].xs[0], text.vocabulary) == ["fine", "<unk>", "<unk>", "<unk>"]
+    assert text.splits["train"].lengths.tolist() == [4, 5, 2] and text.splits["train"].ys.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"train": ([], [])}, ["train", "0 texts", "0 labels"]),
+        ({"test": (["a"], [1, 0])}, ["test", "1 texts", "2 labels"]),
+        ({"test": (["a"], [2])}, ["label 0 of test is 2", "0 to 1"]),
+        ({"test": (["a"], [-1])}, ["label 0 of test is -1"]),
+        ({"test": (["fine", " … <br />"], [1, 0])}, ["text 1 of test", "…", "a word"]),
+    ],
+)
+def test_labelled_texts_that_cannot_be_are_named(change, words):
+    sentence = refusal(labelled_text, REVIEWS | change)
+    assert all(word in sentence for word in words), sentence
+
+
+def test_a_text_set_without_training_split_or_with_a_wrong_setting_is_named():
+    assert "train" in refusal(labelled_text, {"test": REVIEWS["test"]})
+    call = inspect.unwrap(labelled_text)  # the tests' own type checker refuses a wrong Literal before it does
+    for field, value in [("vocabulary", 3), ("length", 0)]:
+        assert refusal(call, REVIEWS, **{field: value}).startswith(f"{field} is {value!r}, but must be ")
