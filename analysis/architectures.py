@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis import lags, report, style
 from analysis.lags import axis, picked, stage
-from seqdyn.learn.config import Experiment
+from seqdyn.learn.config import Experiment, Spec
 from seqdyn.runs import axes as record_axes
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -49,13 +49,10 @@ def spread(values: np.ndarray, digits: int = 3) -> str:
     return f"{there.mean():.{digits}f}{deviation}"
 
 
-def horizons(ds: "xr.Dataset", runs: np.ndarray, fraction: float) -> np.ndarray:
+def horizons(ds: "xr.Dataset", spec: Spec, fraction: float) -> np.ndarray:
     """Of the top layer (of a bidirectional one, the layer that reads forwards), lags a run."""
-    norms = stage(ds, "adjoint_norm", fraction)[runs]
-    there = ~np.isnan(norms).all(axis=(0, 2))
-    layers = np.flatnonzero(there)
-    both = "both ways" in str(ds["label"].values[runs[0]])
-    return lags.horizon(norms[:, layers[-2 if both else -1]])
+    top = len(spec.widths) - (2 if spec.bidirectional else 1)
+    return lags.horizon(stage(ds, "adjoint_norm", fraction)[picked(ds, label=spec.label), top])
 
 
 def rows(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float]) -> list[dict[str, Any]]:
@@ -73,8 +70,8 @@ def rows(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float]) ->
                 "seconds": seconds.get(spec.label, np.nan),
                 "test": at_chosen(ds, "test_accuracy")[runs],
                 "shuffled": at_chosen(ds, "shuffled_accuracy")[runs],
-                "start": horizons(ds, runs, 0.0),
-                "end": horizons(ds, runs, 1.0),
+                "start": horizons(ds, spec, 0.0),
+                "end": horizons(ds, spec, 1.0),
                 "steps": spec.steps,
             }
         )

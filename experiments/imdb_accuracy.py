@@ -69,10 +69,10 @@ def specs(c: Config, setting: str, words: int) -> tuple[tuple[Spec, ...], Hypers
             return (one,), grid(seeds=c.seeds, lr=1e-3, dropout=0.5), c.rnn_epochs, 1
         case "gated":
             pair = (spec("lstm", 250, 128, (64,), 64), spec("gru", 250, 128, (64,), 64))
-            return pair, grid(seeds=c.seeds, lr=1e-3), c.gated_epochs, 2
+            return pair, grid(seeds=c.seeds, lr=1e-3), c.gated_epochs, 1
         case _:
             one = spec("gru", 300, 128, (64,), 64, readout="mean", dropout="inputs", name="best: gru, mean, dropout")
-            return (one,), grid(seeds=c.best_seeds, lr=1e-3, dropout=0.5, clip=1.0), c.best_epochs, 2
+            return (one,), grid(seeds=c.best_seeds, lr=1e-3, dropout=0.5, clip=1.0), c.best_epochs, 1
 
 
 def words_and_pairs(text: str) -> list[str]:

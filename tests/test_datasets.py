@@ -247,6 +247,13 @@ def test_damaged_files_are_one_sentence(split, tiny_copy, tmp_path):
     assert f"split {split} are damaged" in refusal(imdb, tiny_copy, cache_dir=tmp_path / "cache")
 
 
+def test_another_data_sets_columns_are_named(tiny):
+    folder = tiny / "imdb_reviews" / "plain_text" / "1.0.0"
+    assert len(datasets.read_tfds(folder, "train", ("text",))) == TINY
+    sentence = refusal(datasets.read_tfds, folder, "train", ("image", "label"))
+    assert "columns" in sentence and "text" in sentence and "must have image" in sentence
+
+
 def test_a_damaged_description_is_one_sentence(tiny_copy, tmp_path):
     next(tiny_copy.rglob("dataset_info.json")).write_text('{"fileFormat": "array_record",')
     assert "split train are damaged" in refusal(imdb, tiny_copy, cache_dir=tmp_path / "cache")

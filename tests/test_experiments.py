@@ -10,25 +10,33 @@ import numpy as np
 import pytest
 
 from analysis import jacobian_spectra
+from seqdyn.data.text import SPECIAL
+from seqdyn.data.vectors import load_vocabulary
 from seqdyn.runs.records import load
+from seqdyn.runs.run import restore
 
 X64 = False
 ROOT = Path(__file__).parents[1]
 PNG = b"\x89PNG\r\n"
 
 
-def smoke(name, out, *arguments):
-    """Runs a script as a user does and returns what it printed."""
+def script(name, *arguments):
+    """Runs a script as a user does."""
     # One device and a quick compilation here: whole runs on two devices are in test_run and test_resume.
     flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
-    done = subprocess.run(
-        [sys.executable, f"experiments/{name}.py", "--smoke", "--out", str(out), *arguments],
+    return subprocess.run(
+        [sys.executable, f"experiments/{name}.py", *arguments],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200", "PYTHONWARNINGS": "error", "XLA_FLAGS": flags},
         capture_output=True,
         text=True,
         timeout=300,
     )
+
+
+def smoke(name, out, *arguments):
+    """Runs a script at tiny sizes and returns what it printed."""
+    done = script(name, "--smoke", "--out", str(out), *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -54,6 +62,76 @@ def test_imdb_gradients(tmp_path, imdb_dir):
     text = smoke("imdb_gradients", tmp_path / "out", "--data-dir", str(imdb_dir))
     check_figures(tmp_path / "out", text, "norms_by_lag", "norms_through_training", "learning")
     assert "chosen on validation" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_architectures(tmp_path, imdb_dir):
+    """Shared weights, pooled, cannot tell shuffled reviews from reviews; the vocabulary lies beside the records."""
+    chosen = ("dense per position", "dense, shared", "rnn, 2 layers", "rnn, both ways")
+    out = tmp_path / "out"
+    text = smoke("architectures", out, "--data-dir", imdb_dir, "--no-verify", "--architectures", *chosen)
+    check_figures(out, text, "comparison", "norms_by_lag")
+    ds = load(out)
+    same = (ds["test_accuracy"] == ds["shuffled_accuracy"]).all("probe").values
+    assert same[ds["label"].values == "dense, shared"].all()
+    assert set(json.loads((out / "seconds.json").read_text())) == set(chosen)
+    words = load_vocabulary(out / "vocabulary.txt")
+    assert words[:3] == SPECIAL and restore(out, 0).embedding.shape[0] == len(words)
+    asked = ("--run", str(out), "--index", "3", "--words", words[5], "--k", "2")
+    assert words[5] in script("neighbours", *asked).stdout
+    refused = script("architectures", "--architectures", "cnn", "--out", str(tmp_path / "new"), "--smoke")
+    assert refused.returncode == 2 and "'cnn'" in refused.stderr and not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_imdb_accuracy(tmp_path, imdb_dir):
+    text = smoke("imdb_accuracy", tmp_path / "out", "--data-dir", imdb_dir, "--no-verify")
+    check_figures(tmp_path / "out" / "rnn", text)
+    for network in ("rnn", "lstm", "gru", "best", "tf–idf"):
+        assert network in text
+
+
+def test_pretrained(tmp_path, imdb_dir):
+    """Frozen, the vectors stay as they are; the file is named with the line that is wrong."""
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("the 1 0 0 0\nfilm 0 1 0 0\nand 0 0 1 0\n")
+    out = tmp_path / "out"
+    text = smoke("pretrained", out, "--data-dir", imdb_dir, "--vectors", str(vectors), "--no-verify")
+    assert "frozen" in text and "random" in text
+    ds, words = load(out / "pretrained"), load_vocabulary(out / "pretrained" / "vocabulary.txt")
+    for run, moved in ((int(np.argmax(np.isinf(ds["thaw"].values))), False), (int(np.argmin(ds["thaw"].values)), True)):
+        row = restore(out / "pretrained", run).embedding[words.index("film")]
+        assert np.array_equal(row, [0, 1, 0, 0]) != moved
+    vectors.write_text("the 1 0 0 0\nfilm 0 1 0\n")
+    arguments = ("--vectors", str(vectors), "--data-dir", imdb_dir, "--out", str(tmp_path / "new"), "--smoke")
+    refused = script("pretrained", *arguments)
+    assert refused.returncode == 2 and f"line 2 of {vectors}" in refused.stderr and not (tmp_path / "new").exists()
+
+
+def test_neighbours(tmp_path):
+    (tmp_path / "v.txt").write_text("good 1 0\ngreat 2 0.1\nbad -1 0\n")
+    done = script("neighbours", "--vectors", str(tmp_path / "v.txt"), "--words", "good", "--k", "2")
+    assert done.returncode == 0 and done.stdout.index("great 1.00") < done.stdout.index("bad -1.00")
+    refused = script("neighbours", "--vectors", str(tmp_path / "v.txt"), "--words", "goot")
+    assert refused.returncode == 2 and "good" in refused.stderr
+
+
+@pytest.mark.parametrize("source", ["music", "characters", "pixels"])
+def test_sequences(source, tmp_path):
+    out, given = tmp_path / "out", {"music": "music.json", "characters": "text.txt"}.get(source)
+    if source == "music":
+        chords = [[[60 + t % 5, 64] for t in range(25)] for _ in range(20)]
+        (tmp_path / given).write_text(json.dumps(dict.fromkeys(("train", "valid", "test"), chords)))
+    elif source == "characters":
+        (tmp_path / given).write_text("to be or not to be, " * 600)
+    elif not os.environ.get("SEQDYN_DATA"):
+        pytest.skip("needs MNIST: set SEQDYN_DATA to a TFDS data directory that holds mnist")
+    where = ("--file", str(tmp_path / given)) if given else ("--data-dir", os.environ["SEQDYN_DATA"])
+    text = smoke("sequences", out, "--source", source, *where, "--cells", "rnn", "--no-verify")
+    check_figures(out, text, "norms_by_lag", "carried_by_lag", "learning")
+    assert load(out)["finite"].all()
+    refused = script("sequences", "--source", "music", "--smoke")
+    assert refused.returncode == 2 and "--file" in refused.stderr
 
 
 @pytest.mark.slow
@@ -116,5 +194,5 @@ def test_jacobian_spectra(tmp_path):
 
 
 def test_every_experiment_has_a_smoke_test_here():
-    scripts = {p.stem for p in (ROOT / "experiments").glob("*.py")} - {"__init__"}
+    scripts = {p.stem for p in (ROOT / "experiments").glob("*.py") if not p.stem.startswith("_")}
     assert all(f"test_{name}" in globals() for name in scripts)

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from seqdyn.data.text import Examples
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS, Batch
+from seqdyn.data.text import Examples
 from seqdyn.learn import model, optim, train
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.nets import cells

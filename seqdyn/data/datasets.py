@@ -57,9 +57,9 @@ def tfds_folder(name: str, data_dir: str | Path | None = None) -> Path:
     return info.parent
 
 
-def read_tfds(folder: Path, split: str) -> list[dict[str, Any]]:
+def read_tfds(folder: Path, split: str, columns: tuple[str, ...] = ("label",)) -> list[dict[str, Any]]:
     """All examples of a split in TFDS's order: text as bytes, labels as integers, images as uint8. ConfigError for
-    files that are damaged or missing."""
+    files that are damaged or missing, and for a data set that lacks one of the `columns`."""
     import tensorflow_datasets as tfds  # here, because it takes a second
 
     try:
@@ -68,10 +68,13 @@ def read_tfds(folder: Path, split: str) -> list[dict[str, Any]]:
         rows = source.__getitems__(range(len(source)))
         if not rows or any(value is None for row in rows for value in row.values()):
             raise ValueError("some examples cannot be read")  # a shard that was cut short is read as None
-        return rows
     except Exception as error:
         rule = f"a folder of array_record files: those of the split {split} are damaged or missing"
         raise _wrong("data_dir", str(folder), rule, error) from error
+    lacking = [name for name in columns if name not in rows[0]]
+    if lacking:
+        raise ConfigError(f"{folder} has the columns {', '.join(rows[0])}, but must have {lacking[0]}.")
+    return rows
 
 
 def _rule(name: str) -> str:
@@ -163,7 +166,7 @@ def imdb_reviews(
     folder = tfds_folder(_IMDB, data_dir)
 
     def half(split: str) -> tuple[list[str], np.ndarray]:
-        rows = read_tfds(folder, split)
+        rows = read_tfds(folder, split, ("text", "label"))
         labels = _labels(folder, rows, 2)
         kept = np.sort(balanced_order(labels, seed)[:limit])
         return [rows[i]["text"].decode() for i in kept], labels[kept]
@@ -203,7 +206,7 @@ def mnist(
     def make() -> Arrays:
         arrays: Arrays = {}
         for split in ("train", "test"):
-            rows = read_tfds(folder, split)
+            rows = read_tfds(folder, split, ("image", "label"))
             arrays |= {f"{split}.images": np.stack([row["image"][..., 0] for row in rows])}
             arrays |= {f"{split}.labels": _labels(folder, rows, 10)}
         return arrays
