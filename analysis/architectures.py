@@ -49,10 +49,10 @@ def spread(values: np.ndarray, digits: int = 3) -> str:
     return f"{there.mean():.{digits}f}{deviation}"
 
 
-def horizons(ds: "xr.Dataset", spec: Spec, fraction: float) -> np.ndarray:
-    """Of the top layer (of a bidirectional one, the layer that reads forwards), lags a run."""
+def horizons(ds: "xr.Dataset", spec: Spec, fraction: float, bottom: bool = False) -> np.ndarray:
+    """Of the top or bottom layer (of a bidirectional level, the layer that reads forwards), lags a run."""
     top = len(spec.widths) - (2 if spec.bidirectional else 1)
-    return lags.horizon(stage(ds, "adjoint_norm", fraction)[picked(ds, label=spec.label), top])
+    return lags.horizon(stage(ds, "adjoint_norm", fraction)[picked(ds, label=spec.label), 0 if bottom else top])
 
 
 def rows(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float]) -> list[dict[str, Any]]:
@@ -72,6 +72,7 @@ def rows(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float]) ->
                 "shuffled": at_chosen(ds, "shuffled_accuracy")[runs],
                 "start": horizons(ds, spec, 0.0),
                 "end": horizons(ds, spec, 1.0),
+                "bottom": horizons(ds, spec, 1.0, bottom=True),
                 "steps": spec.steps,
             }
         )
@@ -95,7 +96,8 @@ def table(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "words shuffled": spread(r["shuffled"]),
             "order's worth": spread(r["test"] - r["shuffled"]),
             "horizon at start": lag_text(r["start"], r["steps"]),
-            "horizon trained": lag_text(r["end"], r["steps"]),
+            "trained": lag_text(r["end"], r["steps"]),
+            "trained, bottom layer": lag_text(r["bottom"], r["steps"]),
         }
         for r in found
     ]
@@ -109,9 +111,13 @@ def comparison(found: Sequence[dict[str, Any]]) -> Figure:
     bars: dict[str, Any] = dict(capsize=2, linewidth=1, linestyle="none")
     for ax, names, labels in (
         (left, ("test", "shuffled"), ("reviews as they are", "words shuffled")),
-        (right, ("start", "end"), ("at initialisation", "after training")),
+        (
+            right,
+            ("start", "end", "bottom"),
+            ("top layer, at initialisation", "after training", "bottom layer, trained"),
+        ),
     ):
-        for name, label, color, marker in zip(names, labels, (BLUE, ORANGE), "os", strict=True):
+        for name, label, color, marker in zip(names, labels, (BLUE, ORANGE, "black"), "osx", strict=False):
             mean = [np.nanmean(r[name]) for r in found]
             error = [np.nanstd(r[name], ddof=1) if len(r[name]) > 1 else 0.0 for r in found]
             ax.errorbar(mean, y, xerr=error, color=color, marker=marker, markersize=4, label=label, **bars)
@@ -167,10 +173,11 @@ def story(found: Sequence[dict[str, Any]]) -> str:
     return (
         f"Best on the test split: {best['architecture']}, {spread(best['test'])}. Shuffling the words of the test "
         f"reviews costs {most['architecture']} most, {spread(most['test'] - most['shuffled'])}, and "
-        f"{least['architecture']} least, {spread(least['test'] - least['shuffled'])}. The gradient of "
-        f"{short['architecture']} reaches back least after training: {lag_text(short['end'], short['steps'])} lags of "
-        f"{short['steps']}. Means ± standard deviations over {len(best['test'])} seeds; test accuracy is that of the "
-        "probe with the best validation accuracy. Parameters are counted without the embedding, which all share."
+        f"{least['architecture']} least, {spread(least['test'] - least['shuffled'])}. The gradient at the top layer of "
+        f"{short['architecture']} reaches back least after training, {lag_text(short['end'], short['steps'])} lags of "
+        f"{short['steps']}; at its bottom layer it reaches {lag_text(short['bottom'], short['steps'])}. Means ± "
+        f"standard deviations over {len(best['test'])} seeds; test accuracy is that of the probe with the best "
+        "validation accuracy. Parameters are counted without the embedding, which all share."
     )
 
 
@@ -185,8 +192,8 @@ def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
             (
                 style.save(comparison(found), out / "figures" / "comparison"),
                 "Left: accuracy on the test reviews, and on the same with their words in random order. Right: the "
-                "first lag at which ‖∂L/∂h_t‖ falls below 1% of its value at the last word, at the top layer; on the "
-                "grey line it never does. Means and standard deviations over seeds.",
+                "first lag at which ‖∂L/∂h_t‖ falls below 1% of its value at the last word, at the top layer and, in "
+                "a stack, at the bottom one; on the grey line it never does. Means and standard deviations over seeds.",
             ),
             (
                 style.save(norms(ds, axis(ds, "label")), out / "figures" / "norms_by_lag"),

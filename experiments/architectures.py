@@ -1,15 +1,16 @@
 """What does an architecture need to read a review: weights for each position, order, memory, gates?
 
 Hypothesis: a dense layer per position and shared weights receive their gradient straight from the readout at every
-position, so they train at once but cannot use order; a simple rnn can, but hears only the last words, because its
-gradient dies on the way back; gates carry the gradient to the first word and gain the most from order.
+position, so they train at once, but shared weights cannot use order; a simple rnn can, but hears only the last words,
+because its gradient dies on the way back; gates carry the gradient to the first word and gain the most from order.
 Data: IMDB reviews (Maas et al., ACL 2011), 10,000 ids, the last 80 words, padding masked.
 Setting: embedding 100, width 64, Adam 1e-3, batch 128, no regularisation: {dense per position, dense shared, rnn of 1,
 2, 3 layers and in both directions, lstm, gru}. The dense layers are pooled (mean), the others read out at the end.
 'Shuffled' is the same test reviews with their words in random order: what order is worth to a trained network.
-Cost: 24 runs × 4 epochs, about ten minutes on two cores.
-Expect: all near 80–84%; shuffling costs the shared weights nothing and the gated cells most; horizons from 10 lags
-(rnn) to all 80 (gru, and the two without memory, whose gradient does not travel).
+Cost: 24 runs × 4 epochs, about a quarter of an hour on two cores.
+Expect: all between 81% and 84%, so order is worth little here, 1 to 2 points to the gated cells, nothing to shared
+weights. One layer of rnn learns to carry the gradient over all 80 words, against the hypothesis; in a stack only the
+bottom layer does, and the top one hears the last 15 to 30. The gru starts with a horizon of 13 lags and ends with 80.
 """
 
 import dataclasses

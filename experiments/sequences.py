@@ -45,7 +45,7 @@ class Config(Options):
     """Recurrent cells, one compiled program each."""
     seeds: int = 2
     """Seeds of parameters and order."""
-    updates: int = 2000
+    updates: int = 1000
     """Of each run."""
     lr: float = 1e-3
     """Adam's learning rate."""
