@@ -39,7 +39,7 @@ def kinds(out: str | Path) -> list[Kind]:
         ds, epoch = load(part), manifest.experiment(part).settings["updates per epoch"]
         thaw = ds["thaw"].values
         for value in sorted(set(thaw), reverse=True):
-            name = {0.0: "from the start", np.inf: "frozen"}.get(value, f"thawed after {value:g} updates")
+            name = {0.0: "trained", np.inf: "frozen"}.get(value, f"thawed at {value:g}")
             name = "random" if part.name == "random" else f"pretrained, {name}"
             found.append(Kind(name, ds.isel(run=np.flatnonzero(thaw == value)), epoch))
     return found
@@ -105,8 +105,9 @@ def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
     with style.look():
         figure = style.save(training(found), Path(out) / "figures" / "training")
     caption = (
-        "Left: accuracy on the validation split. Right: norm of the gradient that reaches the embedding, also where it "
-        "is frozen; means over updates. Medians and quartiles over seeds."
+        "Random, or pretrained vectors that are frozen, thawed at that update, or trained from the start. Left: "
+        "accuracy on the validation split. Right: norm of the gradient that reaches the embedding, also where it is "
+        "frozen; means over updates. Medians and quartiles over seeds."
     )
     tables = [("Means ± standard deviations over seeds", rows)]
     title = "What pretrained word vectors change"
