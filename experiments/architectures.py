@@ -102,6 +102,7 @@ def seconds(e: Experiment, data: Any) -> dict[str, float]:
 def main(config: Config) -> None:
     """Reads, trains (or goes on), times, draws."""
     config = smoke(config) if config.smoke else config
+    specs(config)  # a wrong name is refused before anything is read
     backend.start()
     text = read(config, config.length, order=True)
     config = dataclasses.replace(config, vocabulary=len(text.vocabulary))

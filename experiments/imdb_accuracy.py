@@ -107,8 +107,10 @@ def control(c: Config) -> dict[str, float]:
 def main(config: Config) -> None:
     """Reads, trains (or goes on), draws."""
     config = smoke(config) if config.smoke else config
+    if not {"rnn", "gated", "best"} & set(config.settings):
+        raise ConfigError(f"settings is {config.settings}; name at least one of rnn, gated, best.")
     backend.start()
-    out, made = config.out, []
+    out = config.out
     for setting in (s for s in ("rnn", "gated", "best") if s in config.settings):
         length = specs(config, setting, config.vocabulary)[0][0].steps
         text = read(config, length)
@@ -116,9 +118,8 @@ def main(config: Config) -> None:
         e = experiment(f"imdb_accuracy_{setting}", chosen, hypers, text.splits, epochs, looks, chunk=13)
         out = out or default_out(dataclasses.replace(e, name="imdb_accuracy"))
         run = dataclasses.replace(config, out=out)
-        made.append(launch(e, run, text.splits, text.vocabulary, within=setting))
-    if out is None:
-        raise ConfigError("settings has no network; name at least one of rnn, gated, best.")
+        launch(e, run, text.splits, text.vocabulary, within=setting)
+    assert out is not None
     path = Path(out) / "control.json"
     if "control" in config.settings and not path.exists():
         path.write_text(json.dumps(control(config)))
