@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from seqdyn.data.text import Examples
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS
+from seqdyn.data.text import Examples
 from seqdyn.learn.config import Spec
 from seqdyn.types import ConfigError
 
