@@ -1,0 +1,64 @@
+"""The axes of a run directory's records: what each spec has of them, and all specs together.
+
+A cell has its own gates, a network its own layers and parameter groups. The records of an experiment have room for
+those of every spec, and NaN where one has none.
+"""
+
+from functools import cache
+from typing import Any
+
+import jax
+import numpy as np
+
+from seqdyn.data.tasks import VECTORS
+from seqdyn.learn import model, train
+from seqdyn.learn.config import Experiment, Hypers, Spec
+from seqdyn.measure import jacobians, probes, updates
+from seqdyn.norms import Extended
+from seqdyn.runs.records import VARIABLES
+from seqdyn.types import Tree
+
+
+def shapes(spec: Spec) -> train.TrainState:
+    """A run's state as shapes and types."""
+    vectors = jax.ShapeDtypeStruct((spec.vocabulary, spec.embedding), np.dtype(np.float32))
+    return jax.eval_shape(lambda v: train.init(spec, Hypers().arrays(), {VECTORS: v}), vectors)
+
+
+@cache
+def own(spec: Spec) -> dict[str, list[Any]]:
+    """The labels of one spec, axis by axis."""
+    return {
+        "layer": list(range(len(spec.widths))),
+        "group": list(model.groups(shapes(spec).params)),
+        "gate": list(probes.gate_names(spec)),
+        "unit": list(range(max(spec.hidden))),
+    }
+
+
+def coordinates(experiment: Experiment) -> dict[str, list[Any]]:
+    """The labels of all specs in the order of the first that has them, and of the axes that no spec decides."""
+    merged: dict[str, dict[Any, None]] = {}
+    for spec in experiment.specs:
+        for axis, labels in own(spec).items():
+            merged.setdefault(axis, {}).update(dict.fromkeys(labels))
+    return {axis: list(labels) for axis, labels in merged.items()} | {
+        "window": list(jacobians.windows(experiment.specs[0].steps)),
+        "mode": list(range(experiment.modes)),
+        "decade": updates.DECADES[:-1].tolist(),
+    }
+
+
+def placed(values: Tree, name: str, spec: Spec, everything: dict[str, list[Any]]) -> np.ndarray:
+    """What a spec recorded under `name` [run, …], as NumPy has it, at its places among `coordinates`."""
+    # The two halves of an `Extended` are added in float64.
+    halves = (values.high, values.low) if isinstance(values, Extended) else (values,)
+    found = np.asarray(halves[0]) if len(halves) == 1 else np.asarray(halves[0], np.float64) + np.asarray(halves[1])
+    dims = ("run", *(d for d in VARIABLES[name].dims if d != "probe"))
+    for axis, labels in own(spec).items():
+        if axis in dims and labels != everything[axis]:
+            at = dims.index(axis)
+            wide = np.full((*found.shape[:at], len(everything[axis]), *found.shape[at + 1 :]), np.nan, found.dtype)
+            wide[(slice(None),) * at + ([everything[axis].index(label) for label in labels],)] = found
+            found = wide
+    return found
