@@ -130,8 +130,8 @@ class Store:
     def create(self, names: Iterable[str], coordinates: Mapping[str, list[Any]]) -> None:
         """Allocates all variables in `names` (those of every spec together) if they are not there yet.
 
-        `coordinates` gives the values of all axes but run, step, probe and time. Arrays are as long as `updates`; a run that
-        goes on for longer has them resized, which moves nothing.
+        `coordinates` gives the values of all axes but run, step, probe and time. Arrays are as long as `updates`; a run
+        that goes on for longer has them resized, which moves nothing.
         """
         sizes = self._sizes({dim: len(values) for dim, values in coordinates.items()})
         root = zarr.open_group(self.path, mode="a")

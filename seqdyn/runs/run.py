@@ -59,10 +59,10 @@ def run(
 ) -> Path:
     """Trains every run of the experiment to its last update and returns its run directory, resuming what is there.
 
-    `data` is the task's pytree of host arrays; `config` (JSON) is kept in the manifest for the reader, `vocabulary` (the
-    word of each id) in vocabulary.txt. Raises
-    ConfigError if `out` holds another experiment, RuntimeError if the gradient at the run's own shapes is more than
-    1e-3 away from autodiff's or another process trains in `out`, Interrupted after a signal.
+    `data` is the task's pytree of host arrays; `config` (JSON) is kept in the manifest for the reader, `vocabulary`
+    (the word of each id) in vocabulary.txt. Raises ConfigError if the data do not fit or `out` holds another
+    experiment, RuntimeError if the gradient at the run's own shapes is more than 1e-3 away from autodiff's or another
+    process trains in `out`, Interrupted after a signal.
     """
     out, console = Path(out), console or Console(stderr=True)
     for spec in experiment.specs:
