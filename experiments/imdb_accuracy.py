@@ -10,9 +10,9 @@ the test half):
                   validation within 4 epochs
   control         tf–idf of words and pairs, logistic regression (scikit-learn), its penalty chosen on the same
                   validation split: no recurrence at all
-Cost: about twenty minutes on two cores; `--settings` runs a part.
-Expect: the simple rnn swings by points from look to look; lstm and gru peak in the second epoch and then overfit; all
-stand within a few points of the control.
+Cost: half an hour on two cores; `--settings` runs a part (rnn 9 minutes, gated 14, best 7, control 1).
+Expect: rnn 83%, lstm and gru 86 to 87%, best 87%; the simple rnn swings by points from look to look and ends at 81%,
+all overfit within epochs. Words and pairs, counted, reach 90.6%: at this length of training set no network here does.
 """
 
 import dataclasses

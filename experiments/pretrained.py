@@ -7,8 +7,10 @@ Data: IMDB reviews, 10,000 ids, the last 80 words; vectors from `--vectors`, a f
 (.txt, .gz, .zip; users pass their glove.6B.50d.txt), matched by word, the rest drawn at their scale.
 Setting: gru of 64, embedding as wide as the vectors, Adam 1e-3, batch 128: {random; frozen; thawed after an epoch;
 trainable from the start} × 3 seeds.
-Cost: 12 runs × 3 epochs, about four minutes on two cores.
-Expect: pretrained ahead by points after the first epoch; frozen overtaken by those that may move.
+Cost: 12 runs × 3 epochs, about eight minutes on two cores.
+Expect, with 50 dimensions of GloVe 6B and against the hypothesis: behind at first (77% after an epoch, a random start
+82%), level after three (83.7% against 83.5%); frozen 78%. The gradient of the embedding is the same at first and, at
+the end, a quarter of that of the random start.
 """
 
 import dataclasses
