@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import lags, report, style
+from analysis.imdb_gradients import at_chosen
 from analysis.lags import axis, picked, stage
 from seqdyn.learn.config import Experiment, Spec
 from seqdyn.runs import axes as record_axes
@@ -27,17 +28,6 @@ if TYPE_CHECKING:
 STAGES = {"at initialisation": 0.0, "after training": 1.0}
 BLUE, ORANGE = "#0072b2", "#d55e00"
 """Of Okabe & Ito, safe for the colour-blind."""
-
-
-def chosen(ds: "xr.Dataset") -> np.ndarray:
-    """Of each run, the probe with the best validation accuracy, the first of equals: chosen without the test split."""
-    accuracy = ds["validation_accuracy"].values
-    return np.where(np.isnan(accuracy), -1, accuracy).argmax(axis=1)
-
-
-def at_chosen(ds: "xr.Dataset", name: str) -> np.ndarray:
-    """A probe's quantity at the chosen probe of each run."""
-    return np.take_along_axis(ds[name].values, chosen(ds)[:, None], axis=1)[:, 0]
 
 
 def spread(values: np.ndarray, digits: int = 3) -> str:

@@ -11,7 +11,8 @@ import tyro
 from matplotlib.figure import Figure
 
 from analysis import lags, report, style
-from analysis.architectures import at_chosen, chosen, lag_text, spread
+from analysis.architectures import lag_text, spread
+from analysis.imdb_gradients import at_chosen, chosen
 from analysis.lags import axis, picked, stage
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load

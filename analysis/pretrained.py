@@ -10,7 +10,8 @@ import tyro
 from matplotlib.figure import Figure
 
 from analysis import report, style
-from analysis.architectures import at_chosen, spread
+from analysis.architectures import spread
+from analysis.imdb_gradients import at_chosen
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script
