@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import socket
 import warnings
 
 import jax
@@ -14,7 +16,7 @@ from seqdyn.data import tasks
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.measure import jacobians, probes
-from seqdyn.runs import checkpoint, manifest, sweep
+from seqdyn.runs import checkpoint, lock, manifest, sweep
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -240,27 +242,41 @@ def test_restored_parameters_at_a_step_are_those_recorded_there(out):
 
 
 def test_two_processes_do_not_train_in_one_directory(out):
-    with manifest.held(out), pytest.raises(RuntimeError, match="another process trains in"):
+    said = rf"another process trains in .*: host {socket.gethostname()}, process {os.getpid()}, since 20"
+    with lock.held(out), pytest.raises(RuntimeError, match=said):
         seqdyn.run.run(experiment(), out)
 
 
-def test_other_versions_are_noted_and_the_gradient_is_checked_again(tmp_path):
+def test_another_jax_is_refused_unless_it_is_allowed_and_then_noted(tmp_path):
     e = experiment(specs=("rnn",))
     out = seqdyn.run.run(e, tmp_path / "out")
     found = manifest.read(out)
-    manifest.write(out, found | {"versions": found["versions"] | {"jaxlib": "0.0.1"}})
-    with pytest.warns(UserWarning, match="begun on other versions"):
+    manifest.write(out, found | {"versions": found["versions"] | {"jax": "0.0.1"}})
+    with pytest.raises(ConfigError, match=f"jax 0.0.1 and this is {jax.__version__}.*--allow-version-drift"):
         seqdyn.run.run(e, out)
+    with pytest.warns(UserWarning, match="begun on other versions"):
+        seqdyn.run.run(e, out, allow_version_drift=True)
     noted = manifest.read(out)
-    assert noted["versions"]["jaxlib"] == "0.0.1" and noted["resumed_on"][0]["versions"] == found["versions"]
-    assert noted["verified"] == found["verified"]
+    assert noted["versions"]["jax"] == "0.0.1" and noted["resumed_on"][0]["versions"] == found["versions"]
+    assert noted["resumed_on"][0]["allowed_version_drift"] == ["jax"] and noted["verified"] == found["verified"]
+    seqdyn.run.run(e, out)  # who went on once need not say so again
+
+
+def test_other_versions_of_the_rest_are_noted(tmp_path):
+    e = experiment(specs=("rnn",))
+    out = seqdyn.run.run(e, tmp_path / "out", verify=False)
+    found = manifest.read(out)
+    manifest.write(out, found | {"versions": found["versions"] | {"zarr": "0.0.1"}})
+    with pytest.warns(UserWarning, match="begun on other versions"):
+        seqdyn.run.run(e, out, verify=False)
+    assert manifest.read(out)["resumed_on"][0]["versions"] == found["versions"]
 
 
 def test_an_infinite_second_moment_is_a_divergence_not_a_plateau():
     spec, hypers = Spec(**TINY), grid(lr=1e-3).arrays().at(0)
     state = train.init(spec, hypers)
     huge = state._replace(opt=jax.tree.map(lambda m: m + 3e38 if m.ndim else m, state.opt))
-    batch = tasks.adding(spec).batch(None, "train", jax.random.key(0))
+    batch = tasks.TASKS["adding"](spec).batch(None, "train", jax.random.key(0))
     step = compiled(lambda s: train.step(spec, hypers, s, batch._replace(ys=batch.ys * 1e19)))
     assert not step(huge)[1]["finite"] and step(state._replace(step=state.step))[0].step == 1
 

@@ -1,6 +1,7 @@
 """Checkpoints of one tile's states, by Orbax; each is verified against a digest of its own when read."""
 
 import hashlib
+import math
 import shutil
 import threading
 import warnings
@@ -34,7 +35,7 @@ def save(directory: Path, step: int, states: Tree) -> None:
     Orbax writes to a temporary directory and renames it, so a killed save leaves nothing that `steps` lists; an old
     step is renamed before it is deleted, for the same reason.
     """
-    with _ORBAX:
+    with _ORBAX, _alone():
         ocp.save(str(directory / str(step)), states, overwrite=True, custom_metadata={"sha256": digest(states)})
     there = steps(directory)
     # A later step than the one just reached was passed over as damaged.
@@ -51,17 +52,21 @@ def steps(directory: Path) -> list[int]:
     return sorted((int(p.name) for p in directory.iterdir() if p.name.isdigit()), reverse=True)
 
 
-def latest(directory: Path, like: Tree, device: Device | None = None) -> tuple[int, Tree] | None:
-    """(step, states) of the newest checkpoint that is whole, with the structure, shapes and types of `like`.
+def latest(
+    directory: Path, like: Tree, device: Device | None = None, until: float = math.inf
+) -> tuple[int, Tree] | None:
+    """(step, states) of the newest checkpoint that is whole, with the structure, shapes and types of `like`, and not
+    after `until`.
 
     None if there is none. One that cannot be read or does not match its digest is passed over with a warning; raises
     RuntimeError if that is true of all.
     """
-    for step in steps(directory):
+    candidates = [step for step in steps(directory) if step <= until]
+    for step in candidates:
         states = restore(directory, step, like, device)
         if states is not None:
             return step, states
-    if steps(directory):
+    if candidates:
         raise RuntimeError(f"no checkpoint in {directory} can be read; remove it to begin these runs again.")
     return None
 
@@ -72,7 +77,7 @@ def restore(directory: Path, step: int, like: Tree, device: Device | None = None
     sharding = jax.sharding.SingleDeviceSharding(device or jax.devices()[0])
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
     try:
-        with _ORBAX:
+        with _ORBAX, _alone():
             states = ocp.load(path, target)
             noted: Any = ocp.metadata(path).custom_metadata
         if digest(states) == noted["sha256"]:
@@ -84,7 +89,21 @@ def restore(directory: Path, step: int, like: Tree, device: Device | None = None
     return None
 
 
+def _alone() -> ocp.Context:
+    """Each process of several saves and reads its own tiles, and waits for nobody."""
+    me = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
+    )
+    return ocp.Context(multiprocessing_options=options) if jax.process_count() > 1 else ocp.Context()
+
+
 def sweep_up(directory: Path) -> None:
     """Removes what killed saves and deletions have left."""
     for left in [*directory.glob("*.orbax-checkpoint-tmp*"), *directory.glob(f"*{_DELETED}")]:
         shutil.rmtree(left)
+
+
+def of_tile(out: Path, index: int) -> Path:
+    """Where the checkpoints of tile `index` of a run directory lie."""
+    return (out / "checkpoints" / f"tile-{index:04d}").absolute()

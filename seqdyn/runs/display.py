@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ LINE_SECONDS = 15.0
 class Display:
     """A bar on a terminal, else a line now and then. Used as a context; `at` may be called from any thread."""
 
-    def __init__(self, experiment: Experiment, console: Console) -> None:
+    def __init__(self, experiment: Experiment, console: Console, tiles: Sequence[Tile]) -> None:
         self._experiment, self._console = experiment, console
-        self._runs = len(experiment.specs) * len(experiment.hypers)
+        self._runs = sum(len(tile.runs) for tile in tiles)
         self._total = self._runs * experiment.updates
         text = (
             "{task.percentage:3.0f}%  {task.fields[rate]}  loss {task.fields[loss]}  {task.fields[diverged]} diverged"

@@ -1,16 +1,16 @@
 """`manifest.json`: what a run directory holds the result of, and on what it was made.
 
 It is the only thing that decides whether a command may go on in a directory: the experiment it describes must be the
-same, except that `updates` may grow.
+same, except that `updates` may grow, and so must the versions of seqdyn and jax, unless the command allows others. It
+carries a digest of itself.
 """
 
-import contextlib
-import fcntl
+import hashlib
 import json
 import os
 import subprocess
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,37 @@ from typing import Any
 import jax
 
 from seqdyn.learn.config import Experiment, experiment_from
+from seqdyn.runs.lock import GATE, gate
 from seqdyn.runs.sweep import width
 from seqdyn.types import ConfigError
 
-FORMAT = 2
+FORMAT = 3
 NAME = "manifest.json"
-_OURS = (f".{NAME}.", ".lock")
+BITS = ("seqdyn", "jax", "jaxlib")
+"""Packages whose other version need not give the same bits."""
+_OURS = (f".{NAME}.", GATE)
 """What a process that was killed while it made the directory may leave."""
 
 
-def claim(out: Path, experiment: Experiment, config: dict[str, Any]) -> dict[str, Any]:
+def claim(
+    out: Path, experiment: Experiment, config: dict[str, Any], allow_version_drift: bool = False
+) -> dict[str, Any]:
     """The manifest of `out`, written if the directory is new.
 
-    Raises ConfigError, naming the first difference, if the directory holds another experiment, and if it holds
-    something else than a run; nothing in it changes then.
+    Raises ConfigError, naming the first difference, if the directory holds another experiment or (but for
+    `allow_version_drift`, which is noted) was made by another seqdyn or jax, and if it holds something else than a run;
+    nothing in it changes then.
     """
-    wanted = experiment.describe()
+    foreign = out.exists() and (not out.is_dir() or any(not p.name.startswith(_OURS) for p in out.iterdir()))
+    if foreign and not (out / NAME).exists():  # looked at last: another process may be making the directory
+        raise ConfigError(f"{out} exists and is not a run directory; choose another --out or an empty directory.")
+    out.mkdir(parents=True, exist_ok=True)
+    with gate(out):
+        return _claim(out, experiment, config, allow_version_drift)
+
+
+def _claim(out: Path, experiment: Experiment, config: dict[str, Any], allow_version_drift: bool) -> dict[str, Any]:
+    wanted, now = experiment.describe(), surroundings(experiment)
     if (out / NAME).exists():
         found = read(out)
         there = found["experiment"]
@@ -47,36 +62,36 @@ def claim(out: Path, experiment: Experiment, config: dict[str, Any]) -> dict[str
             raise ConfigError(
                 f"{out} holds {there['updates']} updates and {wanted['updates']} were asked for; updates may only grow."
             )
-        if there != wanted:
-            found |= {"experiment": wanted, "config": config}
-            write(out, found)
-        now = surroundings(experiment)
-        if any(found[name] != now[name] for name in ("versions", "backend", "width", "matmul_precision")):
+        drift = [name for name in BITS if _last(found)["versions"].get(name) != now["versions"][name]]
+        if drift and not allow_version_drift:
+            old, new = _last(found)["versions"].get(drift[0]), now["versions"][drift[0]]
+            raise ConfigError(
+                f"{out} was made on {drift[0]} {old} and this is {new}, which need not give the same bits; "
+                "go on with --allow-version-drift, or choose another --out."
+            )
+        changed = found | ({"experiment": wanted, "config": config} if there != wanted else {})
+        if any(_last(found)[name] != now[name] for name in ("versions", "backend", "width", "matmul_precision")):
             # Other code or hardware need not give the same bits: say so, keep what was, check the gradients anew.
-            warnings.warn(f"{out} was begun on other versions or hardware: see resumed_on in {NAME}", stacklevel=3)
-            if found["resumed_on"][-1:] != [now]:
-                write(out, found | {"resumed_on": [*found["resumed_on"], now], "verified": {}})
+            warnings.warn(f"{out} was begun on other versions or hardware: see resumed_on in {NAME}", stacklevel=4)
+            noted = now | ({"allowed_version_drift": drift} if drift else {})
+            changed |= {"resumed_on": [*found["resumed_on"], noted], "verified": {}}
+        if changed != found:
+            write(out, changed)
         return read(out)
-    if out.exists() and (not out.is_dir() or any(not p.name.startswith(_OURS) for p in out.iterdir())):
-        raise ConfigError(f"{out} exists and is not a run directory; choose another --out or an empty directory.")
-    out.mkdir(parents=True, exist_ok=True)
     fresh = {"format": FORMAT, "experiment": wanted, "config": config, "verified": {}, "resumed_on": []}
-    write(out, fresh | surroundings(experiment))
+    write(out, fresh | now)
     return read(out)
 
 
-@contextlib.contextmanager
-def held(out: Path) -> Iterator[None]:
-    """Keeps other processes from training in `out`; the system lets go when this one ends, however it does.
+def _last(found: dict[str, Any]) -> dict[str, Any]:
+    """What the directory was last worked on with."""
+    return found["resumed_on"][-1] if found["resumed_on"] else found
 
-    Raises RuntimeError if another process is at work there.
-    """
-    with open(out / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RuntimeError(f"another process trains in {out}; wait for it, or stop it.") from None
-        yield
+
+def note(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Writes `change` of the manifest, while no other process does."""
+    with gate(out):
+        write(out, change(read(out)))
 
 
 def surroundings(experiment: Experiment) -> dict[str, Any]:
@@ -99,18 +114,25 @@ def read(out: str | Path) -> dict[str, Any]:
         found = json.loads(path.read_text())
     except FileNotFoundError:
         raise ConfigError(f"{out} is not a run directory: it has no {NAME}.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is damaged ({error}); it must be the JSON that the run wrote.") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
-        raise ConfigError(f"{path} is not of format {FORMAT}; another version of seqdyn wrote it.")
+        raise ConfigError(f"{path} is not of format {FORMAT}; another version of seqdyn wrote it, or it is damaged.")
+    if found.pop("sha256", None) != _digest(found):
+        raise ConfigError(f"{path} is damaged (its digest does not match); it must be the JSON that the run wrote.")
     return found
 
 
 def write(out: Path, manifest: dict[str, Any]) -> None:
     """Replaces the manifest in one step: a reader sees the old one or the new one."""
     partial = out / f".{NAME}.{os.getpid()}"
-    partial.write_text(json.dumps(manifest, indent=1, allow_nan=False) + "\n")
+    partial.write_text(json.dumps(manifest | {"sha256": _digest(manifest)}, indent=1, allow_nan=False) + "\n")
     partial.replace(out / NAME)
+
+
+def _digest(manifest: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps(manifest))  # a tuple is written as a list
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def experiment(out: str | Path) -> Experiment:

@@ -4,8 +4,13 @@ xarray.
 The store's first axis is `row`: tiles of the experiment one after the other, padding included, so that one tile's
 chunk of updates is exactly one chunk of each array on disk. Writing a region twice is the same as writing it once,
 and a write that was torn by a kill is written again on resume. `load` drops the padding and calls the axis `run`.
+
+Every chunk carries a checksum: a flipped bit or a cut file is an error when it is read. Every chunk that a checkpoint
+covers is there, whatever its values: a missing one is an error too. The manifest has a digest of the metadata.
 """
 
+import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -13,9 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import zarr
+from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.storage import MemoryStore
 
-from seqdyn.learn.config import Experiment, Hypers
-from seqdyn.runs import manifest
+from seqdyn.learn.config import Experiment, Hypers, experiment_from
+from seqdyn.runs import checkpoint, manifest
 from seqdyn.runs.sweep import Tile, tiles
 
 if TYPE_CHECKING:
@@ -56,6 +63,11 @@ VARIABLES: dict[str, Variable] = {
     "adjoint_log_norm": Variable(_PER_TIME, "mean over examples of log₂ ‖∂L/∂h_t‖ where it is not 0", "log₂ loss / h"),
     "adjoint_nonzero": Variable(_PER_TIME, "share of the examples whose ∂L/∂h_t is not 0"),
     "adjoint_count": Variable(("step", "time"), "examples of the batch that reach this lag", "examples"),
+    "penalty_l1": Variable(("step",), "Σ |w|, before its weight λ", "parameter"),
+    "penalty_l2": Variable(("step",), "½ Σ w², before its weight λ", "parameter²"),
+    "penalty_activity": Variable(("step",), "mean of h² of the top level, before its weight λ", "h²"),
+    "penalty_orthogonality": Variable(("step",), "Σ ‖UᵀU − I‖², before its weight λ"),
+    "penalty_omega": Variable(("step",), "Pascanu's Ω, before its weight λ"),
     "test_loss": Variable(("probe",), "loss on the test split", "loss"),
     "test_accuracy": Variable(("probe",), "fraction right on the test split"),
     "validation_loss": Variable(("probe",), "loss on the validation split", "loss"),
@@ -134,26 +146,38 @@ class Store:
         that goes on for longer has them resized, which moves nothing.
         """
         sizes = self._sizes({dim: len(values) for dim, values in coordinates.items()})
-        root = zarr.open_group(self.path, mode="a")
+        wanted: dict[str, Any] = {}  # made in memory: what is on disk is then put right in whole files
+        root = zarr.open_group(MemoryStore(wanted), mode="w")
         root.attrs["coordinates"] = dict(coordinates)
         for name in names:
             variable = VARIABLES[name]
             dims = ("row", *variable.dims)
             shape = tuple(sizes[d] for d in dims)
             stretch = {"row": self.experiment.tile, "step": self.experiment.chunk, "probe": 1}
-            if name in root:
-                if root[name].shape != shape:  # type: ignore[union-attr]
-                    root[name].resize(shape)  # type: ignore[union-attr]
-                continue
             root.create_array(
                 name,
                 shape=shape,
                 chunks=tuple(min(stretch.get(d, n), n) for d, n in zip(dims, shape, strict=True)),
                 dtype=_TYPES.get(name, "float32"),
                 fill_value=False if _TYPES.get(name) == "bool" else np.nan,
+                compressors=(ZstdCodec(), Crc32cCodec()),
                 dimension_names=dims,
                 attributes={"long_name": variable.long_name, "units": variable.units},
             )
+        for name, buffer in wanted.items():
+            path, data = self.path / name, buffer.to_bytes()
+            if not path.is_file() or path.read_bytes() != data:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partial = path.with_name(f".{path.name}.{os.getpid()}")
+                partial.write_bytes(data)
+                partial.replace(path)
+
+    def digest(self) -> str:
+        """SHA-256 of the metadata: names, shapes, types, coordinates."""
+        sha = hashlib.sha256()
+        for path in sorted([self.path / "zarr.json", *self.path.glob("*/zarr.json")]):
+            sha.update(str(path.relative_to(self.path)).encode() + path.read_bytes())
+        return sha.hexdigest()
 
     def _sizes(self, lengths: dict[str, int]) -> dict[str, int]:
         e = self.experiment
@@ -168,11 +192,74 @@ class Store:
         """The metrics [run, step, …] (or [run, …] of probe number `start`) of one tile's chunk."""
         root = zarr.open_group(self.path, mode="r+")
         rows = slice(tile.index * self.experiment.tile, (tile.index + 1) * self.experiment.tile)
-        for name, values in metrics.items():
-            if VARIABLES[name].dims[0] == "probe":
-                root[name][rows, start] = values  # type: ignore[index]
-            else:
-                root[name][rows, start : start + values.shape[1]] = values  # type: ignore[index]
+        kind = VARIABLES[next(iter(metrics))].dims[0]
+        length = 1 if kind == "probe" else next(iter(metrics.values())).shape[1]
+        # What this tile does not record is written as missing: a chunk that is not there is a chunk that was lost.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            for name, array in root.arrays():
+                if VARIABLES[name].dims[0] == kind:
+                    values = metrics.get(name, array.fill_value)
+                    array[rows, start if kind == "probe" else slice(start, start + length)] = values
+
+    def whole_until(self, tile: Tile, step: int) -> int:
+        """The updates, up to `step`, whose records of a tile can all be read, probes included.
+
+        Reads every chunk: each is held against its checksum.
+        """
+        root = zarr.open_group(self.path, mode="r")
+        for name, array in root.arrays():
+            for number, start in self._chunks(name, step):
+                # A probe is recorded before the checkpoint of its update: it takes an earlier one to make it again.
+                before = start - 1 if VARIABLES[name].dims[0] == "probe" else start
+                if not self._readable(array, tile, number):
+                    step = before
+                    break
+        return step
+
+    def _readable(self, array: Any, tile: Tile, number: int) -> bool:
+        if not self._file(array, tile, number).exists():
+            return False
+        try:
+            array.get_block_selection((tile.index, number))
+        except Exception:  # zarr's codecs raise several kinds for damaged bytes
+            return False
+        return True
+
+    def sweep_up(self, tile: Tile) -> None:
+        """Removes what killed writes of a tile have left."""
+        for left in self.path.glob(f"*/c/{tile.index}/**/*.partial"):
+            left.unlink()
+
+    def check(self, digest: str | None) -> None:
+        """Raises RuntimeError if the metadata are not those of the manifest, or a chunk that was written is missing."""
+        cure = "run its command again, which makes the lost part again"
+        try:
+            right = digest is None or self.digest() == digest
+            root = zarr.open_group(self.path, mode="r")
+        except (OSError, ValueError, KeyError):
+            right = False
+        if not right:
+            raise RuntimeError(f"{self.path} is damaged: its metadata are not those noted in the manifest; {cure}.")
+        done = {
+            tile: max(checkpoint.steps(checkpoint.of_tile(self.path.parent, tile.index)), default=None)
+            for tile in tiles(self.experiment)
+        }
+        for name, array in root.arrays():
+            for tile, step in done.items():
+                for number, _ in self._chunks(name, step) if step is not None else ():
+                    if not self._file(array, tile, number).exists():
+                        raise RuntimeError(f"{self._file(array, tile, number)} is missing; {cure}.")
+
+    def _chunks(self, name: str, step: int) -> list[tuple[int, int]]:
+        """(number, first update) of each chunk of a tile that `step` updates have written."""
+        e = self.experiment
+        if VARIABLES[name].dims[0] == "probe":
+            return [(n, n * e.probe_every) for n in range(step // e.probe_every + 1)]
+        return [(n, n * e.chunk) for n in range(step // e.chunk)]
+
+    def _file(self, array: Any, tile: Tile, number: int) -> Path:
+        rest = ("0",) * (len(array.shape) - 2)
+        return self.path.joinpath(array.path, "c", str(tile.index), str(number), *rest)
 
 
 def load(path: str | Path) -> "xr.Dataset":
@@ -182,11 +269,15 @@ def load(path: str | Path) -> "xr.Dataset":
     Every hyperparameter, the seed, and the spec's label, cell, activation and initialisation are coordinates of
     `run`; `step` and `probe_step` count updates done before the record; `lag` belongs to `time`. Values that do not
     exist (yet, or after a run has diverged) are NaN. Lazy: nothing is read until it is asked for.
+
+    Raises ConfigError if this is no run directory, RuntimeError if records are missing; damaged ones raise when read.
     """
     import xarray as xr  # takes two seconds
 
     path = Path(path)
-    experiment = manifest.experiment(path)
+    noted = manifest.read(path)
+    experiment = experiment_from(noted["experiment"])
+    Store(path / "records.zarr", experiment).check(noted.get("records"))
     raw = xr.open_zarr(path / "records.zarr", consolidated=False, chunks=None)
     cut, rows, specs, points = tiles(experiment), [], [], []
     for tile in cut:

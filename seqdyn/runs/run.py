@@ -4,15 +4,11 @@ Records are written before the checkpoint that covers them: a kill in between re
 same region. So what is on disk after any kill, and any number of resumes, ends as the uninterrupted run would.
 """
 
-import contextlib
 import hashlib
 import json
-import math
-import os
-import signal
-import threading
 import time
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,23 +23,17 @@ from seqdyn.learn.config import Experiment
 from seqdyn.learn.model import Model
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
-from seqdyn.runs import axes, checkpoint, manifest, sweep
+from seqdyn.runs import axes, checkpoint, manifest, signals, sweep
 from seqdyn.runs.display import Display
+from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
 from seqdyn.runs.records import VARIABLES, Store
+from seqdyn.runs.signals import Interrupted, Stop
 from seqdyn.runs.sweep import Tile
 from seqdyn.types import ConfigError, Device
 
 VOCABULARY = "vocabulary.txt"
 CHECKPOINT_SECONDS = 20.0
 """Between checkpoints of a tile. Each costs about 50 ms; `kill -9` loses at most this much work."""
-
-
-class Interrupted(Exception):
-    """A signal asked for a stop; everything up to the last finished chunk is saved."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 def run(
@@ -56,26 +46,40 @@ def run(
     config: dict[str, Any] | None = None,
     vocabulary: Sequence[str] | None = None,
     console: Console | None = None,
+    shard: Shard = WHOLE,
+    allow_version_drift: bool = False,
 ) -> Path:
     """Trains every run of the experiment to its last update and returns its run directory, resuming what is there.
 
     `data` is the task's pytree of host arrays; `config` (JSON) is kept in the manifest for the reader, `vocabulary`
-    (the word of each id) in vocabulary.txt. Raises ConfigError if the data do not fit or `out` holds another
-    experiment, RuntimeError if the gradient at the run's own shapes is more than 1e-3 away from autodiff's or another
-    process trains in `out`, Interrupted after a signal.
+    (the word of each id) in vocabulary.txt. A `shard` trains its tiles only, and of those each process of
+    `jax.distributed` its own: see `complete`. Raises ConfigError if the data do not fit or `out` holds another
+    experiment or (but for `allow_version_drift`) was made by another seqdyn or jax, RuntimeError if the gradient at the
+    run's own shapes is more than 1e-3 away from autodiff's, another process trains these tiles or the file system
+    lacks what is needed, Interrupted after a signal.
     """
+    me, processes = jax.process_index(), jax.process_count()
+    shard = Shard(shard.index + shard.count * me, shard.count * processes)
     out, console = Path(out), console or Console(stderr=True)
     for spec in experiment.specs:
         check(spec, data)
     names = _recorded(experiment, data)
-    noted = manifest.claim(out, experiment, config or {})
-    with manifest.held(out):
+    noted = manifest.claim(out, experiment, config or {}, allow_version_drift)
+    with held(out, shard):
+        check_file_system(out)
         if vocabulary is not None:
             save_vocabulary(out / VOCABULARY, vocabulary)
         if verify:
             _verify(experiment, out, noted, data, console)
-        _train_all(experiment, out, data, names, checkpoint_seconds, console)
+        _train_all(experiment, out, data, names, checkpoint_seconds, console, shard)
     return out
+
+
+def complete(out: str | Path) -> bool:
+    """Have all tiles of a run directory, those of other shards included, done their last update?"""
+    experiment = manifest.experiment(out)
+    tiles = sweep.tiles(experiment)
+    return all(experiment.updates in checkpoint.steps(checkpoint.of_tile(Path(out), t.index)) for t in tiles)
 
 
 def _train_all(
@@ -85,26 +89,32 @@ def _train_all(
     names: list[str],
     checkpoint_seconds: float,
     console: Console,
+    shard: Shard,
 ) -> None:
     store = Store(out / "records.zarr", experiment)
     coordinates = axes.coordinates(experiment)
-    store.create(names, coordinates)
-    devices = jax.devices()
-    with _signals() as stop, Display(experiment, console) as display:
-        # Tile i belongs to device i mod n; each device has a thread that takes its tiles one after the other.
+    with gate(out):
+        store.create(names, coordinates)
+        digest = store.digest()
+    if manifest.read(out).get("records") != digest:
+        manifest.note(out, lambda noted: noted | {"records": digest})
+    devices = jax.local_devices()
+    mine = [tile for tile in sweep.tiles(experiment) if shard.has(tile.index)]
+    with signals.awaited() as stop, Display(experiment, console, mine) as display:
+        # The i-th tile belongs to device i mod n; each device has a thread that takes its tiles one after the other.
         work = _Work(experiment, store, coordinates, out, checkpoint_seconds, stop, display)
-        queues = [[t for t in sweep.tiles(experiment) if t.index % len(devices) == i] for i in range(len(devices))]
+        queues = [mine[i :: len(devices)] for i in range(len(devices))]
         with ThreadPoolExecutor(len(devices)) as pool:
             lanes = [
                 pool.submit(_lane, queue, device, data, work) for queue, device in zip(queues, devices, strict=True)
             ]
             for lane in as_completed(lanes):
                 if lane.exception() and not stop:
-                    stop.append(0)  # the other devices save and end, then the failure is raised
+                    stop.ask()  # the other devices save and end, then the failure is raised
         for lane in lanes:
             lane.result()
-        if stop:
-            raise Interrupted(stop[0])
+        if stop.signum is not None:
+            raise Interrupted(stop.signum, stop.seconds)
 
 
 def default_out(experiment: Experiment) -> Path:
@@ -124,7 +134,7 @@ def restore(path: str | Path, run: int, step: int | None = None) -> Model:
         raise ConfigError(f"run is {run}; {path} holds runs 0 to {total - 1}.")
     spec, point = divmod(run, len(experiment.hypers))
     tile = next(t for t in sweep.tiles(experiment) if t.spec == spec and point in t.runs)
-    directory, like = _checkpoints(Path(path), tile), _abstract(experiment, tile)
+    directory, like = checkpoint.of_tile(Path(path), tile.index), _abstract(experiment, tile)
     if step is None:
         found = checkpoint.latest(directory, like)
     else:
@@ -147,7 +157,7 @@ class _Work(NamedTuple):
     coordinates: dict[str, list[Any]]
     out: Path
     checkpoint_seconds: float
-    stop: list[int]
+    stop: Stop
     display: Display
 
 
@@ -165,9 +175,10 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     experiment = work.experiment
     programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
     hypers = jax.device_put(sweep.tile_hypers(experiment, tile), device)
-    directory = _checkpoints(work.out, tile)
+    directory = checkpoint.of_tile(work.out, tile.index)
     checkpoint.sweep_up(directory)
-    step, states = checkpoint.latest(directory, _abstract(experiment, tile), device) or (0, None)
+    work.store.sweep_up(tile)
+    step, states = _resumed(tile, directory, device, work)
     if states is None:
         states = programs.init(hypers, jax.device_put(sweep.real(experiment, tile), device), data)
         _record(work, tile, 0, _probe(tile, experiment, programs, hypers, states, data))
@@ -186,6 +197,23 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
         if stopping or step == experiment.updates or time.monotonic() - saved_at >= work.checkpoint_seconds:
             checkpoint.save(directory, step, states)
             saved_at = time.monotonic()
+
+
+def _resumed(tile: Tile, directory: Path, device: Device, work: _Work) -> tuple[int, Any]:
+    """The newest whole checkpoint whose records are whole too, or (0, None): what is lost is then made again."""
+    like = _abstract(work.experiment, tile)
+    step, states = checkpoint.latest(directory, like, device) or (0, None)
+    if states is None:
+        return step, states
+    whole = work.store.whole_until(tile, step)
+    if whole < step:
+        warnings.warn(
+            f"records of tile {tile.index} in {work.store.path} are damaged from update {max(whole, 0)} on: "
+            "they are made again from the checkpoint before",
+            stacklevel=2,
+        )
+        step, states = checkpoint.latest(directory, like, device, whole) or (0, None)
+    return step, states
 
 
 def _record(work: _Work, tile: Tile, number: int, metrics: dict[str, Any]) -> None:
@@ -214,10 +242,6 @@ def _abstract(experiment: Experiment, tile: Tile) -> Any:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((experiment.tile, *leaf.shape), leaf.dtype), shapes)
 
 
-def _checkpoints(out: Path, tile: Tile) -> Path:
-    return (out / "checkpoints" / f"tile-{tile.index:04d}").absolute()
-
-
 def _recorded(experiment: Experiment, data: Any) -> list[str]:
     """Names of all variables that any spec records, in the order of `VARIABLES`."""
     names = {"recorded"}
@@ -243,33 +267,5 @@ def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any,
                 f"the gradient of {spec.label} is {error:.1e} away from autodiff's (at most {TOLERANCE:g} is right); "
                 "this compiler gets these shapes wrong, so try another batch or hidden size."
             )
-        noted["verified"][spec.label] = error
-        manifest.write(out, noted)
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """A list that holds the stop signals that have come: lanes end at their next chunk when it is not empty.
-
-    Launchers pass a signal on to us that reached us already, so one within two seconds of the first is the same; a
-    later one stops the process at once.
-    """
-    stop: list[int] = []
-    before: dict[int, Any] = {}
-    first = [math.inf]
-
-    def note(signum: int, frame: Any) -> None:
-        stop.append(signum)
-        first[0] = min(first[0], time.monotonic())
-        if time.monotonic() - first[0] > 2:
-            signal.signal(signum, signal.SIG_DFL)
-            os.kill(os.getpid(), signum)
-
-    main = threading.current_thread() is threading.main_thread()  # Python lets no other thread handle signals
-    for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2) if main else ():
-        before[s] = signal.signal(s, note)
-    try:
-        yield stop
-    finally:
-        for s, handler in before.items():
-            signal.signal(s, handler)
+        verified = {spec.label: error}
+        manifest.note(out, lambda noted, new=verified: noted | {"verified": noted["verified"] | new})

@@ -13,8 +13,11 @@ import tyro
 from rich.console import Console
 
 from seqdyn.learn.config import Experiment
+from seqdyn.runs import signals
 from seqdyn.runs.checkpoint import digest
-from seqdyn.runs.run import CHECKPOINT_SECONDS, Interrupted, default_out, run
+from seqdyn.runs.lock import shard
+from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run
+from seqdyn.runs.signals import Interrupted
 from seqdyn.types import ConfigError
 
 
@@ -30,9 +33,17 @@ class Options:
     """Hold the gradient at these shapes against autodiff before training."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     """Seconds between checkpoints; `kill -9` loses at most this much work, other signals none."""
+    shard: str = "0/1"
+    """i/n: train only every n-th tile, from the i-th on; n such commands, at once or one by one, make the whole."""
+    allow_version_drift: bool = False
+    """Go on in a directory that another version of seqdyn or jax began; the manifest notes it."""
 
 
 C = TypeVar("C")
+
+
+class Waiting(Exception):
+    """This shard is done and others are not, so there is nothing to draw yet."""
 
 
 def script(config: type[C], main: Callable[[C], None], description: str | None) -> None:
@@ -44,16 +55,18 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
     chosen = tyro.cli(config, description=description)
     console = Console(stderr=True)
     try:
-        main(chosen)
+        with signals.raised():
+            main(chosen)
+    except Waiting as done:
+        console.print(str(done), highlight=False, markup=False, soft_wrap=True)
     except ConfigError as error:
         console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
     except Interrupted as stopped:
         name = signal.Signals(stopped.signum).name
-        console.print(f"{name}: stopped at the end of a chunk and saved; the same command goes on from here.")
+        how = f"at the end of a chunk and saved, {stopped.seconds:.1f} s later" if stopped.seconds else "at once"
+        console.print(f"{name}: stopped {how}; the same command goes on from here.", highlight=False, soft_wrap=True)
         sys.exit(128 + stopped.signum)
-    except KeyboardInterrupt:  # before or after training, where nothing is half done
-        sys.exit(128 + signal.SIGINT)
     except (OSError, RuntimeError) as error:
         console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
@@ -71,13 +84,21 @@ def launch(
 
     A script of several experiments gives each a directory `within` its own.
     """
-    out = config.out or default_out(experiment)
-    return run(
+    out = (config.out or default_out(experiment)) / within
+    mine = shard(config.shard)
+    run(
         experiment,
-        out / within,
+        out,
         data,
         vocabulary=vocabulary,
         verify=config.verify,
         checkpoint_seconds=config.checkpoint_seconds,
         config=json.loads(json.dumps(dataclasses.asdict(config), default=str), parse_constant=str),  # JSON has no inf
+        shard=mine,
+        allow_version_drift=config.allow_version_drift,
     )
+    if not complete(out):
+        raise Waiting(
+            f"{out}: shard {config.shard} is done; run any of the commands again when the others are, to draw."
+        )
+    return out

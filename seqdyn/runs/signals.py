@@ -1,0 +1,84 @@
+"""Stop signals: the first asks, the second insists."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+"""Ctrl-C, and what schedulers send before they take a machine away."""
+SAME_SECONDS = 0.5
+"""Launchers pass a signal on to us that reached us already: the same one within this time is one."""
+
+
+class Interrupted(Exception):
+    """A signal asked for a stop; everything up to the last finished chunk is saved."""
+
+    def __init__(self, signum: int, seconds: float = 0.0) -> None:
+        super().__init__(signum, seconds)
+        self.signum, self.seconds = signum, seconds
+
+
+class Stop:
+    """Has a stop been asked for, by which signal (0: a failure elsewhere), and when?"""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._at = 0.0
+
+    def __bool__(self) -> bool:
+        return self.signum is not None
+
+    def ask(self, signum: int = 0) -> None:
+        """The first to ask is remembered."""
+        if self.signum is None:
+            self.signum, self._at = signum, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the stop was asked for."""
+        return time.monotonic() - self._at
+
+
+@contextlib.contextmanager
+def awaited() -> Iterator[Stop]:
+    """Notes the stop signals that come, for work that looks at `Stop` where it can end well; a second one ends the
+    process at once."""
+    stop = Stop()
+
+    def note(signum: int, frame: Any) -> None:
+        if not stop:
+            stop.ask(signum)
+            os.write(2, f"{signal.Signals(signum).name}: stopping; a second signal stops at once.\n".encode())
+        elif signum != stop.signum or stop.seconds > SAME_SECONDS:
+            signal.signal(signum, signal.SIG_DFL)
+            os.kill(os.getpid(), signum)
+
+    with _handled(note):
+        yield stop
+
+
+@contextlib.contextmanager
+def raised() -> Iterator[None]:
+    """Turns a stop signal into Interrupted where it stands: for what is half done by nobody's loss, as a report."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        signal.signal(signum, signal.SIG_DFL)
+        raise Interrupted(signum)
+
+    with _handled(interrupt):
+        yield
+
+
+@contextlib.contextmanager
+def _handled(handler: Any) -> Iterator[None]:
+    main = threading.current_thread() is threading.main_thread()  # Python lets no other thread handle signals
+    before = {s: signal.signal(s, handler) for s in STOPPING} if main else {}
+    try:
+        yield
+    finally:
+        for signum, old in before.items():
+            signal.signal(signum, old)
