@@ -24,7 +24,8 @@ from analysis import report, style
 from analysis.gradient_flow import latest, passes
 from analysis.lags import axis, mean, number, picked
 from analysis.style import median
-from seqdyn.data.tasks import TASKS, Task, xor_steps
+from seqdyn.data.synthetic import xor_steps
+from seqdyn.data.tasks import TASKS, Task
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load

@@ -23,13 +23,17 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 # Not config: there a wrong Literal must reach the sentence that says so.
 _ARRAYS = (
-    "norms averages theory nets.inits nets.activations nets.cells nets.memoryless nets.bptt nets.stack "
-    "data.tasks data.splits data.text "
-    "learn.model learn.optim learn.train learn.verify "
+    "norms averages theory nets.inits nets.activations nets.cells nets.memoryless nets.bptt nets.stack nets.normalised "
+    "data.batches data.synthetic data.tasks data.splits data.text "
+    "learn.model learn.penalties learn.optim learn.train learn.verify "
     "measure.weights measure.units measure.jacobians measure.lyapunov measure.curvature measure.updates "
     "measure.probes runs.sweep"
 ).split()
 install_import_hook([f"seqdyn.{name}" for name in _ARRAYS], "beartype.beartype")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--attack", action="store_true", help="also run the long forms of the attacks")
 
 
 @pytest.fixture

@@ -25,6 +25,12 @@ def experiment(*specs, **changes):
     return Experiment(**{**fields, **changes})
 
 
+def test_a_penaltys_weight_needs_a_spec_that_heeds_it():
+    with pytest.raises(ConfigError, match="omega is 2; no spec has 'omega' among its penalties"):
+        experiment(hypers=grid(omega=2.0))
+    experiment(Spec(penalties=("omega",)), hypers=grid(omega=2.0))
+
+
 # --- grids --------------------------------------------------------------------------------------------------
 
 
@@ -176,7 +182,7 @@ def test_the_edge_of_what_is_right_is_right(axes):
 
 
 WRONG_SPECS = [
-    (dict(task="copy"), ["task", "'copy'", "adding"]),
+    (dict(task="sorting"), ["task", "'sorting'", "adding"]),
     (dict(cell="elman"), ["cell", "'elman'", "rnn, lstm, gru"]),
     (dict(activation="swish"), ["activation", "'swish'", "tanh"]),
     (dict(w_init="he"), ["w_init", "'he'", "orthogonal"]),
@@ -217,6 +223,19 @@ WRONG_SPECS = [
     (dict(task="labelled", features=2, pad="left"), ["pad", "left", "before, after"]),
     (dict(task="labelled", features=2, mask=1), ["mask", "1", "True or False"]),
     (dict(task="labelled", vocabulary=100, pretrained=True), ["pretrained", "embedding"]),
+    (dict(task="copy", steps=30), ["readout", "last", "copy", "every"]),
+    (dict(task="copy", steps=20, readout="every"), ["steps", "20", "21"]),
+    (dict(task="temporal_order", steps=9), ["steps", "9", "10"]),
+    (dict(task="temporal_order", steps=30, shortest=9), ["shortest", "9", "10"]),
+    (dict(steps=30, shortest=31), ["shortest", "31", "30"]),
+    (dict(task="delayed_xor", shortest=5), ["shortest", "5", "delayed_xor", "0"]),
+    (dict(penalties=("l2", "l2")), ["penalties", "l2", "omega"]),
+    (dict(penalties=("l3",)), ["penalties", "l3", "l1"]),
+    (dict(penalties="l1"), ["penalties", "'l1'", "tuple"]),
+    (dict(cell="lstm", penalties=("omega",)), ["penalties", "omega", "lstm", "rnn"]),
+    (dict(normalise="batches"), ["normalise", "'batches'", "batch_drive"]),
+    (dict(normalise="layer", cell="dense"), ["normalise", "layer", "dense"]),
+    (dict(normalise="batch", shortest=5), ["normalise", "batch", "shortest"]),
     (dict(task="next_step", features=8), ["readout", "last", "next_step", "every"]),
     (dict(task="next_step", vocabulary=8, readout="every"), ["vocabulary", "8", "next_step"]),
     (dict(task="next_step", features=8, readout="every", bidirectional=True), ["bidirectional", "next_step"]),

@@ -183,6 +183,12 @@ def test_cosine_ends_at_zero_and_stays_there():
     np.testing.assert_allclose(got[40:], 0, atol=1e-8)
 
 
+def test_inverse_falls_as_one_over_the_updates():
+    np.testing.assert_allclose(
+        rates("inverse", decay_steps=20)[[0, 20, 39]], [0.3, 0.15, 0.3 / (1 + 39 / 20)], rtol=1e-6
+    )
+
+
 def test_exponential_falls_by_its_rate_in_its_steps_and_a_rate_of_zero_stops_after_the_first():
     got = rates("exponential", decay_steps=20, decay_rate=0.25)
     np.testing.assert_allclose(got[20:] / got[:-20], 0.25, rtol=1e-5)

@@ -19,7 +19,7 @@ from seqdyn.runs.checkpoint import digest
 X64 = False
 ROOT = Path(__file__).parents[1]
 # A script's own config and main, but for the drawing: that reads what is compared here, and takes as long again. Told
-# to hold, it waits with its `hold`-th chunk recorded until the signal has been sent: no machine is too fast or too slow.
+# to hold, it waits with its `hold`-th chunk recorded until the signal has been sent: no machine is too fast or slow.
 DRIVER = """
 import os, time
 from pathlib import Path

@@ -258,3 +258,82 @@ def test_what_counts_as_learned_is_a_metric_of_a_held_out_split(spec):
         split in task.splits({}) + ("validation",) and metric in ("loss", "accuracy") and task.loss in ("mse", "binary")
     )
     assert task.learned[1] < task.chance if metric == "loss" else task.learned[1] > 0.5
+
+
+# --- more synthetic tasks -----------------------------------------------------------------------------------
+
+
+def drawn(task, steps, batch=400, **fields):
+    spec = Spec(task=task, steps=steps, batch=batch, **fields)
+    return jax.tree.map(np.asarray, sample(spec, jax.random.key(3)))
+
+
+def test_multiplication_asks_for_the_product_of_the_two_marked():
+    many = drawn("multiplication", 10, 20_000)
+    values, marks = many.xs[..., 0], many.xs[..., 1] > 0
+    np.testing.assert_array_equal(marks.sum(0), 2)
+    np.testing.assert_allclose(many.ys, np.where(marks, values, 1).prod(0), rtol=1e-6)
+    np.testing.assert_allclose(many.ys.var(), TASKS["multiplication"](ADDING).chance, rtol=0.03)
+
+
+@pytest.mark.parametrize("task, windows", [("temporal_order", (1, 5)), ("temporal_order_3", (1, 3, 6))])
+@pytest.mark.parametrize("steps", [10, 37])
+def test_temporal_order_asks_for_the_symbols_of_its_windows_in_their_order(task, windows, steps):
+    batch = drawn(task, steps)
+    symbols = batch.xs.argmax(-1)
+    np.testing.assert_array_equal(batch.xs.sum(-1), 1)
+    special = symbols < 2
+    np.testing.assert_array_equal(special.sum(0), len(windows))
+    where = np.sort(np.where(special, np.arange(steps)[:, None], steps), axis=0)[: len(windows)]
+    for at, w in zip(where, windows, strict=True):
+        start = steps * w // 10
+        assert at.min() == start and at.max() == start + steps // 10 - 1
+    said = np.take_along_axis(symbols, where, axis=0)
+    np.testing.assert_array_equal(batch.ys, (said * 2 ** np.arange(len(windows))[:, None]).sum(0))
+    assert set(batch.ys) == set(range(2 ** len(windows))) and set(symbols[~special]) == {2, 3, 4, 5}
+
+
+def test_random_permutation_asks_for_its_first_symbol_which_stands_nowhere_else():
+    batch = drawn("random_permutation", 30)
+    symbols = batch.xs.argmax(-1)
+    np.testing.assert_array_equal(symbols[0], batch.ys)
+    assert set(batch.ys) == {0, 1} and symbols[1:].min() == 2 and symbols.max() == 99
+
+
+def test_parity_asks_whether_the_number_of_ones_is_odd():
+    batch = drawn("parity", 9)
+    np.testing.assert_array_equal(batch.ys, (batch.xs[..., 0] > 0).sum(0) % 2)
+
+
+@pytest.mark.parametrize("task, symbols, count, cue", [("copy", 8, 10, 19), ("memorization", 2, 5, 25)])
+def test_what_was_read_is_to_be_written_after_the_cue(task, symbols, count, cue):
+    """And a network that knows all but the symbols, and guesses those, has the chance level of the task."""
+    batch = drawn(task, 30, readout="every")
+    read = batch.xs.argmax(-1)
+    np.testing.assert_array_equal(batch.ys[-count:], read[:count])
+    assert set(read[:count].ravel()) == set(range(symbols)) and (batch.ys[:-count] == symbols).all()
+    np.testing.assert_array_equal(np.argwhere(read == symbols + 1)[:, 0], cue)
+    rest = np.delete(read[count:], cue - count, axis=0)
+    assert (rest == symbols).all()
+    spec = Spec(task=task, steps=30, readout="every")
+    np.testing.assert_allclose(TASKS[task](spec).chance, count * np.log(symbols) / 30)
+
+
+@pytest.mark.parametrize("task", ["adding", "temporal_order", "random_permutation", "parity"])
+def test_sequences_may_have_lengths_of_their_own(task):
+    """Each is what its length says, then nothing; and asks what it would have asked at that length."""
+    spec = dict(shortest=12)
+    batch = drawn(task, 20, **spec)
+    lengths = batch.live.sum(0)
+    assert set(lengths) == set(range(12, 21))
+    np.testing.assert_array_equal(batch.live, np.arange(20)[:, None] < lengths)
+    assert (batch.xs[~batch.live] == 0).all() and (np.abs(batch.xs[batch.live]).sum(-1) > 0).all()
+    if task == "adding":
+        marks = batch.xs[..., 1] > 0
+        t = np.arange(20)[:, None]
+        np.testing.assert_array_equal((marks & (t < lengths // 2)).sum(0), 1)
+        np.testing.assert_array_equal((marks & (t >= lengths // 2)).sum(0), 1)
+    if task == "parity":
+        np.testing.assert_array_equal(batch.ys, ((batch.xs[..., 0] > 0) & batch.live).sum(0) % 2)
+    look = TASKS[task](Spec(task=task, steps=20, batch=8, **spec)).diagnostic(None, jax.random.key(0), "holdout", 3)
+    assert look.live.shape == (20, 3) and look.live.sum(0).min() >= 12

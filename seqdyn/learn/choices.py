@@ -2,16 +2,31 @@
 
 from typing import Literal
 
-TaskName = Literal["adding", "delayed_xor", "labelled", "next_step", "stream"]
+TaskName = Literal[
+    "adding",
+    "multiplication",
+    "temporal_order",
+    "temporal_order_3",
+    "random_permutation",
+    "delayed_xor",
+    "parity",
+    "copy",
+    "memorization",
+    "labelled",
+    "next_step",
+    "stream",
+]
 CellName = Literal["rnn", "lstm", "gru", "gru_reset_before", "dense", "dense_per_position"]
 Activation = Literal[
     "tanh", "sigmoid", "relu", "leaky_relu", "elu", "gelu", "softplus", "softsign", "hard_tanh", "identity"
 ]
 InitName = Literal["glorot_uniform", "glorot_normal", "orthogonal", "gaussian", "uniform", "identity", "sparse"]
 Optimizer = Literal["sgd", "momentum", "rmsprop", "adam", "adamw"]
-Schedule = Literal["constant", "cosine", "exponential"]
+Schedule = Literal["constant", "cosine", "exponential", "inverse"]
 Clip = Literal["norm", "value", "adjoint"]
 Readout = Literal["last", "mean", "sum", "every"]
+Normalise = Literal["none", "layer", "batch_drive", "batch"]
+PenaltyName = Literal["l1", "l2", "activity", "orthogonality", "omega"]
 Dropout = Literal["none", "inputs"]
 Pad = Literal["before", "after"]
 ProbeName = Literal["weights", "units", "jacobians", "lyapunov", "curvature", "updates"]

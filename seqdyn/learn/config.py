@@ -18,8 +18,10 @@ from seqdyn.learn.choices import (
     Clip,
     Dropout,
     InitName,
+    Normalise,
     Optimizer,
     Pad,
+    PenaltyName,
     ProbeName,
     Readout,
     Schedule,
@@ -37,6 +39,8 @@ class Spec:
     task: TaskName = "adding"
     steps: int = 100
     """T, time steps of a sequence."""
+    shortest: int = 0
+    """Each sequence of a synthetic task has a length of its own, uniform from this to `steps`; 0: all have `steps`."""
     batch: int = 32
     """Sequences per update."""
     holdout: int = 1000
@@ -71,11 +75,17 @@ class Spec:
     """Recurrent weights, at `Hypers.gain`."""
     chrono: bool = False
     """Gate biases from `Hypers.longest` (LSTM, GRU) instead of `Hypers.forget_bias`."""
+    normalise: Normalise = "none"
+    """Of the pre-activations: see `nets.normalised`. The batch's kinds take whole sequences only."""
+    readout_init: InitName = "glorot_uniform"
+    """Readout weights, at `Hypers.readout_gain`."""
     readout: Readout = "last"
     """Which of the top level's outputs the prediction reads: the last, or the mean or sum over live steps; 'every' step
-    has a prediction of its own in the tasks 'next_step' and 'stream'."""
+    has a prediction of its own in the tasks of `validate.EVERY_STEP`."""
     dropout: Dropout = "none"
     """Where `Hypers.dropout` acts: 'inputs' of every level, one mask a sequence for all its steps."""
+    penalties: tuple[PenaltyName, ...] = ()
+    """What is added to the loss, weighted by the hyperparameters of these names; see `penalties`."""
     optimizer: Optimizer = "adam"
     schedule: Schedule = "constant"
     clip: Clip = "norm"
@@ -109,6 +119,10 @@ class Hypers:
     """Factor of the recurrent initialisation."""
     input_gain: Any = 1.0
     """Factor of the initialisation of the input weights."""
+    readout_gain: Any = 1.0
+    """Factor of the initialisation of the readout."""
+    norm_gain: Any = 1.0
+    """Factor of a normalisation's initial γ (`normalised.GAMMA`)."""
     clip: Any = math.inf
     """Threshold of `Spec.clip`; inf clips nothing. An adjoint's bound is per example, whatever the batch size."""
     forget_bias: Any = 1.0
@@ -122,12 +136,18 @@ class Hypers:
     warmup: Any = 0.0
     """Updates over which the learning rate rises linearly from lr / warmup to lr."""
     decay_steps: Any = 1000.0
-    """Updates after warm-up in which 'cosine' falls to 0 and 'exponential' falls by `decay_rate`."""
+    """Updates after warm-up in which 'cosine' falls to 0, 'exponential' by `decay_rate` and 'inverse' to half."""
     decay_rate: Any = 0.1
     window: Any = 10
     """Steps of truncated backpropagation."""
     dropout: Any = 0.0
     """Rate of `Spec.dropout`: this share of the inputs is 0, the rest is divided by 1 − rate. Off in evaluation."""
+    l1: Any = 0.0
+    """Weight λ of the penalty of this name, as are the next four."""
+    l2: Any = 0.0
+    activity: Any = 0.0
+    orthogonality: Any = 0.0
+    omega: Any = 0.0
     thaw: Any = 0.0
     """Updates before which a pretrained embedding is frozen: 0 trains it from the start, inf never."""
 
@@ -252,7 +272,9 @@ class Experiment:
 
 def experiment_from(described: dict[str, Any]) -> Experiment:
     """The inverse of `Experiment.describe`."""
-    specs = tuple(Spec(**{**s, "hidden": tuple(s["hidden"])}) for s in described["specs"])
+    specs = tuple(
+        Spec(**{**s, "hidden": tuple(s["hidden"]), "penalties": tuple(s["penalties"])}) for s in described["specs"]
+    )
     hypers = Hypers(
         **{k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described["hypers"].items()}
     )

@@ -9,7 +9,8 @@ from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.nets import cells, memoryless
 from seqdyn.nets.bptt import Cut, Watch, unroll, window
-from seqdyn.nets.inits import INITS, chrono, constant, glorot_uniform
+from seqdyn.nets.inits import INITS, chrono, constant
+from seqdyn.nets.normalised import normalised
 from seqdyn.nets.stack import Layer, Stacked, unroll_stack
 from seqdyn.types import Array, ConfigError, Float, Key, Tree
 
@@ -29,9 +30,9 @@ class Model(NamedTuple):
     readout: Dense
 
 
-def layers(spec: Spec, hypers: Hypers) -> tuple[cells.Cell, ...]:
+def layers(spec: Spec, hypers: Hypers, training: bool = False) -> tuple[cells.Cell, ...]:
     """The recurrent layers, bottom first; their initialisers carry the run's gain and biases. The two of a level that
-    is read in both directions follow each other."""
+    is read in both directions follow each other. In `training` a batch is normalised by its own mean and variance."""
     ways = 2 if spec.bidirectional else 1
     inputs = (spec.embedding or spec.vocabulary or TASKS[spec.task](spec).inputs, *(ways * h for h in spec.hidden))
     w, u = INITS[spec.w_init](hypers.input_gain), INITS[spec.u_init](hypers.gain)
@@ -54,7 +55,11 @@ def layers(spec: Spec, hypers: Hypers) -> tuple[cells.Cell, ...]:
                 return memoryless.dense_per_position(spec.steps, d, h, spec.activation, w=w)
         raise ValueError(f"cell is {spec.cell!r}")
 
-    return tuple(cell(d, h) for d, h in zip(inputs, spec.hidden, strict=False) for _ in range(ways))
+    made = tuple(cell(d, h) for d, h in zip(inputs, spec.hidden, strict=False) for _ in range(ways))
+    if spec.normalise == "none":
+        return made
+    by = (spec.normalise, spec.steps, hypers.norm_gain, spec.activation, training)
+    return tuple(normalised(c, *by) for c in made)
 
 
 def backwards(spec: Spec) -> tuple[bool, ...]:
@@ -63,7 +68,7 @@ def backwards(spec: Spec) -> tuple[bool, ...]:
 
 
 def init(spec: Spec, hypers: Hypers, key: Key[Array, ""], vectors: Float[Array, "v d"] | None = None) -> Model:
-    """Embedding N(0, 1/d) (row norms near 1) or `vectors`, cells by their initialisers, readout Glorot uniform."""
+    """Embedding N(0, 1/d) (row norms near 1) or `vectors`, cells and readout by their initialisers."""
     k_embed, k_cells, k_readout = jax.random.split(key, 3)
     stack = layers(spec, hypers)
     embedding = None
@@ -79,7 +84,9 @@ def init(spec: Spec, hypers: Hypers, key: Key[Array, ""], vectors: Float[Array, 
     return Model(
         embedding=embedding,
         layers=tuple(c.init(k) for c, k in zip(stack, jax.random.split(k_cells, len(stack)), strict=True)),
-        readout=Dense(glorot_uniform()(k_readout, read, jnp.float32), jnp.zeros((read[1],))),
+        readout=Dense(
+            INITS[spec.readout_init](hypers.readout_gain)(k_readout, read, jnp.float32), jnp.zeros((read[1],))
+        ),
     )
 
 
@@ -88,6 +95,7 @@ def groups(model: Model) -> dict[str, Tree]:
     named: dict[str, Tree] = {} if model.embedding is None else {"embedding": model.embedding}
     for i, layer in enumerate(model.layers):
         parts = layer._asdict()
+        parts.pop("statistics", None)  # of batches: kept, not trained
         named |= {f"layer{i}/{k}": parts.pop(k) for k in "wu" if k in parts} | {f"layer{i}/b": parts}
     return named | {"readout": model.readout}
 
@@ -136,7 +144,7 @@ def run(
     `by` unrolls a layer: `bptt.unroll`, or `unroll_autodiff` to hold it against.
     """
     xs = embedded(spec, model, batch.xs)
-    stack = layers(spec, hypers)
+    stack = layers(spec, hypers, training=batch.noise is not None)
     carries = carries or tuple(cell.rest(xs.shape[1:-1]) for cell in stack)
     masks = dropout(spec, hypers, batch, xs.shape[-1]) if batch.noise is not None else None
     given = (stack, model.layers, carries, xs, cut(spec, hypers, batch), watches, by, spec.bidirectional, masks)
@@ -227,6 +235,8 @@ class Judged(NamedTuple):
     """Share of the predictions that are right, where that has a meaning."""
     last: tuple[Any, ...]
     """The state the batch ended in."""
+    path: tuple[Layer, ...] = ()
+    """Every layer's way through the batch."""
 
 
 def judge(
@@ -248,7 +258,7 @@ def judge(
 
     right = hits(spec, output.predictions, batch.ys)
     loss = mean(losses(spec, output.predictions, batch.ys))
-    return Judged(loss, None if right is None else mean(right), output.stacked.last)
+    return Judged(loss, None if right is None else mean(right), output.stacked.last, output.stacked.layers)
 
 
 def loss(

@@ -46,6 +46,7 @@ def learning_rate(spec: Spec, hypers: Hypers, n: Int[Array, ""]) -> Float[Array,
     constant      lr
     cosine        lr · ½ (1 + cos(π min(1, s / decay_steps)))         Loshchilov & Hutter 2017, eq. 5
     exponential   lr · decay_rate^(s / decay_steps)
+    inverse       lr / (1 + s / decay_steps)                          1/t: Robbins & Monro 1951
 
     (Written out because optax's schedules compare their numbers in Python, and ours are traced.)
     """
@@ -55,6 +56,7 @@ def learning_rate(spec: Spec, hypers: Hypers, n: Int[Array, ""]) -> Float[Array,
         "constant": jnp.ones(()),
         "cosine": 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(s, 1))),
         "exponential": hypers.decay_rate**s,
+        "inverse": 1 / (1 + s),
     }[spec.schedule]
     return hypers.lr * decay * jnp.minimum(1, (n + 1) / jnp.maximum(hypers.warmup, 1))
 

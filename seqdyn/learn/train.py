@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.data.tasks import TASKS, VECTORS, Batch
-from seqdyn.learn import model, optim
+from seqdyn.learn import model, optim, penalties
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import Model
 from seqdyn.nets.bptt import Watch, at_end, watching
@@ -54,10 +54,15 @@ def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
 
 def watches(spec: Spec, hypers: Hypers) -> tuple[Watch, ...]:
     """One watch a layer, for a whole batch."""
-    return tuple(
-        watching(cell, spec.steps, (spec.batch,), clipped=spec.clip == "adjoint", ranged=True)
-        for cell in model.layers(spec, hypers)
-    )
+
+    def one(cell: Any) -> Watch:
+        watch = watching(cell, spec.steps, (spec.batch,), clipped=spec.clip == "adjoint", ranged=True)
+        if "omega" not in spec.penalties:
+            return watch
+        rest = cell.rest((spec.batch,))
+        return watch._replace(adjoint=jax.tree.map(lambda leaf: jnp.zeros((spec.steps, *leaf.shape), leaf.dtype), rest))
+
+    return tuple(one(cell) for cell in model.layers(spec, hypers))
 
 
 def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
@@ -119,19 +124,56 @@ class Move(NamedTuple):
     """The scheduled learning rate."""
 
 
-def gradient(
-    spec: Spec, hypers: Hypers, params: Model, batch: Batch, carries: Any = None
-) -> tuple[model.Judged, Model, tuple[Watch, ...]]:
-    """(loss and what comes with it, its gradient, readings of the adjoint) on one batch, before clipping of the
-    gradient."""
+class Gradient(NamedTuple):
+    """Of one batch, before clipping of the gradient."""
 
-    def objective(params: Model, watch: tuple[Watch, ...]) -> tuple[Float[Array, ""], model.Judged]:
+    judged: model.Judged
+    """The loss, penalties excluded, and what comes with it."""
+    grads: Model
+    """Of loss and penalties together."""
+    readings: tuple[Watch, ...]
+    """Of the adjoint of the loss alone."""
+    penalties: dict[str, Float[Array, ""]]
+    """Value of each of `Spec.penalties`, before its weight."""
+
+
+def gradient(spec: Spec, hypers: Hypers, params: Model, batch: Batch, carries: Any = None) -> Gradient:
+    """∂(loss + Σ λ penalty)/∂params with all that is read on the way."""
+    cells = model.layers(spec, hypers, training=batch.noise is not None)
+    active = "activity" in spec.penalties
+
+    def objective(params: Model, watch: tuple[Watch, ...]) -> tuple[tuple[Array, ...], Any]:
         judged = model.judge(spec, hypers, params, batch, carries, watch)
-        return judged.loss, judged
+        path = tuple(layer._replace(cell=None) for layer in judged.path)  # functions cannot leave a trace
+        ways = path[-2:] if spec.bidirectional else path[-1:]
+        extra = tuple(penalties.activity(layer.hs, layer.live) for layer in ways) if active else ()
+        return (judged.loss, *extra), judged._replace(path=path)
 
-    run = jax.value_and_grad(objective, argnums=(0, 1), has_aux=True)
-    (_, judged), (grads, readings) = run(params, watches(spec, hypers))
-    return judged, grads, readings
+    values, pull, judged = jax.vjp(objective, params, watches(spec, hypers), has_aux=True)
+    zeros = tuple(jnp.zeros_like(v) for v in values[1:])
+    grads, readings = pull((jnp.ones_like(values[0]), *zeros))
+    found: dict[str, Array] = {}
+    if active:
+        found["activity"] = jnp.mean(jnp.stack(values[1:]))
+        share = tuple(jnp.full_like(v, 1 / len(zeros)) for v in zeros)
+        grads = penalties.plus(grads, pull((jnp.zeros_like(values[0]), *share))[0], hypers.activity)
+    if "omega" in spec.penalties:
+        path = tuple(layer._replace(cell=c) for layer, c in zip(judged.path, cells, strict=True))
+        found["omega"], of_u = penalties.omega_gradient(path, readings)
+        after = [g._replace(u=g.u + hypers.omega * du) for g, du in zip(grads.layers, of_u, strict=True)]
+        grads = grads._replace(layers=tuple(after))
+    grads, of_weights = penalties.added(spec, hypers, params, grads)
+    return Gradient(judged, grads, readings, found | dict(of_weights))
+
+
+def observed(spec: Spec, hypers: Hypers, judged: model.Judged, params: Model) -> Model:
+    """`params` with the running statistics of batch normalisation moved towards those of the batch that was judged."""
+    cells = model.layers(spec, hypers, training=True)
+    moved = [
+        new if c.observe is None else new._replace(statistics=c.observe(layer.params, layer.carry, layer.xs))
+        for c, layer, new in zip(cells, judged.path, params.layers, strict=True)
+    ]
+    return params._replace(layers=tuple(moved))
 
 
 def begun(spec: Spec, hypers: Hypers, carries: Any, batch: Any) -> Any:
@@ -164,9 +206,10 @@ def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Model) -> Move:
 def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One update, and what it says of itself (`records.VARIABLES` defines each name)."""
     carries = begun(spec, hypers, state.carries, batch)
-    judged, grads, readings = gradient(spec, hypers, state.params, batch, carries)
+    judged, grads, readings, penalised = gradient(spec, hypers, state.params, batch, carries)
     loss = judged.loss
     metrics = {"loss": loss} | read(spec, batch, readings)
+    metrics |= {f"penalty_{name}": value for name, value in penalised.items()}
     if judged.accuracy is not None:
         metrics["accuracy"] = judged.accuracy
     updates, opt, clipped, by_group, size, lr = move(spec, hypers, state, grads)
@@ -185,7 +228,7 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
         "group_update_norm": update_norm,
         "finite": finite,
     }
-    params = jax.tree.map(jnp.add, state.params, updates)
+    params = observed(spec, hypers, judged, jax.tree.map(jnp.add, state.params, updates))
     after = None if carries is None else judged.last
     moved = TrainState(params, opt, state.step + 1, finite, after)
     stays = state._replace(step=state.step + 1, alive=finite)
@@ -198,9 +241,10 @@ def nothing(shape: jax.ShapeDtypeStruct) -> Array:
 
 
 def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""]) -> Batch:
-    """The batch of update n, with the key of its dropout if there is any."""
+    """The batch of update n, with a key if there is something that acts in training alone: see `Batch.noise`."""
     batch = TASKS[spec.task](spec).batch(data, "train", ticket)
-    return batch if spec.dropout == "none" else batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n))
+    alike = spec.dropout == "none" and not spec.normalise.startswith("batch")
+    return batch if alike else batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n))
 
 
 def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:

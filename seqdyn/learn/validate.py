@@ -13,10 +13,14 @@ from seqdyn.types import ConfigError
 if TYPE_CHECKING:
     from seqdyn.learn.config import Experiment, Spec
 
-EVERY_STEP = ("next_step", "stream")
+EVERY_STEP = ("next_step", "stream", "copy", "memorization")
 """The tasks that ask for a prediction at every step."""
 DATA_SETS = ("labelled", "next_step", "stream")
 """The tasks whose sequences are given, not sampled."""
+OF_ANY_LENGTH = ("adding", "multiplication", "temporal_order", "temporal_order_3", "random_permutation", "parity")
+"""The tasks whose sequences may have lengths of their own."""
+LEAST = {"temporal_order": 10, "temporal_order_3": 10, "copy": 21, "memorization": 11}
+"""Steps without which a task makes no sense; 2 of the others."""
 
 
 def validate(experiment: "Experiment") -> None:
@@ -27,7 +31,7 @@ def validate(experiment: "Experiment") -> None:
         _check_spec(spec)
     first = experiment.specs[0]
     for spec in experiment.specs[1:]:
-        for name in ("task", "steps", "training_set"):
+        for name in ("task", "steps", "shortest", "training_set"):
             if getattr(spec, name) != getattr(first, name):
                 raise ConfigError(
                     f"{name} is {getattr(spec, name)!r} in one spec and {getattr(first, name)!r} in another; "
@@ -66,12 +70,12 @@ def _check_use(experiment: "Experiment") -> None:
     for name, heeded in (
         ("dropout", [s.dropout != "none" for s in experiment.specs]),
         ("thaw", [s.pretrained for s in experiment.specs]),
+        *((name, [name in s.penalties for s in experiment.specs]) for name in get_args(choices.PenaltyName)),
     ):
         largest = np.max(np.asarray(getattr(experiment.hypers, name)))
         if largest > 0 and not any(heeded):
-            raise ConfigError(
-                f"{name} is {largest:g}; no spec has {'dropout' if name == 'dropout' else 'pretrained'} on."
-            )
+            missing = {"dropout": "dropout on", "thaw": "pretrained on"}.get(name, f"'{name}' among its penalties")
+            raise ConfigError(f"{name} is {largest:g}; no spec has {missing}.")
 
 
 def _check_probes(experiment: "Experiment") -> None:
@@ -102,6 +106,8 @@ def _check_spec(spec: "Spec") -> None:
         ("activation", choices.Activation),
         ("w_init", choices.InitName),
         ("u_init", choices.InitName),
+        ("readout_init", choices.InitName),
+        ("normalise", choices.Normalise),
         ("optimizer", choices.Optimizer),
         ("schedule", choices.Schedule),
         ("clip", choices.Clip),
@@ -118,11 +124,22 @@ def _check_spec(spec: "Spec") -> None:
         raise ConfigError(f"name is {spec.name!r}; it must be a string.")
     for name in ("steps", "batch", "holdout"):
         _whole(name, getattr(spec, name))
-    for name in ("training_set", "vocabulary", "embedding", "features", "classes"):
+    names = get_args(choices.PenaltyName)
+    if not isinstance(spec.penalties, tuple) or len({*spec.penalties} & {*names}) < len(spec.penalties):
+        raise ConfigError(
+            f"penalties is {spec.penalties!r}; it must be a tuple of different names among {', '.join(names)}."
+        )
+    for name in ("shortest", "training_set", "vocabulary", "embedding", "features", "classes"):
         if getattr(spec, name) != 0 or isinstance(getattr(spec, name), bool):
             _whole(name, getattr(spec, name))
-    if spec.steps < 2:
-        raise ConfigError(f"steps is {spec.steps}; a sequence needs at least 2.")
+    least = LEAST.get(spec.task, 2)
+    for name in ("steps", "shortest") if spec.shortest else ("steps",):
+        if getattr(spec, name) < least:
+            raise ConfigError(f"{name} is {getattr(spec, name)}; a sequence of '{spec.task}' needs at least {least}.")
+    if spec.shortest > spec.steps:
+        raise ConfigError(f"shortest is {spec.shortest}; it must be at most steps, {spec.steps}.")
+    if spec.shortest and spec.task not in OF_ANY_LENGTH:
+        raise ConfigError(f"shortest is {spec.shortest} for the task '{spec.task}'; it must be 0.")
     if spec.training_set % spec.batch:
         raise ConfigError(f"training_set is {spec.training_set}; it must be a multiple of batch, {spec.batch}.")
     _check_cell(spec)
@@ -140,6 +157,16 @@ def _check_cell(spec: "Spec") -> None:
         raise ConfigError(f"chrono is True for an {spec.cell}; it sets the biases of gates, so choose lstm or gru.")
     if spec.bidirectional and spec.cell.startswith("dense"):
         raise ConfigError(f"bidirectional is True for the cell '{spec.cell}', which has no direction.")
+    if spec.normalise != "none" and spec.cell not in ("rnn", "lstm", "gru"):
+        raise ConfigError(f"normalise is '{spec.normalise}' for the cell '{spec.cell}'; it takes rnn, lstm and gru.")
+    padded = spec.shortest or (spec.task in ("labelled", "next_step") and spec.mask)
+    if spec.normalise.startswith("batch") and padded:
+        raise ConfigError(
+            f"normalise is '{spec.normalise}' for sequences of several lengths, whose padding a batch would count; "
+            "set mask to False and shortest to 0."
+        )
+    if "omega" in spec.penalties and (spec.cell != "rnn" or spec.normalise != "none"):
+        raise ConfigError(f"penalties has 'omega' for the cell {spec.label}; Ω is of an rnn that is not normalised.")
     if spec.cell == "dense_per_position" and spec.task == "stream":
         raise ConfigError("cell is 'dense_per_position' for the task 'stream', which has no positions.")
 
@@ -171,7 +198,7 @@ def _check_task(spec: "Spec") -> None:
         raise ConfigError("pretrained is True and embedding is 0; word vectors need an embedding of their width.")
     if task == "labelled" and spec.classes == 1:
         raise ConfigError("classes is 1; it must be 2 or more, or 0 for labels that are numbers.")
-    if task in EVERY_STEP and spec.bidirectional:
+    if task in ("next_step", "stream") and spec.bidirectional:
         raise ConfigError(f"bidirectional is True for the task '{task}'; it would read what it is to predict.")
 
 
@@ -184,6 +211,10 @@ def _whole(name: str, value: Any) -> None:
 
 _POSITIVE = ("lr", "clip", "decay_steps", "window")
 _FRACTION = ("momentum", "decay_rate")
+_NOT_NEGATIVE = (
+    *("gain", "input_gain", "readout_gain", "norm_gain", "weight_decay", "warmup", "thaw"),
+    *get_args(choices.PenaltyName),
+)
 
 
 def check_hyper(name: str, value: Any) -> None:
@@ -212,5 +243,5 @@ def check_hyper(name: str, value: Any) -> None:
         raise must("more than 2 steps")
     if name == "dropout" and not 0 <= value < 1:
         raise must("at least 0 and below 1")
-    if name in ("gain", "input_gain", "weight_decay", "warmup", "thaw") and value < 0:
+    if name in _NOT_NEGATIVE and value < 0:
         raise must("at least 0")

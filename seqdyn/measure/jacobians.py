@@ -236,7 +236,7 @@ def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str,
     for i, layer in enumerate(per_layer(spec, hypers, state.params, view.batch)):
         n = vector(layer.carry).shape[-1]
         if n <= EXACT and size[0] * size[1] * n * n <= ENTRIES:
-            looked[f"jacobians{i}"] = step_jacobians(*layer)
+            looked[f"jacobians{i}"] = step_jacobians(*layer[:5])
         else:
             k_norm, k_top = jax.random.split(jax.random.key(0))
             looked[f"norms{i}"] = step_norms(*layer[:4], k_norm, layer.live)

@@ -155,7 +155,7 @@ def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str,
 
     def of(layer: model.Layer, adjoint: Carry) -> dict[str, Array]:
         live = layer.live
-        seen, after = _run(*layer)
+        seen, after = _run(*layer[:5])
         gates, by_gate = layer.cell.gates, margins(seen)
         v, margin = jnp.stack([seen[g][0] for g in gates]), jnp.stack([by_gate[g] for g in gates])
         low = jnp.where(jnp.isnan(margin), margin, (margin < SATURATED).astype(margin.dtype))

@@ -52,11 +52,11 @@ def next_updates(spec: Spec, hypers: Hypers, state: TrainState, data: Tree) -> M
 
     first, second = drawn(0), drawn(1)
     carries = train.begun(spec, hypers, state.carries, first)
-    judged, grads, _ = train.gradient(spec, hypers, state.params, first, carries)
+    judged, grads, *_ = train.gradient(spec, hypers, state.params, first, carries)
     move = train.move(spec, hypers, state, grads)
     moved = jax.tree.map(jnp.add, state.params, move.updates)
     carries = train.begun(spec, hypers, None if carries is None else judged.last, second)
-    later = train.gradient(spec, hypers, moved, second, carries)[1]
+    later = train.gradient(spec, hypers, moved, second, carries).grads
 
     def norms(tree: Model) -> Float[Array, " group"]:
         return jnp.stack([tree_norm(group) for group in model.groups(tree).values()])

@@ -26,6 +26,8 @@ class Layer(NamedTuple):
     xs: Float[Array, "t *b d"]
     """The network's inputs, or the outputs of the layer below."""
     live: Bool[Array, " t *b"] | None
+    hs: Float[Array, "t *b h"]
+    """Its outputs."""
 
 
 class Stacked(NamedTuple):
@@ -69,7 +71,8 @@ def unroll_stack(
             outputs.append(out)
             last.append(carry)
             live = cut.live if cut.live is None or not back else jnp.flip(cut.live, axis=0)
-            layers.append(Layer(*given, jnp.flip(xs, axis=0) if back else xs, live))
+            read, written = (jnp.flip(xs, axis=0), jnp.flip(out, axis=0)) if back else (xs, out)
+            layers.append(Layer(*given, read, live, written))
         xs = outputs[0] if ways == 1 else jnp.concatenate(outputs, axis=-1)
     return Stacked(xs, tuple(last), tuple(layers))
 

@@ -1,0 +1,54 @@
+"""What a batch and a task are. The data of update n is a function of (data key, n): there is no iterator to save.
+
+A task names the batches of a stretch of updates by *tickets*, computed before the scan, and turns one ticket into a
+batch inside it. A synthetic task's ticket is a key, a data set's a row of example indices.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from seqdyn.types import Array, Bool, Float, Int, Key
+
+
+class Batch(NamedTuple):
+    """Sequences and what they should give."""
+
+    xs: Float[Array, "t b d"] | Int[Array, "t b"]
+    ys: Array
+    """[b] or [b, k]; [t, b] or [t, b, k] of a task that asks at every step."""
+    live: Bool[Array, "t b"] | None = None
+    """None: every step counts."""
+    weight: Float[Array, " b"] | None = None
+    """0 marks an example that only fills the last held-out batch; None: all count."""
+    fresh: Bool[Array, ""] | None = None
+    """Of a stateful task: does the state begin at rest here, or where the batch before left it?"""
+    noise: Key[Array, ""] | None = None
+    """In training, what dropout draws from. None, as in evaluation: nothing is dropped, and a batch's normalisation
+    uses its running averages."""
+
+
+class Task(NamedTuple):
+    """A problem to learn. Its functions are pure and run inside the compiled step."""
+
+    inputs: int
+    """Width of x, or 0 where x is an id."""
+    outputs: int
+    """Numbers that the readout predicts of a sequence, or of each step."""
+    loss: str
+    """'mse'; 'binary' (each output a logit against 0 or 1, losses summed); 'categorical' (logits of one class)."""
+    chance: float
+    """The loss of the best constant prediction."""
+    learned: tuple[str, float]
+    """Metric of a held-out split and the value that counts as learned: below it for a loss, above for an accuracy."""
+    splits: Callable[[Any], tuple[str, ...]]
+    """data -> the names of its held-out splits"""
+    tickets: Callable[[Any, Key[Array, ""], Int[Array, " n"]], Any]
+    """(data, key, update numbers) -> one ticket an update"""
+    holdout: Callable[[Any, str], Any]
+    """(data, split) -> the tickets that make up a held-out split"""
+    batch: Callable[[Any, str, Any], Batch]
+    """(data, 'train' or a held-out split, ticket) -> batch"""
+    diagnostic: Callable[[Any, Key[Array, ""], str, int], Batch]
+    """(data, key, 'holdout' or 'train', n) -> the same n sequences at every call: what the probes look at"""
+    stateful: bool = False
+    """Does a batch begin with the state in which the one before ended?"""

@@ -1,0 +1,124 @@
+"""What is added to the loss, by the names of `Spec.penalties`, each weighted by the hyperparameter λ of its name.
+
+    l1              Σ |w| of the weight matrices; no biases or embeddings
+    l2              ½ Σ w² of the same                                Goodfellow, Bengio & Courville 2016, eq. 7.2
+    activity        mean of h² over units, live steps and examples, of the top level       Merity et al. 2017, eq. 3
+    orthogonality   Σ ‖UᵀU − I‖_F² over gates and layers              Vorontsov et al. 2017, eq. 2
+    omega           Ω, how far the gradient is from keeping its norm from step to step     Pascanu et al. 2013, eq. 9
+
+Adjoints are those of the data loss alone: what a penalty contributes to the gradient is added to it afterwards, and
+before clipping.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.model import Model, layers
+from seqdyn.nets.bptt import Watch
+from seqdyn.nets.cells import Cell
+from seqdyn.nets.stack import Layer
+from seqdyn.norms import norm
+from seqdyn.types import Array, Bool, Float
+
+FAINT = 1e-20
+"""Ω leaves out steps whose ‖λ‖² is below this: `bound` in the authors' code."""
+
+
+def matrices(model: Model) -> list[Float[Array, "..."]]:
+    """The weight matrices that l1 and l2 count."""
+    found = [getattr(layer, name, None) for layer in model.layers for name in ("w", "u")]
+    return [w for w in (*found, model.readout.w) if w is not None]
+
+
+def l1(spec: Spec, hypers: Hypers, model: Model) -> Float[Array, ""]:
+    """Σ |w|; its gradient at 0 is 0."""
+    return jnp.sum(jnp.stack([jnp.sum(jnp.abs(w)) for w in matrices(model)]))
+
+
+def l2(spec: Spec, hypers: Hypers, model: Model) -> Float[Array, ""]:
+    """½ Σ w²."""
+    return 0.5 * jnp.sum(jnp.stack([jnp.sum(jnp.square(w)) for w in matrices(model)]))
+
+
+def orthogonality(spec: Spec, hypers: Hypers, model: Model) -> Float[Array, ""]:
+    """Σ ‖UᵀU − I‖_F², U each gate's own block."""
+    found = [jnp.zeros(())]
+    for cell, params in zip(layers(spec, hypers), model.layers, strict=True):
+        for u in jnp.split(params.u, len(cell.gates), axis=1) if cell.memory else ():
+            found.append(jnp.sum(jnp.square(u.T @ u - jnp.eye(u.shape[1], dtype=u.dtype))))
+    return jnp.sum(jnp.stack(found))
+
+
+OF_WEIGHTS = {"l1": l1, "l2": l2, "orthogonality": orthogonality}
+"""The penalties that need nothing but the parameters."""
+
+
+def activity(hs: Float[Array, "t b h"], live: Bool[Array, "t b"] | None) -> Float[Array, ""]:
+    """Mean of h² over units, live steps and examples."""
+    square = jnp.mean(jnp.square(hs), axis=-1)
+    if live is None:
+        return jnp.mean(square)
+    return jnp.sum(jnp.where(live, square, 0)) / jnp.sum(live).astype(square.dtype)
+
+
+def omega(
+    u: Float[Array, "h h"],
+    adjoint: Float[Array, "t b h"],
+    slope: Float[Array, "t b h"],
+    exponent: Float[Array, "t b"] | None = None,
+    live: Bool[Array, "t b"] | None = None,
+) -> Float[Array, ""]:
+    """Ω = mean over steps and examples of (‖(λ_{t+1} ⊙ φ'_{t+1}) Uᵀ‖² / ‖λ_{t+1}‖² − 1)².
+
+    Pascanu, Mikolov & Bengio 2013, eq. 9–10, as their code has it: squared norms, examples apart, λ = ∂L/∂h of the
+    batch's mean loss, steps with ‖λ‖² < 1e-20 left out of both sum and count; 0 if that leaves none. λ (`adjoint`
+    times 2^`exponent`) and φ' are constants: the gradient is that through the U in sight. (U acts from the right.)
+    """
+    adjoint, slope = jax.lax.stop_gradient((adjoint[1:], slope[1:]))
+    size = norm(adjoint)
+    log2 = jnp.log2(jnp.where(size > 0, size, 1)) + (0 if exponent is None else exponent[1:].astype(size.dtype))
+    counts = (size > 0) & (2 * log2 >= jnp.log2(jnp.asarray(FAINT, size.dtype)))
+    if live is not None:
+        counts &= live[1:] & live[:-1]
+    unit = adjoint / jnp.broadcast_to(jnp.where(counts, size, 1)[..., None], adjoint.shape)
+    ratio = jnp.sum(jnp.square((unit * slope) @ u.T), axis=-1)
+    total = jnp.sum(jnp.where(counts, jnp.square(ratio - 1), 0))
+    return total / jnp.maximum(jnp.sum(counts).astype(total.dtype), 1)
+
+
+def slopes(cell: Cell, layer: Layer) -> Float[Array, "t b h"]:
+    """φ'(z_t) of an rnn at every step, from its path: one product over all steps."""
+    before = jnp.concatenate([layer.carry.h[None], layer.hs[:-1]])
+    zx, zh = cell.drive(layer.params, layer.xs), cell.recur(layer.params, before)
+    return cell.gate(layer.params, layer.carry._replace(h=before), zx, zh)[1][0]
+
+
+def omega_gradient(path: tuple[Layer, ...], readings: tuple[Watch, ...]) -> tuple[Float[Array, ""], tuple[Any, ...]]:
+    """(Ω summed over layers, ∂Ω/∂U of each)."""
+    found, grads = [], []
+    for layer, reading in zip(path, readings, strict=True):
+        assert reading.adjoint is not None
+        given = reading.adjoint.h, slopes(layer.cell, layer), reading.exponent, layer.live
+        value, grad = jax.value_and_grad(omega)(layer.params.u, *given)
+        found.append(value)
+        grads.append(grad)
+    return jnp.sum(jnp.stack(found)), tuple(grads)
+
+
+def added(spec: Spec, hypers: Hypers, model: Model, grads: Model) -> tuple[Model, Mapping[str, Array]]:
+    """(the gradient with that of the penalties `OF_WEIGHTS`, their values before λ)."""
+    values = {}
+    for name, penalty in OF_WEIGHTS.items():
+        if name in spec.penalties:
+            values[name], extra = jax.value_and_grad(lambda m, penalty=penalty: penalty(spec, hypers, m))(model)
+            grads = plus(grads, extra, getattr(hypers, name))
+    return grads, values
+
+
+def plus(grads: Any, extra: Any, weight: Any) -> Any:
+    """grads + weight · extra."""
+    return jax.tree.map(lambda g, e: g + weight * e, grads, extra)

@@ -1,0 +1,163 @@
+"""Laws of `learn.penalties`: each is its formula, acts before clipping, and leaves the recorded adjoints alone."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqdyn.backend import compiled
+from seqdyn.data.tasks import TASKS
+from seqdyn.learn import model, penalties, train
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.norms import tree_norm
+
+X64 = False
+PLAIN = Spec(steps=7, batch=3, hidden=(5,))
+
+
+def orthogonal(n, seed=0):
+    return np.linalg.qr(np.random.default_rng(seed).normal(size=(n, n)))[0]
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def omega(*given, **more):
+    return penalties.omega(*map(jnp.asarray, given), **{name: jnp.asarray(value) for name, value in more.items()})
+
+
+def loop(u, adjoint, slope, bound=1e-20):
+    """Ω as Pascanu, Mikolov & Bengio write it, a step and an example at a time; their W is u.T."""
+    found = []
+    for t in range(1, len(adjoint)):
+        for lam, phi in zip(adjoint[t], slope[t], strict=True):
+            if lam @ lam >= bound:
+                back = (lam * phi) @ u.T
+                found.append((back @ back / (lam @ lam) - 1) ** 2)
+    return np.mean(found) if found else 0.0
+
+
+@pytest.fixture
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.mark.usefixtures("double")
+def test_omega_is_its_formula_and_its_gradient_that_of_u_alone():
+    u, adjoint, slope = random(4, 4), random(6, 3, 4, seed=1), random(6, 3, 4, seed=2)
+    adjoint[3, 1] *= 1e-12  # left out
+    value, grad = jax.value_and_grad(omega)(jnp.asarray(u), adjoint, slope)
+    np.testing.assert_allclose(value, loop(u, adjoint, slope), rtol=1e-12)
+    for i, j in ((0, 0), (1, 3), (2, 1)):
+        e = np.zeros((4, 4))
+        e[i, j] = 1e-6
+        apart = loop(u + e, adjoint, slope) - loop(u - e, adjoint, slope)
+        np.testing.assert_allclose(grad[i, j], apart / 2e-6, rtol=1e-6)
+    of_rest = jax.grad(lambda a, s: omega(u, a, s), argnums=(0, 1))(*map(jnp.asarray, (adjoint, slope)))
+    assert all((g == 0).all() for g in of_rest)
+
+
+@pytest.mark.usefixtures("double")
+def test_omega_is_0_where_every_step_keeps_the_norm_and_where_every_adjoint_is_faint():
+    adjoint, one = random(5, 2, 4), np.ones((5, 2, 4))
+    assert omega(jnp.asarray(orthogonal(4)), adjoint, one) < 1e-28
+    np.testing.assert_allclose(omega(jnp.asarray(0.5 * orthogonal(4)), adjoint, one), 0.75**2)
+    assert omega(jnp.asarray(random(4, 4)), adjoint * 1e-11, one) == 0
+
+
+@pytest.mark.usefixtures("double")
+def test_omega_leaves_out_padding_and_takes_the_exponent_for_a_factor():
+    u, adjoint, slope = random(4, 4), random(6, 3, 4, seed=1), random(6, 3, 4, seed=2)
+    live = np.ones((6, 3), bool)
+    live[4:] = False
+    ended = omega(u, adjoint, slope, live=live)
+    np.testing.assert_allclose(ended, omega(u, adjoint[:4], slope[:4]), rtol=1e-12)
+    same = omega(u, adjoint * 2.0**10, slope, exponent=np.full((6, 3), -10.0, np.float32))
+    np.testing.assert_allclose(same, omega(u, adjoint, slope), rtol=1e-12)
+    assert omega(u, adjoint, slope, exponent=np.full((6, 3), -50.0, np.float32)) == 0
+
+
+def setting(spec, **hypers):
+    h = Hypers(**hypers).arrays()
+    state = train.init(spec, h)
+    ticket = TASKS[spec.task](spec).tickets(None, train.keys(h).data, jnp.arange(1))[0]
+    return h, state, TASKS[spec.task](spec).batch(None, "train", ticket)
+
+
+def by_hand(name, spec, params, batch):
+    """Each penalty in NumPy."""
+    ws = [w for layer in params.layers for w in (layer.w, layer.u)] + [params.readout.w]
+    if name == "l1":
+        return sum(np.abs(w).sum() for w in ws)
+    if name == "l2":
+        return sum(np.square(w).sum() for w in ws) / 2
+    if name == "orthogonality":
+        us = [u for layer in params.layers for u in np.split(np.asarray(layer.u), layer.u.shape[1] // 5, axis=1)]
+        return sum(np.square(u.T @ u - np.eye(5)).sum() for u in us)
+    return np.square(model.run(spec, Hypers().arrays(), params, batch).stacked.hs).mean()
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+@pytest.mark.parametrize("name", ["l1", "l2", "activity", "orthogonality"])
+def test_a_penalty_adds_its_own_gradient_and_leaves_the_adjoints_alone(name, cell):
+    spec = dataclasses.replace(PLAIN, cell=cell, penalties=(name,), u_init="gaussian")
+    h, state, batch = setting(spec, **{name: 0.3})
+    plain = gradient(dataclasses.replace(spec, penalties=()))(h, state.params, batch)
+    both = gradient(spec)(h, state.params, batch)
+    assert not plain[2]
+    np.testing.assert_allclose(both[2][name], by_hand(name, spec, state.params, batch), rtol=1e-5)
+    np.testing.assert_allclose(both[1].h, plain[1].h, rtol=1e-6)
+    extra = jax.tree.map(lambda a, b: (np.asarray(a, np.float64) - b) / 0.3, both[0], plain[0])
+    direction = jax.tree.map(lambda p: random(*p.shape, seed=p.size), state.params)
+
+    def at(sign):
+        moved = jax.tree.map(lambda p, d: jnp.float32(p + sign * 1e-3 * d), state.params, direction)
+        return float(by_hand(name, spec, moved, batch))
+
+    slope = sum(np.vdot(g, d) for g, d in zip(jax.tree.leaves(extra), jax.tree.leaves(direction), strict=True))
+    np.testing.assert_allclose(slope, (at(1) - at(-1)) / 2e-3, rtol=1e-2, atol=1e-3)
+
+
+def gradient(spec):
+    """(its gradient, adjoint norms, penalties), compiled: cells are functions and cannot leave."""
+
+    def run(h, params, batch):
+        found = train.gradient(spec, h, params, batch)
+        return found.grads, found.readings[0].whole, found.penalties
+
+    return compiled(run)
+
+
+def test_omega_in_training_is_that_of_the_recorded_adjoint_and_is_clipped_with_the_rest():
+    spec = dataclasses.replace(PLAIN, penalties=("omega",), u_init="gaussian")
+    h, state, batch = setting(spec, omega=2.0, clip=1e-3, lr=1.0)
+    found = train.gradient(spec, h, state.params, batch)
+    plain = train.gradient(dataclasses.replace(spec, penalties=()), h, state.params, batch)
+    (layer,) = found.judged.path
+    (reading,) = found.readings
+    factor = np.exp2(np.asarray(reading.exponent, np.float64))[..., None]
+    value = loop(np.asarray(layer.params.u), np.asarray(reading.adjoint.h) * factor, 1 - np.asarray(layer.hs) ** 2)
+    np.testing.assert_allclose(found.penalties["omega"], value, rtol=1e-5)
+    others = jax.tree.map(lambda a, b: np.abs(a - b).max(), found.grads, plain.grads)
+    assert others.layers[0].u > 1e-4
+    assert max(jax.tree.leaves(others._replace(layers=(others.layers[0]._replace(u=0.0),)))) == 0
+    sgd = dataclasses.replace(spec, optimizer="sgd")
+    move = train.move(sgd, h, train.init(sgd, h), found.grads)
+    assert move.size > np.sqrt(np.square(np.asarray(plain.grads.layers[0].u)).sum()) + 1e-3  # Ω is in what is clipped
+    np.testing.assert_allclose(tree_norm(move.updates), 1e-3, rtol=1e-4)
+
+
+def test_omega_brings_the_gradient_s_growth_to_1():
+    """Descended, each step's factor comes closer to 1 than where it is only measured."""
+    spec = dataclasses.replace(PLAIN, penalties=("omega",), u_init="gaussian", batch=8)
+    chunk = compiled(lambda h, s: train.chunk(spec, h, s, None, 150)[1]["penalty_omega"])
+
+    def late(weight):
+        h = Hypers(omega=weight, gain=0.5, lr=1e-2).arrays()
+        return np.asarray(chunk(h, train.init(spec, h)))[-20:].mean()
+
+    assert late(1e3) < 0.6 * late(0.0)
