@@ -14,8 +14,7 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
 
     On a CPU every core becomes one device (a run takes one core; two runs on two devices beat one run on two
     cores), so Eigen's own thread pool is switched off. `precision` is `jax_default_matmul_precision`: TF32 and
-    bfloat16 products break laws that hold to 1e-6. Where JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID
-    are set this is one process of `jax.distributed`.
+    bfloat16 products break laws that hold to 1e-6.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:
@@ -25,10 +24,7 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
     # The QR of a scan's step under OpenBLAS's own threads takes up to 300 times as long where cores are shared.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     jax.config.update("jax_default_matmul_precision", precision)
-    if "JAX_COORDINATOR_ADDRESS" in os.environ and not jax.distributed.is_initialized():
-        count, index = (int(os.environ[f"JAX_{name}"]) for name in ("NUM_PROCESSES", "PROCESS_ID"))
-        jax.distributed.initialize(num_processes=count, process_id=index, local_device_ids=None)
-    return jax.local_devices()[:devices]
+    return jax.devices()[:devices]
 
 
 def _cores() -> int:

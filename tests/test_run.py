@@ -247,6 +247,13 @@ def test_two_processes_do_not_train_in_one_directory(out):
         seqdyn.run.run(experiment(), out)
 
 
+def test_processes_of_jax_distributed_are_told_to_be_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ConfigError, match="jax.distributed has 2 processes; give each a --shard i/n"):
+        seqdyn.run.run(experiment(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_another_jax_is_refused_unless_it_is_allowed_and_then_noted(tmp_path):
     e = experiment(specs=("rnn",))
     out = seqdyn.run.run(e, tmp_path / "out")

@@ -33,10 +33,14 @@ def save(directory: Path, step: int, states: Tree) -> None:
     """Writes the states after `step` updates, returns when they are on disk, and keeps the newest two.
 
     Orbax writes to a temporary directory and renames it, so a killed save leaves nothing that `steps` lists; an old
-    step is renamed before it is deleted, for the same reason.
+    step is renamed before it is deleted, for the same reason. Raises OSError if they cannot be written.
     """
-    with _ORBAX, _alone():
-        ocp.save(str(directory / str(step)), states, overwrite=True, custom_metadata={"sha256": digest(states)})
+    path = str(directory / str(step))
+    try:
+        with _ORBAX:
+            ocp.save(path, states, overwrite=True, custom_metadata={"sha256": digest(states)})
+    except Exception as error:  # a full disk, a vanished directory: Orbax and TensorStore raise several kinds
+        raise OSError(f"the checkpoint {path} cannot be written: {str(error).partition(chr(10))[0]}") from error
     there = steps(directory)
     # A later step than the one just reached was passed over as damaged.
     for old in [s for s in there if s > step] + [s for s in there if s < step][1:]:
@@ -77,7 +81,7 @@ def restore(directory: Path, step: int, like: Tree, device: Device | None = None
     sharding = jax.sharding.SingleDeviceSharding(device or jax.devices()[0])
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
     try:
-        with _ORBAX, _alone():
+        with _ORBAX:
             states = ocp.load(path, target)
             noted: Any = ocp.metadata(path).custom_metadata
         if digest(states) == noted["sha256"]:
@@ -87,15 +91,6 @@ def restore(directory: Path, step: int, like: Tree, device: Device | None = None
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     warnings.warn(f"passed over the checkpoint {path}: {reason}", stacklevel=2)
     return None
-
-
-def _alone() -> ocp.Context:
-    """Each process of several saves and reads its own tiles, and waits for nobody."""
-    me = jax.process_index()
-    options = ocp.options.MultiprocessingOptions(
-        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process-{me}"
-    )
-    return ocp.Context(multiprocessing_options=options) if jax.process_count() > 1 else ocp.Context()
 
 
 def sweep_up(directory: Path) -> None:

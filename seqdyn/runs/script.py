@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +55,8 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
     """
     chosen = tyro.cli(config, description=description)
     console = Console(stderr=True)
+    for noisy in ("absl", "asyncio"):  # Orbax logs, with tracebacks, what it raises as well
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:
         with signals.raised():
             main(chosen)

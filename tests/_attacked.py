@@ -1,0 +1,89 @@
+"""What `test_attack` kills: a small script that says which phase it is in and, told to, sends itself a signal there.
+
+Settings come by the environment: OUT; PHASE_FILE, one byte, the phase it is in; KILL 'signal phase occurrence seconds':
+a signal comes that long after the phase was entered for that time, wherever the process is by then. GATE: wait in the
+first record until this file is there. UPDATES: how long to train.
+"""
+
+import mmap
+import os
+import shutil
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+PHASES = ("compile", "train", "probe", "record", "checkpoint", "delete", "report")
+_memory = mmap.mmap(os.open(os.environ["PHASE_FILE"], os.O_RDWR), 1)
+_signum, _phase, _occurrence, _seconds = os.environ.get("KILL", "0 none 1 0").split()
+_count = {phase: 0 for phase in PHASES}
+
+
+def entered(phase):
+    _memory[0] = PHASES.index(phase)
+    _count[phase] += 1
+    if phase == _phase and _count[phase] == int(_occurrence):
+        timer = threading.Timer(float(_seconds), os.kill, (os.getpid(), int(_signum)))
+        timer.daemon = True
+        timer.start()
+
+
+def during(phase, function):
+    def wrapped(*args, **options):
+        before = _memory[0]
+        entered(phase)
+        try:
+            return function(*args, **options)
+        finally:
+            _memory[0] = before
+
+    return wrapped
+
+
+def main(config):
+    from analysis import report
+    from seqdyn import backend
+    from seqdyn.learn.config import Experiment, Spec, grid
+    from seqdyn.runs.script import launch
+
+    backend.start()
+    specs = (Spec(steps=6, batch=3, hidden=(4,), holdout=6),)
+    updates = int(os.environ.get("UPDATES", "24"))
+    out = launch(Experiment("attacked", specs, grid(seeds=4), updates, 2, 4, tile=2), config)
+    entered("report")
+    report.write(out, "Attacked <script>alert(1)</script>", ["all & everything"], [])
+    shutil.copyfile(out / "report.html", out / "report.copy")
+
+
+if __name__ == "__main__":
+    entered("compile")
+    from seqdyn.runs import checkpoint, records, run, script
+
+    gate, write = os.environ.get("GATE"), records.Store.write
+
+    def gated(self, tile, number, metrics):
+        write(self, tile, number, metrics)
+        if gate and "loss" in metrics:
+            Path(gate).with_suffix(".held").touch()
+            while not Path(gate).exists():
+                time.sleep(0.005)
+
+    records.Store.write = during("record", gated)
+    run._probe = during("probe", run._probe)
+    checkpoint.save = during("checkpoint", checkpoint.save)
+    checkpoint.shutil = type("Shutil", (), {"rmtree": staticmethod(during("delete", shutil.rmtree))})
+    at = run.Display.at
+
+    def training(self, tile, step, alive, loss=None):
+        entered("train")
+        at(self, tile, step, alive, loss)
+
+    run.Display.at = training
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(script.Options):
+        """The options of every script."""
+
+    sys.argv[1:1] = ["--out", os.environ["OUT"], "--no-verify", "--checkpoint-seconds", "0"]
+    script.script(Config, main, None)
