@@ -10,7 +10,7 @@ from typing import Any
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 """Ctrl-C, and what schedulers send before they take a machine away."""
-SAME_SECONDS = 0.5
+SAME_SECONDS = 2.0
 """Launchers pass a signal on to us that reached us already: the same one within this time is one."""
 
 
