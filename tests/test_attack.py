@@ -57,6 +57,8 @@ def start(out, *arguments, devices=1, kill="0 none 1 0", before=(), **more):
 
 def finish(process, *expected):
     text, _ = process.communicate(timeout=300)
+    if process.returncode == 0:
+        process.phase.unlink()
     assert process.returncode in (expected or (0,)), text
     return text
 
@@ -207,3 +209,49 @@ def test_a_directory_that_vanishes_is_one_sentence(whole, tmp_path, long_form):
     shutil.rmtree(out, ignore_errors=True)
     finish(start(out))
     assert digests(out) == digests(whole)
+
+
+def test_workers_of_the_local_launcher_make_the_same_and_are_stopped_together(whole, tmp_path, long_form):
+    out, gate = tmp_path / "out", tmp_path / "gate"
+    process = start(out, "--launcher", "local", "--workers", "2", GATE=str(gate))
+    while not gate.with_suffix(".held").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert any("SIGTERM: stopping; a second signal stops at once" in line for line in process.stdout)
+    gate.touch()
+    finish(process, 143)
+    finish(start(out, "--launcher", "local", "--workers", "2"))
+    assert (out / "report.html").exists()
+    assert digests(out) == digests(whole)
+
+
+def test_a_shard_on_submitit_s_local_executor_ends_like_any_other(whole, tmp_path, long_form, monkeypatch):
+    from seqdyn.runs import launchers
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OUT", str(tmp_path / "out"))
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    monkeypatch.setenv("PHASE_FILE", tempfile.mkstemp(prefix="phase-")[1])
+    Path(os.environ["PHASE_FILE"]).write_bytes(b"0")
+    script = [sys.executable, str(ROOT / "tests" / "_attacked.py")]
+    for job in launchers.submit([[*script, "--shard", f"{i}/2"] for i in range(2)], (), "local"):
+        assert job.result() == 0
+    assert digests(tmp_path / "out") == digests(whole)
+
+
+def test_slurm_is_given_an_array_that_is_queued_again_on_usr2(tmp_path, long_form):
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name, body in (("srun", ""), ("sbatch", f'cp "$1" {tmp_path}/submitted; echo Submitted batch job 7')):
+        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tools / name).chmod(0o755)
+    arguments = ("--launcher", "slurm", "--workers", "3", "--slurm", "timeout_min=30", "slurm_partition=gpu")
+    process = start(
+        tmp_path / "out", *arguments, before=("env", "-C", str(tmp_path)), PATH=f"{tools}:{os.environ['PATH']}"
+    )
+    assert "submitted 7_0, 7_1, 7_2; the last to end draws" in finish(process)
+    text = (tmp_path / "submitted").read_text()
+    for line in ("--array=0-2", "--signal=USR2@90", "--time=30", "--partition=gpu", "--requeue", "--open-mode=append"):
+        assert f"#SBATCH {line}" in text or line == "--requeue", text
+    assert not (tmp_path / "out").exists()

@@ -13,7 +13,8 @@ data.batches data.synthetic data.tasks data.check data.splits data.text data.cac
 learn.choices learn.validate learn.config learn.model learn.penalties learn.optim learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.curvature
 measure.updates measure.probes
-runs.sweep runs.lock runs.manifest runs.checkpoint runs.records runs.axes runs.display runs.signals runs.run runs.script
+runs.sweep runs.lock runs.manifest runs.checkpoint runs.records runs.axes runs.display runs.signals
+runs.launchers runs.run runs.script
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
 WORLDLY = {
@@ -21,6 +22,7 @@ WORLDLY = {
     "data.vectors",
     "data.datasets",
     "runs.lock",
+    "runs.launchers",
     "runs.manifest",
     "runs.checkpoint",
     "runs.records",

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import tyro
 from rich.console import Console
 
 from seqdyn.learn.config import Experiment
-from seqdyn.runs import signals
+from seqdyn.runs import launchers, signals
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.lock import shard
 from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run
@@ -36,6 +36,12 @@ class Options:
     """Seconds between checkpoints; `kill -9` loses at most this much work, other signals none."""
     shard: str = "0/1"
     """i/n: train only every n-th tile, from the i-th on; n such commands, at once or one by one, make the whole."""
+    launcher: Literal["none", "local", "slurm"] = "none"
+    """Who trains: this process; `workers` processes here, each a shard; or as many jobs of a Slurm array."""
+    workers: int = 2
+    """Shards of a launcher; more than there are tiles have nothing to do."""
+    slurm: tuple[str, ...] = ()
+    """Parameters of submitit, as timeout_min=600 slurm_partition=gpu gpus_per_node=1."""
     allow_version_drift: bool = False
     """Go on in a directory that another version of seqdyn or jax began; the manifest notes it."""
 
@@ -58,6 +64,8 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
     for noisy in ("absl", "asyncio"):  # Orbax logs, with tracebacks, what it raises as well
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:
+        if isinstance(chosen, Options):
+            _spread(chosen)
         with signals.raised():
             main(chosen)
     except Waiting as done:
@@ -73,6 +81,15 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
     except (OSError, RuntimeError) as error:
         console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
+
+
+def _spread(chosen: Options) -> None:
+    """Has a launcher train the shards; what is left for this process is to draw."""
+    if chosen.launcher == "local":
+        launchers.local(launchers.commands(chosen.workers))
+    elif chosen.launcher == "slurm":
+        jobs = launchers.submit(launchers.commands(chosen.workers), chosen.slurm)
+        raise Waiting(f"submitted {', '.join(job.job_id for job in jobs)}; the last to end draws.")
 
 
 def fingerprint(data: Mapping[str, Any]) -> dict[str, str]:
