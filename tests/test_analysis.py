@@ -7,8 +7,9 @@ import shutil
 
 import numpy as np
 import pytest
+import xarray as xr
 
-from analysis import gradient_flow, imdb_gradients, lags, report, style
+from analysis import cures, gradient_flow, imdb_gradients, lags, report, style
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest
@@ -60,10 +61,11 @@ def write(out, experiment, updates, config=None):
             metrics["adjoint_norm_c"] = norms / 2
         store.write(tile, 0, metrics)
         for probe in range(updates // experiment.probe_every + 1):
-            store.write(tile, probe, {name: np.full(len(gains), 0.6 if probe == 0 else 0.001) for name in losses})
+            looked = {name: 0.6 if probe == 0 else 0.001 for name in losses}
             # Best on validation at the middle probe, on test at the last.
             for name, values in zip(accuracies, ((0.5, 0.9, 0.8), (0.5, 0.7, 1.0)), strict=False):
-                store.write(tile, probe, {name: np.full(len(gains), values[probe])})
+                looked[name] = values[probe]
+            store.write(tile, probe, {name: np.full(len(gains), value) for name, value in looked.items()})
     return out
 
 
@@ -171,3 +173,24 @@ def test_reviews_are_drawn_layer_by_layer(text):
     rows = imdb_gradients.summary(load(text))
     assert [r["layer"] for r in rows] == [0, 1]
     assert {r["diverged"] for r in rows} == {1}
+
+
+# --- cures --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k, n", [(0, 3), (3, 3), (2, 5), (50, 100)])
+def test_wilsons_interval_holds_the_rate_and_is_wilsons_formula(k, n):
+    low, high = cures.wilson(k, n)
+    p, z = k / n, 1.959964
+    middle, half = (p + z**2 / (2 * n)), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    np.testing.assert_allclose([low, high], np.array([middle - half, middle + half]) / (1 + z**2 / n), atol=1e-6)
+    assert low <= p <= high
+
+
+def test_a_measure_of_every_update_leaves_out_what_was_not_made_or_not_finite():
+    loss = xr.DataArray([[1.0, 5.0, 2.0], [np.nan, np.inf, 3.0], [7.0, 8.0, np.nan]], dims=("run", "step"))
+    recorded = xr.DataArray([[True, True, True], [True, True, True], [True, False, False]], dims=("run", "step"))
+    ds = xr.Dataset({"loss": loss, "recorded": recorded})
+    np.testing.assert_array_equal(cures.along("loss", np.nanmax)(ds), [5, 3, 7])
+    never = ds.assign(recorded=recorded & False)
+    assert np.isnan(cures.along("loss", np.nanmax)(never)).all()

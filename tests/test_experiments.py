@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from analysis import jacobian_spectra
+from experiments.gating import wide
 from seqdyn.data.text import SPECIAL
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.runs.records import load
@@ -191,6 +192,79 @@ def test_jacobian_spectra(tmp_path):
             product = jacobian_spectra.bound(ds, group, stage)[:, ds["window"].values - 1]
             np.testing.assert_allclose(largest[:, 0], product[:, 0], atol=1e-5)  # a window of one step is the step
             assert (largest[:, 1:] < product[:, 1:]).all()
+
+
+@pytest.mark.slow
+def test_clipping(tmp_path):
+    """Each gain is a directory, and the threshold is drawn against what it does."""
+    text = smoke("clipping", tmp_path / "out", "--no-verify")
+    for gain in ("0.7", "2"):
+        check_figures(tmp_path / "out" / f"gain_{gain}", text, "norms_by_lag", "against")
+    ds = load(tmp_path / "out" / "gain_2")
+    assert (ds["clipped"].sel(run=np.isinf(ds["clip"].values)) == 0).all()
+    assert (ds["clip_scale"].sel(run=ds["clip"].values == 0.01) < 1).any()
+
+
+@pytest.mark.slow
+def test_activations(tmp_path):
+    text = smoke("activations", tmp_path / "out", "--no-verify")
+    check_figures(tmp_path / "out", text, "norms_by_lag", "against")
+    assert "softsign, gain 0.7" in text
+
+
+@pytest.mark.slow
+def test_regularisation(tmp_path):
+    """A weight of 0 is measured and changes nothing: the penalties' networks without weight are one network."""
+    text = smoke("regularisation", tmp_path / "out")
+    check_figures(tmp_path / "out" / "omega", text, "norms_by_lag", "against")
+    l1, omega = (load(tmp_path / "out" / name) for name in ("l1", "omega"))
+    assert (l1["penalty_l1"] > 0).all() and (omega["penalty_omega"] > 0).all()
+    np.testing.assert_allclose(l1["loss"][l1["l1"] == 0], omega["loss"][omega["omega"] == 0], rtol=1e-5)
+    assert np.abs(l1["loss"][l1["l1"] != 0].values - l1["loss"][l1["l1"] == 0].values)[:, -1].max() > 1e-4
+
+
+@pytest.mark.slow
+def test_normalisation(tmp_path):
+    text = smoke("normalisation", tmp_path / "out")
+    check_figures(tmp_path / "out", text, "norms_by_lag", "against")
+    assert "rnn, batch of W x" in text
+
+
+@pytest.mark.slow
+def test_schedules(tmp_path):
+    text = smoke("schedules", tmp_path / "out", "--no-verify")
+    check_figures(tmp_path / "out" / "sgd_warm", text, "norms_by_lag", "against")
+    assert "1/t, warm-up" in text
+
+
+@pytest.mark.slow
+def test_initialisations(tmp_path):
+    text = smoke("initialisations", tmp_path / "out", "--no-verify")
+    for kind in ("rnn", "lstm", "chrono"):
+        check_figures(tmp_path / "out" / f"{kind}_10", text, "norms_by_lag", "against")
+
+
+@pytest.mark.slow
+def test_gating(tmp_path):
+    """At equal size the rnn is wider: its parameters are within 3% of the gated cell's."""
+    text = smoke("gating", tmp_path / "out", "--no-verify")
+    check_figures(tmp_path / "out" / "T_10", text, "norms_by_lag", "against")
+    for gates in (3, 4):
+        for h in (6, 32, 64):
+            count = gates * (h * h + 7 * h)
+            h = wide(h, 6, gates)
+            assert abs(h * h + 7 * h - count) < 0.06 * count
+
+
+@pytest.mark.slow
+def test_cures(tmp_path):
+    """The one table has every cure that was asked for, each with what it costs beside the first."""
+    text = smoke("cures", tmp_path / "out", "--no-verify")
+    assert "×1.00" in text and (tmp_path / "out" / "report.html").exists()
+    times = json.loads((tmp_path / "out" / "milliseconds.json").read_text())
+    assert len(times) == 4 and min(times.values()) > 0
+    refused = script("cures", "--cures", "prayer", "--out", str(tmp_path / "new"))
+    assert refused.returncode == 2 and "'prayer'" in refused.stderr and not (tmp_path / "new").exists()
 
 
 def test_every_experiment_has_a_smoke_test_here():

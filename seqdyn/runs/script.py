@@ -122,3 +122,18 @@ def launch(
             f"{out}: shard {config.shard} is done; run any of the commands again when the others are, to draw."
         )
     return out
+
+
+def launch_all(parts: Mapping[str, Experiment], config: Options) -> dict[str, Path]:
+    """`launch` of several experiments in one run directory, each `within` a folder of its name; raises `Waiting`, if
+    there is anything to wait for, after the last."""
+    out = config.out or default_out(next(iter(parts.values())))
+    done, waiting = {}, None
+    for name, experiment in parts.items():
+        try:
+            done[name] = launch(experiment, dataclasses.replace(config, out=out), within=name)
+        except Waiting as other:
+            waiting = waiting or other
+    if waiting:
+        raise waiting
+    return done

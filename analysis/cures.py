@@ -1,0 +1,292 @@
+"""Figures, table and report of the experiments on cures: how far back the gradient reaches before and after training,
+and who learns, for every setting of a cure. Rates have Wilson's interval (Wilson 1927), 95%.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+from scipy.stats import binomtest
+
+from analysis import lags, report, style
+from analysis.gradient_flow import latest, passes
+from analysis.lags import Curve, axis, diverged, picked, stage
+from seqdyn.data.tasks import TASKS
+from seqdyn.learn.config import Experiment
+from seqdyn.runs import manifest
+from seqdyn.runs.records import VARIABLES, load
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+STAGES = {"start": 0.0, "end": 1.0}
+Measure = Callable[["xr.Dataset"], np.ndarray]
+"""A number a run, to be drawn against the setting."""
+
+
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """95% interval of a rate of which k of n were seen."""
+    found = binomtest(k, n).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def settings(ds: "xr.Dataset", by: str | None) -> list[tuple[str, Any, np.ndarray]]:
+    """(label, value of the swept number, runs)."""
+    values = axis(ds, by) if by else [None]
+    at = {} if by is None else {by: None}
+    return [
+        (label, value, picked(ds, label=label, **{k: value for k in at}))
+        for label in axis(ds, "label")
+        for value in values
+    ]
+
+
+def last(ds: "xr.Dataset", name: str) -> np.ndarray:
+    """A probed quantity at each run's last look, its mean over layers, gates and times."""
+    values = ds[name].transpose("run", "probe", ...).values
+    values = np.where(np.isfinite(values), values, np.nan).reshape(*values.shape[:2], -1)
+    there = ~np.isnan(values)
+    mean = np.where(there, values, 0).sum(-1) / np.where(there.any(-1), there.sum(-1), np.nan)
+    return latest(mean)
+
+
+def rows(ds: "xr.Dataset", experiment: Experiment, by: str | None) -> list[dict[str, Any]]:
+    """Per setting: runs, how many learned (at some look) and when, how many diverged, horizons and ratios."""
+    task = TASKS[experiment.specs[0].task](experiment.specs[0])
+    met = passes(ds[task.learned[0]].values, task)
+    when = np.where(np.any(met, axis=1), ds["probe_step"].values[np.argmax(met, axis=1)].astype(float), np.nan)
+    gone = np.any(diverged(ds), axis=1)
+    norms = {name: stage(ds, "adjoint_norm", at)[:, 0] for name, at in STAGES.items()}
+    found = []
+    for label, value, runs in settings(ds, by):
+        row = {"steps": experiment.specs[0].steps, "label": label, "value": value, "runs": len(runs)}
+        row |= {"learned": int(np.sum(np.any(met[runs], axis=1))), "diverged": int(np.sum(np.asarray(gone)[runs]))}
+        row |= {"updates": float(style.median(when[runs]))}
+        found.append(row | lags.reaches({name: of[runs] for name, of in norms.items()}))
+    return found
+
+
+def rate(k: int, n: int) -> str:
+    """'60% (23–88)'."""
+    low, high = wilson(k, n)
+    return f"{k / n:.0%} ({100 * low:.0f}–{100 * high:.0f})"
+
+
+def setting_name(by: str | None, row: Mapping[str, Any]) -> str:
+    """'lstm', or 'lstm, gain 0.5'."""
+    return row["label"] if by is None else f"{row['label']}, {by.replace('_', ' ')} {row['value']:g}"
+
+
+def table(found: Sequence[dict[str, Any]], by: str | None) -> list[dict[str, str]]:
+    """For the reader."""
+    return [
+        {"setting": setting_name(by, r), "learned": rate(r["learned"], r["runs"])}
+        | {"updates to learn": "–" if np.isnan(r["updates"]) else f"{r['updates']:,.0f}"}
+        | {"diverged": rate(r["diverged"], r["runs"]) if r["diverged"] else f"0/{r['runs']}"}
+        | lags.course(r, ("start", "end"))
+        for r in found
+    ]
+
+
+# --- figures --------------------------------------------------------------------------------------------------
+
+
+def norms_by_lag(ds: "xr.Dataset", by: str | None) -> Figure:
+    """Rows: at initialisation and after training; columns: labels, a curve a value (or one column, a curve a label)."""
+    labels = axis(ds, "label")
+    values = axis(ds, by) if by else labels
+    shades = dict(zip(values, style.shades(len(values)), strict=True))
+    read = {name: stage(ds, "adjoint_norm", at)[:, 0] for name, at in STAGES.items()}
+
+    def curves(norms: np.ndarray, label: str | None) -> list[Curve]:
+        if by is None:
+            return [Curve(norms[picked(ds, label=one)], shades[one], one) for one in labels]
+        return [
+            Curve(norms[picked(ds, **{"label": label, by: v})], shades[v], f"{by.replace('_', ' ')} {v:g}")
+            for v in values
+        ]
+
+    columns: list[Any] = labels if by else [None]
+    panels = [[curves(norms, label) for label in columns] for norms in read.values()]
+    return lags.lag_figure(panels, ["at initialisation", "trained"], labels if by else [""])
+
+
+def against(
+    ds: "xr.Dataset", found: Sequence[dict[str, Any]], by: str | None, measures: Mapping[str, Measure]
+) -> Figure:
+    """The rate of success, the horizon, and what else was measured, against the swept number (or the label)."""
+    labels = axis(ds, "label")
+    values = axis(ds, by) if by else labels
+    colors = dict(zip(labels, style.shades(len(labels)), strict=True))
+    fig, axes = style.panels(2 + len(measures), 1, 1.25, sharex=True)
+    fig.set_figwidth(style.PAGE * 0.72)
+    top, middle, *others = axes[:, 0]
+    x = np.arange(len(values))
+    for k, label in enumerate(labels):
+        of = [r for r in found if r["label"] == label]
+        at = x + 0.05 * (k - (len(labels) - 1) / 2) if by else np.asarray([k])
+        share = np.asarray([r["learned"] / r["runs"] for r in of])
+        ends = np.asarray([wilson(r["learned"], r["runs"]) for r in of]).T
+        bars: dict[str, Any] = dict(color=colors[label], capsize=2, marker="o", markersize=3.5, linewidth=1)
+        top.errorbar(at, share, yerr=np.abs(ends - share), label=label if by else "_", **bars)
+        for when, face, dashes in (("start", "white", style.DASHES[2]), ("end", colors[label], style.DASHES[0])):
+            heights = [r[f"horizon_{when}"] for r in of]
+            middle.plot(
+                at, heights, color=colors[label], marker="o", markersize=4, markerfacecolor=face, linestyle=dashes
+            )
+        for ax, measure in zip(others, measures.values(), strict=True):
+            of_runs = measure(ds)
+            spread = [of_runs[picked(ds, label=label, **({by: v} if by else {}))] for v in (values if by else [None])]
+            low, mid, high = np.stack([style.quantiles(s, [0.25, 0.5, 0.75]) for s in spread], axis=1)
+            ax.errorbar(at, mid, yerr=np.stack([mid - low, high - mid]), **bars)
+    top.set_ylabel("share learned")
+    top.set_ylim(-0.05, 1.05)
+    middle.set_ylabel("horizon (lags)")
+    middle.axhline(found[0]["steps"], color="0.6", linewidth=0.8)
+    middle.plot([], [], "ko", markerfacecolor="white", markersize=4, label="at initialisation")
+    middle.plot([], [], "ko", markersize=4, label="trained")
+    for ax, name in zip(others, measures, strict=True):
+        ax.set_ylabel(name)
+        low, high = ax.get_ylim()
+        if name.startswith("largest") and high > 100 * max(low, 1e-3):
+            ax.set_yscale("log")
+    names = [f"{v:g}" for v in values] if by else values
+    axes[-1, 0].set_xticks(
+        x, names, rotation=0 if by or len(x) < 6 else 20, ha="center" if by or len(x) < 6 else "right"
+    )
+    axes[-1, 0].xaxis.set_minor_locator(NullLocator())
+    axes[-1, 0].set_xlabel(by.replace("_", " ") if by else "")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+# --- the report -----------------------------------------------------------------------------------------------
+
+
+def story(found: Sequence[dict[str, Any]], by: str | None) -> str:
+    """What was found, in sentences computed from the rows."""
+    all_of, none_of = ([setting_name(by, r) for r in found if r["learned"] == n * r["runs"]] for n in (1, 0))
+    far, near = (pick(found, key=lambda r: r["horizon_start"]) for pick in (max, min))
+    runs, learned, gone = (sum(r[name] for r in found) for name in ("runs", "learned", "diverged"))
+    text = (
+        f"{learned} of {runs} runs learned, {gone} diverged. Every seed learned with: {'; '.join(all_of) or 'none'}. "
+        f"No seed learned with: {'; '.join(none_of) or 'none'}. At initialisation the gradient reaches furthest "
+        f"with {setting_name(by, far)} ({lags.lag_name(far, 'start')} lags), least far with {setting_name(by, near)} "
+        f"({lags.lag_name(near, 'start')} lags)."
+    )
+    well = [r["horizon_start"] for r in found if 2 * r["learned"] >= r["runs"]]
+    badly = [r["horizon_start"] for r in found if 2 * r["learned"] < r["runs"]]
+    if well and badly:
+        text += (
+            f" Settings with which at least half of the seeds learned began with a median horizon of "
+            f"{np.median(well):g} lags, the others with {np.median(badly):g}."
+        )
+    return text
+
+
+def show(out: Path, title: str, by: str | None, measures: Mapping[str, Measure]) -> None:
+    """Draws a run directory, writes its report, prints its table and where the figures lie.
+
+    `by` names the hyperparameter that was swept, None where only the labels differ.
+    """
+    ds, experiment = load(out), manifest.experiment(out)
+    found = rows(ds, experiment, by)
+    steps = experiment.specs[0].steps
+    with style.look():
+        figures = [
+            (
+                style.save(norms_by_lag(ds, by), out / "figures" / "norms_by_lag"),
+                f"T = {steps}: ‖∂L/∂h_t‖ against the lag, at the first update and after training (median of a run's "
+                f"last {lags.late(experiment.updates)} updates). Medians and quartiles over seeds. {lags.RINGS}",
+            ),
+            (
+                style.save(against(ds, found, by, measures), out / "figures" / "against"),
+                f"T = {steps}: share of the seeds that learned (met the task's criterion at some look), with Wilson's "
+                "95% interval; the horizon, on the grey line censored at T; below, medians and quartiles over seeds.",
+            ),
+        ]
+    told, listed = [story(found, by), lags.setting(ds, experiment)], table(found, by)
+    page = report.write(out, title, told, figures, [("Medians over seeds; rates with 95% intervals", listed)])
+    report.show(listed, [*(path for path, _ in figures), page])
+
+
+# --- all cures in one table -----------------------------------------------------------------------------------
+
+
+def compared(parts: Sequence[Path], milliseconds: Mapping[str, float]) -> list[dict[str, Any]]:
+    """`rows` of experiments of one setting each, with what an update costs beside the first's."""
+    found = [row for part in parts for row in rows(load(part), manifest.experiment(part), None)]
+    plain = milliseconds[found[0]["label"]]
+    return [row | {"ms": milliseconds[row["label"]], "cost": milliseconds[row["label"]] / plain} for row in found]
+
+
+def comparison(found: Sequence[dict[str, Any]]) -> Figure:
+    """A row a cure: share learned, horizon before and after training, cost."""
+    fig, axes = style.panels(1, 3, 0.19 * len(found) + 0.7, sharey=True)
+    y, (left, middle, right) = np.arange(len(found)), axes[0]
+    share = np.asarray([r["learned"] / r["runs"] for r in found])
+    ends = np.asarray([wilson(r["learned"], r["runs"]) for r in found]).T
+    dots: dict[str, Any] = dict(marker="o", markersize=4, linestyle="none", linewidth=1)
+    left.errorbar(share, y, xerr=np.abs(ends - share), color="#0072b2", capsize=2, **dots)
+    for row, k in zip(found, y, strict=True):
+        middle.plot([row["horizon_start"], row["horizon_end"]], [k, k], color="0.75", linewidth=1, zorder=0)
+    for when, face, label in (("start", "white", "at initialisation"), ("end", "#d55e00", "trained")):
+        at = [r[f"horizon_{when}"] for r in found]
+        middle.plot(at, y, color="#d55e00", markerfacecolor=face, label=label, **dots)
+    middle.axvline(found[0]["steps"], color="0.6", linewidth=0.8)
+    right.plot([r["cost"] for r in found], y, color="black", **dots)
+    right.axvline(1, color="0.6", linewidth=0.8)
+    left.set(xlim=(-0.05, 1.05), xlabel="share learned")
+    middle.set(xlabel="horizon (lags)", xlim=(0, None))
+    right.set(xlabel="time an update / plain's", xlim=(0, None))
+    left.set_yticks(y, [r["label"] for r in found])
+    left.invert_yaxis()
+    for ax in axes[0]:
+        ax.grid(axis="y", linewidth=0.3)
+    fig.set_figwidth(style.PAGE)
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def compare(out: Path, parts: Sequence[Path], milliseconds: Mapping[str, float]) -> None:
+    """The table, figure and report of `experiments.cures`."""
+    found = compared(parts, milliseconds)
+    listed = [
+        {"cure": r["label"], "learned": rate(r["learned"], r["runs"]), "diverged": rate(r["diverged"], r["runs"])}
+        | lags.course(r, ("start", "end"))
+        | {"ms an update": f"{r['ms']:.2f}", "cost": f"×{r['cost']:.2f}"}
+        for r in found
+    ]
+    with style.look():
+        figure = style.save(comparison(found), out / "figures" / "cures")
+    caption = (
+        "Share of the seeds that learned, with Wilson's 95% interval; the horizon before and after training, medians "
+        "over seeds, on the grey line censored at T; the time of an update on one core over that of the plain network."
+    )
+    ds, experiment = load(parts[0]), manifest.experiment(parts[0])
+    told, tables = [story(found, None), lags.setting(ds, experiment)], [("All cures; rates with 95% intervals", listed)]
+    page = report.write(parts[0], "The cures, compared", told, [(figure, caption)], tables).replace(out / report.NAME)
+    report.show(listed, [figure, page])
+
+
+def probed(name: str) -> Measure:
+    """A recorded look, as a `Measure`."""
+    assert name in VARIABLES
+    return lambda ds: last(ds, name)
+
+
+def along(name: str, reduce: Callable[..., Any]) -> Measure:
+    """A quantity of every update, reduced over them."""
+
+    def measure(ds: "xr.Dataset") -> np.ndarray:
+        values = ds[name].where(ds["recorded"]).values.astype(float)
+        values = np.where(np.isfinite(values), values, np.nan)
+        there = ~np.isnan(values).all(axis=1)
+        out = np.full(len(values), np.nan)
+        out[there] = reduce(values[there], axis=1)
+        return out
+
+    return measure

@@ -1,0 +1,56 @@
+"""What the experiments on cures share: temporal order, on which a tanh rnn fails and its cures can be told apart."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from seqdyn.learn.config import Experiment, ProbeName, Spec, grid
+from seqdyn.runs.script import Options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common(Options):
+    """What a cure is tried on."""
+
+    seeds: int = 5
+    """Seeds of parameters and data of each setting."""
+    steps: tuple[int, ...] = (50,)
+    """T, time steps of a sequence: one experiment each."""
+    hidden: int = 32
+    """Width of the recurrent layer."""
+    batch: int = 20
+    """Sequences per update."""
+    lr: float = 1e-3
+    """Adam's learning rate."""
+    updates: int = 3000
+    """Updates of each run; may grow when the same command is run again."""
+    chunk: int = 250
+    """Updates in one compiled call; a signal is obeyed at its end."""
+    tile: int = 5
+    """Runs in one program on one device."""
+
+
+C = TypeVar("C", bound=Common)
+
+
+def smoke(c: C, **more: Any) -> C:
+    """The same at tiny sizes."""
+    tiny: dict[str, Any] = dict(seeds=2, steps=(10,), hidden=6, batch=4, updates=20, chunk=5, tile=4)
+    return dataclasses.replace(c, **(tiny | more))
+
+
+def spec(c: Common, name: str, steps: int, **changes: Any) -> Spec:
+    """A tanh rnn with an orthogonal recurrence on temporal order, with `changes`."""
+    usual: dict[str, Any] = dict(
+        task="temporal_order", steps=steps, batch=c.batch, hidden=(c.hidden,), holdout=50 * c.batch
+    )
+    return Spec(**(usual | changes), name=name)
+
+
+def experiment(
+    c: Common, name: str, specs: tuple[Spec, ...], probes: tuple[ProbeName, ...] = ("weights",), **axes: Any
+) -> Experiment:
+    """Specs × axes × seeds; six looks, the first before training."""
+    every = c.chunk * max(1, c.updates // c.chunk // 6)
+    hypers = grid(seeds=c.seeds, **({"lr": c.lr} | axes))
+    return Experiment(name, specs, hypers, c.updates, c.chunk, every, c.tile, probes=probes)

@@ -1,0 +1,116 @@
+"""One table of all cures: what each does for the same network, with the same data, budget and seeds.
+
+A tanh rnn with a Gaussian recurrence at gain 1 on temporal order, T = 50, and the same with one thing changed: its
+initialisation, clipping, activation, penalty, normalisation, schedule or gates. Each row says how far back the
+gradient reaches before and after training, how many seeds diverged and learned (Wilson's 95% interval), and what an
+update costs beside the plain network's. The experiments named in the rows sweep the numbers that are fixed here.
+Cost: 90 runs × 3,000 updates.
+"""
+
+import json
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from analysis import cures as analysis
+from experiments import _cures as cures
+from seqdyn import backend
+from seqdyn.learn import train
+from seqdyn.learn.config import Experiment, Spec
+from seqdyn.runs.script import launch_all, script
+from seqdyn.types import ConfigError
+
+GAUSSIAN: dict[str, Any] = {"u_init": "gaussian"}
+CURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "none": ({}, {}),
+    "initialisation: orthogonal": ({"u_init": "orthogonal"}, {}),
+    "initialisation: identity, relu": ({"u_init": "identity", "activation": "relu"}, {}),
+    "initialisation: smart tanh": ({"u_init": "sparse"}, {"gain": 0.95}),
+    "clipping: norm 1": ({}, {"clip": 1.0}),
+    "clipping: norm 0.01": ({}, {"clip": 0.01}),
+    "activation: relu, gain √2": ({"activation": "relu"}, {"gain": math.sqrt(2)}),
+    "activation: sigmoid, gain 4": ({"activation": "sigmoid"}, {"gain": 4.0}),
+    "penalty: L2, 0.001": ({"penalties": ("l2",)}, {"l2": 1e-3}),
+    "penalty: orthogonality, 0.1": ({"penalties": ("orthogonality",)}, {"orthogonality": 0.1}),
+    "penalty: Ω, 1, clipped": ({"penalties": ("omega",)}, {"omega": 1.0, "clip": 1.0}),
+    "normalisation: layer": ({"normalise": "layer"}, {}),
+    "normalisation: batch, of W x": ({"normalise": "batch_drive"}, {}),
+    "normalisation: batch": ({"normalise": "batch"}, {}),
+    "schedule: warm-up, cosine": ({"schedule": "cosine"}, {"warmup": 300.0}),
+    "gating: lstm": ({"cell": "lstm"}, {}),
+    "gating: lstm, chrono": ({"cell": "lstm", "chrono": True}, {"longest": 50.0}),
+    "gating: gru": ({"cell": "gru"}, {}),
+}
+"""Name -> what it changes in the `Spec` and in the `Hypers`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(cures.Common):
+    """A row a cure."""
+
+    cures: tuple[str, ...] = tuple(CURES)
+    """Names of rows."""
+
+
+class Row(NamedTuple):
+    """A cure and its experiment."""
+
+    name: str
+    experiment: Experiment
+
+
+def rows(c: Config) -> list[Row]:
+    """An experiment each, as their numbers differ. Raises ConfigError for a name that is none of `CURES`."""
+    found = []
+    for name in c.cures:
+        if name not in CURES:
+            raise ConfigError(f"cures has '{name}'; it takes {'; '.join(CURES)}.")
+        code, numbers = CURES[name]
+        one = cures.spec(c, name, c.steps[0], **(GAUSSIAN | code))
+        axes: dict[str, Any] = {"decay_steps": float(c.updates), **numbers}
+        found.append(Row(name, cures.experiment(c, f"cure_{list(CURES).index(name):02d}", (one,), **axes)))
+    return found
+
+
+def milliseconds(of: list[Row], rounds: int) -> dict[str, float]:
+    """An update of one run on one device: medians over rounds, in each of which all take their turn."""
+    programs = {}
+    for row in of:
+        spec, hypers = row.experiment.specs[0], row.experiment.hypers.at(0).arrays()
+        programs[row.name] = compiled_chunk(spec, hypers, row.experiment.chunk)
+    taken: dict[str, list[float]] = {row.name: [] for row in of}
+    for _ in range(rounds):
+        for name, run in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            taken[name].append(time.perf_counter() - start)
+    return {name: 1e3 * float(np.median(t)) / of[0].experiment.chunk for name, t in taken.items()}
+
+
+def compiled_chunk(spec: Spec, hypers: Any, updates: int) -> Any:
+    """A run's chunk, compiled and warm."""
+    chunk = backend.compiled(lambda s: train.chunk(spec, hypers, s, None, updates))
+    state = train.init(spec, hypers)
+    jax.block_until_ready(chunk(state))
+    return lambda: chunk(state)
+
+
+def main(config: Config) -> None:
+    """Trains (or goes on), times each cure once, then makes the table."""
+    config = cures.smoke(config, cures=config.cures[::5]) if config.smoke else config
+    backend.start()
+    of = rows(config)
+    parts = list(launch_all({row.experiment.name: row.experiment for row in of}, config).values())
+    out = parts[0].parent
+    timing = out / "milliseconds.json"
+    if not timing.exists():
+        timing.write_text(json.dumps(milliseconds(of, 3 if config.smoke else 9)) + "\n")
+    analysis.compare(out, parts, json.loads(timing.read_text()))
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)

@@ -1,0 +1,61 @@
+"""How far does the gradient reach in an rnn, a GRU and an LSTM, at equal width and at equal size?
+
+Hypothesis: gates open a path (c of the LSTM, z ⊙ h of the GRU) along which the gradient is multiplied by numbers
+near 1 and not by a matrix (Hochreiter & Schmidhuber 1997; Cho et al. 2014), so they learn what lies hundreds of
+steps back. At equal size the rnn has twice the LSTM's units: if width were the reason, it would keep up.
+Task: temporal order at T = 50 … 400. The dashed ∂L/∂c_t of the LSTM's figure is the path through c.
+"""
+
+from dataclasses import dataclass
+
+from analysis import cures as analysis
+from experiments import _cures as cures
+from seqdyn import backend
+from seqdyn.learn.config import Experiment
+from seqdyn.runs.script import launch_all, script
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(cures.Common):
+    """The grid is cells × lengths × seeds."""
+
+    seeds: int = 3
+    """Seeds of parameters and data of each setting."""
+    steps: tuple[int, ...] = (50, 100, 200, 400)
+    """T, time steps of a sequence: one experiment each."""
+    lr: float = 3e-3
+    """Adam's learning rate."""
+    clip: float = 1.0
+    """Bound on the gradient's global norm."""
+
+
+def wide(hidden: int, inputs: int, gates: int) -> int:
+    """The width at which an rnn has about the parameters of a cell of `gates` gates: h² + (d + 1) h = its count."""
+    target = gates * (hidden**2 + (inputs + 1) * hidden)
+    return round((-(inputs + 1) + ((inputs + 1) ** 2 + 4 * target) ** 0.5) / 2)
+
+
+def experiment(c: Config, steps: int) -> Experiment:
+    """One spec a cell; the last two rnns have the parameters of the GRU and of the LSTM."""
+    h = c.hidden
+    specs = (
+        cures.spec(c, "rnn", steps),
+        cures.spec(c, "gru", steps, cell="gru"),
+        cures.spec(c, "lstm", steps, cell="lstm"),
+        cures.spec(c, "rnn as gru", steps, hidden=(wide(h, 6, 3),)),
+        cures.spec(c, "rnn as lstm", steps, hidden=(wide(h, 6, 4),)),
+    )
+    return cures.experiment(c, f"gating_{steps}", specs, clip=c.clip)
+
+
+def main(config: Config) -> None:
+    """Trains (or goes on), then draws, length by length."""
+    config = cures.smoke(config) if config.smoke else config
+    backend.start()
+    parts = launch_all({f"T_{steps}": experiment(config, steps) for steps in config.steps}, config)
+    for steps, out in zip(config.steps, parts.values(), strict=True):
+        analysis.show(out, f"Gating at T = {steps}", None, {"test loss": analysis.probed("test_loss")})
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)

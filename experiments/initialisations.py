@@ -1,0 +1,77 @@
+"""From which initialisation does the gradient survive, and who learns?
+
+Hypothesis: what counts is how U multiplies vectors, again and again: an orthogonal matrix and the identity keep
+every direction (Saxe, McClelland & Ganguli 2014; Le, Jaitly & Hinton 2015), a Gaussian of the same size a few;
+'smart tanh' has 15 non-zeros a unit and spectral radius 1 (Sutskever et al. 2013). LSTMs begin with what their
+forget bias says (Gers et al. 2000), or with time constants spread over all lags (chrono: Tallec & Ollivier 2018).
+Task: temporal order at T = 50, 100, 200.
+"""
+
+from dataclasses import dataclass
+from typing import get_args
+
+from analysis import cures as analysis
+from experiments import _cures as cures
+from seqdyn import backend
+from seqdyn.learn.choices import InitName
+from seqdyn.learn.config import Experiment
+from seqdyn.runs.script import launch_all, script
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(cures.Common):
+    """rnns: initialisations × gains × seeds; LSTM and GRU: biases × seeds."""
+
+    seeds: int = 3
+    """Seeds of parameters and data of each setting."""
+    steps: tuple[int, ...] = (50, 100, 200)
+    """T, time steps of a sequence: one experiment each."""
+    inits: tuple[InitName, ...] = get_args(InitName)
+    """Of the rnn's recurrence."""
+    gains: tuple[float, ...] = (0.5, 1.0, 2.0)
+    """Of the recurrent initialisation."""
+    biases: tuple[float, ...] = (-1.0, 0.0, 1.0, 3.0, 5.0)
+    """Of the LSTM's forget gate."""
+    clip: float = 1.0
+    """Bound on the gradient's global norm."""
+
+
+def of_rnn(c: Config, steps: int) -> Experiment:
+    """One spec an initialisation."""
+    specs = tuple(cures.spec(c, name.replace("_", " "), steps, u_init=name) for name in c.inits)
+    return cures.experiment(c, f"initialisations_rnn_{steps}", specs, gain=c.gains, clip=c.clip)
+
+
+def of_lstm(c: Config, steps: int) -> Experiment:
+    """An LSTM by its forget bias."""
+    one = cures.spec(c, "lstm", steps, cell="lstm")
+    return cures.experiment(c, f"initialisations_lstm_{steps}", (one,), forget_bias=c.biases, clip=c.clip)
+
+
+def of_chrono(c: Config, steps: int) -> Experiment:
+    """Both gated cells, by the longest time constant of their biases."""
+    specs = tuple(cures.spec(c, f"{cell}, chrono", steps, cell=cell, chrono=True) for cell in ("lstm", "gru"))
+    longest = (steps / 4, float(steps))
+    return cures.experiment(c, f"initialisations_chrono_{steps}", specs, longest=longest, clip=c.clip)
+
+
+KINDS = {"rnn": (of_rnn, "gain"), "lstm": (of_lstm, "forget_bias"), "chrono": (of_chrono, "longest")}
+
+
+def main(config: Config) -> None:
+    """Trains (or goes on), then draws, length by length."""
+    config = (
+        cures.smoke(config, biases=config.biases[:2], gains=config.gains[:2], inits=config.inits[:2])
+        if config.smoke
+        else config
+    )
+    backend.start()
+    wanted = {f"{kind}_{steps}": KINDS[kind][0](config, steps) for steps in config.steps for kind in KINDS}
+    for name, out in launch_all(wanted, config).items():
+        kind, _, steps = name.partition("_")
+        measures = {"test loss": analysis.probed("test_loss")}
+        analysis.show(out, f"Initialisations, {kind}, T = {steps}", KINDS[kind][1], measures)
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)

@@ -1,0 +1,54 @@
+"""Does normalising the pre-activations keep the gradient alive?
+
+Hypothesis: where mean and variance are taken, and how large the initial γ is, decides. Layer normalisation makes a
+step forget the size of U (Ba, Kiros & Hinton 2016); batch normalisation of the input's part alone changes nothing
+of the recurrence (Laurent et al. 2016); of the recurrence it needs γ = 0.1, since at γ = 1 tanh saturates and the
+gradient vanishes (Cooijmans et al. 2017, §4). The swept number multiplies each paper's own γ: 1, 1 and 0.1.
+Task: temporal order, T = 50, evaluated with the running statistics.
+"""
+
+from dataclasses import dataclass
+
+from analysis import cures as analysis
+from experiments import _cures as cures
+from seqdyn import backend
+from seqdyn.learn.choices import CellName
+from seqdyn.learn.config import Experiment
+from seqdyn.runs.script import launch, script
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(cures.Common):
+    """The grid is cells and normalisations × γ × seeds."""
+
+    seeds: int = 3
+    """Seeds of parameters and data of each setting."""
+    cells: tuple[CellName, ...] = ("rnn", "lstm")
+    """rnn, lstm or gru."""
+    norm_gains: tuple[float, ...] = (0.1, 1.0, 10.0)
+    """Factors of the papers' γ."""
+    clip: float = 1.0
+    """Bound on the gradient's global norm."""
+
+
+def experiment(c: Config) -> Experiment:
+    """A spec a cell and normalisation."""
+    kinds = {"none": "none", "layer": "layer", "batch of W x": "batch_drive", "batch": "batch"}
+    specs = tuple(
+        cures.spec(c, f"{cell}, {name}", c.steps[0], cell=cell, normalise=kind)
+        for cell in c.cells
+        for name, kind in kinds.items()
+    )
+    return cures.experiment(c, "normalisation", specs, clip=c.clip, norm_gain=c.norm_gains)
+
+
+def main(config: Config) -> None:
+    """Trains (or goes on), then draws."""
+    config = cures.smoke(config, norm_gains=config.norm_gains[:2], cells=config.cells[:1]) if config.smoke else config
+    backend.start()
+    measures = {"test loss": analysis.probed("test_loss")}
+    analysis.show(launch(experiment(config), config), "Normalisation", "norm_gain", measures)
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)

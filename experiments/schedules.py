@@ -1,0 +1,69 @@
+"""Can a schedule of the learning rate save a run that explodes?
+
+Hypothesis: from a recurrent gain of 2 the first gradients are orders of magnitude too large, and Adam's first steps
+are of the size of the learning rate whatever the gradient's, so warm-up helps early and decay late; plain descent
+(SGD) diverges without clipping under every schedule and lives with it. 1/t: Robbins & Monro 1951; cosine:
+Loshchilov & Hutter 2017.
+Task: temporal order, T = 50.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis import cures as analysis
+from experiments import _cures as cures
+from seqdyn import backend
+from seqdyn.learn.choices import Optimizer
+from seqdyn.learn.config import Experiment, Spec
+from seqdyn.runs.script import launch_all, script
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(cures.Common):
+    """Each optimiser and warm-up is an experiment: schedules × clipping × seeds."""
+
+    optimizers: tuple[Optimizer, ...] = ("sgd", "adam")
+    """sgd takes `sgd_lr`, every other one `lr`."""
+    gain: float = 2.0
+    """Of the orthogonal recurrence: the gradient explodes."""
+    clips: tuple[float, ...] = (1.0, math.inf)
+    """Bounds on the gradient's global norm; inf does not clip."""
+    warmup: float = 300.0
+    """Updates of a linear rise, in the runs that have one."""
+    sgd_lr: float = 0.1
+    """The learning rate of SGD; `lr` is Adam's."""
+
+
+def experiment(c: Config, optimizer: Optimizer, warmup: float) -> Experiment:
+    """One spec a schedule; each has fallen by the end."""
+    rises = ", warm-up" if warmup else ""
+
+    def of(schedule: str) -> Spec:
+        name = f"{'1/t' if schedule == 'inverse' else schedule}{rises}"
+        return cures.spec(c, name, c.steps[0], schedule=schedule, optimizer=optimizer)
+
+    falls = float(c.updates)
+    rate = c.sgd_lr if optimizer == "sgd" else c.lr
+    specs = tuple(of(s) for s in ("constant", "exponential", "cosine", "inverse"))
+    name = f"schedules_{optimizer}{'_warm' if warmup else ''}"
+    return cures.experiment(c, name, specs, gain=c.gain, clip=c.clips, lr=rate, warmup=warmup, decay_steps=falls)
+
+
+def main(config: Config) -> None:
+    """Trains (or goes on), then draws, with and without warm-up."""
+    config = cures.smoke(config, warmup=5.0, optimizers=config.optimizers[:1]) if config.smoke else config
+    backend.start()
+    measures = {"test loss": analysis.probed("test_loss"), "largest ‖g‖": analysis.along("grad_norm", np.nanmax)}
+    wanted = {
+        f"{optimizer}{'_warm' if warmup else ''}": experiment(config, optimizer, warmup)
+        for optimizer in config.optimizers
+        for warmup in (0.0, config.warmup)
+    }
+    for part, out in launch_all(wanted, config).items():
+        analysis.show(out, f"Schedules: {part.replace('_', ', ')}", "clip", measures)
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)
