@@ -74,6 +74,8 @@ def whole(tmp_path_factory):
     """Nobody touched this one."""
     out = tmp_path_factory.mktemp("whole") / "out"
     finish(start(out))
+    page = (out / "report.html").read_text()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<script>" not in page
     return out
 
 
