@@ -7,12 +7,14 @@ Task: temporal order at T = 50 … 400. The dashed ∂L/∂c_t of the LSTM's fig
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from analysis import cures as analysis
 from experiments import _cures as cures
 from seqdyn import backend
 from seqdyn.learn.config import Experiment
 from seqdyn.runs.script import launch_all, script
+from seqdyn.types import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,8 @@ class Config(cures.Common):
     """T, time steps of a sequence: one experiment each."""
     lr: float = 3e-3
     """Adam's learning rate."""
+    cells: tuple[str, ...] = ("rnn", "gru", "lstm", "rnn as gru", "rnn as lstm")
+    """The last two are rnns with the parameters of the GRU and of the LSTM."""
     clip: float = 1.0
     """Bound on the gradient's global norm."""
 
@@ -36,21 +40,24 @@ def wide(hidden: int, inputs: int, gates: int) -> int:
 
 
 def experiment(c: Config, steps: int) -> Experiment:
-    """One spec a cell; the last two rnns have the parameters of the GRU and of the LSTM."""
-    h = c.hidden
-    specs = (
-        cures.spec(c, "rnn", steps),
-        cures.spec(c, "gru", steps, cell="gru"),
-        cures.spec(c, "lstm", steps, cell="lstm"),
-        cures.spec(c, "rnn as gru", steps, hidden=(wide(h, 6, 3),)),
-        cures.spec(c, "rnn as lstm", steps, hidden=(wide(h, 6, 4),)),
-    )
+    """One spec a cell. Raises ConfigError for a cell that there is not."""
+    made: dict[str, dict[str, Any]] = {
+        "rnn": {},
+        "gru": {"cell": "gru"},
+        "lstm": {"cell": "lstm"},
+        "rnn as gru": {"hidden": (wide(c.hidden, 6, 3),)},
+        "rnn as lstm": {"hidden": (wide(c.hidden, 6, 4),)},
+    }
+    for name in c.cells:
+        if name not in made:
+            raise ConfigError(f"cells has '{name}'; it takes {', '.join(made)}.")
+    specs = tuple(cures.spec(c, name, steps, **made[name]) for name in c.cells)
     return cures.experiment(c, f"gating_{steps}", specs, clip=c.clip)
 
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws, length by length."""
-    config = cures.smoke(config) if config.smoke else config
+    config = cures.smoke(config, cells=config.cells[2:4]) if config.smoke else config
     backend.start()
     parts = launch_all({f"T_{steps}": experiment(config, steps) for steps in config.steps}, config)
     for steps, out in zip(config.steps, parts.values(), strict=True):

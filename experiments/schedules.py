@@ -9,13 +9,14 @@ Task: temporal order, T = 50.
 
 import math
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
 from analysis import cures as analysis
 from experiments import _cures as cures
 from seqdyn import backend
-from seqdyn.learn.choices import Optimizer
+from seqdyn.learn.choices import Optimizer, Schedule
 from seqdyn.learn.config import Experiment, Spec
 from seqdyn.runs.script import launch_all, script
 
@@ -26,6 +27,8 @@ class Config(cures.Common):
 
     optimizers: tuple[Optimizer, ...] = ("sgd", "adam")
     """sgd takes `sgd_lr`, every other one `lr`."""
+    schedules: tuple[Schedule, ...] = get_args(Schedule)
+    """How the rate falls after warm-up."""
     gain: float = 2.0
     """Of the orthogonal recurrence: the gradient explodes."""
     clips: tuple[float, ...] = (1.0, math.inf)
@@ -40,20 +43,24 @@ def experiment(c: Config, optimizer: Optimizer, warmup: float) -> Experiment:
     """One spec a schedule; each has fallen by the end."""
     rises = ", warm-up" if warmup else ""
 
-    def of(schedule: str) -> Spec:
+    def of(schedule: Schedule) -> Spec:
         name = f"{'1/t' if schedule == 'inverse' else schedule}{rises}"
         return cures.spec(c, name, c.steps[0], schedule=schedule, optimizer=optimizer)
 
     falls = float(c.updates)
     rate = c.sgd_lr if optimizer == "sgd" else c.lr
-    specs = tuple(of(s) for s in ("constant", "exponential", "cosine", "inverse"))
+    specs = tuple(of(s) for s in c.schedules)
     name = f"schedules_{optimizer}{'_warm' if warmup else ''}"
     return cures.experiment(c, name, specs, gain=c.gain, clip=c.clips, lr=rate, warmup=warmup, decay_steps=falls)
 
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws, with and without warm-up."""
-    config = cures.smoke(config, warmup=5.0, optimizers=config.optimizers[:1]) if config.smoke else config
+    config = (
+        cures.smoke(config, warmup=5.0, optimizers=config.optimizers[:1], schedules=config.schedules[::3])
+        if config.smoke
+        else config
+    )
     backend.start()
     measures = {"test loss": analysis.probed("test_loss"), "largest ‖g‖": analysis.along("grad_norm", np.nanmax)}
     wanted = {

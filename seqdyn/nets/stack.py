@@ -94,11 +94,13 @@ def unroll_autodiff(
     """
     if cut.keep is not None or cut.clip is not None or watch != Watch():
         raise ValueError("unroll_autodiff cannot truncate, clip or watch the adjoint; use unroll")
-    whole = None if cell.memory else cell.drive(params, xs)
+    # Where a step's drive depends on the others' (on its position, or on the mean over all), it is taken at once.
+    apart = cell.memory and cell.observe is None
+    whole = None if apart else cell.drive(params, xs)
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Array]:
         x, zx, live = inputs
-        new = step(cell, params, carry, x) if cell.memory else advance(cell, params, zx, carry)
+        new = step(cell, params, carry, x) if apart else advance(cell, params, zx, carry)
         carry = hold(live, new, carry)
         return carry, carry.h
 
