@@ -5,6 +5,10 @@ gradient near their critical gain; rectifiers (Glorot, Bordes & Bengio 2011; Le,
 through, at the price of dead units. Each runs at several recurrent gains, and the figure shows which suits it.
 Task: temporal order, T = 50. Saturated units have |φ'| below 0.1; dead ones a slope of 0 at every step of every
 example.
+Cost: 96 runs × 3,000 updates, under seven minutes on two cores.
+Expect: ELU and the identity learn at gains 1 and 1.4 with every seed, tanh at 1 and softsign at 1.4 with one of
+three, sigmoid and the rectifiers never. Where the horizon at the start is below about 30 lags, only the linear
+network ever learned.
 """
 
 from dataclasses import dataclass

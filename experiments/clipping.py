@@ -6,6 +6,11 @@ back the part of it that has vanished on the way, whatever lecture notes say of 
 Task: temporal order, T = 50. The unclipped gradient's norm is recorded at every update, with the share that was
 clipped and the factor that was left. Three ways to clip: the global norm, every entry, each example's adjoint at
 each step.
+Cost: 90 runs × 3,000 updates, five minutes on two cores.
+Expect: no run diverges, with Adam even unclipped. At gain 2 none learns, whatever the threshold. At gain 0.7
+clipping by norm or value leaves the horizon where it is at the start (11 lags) and lets at most one seed of three
+learn; clipping the adjoint at 0.01 or 0.1, which evens out what arrives from different examples and steps, lets two
+learn.
 """
 
 import math

@@ -4,7 +4,9 @@ A tanh rnn with a Gaussian recurrence at gain 1 on temporal order, T = 50, and t
 initialisation, clipping, activation, penalty, normalisation, schedule or gates. Each row says how far back the
 gradient reaches before and after training, how many seeds diverged and learned (Wilson's 95% interval), and what an
 update costs beside the plain network's. The experiments named in the rows sweep the numbers that are fixed here.
-Cost: 90 runs × 3,000 updates.
+Cost: 90 runs × 3,000 updates in 18 programs, under seven minutes on two cores.
+Expect: ReLU from the identity, the orthogonality penalty, LSTM and GRU learn with all five seeds, the plain network
+with one; whoever learns ends with a gradient that reaches the first step; nothing diverges under Adam.
 """
 
 import json

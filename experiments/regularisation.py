@@ -6,6 +6,10 @@ gradients there are. A penalty on activity keeps tanh away from saturation.
 Task: temporal order, T = 50, of a tanh rnn with a Gaussian recurrence at gain 1, which alone rarely learns. One
 weight λ is swept for each penalty over the same decades; test error, norms through time and the spectrum of U are
 shown.
+Cost: 90 runs × 3,000 updates, under seven minutes on two cores.
+Expect: two of three seeds learn unpenalised. L1 from 0.001 and L2 from 0.01 on shrink U until the gradient dies
+within a few lags. At Ω's weight 10 the trained gradient is flat over all lags and U's spectral radius falls from
+1.7 to 1.2, but no more seeds learn. Activity at 0.1 lets all three learn.
 """
 
 from dataclasses import dataclass
