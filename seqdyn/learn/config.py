@@ -39,8 +39,6 @@ class Spec:
     task: TaskName = "adding"
     steps: int = 100
     """T, time steps of a sequence."""
-    shortest: int = 0
-    """Each sequence of a synthetic task has a length of its own, uniform from this to `steps`; 0: all have `steps`."""
     batch: int = 32
     """Sequences per update."""
     holdout: int = 1000
@@ -48,6 +46,8 @@ class Spec:
     training_set: int = 0
     """Sequences of a synthetic task's training set, a multiple of `batch`, taken in order again and again (n = batch:
     every update sees all of it); 0 draws fresh sequences at every update."""
+    shortest: int = 0
+    """Each sequence of a synthetic task has a length of its own, uniform from this to `steps`; 0: all have `steps`."""
     features: int = 0
     """Numbers a step of a data set's sequences; 0 where they are ids."""
     classes: int = 2

@@ -129,6 +129,9 @@ VARIABLES: dict[str, Variable] = {
 }
 """What each record is. The last entry of `time` is an example's last valid step; `lag` = T − t counts from it."""
 
+# Once and for all threads: as a context, one thread's end would switch it off in the middle of another's write.
+zarr.config.set({"array.write_empty_chunks": True})
+
 _TYPES = {"finite": "bool", "recorded": "bool", "adjoint_log_norm": "float64"}
 """All others are float32; a log₂ in the thousands has more digits."""
 
@@ -195,11 +198,10 @@ class Store:
         kind = VARIABLES[next(iter(metrics))].dims[0]
         length = 1 if kind == "probe" else next(iter(metrics.values())).shape[1]
         # What this tile does not record is written as missing: a chunk that is not there is a chunk that was lost.
-        with zarr.config.set({"array.write_empty_chunks": True}):
-            for name, array in root.arrays():
-                if VARIABLES[name].dims[0] == kind:
-                    values = metrics.get(name, array.fill_value)
-                    array[rows, start if kind == "probe" else slice(start, start + length)] = values
+        for name, array in root.arrays():
+            if VARIABLES[name].dims[0] == kind:
+                values = metrics.get(name, array.fill_value)
+                array[rows, start if kind == "probe" else slice(start, start + length)] = values
 
     def whole_until(self, tile: Tile, step: int) -> int:
         """The updates, up to `step`, whose records of a tile can all be read, probes included.
