@@ -3,6 +3,7 @@ and who learns, for every setting of a cure. Rates have Wilson's interval (Wilso
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 STAGES = {"start": 0.0, "end": 1.0}
+HIGHEST = 1e4
+"""Where the axis of norms ends: what explodes is orders of magnitude above what the curves are about."""
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+"""Of labels: Okabe & Ito's, safe for the colour-blind."""
 Measure = Callable[["xr.Dataset"], np.ndarray]
 """A number a run, to be drawn against the setting."""
 
@@ -111,7 +116,7 @@ def norms_by_lag(ds: "xr.Dataset", by: str | None) -> Figure:
 
     columns: list[Any] = labels if by else [None]
     panels = [[curves(norms, label) for label in columns] for norms in read.values()]
-    return lags.lag_figure(panels, ["at initialisation", "trained"], labels if by else [""])
+    return lags.lag_figure(panels, ["at initialisation", "trained"], labels if by else [""], HIGHEST)
 
 
 def against(
@@ -120,7 +125,7 @@ def against(
     """The rate of success, the horizon, and what else was measured, against the swept number (or the label)."""
     labels = axis(ds, "label")
     values = axis(ds, by) if by else labels
-    colors = dict(zip(labels, style.shades(len(labels)), strict=True))
+    colors = dict(zip(labels, cycle(COLORS), strict=False))
     fig, axes = style.panels(2 + len(measures), 1, 1.25, sharex=True)
     fig.set_figwidth(style.PAGE * 0.72)
     top, middle, *others = axes[:, 0]

@@ -128,8 +128,10 @@ class Curve(NamedTuple):
     """∂L/∂c_t, drawn dashed, not ∂L/∂h_t."""
 
 
-def lag_figure(panels: Sequence[Sequence[Sequence[Curve]]], rows: Sequence[str], columns: Sequence[str]) -> Figure:
-    """Norms against lag [row][column][curve] on shared log axes, with a mark at the median horizon."""
+def lag_figure(
+    panels: Sequence[Sequence[Sequence[Curve]]], rows: Sequence[str], columns: Sequence[str], highest: float = np.inf
+) -> Figure:
+    """Norms against lag [row][column][curve] on shared log axes, up to `highest`, with a mark at the median horizon."""
     fig, axes = style.panels(len(rows), len(columns), 1.35, sharex=True, sharey=True)
     mark = dict(marker="o", markersize=3.5, markeredgecolor="black", markeredgewidth=0.6, linestyle="none")
     drawn = []
@@ -147,10 +149,10 @@ def lag_figure(panels: Sequence[Sequence[Sequence[Curve]]], rows: Sequence[str],
     key.plot([], [], color="white", label="horizon", **mark)
     if any(c.of_c for row in panels for curves in row for c in curves):
         key.plot([], [], color="black", linestyle=style.DASHES[1], label="∂L/∂c$_t$")
-    style.log_axis(axes, drawn)
+    style.log_axis(axes, drawn, highest)
     key.set_xlim(0, None)
     key.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    style.frame(axes, rows, columns, "lag T − t (steps)", "‖∂L/∂h$_t$‖")
+    style.frame(axes, rows, columns, "lag T − t (steps)" if len(columns) < 5 else "lag T − t", "‖∂L/∂h$_t$‖")
     style.legend(fig, style.drawn(axes))
     return fig
 
