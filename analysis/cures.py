@@ -41,9 +41,8 @@ def wilson(k: int, n: int) -> tuple[float, float]:
 def settings(ds: "xr.Dataset", by: str | None) -> list[tuple[str, Any, np.ndarray]]:
     """(label, value of the swept number, runs)."""
     values = axis(ds, by) if by else [None]
-    at = {} if by is None else {by: None}
     return [
-        (label, value, picked(ds, label=label, **{k: value for k in at}))
+        (label, value, picked(ds, label=label, **({by: value} if by else {})))
         for label in axis(ds, "label")
         for value in values
     ]
@@ -130,6 +129,7 @@ def against(
     fig.set_figwidth(style.PAGE * 0.72)
     top, middle, *others = axes[:, 0]
     x = np.arange(len(values))
+    measured = [measure(ds) for measure in measures.values()]
     for k, label in enumerate(labels):
         of = [r for r in found if r["label"] == label]
         at = x + 0.05 * (k - (len(labels) - 1) / 2) if by else np.asarray([k])
@@ -142,9 +142,8 @@ def against(
             middle.plot(
                 at, heights, color=colors[label], marker="o", markersize=4, markerfacecolor=face, linestyle=dashes
             )
-        for ax, measure in zip(others, measures.values(), strict=True):
-            of_runs = measure(ds)
-            spread = [of_runs[picked(ds, label=label, **({by: v} if by else {}))] for v in (values if by else [None])]
+        for ax, of_runs in zip(others, measured, strict=True):
+            spread = [of_runs[runs] for name, _, runs in settings(ds, by) if name == label]
             low, mid, high = np.stack([style.quantiles(s, [0.25, 0.5, 0.75]) for s in spread], axis=1)
             ax.errorbar(at, mid, yerr=np.stack([mid - low, high - mid]), **bars)
     top.set_ylabel("share learned")

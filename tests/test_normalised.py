@@ -16,7 +16,7 @@ from seqdyn.learn.verify import gradient_error
 from seqdyn.nets import cells
 from seqdyn.nets.bptt import unroll
 from seqdyn.nets.normalised import EPSILON, normalised
-from seqdyn.nets.stack import unroll_autodiff
+from seqdyn.nets.stack import Layer, unroll_autodiff
 
 X64 = False
 MAKE = {"rnn": cells.rnn, "lstm": cells.lstm, "gru": cells.gru}
@@ -139,7 +139,12 @@ def test_averages_that_have_settled_judge_a_batch_as_its_own_statistics_do(name,
     """And then an example alone gives what it gave among the others, at any batch size."""
     learning, judging = made(name, kind), made(name, kind, training=False)
     params = learning.init(key)
-    observe = compiled(lambda p: p._replace(statistics=learning.observe(p, learning.rest((B,)), xs())))
+
+    @compiled
+    def observe(p):
+        hs, _ = unroll(learning, p, learning.rest((B,)), xs())
+        return p._replace(statistics=learning.observe(Layer(learning, p, learning.rest((B,)), xs(), None, hs)))
+
     for _ in range(300):
         params = observe(params)
     among, _ = unroll(learning, params, learning.rest((B,)), xs())

@@ -92,9 +92,8 @@ def omega(
 
 def slopes(cell: Cell, layer: Layer) -> Float[Array, "t b h"]:
     """φ'(z_t) of an rnn at every step, from its path: one product over all steps."""
-    before = jnp.concatenate([layer.carry.h[None], layer.hs[:-1]])
-    zx, zh = cell.drive(layer.params, layer.xs), cell.recur(layer.params, before)
-    return cell.gate(layer.params, layer.carry._replace(h=before), zx, zh)[1][0]
+    zx, zh = cell.drive(layer.params, layer.xs), cell.recur(layer.params, layer.before)
+    return cell.gate(layer.params, layer.carry._replace(h=layer.before), zx, zh)[1][0]
 
 
 def omega_gradient(path: tuple[Layer, ...], readings: tuple[Watch, ...]) -> tuple[Float[Array, ""], tuple[Any, ...]]:

@@ -55,14 +55,8 @@ def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
 def watches(spec: Spec, hypers: Hypers) -> tuple[Watch, ...]:
     """One watch a layer, for a whole batch."""
 
-    def one(cell: Any) -> Watch:
-        watch = watching(cell, spec.steps, (spec.batch,), clipped=spec.clip == "adjoint", ranged=True)
-        if "omega" not in spec.penalties:
-            return watch
-        rest = cell.rest((spec.batch,))
-        return watch._replace(adjoint=jax.tree.map(lambda leaf: jnp.zeros((spec.steps, *leaf.shape), leaf.dtype), rest))
-
-    return tuple(one(cell) for cell in model.layers(spec, hypers))
+    wanted = dict(clipped=spec.clip == "adjoint", ranged=True, adjoint="omega" in spec.penalties)
+    return tuple(watching(cell, spec.steps, (spec.batch,), **wanted) for cell in model.layers(spec, hypers))
 
 
 def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
@@ -170,7 +164,7 @@ def observed(spec: Spec, hypers: Hypers, judged: model.Judged, params: Model) ->
     """`params` with the running statistics of batch normalisation moved towards those of the batch that was judged."""
     cells = model.layers(spec, hypers, training=True)
     moved = [
-        new if c.observe is None else new._replace(statistics=c.observe(layer.params, layer.carry, layer.xs))
+        new if c.observe is None else new._replace(statistics=c.observe(layer))
         for c, layer, new in zip(cells, judged.path, params.layers, strict=True)
     ]
     return params._replace(layers=tuple(moved))

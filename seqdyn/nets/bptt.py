@@ -66,15 +66,23 @@ def live_steps(lengths: Int[Array, "*b"], steps: int, pad: str = "after") -> Boo
     return t < lengths if pad == "after" else t >= steps - lengths
 
 
-def watching(cell: Cell, steps: int, batch: tuple[int, ...] = (), clipped: bool = False, ranged: bool = False) -> Watch:
+def watching(
+    cell: Cell,
+    steps: int,
+    batch: tuple[int, ...] = (),
+    clipped: bool = False,
+    ranged: bool = False,
+    adjoint: bool = False,
+) -> Watch:
     """A `Watch` that reads the norms of the whole and of the travelled adjoint (and the clip's scale).
 
-    `ranged` reads the exponent, too: see `Watch.exponent`.
+    `ranged` reads the exponent, too: see `Watch.exponent`; `adjoint` the adjoint itself.
     """
     carry = jax.eval_shape(lambda: cell.rest(batch))
     zeros = jax.tree.map(lambda leaf: jnp.zeros((steps, *batch), leaf.dtype), carry)
     exponent = jnp.zeros((steps, *batch), jnp.float32) if ranged else None
-    return Watch(whole=zeros, travelled=zeros, scale=zeros.h if clipped else None, exponent=exponent)
+    every = jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), carry) if adjoint else None
+    return Watch(zeros, zeros, zeros.h if clipped else None, every, exponent)
 
 
 def log2_norm(mantissa: Float[Array, "*s"], exponent: Float[Array, "*s"]) -> Float[Array, "*s"]:

@@ -83,8 +83,8 @@ class Cell(NamedTuple):
     None: `jax.vjp` of `drive` and `recur`"""
     units: Callable[[Any, Carry, Any, Any], dict[str, tuple[Array, Array]]] | None = None
     """(params, carry, zx, zh) -> gate name -> (v = φ(z), φ'(z)) of one step, to look at; training does not run it"""
-    observe: Callable[[Any, Carry, Array], Any] | None = None
-    """(params, carry, xs [t, b, d]) -> params.statistics, moved towards this batch's; see `normalised`"""
+    observe: Callable[[Any], Any] | None = None
+    """the `stack.Layer` as it ran on a batch -> its params.statistics moved towards the batch's; see `normalised`"""
     memory: bool = True
     """Does a step depend on the carry? False: `recur` gives None, there is no U, and nothing travels back."""
 

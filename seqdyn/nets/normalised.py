@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from seqdyn.backend import fence
 from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.cells import Carry, Cell, GRUWeights, Hidden, Memory, Weights
-from seqdyn.nets.stack import walk
+from seqdyn.nets.stack import Layer, walk
 from seqdyn.types import Array, Float
 
 GAMMA = {"layer": 1.0, "batch_drive": 1.0, "batch": 0.1}
@@ -60,7 +60,8 @@ class Normalised(NamedTuple):
     shift_c: Any
     bn: Any
     """The b_hn of a GRU under 'batch_drive', [h]."""
-    statistics: Statistics | None
+    statistics: Any
+    """`Statistics`, which no gradient reaches; None under 'layer'."""
 
 
 class Driven(NamedTuple):
@@ -149,9 +150,7 @@ def _moments(x: Array, axis: int | tuple[int, ...]) -> Moments:
     return Moments(*(jnp.squeeze(m, axis) for m in _mean_variance(x, axis)))
 
 
-def _moved(old: Moments | None, new: Moments | None) -> Moments | None:
-    if old is None or new is None:
-        return None
+def _moved(old: Statistics, new: Statistics) -> Statistics:
     return jax.tree.map(lambda a, b: KEPT * a + (1 - KEPT) * b, old, new)
 
 
@@ -163,16 +162,13 @@ def _batch_drive(cell: Cell, name: str, gain: Any, training: bool) -> Cell:
         z = x @ params.w
         if training:
             z = _over(z, params.gain_x, tuple(range(z.ndim - 1)))
-        elif params.statistics is not None:
+        else:
             z = _given(z, params.statistics.x, params.gain_x)
         return z + _spread(params.b, z)
 
-    def observe(params: Normalised, carry: Carry, xs: Array) -> Statistics:
-        z = xs @ params.w
-        kept = params.statistics
-        x = _moved(None if kept is None else kept.x, _moments(z, tuple(range(z.ndim - 1))))
-        assert x is not None
-        return Statistics(x)
+    def observe(layer: Layer) -> Statistics:
+        z = layer.xs @ layer.params.w
+        return _moved(layer.params.statistics, Statistics(_moments(z, tuple(range(z.ndim - 1)))))
 
     def plain(params: Normalised) -> Any:
         if name == "gru":
@@ -221,7 +217,7 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
         if kind == "layer":
             return z if name == "rnn" else layer(z, params.gain_x) + _spread(params.b, z)
         kept = params.statistics
-        if training or kept is None or kept.h is None:
+        if training:
             return _over(z, params.gain_x, -2) + _spread(params.b, z)
         z = _given(z, kept.x, params.gain_x) + _spread(params.b, z)
 
@@ -269,17 +265,12 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
         c = v["f"] * carry.c + v["i"] * v["g"]
         return Memory(c, v["o"] * jnp.tanh(inner(params, zx, c))), ()
 
-    def observe(params: Normalised, carry: Carry, xs: Array) -> Statistics | None:
-        before, after, _ = walk(made, params, carry, xs)
-        kept = params.statistics
-        if kept is None:
-            return None
-        x = _moved(kept.x, _moments(xs @ params.w, 1))
-        assert x is not None
-        c = after.c if kept.c is not None else None
-        return Statistics(
-            x, _moved(kept.h, _moments(before.h @ params.u, 1)), None if c is None else _moved(kept.c, _moments(c, 1))
-        )
+    def observe(layer: Layer) -> Statistics:
+        params, c = layer.params, None
+        if name == "lstm":  # the one part of the path that a layer's outputs do not show
+            c = _moments(walk(made, params, layer.carry, layer.xs)[1].c, 1)
+        x, h = _moments(layer.xs @ params.w, 1), _moments(layer.before @ params.u, 1)
+        return _moved(params.statistics, Statistics(x, h, c))
 
     made = cell._replace(
         init=lambda key: _begin(cell, name, kind, steps, gain, key),

@@ -29,6 +29,11 @@ class Layer(NamedTuple):
     hs: Float[Array, "t *b h"]
     """Its outputs."""
 
+    @property
+    def before(self) -> Float[Array, "t *b h"]:
+        """h before each step."""
+        return jnp.concatenate([self.carry.h[None], self.hs[:-1]])
+
 
 class Stacked(NamedTuple):
     """What a stack did."""
