@@ -79,7 +79,6 @@ def damaged(whole, out, monkeypatch, wanted):
             assert not out.with_name("bomb").exists(), f"a pickle in {file} was executed"
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # TensorStore's unread futures
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning_or_the_file_does_not_matter(
     whole, tmp_path, monkeypatch, attack, capsys
 ):

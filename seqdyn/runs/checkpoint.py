@@ -1,8 +1,10 @@
 """Checkpoints of one tile's states, by Orbax; each is verified against a digest of its own when read."""
 
+import gc
 import hashlib
 import math
 import shutil
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -89,8 +91,21 @@ def restore(directory: Path, step: int, like: Tree, device: Device | None = None
         reason = "its digest does not match"
     except Exception as error:  # Orbax raises a dozen kinds for a damaged step
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    _forget()
     warnings.warn(f"passed over the checkpoint {path}: {reason}", stacklevel=2)
     return None
+
+
+def _forget() -> None:
+    """Collects, in silence, what a read that failed leaves: Orbax's other reads, never awaited, each of which would
+    print a traceback of its own whenever it is collected."""
+    heard, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            gc.collect()
+    finally:
+        sys.unraisablehook = heard
 
 
 def sweep_up(directory: Path) -> None:
