@@ -46,7 +46,16 @@ class Options:
     """Go on in a directory that another version of seqdyn or jax began; the manifest notes it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sizes(Options):
+    """What the config of a script has whose full setting takes hours."""
+
+    paper: bool = False
+    """The full setting, hours: options that are not given take the values that were published."""
+
+
 C = TypeVar("C")
+S = TypeVar("S", bound=Sizes)
 
 
 class Waiting(Exception):
@@ -81,6 +90,17 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
     except (OSError, RuntimeError) as error:
         console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(1)
+
+
+def sized(config: S, smoke: Mapping[str, Any], paper: Mapping[str, Any]) -> S:
+    """The config with its `smoke` changes if that was asked for, or those of its `paper` that are still at their
+    default. Raises ConfigError if both were."""
+    if config.smoke and config.paper:
+        raise ConfigError("smoke and paper are both True; ask for one of the two.")
+    if not config.paper:
+        return dataclasses.replace(config, **(smoke if config.smoke else {}))
+    untouched = {f.name for f in dataclasses.fields(config) if getattr(config, f.name) == f.default}
+    return dataclasses.replace(config, **{name: value for name, value in paper.items() if name in untouched})
 
 
 def _spread(chosen: Options) -> None:

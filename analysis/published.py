@@ -1,0 +1,163 @@
+"""Published claims beside what was measured here: the figures, the table *paper | ours* and the report of
+`experiments.reproduce`.
+
+A reproduction is some *panels* (a length, an initialisation) of some *cases* (a cell, a cure), each case a run directory
+whose runs differ in their seed alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from analysis import lags, report, style
+from analysis.cures import COLORS, HIGHEST, STAGES, wilson
+from analysis.gradient_flow import passes
+from analysis.lags import Curve, stage
+from seqdyn.data.tasks import TASKS
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Cases = Mapping[str, Path]
+"""Run directories by the name of their case."""
+
+
+class Claim(NamedTuple):
+    """One published statement and what became of it."""
+
+    what: str
+    paper: str
+    ours: str
+    holds: bool
+
+
+def learned_at(out: Path) -> np.ndarray:
+    """Of each run: after how many updates a look first met the task's criterion; NaN if none did."""
+    ds, spec = load(out), manifest.experiment(out).specs[0]
+    task = TASKS[spec.task](spec)
+    met = passes(ds[task.learned[0]].values, task)
+    return np.where(met.any(axis=1), ds["probe_step"].values[met.argmax(axis=1)].astype(float), np.nan)
+
+
+def successes(out: Path) -> tuple[int, int]:
+    """(runs that learned at some look, runs)"""
+    when = learned_at(out)
+    return int(np.sum(~np.isnan(when))), len(when)
+
+
+def count(out: Path) -> str:
+    """'4/5'"""
+    return "{}/{}".format(*successes(out))
+
+
+def speed(out: Path) -> str:
+    """The median of the updates to learn, those that did not counting as infinite: '2,000', or 'over 5,000'."""
+    middle = np.median(np.nan_to_num(learned_at(out), nan=np.inf))
+    return f"{middle:,.0f}" if np.isfinite(middle) else f"over {manifest.experiment(out).updates:,}"
+
+
+# --- figures --------------------------------------------------------------------------------------------------
+
+
+def _colored(panels: Mapping[str, Cases]) -> dict[str, str]:
+    names = dict.fromkeys(name for cases in panels.values() for name in cases)
+    return dict(zip(names, cycle(COLORS), strict=False))
+
+
+def learning(
+    panels: Mapping[str, Cases], name: str, label: str, lines: Mapping[str, float], log: bool = False
+) -> Figure:
+    """A quantity of every look against updates, a curve a case; `lines` are levels to hold it against."""
+    colors = _colored(panels)
+    fig, axes = style.panels(1, len(panels), 1.7, sharey=True)
+    for ax, cases in zip(axes[0], panels.values(), strict=True):
+        for case, out in cases.items():
+            ds = load(out)
+            x, values = ds["probe_step"].values, ds[name].values
+            made = ~np.isnan(values).all(axis=0)
+            style.median_band(ax, x[made], values[:, made], color=colors[case], label=case)
+        for (level, at), dashes in zip(lines.items(), style.DASHES[1:], strict=False):
+            ax.axhline(at, color="0.4", linewidth=0.8, linestyle=dashes, label=level)
+        ax.set_xlim(0, None)
+        if log:
+            ax.set_yscale("log")
+    style.frame(axes, [""], list(panels), "update", label)
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def norms_by_lag(panels: Mapping[str, Cases], stages: Sequence[str] = tuple(STAGES)) -> Figure:
+    """‖∂L/∂h_t‖ against the lag: rows are stages of training, columns panels, a curve a case."""
+    colors = _colored(panels)
+
+    def curves(cases: Cases, when: str) -> list[Curve]:
+        return [
+            Curve(stage(load(out), "adjoint_norm", STAGES[when])[:, 0], colors[case], case)
+            for case, out in cases.items()
+        ]
+
+    names = {"start": "at initialisation", "end": "trained"}
+    rows = [[curves(cases, when) for cases in panels.values()] for when in stages]
+    return lags.lag_figure(rows, [names[when] for when in stages], list(panels), HIGHEST)
+
+
+def rates(panels: Mapping[str, Mapping[str, Mapping[float, tuple[int, int]]]], x: str) -> Figure:
+    """Share of runs that learned, with Wilson's interval, against a number: panel → case → number → (learned, runs)."""
+    names = dict.fromkeys(name for cases in panels.values() for name in cases)
+    colors = dict(zip(names, cycle(COLORS), strict=False))
+    fig, axes = style.panels(1, len(panels), 1.5, sharex=True, sharey=True)
+    for ax, cases in zip(axes[0], panels.values(), strict=True):
+        ticks = list(dict.fromkeys(at for found in cases.values() for at in found))
+        for k, (case, found) in enumerate(cases.items()):
+            at = [ticks.index(value) + 0.06 * (k - (len(cases) - 1) / 2) for value in found]
+            share = np.asarray([learned / runs for learned, runs in found.values()])
+            ends = np.asarray([wilson(*pair) for pair in found.values()]).T
+            bars: dict[str, Any] = dict(capsize=2, marker="o", markersize=3.5, linewidth=1)
+            ax.errorbar(at, share, yerr=np.abs(ends - share), color=colors[case], label=case, **bars)
+        ax.set_xticks(range(len(ticks)), [f"{value:g}" for value in ticks])
+        ax.set_ylim(-0.05, 1.05)
+    style.frame(axes, [""], list(panels), x, "share learned")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+# --- the report -----------------------------------------------------------------------------------------------
+
+
+def story(claims: Sequence[Claim]) -> str:
+    """Which claims hold here and which do not."""
+    holds, fails = ([c.what for c in claims if c.holds is which] for which in (True, False))
+    return (
+        f"{len(holds)} of {len(claims)} published statements hold here. "
+        + (f"Held: {'; '.join(holds)}. " if holds else "")
+        + (f"Not held: {'; '.join(fails)}." if fails else "")
+    ).strip()
+
+
+def show(
+    out: Path,
+    title: str,
+    claims: Sequence[Claim],
+    figures: Mapping[str, tuple[Figure, str]],
+    tables: Sequence[tuple[str, Sequence[Mapping[str, str]]]] = (),
+    first: Path | None = None,
+) -> None:
+    """Saves figures (name → figure, caption), writes report.html beside them, prints *paper | ours*.
+
+    `first` is the run directory whose settings the report shows, where `out` holds several.
+    """
+    listed = [
+        {"claim": c.what, "paper": c.paper, "ours": c.ours, "holds here": "yes" if c.holds else "no"} for c in claims
+    ]
+    first = first or out
+    with style.look():
+        saved = [(style.save(fig, out / "figures" / name), caption) for name, (fig, caption) in figures.items()]
+    told = [story(claims), lags.setting(load(first), manifest.experiment(first))]
+    page = report.write(first, title, told, saved, [("Paper and ours", listed), *tables])
+    report.show(listed, [*(path for path, _ in saved), page.replace(out / report.NAME)])
