@@ -1,14 +1,14 @@
 """Published claims beside what was measured here: the figures, the table *paper | ours* and the report of
 `experiments.reproduce`.
 
-A reproduction is some *panels* (a length, an initialisation) of some *cases* (a cell, a cure), each case a run directory
-whose runs differ in their seed alone.
+A reproduction is some *panels* (a length, an initialisation) of some *cases* (a cell, a cure), each case a run
+directory whose runs differ in their seed alone.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -20,9 +20,6 @@ from analysis.lags import Curve, stage
 from seqdyn.data.tasks import TASKS
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 Cases = Mapping[str, Path]
 """Run directories by the name of their case."""
@@ -107,7 +104,7 @@ def norms_by_lag(panels: Mapping[str, Cases], stages: Sequence[str] = tuple(STAG
     return lags.lag_figure(rows, [names[when] for when in stages], list(panels), HIGHEST)
 
 
-def rates(panels: Mapping[str, Mapping[str, Mapping[float, tuple[int, int]]]], x: str) -> Figure:
+def rates(panels: Mapping[str, Mapping[str, Mapping[int, tuple[int, int]]]], x: str) -> Figure:
     """Share of runs that learned, with Wilson's interval, against a number: panel → case → number → (learned, runs)."""
     names = dict.fromkeys(name for cases in panels.values() for name in cases)
     colors = dict(zip(names, cycle(COLORS), strict=False))

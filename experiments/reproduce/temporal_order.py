@@ -1,10 +1,10 @@
 """Pascanu, Mikolov & Bengio 2013, §4.1 and figure 7: temporal order, learned by plain descent, clipped, with Ω.
 
 Claim: SGD fails; with its gradient's norm clipped it learns some lengths from an initialisation that keeps gradients
-alive; clipped and with Ω, which asks the adjoint to keep its norm, it learns every length from every tanh start, and what
-it has learned holds on sequences far longer than those it saw.
-Setting, as in the paper and its authors' code: 50 units, SGD with rate 0.01, batches of 20, clip 1, Ω weight 4, biases 0;
-'sigmoid' draws all weights from N(0, 0.01²), 'basic tanh' from N(0, 0.1²), 'smart tanh' input and readout from
+alive; clipped and with Ω, which asks the adjoint to keep its norm, it learns every length from every tanh start, and
+what it has learned holds on sequences far longer than those it saw.
+Setting, as in the paper and its authors' code: 50 units, SGD with rate 0.01, batches of 20, clip 1, Ω weight 4, biases
+0; 'sigmoid' draws all weights from N(0, 0.01²), 'basic tanh' from N(0, 0.1²), 'smart tanh' input and readout from
 N(0, 0.01²) and U sparse, 15 non-zeros a unit, spectral radius 0.95. Learned: under 1% errors on 10,000 fresh sequences
 (here at some look, every `probe_every` updates). The paper allows 5 million updates a run, on lengths 50 to 250.
 """
@@ -15,7 +15,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
 import seqdyn
