@@ -25,13 +25,17 @@ Cases = Mapping[str, Path]
 """Run directories by the name of their case."""
 
 
+HOLDS = {True: "yes", False: "no", None: "–"}
+
+
 class Claim(NamedTuple):
     """One published statement and what became of it."""
 
     what: str
     paper: str
     ours: str
-    holds: bool
+    holds: bool | None
+    """None: the paper makes no statement to be held against ours."""
 
 
 def learned_at(out: Path) -> np.ndarray:
@@ -53,9 +57,14 @@ def count(out: Path) -> str:
     return "{}/{}".format(*successes(out))
 
 
+def median_updates(out: Path) -> float:
+    """The median over runs of the updates to learn; a run that did not learn counts as infinite."""
+    return float(np.median(np.nan_to_num(learned_at(out), nan=np.inf)))
+
+
 def speed(out: Path) -> str:
-    """The median of the updates to learn, those that did not counting as infinite: '2,000', or 'over 5,000'."""
-    middle = np.median(np.nan_to_num(learned_at(out), nan=np.inf))
+    """`median_updates` as words: '2,000', or 'over 5,000'."""
+    middle = median_updates(out)
     return f"{middle:,.0f}" if np.isfinite(middle) else f"over {manifest.experiment(out).updates:,}"
 
 
@@ -131,7 +140,7 @@ def story(claims: Sequence[Claim]) -> str:
     """Which claims hold here and which do not."""
     holds, fails = ([c.what for c in claims if c.holds is which] for which in (True, False))
     return (
-        f"{len(holds)} of {len(claims)} published statements hold here. "
+        f"{len(holds)} of {len(holds) + len(fails)} published statements hold here. "
         + (f"Held: {'; '.join(holds)}. " if holds else "")
         + (f"Not held: {'; '.join(fails)}." if fails else "")
     ).strip()
@@ -142,19 +151,16 @@ def show(
     title: str,
     claims: Sequence[Claim],
     figures: Mapping[str, tuple[Figure, str]],
-    tables: Sequence[tuple[str, Sequence[Mapping[str, str]]]] = (),
-    first: Path | None = None,
+    panels: Mapping[str, Cases],
 ) -> None:
     """Saves figures (name → figure, caption), writes report.html beside them, prints *paper | ours*.
 
-    `first` is the run directory whose settings the report shows, where `out` holds several.
+    The report shows the settings of the first case.
     """
-    listed = [
-        {"claim": c.what, "paper": c.paper, "ours": c.ours, "holds here": "yes" if c.holds else "no"} for c in claims
-    ]
-    first = first or out
+    listed = [{"claim": c.what, "paper": c.paper, "ours": c.ours, "holds here": HOLDS[c.holds]} for c in claims]
+    first = next(out for cases in panels.values() for out in cases.values())
     with style.look():
         saved = [(style.save(fig, out / "figures" / name), caption) for name, (fig, caption) in figures.items()]
     told = [story(claims), lags.setting(load(first), manifest.experiment(first))]
-    page = report.write(first, title, told, saved, [("Paper and ours", listed), *tables])
+    page = report.write(first, title, told, saved, [("Paper and ours", listed)])
     report.show(listed, [*(path for path, _ in saved), page.replace(out / report.NAME)])

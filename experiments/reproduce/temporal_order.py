@@ -11,7 +11,6 @@ N(0, 0.01²) and U sparse, 15 non-zeros a unit, spectral radius 0.95. Learned: u
 
 import math
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,17 +19,18 @@ import numpy as np
 import seqdyn
 from analysis import published
 from analysis.published import Claim
+from experiments.reproduce import _cases
 from seqdyn import backend
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest
-from seqdyn.runs.script import Sizes, launch_all, script, sized
+from seqdyn.runs.script import script, sized
 
 Init = Literal["sigmoid", "basic tanh", "smart tanh"]
 Method = Literal["SGD", "clipped", "clipped, Ω"]
-METHODS: dict[Method, tuple[float, float]] = {"SGD": (math.inf, 0.0), "clipped": (1.0, 0.0), "clipped, Ω": (1.0, 4.0)}
+METHODS: dict[str, tuple[float, float]] = {"SGD": (math.inf, 0.0), "clipped": (1.0, 0.0), "clipped, Ω": (1.0, 4.0)}
 """(clip threshold, λ of Ω)"""
-PAPER: dict[str, dict[Method, str]] = {
+PAPER: dict[str, dict[str, str]] = {
     "sigmoid": {"SGD": "fails", "clipped": "fails", "clipped, Ω": "up to T = 50 or so"},
     "basic tanh": {"SGD": "fails", "clipped": "short sequences only", "clipped, Ω": "all"},
     "smart tanh": {"SGD": "fails", "clipped": "short sequences", "clipped, Ω": "all"},
@@ -38,11 +38,9 @@ PAPER: dict[str, dict[Method, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Sizes):
+class Config(_cases.Trained):
     """Lengths × initialisations × methods × seeds."""
 
-    seeds: int = 5
-    """Seeds of parameters and data of each setting."""
     lengths: tuple[int, ...] = (50,)
     """T, time steps of a sequence."""
     inits: tuple[Init, ...] = ("smart tanh",)
@@ -60,14 +58,14 @@ class Config(Sizes):
     chunk: int = 500
     """Updates in one compiled call; a signal is obeyed at its end."""
     probe_every: int = 2000
-    """Updates between looks at the error."""
+    """Updates between looks at the test error."""
     longer: int = 10
     """What was learned is tried on sequences this many times as long."""
     tried: int = 1000
     """How many of those."""
 
 
-def spec(c: Config, init: Init, method: Method, steps: int) -> Spec:
+def spec(c: Config, init: str, method: str, steps: int) -> Spec:
     """A method with Ω is another program: it reads the adjoint of every example and step."""
     activation: Any = "sigmoid" if init == "sigmoid" else "tanh"
     return Spec(
@@ -86,15 +84,14 @@ def spec(c: Config, init: Init, method: Method, steps: int) -> Spec:
     )
 
 
-def experiment(c: Config, init: Init, method: Method, steps: int) -> Experiment:
+def experiment(c: Config, init: str, method: str, steps: int) -> Experiment:
     """Seeds of one setting. A Gaussian W of gain g has entries of variance g²/fan_in: σ = g/√fan_in."""
     clip, omega = METHODS[method]
     sigma, inputs = {"basic tanh": 0.1}.get(init, 0.01), 6
     gain = 0.95 if init == "smart tanh" else sigma * math.sqrt(c.hidden)
     outer = dict(input_gain=sigma * math.sqrt(inputs), readout_gain=sigma * math.sqrt(c.hidden))
     hypers = grid(seeds=c.seeds, lr=0.01, gain=gain, clip=clip, omega=omega, **outer)
-    name = f"temporal_order_{init}_{steps}"
-    return Experiment(name, (spec(c, init, method, steps),), hypers, c.updates, c.chunk, c.probe_every, tile=c.seeds)
+    return _cases.case(c, f"temporal_order_{init}_{steps}", spec(c, init, method, steps), hypers)
 
 
 def on_longer(c: Config, out: Path) -> np.ndarray:
@@ -111,41 +108,38 @@ def on_longer(c: Config, out: Path) -> np.ndarray:
     return np.asarray([one(run) for run in range(len(experiment.hypers))])
 
 
+def longer(c: Config, panel: str, steps: int, out: Path) -> Claim:
+    """What the runs that learned do on longer sequences."""
+    there = on_longer(c, out)[~np.isnan(published.learned_at(out))]
+    ours = ", ".join(f"{1 - a:.1%}" for a in sorted(there)) + " errors" if len(there) else "none learned"
+    held = len(there) > 0 and float(np.median(there)) > 0.99
+    return Claim(f"{panel}, learned with Ω, at T = {c.longer * steps}", "under 1% errors", ours, held)
+
+
 def main(config: Config) -> None:
     """Trains (or goes on), tries the trained networks on longer sequences, draws, and holds the paper against it."""
     config = sized(
         config,
-        smoke=dict(seeds=2, lengths=(10,), updates=20, hidden=8, batch=4, holdout=8, chunk=5, probe_every=10, tried=8),
+        smoke=_cases.TINY | dict(lengths=(10,), methods=("SGD", "clipped, Ω"), hidden=8, batch=4, holdout=8, tried=8),
         paper=dict(lengths=(50, 100, 150, 200, 250), inits=("sigmoid", "basic tanh", "smart tanh"), updates=5_000_000),
     )
     backend.start()
-    cases = list(product(config.lengths, config.inits, config.methods))
-    names = {case: f"T_{case[0]}/{case[1]}/{case[2]}".replace(", ", "_").replace(" ", "_") for case in cases}
-    parts = launch_all({names[t, i, m]: experiment(config, i, m, t) for t, i, m in cases}, config)
-    found = {case: parts[name] for case, name in names.items()}
-    first = config.lengths[0]
-    shown = {f"{i}, T = {first}": {m: found[first, i, m] for m in config.methods} for i in config.inits}
-    rates = {
-        i: {m: {t: published.successes(found[t, i, m]) for t in config.lengths} for m in config.methods}
-        for i in config.inits
-    }
-    claims = []
-    for t, i, m in cases:
-        learned, runs = published.successes(found[t, i, m])
-        wanted = m == "clipped, Ω" or (m == "clipped" and i == "smart tanh")
-        held = 2 * learned > runs if wanted else learned == 0
-        claims.append(Claim(f"{i}, T = {t}, {m}", PAPER[i][m], f"{learned}/{runs} learn", held))
-    for t, i in product(config.lengths, config.inits):
-        if "clipped, Ω" in config.methods:
-            out = found[t, i, "clipped, Ω"]
-            there = on_longer(config, out)[~np.isnan(published.learned_at(out))]
-            ours = ", ".join(f"{1 - a:.1%}" for a in sorted(there)) + " errors" if len(there) else "none learned"
-            what = f"{i}, learned at T = {t} with Ω, tried at T = {config.longer * t}"
-            claims.append(Claim(what, "under 1% errors", ours, len(there) > 0 and float(np.median(there)) > 0.99))
-    out = parts[names[cases[0]]].parents[2]
+    where = {f"{i}, T = {t}": (i, t) for i in config.inits for t in config.lengths}
+    wanted = {panel: {m: experiment(config, i, m, t) for m in config.methods} for panel, (i, t) in where.items()}
+    out, panels = _cases.launch_cases(wanted, config)
+    claims, rates = [], {i: {m: {} for m in config.methods} for i in config.inits}
+    for panel, (i, t) in where.items():
+        for m, part in panels[panel].items():
+            learned, runs = rates[i][m][t] = published.successes(part)
+            learns = m == "clipped, Ω" or (m == "clipped" and i == "smart tanh")
+            held = 2 * learned > runs if learns else learned == 0
+            claims.append(Claim(f"{panel}, {m}", PAPER[i][m], f"{learned}/{runs} learn", held))
+        if "clipped, Ω" in panels[panel]:
+            claims.append(longer(config, panel, t, panels[panel]["clipped, Ω"]))
+    shown = {panel: panels[panel] for panel, (_, t) in where.items() if t == config.lengths[0]}
     figures = {
         "learning": (
-            published.learning(shown, "test_accuracy", "accuracy", {"learned": 0.99, "a guess": 0.25}),
+            published.learning(shown, "test_accuracy", "test accuracy", {"learned": 0.99, "a guess": 0.25}),
             f"Accuracy on {config.holdout:,} fresh sequences; medians and quartiles over seeds.",
         ),
         "norms_by_lag": (
@@ -157,7 +151,7 @@ def main(config: Config) -> None:
             "Share of the seeds that learned, with Wilson's 95% interval.",
         ),
     }
-    published.show(out, "Temporal order: Pascanu et al. 2013", claims, figures, first=parts[names[cases[0]]])
+    published.show(out, "Temporal order: Pascanu et al. 2013", claims, figures, panels)
 
 
 if __name__ == "__main__":

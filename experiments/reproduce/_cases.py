@@ -1,0 +1,51 @@
+"""What reproductions share: panels of cases, each case an experiment whose runs differ in their seed alone."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from seqdyn.learn.config import Experiment, Hypers, Spec
+from seqdyn.runs.script import Sizes, launch_all
+
+Panels = Mapping[str, Mapping[str, Path]]
+"""Run directories by panel (a length, a task) and case (a cell, a cure)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained(Sizes):
+    """How long and how often each case is trained."""
+
+    seeds: int = 5
+    """Seeds of parameters and data of each case."""
+    updates: int = 5000
+    """Updates of each run; may grow when the same command is run again."""
+    chunk: int = 250
+    """Updates in one compiled call; a signal is obeyed at its end."""
+    probe_every: int = 250
+    """Updates between looks at the test error."""
+    tile: int = 3
+    """Runs in one program on one device."""
+
+
+TINY: dict[str, Any] = dict(seeds=2, updates=20, chunk=5, probe_every=10, tile=2)
+"""Of --smoke."""
+
+
+def case(c: Trained, name: str, spec: Spec, hypers: Hypers) -> Experiment:
+    """One case, an experiment called `name`."""
+    return Experiment(name, (spec,), hypers, c.updates, c.chunk, c.probe_every, c.tile)
+
+
+def launch_cases(wanted: Mapping[str, Mapping[str, Experiment]], config: Trained) -> tuple[Path, Panels]:
+    """Trains (or goes on) all cases in one directory, and returns it with theirs, <panel>/<case> within it."""
+    parts = {f"{_folder(p)}/{_folder(c)}": e for p, cases in wanted.items() for c, e in cases.items()}
+    done = launch_all(parts, config)
+    out = next(iter(done.values())).parents[1]
+    return out, {p: {c: done[f"{_folder(p)}/{_folder(c)}"] for c in cases} for p, cases in wanted.items()}
+
+
+def _folder(name: str) -> str:
+    """'clipped, Ω' → 'clipped_Ω'"""
+    return re.sub(r"\W+", "_", name)

@@ -1,0 +1,113 @@
+"""Arjovsky, Shah & Bengio 2016, §5.1 and figure 1, and Henaff, Szlam & LeCun 2016: the copy problem.
+
+Claims: without memory the best loss is 10 log 8 / (T + 20) a step, and an LSTM stays there for thousands of updates; a
+recurrence that keeps every direction leaves it: the unitary network of Arjovsky et al., and, with T fixed, a plain
+linear recurrence that begins orthogonal (Henaff et al.), less so one that begins as the identity.
+Setting: RMSProp, rate 0.001, decay 0.9, batches of 20; 80 units for the linear recurrence, 40 for the LSTM, about 6,500
+parameters each; T = 50 and 100 (the paper: 100, 200, 300, 500). Learned is a tenth of the loss without memory.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from analysis import published
+from analysis.gradient_flow import latest
+from analysis.published import Claim
+from experiments.reproduce import _cases
+from seqdyn import backend
+from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script, sized
+
+Cell = Literal["linear, orthogonal", "linear, identity", "tanh, orthogonal", "LSTM"]
+CASES: dict[str, dict[str, Any]] = {
+    "linear, orthogonal": dict(activation="identity"),
+    "linear, identity": dict(activation="identity", u_init="identity"),
+    "tanh, orthogonal": {},
+    "LSTM": dict(cell="lstm"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(_cases.Trained):
+    """Lengths × cells × seeds."""
+
+    lengths: tuple[int, ...] = (50, 100)
+    """T, blanks between the symbols and their copy; a sequence has T + 20 steps."""
+    cells: tuple[Cell, ...] = get_args(Cell)
+    """Networks, with their initialisation."""
+    hidden: int = 80
+    """Units of an rnn; an LSTM has half as many."""
+    batch: int = 20
+    """Sequences per update."""
+    lr: float = 1e-3
+    """RMSProp's learning rate."""
+    clip: float = 1.0
+    """Bound on the gradient's global norm."""
+
+
+def memoryless(blanks: int) -> float:
+    """The best loss without memory, nats a step: 10 log 8 / (T + 20). Arjovsky et al. 2016, §5.1."""
+    return 10 * math.log(8) / (blanks + 20)
+
+
+def experiment(c: Config, name: str, blanks: int) -> Experiment:
+    """Seeds of one cell at one length."""
+    hidden = c.hidden // 2 if name == "LSTM" else c.hidden
+    usual: dict[str, Any] = dict(task="copy", steps=blanks + 20, batch=c.batch, readout="every", optimizer="rmsprop")
+    spec = Spec(**usual, hidden=(hidden,), holdout=10 * c.batch, **CASES[name], name=name)
+    return _cases.case(c, f"copy_{blanks}", spec, grid(seeds=c.seeds, lr=c.lr, clip=c.clip, momentum=0.9))
+
+
+def claims(c: Config, panels: _cases.Panels) -> list[Claim]:
+    """The last test loss of each cell over that of a network without memory."""
+    found = []
+    for blanks, (panel, cases) in zip(c.lengths, panels.items(), strict=True):
+        floor = memoryless(blanks)
+        share = {name: float(np.median(latest(load(out)["test_loss"].values))) / floor for name, out in cases.items()}
+        said = {name: f"{share[name]:.2f} of it, {published.count(out)} learn" for name, out in cases.items()}
+        best = share.get("linear, orthogonal", math.inf)
+        expected = {
+            "linear, orthogonal": ("far below the loss without memory", best < 0.5),
+            "linear, identity": ("worse than orthogonal", share.get("linear, identity", 0) > best),
+            "tanh, orthogonal": ("stays at it", share.get("tanh, orthogonal", 0) > 0.9),
+            "LSTM": ("stays at it", share.get("LSTM", 0) > 0.9),
+        }
+        found += [Claim(f"{panel}: {name}", expected[name][0], said[name], expected[name][1]) for name in cases]
+    return found
+
+
+def main(config: Config) -> None:
+    """Trains (or goes on), draws, and holds the papers against it."""
+    config = sized(
+        config,
+        smoke=_cases.TINY | dict(lengths=(5,), cells=("linear, orthogonal", "LSTM"), hidden=8, batch=4),
+        paper=dict(lengths=(100, 200, 300, 500), updates=50_000),
+    )
+    backend.start()
+    wanted = {f"T = {t}": {name: experiment(config, name, t) for name in config.cells} for t in config.lengths}
+    out, panels = _cases.launch_cases(wanted, config)
+    figures = {
+        "learning": (
+            published.learning(
+                panels,
+                "test_loss",
+                "test loss (nats a step)",
+                {f"no memory, {panel}": memoryless(t) for panel, t in zip(panels, config.lengths, strict=True)},
+                log=True,
+            ),
+            "Cross entropy a step on fresh sequences; medians and quartiles over seeds.",
+        ),
+        "norms_by_lag": (
+            published.norms_by_lag(panels),
+            "‖∂L/∂h_t‖ against the lag; every step has a loss. Medians and quartiles over seeds.",
+        ),
+    }
+    published.show(out, "The copy problem: Arjovsky et al. 2016", claims(config, panels), figures, panels)
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)
