@@ -1,5 +1,6 @@
 """One look for every figure: type, colours, medians with bands over seeds, log axes, and files of the same bytes."""
 
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
@@ -64,9 +65,10 @@ def panels(rows: int, columns: int, height: float, **sharing: Any) -> tuple[Figu
 
 
 def frame(axes: np.ndarray, rows: Sequence[str], columns: Sequence[str], x: str, y: str = "") -> None:
-    """Titles above the first row, row names on the right, axis labels once a row and column."""
+    """Titles above the first row, wrapped to its panels, row names on the right, axis labels once a row and column."""
+    room = round(16 * PAGE / max(3, len(columns)))  # characters of 8 points
     for ax, title in zip(axes[0], columns, strict=True):
-        ax.set_title(title)
+        ax.set_title(textwrap.fill(title, room, break_long_words=False))
     for ax in axes[-1]:
         ax.set_xlabel(x)
     for ax in axes[:, 0]:

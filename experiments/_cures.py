@@ -1,15 +1,14 @@
 """What the experiments on cures share: temporal order, on which a tanh rnn fails and its cures can be told apart."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from seqdyn.learn.config import Experiment, ProbeName, Spec, grid
-from seqdyn.runs.script import Options
+from seqdyn.runs import script
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(Options):
+class Common(script.Sizes):
     """What a cure is tried on."""
 
     seeds: int = 5
@@ -33,10 +32,15 @@ class Common(Options):
 C = TypeVar("C", bound=Common)
 
 
-def smoke(c: C, **more: Any) -> C:
-    """The same at tiny sizes."""
-    tiny: dict[str, Any] = dict(seeds=2, steps=(10,), hidden=6, batch=4, updates=20, chunk=5, tile=4)
-    return dataclasses.replace(c, **(tiny | more))
+TINY: dict[str, Any] = dict(seeds=2, steps=(10,), hidden=6, batch=4, updates=20, chunk=5, tile=4)
+"""Of --smoke."""
+FULL: dict[str, Any] = dict(seeds=10, hidden=50, updates=30_000)
+"""Of --paper: as many units as Pascanu et al. 2013 have, ten times the updates and twice the seeds."""
+
+
+def sized(c: C, smoke: dict[str, Any], paper: dict[str, Any] | None = None) -> C:
+    """The config at the size that was asked for, with what a script changes of `TINY` and `FULL`."""
+    return script.sized(c, TINY | smoke, FULL | (paper or {}))
 
 
 def spec(c: Common, name: str, steps: int, **changes: Any) -> Spec:

@@ -52,9 +52,7 @@ def experiment(c: Config) -> Experiment:
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws."""
-    config = (
-        cures.smoke(config, activations=config.activations[1:3], gains=config.gains[:2]) if config.smoke else config
-    )
+    config = cures.sized(config, smoke=dict(activations=config.activations[1:3], gains=config.gains[:2]))
     backend.start()
     measures = {"saturated": analysis.probed("saturated"), "dead units": analysis.probed("dead_fraction")}
     analysis.show(launch(experiment(config), config), "Activations at their gains", "gain", measures)

@@ -49,7 +49,7 @@ def experiment(c: Config, gain: float) -> Experiment:
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws, for each gain."""
-    config = cures.smoke(config, clips=config.clips[::4], gains=config.gains[1:]) if config.smoke else config
+    config = cures.sized(config, smoke=dict(clips=config.clips[::4], gains=config.gains[1:]))
     backend.start()
     measures = {
         "largest ‖g‖": analysis.along("grad_norm", np.nanmax),

@@ -103,7 +103,7 @@ def compiled_chunk(spec: Spec, hypers: Any, updates: int) -> Any:
 
 def main(config: Config) -> None:
     """Trains (or goes on), times each cure once, then makes the table."""
-    config = cures.smoke(config, cures=config.cures[::5]) if config.smoke else config
+    config = cures.sized(config, smoke=dict(cures=config.cures[::5]))
     backend.start()
     of = rows(config)
     parts = list(launch_all({row.experiment.name: row.experiment for row in of}, config).values())

@@ -57,7 +57,7 @@ def experiment(c: Config, steps: int) -> Experiment:
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws, length by length."""
-    config = cures.smoke(config, cells=config.cells[2:4]) if config.smoke else config
+    config = cures.sized(config, smoke=dict(cells=config.cells[2:4]))
     backend.start()
     parts = launch_all({f"T_{steps}": experiment(config, steps) for steps in config.steps}, config)
     for steps, out in zip(config.steps, parts.values(), strict=True):

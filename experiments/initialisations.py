@@ -60,11 +60,7 @@ KINDS = {"rnn": (of_rnn, "gain"), "lstm": (of_lstm, "forget_bias"), "chrono": (o
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws, length by length."""
-    config = (
-        cures.smoke(config, biases=config.biases[:2], gains=config.gains[:2], inits=config.inits[:2])
-        if config.smoke
-        else config
-    )
+    config = cures.sized(config, smoke=dict(biases=config.biases[:2], gains=config.gains[:2], inits=config.inits[:2]))
     backend.start()
     wanted = {f"{kind}_{steps}": KINDS[kind][0](config, steps) for steps in config.steps for kind in KINDS}
     for name, out in launch_all(wanted, config).items():

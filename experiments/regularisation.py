@@ -46,9 +46,7 @@ def experiment(c: Config, name: PenaltyName) -> Experiment:
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws, penalty by penalty."""
-    config = (
-        cures.smoke(config, weights=config.weights[::3], penalties=config.penalties[::4]) if config.smoke else config
-    )
+    config = cures.sized(config, smoke=dict(weights=config.weights[::3], penalties=config.penalties[::4]))
     backend.start()
     measures = {
         "test loss": analysis.probed("test_loss"),

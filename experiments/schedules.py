@@ -5,6 +5,11 @@ are of the size of the learning rate whatever the gradient's, so warm-up helps e
 (SGD) diverges without clipping under every schedule and lives with it. 1/t: Robbins & Monro 1951; cosine:
 Loshchilov & Hutter 2017.
 Task: temporal order, T = 50.
+Cost: 160 runs × 3,000 updates, six minutes on two cores.
+Expect: nothing learns from this gain and nothing diverges, since tanh bounds the state; what the gradient becomes
+differs. SGD's first, enormous steps saturate the units: a gradient that grew by 2,000 over 50 lags ends with a horizon
+of 1 to 4 lags unclipped, 8 to 20 clipped, whatever the schedule; after a warm-up of 300 updates it is 8 to 17 either
+way. Under Adam it still explodes at the end (by 50 to 2,000), least with a constant rate and clipping.
 """
 
 import math
@@ -56,10 +61,8 @@ def experiment(c: Config, optimizer: Optimizer, warmup: float) -> Experiment:
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws, with and without warm-up."""
-    config = (
-        cures.smoke(config, warmup=5.0, optimizers=config.optimizers[:1], schedules=config.schedules[::3])
-        if config.smoke
-        else config
+    config = cures.sized(
+        config, smoke=dict(warmup=5.0, optimizers=config.optimizers[:1], schedules=config.schedules[::3])
     )
     backend.start()
     measures = {"test loss": analysis.probed("test_loss"), "largest ‖g‖": analysis.along("grad_norm", np.nanmax)}

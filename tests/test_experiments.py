@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from analysis import jacobian_spectra
-from experiments.gating import wide
+from experiments import _cures, gating
 from seqdyn.data.text import SPECIAL
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.runs.records import load
@@ -251,7 +251,7 @@ def test_gating(tmp_path):
     for gates in (3, 4):
         for h in (6, 32, 64):
             count = gates * (h * h + 7 * h)
-            h = wide(h, 6, gates)
+            h = gating.wide(h, 6, gates)
             assert abs(h * h + 7 * h - count) < 0.06 * count
 
 
@@ -264,6 +264,30 @@ def test_cures(tmp_path):
     assert len(times) == 4 and min(times.values()) > 0
     refused = script("cures", "--cures", "prayer", "--out", str(tmp_path / "new"))
     assert refused.returncode == 2 and "'prayer'" in refused.stderr and not (tmp_path / "new").exists()
+
+
+REPRODUCED = [p.stem for p in sorted((ROOT / "experiments" / "reproduce").glob("*.py")) if not p.stem.startswith("_")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REPRODUCED)
+def test_reproduce(name, tmp_path):
+    """Each says what the paper says and what it found, and whether that agrees."""
+    text = smoke(f"reproduce/{name}", tmp_path / "out", "--no-verify")
+    check_figures(tmp_path / "out", text, "norms_by_lag", "learning")
+    page = (tmp_path / "out" / "report.html").read_text()
+    for column in ("claim", "paper", "ours", "holds"):
+        assert column in text and f"<th>{column}" in page
+    assert "published statements hold here" in page
+
+
+def test_the_full_setting_leaves_what_was_given(tmp_path):
+    """--paper fills in what stands at its default; it and --smoke are two sizes."""
+    given = gating.Config(paper=True, seeds=2)
+    full = _cures.sized(given, smoke={})
+    assert (full.seeds, full.hidden, full.updates) == (2, 50, 30_000)
+    refused = script("reproduce/adding", "--paper", "--smoke", "--out", str(tmp_path / "new"))
+    assert refused.returncode == 2 and "smoke and paper" in refused.stderr and not (tmp_path / "new").exists()
 
 
 def test_every_experiment_has_a_smoke_test_here():

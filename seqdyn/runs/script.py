@@ -51,7 +51,7 @@ class Sizes(Options):
     """What the config of a script has whose full setting takes hours."""
 
     paper: bool = False
-    """The full setting, hours: options that are not given take the values that were published."""
+    """The full setting, hours long: options that are not given take their values in it."""
 
 
 C = TypeVar("C")
