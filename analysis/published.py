@@ -5,7 +5,7 @@ A reproduction is some *panels* (a length, an initialisation) of some *cases* (a
 directory whose runs differ in their seed alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from analysis import lags, report, style
 from analysis.cures import COLORS, HIGHEST, STAGES, wilson
 from analysis.gradient_flow import passes
-from analysis.lags import Curve, stage
+from analysis.lags import Curve, relative, stage
 from seqdyn.data.tasks import TASKS
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -79,38 +79,43 @@ def _colored(panels: Mapping[str, Cases]) -> dict[str, str]:
 def learning(
     panels: Mapping[str, Cases], name: str, label: str, lines: Mapping[str, float], log: bool = False
 ) -> Figure:
-    """A quantity of every look against updates, a curve a case; `lines` are levels to hold it against."""
+    """A quantity of every look against updates, a curve a case; `lines` are levels to hold it against.
+
+    A log axis ends at ten times the highest of them: an untrained network may be orders of magnitude above.
+    """
     colors = _colored(panels)
     fig, axes = style.panels(1, len(panels), 1.7, sharey=True)
+    drawn = [np.asarray(list(lines.values()))]
     for ax, cases in zip(axes[0], panels.values(), strict=True):
         for case, out in cases.items():
             ds = load(out)
             x, values = ds["probe_step"].values, ds[name].values
             made = ~np.isnan(values).all(axis=0)
-            style.median_band(ax, x[made], values[:, made], color=colors[case], label=case)
+            drawn.append(style.median_band(ax, x[made], values[:, made], color=colors[case], label=case))
         for (level, at), dashes in zip(lines.items(), style.DASHES[1:], strict=False):
             ax.axhline(at, color="0.4", linewidth=0.8, linestyle=dashes, label=level)
         ax.set_xlim(0, None)
-        if log:
-            ax.set_yscale("log")
+    if log:
+        style.log_axis(axes, drawn, 10 * max(lines.values(), default=np.inf))
     style.frame(axes, [""], list(panels), "update", label)
     style.legend(fig, style.drawn(axes))
     return fig
 
 
-def norms_by_lag(panels: Mapping[str, Cases], stages: Sequence[str] = tuple(STAGES)) -> Figure:
-    """‖∂L/∂h_t‖ against the lag: rows are stages of training, columns panels, a curve a case."""
+def norms_by_lag(panels: Mapping[str, Cases]) -> Figure:
+    """‖∂L/∂h_t‖ over its value at lag 0 against the lag, before and after training; columns: panels, curves: cases."""
     colors = _colored(panels)
 
     def curves(cases: Cases, when: str) -> list[Curve]:
         return [
-            Curve(stage(load(out), "adjoint_norm", STAGES[when])[:, 0], colors[case], case)
+            Curve(relative(stage(load(out), "adjoint_norm", STAGES[when])[:, 0]), colors[case], case)
             for case, out in cases.items()
         ]
 
     names = {"start": "at initialisation", "end": "trained"}
-    rows = [[curves(cases, when) for cases in panels.values()] for when in stages]
-    return lags.lag_figure(rows, [names[when] for when in stages], list(panels), HIGHEST)
+    rows = [[curves(cases, when) for cases in panels.values()] for when in STAGES]
+    label = "‖∂L/∂h$_t$‖ / ‖∂L/∂h$_T$‖"
+    return lags.lag_figure(rows, [names[when] for when in STAGES], list(panels), HIGHEST, label)
 
 
 def rates(panels: Mapping[str, Mapping[str, Mapping[int, tuple[int, int]]]], x: str) -> Figure:
@@ -150,17 +155,17 @@ def show(
     out: Path,
     title: str,
     claims: Sequence[Claim],
-    figures: Mapping[str, tuple[Figure, str]],
+    figures: Mapping[str, tuple[Callable[[], Figure], str]],
     panels: Mapping[str, Cases],
 ) -> None:
-    """Saves figures (name → figure, caption), writes report.html beside them, prints *paper | ours*.
+    """Draws and saves figures (name → how to draw it, caption), writes report.html beside them, prints *paper | ours*.
 
     The report shows the settings of the first case.
     """
     listed = [{"claim": c.what, "paper": c.paper, "ours": c.ours, "holds here": HOLDS[c.holds]} for c in claims]
     first = next(out for cases in panels.values() for out in cases.values())
     with style.look():
-        saved = [(style.save(fig, out / "figures" / name), caption) for name, (fig, caption) in figures.items()]
+        saved = [(style.save(draw(), out / "figures" / name), caption) for name, (draw, caption) in figures.items()]
     told = [story(claims), lags.setting(load(first), manifest.experiment(first))]
     page = report.write(first, title, told, saved, [("Paper and ours", listed)])
     report.show(listed, [*(path for path, _ in saved), page.replace(out / report.NAME)])

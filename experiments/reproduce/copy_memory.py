@@ -92,7 +92,7 @@ def main(config: Config) -> None:
     out, panels = _cases.launch_cases(wanted, config)
     figures = {
         "learning": (
-            published.learning(
+            lambda: published.learning(
                 panels,
                 "test_loss",
                 "test loss (nats a step)",
@@ -102,8 +102,8 @@ def main(config: Config) -> None:
             "Cross entropy a step on fresh sequences; medians and quartiles over seeds.",
         ),
         "norms_by_lag": (
-            published.norms_by_lag(panels),
-            "‖∂L/∂h_t‖ against the lag; every step has a loss. Medians and quartiles over seeds.",
+            lambda: published.norms_by_lag(panels),
+            "‖∂L/∂h_t‖ over its value at lag 0, against the lag; every step has a loss. Medians over seeds, quartiles.",
         ),
     }
     published.show(out, "The copy problem: Arjovsky et al. 2016", claims(config, panels), figures, panels)

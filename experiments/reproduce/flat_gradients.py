@@ -16,6 +16,7 @@ from analysis import published
 from analysis.cures import STAGES
 from analysis.lags import number, relative, stage
 from analysis.published import Claim
+from analysis.style import median
 from experiments.reproduce import _cases
 from seqdyn import backend
 from seqdyn.learn.choices import Activation, InitName
@@ -39,6 +40,10 @@ class Config(_cases.Trained):
     """Of U."""
     updates: int = 500
     """Updates of each run; may grow when the same command is run again."""
+    chunk: int = 50
+    """Updates in one compiled call; a signal is obeyed at its end."""
+    probe_every: int = 50
+    """Updates between looks at the test error."""
     hidden: int = 100
     """Units."""
     batch: int = 16
@@ -59,7 +64,7 @@ def experiment(c: Config, activation: Activation, init: InitName) -> Experiment:
 def spread(norms: np.ndarray) -> float:
     """Largest over smallest norm over the lags, the median over runs: 1 is flat."""
     ratio = relative(norms)
-    return float(np.median(ratio.max(axis=-1) / np.maximum(ratio.min(axis=-1), np.finfo(float).tiny)))
+    return float(median(ratio.max(axis=-1) / np.maximum(ratio.min(axis=-1), np.finfo(float).tiny)))
 
 
 def claims(c: Config, panels: _cases.Panels) -> list[Claim]:
@@ -97,11 +102,11 @@ def main(config: Config) -> None:
     out, panels = _cases.launch_cases(wanted, config)
     figures = {
         "norms_by_lag": (
-            published.norms_by_lag(panels),
-            "‖∂L/∂h_t‖ against the lag; medians and quartiles over seeds.",
+            lambda: published.norms_by_lag(panels),
+            "‖∂L/∂h_t‖ over its value at lag 0, against the lag; medians and quartiles over seeds.",
         ),
         "learning": (
-            published.learning(panels, "test_loss", "test error", {"the mean": 1 / 6}, log=True),
+            lambda: published.learning(panels, "test_loss", "test error", {"the mean": 1 / 6}, log=True),
             "Mean squared error on fresh sequences; medians and quartiles over seeds.",
         ),
     }

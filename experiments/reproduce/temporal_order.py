@@ -139,15 +139,15 @@ def main(config: Config) -> None:
     shown = {panel: panels[panel] for panel, (_, t) in where.items() if t == config.lengths[0]}
     figures = {
         "learning": (
-            published.learning(shown, "test_accuracy", "test accuracy", {"learned": 0.99, "a guess": 0.25}),
+            lambda: published.learning(shown, "test_accuracy", "test accuracy", {"learned": 0.99, "a guess": 0.25}),
             f"Accuracy on {config.holdout:,} fresh sequences; medians and quartiles over seeds.",
         ),
         "norms_by_lag": (
-            published.norms_by_lag(shown),
-            "‖∂L/∂h_t‖ against the lag; medians and quartiles over seeds.",
+            lambda: published.norms_by_lag(shown),
+            "‖∂L/∂h_t‖ over its value at lag 0, against the lag; medians and quartiles over seeds.",
         ),
         "success": (
-            published.rates(rates, "T (steps)"),
+            lambda: published.rates(rates, "T (steps)"),
             "Share of the seeds that learned, with Wilson's 95% interval.",
         ),
     }
