@@ -26,6 +26,10 @@ class Config(cures.Common):
     """Seeds of parameters and data of each setting."""
     steps: tuple[int, ...] = (50, 100, 200)
     """T, time steps of a sequence: one experiment each."""
+    updates: int = 1500
+    """Updates of each run; may grow when the same command is run again."""
+    lr: float = 3e-3
+    """Adam's learning rate."""
     inits: tuple[InitName, ...] = get_args(InitName)
     """Of the rnn's recurrence."""
     gains: tuple[float, ...] = (0.5, 1.0, 2.0)

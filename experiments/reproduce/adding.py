@@ -34,6 +34,10 @@ CASES: dict[str, dict[str, Any]] = {
 class Config(_cases.Trained):
     """Lengths × cells × seeds."""
 
+    seeds: int = 3
+    """Seeds of parameters and data of each case."""
+    updates: int = 4000
+    """Updates of each run; may grow when the same command is run again."""
     lengths: tuple[int, ...] = (100, 200, 400)
     """T, time steps of a sequence."""
     cells: tuple[Cell, ...] = get_args(Cell)
@@ -80,7 +84,7 @@ def main(config: Config) -> None:
     config = sized(
         config,
         smoke=_cases.TINY | dict(lengths=(12,), cells=("IRNN", "LSTM, chrono"), hidden=6, batch=4),
-        paper=dict(lengths=(150, 200, 300, 400, 750), hidden=100, updates=100_000),
+        paper=dict(lengths=(150, 200, 300, 400, 750), seeds=5, hidden=100, updates=100_000),
     )
     backend.start()
     wanted = {f"T = {t}": {name: experiment(config, name, t) for name in config.cells} for t in config.lengths}
