@@ -133,7 +133,7 @@ def lag_figure(
     rows: Sequence[str],
     columns: Sequence[str],
     highest: float = np.inf,
-    label: str = "‖∂L/∂h$_t$‖",
+    y: str = "‖∂L/∂h$_t$‖",
 ) -> Figure:
     """Norms against lag [row][column][curve] on shared log axes, up to `highest`, with a mark at the median horizon."""
     fig, axes = style.panels(len(rows), len(columns), 1.35, sharex=True, sharey=True)
@@ -156,7 +156,7 @@ def lag_figure(
     style.log_axis(axes, drawn, highest)
     key.set_xlim(0, None)
     key.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    style.frame(axes, rows, columns, "lag T − t (steps)" if len(columns) < 5 else "lag T − t", label)
+    style.frame(axes, rows, columns, "lag T − t (steps)" if len(columns) < 5 else "lag T − t", y)
     style.legend(fig, style.drawn(axes))
     return fig
 

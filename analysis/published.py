@@ -114,8 +114,8 @@ def norms_by_lag(panels: Mapping[str, Cases]) -> Figure:
 
     names = {"start": "at initialisation", "end": "trained"}
     rows = [[curves(cases, when) for cases in panels.values()] for when in STAGES]
-    label = "‖∂L/∂h$_t$‖ / ‖∂L/∂h$_T$‖"
-    return lags.lag_figure(rows, [names[when] for when in STAGES], list(panels), HIGHEST, label)
+    y = "‖∂L/∂h$_t$‖ / ‖∂L/∂h$_T$‖"
+    return lags.lag_figure(rows, [names[when] for when in STAGES], list(panels), HIGHEST, y)
 
 
 def rates(panels: Mapping[str, Mapping[str, Mapping[int, tuple[int, int]]]], x: str) -> Figure:
