@@ -16,7 +16,7 @@ from seqdyn.data import tasks
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.measure import jacobians, probes
-from seqdyn.runs import checkpoint, lock, manifest, sweep
+from seqdyn.runs import checkpoint, lock, manifest, script, sweep
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -245,6 +245,21 @@ def test_two_processes_do_not_train_in_one_directory(out):
     said = rf"another process trains in .*: host {socket.gethostname()}, process {os.getpid()}, since 20"
     with lock.held(out), pytest.raises(RuntimeError, match=said):
         seqdyn.run.run(experiment(), out)
+
+
+def test_the_shard_that_ends_last_draws_though_another_was_behind_it_in_the_first_part(tmp_path, monkeypatch):
+    parts = {name: experiment(tile=2, updates=2, specs=("rnn",)) for name in ("first", "second")}
+    mine, other = (script.Options(out=tmp_path / "out", shard=f"{i}/2", verify=False) for i in range(2))
+    run = script.run
+
+    def meanwhile(e, out, *data, **options):
+        run(e, out, *data, **options)
+        if options["shard"].index == 0 and out.name == "first":
+            with pytest.raises(script.Waiting, match="second: shard 1/2 is done"):
+                script.launch_all(parts, other)
+
+    monkeypatch.setattr(script, "run", meanwhile)
+    assert script.launch_all(parts, mine) == {name: tmp_path / "out" / name for name in parts}
 
 
 def test_processes_of_jax_distributed_are_told_to_be_shards(tmp_path, monkeypatch):
