@@ -1,8 +1,8 @@
 """What `test_attack` kills: a small script that says which phase it is in and, told to, sends itself a signal there.
 
 Settings come by the environment: OUT; PHASE_FILE, one byte, the phase it is in; KILL 'signal phase occurrence seconds':
-a signal comes that long after the phase was entered for that time, wherever the process is by then. GATE: wait in the
-first record until this file is there. UPDATES: how long to train.
+a signal comes that long after the phase was entered for that time, wherever the process is by then. GATE: wait until
+this file is there, in the first record of training or where HOLD 'phase occurrence' says. UPDATES: how long to train.
 """
 
 import mmap
@@ -27,6 +27,14 @@ def entered(phase):
         timer = threading.Timer(float(_seconds), os.kill, (os.getpid(), int(_signum)))
         timer.daemon = True
         timer.start()
+
+
+def held(phase):
+    gate, (where, nth) = os.environ.get("GATE"), os.environ.get("HOLD", "record 1").split()
+    if gate and phase == where and _count[phase] >= int(nth):
+        Path(gate).with_suffix(".held").touch()
+        while not Path(gate).exists():
+            time.sleep(0.005)
 
 
 def during(phase, function):
@@ -60,17 +68,19 @@ if __name__ == "__main__":
     entered("compile")
     from seqdyn.runs import checkpoint, records, run, script
 
-    gate, write = os.environ.get("GATE"), records.Store.write
+    write, probe = records.Store.write, run._probe
 
     def gated(self, tile, number, metrics):
         write(self, tile, number, metrics)
-        if gate and "loss" in metrics:
-            Path(gate).with_suffix(".held").touch()
-            while not Path(gate).exists():
-                time.sleep(0.005)
+        if "loss" in metrics:
+            held("record")
+
+    def probing(*args):
+        held("probe")
+        return probe(*args)
 
     records.Store.write = during("record", gated)
-    run._probe = during("probe", run._probe)
+    run._probe = during("probe", probing)
     checkpoint.save = during("checkpoint", checkpoint.save)
     checkpoint.shutil = type("Shutil", (), {"rmtree": staticmethod(during("delete", shutil.rmtree))})
     at = run.Display.at

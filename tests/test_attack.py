@@ -15,10 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import seqdyn
-from seqdyn.runs.checkpoint import digest
+from seqdyn.runs.checkpoint import digest, steps
 
 X64 = False
 ROOT = Path(__file__).parents[1]
@@ -160,6 +161,23 @@ def test_a_second_signal_stops_at_once_and_the_first_says_how_long_it_took(whole
     finish(start(out, kill="12 report 1 0.0"), 140)
     finish(start(out))
     assert digests(out) == digests(whole)
+
+
+def test_a_signal_in_a_probe_finishes_the_probe_and_saves(whole, tmp_path, attack):
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)[: 4 if attack else 1]:
+        out, gate = tmp_path / signum.name, tmp_path / f"{signum.name}.gate"
+        process = start(out, GATE=str(gate), HOLD="probe 2")  # the first tile's, after 4 updates
+        while not gate.with_suffix(".held").exists():
+            time.sleep(0.01)
+        process.send_signal(signum)
+        assert any("stopping; a second" in line for line in process.stdout)
+        gate.touch()
+        assert "stopped at the end of a chunk and saved" in finish(process, 128 + signum)
+        assert {p.name: steps(p) for p in (out / "checkpoints").iterdir()} == {"tile-0000": [4, 2]}
+        looked = np.isfinite(seqdyn.load(out).test_loss.values).sum(axis=1)
+        assert list(looked) == [2, 2, 0, 0]
+        finish(start(out))
+        assert digests(out) == digests(whole)
 
 
 def mounted(path, *options):
