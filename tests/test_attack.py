@@ -180,6 +180,37 @@ def test_a_signal_in_a_probe_finishes_the_probe_and_saves(whole, tmp_path, attac
         assert digests(out) == digests(whole)
 
 
+STUCK = """
+import ctypes
+from seqdyn.runs.script import Options, script
+
+def main(config):
+    mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+    lock(mutex)
+    print("stuck", flush=True)
+    lock(mutex)
+
+script(Options, main, None)
+"""
+
+
+def test_a_signal_before_training_does_not_wait_for_the_compiler_to_return():
+    """Nor for any code that never asks Python whether a signal has come."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", STUCK],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout.readline() == "stuck\n"
+        process.send_signal(signum)
+        text, _ = process.communicate(timeout=60)
+        assert process.returncode == 128 + signum
+        assert text == f"{signum.name}: stopped at once; the same command goes on from here.\n"
+
+
 def mounted(path, *options):
     path.mkdir(exist_ok=True)
     if subprocess.run(["mount", *options, str(path)], capture_output=True).returncode:

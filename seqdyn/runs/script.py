@@ -75,7 +75,7 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
     try:
         if isinstance(chosen, Options):
             _spread(chosen)
-        with signals.raised():
+        with signals.fatal():
             main(chosen)
     except Waiting as done:
         console.print(str(done), highlight=False, markup=False, soft_wrap=True)
