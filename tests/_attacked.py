@@ -3,6 +3,7 @@
 Settings come by the environment: OUT; PHASE_FILE, one byte, the phase it is in; KILL 'signal phase occurrence seconds':
 a signal comes that long after the phase was entered for that time, wherever the process is by then. GATE: wait until
 this file is there, in the first record of training or where HOLD 'phase occurrence' says. UPDATES: how long to train.
+JOINED 'address index': one of two processes under jax.distributed.
 """
 
 import mmap
@@ -50,11 +51,16 @@ def during(phase, function):
 
 
 def main(config):
+    import jax
+
     from analysis import report
     from seqdyn import backend
     from seqdyn.learn.config import Experiment, Spec, grid
     from seqdyn.runs.script import launch
 
+    if "JOINED" in os.environ:
+        address, index = os.environ["JOINED"].split()
+        jax.distributed.initialize(address, num_processes=2, process_id=int(index))
     backend.start()
     specs = (Spec(steps=6, batch=3, hidden=(4,), holdout=6),)
     updates = int(os.environ.get("UPDATES", "24"))

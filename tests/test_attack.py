@@ -119,6 +119,16 @@ def test_two_shards_at_once_make_the_same_and_hold_off_a_third(whole, tmp_path):
     assert digests(out) == digests(whole)
 
 
+def test_two_processes_joined_by_jax_distributed_are_two_shards(whole, tmp_path):
+    out = tmp_path / "out"
+    with socket.create_server(("localhost", 0)) as free:
+        address = f"localhost:{free.getsockname()[1]}"
+    texts = [finish(process) for process in [start(out, JOINED=f"{address} {i}") for i in range(2)]]
+    assert sum("run any of the commands again" in text for text in texts) <= 1, texts
+    assert sorted(p.name for p in out.glob(".lock-*")) == [".lock-0-of-2", ".lock-1-of-2"]
+    assert digests(out) == digests(whole) and (out / "report.html").exists()
+
+
 def test_topology_does_not_matter(whole, tmp_path, long_form):
     wanted = digests(whole)
     for devices in (2, 4):

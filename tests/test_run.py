@@ -255,18 +255,11 @@ def test_the_shard_that_ends_last_draws_though_another_was_behind_it_in_the_firs
     def meanwhile(e, out, *data, **options):
         run(e, out, *data, **options)
         if options["shard"].index == 0 and out.name == "first":
-            with pytest.raises(script.Waiting, match="second: shard 1/2 is done"):
+            with pytest.raises(script.Waiting, match="second: this shard is done"):
                 script.launch_all(parts, other)
 
     monkeypatch.setattr(script, "run", meanwhile)
     assert script.launch_all(parts, mine) == {name: tmp_path / "out" / name for name in parts}
-
-
-def test_processes_of_jax_distributed_are_told_to_be_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ConfigError, match="jax.distributed has 2 processes; give each a --shard i/n"):
-        seqdyn.run.run(experiment(), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_another_jax_is_refused_unless_it_is_allowed_and_then_noted(tmp_path):

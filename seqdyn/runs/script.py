@@ -148,7 +148,5 @@ def launch_all(
         )
     for part in done.values():  # when all are trained: the other shards may have ended meanwhile
         if not complete(part):
-            raise Waiting(
-                f"{part}: shard {config.shard} is done; run any of the commands again when the others are, to draw."
-            )
+            raise Waiting(f"{part}: this shard is done; run any of the commands again when the others are, to draw.")
     return done
