@@ -81,8 +81,11 @@ def fatal() -> Iterator[None]:
         os.close(reader)
 
     threading.Thread(target=end, daemon=True).start()
-    with open(writer, "wb"), _handled(lambda *_: None, writer):
-        yield
+    try:
+        with _handled(lambda *_: None, writer):
+            yield
+    finally:
+        os.close(writer)
 
 
 @contextlib.contextmanager
