@@ -18,7 +18,6 @@ all overfit within epochs. Words and pairs, counted, reach 90.6%: at this length
 import dataclasses
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -30,7 +29,7 @@ from seqdyn.data.datasets import imdb_reviews
 from seqdyn.data.text import tokenize
 from seqdyn.learn.config import Hypers, Spec, grid
 from seqdyn.runs.run import default_out
-from seqdyn.runs.script import launch, script
+from seqdyn.runs.script import launch_all, script
 from seqdyn.types import ConfigError
 
 Setting = Literal["rnn", "gated", "best", "control"]
@@ -110,17 +109,15 @@ def main(config: Config) -> None:
     if not {"rnn", "gated", "best"} & set(config.settings):
         raise ConfigError(f"settings is {config.settings}; name at least one of rnn, gated, best.")
     backend.start()
-    out = config.out
+    parts, data, vocabulary = {}, {}, ()
     for setting in (s for s in ("rnn", "gated", "best") if s in config.settings):
-        length = specs(config, setting, config.vocabulary)[0][0].steps
-        text = read(config, length)
+        text = read(config, specs(config, setting, config.vocabulary)[0][0].steps)
         chosen, hypers, epochs, looks = specs(config, setting, len(text.vocabulary))
-        e = experiment(f"imdb_accuracy_{setting}", chosen, hypers, text.splits, epochs, looks, chunk=13)
-        out = out or default_out(dataclasses.replace(e, name="imdb_accuracy"))
-        run = dataclasses.replace(config, out=out)
-        launch(e, run, text.splits, text.vocabulary, within=setting)
-    assert out is not None
-    path = Path(out) / "control.json"
+        parts[setting] = experiment(f"imdb_accuracy_{setting}", chosen, hypers, text.splits, epochs, looks, chunk=13)
+        data[setting], vocabulary = text.splits, text.vocabulary  # of whole reviews, whatever their length here
+    out = config.out or default_out(dataclasses.replace(next(iter(parts.values())), name="imdb_accuracy"))
+    launch_all(parts, dataclasses.replace(config, out=out), data, vocabulary)
+    path = out / "control.json"
     if "control" in config.settings and not path.exists():
         path.write_text(json.dumps(control(config)))
     analysis.show(out)

@@ -28,7 +28,7 @@ from typing import Literal
 from analysis import jacobian_spectra as analysis
 from seqdyn import backend
 from seqdyn.learn.config import Activation, CellName, Experiment, InitName, Spec, grid
-from seqdyn.runs.script import Options, launch, script
+from seqdyn.runs.script import Options, launch_all, script
 from seqdyn.types import ConfigError
 
 CELLS: dict[str, tuple[CellName, Activation]] = {
@@ -111,11 +111,9 @@ def main(config: Config) -> None:
     backend.start()
     if not 1 <= len(set(config.inits)) == len(config.inits) <= 3:
         raise ConfigError(f"inits is {config.inits}; name one to three, each once.")
-    first, *others = [experiment(config, init) for init in config.inits]
-    out = launch(first, config)
-    for other in others:
-        launch(other, dataclasses.replace(config, out=out / other.specs[0].u_init))
-    analysis.show(out)
+    first, *others = config.inits
+    parts = {"": experiment(config, first)} | {init: experiment(config, init) for init in others}
+    analysis.show(launch_all(parts, config)[""])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ the end, a quarter of that of the random start.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,7 @@ from seqdyn import backend
 from seqdyn.data.tasks import VECTORS
 from seqdyn.data.vectors import coverage, match, read_vectors
 from seqdyn.learn.config import Spec, grid
-from seqdyn.runs.run import default_out
-from seqdyn.runs.script import launch, script
+from seqdyn.runs.script import launch_all, script
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,24 +74,16 @@ def main(config: Config) -> None:
     size = len(train.ys) // config.batch
     spec = Spec("labelled", config.length, config.batch, name="random", **shape)
     given = dataclasses.replace(spec, name="pretrained", pretrained=True)
-    experiments = {
-        "random": experiment(
-            "pretrained", (spec,), grid(seeds=config.seeds, lr=config.lr), data, config.epochs, config.looks, chunk=13
-        ),
-        "pretrained": experiment(
-            "pretrained",
-            (given,),
-            grid(seeds=config.seeds, lr=config.lr, thaw=(float("inf"), float(size), 0.0)),
-            data,
-            config.epochs,
-            config.looks,
-            chunk=13,
-        ),
+    grids = {
+        "pretrained": (given, grid(seeds=config.seeds, lr=config.lr, thaw=(math.inf, float(size), 0.0))),
+        "random": (spec, grid(seeds=config.seeds, lr=config.lr)),
     }
-    out = config.out or default_out(experiments["pretrained"])
-    for name, e in experiments.items():
-        launch(e, dataclasses.replace(config, out=out), data, text.vocabulary, within=name)
-    analysis.show(out)
+    parts = {
+        name: experiment("pretrained", (one,), hypers, data, config.epochs, config.looks, chunk=13)
+        for name, (one, hypers) in grids.items()
+    }
+    done = launch_all(parts, config, dict.fromkeys(parts, data), text.vocabulary)
+    analysis.show(done["random"].parent)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """What `test_attack` kills: a small script that says which phase it is in and, told to, sends itself a signal there.
 
 Settings come by the environment: OUT; PHASE_FILE, one byte, the phase it is in; KILL 'signal phase occurrence seconds':
-a signal comes that long after the phase was entered for that time, wherever the process is by then. GATE: wait in the
-first record until this file is there. UPDATES: how long to train.
+a signal comes that long after the phase was entered for that time, wherever the process is by then. GATE: wait until
+this file is there, in the first record of training or where HOLD 'phase occurrence' says. UPDATES: how long to train.
+JOINED 'address index': one of two processes under jax.distributed.
 """
 
 import mmap
@@ -29,6 +30,14 @@ def entered(phase):
         timer.start()
 
 
+def held(phase):
+    gate, (where, nth) = os.environ.get("GATE"), os.environ.get("HOLD", "record 1").split()
+    if gate and phase == where and _count[phase] >= int(nth):
+        Path(gate).with_suffix(".held").touch()
+        while not Path(gate).exists():
+            time.sleep(0.005)
+
+
 def during(phase, function):
     def wrapped(*args, **options):
         before = _memory[0]
@@ -42,11 +51,16 @@ def during(phase, function):
 
 
 def main(config):
+    import jax
+
     from analysis import report
     from seqdyn import backend
     from seqdyn.learn.config import Experiment, Spec, grid
     from seqdyn.runs.script import launch
 
+    if "JOINED" in os.environ:
+        address, index = os.environ["JOINED"].split()
+        jax.distributed.initialize(address, num_processes=2, process_id=int(index))
     backend.start()
     specs = (Spec(steps=6, batch=3, hidden=(4,), holdout=6),)
     updates = int(os.environ.get("UPDATES", "24"))
@@ -60,17 +74,19 @@ if __name__ == "__main__":
     entered("compile")
     from seqdyn.runs import checkpoint, records, run, script
 
-    gate, write = os.environ.get("GATE"), records.Store.write
+    write, probe = records.Store.write, run._probe
 
     def gated(self, tile, number, metrics):
         write(self, tile, number, metrics)
-        if gate and "loss" in metrics:
-            Path(gate).with_suffix(".held").touch()
-            while not Path(gate).exists():
-                time.sleep(0.005)
+        if "loss" in metrics:
+            held("record")
+
+    def probing(*args):
+        held("probe")
+        return probe(*args)
 
     records.Store.write = during("record", gated)
-    run._probe = during("probe", run._probe)
+    run._probe = during("probe", probing)
     checkpoint.save = during("checkpoint", checkpoint.save)
     checkpoint.shutil = type("Shutil", (), {"rmtree": staticmethod(during("delete", shutil.rmtree))})
     at = run.Display.at

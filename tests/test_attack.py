@@ -15,10 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import seqdyn
-from seqdyn.runs.checkpoint import digest
+from seqdyn.runs.checkpoint import digest, steps
 
 X64 = False
 ROOT = Path(__file__).parents[1]
@@ -118,6 +119,16 @@ def test_two_shards_at_once_make_the_same_and_hold_off_a_third(whole, tmp_path):
     assert digests(out) == digests(whole)
 
 
+def test_two_processes_joined_by_jax_distributed_are_two_shards(whole, tmp_path):
+    out = tmp_path / "out"
+    with socket.create_server(("localhost", 0)) as free:
+        address = f"localhost:{free.getsockname()[1]}"
+    texts = [finish(process) for process in [start(out, JOINED=f"{address} {i}") for i in range(2)]]
+    assert sum("run any of the commands again" in text for text in texts) <= 1, texts
+    assert sorted(p.name for p in out.glob(".lock-*")) == [".lock-0-of-2", ".lock-1-of-2"]
+    assert digests(out) == digests(whole) and (out / "report.html").exists()
+
+
 def test_topology_does_not_matter(whole, tmp_path, long_form):
     wanted = digests(whole)
     for devices in (2, 4):
@@ -160,6 +171,54 @@ def test_a_second_signal_stops_at_once_and_the_first_says_how_long_it_took(whole
     finish(start(out, kill="12 report 1 0.0"), 140)
     finish(start(out))
     assert digests(out) == digests(whole)
+
+
+def test_a_signal_in_a_probe_finishes_the_probe_and_saves(whole, tmp_path, attack):
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)[: 4 if attack else 1]:
+        out, gate = tmp_path / signum.name, tmp_path / f"{signum.name}.gate"
+        process = start(out, GATE=str(gate), HOLD="probe 2")  # the first tile's, after 4 updates
+        while not gate.with_suffix(".held").exists():
+            time.sleep(0.01)
+        process.send_signal(signum)
+        assert any("stopping; a second" in line for line in process.stdout)
+        gate.touch()
+        assert "stopped at the end of a chunk and saved" in finish(process, 128 + signum)
+        assert {p.name: steps(p) for p in (out / "checkpoints").iterdir()} == {"tile-0000": [4, 2]}
+        looked = np.isfinite(seqdyn.load(out).test_loss.values).sum(axis=1)
+        assert list(looked) == [2, 2, 0, 0]
+        finish(start(out))
+        assert digests(out) == digests(whole)
+
+
+STUCK = """
+import ctypes
+from seqdyn.runs.script import Options, script
+
+def main(config):
+    mutex, lock = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+    lock(mutex)
+    print("stuck", flush=True)
+    lock(mutex)
+
+script(Options, main, None)
+"""
+
+
+def test_a_signal_before_training_does_not_wait_for_the_compiler_to_return():
+    """Nor for any code that never asks Python whether a signal has come."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", STUCK],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdout.readline() == "stuck\n"
+        process.send_signal(signum)
+        text, _ = process.communicate(timeout=60)
+        assert process.returncode == 128 + signum
+        assert text == f"{signum.name}: stopped at once; the same command goes on from here.\n"
 
 
 def mounted(path, *options):

@@ -195,6 +195,20 @@ def test_jacobian_spectra(tmp_path):
 
 
 @pytest.mark.slow
+def test_shards_of_several_experiments_one_after_the_other_make_the_whole(tmp_path):
+    """The first trains its tiles of every experiment and waits, the second draws; the records are those of one."""
+    out, chosen = tmp_path / "out", ("--cells", "tanh", "relu", "--no-verify")
+    waiting = script("jacobian_spectra", "--smoke", "--out", str(out), *chosen, "--shard", "1/2")
+    assert waiting.returncode == 0 and "this shard is done" in waiting.stderr and not (out / "report.html").exists()
+    for part in (out, out / "gaussian"):
+        assert [p.name for p in sorted((part / "checkpoints").iterdir())] == ["tile-0001"]
+    check_figures(out, smoke("jacobian_spectra", out, *chosen, "--shard", "0/2"), "spectra", "along_training")
+    smoke("jacobian_spectra", tmp_path / "alone", *chosen)
+    for part in ("", "gaussian"):
+        assert load(out / part).load().identical(load(tmp_path / "alone" / part).load())
+
+
+@pytest.mark.slow
 def test_clipping(tmp_path):
     """Each gain is a directory, and the threshold is drawn against what it does."""
     text = smoke("clipping", tmp_path / "out", "--no-verify")

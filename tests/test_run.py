@@ -16,7 +16,7 @@ from seqdyn.data import tasks
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.measure import jacobians, probes
-from seqdyn.runs import checkpoint, lock, manifest, sweep
+from seqdyn.runs import checkpoint, lock, manifest, script, sweep
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -247,11 +247,19 @@ def test_two_processes_do_not_train_in_one_directory(out):
         seqdyn.run.run(experiment(), out)
 
 
-def test_processes_of_jax_distributed_are_told_to_be_shards(tmp_path, monkeypatch):
-    monkeypatch.setattr(jax, "process_count", lambda: 2)
-    with pytest.raises(ConfigError, match="jax.distributed has 2 processes; give each a --shard i/n"):
-        seqdyn.run.run(experiment(), tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+def test_the_shard_that_ends_last_draws_though_another_was_behind_it_in_the_first_part(tmp_path, monkeypatch):
+    parts = {name: experiment(tile=2, updates=2, specs=("rnn",)) for name in ("first", "second")}
+    mine, other = (script.Options(out=tmp_path / "out", shard=f"{i}/2", verify=False) for i in range(2))
+    run = script.run
+
+    def meanwhile(e, out, *data, **options):
+        run(e, out, *data, **options)
+        if options["shard"].index == 0 and out.name == "first":
+            with pytest.raises(script.Waiting, match="second: this shard is done"):
+                script.launch_all(parts, other)
+
+    monkeypatch.setattr(script, "run", meanwhile)
+    assert script.launch_all(parts, mine) == {name: tmp_path / "out" / name for name in parts}
 
 
 def test_another_jax_is_refused_unless_it_is_allowed_and_then_noted(tmp_path):

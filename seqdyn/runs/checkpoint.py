@@ -1,5 +1,6 @@
 """Checkpoints of one tile's states, by Orbax; each is verified against a digest of its own when read."""
 
+import contextlib
 import gc
 import hashlib
 import math
@@ -7,11 +8,14 @@ import shutil
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import numpy as np
+from jax._src import distributed
 from orbax.checkpoint import v1 as ocp
 
 from seqdyn.types import Device, Tree
@@ -19,6 +23,17 @@ from seqdyn.types import Device, Tree
 _ORBAX = threading.RLock()
 """Orbax numbers its operations per process: two threads that save at once, even to two places, collide."""
 _DELETED = ".deleted"
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Orbax for one thread of one process. Under `jax.distributed` it would have all processes save one state together,
+    whatever its options say; but each has tiles of its own, so meanwhile it is told that there is one process."""
+    with _ORBAX, contextlib.ExitStack() as told:
+        if jax.process_count() > 1:
+            told.enter_context(mock.patch.multiple(jax, process_count=lambda: 1, process_index=lambda: 0))
+            told.enter_context(mock.patch.object(distributed, "global_state", distributed.State()))
+        yield
 
 
 def digest(tree: Tree) -> str:
@@ -39,7 +54,7 @@ def save(directory: Path, step: int, states: Tree) -> None:
     """
     path = str(directory / str(step))
     try:
-        with _ORBAX:
+        with _alone():
             ocp.save(path, states, overwrite=True, custom_metadata={"sha256": digest(states)})
     except Exception as error:  # a full disk, a vanished directory: Orbax and TensorStore raise several kinds
         raise OSError(f"the checkpoint {path} cannot be written: {str(error).partition(chr(10))[0]}") from error
@@ -80,10 +95,10 @@ def latest(
 def restore(directory: Path, step: int, like: Tree, device: Device | None = None) -> Tree | None:
     """The states after `step` updates, or None (with a warning) if they are damaged or not there."""
     path = str(directory / str(step))
-    sharding = jax.sharding.SingleDeviceSharding(device or jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(device or jax.local_devices()[0])
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
     try:
-        with _ORBAX:
+        with _alone():
             states = ocp.load(path, target)
             noted: Any = ocp.metadata(path).custom_metadata
         if digest(states) == noted["sha256"]:

@@ -52,16 +52,14 @@ def run(
     """Trains every run of the experiment to its last update and returns its run directory, resuming what is there.
 
     `data` is the task's pytree of host arrays; `config` (JSON) is kept in the manifest for the reader, `vocabulary`
-    (the word of each id) in vocabulary.txt. A `shard` trains its tiles only: see `complete`. Raises ConfigError if the
-    data do not fit, under `jax.distributed`, and if `out` holds another experiment or (but for `allow_version_drift`)
-    was made by another seqdyn or jax; RuntimeError if the gradient at the run's own shapes is more than 1e-3 away from
-    autodiff's, another process trains these tiles or the file system lacks what is needed; OSError if it cannot be
-    written; Interrupted after a signal.
+    (the word of each id) in vocabulary.txt. A `shard` trains its tiles only: see `complete`; of the processes that
+    `jax.distributed` joins, each is a shard. Raises ConfigError if the data do not fit, and if `out` holds another
+    experiment or (but for `allow_version_drift`) was made by another seqdyn or jax; RuntimeError if the gradient at the
+    run's own shapes is more than 1e-3 away from autodiff's, another process trains these tiles or the file system lacks
+    what is needed; OSError if it cannot be written; Interrupted after a signal.
     """
-    if jax.process_count() > 1:  # whose processes Orbax would have save together
-        raise ConfigError(
-            f"jax.distributed has {jax.process_count()} processes; give each a --shard i/n instead of it."
-        )
+    if shard == WHOLE:
+        shard = Shard(jax.process_index(), jax.process_count())
     out, console = Path(out), console or Console(stderr=True)
     for spec in experiment.specs:
         check(spec, data)

@@ -75,7 +75,7 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
     try:
         if isinstance(chosen, Options):
             _spread(chosen)
-        with signals.raised():
+        with signals.fatal():
             main(chosen)
     except Waiting as done:
         console.print(str(done), highlight=False, markup=False, soft_wrap=True)
@@ -117,43 +117,36 @@ def fingerprint(data: Mapping[str, Any]) -> dict[str, str]:
     return {name: digest(part) for name, part in data.items()}
 
 
-def launch(
-    experiment: Experiment, config: Options, data: Any = None, vocabulary: Sequence[str] | None = None, within: str = ""
-) -> Path:
-    """`seqdyn.run.run` as the options say; the whole config goes into the manifest.
-
-    A script of several experiments gives each a directory `within` its own.
-    """
-    out = (config.out or default_out(experiment)) / within
-    mine = shard(config.shard)
-    run(
-        experiment,
-        out,
-        data,
-        vocabulary=vocabulary,
-        verify=config.verify,
-        checkpoint_seconds=config.checkpoint_seconds,
-        config=json.loads(json.dumps(dataclasses.asdict(config), default=str), parse_constant=str),  # JSON has no inf
-        shard=mine,
-        allow_version_drift=config.allow_version_drift,
-    )
-    if not complete(out):
-        raise Waiting(
-            f"{out}: shard {config.shard} is done; run any of the commands again when the others are, to draw."
-        )
-    return out
+def launch(experiment: Experiment, config: Options, data: Any = None, vocabulary: Sequence[str] | None = None) -> Path:
+    """`seqdyn.runs.run` as the options say; the whole config goes into the manifest."""
+    return launch_all({"": experiment}, config, {"": data}, vocabulary)[""]
 
 
-def launch_all(parts: Mapping[str, Experiment], config: Options) -> dict[str, Path]:
-    """`launch` of several experiments in one run directory, each `within` a folder of its name; raises `Waiting`, if
-    there is anything to wait for, after the last."""
+def launch_all(
+    parts: Mapping[str, Experiment],
+    config: Options,
+    data: Mapping[str, Any] | None = None,
+    vocabulary: Sequence[str] | None = None,
+) -> dict[str, Path]:
+    """`launch` of several experiments in one run directory, each in a folder of its name ("": the directory itself) and
+    on the `data` of its name. Raises `Waiting`, after the last, if any lacks what other shards have yet to train."""
     out = config.out or default_out(next(iter(parts.values())))
-    done, waiting = {}, None
+    done = {name: out / name for name in parts}
     for name, experiment in parts.items():
-        try:
-            done[name] = launch(experiment, dataclasses.replace(config, out=out), within=name)
-        except Waiting as other:
-            waiting = waiting or other
-    if waiting:
-        raise waiting
+        run(
+            experiment,
+            done[name],
+            (data or {}).get(name),
+            vocabulary=vocabulary,
+            verify=config.verify,
+            checkpoint_seconds=config.checkpoint_seconds,
+            config=json.loads(
+                json.dumps(dataclasses.asdict(config), default=str), parse_constant=str
+            ),  # JSON has no inf
+            shard=shard(config.shard),
+            allow_version_drift=config.allow_version_drift,
+        )
+    for part in done.values():  # when all are trained: the other shards may have ended meanwhile
+        if not complete(part):
+            raise Waiting(f"{part}: this shard is done; run any of the commands again when the others are, to draw.")
     return done

@@ -62,23 +62,41 @@ def awaited() -> Iterator[Stop]:
 
 
 @contextlib.contextmanager
-def raised() -> Iterator[None]:
-    """Turns a stop signal into Interrupted where it stands: for what is half done by nobody's loss, as a report."""
+def fatal() -> Iterator[None]:
+    """A stop signal ends the process where it stands, with a sentence: for what is half done by nobody's loss, as a
+    report.
 
-    def interrupt(signum: int, frame: Any) -> None:
-        signal.signal(signum, signal.SIG_DFL)
-        raise Interrupted(signum)
+    Not by an exception: it would come only when XLA has compiled, seconds later, and an interpreter that is taken down
+    while XLA still computes crashes. So a thread hears of signals from Python's wake-up file and ends the process.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
 
-    with _handled(interrupt):
-        yield
+    def end() -> None:
+        heard = os.read(reader, 1)
+        if heard:
+            name = signal.Signals(heard[0]).name
+            os.write(2, f"{name}: stopped at once; the same command goes on from here.\n".encode())
+            os._exit(128 + heard[0])
+        os.close(reader)
+
+    threading.Thread(target=end, daemon=True).start()
+    try:
+        with _handled(lambda *_: None, writer):
+            yield
+    finally:
+        os.close(writer)
 
 
 @contextlib.contextmanager
-def _handled(handler: Any) -> Iterator[None]:
+def _handled(handler: Any, wakeup: int = -1) -> Iterator[None]:
     main = threading.current_thread() is threading.main_thread()  # Python lets no other thread handle signals
     before = {s: signal.signal(s, handler) for s in STOPPING} if main else {}
+    heard = signal.set_wakeup_fd(wakeup) if main else -1  # after the handlers, and back before them: none is missed
     try:
         yield
     finally:
+        if main:
+            signal.set_wakeup_fd(heard)
         for signum, old in before.items():
             signal.signal(signum, old)
