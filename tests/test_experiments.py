@@ -266,6 +266,17 @@ def test_cures(tmp_path):
     assert refused.returncode == 2 and "'prayer'" in refused.stderr and not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
+def test_reproduce_flossing(tmp_path):
+    """What was flossed starts elsewhere, nearer to exponents of 0; the last, which was not, is no nearer."""
+    out = tmp_path / "out"
+    text = smoke("reproduce/flossing", out, "--no-verify")
+    check_figures(out, text, "learning", "norms_by_lag", "spectra", "success")
+    assert "paper" in text and "T = 6: updates to 99%" in text
+    plain, flossed = (load(out / "T_6" / case)["lyapunov_exponent"].values[:, 0, 0] for case in ("plain", "flossed"))
+    assert (np.square(flossed[:, :6]).sum(axis=1) < 0.95 * np.square(plain[:, :6]).sum(axis=1)).all()
+
+
 def test_every_experiment_has_a_smoke_test_here():
     scripts = {p.stem for p in (ROOT / "experiments").glob("*.py") if not p.stem.startswith("_")}
     assert all(f"test_{name}" in globals() for name in scripts)
