@@ -5,7 +5,12 @@ Setting, as in the paper and its author's code: 80 tanh units, U ~ N(0, 1/80); t
 500 steps of Adam, rate 0.001, along one sequence a step, a QR at every step; trained by Adam, rate 0.001, clip 0.03.
 Not as there: bits are ±1, not 0 and 1, so input weights have half the deviation, N(0, 1/4); readout N(0, 1/80); biases
 0; and the XOR of the bits at a third and two thirds of T steps is asked for once a sequence, in batches of 64, where
-the author asks at each of 280 steps of 16 sequences.
+the author asks at each of 280 steps of 16 sequences. The updates that the paper's column counts are those of an
+independent check, not the author's.
+Cost: 7 minutes of CPU; 20 minutes on two cores that were shared with a dozen other processes.
+Expect: λ_1 … λ_75 at the start within 0.07 of 0, where they reach down to −2.1 without flossing; the gradient arrives
+at the first step as large as it left, not 1% to 0.07% of it. 99% after 200 updates (5 of 5 seeds) against 400 (5) at
+T = 18 and against 700 (4) at T = 21; at T = 30 after 500 (3 of 5), where no plain network leaves chance in 3,000.
 """
 
 from dataclasses import dataclass
@@ -104,7 +109,7 @@ def told(out: Path) -> str:
 def claims(c: Config, steps: int, cases: published.Cases) -> list[Claim]:
     """What the paper says of one length, and what came out."""
     plain, flossed = cases["plain"], cases["flossed"]
-    sooner = np.median(reached(flossed)) * 3 <= np.median(reached(plain)) and np.isfinite(reached(flossed)).mean() > 0.5
+    sooner = 3 * np.median(reached(flossed)) <= np.median(reached(plain)) and np.isfinite(np.median(reached(flossed)))
     found = {case: flossing.exponents(cases, case, 0)[:, : c.exponents] for case in cases}
     furthest = {case: np.median(np.abs(values).max(axis=-1)) for case, values in found.items()}
     decades = {case: np.median(v[:, 0] - v[:, -1]) * steps / np.log(10) for case, v in found.items()}
