@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from scipy.stats import binomtest
 
 from analysis import lags, report, style
 from analysis.gradient_flow import latest, passes
@@ -34,6 +33,8 @@ Measure = Callable[["xr.Dataset"], np.ndarray]
 
 def wilson(k: int, n: int) -> tuple[float, float]:
     """95% interval of a rate of which k of n were seen."""
+    from scipy.stats import binomtest  # here, not above: SciPy loads OpenBLAS, for which `backend.start` comes first
+
     found = binomtest(k, n).proportion_ci(method="wilson")
     return float(found.low), float(found.high)
 

@@ -1,5 +1,6 @@
 """What depends on the machine: devices, the one `compiled()`, and the barrier the CPU compiler needs."""
 
+import math
 import os
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +42,19 @@ def compiled(function: Callable[..., Any], **jit_options: Any) -> Any:
     if jax.default_backend() == "cpu":
         jit_options["compiler_options"] = {"xla_cpu_use_fusion_emitters": False}
     return jax.jit(function, **jit_options)
+
+
+def each(function: Callable[[Any], Any], matrices: Any) -> Any:
+    """`function` of every matrix of a batch [*b, n, k], on a CPU of one after the other.
+
+    There jaxlib (0.10.2) deals a batch's factorisations to the threads that run the devices' programs, and waits: two
+    devices that factorise at once wait for each other for ever.
+    """
+    batch = matrices.shape[:-2]
+    if jax.default_backend() != "cpu" or math.prod(batch) == 1:
+        return function(matrices)
+    found = jax.lax.map(function, matrices.reshape(-1, *matrices.shape[-2:]))
+    return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), found)
 
 
 def fence(tree: Any) -> Any:

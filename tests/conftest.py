@@ -26,8 +26,8 @@ _ARRAYS = (
     "norms averages theory nets.inits nets.activations nets.cells nets.memoryless nets.bptt nets.stack nets.normalised "
     "data.batches data.synthetic data.tasks data.splits data.text "
     "learn.model learn.penalties learn.optim learn.train learn.verify "
-    "measure.weights measure.units measure.jacobians measure.lyapunov measure.curvature measure.updates "
-    "measure.probes runs.sweep"
+    "measure.weights measure.units measure.jacobians measure.lyapunov measure.flossing measure.curvature "
+    "measure.updates measure.probes runs.sweep"
 ).split()
 install_import_hook([f"seqdyn.{name}" for name in _ARRAYS], "beartype.beartype")
 

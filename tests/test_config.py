@@ -244,6 +244,16 @@ WRONG_SPECS = [
     (dict(cell="dense", bidirectional=True), ["bidirectional", "dense"]),
     (dict(dropout="everywhere"), ["dropout", "everywhere", "inputs"]),
     (dict(name=3), ["name", "3"]),
+    (dict(floss=-1), ["floss", "-1", "at least 1"]),
+    (dict(floss=True), ["floss", "True", "whole number"]),
+    (dict(floss_steps=0), ["floss_steps", "0", "at least 1"]),
+    (dict(floss=33), ["floss", "33", "at most 32"]),
+    (dict(floss=65, cell="lstm"), ["floss", "65", "at most 64"]),
+    (dict(floss=4, hidden=(8, 8)), ["floss", "4", "one rnn, lstm or gru"]),
+    (dict(floss=4, bidirectional=True), ["floss", "4", "one rnn, lstm or gru"]),
+    (dict(floss=4, cell="dense"), ["floss", "4", "dense"]),
+    (dict(floss=4, normalise="layer"), ["floss", "4", "not normalised"]),
+    (dict(floss=4, activation="relu"), ["floss", "4", "relu", "smooth"]),
     (dict(task="labelled", vocabulary=2.5, embedding=8), ["vocabulary", "2.5"]),
 ]
 

@@ -1,6 +1,9 @@
 """Laws of `seqdyn.measure.lyapunov`: linear systems, random matrices, determinants, and a second trajectory."""
 
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 
 from seqdyn import theory
-from seqdyn.backend import compiled
+from seqdyn.backend import compiled, each
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
@@ -21,6 +24,7 @@ from seqdyn.nets.cells import lstm, rnn
 from seqdyn.nets.inits import constant, gaussian, orthogonal
 
 KEY = jax.random.key(0)
+ROOT = Path(__file__).parents[1]
 
 
 def driven(cell, steps, batch=(), seed=0, scale=1.0):
@@ -169,3 +173,39 @@ def test_the_probe_averages_over_examples_each_without_its_own_first_tenth():
     longer, shorter = (np.asarray(found.local)[:, b, 0] for b, found in enumerate(alone))
     expected = np.concatenate([longer[:18], (longer[18:] + shorter) / 2])
     np.testing.assert_allclose(got["local_exponent"], expected, rtol=1e-4, atol=1e-5)
+
+
+TWO_DEVICES = """
+import threading, jax
+from seqdyn import backend
+from seqdyn.measure.lyapunov import qr_exponents
+devices = backend.start(2)
+steps, key = jax.random.normal(jax.random.key(0), (60, 4, 80, 80)) / 9, jax.random.key(1)
+look = backend.compiled(lambda steps: qr_exponents(steps, key).exponents)
+
+def looking(device):
+    given = jax.device_put(steps, device)
+    for _ in range(20):
+        look(given).block_until_ready()
+
+threads = [threading.Thread(target=looking, args=(device,)) for device in devices]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(devices))
+"""
+
+
+@pytest.mark.slow
+def test_two_devices_that_look_at_batches_at_once_do_not_wait_for_each_other():
+    """In a process that is set up as for training: jaxlib's batched QR hangs there."""
+    done = subprocess.run([sys.executable, "-c", TWO_DEVICES], capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert done.stdout.strip() == "2", done.stderr
+
+
+def test_a_batch_that_is_factorised_one_by_one_has_the_factors_of_each():
+    """Whatever the axes in front, and of a function of several results."""
+    many = jax.random.normal(KEY, (2, 3, 5, 4), jnp.float64)
+    for ours, theirs in zip(compiled(partial(each, jnp.linalg.qr))(many), np.linalg.qr(many), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)

@@ -94,6 +94,10 @@ class Spec:
     """Backpropagate through windows of `Hypers.window` steps only."""
     name: str = ""
     """What tables and figures call it; '' is the cell's name, which must tell the specs of an experiment apart."""
+    floss: int = 0
+    """Lyapunov exponents, the largest, that are pulled towards 0 before the first update: see `measure.flossing`."""
+    floss_steps: int = 500
+    """Steps of that."""
 
     @property
     def label(self) -> str:

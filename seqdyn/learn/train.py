@@ -45,7 +45,8 @@ def keys(hypers: Hypers) -> Keys:
 
 
 def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
-    """The state before the first update; `data` holds the word vectors that `Spec.pretrained` asks for."""
+    """The state before the first update, or before flossing (`measure.flossing`); `data` holds the word vectors that
+    `Spec.pretrained` asks for."""
     vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
     params = model.init(spec, hypers, keys(hypers).params, vectors)
     carries = model.rest(spec, hypers) if TASKS[spec.task](spec).stateful else None

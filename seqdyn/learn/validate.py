@@ -144,6 +144,7 @@ def _check_spec(spec: "Spec") -> None:
         raise ConfigError(f"training_set is {spec.training_set}; it must be a multiple of batch, {spec.batch}.")
     _check_cell(spec)
     _check_task(spec)
+    _check_floss(spec)
 
 
 def _check_cell(spec: "Spec") -> None:
@@ -200,6 +201,21 @@ def _check_task(spec: "Spec") -> None:
         raise ConfigError("classes is 1; it must be 2 or more, or 0 for labels that are numbers.")
     if task in ("next_step", "stream") and spec.bidirectional:
         raise ConfigError(f"bidirectional is True for the task '{task}'; it would read what it is to predict.")
+
+
+def _check_floss(spec: "Spec") -> None:
+    if spec.floss != 0 or isinstance(spec.floss, bool):
+        _whole("floss", spec.floss)
+    _whole("floss_steps", spec.floss_steps)
+    if not spec.floss:
+        return
+    if spec.cell.startswith("dense") or len(spec.widths) > 1 or spec.normalise != "none":
+        raise ConfigError(f"floss is {spec.floss} for {spec.label}; it takes one rnn, lstm or gru, not normalised.")
+    size = spec.hidden[0] * (2 if spec.cell == "lstm" else 1)
+    if spec.floss > size:
+        raise ConfigError(f"floss is {spec.floss}; it must be at most {size}, the size of the state.")
+    if spec.cell == "rnn" and spec.activation in ("relu", "hard_tanh"):
+        raise ConfigError(f"floss is {spec.floss} for {spec.activation}, whose exponents are −inf; take a smooth one.")
 
 
 def _whole(name: str, value: Any) -> None:

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqdyn.backend import each
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import per_layer
 from seqdyn.learn.train import TrainState
@@ -129,7 +130,7 @@ def columns(push: Callable[[Carry], Carry], like: Carry, frame: Float[Array, "*b
 
 def orthonormal(key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Float[Array, "*b n k"]:
     """A frame of k orthonormal columns in a random direction for each example."""
-    return jnp.linalg.qr(jax.random.normal(key, shape, dtype))[0]
+    return each(jnp.linalg.qr, jax.random.normal(key, shape, dtype))[0]
 
 
 def top_singular(
@@ -163,7 +164,7 @@ def top_singular(
     def turn(t: Array, forward: bool, kept: Any) -> Any:
         at, z, on = jax.tree.map(lambda leaf: leaf[t], (before, zx, live))
         push, pull = linear(partial(advance, cell, params, z), at)
-        new, r = jnp.linalg.qr(columns(push if forward else pull, at, kept[0]))
+        new, r = each(jnp.linalg.qr, columns(push if forward else pull, at, kept[0]))
         r = hold(_known(advance(cell, params, z, at)), r, jnp.full_like(r, jnp.nan))
         return hold(on, (new, *times(jnp, r, *kept[1:])), kept)
 
@@ -215,7 +216,7 @@ def step_norms(
     bidiagonal = jnp.einsum("...i,ij->...ij", alpha, eye) + jnp.einsum(
         "...i,ij->...ij", beta, jnp.roll(eye, 1, axis=1) * jnp.triu(jnp.ones_like(eye))
     )
-    sizes = jnp.linalg.svd(bidiagonal, compute_uv=False)[..., 0]
+    sizes = each(lambda b: jnp.linalg.svd(b, compute_uv=False)[..., 0], bidiagonal)
     sizes = hold(_known(advance(cell, params, zx, before)), sizes, jnp.full_like(sizes, jnp.nan))
     return hold(live, sizes, jnp.ones_like(sizes))
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqdyn.backend import each
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import per_layer
 from seqdyn.learn.train import TrainState
@@ -160,7 +161,7 @@ def _turn(pushed: Float[Array, "*b n k"]) -> tuple[Float[Array, "*b n k"], Float
 
     Directions that die leave rows of zeros; then as many of R's diagonal entries are 0, which rounding would hide.
     """
-    frame, r = jnp.linalg.qr(pushed)
+    frame, r = each(jnp.linalg.qr, pushed)
     size = jnp.abs(jnp.diagonal(r, axis1=-2, axis2=-1))
     rank = jnp.sum(jnp.any(pushed != 0, axis=-1), axis=-1, keepdims=True, dtype=jnp.int32)
     order = jnp.argsort(jnp.argsort(-size, axis=-1), axis=-1).astype(jnp.int32)

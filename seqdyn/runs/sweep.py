@@ -16,7 +16,7 @@ from seqdyn.backend import compiled
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Hypers, Looking, Spec
 from seqdyn.learn.train import TrainState
-from seqdyn.measure import probes
+from seqdyn.measure import flossing, probes
 from seqdyn.types import Metrics
 
 
@@ -71,7 +71,7 @@ def programs(spec: Spec, width: int) -> Programs:
     """One jitted function of each kind per (spec, width), shared by every tile."""
 
     def init(hypers: Hypers, real: jax.Array, data: Any) -> TrainState:
-        states = _over(width, lambda h: train.init(spec, h, data), hypers)
+        states = _over(width, lambda h: flossing.init(spec, h, data), hypers)
         return states._replace(alive=states.alive & real)
 
     def chunk(hypers: Hypers, states: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:
