@@ -151,6 +151,26 @@ def test_omega_in_training_is_that_of_the_recorded_adjoint_and_is_clipped_with_t
     np.testing.assert_allclose(tree_norm(move.updates), 1e-3, rtol=1e-4)
 
 
+def test_omega_of_sequences_of_several_lengths_sees_their_steps_alone():
+    """Measured only, it changes no record of an update; it is the formula's over each sequence's own steps."""
+    plain = dataclasses.replace(PLAIN, steps=9, shortest=4, u_init="gaussian")
+    spec = dataclasses.replace(plain, penalties=("omega",))
+    h, state, batch = setting(spec)
+    step = [compiled(lambda h, s, b, spec=spec: train.step(spec, h, s, b)) for spec in (plain, spec)]
+    (_, without), (_, measured) = (one(h, state, batch) for one in step)
+    omega = measured.pop("penalty_omega")
+    jax.tree.map(np.testing.assert_array_equal, measured, without)
+    found = train.gradient(spec, h, state.params, batch)
+    (layer,), (reading,) = found.judged.path, found.readings
+    lam = np.asarray(reading.adjoint.h) * np.exp2(np.asarray(reading.exponent, np.float64))[..., None]
+    slope, u = 1 - np.asarray(layer.hs, np.float64) ** 2, np.asarray(layer.params.u)
+    terms = []
+    for b, length in enumerate(np.asarray(batch.live).sum(axis=0)):
+        back = (lam[1:length, b] * slope[1:length, b]) @ u.T
+        terms += list(((back**2).sum(-1) / (lam[1:length, b] ** 2).sum(-1) - 1) ** 2)
+    np.testing.assert_allclose(omega, np.mean(terms), rtol=1e-5)
+
+
 def test_omega_brings_the_gradient_s_growth_to_1():
     """Descended, each step's factor comes closer to 1 than where it is only measured."""
     spec = dataclasses.replace(PLAIN, penalties=("omega",), u_init="gaussian", batch=8)

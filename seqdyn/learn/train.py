@@ -75,7 +75,7 @@ def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
     def ended(r: Watch, back: bool) -> Watch:
         # A layer that reads backwards reports in the order in which it reads: its last step is the sequence's first.
         on = batch.live if batch.live is None or not back else jnp.flip(batch.live, axis=0)
-        return jax.tree.map(lambda leaf: at_end(leaf, on), r)
+        return jax.tree.map(lambda leaf: at_end(leaf, on), r._replace(adjoint=None))  # its norms are what is recorded
 
     at_ends = [ended(*pair) for pair in zip(readings, model.backwards(spec), strict=True)]
 
