@@ -4,6 +4,11 @@ Hypothesis: gates open a path (c of the LSTM, z ⊙ h of the GRU) along which th
 near 1 and not by a matrix (Hochreiter & Schmidhuber 1997; Cho et al. 2014), so they learn what lies hundreds of
 steps back. At equal size the rnn has twice the LSTM's units: if width were the reason, it would keep up.
 Task: temporal order at T = 50 … 400. The dashed ∂L/∂c_t of the LSTM's figure is the path through c.
+Cost: 60 runs × 1,500 updates, six and a half minutes on two cores.
+Expect: at the start the horizon says nothing of gates: 13 lags for the GRU, 35 for the LSTM and 42 to 45 for the wide
+rnns. At T = 50 LSTM and GRU learn with every seed, and so does an rnn of the GRU's size, one of the LSTM's with two of
+three, that of equal width with one; at T = 100 the LSTM alone (two of three), and then its gradient reaches the first
+step. Nobody learns 200 or 400 steps in 1,500 updates: without learning, what gates open stays shut.
 """
 
 from dataclasses import dataclass
@@ -25,6 +30,8 @@ class Config(cures.Common):
     """Seeds of parameters and data of each setting."""
     steps: tuple[int, ...] = (50, 100, 200, 400)
     """T, time steps of a sequence: one experiment each."""
+    updates: int = 1500
+    """Updates of each run; may grow when the same command is run again."""
     lr: float = 3e-3
     """Adam's learning rate."""
     cells: tuple[str, ...] = ("rnn", "gru", "lstm", "rnn as gru", "rnn as lstm")
