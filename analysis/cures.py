@@ -100,17 +100,26 @@ def table(found: Sequence[dict[str, Any]], by: str | None) -> list[dict[str, str
 
 
 def norms_by_lag(ds: "xr.Dataset", by: str | None) -> Figure:
-    """Rows: at initialisation and after training; columns: labels, a curve a value (or one column, a curve a label)."""
+    """Rows: at initialisation and after training; columns: labels, a curve a value (or one column, a curve a label, the
+    path through c of an LSTM dashed)."""
     labels = axis(ds, "label")
     values = axis(ds, by) if by else labels
-    shades = dict(zip(values, style.shades(len(values)), strict=True))
-    read = {name: stage(ds, "adjoint_norm", at)[:, 0] for name, at in STAGES.items()}
+    shades = dict(zip(values, style.shades(len(values)) if by else cycle(COLORS), strict=False))
+    names = ["adjoint_norm"] + ["adjoint_norm_c"] * (by is None and "adjoint_norm_c" in ds)
+    read = {when: {name: stage(ds, name, at)[:, 0] for name in names} for when, at in STAGES.items()}
 
-    def curves(norms: np.ndarray, label: str | None) -> list[Curve]:
+    def curves(norms: dict[str, np.ndarray], label: str | None) -> list[Curve]:
         if by is None:
-            return [Curve(norms[picked(ds, label=one)], shades[one], one) for one in labels]
+            each = [
+                Curve(of[picked(ds, label=one)], shades[one], one, name == "adjoint_norm_c")
+                for name, of in norms.items()
+                for one in labels
+            ]
+            return [curve for curve in each if not np.isnan(curve.norms).all()]  # only LSTMs have a c
         return [
-            Curve(norms[picked(ds, **{"label": label, by: v})], shades[v], f"{by.replace('_', ' ')} {v:g}")
+            Curve(
+                norms["adjoint_norm"][picked(ds, **{"label": label, by: v})], shades[v], f"{by.replace('_', ' ')} {v:g}"
+            )
             for v in values
         ]
 

@@ -137,6 +137,8 @@ def lag_figure(
 ) -> Figure:
     """Norms against lag [row][column][curve] on shared log axes, up to `highest`, with a mark at the median horizon."""
     fig, axes = style.panels(len(rows), len(columns), 1.35, sharex=True, sharey=True)
+    if len(columns) == 1:
+        fig.set_figwidth(0.72 * style.PAGE)
     mark = dict(marker="o", markersize=3.5, markeredgecolor="black", markeredgewidth=0.6, linestyle="none")
     drawn = []
     for ax, curves in zip(axes.flat, (curves for row in panels for curves in row), strict=True):

@@ -88,7 +88,8 @@ def legend(fig: Figure, handles: dict[str, Any]) -> None:
         return sum(w + 7 for w in widest) < room
 
     columns = next((n for n in range(len(names), 1, -1) if fits(n)), 1)
-    fig.legend(list(handles.values()), names, loc="outside upper center", ncols=columns)
+    rows = -(-len(names) // columns)
+    fig.legend(list(handles.values()), names, loc="outside upper center", ncols=-(-len(names) // rows))
 
 
 def drawn(axes: np.ndarray) -> dict[str, Any]:
