@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from analysis import lags, report, style
 from analysis.cures import COLORS, HIGHEST, STAGES, wilson
@@ -77,26 +78,29 @@ def _colored(panels: Mapping[str, Cases]) -> dict[str, str]:
 
 
 def learning(
-    panels: Mapping[str, Cases], name: str, label: str, lines: Mapping[str, float], log: bool = False
+    panels: Mapping[str, Cases], name: str, label: str, lines: Mapping[str, float | Sequence[float]], log: bool = False
 ) -> Figure:
-    """A quantity of every look against updates, a curve a case; `lines` are levels to hold it against.
+    """A quantity of every look against updates, a curve a case; `lines` are levels to hold it against, one for all or
+    one a panel.
 
     A log axis ends at ten times the highest of them: an untrained network may be orders of magnitude above.
     """
     colors = _colored(panels)
+    levels = {level: np.broadcast_to(at, len(panels)) for level, at in lines.items()}
     fig, axes = style.panels(1, len(panels), 1.7, sharey=True)
-    drawn = [np.asarray(list(lines.values()))]
-    for ax, cases in zip(axes[0], panels.values(), strict=True):
+    drawn = list(levels.values())
+    for k, (ax, cases) in enumerate(zip(axes[0], panels.values(), strict=True)):
         for case, out in cases.items():
             ds = load(out)
             x, values = ds["probe_step"].values, ds[name].values
             made = ~np.isnan(values).all(axis=0)
             drawn.append(style.median_band(ax, x[made], values[:, made], color=colors[case], label=case))
-        for (level, at), dashes in zip(lines.items(), style.DASHES[1:], strict=False):
-            ax.axhline(at, color="0.4", linewidth=0.8, linestyle=dashes, label=level)
+        for (level, at), dashes in zip(levels.items(), style.DASHES[1:], strict=False):
+            ax.axhline(at[k], color="0.4", linewidth=0.8, linestyle=dashes, label=level)
         ax.set_xlim(0, None)
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     if log:
-        style.log_axis(axes, drawn, 10 * max(lines.values(), default=np.inf))
+        style.log_axis(axes, drawn, 10 * max((at.max() for at in levels.values()), default=np.inf))
     style.frame(axes, [""], list(panels), "update", label)
     style.legend(fig, style.drawn(axes))
     return fig

@@ -5,6 +5,10 @@ recurrence that keeps every direction leaves it: the unitary network of Arjovsky
 linear recurrence that begins orthogonal (Henaff et al.), less so one that begins as the identity.
 Setting: RMSProp, rate 0.001, decay 0.9, batches of 20; 80 units for the linear recurrence, 40 for the LSTM, about 6,500
 parameters each; T = 50 and 100 (the paper: 100, 200, 300, 500). Learned is a tenth of the loss without memory.
+Cost: 40 runs × 5,000 updates, 12 minutes of processor time.
+Expect: the claims. The linear orthogonal recurrence ends at 0.001 of the loss without memory at T = 50 (5 of 5 seeds
+learn) and at 0.19 of it at T = 100 (2 of 5 at some look), the one that begins as the identity at 0.77 and 0.91, the
+LSTM at 0.93 and 1.00; a tanh network from the same orthogonal start does not move at all.
 """
 
 import math
@@ -96,7 +100,7 @@ def main(config: Config) -> None:
                 panels,
                 "test_loss",
                 "test loss (nats a step)",
-                {f"no memory, {panel}": memoryless(t) for panel, t in zip(panels, config.lengths, strict=True)},
+                {"without memory": [memoryless(t) for t in config.lengths]},
                 log=True,
             ),
             "Cross entropy a step on fresh sequences; medians and quartiles over seeds.",

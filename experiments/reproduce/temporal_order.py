@@ -48,7 +48,7 @@ PAPER: dict[str, dict[str, str]] = {
 class Config(_cases.Trained):
     """Lengths × initialisations × methods × seeds."""
 
-    lengths: tuple[int, ...] = (50,)
+    lengths: tuple[int, ...] = (25, 50)
     """T, time steps of a sequence."""
     inits: tuple[Init, ...] = ("smart tanh",)
     """What the network starts from."""
