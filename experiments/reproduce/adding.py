@@ -38,6 +38,8 @@ class Config(_cases.Trained):
     """Seeds of parameters and data of each case."""
     updates: int = 4000
     """Updates of each run; may grow when the same command is run again."""
+    tile: int = 2
+    """Runs in one program on one device."""
     lengths: tuple[int, ...] = (100, 200, 400)
     """T, time steps of a sequence."""
     cells: tuple[Cell, ...] = get_args(Cell)

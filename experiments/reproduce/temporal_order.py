@@ -6,7 +6,13 @@ what it has learned holds on sequences far longer than those it saw.
 Setting, as in the paper and its authors' code: 50 units, SGD with rate 0.01, batches of 20, clip 1, Ω weight 4, biases
 0; 'sigmoid' draws all weights from N(0, 0.01²), 'basic tanh' from N(0, 0.1²), 'smart tanh' input and readout from
 N(0, 0.01²) and U sparse, 15 non-zeros a unit, spectral radius 0.95. Learned: under 1% errors on 10,000 fresh sequences
-(here at some look, every `probe_every` updates). The paper allows 5 million updates a run, on lengths 50 to 250.
+(here at some look, every `probe_every` updates). The paper allows 5 million updates a run, on lengths 50 to 250, and
+trains one network on many lengths, which then works on twice the longest.
+Cost: 40 runs × 40,000 updates, about 25 minutes of processor time.
+Expect: at T = 50 the paper's order. SGD learns with no seed of five, clipped with 3 from smart tanh (1 from basic
+tanh), with Ω with all 5 from either, after 6,000 to 22,000 updates, and its trained gradient is flat over all lags.
+Trained on 12 to 50 steps all 5 learn, too, but one alone is without error at 100, the others err in 25% to 69%, and
+none works at 500, as none does of those trained on 50.
 """
 
 import dataclasses
