@@ -14,6 +14,7 @@ from matplotlib.ticker import NullLocator
 from analysis import lags, report, style
 from analysis.gradient_flow import latest, passes
 from analysis.lags import Curve, axis, diverged, picked, stage
+from analysis.style import wilson
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
@@ -29,14 +30,6 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#00
 """Of labels: Okabe & Ito's, safe for the colour-blind."""
 Measure = Callable[["xr.Dataset"], np.ndarray]
 """A number a run, to be drawn against the setting."""
-
-
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """95% interval of a rate of which k of n were seen."""
-    from scipy.stats import binomtest  # here, not above: SciPy loads OpenBLAS, for which `backend.start` comes first
-
-    found = binomtest(k, n).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
 
 
 def settings(ds: "xr.Dataset", by: str | None) -> list[tuple[str, Any, np.ndarray]]:
@@ -282,7 +275,7 @@ def compare(out: Path, parts: Sequence[Path], milliseconds: Mapping[str, float])
     )
     ds, experiment = load(parts[0]), manifest.experiment(parts[0])
     told, tables = [story(found, None), lags.setting(ds, experiment)], [("All cures; rates with 95% intervals", listed)]
-    page = report.write(parts[0], "The cures, compared", told, [(figure, caption)], tables).replace(out / report.NAME)
+    page = report.write(parts[0], "The cures, compared", told, [(figure, caption)], tables, into=out)
     report.show(listed, [figure, page])
 
 

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import lags, report, style
-from analysis.cures import COLORS, HIGHEST, STAGES, wilson
+from analysis.cures import COLORS, HIGHEST, STAGES
 from analysis.gradient_flow import passes
 from analysis.lags import Curve, relative, stage
+from analysis.style import wilson
 from seqdyn.data.tasks import TASKS
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -39,34 +40,33 @@ class Claim(NamedTuple):
     """None: the paper makes no statement to be held against ours."""
 
 
-def learned_at(out: Path) -> np.ndarray:
-    """Of each run: after how many updates a look first met the task's criterion; NaN if none did."""
+def learned_at(out: Path, target: float | None = None) -> np.ndarray:
+    """Of each run: after how many updates a look first met the task's criterion (or `target` in its place); infinity if
+    none did."""
     ds, spec = load(out), manifest.experiment(out).specs[0]
     task = TASKS[spec.task](spec)
+    if target is not None:
+        task = task._replace(learned=(task.learned[0], target))
     met = passes(ds[task.learned[0]].values, task)
-    return np.where(met.any(axis=1), ds["probe_step"].values[met.argmax(axis=1)].astype(float), np.nan)
+    return np.where(met.any(axis=1), ds["probe_step"].values[met.argmax(axis=1)].astype(float), np.inf)
 
 
-def successes(out: Path) -> tuple[int, int]:
+def successes(out: Path, target: float | None = None) -> tuple[int, int]:
     """(runs that learned at some look, runs)"""
-    when = learned_at(out)
-    return int(np.sum(~np.isnan(when))), len(when)
+    when = learned_at(out, target)
+    return int(np.sum(np.isfinite(when))), len(when)
 
 
-def count(out: Path) -> str:
-    """'4/5'"""
-    return "{}/{}".format(*successes(out))
+def median_updates(out: Path, target: float | None = None) -> float:
+    """The median over runs of the updates to learn."""
+    return float(np.median(learned_at(out, target)))
 
 
-def median_updates(out: Path) -> float:
-    """The median over runs of the updates to learn; a run that did not learn counts as infinite."""
-    return float(np.median(np.nan_to_num(learned_at(out), nan=np.inf)))
-
-
-def speed(out: Path) -> str:
-    """`median_updates` as words: '2,000', or 'over 5,000'."""
-    middle = median_updates(out)
-    return f"{middle:,.0f}" if np.isfinite(middle) else f"over {manifest.experiment(out).updates:,}"
+def told(out: Path, target: float | None = None) -> str:
+    """Who learned, and the median of the updates that took: '4/5, 2,000 updates', '1/5, over 5,000 updates'."""
+    middle = median_updates(out, target)
+    speed = f"{middle:,.0f}" if np.isfinite(middle) else f"over {manifest.experiment(out).updates:,}"
+    return "{}/{}, {} updates".format(*successes(out, target), speed)
 
 
 # --- figures --------------------------------------------------------------------------------------------------
@@ -147,7 +147,8 @@ def rates(panels: Mapping[str, Mapping[str, Mapping[int, tuple[int, int]]]], x: 
 
 def story(claims: Sequence[Claim]) -> str:
     """Which claims hold here and which do not."""
-    holds, fails = ([c.what for c in claims if c.holds is which] for which in (True, False))
+    said = [c for c in claims if c.holds is not None]
+    holds, fails = ([c.what for c in said if bool(c.holds) is which] for which in (True, False))
     return (
         f"{len(holds)} of {len(holds) + len(fails)} published statements hold here. "
         + (f"Held: {'; '.join(holds)}. " if holds else "")
@@ -171,5 +172,5 @@ def show(
     with style.look():
         saved = [(style.save(draw(), out / "figures" / name), caption) for name, (draw, caption) in figures.items()]
     told = [story(claims), lags.setting(load(first), manifest.experiment(first))]
-    page = report.write(first, title, told, saved, [("Paper and ours", listed)])
-    report.show(listed, [*(path for path, _ in saved), page.replace(out / report.NAME)])
+    page = report.write(first, title, told, saved, [("Paper and ours", listed)], into=out)
+    report.show(listed, [*(path for path, _ in saved), page])

@@ -63,8 +63,9 @@ def write(
     paragraphs: Sequence[str],
     figures: Sequence[tuple[Path, str]],
     tables: Sequence[tuple[str, Sequence[Mapping[str, Any]]]] = (),
+    into: Path | None = None,
 ) -> Path:
-    """Writes report.html into the run directory in one step and returns its path.
+    """Writes report.html into the run directory (or another folder) in one step and returns its path.
 
     `figures` are (PNG with an SVG beside it, caption), `tables` (caption, rows that share their keys). The page needs
     nothing but itself, and the same run directory and figures give the same bytes.
@@ -84,10 +85,11 @@ def write(
         config=[{"": k, "value": json.dumps(v, ensure_ascii=False)} for k, v in made["config"].items()],
         experiment=_lines(made["experiment"]),
     )
-    partial = out / f".{NAME}.{os.getpid()}"
+    into = into or out
+    partial = into / f".{NAME}.{os.getpid()}"
     partial.write_text(html, encoding="utf-8")
-    partial.replace(out / NAME)
-    return out / NAME
+    partial.replace(into / NAME)
+    return into / NAME
 
 
 def show(rows: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> None:

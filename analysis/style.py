@@ -155,6 +155,14 @@ def smoothed(values: Float[np.ndarray, "run step"]) -> tuple[np.ndarray, np.ndar
     return (edges[:-1] + edges[1:] + 1) / 2, np.stack(means, axis=1)
 
 
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """95% interval of a rate of which k of n were seen. Wilson 1927."""
+    from scipy.stats import binomtest  # here, not above: SciPy loads OpenBLAS, for which `backend.start` comes first
+
+    found = binomtest(k, n).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
 def log_axis(axes: np.ndarray, values: Sequence[np.ndarray], highest: float = np.inf) -> None:
     """Log y axes whose limits hold all positive finite values up to `highest`, but at most `DECADES` below the top.
 

@@ -86,8 +86,8 @@ def specs(c: Config) -> tuple[Spec, ...]:
 def seconds(e: Experiment, data: Any) -> dict[str, float]:
     """What an epoch of one run takes, alone on one core: the median of five chunks that were compiled before."""
     took = {}
-    with jax.default_device(jax.devices()[0]):
-        held = jax.device_put(data, jax.devices()[0])
+    with jax.default_device(jax.local_devices()[0]):
+        held = jax.device_put(data, jax.local_devices()[0])
         for tile in {tile.spec: tile for tile in sweep.tiles(e)}.values():
             programs, hypers = sweep.programs(e.specs[tile.spec], sweep.width(e)), sweep.tile_hypers(e, tile)
             states, times = programs.init(hypers, jnp.ones(e.tile, bool), held), []

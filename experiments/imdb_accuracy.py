@@ -115,7 +115,7 @@ def main(config: Config) -> None:
         chosen, hypers, epochs, looks = specs(config, setting, len(text.vocabulary))
         parts[setting] = experiment(f"imdb_accuracy_{setting}", chosen, hypers, text.splits, epochs, looks, chunk=13)
         data[setting], vocabulary = text.splits, text.vocabulary  # of whole reviews, whatever their length here
-    out = config.out or default_out(dataclasses.replace(next(iter(parts.values())), name="imdb_accuracy"))
+    out = config.out or default_out(*(dataclasses.replace(e, name="imdb_accuracy") for e in parts.values()))
     launch_all(parts, dataclasses.replace(config, out=out), data, vocabulary)
     path = out / "control.json"
     if "control" in config.settings and not path.exists():

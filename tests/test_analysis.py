@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analysis import cures, gradient_flow, imdb_gradients, lags, report, style
+from analysis import cures, gradient_flow, imdb_gradients, lags, published, report, style
+from analysis.published import Claim
+from experiments.reproduce import _cases, adding
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest
 from seqdyn.runs.records import Store, load
 from seqdyn.runs.sweep import tiles
+from seqdyn.types import ConfigError
 
 STEPS, UPDATES = 12, 20
 RATES = {0.5: 0.5, 1.5: 1.0}
@@ -121,6 +124,30 @@ def test_summary_measures_what_was_recorded(flow, drawn):
         assert row["clipped"] == np.isfinite(row["clip"])
 
 
+def test_a_published_statement_holds_fails_or_is_none(drawn):
+    """The story counts statements alone, whatever made the verdict; without a counterpart there is none."""
+    claims = [Claim("a", "", "", np.bool_(True)), Claim("b", "", "", False), Claim("c", "", "", None)]
+    assert published.story(claims) == "1 of 2 published statements hold here. Held: a. Not held: b."
+    out, _ = drawn  # every run learns at its second look
+    both = adding.claims({"T": {"LSTM, bias 1": out, "LSTM, chrono": out, "tanh": out, "GRU": out}})
+    assert [c.holds for c in both] == [True, False, False, None]
+    assert [c.holds for c in adding.claims({"T": {"LSTM, chrono": out}})] == [None]
+
+
+def test_the_updates_to_learn_are_those_before_the_first_look_that_met_the_target(drawn):
+    out, _ = drawn
+    assert published.learned_at(out).tolist() == [10] * 16 and published.told(out) == "16/16, 10 updates"
+    assert published.told(out, target=1e-4) == f"0/16, over {UPDATES} updates"
+    assert published.successes(out, target=0.7) == (16, 16) and published.median_updates(out, target=0.7) == 0
+
+
+def test_two_cases_never_share_a_folder():
+    experiments = {name: None for name in ("bias -1", "bias 1", "bias 1.5", "bias 15")}
+    assert len({_cases._folder(name) for name in experiments}) == 4
+    with pytest.raises(ConfigError, match="each may be there once"):
+        _cases.launch_cases({"T": {"a b": None, "a, b": None}}, None)
+
+
 def test_a_diverged_run_is_counted_as_diverged_and_never_as_learned(flow, drawn):
     status = gradient_flow.statuses(load(drawn[0]), TASKS["adding"](flow.specs[0]))
     assert status.tolist() == ["diverged" if run == DIVERGED else "learned" for run in range(16)]
@@ -180,7 +207,7 @@ def test_reviews_are_drawn_layer_by_layer(text):
 
 @pytest.mark.parametrize("k, n", [(0, 3), (3, 3), (2, 5), (50, 100)])
 def test_wilsons_interval_holds_the_rate_and_is_wilsons_formula(k, n):
-    low, high = cures.wilson(k, n)
+    low, high = style.wilson(k, n)
     p, z = k / n, 1.959964
     middle, half = (p + z**2 / (2 * n)), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     np.testing.assert_allclose([low, high], np.array([middle - half, middle + half]) / (1 + z**2 / n), atol=1e-6)

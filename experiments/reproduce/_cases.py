@@ -8,6 +8,7 @@ from typing import Any
 
 from seqdyn.learn.config import Experiment, Hypers, Spec
 from seqdyn.runs.script import Sizes, launch_all
+from seqdyn.types import ConfigError
 
 Panels = Mapping[str, Mapping[str, Path]]
 """Run directories by panel (a length, a task) and case (a cell, a cure)."""
@@ -33,14 +34,16 @@ TINY: dict[str, Any] = dict(seeds=2, updates=20, chunk=5, probe_every=10, tile=2
 """Of --smoke."""
 
 
-def case(c: Trained, name: str, spec: Spec, hypers: Hypers) -> Experiment:
-    """One case, an experiment called `name`."""
-    return Experiment(name, (spec,), hypers, c.updates, c.chunk, c.probe_every, c.tile)
+def case(c: Trained, name: str, spec: Spec, hypers: Hypers, **looking: Any) -> Experiment:
+    """One case, an experiment called `name`; `looking` are the `Experiment`'s fields of probes."""
+    return Experiment(name, (spec,), hypers, c.updates, c.chunk, c.probe_every, c.tile, **looking)
 
 
 def launch_cases(wanted: Mapping[str, Mapping[str, Experiment]], config: Trained) -> tuple[Path, Panels]:
     """Trains (or goes on) all cases in one directory, and returns it with theirs, <panel>/<case> within it."""
     parts = {f"{_folder(p)}/{_folder(c)}": e for p, cases in wanted.items() for c, e in cases.items()}
+    if len(parts) < sum(map(len, wanted.values())):
+        raise ConfigError(f"the cases are {', '.join(parts)}; each may be there once.")
     done = launch_all(parts, config)
     out = next(iter(done.values())).parents[1]
     return out, {p: {c: done[f"{_folder(p)}/{_folder(c)}"] for c in cases} for p, cases in wanted.items()}
@@ -48,4 +51,4 @@ def launch_cases(wanted: Mapping[str, Mapping[str, Experiment]], config: Trained
 
 def _folder(name: str) -> str:
     """'clipped, Ω' → 'clipped_Ω'"""
-    return re.sub(r"\W+", "_", name)
+    return re.sub(r"[^\w.-]+", "_", name)

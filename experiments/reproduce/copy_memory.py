@@ -72,11 +72,12 @@ def claims(c: Config, panels: _cases.Panels) -> list[Claim]:
     for blanks, (panel, cases) in zip(c.lengths, panels.items(), strict=True):
         floor = memoryless(blanks)
         share = {name: float(np.median(latest(load(out)["test_loss"].values))) / floor for name, out in cases.items()}
-        said = {name: f"{share[name]:.2f} of it, {published.count(out)} learn" for name, out in cases.items()}
-        best = share.get("linear, orthogonal", math.inf)
-        expected = {
+        said = {name: f"{share[name]:.2g} of it, {published.told(out)}" for name, out in cases.items()}
+        best = share.get("linear, orthogonal", math.nan)
+        worse = share.get("linear, identity", math.nan) > best if "linear, orthogonal" in cases else None
+        expected: dict[str, tuple[str, bool | None]] = {
             "linear, orthogonal": ("far below the loss without memory", best < 0.5),
-            "linear, identity": ("worse than orthogonal", share.get("linear, identity", 0) > best),
+            "linear, identity": ("worse than orthogonal", worse),
             "tanh, orthogonal": ("stays at it", share.get("tanh, orthogonal", 0) > 0.9),
             "LSTM": ("stays at it", share.get("LSTM", 0) > 0.9),
         }

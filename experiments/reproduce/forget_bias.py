@@ -23,6 +23,7 @@ from seqdyn.learn.choices import TaskName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script, sized
+from seqdyn.types import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +66,13 @@ def claims(panels: _cases.Panels) -> list[Claim]:
         first, *others = cases
         middle = {name: published.median_updates(out) for name, out in cases.items()}
         for name in others:
-            ours = ", ".join(
-                f"{n}: {published.count(cases[n])}, {published.speed(cases[n])} updates" for n in (first, name)
-            )
+            ours = "; ".join(f"{n}: {published.told(cases[n])}" for n in (first, name))
             found.append(
                 Claim(f"{panel}: {name} learns sooner than {first}", "yes", ours, middle[name] < middle[first])
             )
         kept = {name: decay(cases, name) for name in cases}
         ours = ", ".join(f"{name}: {factor:.2f}" for name, factor in kept.items())
-        rises = all(kept[name] > kept[first] for name in others)
+        rises = all(kept[name] > kept[first] for name in others) if others else None
         found.append(Claim(f"{panel}: share that ∂L/∂c keeps each step", "least at bias 0, about 1/2", ours, rises))
     return found
 
@@ -85,6 +84,8 @@ def main(config: Config) -> None:
         smoke=_cases.TINY | dict(tasks=("adding",), lengths=(12,), biases=(0.0, 1.0), hidden=6, batch=4),
         paper=dict(lengths=(400, 200), hidden=128, updates=50_000),
     )
+    if len(config.tasks) != len(config.lengths):
+        raise ConfigError(f"lengths is {config.lengths}; give one for each of the tasks, {', '.join(config.tasks)}.")
     backend.start()
     where = dict(zip(config.tasks, config.lengths, strict=True))
     wanted = {

@@ -36,12 +36,14 @@ class Keys(NamedTuple):
     data: Key[Array, ""]
     noise: Key[Array, ""]
     """Of dropout."""
+    floss: Key[Array, ""]
+    """Of what flossing looks at before training."""
 
 
 def keys(hypers: Hypers) -> Keys:
     """The keys of a run."""
     root = jax.random.key(hypers.seed)
-    return Keys(*(jax.random.fold_in(root, i) for i in range(3)))
+    return Keys(*(jax.random.fold_in(root, i) for i in range(4)))
 
 
 def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:

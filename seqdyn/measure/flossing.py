@@ -48,14 +48,14 @@ def exponents_square(
 
 
 def floss(
-    spec: Spec, hypers: Hypers, params: Model, data: Any = None, k: int = 75, steps: int = 500, lr: float = RATE
+    spec: Spec, hypers: Hypers, params: Model, data: Any = None, *, k: int, steps: int, lr: float = RATE
 ) -> tuple[Model, Float[Array, " steps"]]:
     """(the model after `steps` steps of Adam on its one recurrent layer, L before each).
 
     One fresh sequence of the task a step; sequences and first tangents are drawn by keys of their own.
     """
     (cell,), task = model.layers(spec, hypers), TASKS[spec.task](spec)
-    k_data, k_frame = jax.random.split(jax.random.fold_in(train.keys(hypers).params, 1))
+    k_data, k_frame = jax.random.split(train.keys(hypers).floss)
     tickets, rule = task.tickets(data, k_data, jnp.arange(steps)), optax.adam(lr)
 
     def body(kept: Any, drawn: Any) -> tuple[Any, Array]:
@@ -79,4 +79,4 @@ def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
     state = train.init(spec, hypers, data)
     if not spec.floss:
         return state
-    return state._replace(params=floss(spec, hypers, state.params, data, spec.floss, spec.floss_steps)[0])
+    return state._replace(params=floss(spec, hypers, state.params, data, k=spec.floss, steps=spec.floss_steps)[0])

@@ -4,11 +4,13 @@ A matrix S is kept as diag(e^logs) rows, with rows of norm 1. `xp` is NumPy on t
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
+from seqdyn.backend import each
 from seqdyn.types import Float
 
 
@@ -60,7 +62,8 @@ def jacobi(xp: Any, logs: Float[Any, "*b n"], rows: Float[Any, "*b n n"]) -> tup
     n = logs.shape[-1]
     order = xp.argsort(-logs, axis=-1)
     logs = xp.take_along_axis(logs, order, axis=-1)
-    low = xp.linalg.qr(xp.swapaxes(xp.take_along_axis(rows, order[..., None], axis=-2), -1, -2))[1]
+    qr = np.linalg.qr if xp is np else partial(each, xp.linalg.qr)
+    low = qr(xp.swapaxes(xp.take_along_axis(rows, order[..., None], axis=-2), -1, -2))[1]
     logs, rows = _unit(xp, logs, low * xp.exp(xp.minimum(_gaps(xp, logs, logs), 0.0)))
     if n % 2:
         pad = [(0, 0)] * (rows.ndim - 2)

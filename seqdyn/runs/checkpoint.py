@@ -114,13 +114,13 @@ def restore(directory: Path, step: int, like: Tree, device: Device | None = None
 def _forget() -> None:
     """Collects, in silence, what a read that failed leaves: Orbax's other reads, never awaited, each of which would
     print a traceback of its own whenever it is collected."""
-    heard, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
+    with _ORBAX, warnings.catch_warnings():  # hook and filters are the process's, not a thread's
+        warnings.simplefilter("ignore", RuntimeWarning)
+        heard, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
             gc.collect()
-    finally:
-        sys.unraisablehook = heard
+        finally:
+            sys.unraisablehook = heard
 
 
 def sweep_up(directory: Path) -> None:

@@ -117,9 +117,9 @@ def _train_all(
             raise Interrupted(stop.signum, stop.seconds)
 
 
-def default_out(experiment: Experiment) -> Path:
-    """runs/<name>-<digest of the experiment>: the same command finds its directory again, longer or not."""
-    described = experiment.describe() | {"updates": 0}
+def default_out(experiment: Experiment, *others: Experiment) -> Path:
+    """runs/<name of the first>-<digest of all>: the same command finds its directory again, longer or not."""
+    described = [e.describe() | {"updates": 0} for e in (experiment, *others)]
     return Path("runs") / f"{experiment.name}-{hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]}"
 
 

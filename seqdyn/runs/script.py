@@ -51,7 +51,7 @@ class Sizes(Options):
     """What the config of a script has whose full setting takes hours."""
 
     paper: bool = False
-    """The full setting, hours long: options that are not given take their values in it."""
+    """The full setting, hours or days long: options that stand at their default take their values in it."""
 
 
 C = TypeVar("C")
@@ -118,7 +118,7 @@ def fingerprint(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def launch(experiment: Experiment, config: Options, data: Any = None, vocabulary: Sequence[str] | None = None) -> Path:
-    """`seqdyn.runs.run` as the options say; the whole config goes into the manifest."""
+    """`seqdyn.run.run` as the options say; the whole config goes into the manifest."""
     return launch_all({"": experiment}, config, {"": data}, vocabulary)[""]
 
 
@@ -130,8 +130,9 @@ def launch_all(
 ) -> dict[str, Path]:
     """`launch` of several experiments in one run directory, each in a folder of its name ("": the directory itself) and
     on the `data` of its name. Raises `Waiting`, after the last, if any lacks what other shards have yet to train."""
-    out = config.out or default_out(next(iter(parts.values())))
+    out = config.out or default_out(*parts.values())
     done = {name: out / name for name in parts}
+    noted = json.loads(json.dumps(dataclasses.asdict(config), default=str), parse_constant=str)  # JSON has no inf
     for name, experiment in parts.items():
         run(
             experiment,
@@ -140,9 +141,7 @@ def launch_all(
             vocabulary=vocabulary,
             verify=config.verify,
             checkpoint_seconds=config.checkpoint_seconds,
-            config=json.loads(
-                json.dumps(dataclasses.asdict(config), default=str), parse_constant=str
-            ),  # JSON has no inf
+            config=noted,
             shard=shard(config.shard),
             allow_version_drift=config.allow_version_drift,
         )

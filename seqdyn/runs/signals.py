@@ -73,16 +73,16 @@ def fatal() -> Iterator[None]:
     os.set_blocking(writer, False)
 
     def end() -> None:
-        heard = os.read(reader, 1)
-        if heard:
-            name = signal.Signals(heard[0]).name
-            os.write(2, f"{name}: stopped at once; the same command goes on from here.\n".encode())
-            os._exit(128 + heard[0])
+        while heard := os.read(reader, 1):
+            if heard[0] in STOPPING:
+                name = signal.Signals(heard[0]).name
+                os.write(2, f"{name}: stopped at once; the same command goes on from here.\n".encode())
+                os._exit(128 + heard[0])
         os.close(reader)
 
     threading.Thread(target=end, daemon=True).start()
     try:
-        with _handled(lambda *_: None, writer):
+        with _handled(lambda signum, _: os.write(writer, bytes([signum])), writer):  # whichever comes first
             yield
     finally:
         os.close(writer)
@@ -92,7 +92,7 @@ def fatal() -> Iterator[None]:
 def _handled(handler: Any, wakeup: int = -1) -> Iterator[None]:
     main = threading.current_thread() is threading.main_thread()  # Python lets no other thread handle signals
     before = {s: signal.signal(s, handler) for s in STOPPING} if main else {}
-    heard = signal.set_wakeup_fd(wakeup) if main else -1  # after the handlers, and back before them: none is missed
+    heard = signal.set_wakeup_fd(wakeup) if main else -1
     try:
         yield
     finally:
