@@ -5,6 +5,12 @@ every direction (Saxe, McClelland & Ganguli 2014; Le, Jaitly & Hinton 2015), a G
 'smart tanh' has 15 non-zeros a unit and spectral radius 1 (Sutskever et al. 2013). LSTMs begin with what their
 forget bias says (Gers et al. 2000), or with time constants spread over all lags (chrono: Tallec & Ollivier 2018).
 Task: temporal order at T = 50, 100, 200.
+Cost: 90 runs × 1,500 updates at each length, 23 minutes of processor time.
+Expect: biases decide, matrices do not. Chrono LSTMs and GRUs learn every length with every seed, within 250 to 750
+updates, from gradients that begin no longer than others' (LSTM: 7 to 18 lags) or flat (GRU). An LSTM of forget bias 1
+learns T = 50 with 3 of 3 seeds, 100 with 2, 200 with none; of bias 0 or less nothing; 3 and 5 begin with a gradient that
+reaches T = 200 and learn 50 alone. rnns learn T = 50 only, at gain 1 only, and never the one that begins as the
+identity (it takes a ReLU) or uniform; at gain 0.5 all see 7 lags, at gain 2 the gradient explodes, and ends short.
 """
 
 from dataclasses import dataclass
