@@ -8,11 +8,12 @@ Setting, as in the paper and its authors' code: 50 units, SGD with rate 0.01, ba
 N(0, 0.01²) and U sparse, 15 non-zeros a unit, spectral radius 0.95. Learned: under 1% errors on 10,000 fresh sequences
 (here at some look, every `probe_every` updates). The paper allows 5 million updates a run, on lengths 50 to 250, and
 trains one network on many lengths, which then works on twice the longest; --paper stops at 200,000, days on two cores.
-Cost: 40 runs × 40,000 updates, about 25 minutes of processor time.
-Expect: at T = 50 the paper's order. SGD learns with no seed of five, clipped with 3 from smart tanh (1 from basic
-tanh), with Ω with all 5 from either, after 6,000 to 22,000 updates, and its trained gradient is flat over all lags.
-Trained on 12 to 50 steps all 5 learn, too, but one alone is without error at 100, the others err in 25% to 69%, and
-none works at 500, as none does of those trained on 50.
+Cost: 40 runs × 30,000 updates, about 20 minutes of processor time.
+Expect: at T = 50 the paper's order. SGD learns with no seed of five, clipped with 3, with Ω with all 5, after 6,000
+updates (median), and its trained gradient is flat over all lags. (From basic tanh, in 40,000 updates: 0, 1 and 5, after
+10,000.) At T = 25, which the paper does not show, SGD and clipped learn with 2 each, with Ω all. Trained on many
+lengths all learn, too, but one of five alone is without error at 2 T, for T = 25 and 50; the others err in 25% to 97%.
+At 10 T none works, whatever it was trained on.
 """
 
 import dataclasses
@@ -59,6 +60,8 @@ PAPER: dict[str, dict[str, tuple[str, float | None]]] = {
     "smart tanh": {"SGD": ("fails", 0), "clipped": ("short ones", 50), "clipped, Ω": ("all", 250), MANY: ("all", 250)},
 }
 """What the paper's figure says of each, and up to which length most seeds learn; None where it cannot be told apart."""
+SHORTEST = 50
+"""Where that figure begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +74,7 @@ class Config(_cases.Trained):
     """What the network starts from."""
     methods: tuple[Method, ...] = get_args(Method)
     """How it descends."""
-    updates: int = 40_000
+    updates: int = 30_000
     """Updates of each run; may grow when the same command is run again."""
     hidden: int = 50
     """Units."""
@@ -159,7 +162,7 @@ def main(config: Config) -> None:
         for m, part in panels[panel].items():
             learned, runs = rates[i][m][t] = published.successes(part)
             said, most = PAPER[i][m]
-            held = None if most is None else (2 * learned > runs) == (t <= most)
+            held = None if most is None or t < SHORTEST else (2 * learned > runs) == (t <= most)
             claims.append(Claim(f"{panel}, {m}", said, published.told(part), held))
             if "Ω" in m:
                 claims += [longer(config, panel, m, t, part, times) for times in config.longer]
