@@ -5,6 +5,10 @@ LSTM begins better with the time constants of its gates spread over the sequence
 Setting: T = 100, 200, 400 (the papers: 150 to 400, and 200 and 750); 100 units in Le et al., 128 in Tallec &
 Ollivier, 32 here by default; the IRNN's input weights from N(0, 0.001²); clip 1. Le et al. search the rate of SGD for
 each length, here Adam has one for all. Predicting the mean costs 0.167; learned is a test error below 0.01.
+Cost: 45 runs × 4,000 updates, 15 minutes of processor time.
+Expect: chrono learns T = 100, 200, 400 with 3, 1 and 2 of 3 seeds (and is near 0.01 with all), bias 1 with 2, 0 and 0,
+the GRU with 3, 3 and 1. tanh never does. Nor does the IRNN, though its gradient begins flat: its claim does not hold
+with this rate and budget.
 """
 
 import math

@@ -5,6 +5,10 @@ if its entries are independent Gaussians of the same scale; so it is, at first, 
 identity.
 Setting: the adding problem, T = 200, 100 units, gain 1, at initialisation and after 500 updates of Adam. Exact by
 theory: ‖Uᵀ λ‖ = ‖λ‖ for an orthogonal U; a ReLU of independent signs passes half of ‖λ‖², a factor 1/√2 a step.
+Cost: 45 runs × 500 updates, five minutes of processor time.
+Expect: the claims at initialisation: over 199 lags the norm keeps to rounding in linear networks but the Gaussian one
+(2·10⁶), and to 1.4 in the ReLU network of the identity; the other ReLU networks lose 10²⁷ to 10²⁹. Training bends all:
+after 500 updates the flat ones are at 4·10⁴, 200 and 200, and 3 of 5 runs of ReLU and identity have diverged.
 """
 
 from dataclasses import dataclass
