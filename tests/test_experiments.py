@@ -1,5 +1,6 @@
 """Every experiment runs with `--smoke`, and its analysis draws from that run."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 
 from analysis import jacobian_spectra
 from experiments import _cures, gating
+from experiments.reproduce import _cases
 from seqdyn.data.text import SPECIAL
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.runs.records import load
@@ -304,6 +306,29 @@ def test_reproduce(name, tmp_path):
     for column in ("claim", "paper", "ours", "holds"):
         assert column in text and f"<th>{column}" in page
     assert "published statements hold here" in page
+
+
+CURES = "initialisations clipping activations regularisation normalisation schedules gating cures".split()
+
+
+@pytest.mark.parametrize("name", [*CURES, *(f"reproduce.{name}" for name in REPRODUCED)])
+def test_every_full_setting_is_valid_and_larger_than_the_default(name, monkeypatch):
+    """Nothing is trained: it is hours long."""
+    main = importlib.import_module(f"experiments.{name}")
+    seen = []
+
+    def launched(parts, *_):
+        seen.append(sum(len(e.specs) * len(e.hypers) * e.updates for e in parts.values()))
+        raise InterruptedError
+
+    for module in (main, _cases):
+        monkeypatch.setattr(module, "launch_all", launched, raising=False)
+    monkeypatch.setattr(main, "launch", lambda one, *_: launched({"": one}), raising=False)
+    monkeypatch.setattr(main.backend, "start", lambda: None)
+    for paper in (False, True):
+        with pytest.raises(InterruptedError):
+            main.main(main.Config(paper=paper))
+    assert seen[0] < seen[1]
 
 
 def test_the_full_setting_leaves_what_was_given(tmp_path):
