@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from analysis import lags, report, style
-from analysis.gradient_flow import latest, passes
+from analysis.gradient_flow import latest, learned_at
 from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.style import wilson
 from seqdyn.data.tasks import TASKS
@@ -54,14 +54,13 @@ def last(ds: "xr.Dataset", name: str) -> np.ndarray:
 def rows(ds: "xr.Dataset", experiment: Experiment, by: str | None) -> list[dict[str, Any]]:
     """Per setting: runs, how many learned (at some look) and when, how many diverged, horizons and ratios."""
     task = TASKS[experiment.specs[0].task](experiment.specs[0])
-    met = passes(ds[task.learned[0]].values, task)
-    when = np.where(np.any(met, axis=1), ds["probe_step"].values[np.argmax(met, axis=1)].astype(float), np.nan)
+    when = learned_at(ds, task)
     gone = np.any(diverged(ds), axis=1)
     norms = {name: stage(ds, "adjoint_norm", at)[:, 0] for name, at in STAGES.items()}
     found = []
     for label, value, runs in settings(ds, by):
         row = {"steps": experiment.specs[0].steps, "label": label, "value": value, "runs": len(runs)}
-        row |= {"learned": int(np.sum(np.any(met[runs], axis=1))), "diverged": int(np.sum(np.asarray(gone)[runs]))}
+        row |= {"learned": int(np.sum(~np.isnan(when[runs]))), "diverged": int(np.sum(np.asarray(gone)[runs]))}
         row |= {"updates": float(style.median(when[runs]))}
         found.append(row | lags.reaches({name: of[runs] for name, of in norms.items()}))
     return found
@@ -136,10 +135,9 @@ def against(
     for k, label in enumerate(labels):
         of = [r for r in found if r["label"] == label]
         at = x + 0.05 * (k - (len(labels) - 1) / 2) if by else np.asarray([k])
-        share = np.asarray([r["learned"] / r["runs"] for r in of])
-        ends = np.asarray([wilson(r["learned"], r["runs"]) for r in of]).T
+        share, reach = style.shares([(r["learned"], r["runs"]) for r in of])
         bars: dict[str, Any] = dict(color=colors[label], capsize=2, marker="o", markersize=3.5, linewidth=1)
-        top.errorbar(at, share, yerr=np.abs(ends - share), label=label if by else "_", **bars)
+        top.errorbar(at, share, yerr=reach, label=label if by else "_", **bars)
         for when, face, dashes in (("start", "white", style.DASHES[2]), ("end", colors[label], style.DASHES[0])):
             heights = [r[f"horizon_{when}"] for r in of]
             middle.plot(
@@ -234,10 +232,9 @@ def comparison(found: Sequence[dict[str, Any]]) -> Figure:
     """A row a cure: share learned, horizon before and after training, cost."""
     fig, axes = style.panels(1, 3, 0.19 * len(found) + 0.7, sharey=True)
     y, (left, middle, right) = np.arange(len(found)), axes[0]
-    share = np.asarray([r["learned"] / r["runs"] for r in found])
-    ends = np.asarray([wilson(r["learned"], r["runs"]) for r in found]).T
+    share, reach = style.shares([(r["learned"], r["runs"]) for r in found])
     dots: dict[str, Any] = dict(marker="o", markersize=4, linestyle="none", linewidth=1)
-    left.errorbar(share, y, xerr=np.abs(ends - share), color="#0072b2", capsize=2, **dots)
+    left.errorbar(share, y, xerr=reach, color="#0072b2", capsize=2, **dots)
     for row, k in zip(found, y, strict=True):
         middle.plot([row["horizon_start"], row["horizon_end"]], [k, k], color="0.75", linewidth=1, zorder=0)
     for when, face, label in (("start", "white", "at initialisation"), ("end", "#d55e00", "trained")):

@@ -53,6 +53,12 @@ def passes(values: np.ndarray, task: Task) -> np.ndarray:
     return values < target if metric.endswith("loss") else values > target
 
 
+def learned_at(ds: "xr.Dataset", task: Task) -> Float[np.ndarray, " run"]:
+    """After how many updates a look first met the task's criterion; NaN if none did."""
+    met = passes(ds[task.learned[0]].values, task)
+    return np.where(met.any(axis=1), ds["probe_step"].values[met.argmax(axis=1)].astype(float), np.nan)
+
+
 def statuses(ds: "xr.Dataset", task: Task) -> np.ndarray:
     """Of each run: diverged; learned, at its latest probe; unfinished; or censored, as 'at chance' or 'not yet'."""
     learned = passes(latest(ds[task.learned[0]].values), task)

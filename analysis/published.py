@@ -14,11 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import lags, report, style
+from analysis import gradient_flow, lags, report, style
 from analysis.cures import COLORS, HIGHEST, STAGES
-from analysis.gradient_flow import passes
 from analysis.lags import Curve, relative, stage
-from analysis.style import wilson
 from seqdyn.data.tasks import TASKS
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -27,6 +25,10 @@ Cases = Mapping[str, Path]
 """Run directories by the name of their case."""
 
 
+BY_LAG = "‖∂L/∂h_t‖ over its value at lag 0, against the lag; medians and quartiles over seeds."
+"""Caption of `norms_by_lag`."""
+SUCCESS = "Share of the seeds that learned, with Wilson's 95% interval."
+"""Caption of `rates`."""
 HOLDS = {True: "yes", False: "no", None: "–"}
 
 
@@ -47,8 +49,7 @@ def learned_at(out: Path, target: float | None = None) -> np.ndarray:
     task = TASKS[spec.task](spec)
     if target is not None:
         task = task._replace(learned=(task.learned[0], target))
-    met = passes(ds[task.learned[0]].values, task)
-    return np.where(met.any(axis=1), ds["probe_step"].values[met.argmax(axis=1)].astype(float), np.inf)
+    return np.nan_to_num(gradient_flow.learned_at(ds, task), nan=np.inf)
 
 
 def successes(out: Path, target: float | None = None) -> tuple[int, int]:
@@ -64,15 +65,16 @@ def median_updates(out: Path, target: float | None = None) -> float:
 
 def told(out: Path, target: float | None = None) -> str:
     """Who learned, and the median of the updates that took: '4/5, 2,000 updates', '1/5, over 5,000 updates'."""
-    middle = median_updates(out, target)
+    when = learned_at(out, target)
+    middle = float(np.median(when))
     speed = f"{middle:,.0f}" if np.isfinite(middle) else f"over {manifest.experiment(out).updates:,}"
-    return "{}/{}, {} updates".format(*successes(out, target), speed)
+    return f"{np.sum(np.isfinite(when))}/{len(when)}, {speed} updates"
 
 
 # --- figures --------------------------------------------------------------------------------------------------
 
 
-def _colored(panels: Mapping[str, Cases]) -> dict[str, str]:
+def _colored(panels: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     names = dict.fromkeys(name for cases in panels.values() for name in cases)
     return dict(zip(names, cycle(COLORS), strict=False))
 
@@ -116,25 +118,22 @@ def norms_by_lag(panels: Mapping[str, Cases]) -> Figure:
             for case, out in cases.items()
         ]
 
-    names = {"start": "at initialisation", "end": "trained"}
     rows = [[curves(cases, when) for cases in panels.values()] for when in STAGES]
     y = "‖∂L/∂h$_t$‖ / ‖∂L/∂h$_T$‖"
-    return lags.lag_figure(rows, [names[when] for when in STAGES], list(panels), HIGHEST, y)
+    return lags.lag_figure(rows, ["at initialisation", "trained"], list(panels), HIGHEST, y)
 
 
 def rates(panels: Mapping[str, Mapping[str, Mapping[int, tuple[int, int]]]], x: str) -> Figure:
     """Share of runs that learned, with Wilson's interval, against a number: panel → case → number → (learned, runs)."""
-    names = dict.fromkeys(name for cases in panels.values() for name in cases)
-    colors = dict(zip(names, cycle(COLORS), strict=False))
+    colors = _colored(panels)
     fig, axes = style.panels(1, len(panels), 1.5, sharex=True, sharey=True)
     for ax, cases in zip(axes[0], panels.values(), strict=True):
         ticks = list(dict.fromkeys(at for found in cases.values() for at in found))
         for k, (case, found) in enumerate(cases.items()):
             at = [ticks.index(value) + 0.06 * (k - (len(cases) - 1) / 2) for value in found]
-            share = np.asarray([learned / runs for learned, runs in found.values()])
-            ends = np.asarray([wilson(*pair) for pair in found.values()]).T
+            share, reach = style.shares(list(found.values()))
             bars: dict[str, Any] = dict(capsize=2, marker="o", markersize=3.5, linewidth=1)
-            ax.errorbar(at, share, yerr=np.abs(ends - share), color=colors[case], label=case, **bars)
+            ax.errorbar(at, share, yerr=reach, color=colors[case], label=case, **bars)
         ax.set_xticks(range(len(ticks)), [f"{value:g}" for value in ticks])
         ax.set_ylim(-0.05, 1.05)
     style.frame(axes, [""], list(panels), x, "share learned")

@@ -163,6 +163,12 @@ def wilson(k: int, n: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
+def shares(counts: Sequence[tuple[int, int]]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "2 n"]]:
+    """Rates k/n and how far Wilson's interval reaches below and above each: an error bar's value and error."""
+    share = np.asarray([k / n for k, n in counts])
+    return share, np.abs(np.asarray([wilson(k, n) for k, n in counts]).T - share)
+
+
 def log_axis(axes: np.ndarray, values: Sequence[np.ndarray], highest: float = np.inf) -> None:
     """Log y axes whose limits hold all positive finite values up to `highest`, but at most `DECADES` below the top.
 

@@ -118,11 +118,11 @@ def main(config: Config) -> None:
         ),
         "norms_by_lag": (
             lambda: published.norms_by_lag(panels),
-            "‖∂L/∂h_t‖ over its value at lag 0, against the lag; medians and quartiles over seeds.",
+            published.BY_LAG,
         ),
         "success": (
             lambda: published.rates(rates, "T (steps)"),
-            "Share of the seeds that learned, with Wilson's 95% interval.",
+            published.SUCCESS,
         ),
     }
     published.show(out, "The adding problem: Le et al. 2015, Tallec & Ollivier 2018", claims(panels), figures, panels)

@@ -107,7 +107,7 @@ def main(config: Config) -> None:
     figures = {
         "norms_by_lag": (
             lambda: published.norms_by_lag(panels),
-            "‖∂L/∂h_t‖ over its value at lag 0, against the lag; medians and quartiles over seeds.",
+            published.BY_LAG,
         ),
         "learning": (
             lambda: published.learning(panels, "test_loss", "test error", {"the mean": 1 / 6}, log=True),

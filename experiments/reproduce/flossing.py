@@ -137,7 +137,7 @@ def main(config: Config) -> None:
         ),
         "norms_by_lag": (
             lambda: published.norms_by_lag(panels),
-            f"‖∂L/∂h_t‖ over its value at lag 0, against the lag; {seeds}.",
+            published.BY_LAG,
         ),
         "spectra": (
             lambda: flossing.spectra(panels, config.exponents),

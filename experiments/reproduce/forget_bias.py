@@ -102,7 +102,7 @@ def main(config: Config) -> None:
         ),
         "norms_by_lag": (
             lambda: published.norms_by_lag(panels),
-            "‖∂L/∂h_t‖ over its value at lag 0, against the lag; medians and quartiles over seeds.",
+            published.BY_LAG,
         ),
     }
     published.show(

@@ -36,14 +36,14 @@ from seqdyn.runs.script import script, sized
 
 Init = Literal["sigmoid", "basic tanh", "smart tanh"]
 Method = Literal["SGD", "clipped", "clipped, Ω", "clipped, Ω, many lengths"]
+MANY = "clipped, Ω, many lengths"
 METHODS: dict[str, tuple[float, float]] = {
     "SGD": (math.inf, 0.0),
     "clipped": (1.0, 0.0),
     "clipped, Ω": (1.0, 4.0),
-    "clipped, Ω, many lengths": (1.0, 4.0),
+    MANY: (1.0, 4.0),
 }
 """(clip threshold, λ of Ω); the last is trained on lengths from T/4 (but at least 10) to T."""
-MANY = "clipped, Ω, many lengths"
 PAPER: dict[str, dict[str, tuple[str, float | None]]] = {
     "sigmoid": {
         "SGD": ("fails", 0),
@@ -128,10 +128,11 @@ def on_longer(c: Config, out: Path, times: int) -> np.ndarray:
     short, learned = experiment.specs[0], np.isfinite(published.learned_at(out))
     long = dataclasses.replace(short, steps=times * short.steps, shortest=0, holdout=c.tried)
 
+    evaluate = backend.compiled(lambda hypers, state: train.evaluate(long, hypers, state, None)["test_accuracy"])
+
     def one(run: int) -> float:
         hypers = experiment.hypers.at(run).arrays()
-        state = train.init(long, hypers)._replace(params=seqdyn.restore(out, run))
-        return float(backend.compiled(lambda state: train.evaluate(long, hypers, state, None))(state)["test_accuracy"])
+        return float(evaluate(hypers, train.init(long, hypers)._replace(params=seqdyn.restore(out, run))))
 
     return np.asarray([one(run) for run in np.flatnonzero(learned).tolist()])
 
@@ -174,11 +175,11 @@ def main(config: Config) -> None:
         ),
         "norms_by_lag": (
             lambda: published.norms_by_lag(shown),
-            "‖∂L/∂h_t‖ over its value at lag 0, against the lag; medians and quartiles over seeds.",
+            published.BY_LAG,
         ),
         "success": (
             lambda: published.rates(rates, "T (steps)"),
-            "Share of the seeds that learned, with Wilson's 95% interval.",
+            published.SUCCESS,
         ),
     }
     published.show(out, "Temporal order: Pascanu et al. 2013", claims, figures, panels)
