@@ -47,7 +47,7 @@ def _listed(spec: "Spec", one: Callable[[Any, Any], Batch]) -> dict[str, Any]:
         epochs = steps[0] // per_epoch + jnp.arange((steps.shape[0] - 1) // per_epoch + 2)
         orders = jax.vmap(lambda e: jax.random.permutation(jax.random.fold_in(key, e), size))(epochs)
         rows = orders[:, : per_epoch * batch].reshape(-1, batch)[steps - epochs[0] * per_epoch]
-        return rows, jnp.ones(rows.shape)
+        return rows, None
 
     def holdout(data: Any, split: str) -> Any:
         size = data[split].xs.shape[0]
@@ -56,7 +56,7 @@ def _listed(spec: "Spec", one: Callable[[Any, Any], Batch]) -> dict[str, Any]:
 
     def drawn(data: Any, split: str, ticket: Any) -> Batch:
         rows, weight = ticket
-        return one(data[split], rows)._replace(weight=None if split == "train" else weight)
+        return one(data[split], rows)._replace(weight=weight)
 
     def diagnostic(data: Any, key: Any, split: str, n: int) -> Batch:
         name = "train" if split == "train" else "validation"

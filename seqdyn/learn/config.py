@@ -26,6 +26,7 @@ from seqdyn.learn.choices import (
     Readout,
     Schedule,
     Split,
+    Stop,
     TaskName,
 )
 from seqdyn.learn.validate import check_hyper, validate
@@ -98,6 +99,10 @@ class Spec:
     """Lyapunov exponents, the largest, that are pulled towards 0 before the first update: see `measure.flossing`."""
     floss_steps: int = 500
     """Steps of that."""
+    evaluate_train: bool = False
+    """Is a data set's training split judged at every look, too, as the held-out ones are: `train_loss`?"""
+    stop: Stop = "none"
+    """Early stopping on this metric of the validation split, at every look: see `stopping`."""
 
     @property
     def label(self) -> str:
@@ -154,6 +159,10 @@ class Hypers:
     omega: Any = 0.0
     thaw: Any = 0.0
     """Updates before which a pretrained embedding is frozen: 0 trains it from the start, inf never."""
+    patience: Any = math.inf
+    """Looks in a row without improvement after which `Spec.stop` ends a run; inf ends none, and keeps the best."""
+    min_improvement: Any = 0.0
+    """By how much more than this a look must better the best one before it to count."""
 
     def __len__(self) -> int:
         return len(np.atleast_1d(np.asarray(self.seed)))

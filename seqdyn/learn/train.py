@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.data.tasks import TASKS, VECTORS, Batch
-from seqdyn.learn import model, optim, penalties
+from seqdyn.learn import model, optim, penalties, stopping
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import Model
 from seqdyn.nets.bptt import Watch, at_end, watching
@@ -27,6 +27,13 @@ class TrainState(NamedTuple):
     """False from the first step whose loss, gradient or update was not finite: the run is frozen before it."""
     carries: Any = None
     """Where a stateful task's last batch ended: every layer's carry. None for other tasks."""
+    stopping: Any = None
+    """What early stopping remembers, a `stopping.Stopping`. None without it."""
+
+    @property
+    def running(self) -> Any:
+        """Is there anything to train? Neither for a run that diverged nor for one that was stopped."""
+        return self.alive if self.stopping is None else self.alive & ~self.stopping.stopped
 
 
 class Keys(NamedTuple):
@@ -52,7 +59,8 @@ def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
     vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
     params = model.init(spec, hypers, keys(hypers).params, vectors)
     carries = model.rest(spec, hypers) if TASKS[spec.task](spec).stateful else None
-    return TrainState(params, optim.rule(spec, hypers).init(params), jnp.int32(0), jnp.bool_(True), carries)
+    opt, kept = optim.rule(spec, hypers).init(params), stopping.begin(spec, params)
+    return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), carries, kept)
 
 
 def watches(spec: Spec, hypers: Hypers) -> tuple[Watch, ...]:
@@ -227,13 +235,13 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     }
     params = observed(spec, hypers, judged, jax.tree.map(jnp.add, state.params, updates))
     after = None if carries is None else judged.last
-    moved = TrainState(params, opt, state.step + 1, finite, after)
+    moved = TrainState(params, opt, state.step + 1, finite, after, state.stopping)
     stays = state._replace(step=state.step + 1, alive=finite)
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stays), metrics
 
 
 def nothing(shape: jax.ShapeDtypeStruct) -> Array:
-    """What a run that is no longer alive reports: NaN, or False."""
+    """What a run that is no longer running reports: NaN, or False."""
     return jnp.full(shape.shape, jnp.nan if jnp.issubdtype(shape.dtype, jnp.floating) else 0, shape.dtype)
 
 
@@ -247,41 +255,49 @@ def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""])
 def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:
     """`updates` steps in one scan; metrics gain a leading axis of that length.
 
-    A run that is no longer alive is skipped, its metrics NaN (False, for `finite`); only its step count goes on.
+    A run that is no longer running is skipped, its metrics NaN (False, for `finite`); only its step count goes on.
     """
     task = TASKS[spec.task](spec)
     tickets = task.tickets(data, keys(hypers).data, state.step + jnp.arange(updates))
 
-    def alive(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
+    def on(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
         return step(spec, hypers, state, drawn(spec, hypers, data, ticket, state.step))
 
-    def dead(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
-        shapes = jax.eval_shape(alive, state, ticket)[1]
+    def off(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
+        shapes = jax.eval_shape(on, state, ticket)[1]
         return state._replace(step=state.step + 1), jax.tree.map(nothing, shapes)
 
     def body(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
-        return jax.lax.cond(state.alive, alive, dead, state, ticket)
+        return jax.lax.cond(state.running, on, off, state, ticket)
 
     return jax.lax.scan(body, state, tickets)
 
 
 def evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
-    """`<split>_loss` (and `<split>_accuracy` of classes) on each held-out split, over all of its examples.
+    """`<split>_loss` (and `<split>_accuracy` of classes) on each held-out split, over all of its examples, and on the
+    training split if `Spec.evaluate_train`.
 
-    NaN for a run that is no longer alive.
+    NaN for a run that is no longer running.
     """
-    alive = partial(_evaluate, spec, hypers)
+    on = partial(_evaluate, spec, hypers)
 
-    def dead(state: TrainState, data: Any) -> Metrics:
-        return jax.tree.map(nothing, jax.eval_shape(alive, state, data))
+    def off(state: TrainState, data: Any) -> Metrics:
+        return jax.tree.map(nothing, jax.eval_shape(on, state, data))
 
-    return jax.lax.cond(state.alive, alive, dead, state, data)
+    return jax.lax.cond(state.running, on, off, state, data)
+
+
+def looked(spec: Spec, hypers: Hypers, state: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+    """The state after a look with these metrics, and what early stopping makes of them: `best_step` and `stopped`."""
+    kept = stopping.looked(spec, hypers, state.stopping, state.params, state.step, metrics)
+    seen = {"best_step": kept.at.astype(jnp.float32), "stopped": kept.stopped.astype(jnp.float32)}
+    return state._replace(stopping=kept), seen
 
 
 def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
     task = TASKS[spec.task](spec)
     metrics = {}
-    for split in task.splits(data):
+    for split in (*(("train",) if spec.evaluate_train else ()), *task.splits(data)):
 
         def one(carries: Any, ticket: Any, split: str = split) -> tuple[Any, dict[str, Array]]:
             batch = task.batch(data, split, ticket)

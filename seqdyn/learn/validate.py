@@ -65,16 +65,28 @@ def validate(experiment: "Experiment") -> None:
         )
 
 
+_SWITCHES = {
+    "dropout": "dropout on",
+    "thaw": "pretrained on",
+    "patience": "stop on",
+    "min_improvement": "stop on",
+}
+"""What makes a spec heed a number, but for the penalties' own names."""
+
+
 def _check_use(experiment: "Experiment") -> None:
     """No number may be given that no spec heeds."""
     for name, heeded in (
         ("dropout", [s.dropout != "none" for s in experiment.specs]),
         ("thaw", [s.pretrained for s in experiment.specs]),
+        ("patience", [s.stop != "none" for s in experiment.specs]),
+        ("min_improvement", [s.stop != "none" for s in experiment.specs]),
         *((name, [name in s.penalties for s in experiment.specs]) for name in get_args(choices.PenaltyName)),
     ):
-        largest = np.max(np.asarray(getattr(experiment.hypers, name)))
+        values = np.asarray(getattr(experiment.hypers, name), float)
+        largest = np.max(values, where=np.isfinite(values) | (name != "patience"), initial=0)
         if largest > 0 and not any(heeded):
-            missing = {"dropout": "dropout on", "thaw": "pretrained on"}.get(name, f"'{name}' among its penalties")
+            missing = _SWITCHES.get(name, f"'{name}' among its penalties")
             raise ConfigError(f"{name} is {largest:g}; no spec has {missing}.")
 
 
@@ -114,10 +126,11 @@ def _check_spec(spec: "Spec") -> None:
         ("readout", choices.Readout),
         ("dropout", choices.Dropout),
         ("pad", choices.Pad),
+        ("stop", choices.Stop),
     ):
         if getattr(spec, name) not in get_args(literal):
             raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be one of {', '.join(get_args(literal))}.")
-    for name in ("chrono", "truncate", "mask", "pretrained", "bidirectional"):
+    for name in ("chrono", "truncate", "mask", "pretrained", "bidirectional", "evaluate_train"):
         if not isinstance(getattr(spec, name), bool):
             raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be True or False.")
     if not isinstance(spec.name, str):
@@ -145,6 +158,7 @@ def _check_spec(spec: "Spec") -> None:
     _check_cell(spec)
     _check_task(spec)
     _check_floss(spec)
+    _check_looks(spec)
 
 
 def _check_cell(spec: "Spec") -> None:
@@ -203,6 +217,16 @@ def _check_task(spec: "Spec") -> None:
         raise ConfigError(f"bidirectional is True for the task '{task}'; it would read what it is to predict.")
 
 
+def _check_looks(spec: "Spec") -> None:
+    if spec.evaluate_train and spec.task not in DATA_SETS:
+        raise ConfigError(f"evaluate_train is True for the task '{spec.task}'; only a data set has a training split.")
+    if spec.stop != "none" and spec.task not in DATA_SETS:
+        raise ConfigError(f"stop is '{spec.stop}' for the task '{spec.task}'; only a data set has a validation split.")
+    without = spec.task == "next_step" or (spec.task == "labelled" and not spec.classes)
+    if spec.stop == "accuracy" and without:
+        raise ConfigError(f"stop is 'accuracy' for the task '{spec.task}', which has no classes; it must be 'loss'.")
+
+
 def _check_floss(spec: "Spec") -> None:
     if spec.floss != 0 or isinstance(spec.floss, bool):
         _whole("floss", spec.floss)
@@ -225,10 +249,10 @@ def _whole(name: str, value: Any) -> None:
 
 # --- numbers ------------------------------------------------------------------------------------------------
 
-_POSITIVE = ("lr", "clip", "decay_steps", "window")
+_POSITIVE = ("lr", "clip", "decay_steps", "window", "patience")
 _FRACTION = ("momentum", "decay_rate")
 _NOT_NEGATIVE = (
-    *("gain", "input_gain", "readout_gain", "norm_gain", "weight_decay", "warmup", "thaw"),
+    *("gain", "input_gain", "readout_gain", "norm_gain", "weight_decay", "warmup", "thaw", "min_improvement"),
     *get_args(choices.PenaltyName),
 )
 
@@ -244,7 +268,7 @@ def check_hyper(name: str, value: Any) -> None:
         raise must("a number")
     if isinstance(value, int) and abs(value) >= 2**127:
         raise must("below 2¹²⁷ in size")
-    if math.isnan(value) or (math.isinf(value) and name not in ("clip", "thaw")):
+    if math.isnan(value) or (math.isinf(value) and name not in ("clip", "thaw", "patience")):
         raise must("finite")
     least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
     if math.isfinite(value) and value and not least <= abs(value) <= most:

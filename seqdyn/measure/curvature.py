@@ -170,4 +170,4 @@ def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> Metrics:
         "gradient_square": noise.gradient_square,
         "gradient_variance": noise.gradient_variance,
     }
-    return {name: jnp.where(state.alive, value, jnp.nan) for name, value in looked.items()}
+    return {name: jnp.where(state.running, value, jnp.nan) for name, value in looked.items()}

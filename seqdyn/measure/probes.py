@@ -66,9 +66,9 @@ PROBES = {
 
 
 def look(spec: Spec, looking: Looking, hypers: Hypers, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
-    """What each probe sees of one run, by the probe's name. A run that is no longer alive costs nothing at width 1."""
+    """What each probe sees of one run, by the probe's name. A run no longer running costs nothing at width 1."""
 
-    def alive(hypers: Hypers, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
+    def on(hypers: Hypers, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
         source, key = looking.diagnostic_from, train.keys(hypers).data
         batch: Any = None  # weights are looked at without one, however small the data set
         if set(looking.probes) - {"weights"}:
@@ -76,22 +76,22 @@ def look(spec: Spec, looking: Looking, hypers: Hypers, state: TrainState, data: 
         view = View(batch, data, looking.modes)
         return {name: PROBES[name].look(spec, hypers, state, view) for name in looking.probes}
 
-    def dead(*given: Any) -> dict[str, dict[str, Array]]:
-        return jax.tree.map(train.nothing, jax.eval_shape(alive, *given))
+    def off(*given: Any) -> dict[str, dict[str, Array]]:
+        return jax.tree.map(train.nothing, jax.eval_shape(on, *given))
 
-    return jax.lax.cond(state.alive, alive, dead, hypers, state, data)
+    return jax.lax.cond(state.running, on, off, hypers, state, data)
 
 
 def finish(
-    spec: Spec, looking: Looking, looked: dict[str, dict[str, Array]], alive: np.ndarray
+    spec: Spec, looking: Looking, looked: dict[str, dict[str, Array]], running: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """The records of some runs from what was seen of them, NaN for those that are no longer alive."""
+    """The records of some runs from what was seen of them, NaN for those no longer running."""
     records: dict[str, np.ndarray] = {}
     for name, seen in looked.items():
         values, done = jax.tree.map(np.asarray, seen), PROBES[name].finish
         records |= done(spec, values, looking.modes) if done else values
     for name, values in records.items():
-        on = alive.reshape(-1, *(1,) * (values.ndim - 1))
+        on = running.reshape(-1, *(1,) * (values.ndim - 1))
         records[name] = np.where(on, values, np.nan)
     return records
 

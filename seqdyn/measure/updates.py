@@ -120,4 +120,4 @@ def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> Metrics:
         "adjoint_zero": zero,
         "adjoint_nonfinite": strange,
     }
-    return {name: jnp.where(state.alive, value, jnp.nan) for name, value in looked.items()}
+    return {name: jnp.where(state.running, value, jnp.nan) for name, value in looked.items()}

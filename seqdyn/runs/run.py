@@ -20,6 +20,7 @@ from rich.console import Console
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
 from seqdyn.learn.config import Experiment
+from seqdyn.learn import train
 from seqdyn.learn.model import Model
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
@@ -123,10 +124,11 @@ def default_out(experiment: Experiment, *others: Experiment) -> Path:
     return Path("runs") / f"{experiment.name}-{hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]}"
 
 
-def restore(path: str | Path, run: int, step: int | None = None) -> Model:
-    """The parameters of run `run` of a run directory, after `step` updates (default: its newest checkpoint).
+def restore(path: str | Path, run: int, step: int | None = None, best: bool = False) -> Model:
+    """The parameters of run `run` of a run directory, after `step` updates (default: its newest checkpoint), or the
+    `best` that early stopping had seen by then.
 
-    Raises ConfigError if there is no such run or no such checkpoint; the newest two of each tile are kept.
+    Raises ConfigError if there is no such run or checkpoint, or no early stopping; the newest two of each tile are kept.
     """
     experiment = manifest.experiment(path)
     total = len(experiment.specs) * len(experiment.hypers)
@@ -143,7 +145,10 @@ def restore(path: str | Path, run: int, step: int | None = None) -> Model:
         raise ConfigError(
             f"{path} has no checkpoint of run {run}" + ("." if step is None else f" after {step} updates.")
         )
-    return jax.tree.map(lambda leaf: leaf[tile.runs.index(point)], found[1].params)
+    if best and found[1].stopping is None:
+        raise ConfigError(f"best is True for run {run} of {path}, whose spec has stop 'none'; it kept no best.")
+    kept = found[1].stopping.best if best else found[1].params
+    return jax.tree.map(lambda leaf: leaf[tile.runs.index(point)], kept)
 
 
 # --- one tile -----------------------------------------------------------------------------------------------
@@ -181,18 +186,20 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     step, states = _resumed(tile, directory, device, work)
     if states is None:
         states = programs.init(hypers, jax.device_put(sweep.real(experiment, tile), device), data)
-        _record(work, tile, 0, _probe(tile, experiment, programs, hypers, states, data))
+        states, metrics = _probe(tile, experiment, programs, hypers, states, data)
+        _record(work, tile, 0, metrics)
     work.display.at(tile, step, np.asarray(states.alive))
     saved_at = time.monotonic()
     stopping = bool(work.stop)
     while step < experiment.updates and not stopping:
-        states, metrics = programs.chunk(hypers, states, data, experiment.chunk)
-        _record(work, tile, step, metrics | {"recorded": np.ones(metrics["finite"].shape, bool)})
+        made = ~sweep.stopped(states)[:, None]
+        states, metrics = _chunk(experiment, programs, hypers, states, data)
+        _record(work, tile, step, metrics | {"recorded": np.broadcast_to(made, metrics["finite"].shape)})
         step += experiment.chunk
         work.display.at(tile, step, np.asarray(states.alive), np.asarray(metrics["loss"])[:, -1])
         if step % experiment.probe_every == 0:
-            number = step // experiment.probe_every
-            _record(work, tile, number, _probe(tile, experiment, programs, hypers, states, data))
+            states, metrics = _probe(tile, experiment, programs, hypers, states, data)
+            _record(work, tile, step // experiment.probe_every, metrics)
         stopping = bool(work.stop)
         if stopping or step == experiment.updates or time.monotonic() - saved_at >= work.checkpoint_seconds:
             checkpoint.save(directory, step, states)
@@ -223,14 +230,27 @@ def _record(work: _Work, tile: Tile, number: int, metrics: dict[str, Any]) -> No
     work.store.write(tile, number, placed)
 
 
-def _probe(tile: Tile, experiment: Experiment, programs: Any, hypers: Any, states: Any, data: Any) -> dict[str, Any]:
-    """Held-out metrics and what the probes record."""
+def _chunk(experiment: Experiment, programs: Any, hypers: Any, states: Any, data: Any) -> tuple[Any, dict[str, Any]]:
+    """One call of the compiled chunk, or nothing at all where no run of the tile is running any more."""
+    if np.asarray(states.running).any():
+        return programs.chunk(hypers, states, data, experiment.chunk)
+    shapes = programs.chunk.eval_shape(hypers, states, data, experiment.chunk)[1]
+    return states._replace(step=states.step + experiment.chunk), jax.tree.map(train.nothing, shapes)
+
+
+def _probe(
+    tile: Tile, experiment: Experiment, programs: Any, hypers: Any, states: Any, data: Any
+) -> tuple[Any, dict[str, Any]]:
+    """(the states, some of them stopped by what is seen; held-out metrics and what the probes record)"""
     metrics = programs.evaluate(hypers, states, data)
-    spec, looking = experiment.specs[tile.spec], experiment.looking
+    spec, looking, after = experiment.specs[tile.spec], experiment.looking, states
+    if spec.stop != "none":
+        after, stopping = programs.looked(hypers, states, metrics)
+        metrics |= stopping
     if looking.probes:
         looked = sweep.look(spec, sweep.width(experiment), looking)(hypers, states, data)
-        metrics |= probes.finish(spec, looking, looked, np.asarray(states.alive))
-    return metrics
+        metrics |= probes.finish(spec, looking, looked, np.asarray(states.running))
+    return after, metrics
 
 
 # --- what surrounds it --------------------------------------------------------------------------------------
@@ -250,7 +270,10 @@ def _recorded(experiment: Experiment, data: Any) -> list[str]:
         hypers = sweep.tile_hypers(experiment, tile)
         states = _abstract(experiment, tile)
         names |= set(programs.chunk.eval_shape(hypers, states, data, 1)[1])
-        names |= set(programs.evaluate.eval_shape(hypers, states, data))
+        seen = programs.evaluate.eval_shape(hypers, states, data)
+        names |= set(seen)
+        if states.stopping is not None:
+            names |= set(programs.looked.eval_shape(hypers, states, seen)[1])
     names |= {name for probe in experiment.probes for name in probes.PROBES[probe].names}
     return [name for name in VARIABLES if name in names]
 

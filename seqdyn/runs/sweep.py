@@ -64,6 +64,8 @@ class Programs(NamedTuple):
     """(hypers, states, data, updates) -> (states, metrics [run, step, …])"""
     evaluate: Any
     """(hypers, states, data) -> metrics [run]"""
+    looked: Any
+    """(hypers, states, metrics [run]) -> (states, metrics [run]) of early stopping"""
 
 
 @cache
@@ -80,7 +82,10 @@ def programs(spec: Spec, width: int) -> Programs:
     def evaluate(hypers: Hypers, states: TrainState, data: Any) -> Metrics:
         return _over(width, lambda h, s: train.evaluate(spec, h, s, data), hypers, states)
 
-    return Programs(compiled(init), compiled(chunk, static_argnums=3), compiled(evaluate))
+    def looked(hypers: Hypers, states: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+        return _over(width, lambda h, s, m: train.looked(spec, h, s, m), hypers, states, metrics)
+
+    return Programs(compiled(init), compiled(chunk, static_argnums=3), compiled(evaluate), compiled(looked))
 
 
 @cache
@@ -91,6 +96,12 @@ def look(spec: Spec, width: int, looking: Looking) -> Any:
         return _over(width, lambda h, s: probes.look(spec, looking, h, s, data), hypers, states)
 
     return compiled(seen)
+
+
+def stopped(states: TrainState) -> np.ndarray:
+    """[tile] bool: which runs early stopping has ended."""
+    kept = states.stopping
+    return np.zeros(states.alive.shape, bool) if kept is None else np.asarray(kept.stopped)
 
 
 def real(experiment: Experiment, tile: Tile) -> jax.Array:

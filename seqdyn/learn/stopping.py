@@ -1,0 +1,49 @@
+"""Early stopping: a run ends when its validation metric no longer improves, and keeps its best parameters.
+
+At each look the metric, a loss or minus an accuracy, is held against the best one so far. An improvement of more than
+`min_improvement` makes these parameters the best and the patience new; a run that has not improved at `patience`
+looks in a row is stopped: it is frozen, and costs nothing where runs are mapped. Goodfellow, Bengio & Courville 2016,
+algorithm 7.1; Prechelt 1998, criterion UP. All that decides is in the state, so a run that was killed decides the same.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.model import Model
+from seqdyn.types import Array, Bool, Float, Int, Metrics
+
+
+class Stopping(NamedTuple):
+    """What early stopping remembers of a run."""
+
+    best: Model
+    """The parameters at the best look."""
+    value: Float[Array, ""]
+    """The metric there; an accuracy with a minus."""
+    at: Int[Array, ""]
+    """Updates done by then."""
+    waited: Float[Array, ""]
+    """Looks since."""
+    stopped: Bool[Array, ""]
+
+
+def begin(spec: Spec, params: Model) -> Stopping | None:
+    """Before the first look; None where nothing is to be stopped."""
+    if spec.stop == "none":
+        return None
+    return Stopping(params, jnp.float32(jnp.inf), jnp.int32(0), jnp.float32(0), jnp.bool_(False))
+
+
+def looked(
+    spec: Spec, hypers: Hypers, kept: Stopping, params: Model, step: Int[Array, ""], metrics: Metrics
+) -> Stopping:
+    """After a look with these metrics at `params`. A metric that is NaN, of a run no longer alive, changes nothing."""
+    value = metrics[f"validation_{spec.stop}"] * (-1 if spec.stop == "accuracy" else 1)
+    better, seen = value < kept.value - hypers.min_improvement, ~jnp.isnan(value)
+    waited = jnp.where(better, 0, kept.waited + seen.astype(jnp.float32))
+    new = Stopping(params, value, step, waited, waited >= hypers.patience)
+    old = kept._replace(waited=waited, stopped=kept.stopped | (waited >= hypers.patience))
+    return jax.tree.map(lambda n, o: jnp.where(better, n, o), new, old)
