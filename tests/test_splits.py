@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqdyn.data.splits import balanced_order, stratified_split, three_way
+from seqdyn.data.splits import balanced_order, folds, grouped, stratified_split, three_way
 from seqdyn.types import ConfigError
 
 
@@ -57,3 +57,43 @@ def test_no_part_of_three_is_empty_and_wrong_ratios_are_a_sentence():
     for wrong in [(0.6, 0.2, 0.3), (0.5, 0.5), (1.2, -0.1, -0.1), (1.0, 0.0, 0.0)]:
         assert f"ratios is {wrong!r}" in refusal(three_way, np.zeros(9, int), wrong)
     assert "labels is 2" in refusal(three_way, np.zeros(2, int))
+
+
+@pytest.mark.parametrize("ratios", [(0.6, 0.2, 0.2), (0.8, 0.1, 0.1), (1 / 3, 1 / 3, 1 / 3)])
+def test_no_group_lies_in_two_parts_and_each_part_has_about_its_share(ratios):
+    rng = np.random.default_rng(1)
+    groups = rng.permutation(np.repeat(np.arange(30), rng.integers(5, 15, 30)))
+    parts = grouped(groups, ratios, seed=2)
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(groups)))
+    of = [set(groups[part]) for part in parts]
+    assert not of[0] & of[1] and not of[0] & of[2] and not of[1] & of[2]
+    assert np.abs(np.array([len(part) for part in parts]) / len(groups) - ratios).max() < 0.05
+    assert all(np.array_equal(a, b) for a, b in zip(parts, grouped(groups, ratios, seed=2), strict=True))
+    assert not np.array_equal(parts[0], grouped(groups, ratios, seed=3)[0])
+
+
+def test_three_groups_go_into_three_parts_however_unequal():
+    parts = grouped(np.repeat([0, 1, 2], [1, 1, 98]), seed=0)
+    assert sorted(len(part) for part in parts) == [1, 1, 98]
+    assert "groups is 2" in refusal(grouped, np.array([0, 0, 1]))
+    assert "ratios" in refusal(grouped, np.arange(9), ratios=(0.5, 0.2, 0.2))
+
+
+@pytest.mark.parametrize("k", [2, 5, 7])
+def test_each_example_is_held_out_once_and_every_fold_is_stratified(k):
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [70, 33, 8]))
+    pairs = folds(labels, k, seed=1)
+    assert len(pairs) == k
+    for rest, held_out in pairs:
+        assert np.array_equal(np.sort(np.concatenate([rest, held_out])), np.arange(111))
+    assert np.array_equal(np.sort(np.concatenate([held_out for _, held_out in pairs])), np.arange(111))
+    for label, size in ((0, 70), (1, 33), (2, 8)):
+        counts = [int((labels[held_out] == label).sum()) for _, held_out in pairs]
+        assert max(counts) - min(counts) <= 1 and sum(counts) == size
+    sizes = [len(held_out) for _, held_out in pairs]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_folds_that_cannot_be_are_refused():
+    assert "class 1 has 2 members" in refusal(folds, np.array([0, 0, 0, 1, 1]), 3)
+    assert "folds is 1" in refusal(folds, np.array([0, 1]), 1)

@@ -19,8 +19,8 @@ from rich.console import Console
 
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
-from seqdyn.learn.config import Experiment
 from seqdyn.learn import train
+from seqdyn.learn.config import Experiment
 from seqdyn.learn.model import Model
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
@@ -128,7 +128,8 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     """The parameters of run `run` of a run directory, after `step` updates (default: its newest checkpoint), or the
     `best` that early stopping had seen by then.
 
-    Raises ConfigError if there is no such run or checkpoint, or no early stopping; the newest two of each tile are kept.
+    The newest two checkpoints of each tile are kept. Raises ConfigError if there is no such run or checkpoint, and for
+    the best of a run without early stopping.
     """
     experiment = manifest.experiment(path)
     total = len(experiment.specs) * len(experiment.hypers)

@@ -1,0 +1,97 @@
+"""What validation chose, and what the test split says of it: epochs, numbers of the grid, and whether a run fits.
+
+Everything here that chooses reads training and validation alone. The test split is read at what was chosen; its own
+best look is shown beside it as what could not have been selected.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+
+from analysis import style
+from analysis.gradient_flow import latest
+from analysis.style import quantiles
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+WORSE = 0.05
+"""A run overfits whose validation loss ends by this share of a guess's loss above its best look."""
+HALF = 0.5
+"""A run underfits whose training loss stays above this share of a guess's."""
+RULE = (
+    f"Overfitted: the validation loss at the last look is above its best by more than {WORSE:.0%} of a guess's loss "
+    f"while the training loss fell; underfitted: not that, and the training loss ends above {HALF:.0%} of a guess's."
+)
+
+
+def best(values: Float[np.ndarray, "run probe"], metric: str) -> Int[np.ndarray, " run"]:
+    """The first look of each run with its smallest loss or largest accuracy; 0 for a run without a value."""
+    cost = np.asarray(values, np.float64) * (1 if metric.endswith("loss") else -1)
+    return np.where(np.isnan(cost), np.inf, cost).argmin(axis=1)
+
+
+def chosen(ds: "xr.Dataset", by: str = "validation_loss") -> Int[np.ndarray, " run"]:
+    """The look that validation chooses of each run."""
+    return best(ds[by].values, by)
+
+
+def at(ds: "xr.Dataset", name: str, look: Int[np.ndarray, " run"]) -> Float[np.ndarray, " run"]:
+    """A recorded value of each run at a look of its own."""
+    return np.take_along_axis(ds[name].values, look[:, None], axis=1)[:, 0].astype(np.float64)
+
+
+def not_selectable(ds: "xr.Dataset", metric: str = "test_accuracy") -> Float[np.ndarray, " run"]:
+    """The best look of the test split itself, which nobody who has not seen it can choose."""
+    return at(ds, metric, best(ds[metric].values, metric))
+
+
+def settled(ds: "xr.Dataset", name: str, by: str = "validation_loss", runs: Any = slice(None)) -> Any:
+    """The value of a number of the grid with the best mean over seeds of validation at each run's chosen look."""
+    scores, given = at(ds, by, chosen(ds, by))[runs], ds[name].values[runs]
+    scores = np.where(np.isnan(scores), np.inf, scores) * (1 if by.endswith("loss") else -1)
+    values = np.unique(given)
+    return values[np.argmin([scores[given == v].mean() for v in values])]
+
+
+def verdicts(ds: "xr.Dataset", chance: float) -> list[str]:
+    """'overfitted', 'underfitted' or 'fitted' for each run, by `RULE`; `chance` is the loss of a guess."""
+    look = chosen(ds)
+    train, validation = (latest(ds[name].values) for name in ("train_loss", "validation_loss"))
+    risen = validation - at(ds, "validation_loss", look) > WORSE * chance
+    over, under = risen & (train < at(ds, "train_loss", look)), train > HALF * chance
+    return list(np.select([over, under], ["overfitted", "underfitted"], "fitted"))
+
+
+def told(names: Sequence[str]) -> str:
+    """'3 overfitted, 1 fitted', the most frequent first."""
+    counts = {name: list(names).count(name) for name in names}
+    return ", ".join(f"{n} {name}" for name, n in sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def curves(ds: "xr.Dataset", groups: Mapping[str, np.ndarray], per_epoch: float, columns: int = 4) -> Figure:
+    """Training, validation and test accuracy against epochs of some groups of runs, a panel each: medians over seeds
+    with the middle half, and dotted the epoch that validation loss chooses, the median of the runs'."""
+    columns = min(columns, len(groups))
+    rows = -(-len(groups) // columns)
+    fig, axes = style.panels(rows, columns, 1.5, sharex=True, sharey=True)
+    epochs, look = ds["probe_step"].values / per_epoch, chosen(ds)
+    for ax, (name, runs) in zip(axes.flat, groups.items(), strict=False):
+        for split, color in (("train", "0.45"), ("validation", "C0"), ("test", "C1")):
+            low, middle, high = quantiles(100 * ds[f"{split}_accuracy"].values[runs], [0.25, 0.5, 0.75])
+            label = {"train": "training"}.get(split, split)
+            ax.plot(epochs, middle, color=color, label=label, linestyle="--" if split == "test" else "-")
+            ax.fill_between(epochs, low, high, color=color, alpha=0.2, linewidth=0)
+        ax.axvline(float(np.median(epochs[look[runs]])), color="k", linestyle=":", label="chosen by validation")
+        ax.set_title(name)
+    for ax in axes.flat[len(groups) :]:
+        ax.set_visible(False)
+    for ax in axes[-1]:
+        ax.set_xlabel("epochs")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy (%)")
+    style.legend(fig, style.drawn(axes[:1, :1]))
+    return fig
