@@ -350,8 +350,14 @@ def test_mnist_pixels_are_read_in_rows_pooled_and_permuted_alike_for_all_images(
     order = np.random.default_rng(0).permutation(784)
     np.testing.assert_array_equal(mixed["train"].xs, few["train"].xs[:, order])
     assert set(np.bincount(few["test"].ys)) <= {5, 6, 7} and len(list(digits.iterdir())) == 1
+    rows = read(limit=60, rows=True)["train"]
+    assert rows.xs.shape == (50, 28, 28) and set(rows.lengths) == {28}
+    np.testing.assert_array_equal(rows.xs.reshape(50, 784, 1), few["train"].xs)
+    assert read(limit=60, rows=True, pool=2)["train"].xs.shape == (50, 14, 14)
     with pytest.raises(ConfigError, match="pool is 3"):
         read(pool=3)
+    with pytest.raises(ConfigError, match="permuted is True"):
+        read(rows=True, permuted=True)
 
 
 # Piano rolls

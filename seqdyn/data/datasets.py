@@ -187,38 +187,42 @@ def mnist(
     *,
     pool: int = 1,
     permuted: bool = False,
+    rows: bool = False,
     validation: float = 1 / 6,
     seed: int = 0,
     limit: int | None = None,
     cache_dir: str | Path | None = None,
 ) -> dict[str, Examples]:
     """MNIST digits read pixel by pixel (LeCun et al. 1998; Le, Jaitly & Hinton 2015, §4.3): a number in [0, 1] a step,
-    rows from the top, [n, 784, 1]; blocks of `pool` × `pool` pixels averaged, 2 or 4, give 196 or 49 steps.
+    rows from the top, [n, 784, 1]; blocks of `pool` × `pool` pixels averaged, 2 or 4, give 196 or 49 steps. With
+    `rows` a step is a row, from the top: [n, 28, 28], or 14 or 7 steps of as many.
 
     `permuted`: the steps of all images in one random order, that of `seed` 0 whatever `seed` is. Validation is split
     off the official 60,000 by label; test is the official 10,000. `limit` keeps that many of each. Decoding takes 8 s
     and is cached. ConfigError as for `imdb`.
     """
     _require(pool in (1, 2, 4), "pool", pool, "1, 2 or 4, for 784, 196 or 49 steps")
+    _require(not (rows and permuted), "permuted", permuted, "False where whole rows are read")
     _check_split(validation, seed, limit)
     folder = tfds_folder(_MNIST, data_dir)
 
     def make() -> Arrays:
         arrays: Arrays = {}
         for split in ("train", "test"):
-            rows = read_tfds(folder, split, ("image", "label"))
-            arrays |= {f"{split}.images": np.stack([row["image"][..., 0] for row in rows])}
-            arrays |= {f"{split}.labels": _labels(folder, rows, 10)}
+            found = read_tfds(folder, split, ("image", "label"))
+            arrays |= {f"{split}.images": np.stack([one["image"][..., 0] for one in found])}
+            arrays |= {f"{split}.labels": _labels(folder, found, 10)}
         return arrays
 
     arrays = cached("mnist", _facts(folder), make, cache_dir)
     side = 28 // pool
     order = np.random.default_rng(0).permutation(side * side) if permuted else np.arange(side * side)
 
-    def examples(split: str, rows: np.ndarray) -> Examples:
-        images = arrays[f"{split}.images"][rows].reshape(-1, side, pool, side, pool)
-        xs = images.mean(axis=(2, 4), dtype=np.float32).reshape(-1, side * side)[:, order, None] / np.float32(255)
-        return Examples(xs, np.full(len(rows), side * side, np.int32), arrays[f"{split}.labels"][rows])
+    def examples(split: str, of: np.ndarray) -> Examples:
+        images = arrays[f"{split}.images"][of].reshape(-1, side, pool, side, pool)
+        xs = images.mean(axis=(2, 4), dtype=np.float32) / np.float32(255)
+        xs = xs if rows else xs.reshape(-1, side * side)[:, order, None]
+        return Examples(xs, np.full(len(of), xs.shape[1], np.int32), arrays[f"{split}.labels"][of])
 
     kept = {s: np.sort(balanced_order(arrays[f"{s}.labels"], seed)[:limit]) for s in ("train", "test")}
     parts = stratified_split(arrays["train.labels"][kept["train"]], validation, seed)

@@ -1,0 +1,183 @@
+"""Spoken digits as log-mel frames, read from the folder of the Free Spoken Digit Dataset."""
+
+import re
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from seqdyn.data.cache import Arrays, cached
+from seqdyn.data.extras import needed
+from seqdyn.data.scaling import padded, standardised
+from seqdyn.data.splits import balanced_order, stratified_split
+from seqdyn.data.text import Examples, Pad
+from seqdyn.types import ConfigError
+
+RATE = 8000
+"""Samples a second."""
+TEST = 5
+"""Recordings with an index below it are the official test split."""
+_NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
+Waves = list[Float32[np.ndarray, " _"]]
+
+
+class Recording(NamedTuple):
+    """One file, by what its name says."""
+
+    path: Path
+    digit: int
+    speaker: str
+    index: int
+
+
+class Mel(NamedTuple):
+    """How a waveform becomes frames."""
+
+    mels: int = 40
+    """Bands, the width of a step."""
+    window: float = 25.0
+    """Of a frame, in ms."""
+    hop: float = 16.0
+    """From a frame to the next, in ms."""
+    seconds: float = 0.8
+    """What is kept of a longer recording: 98% are shorter."""
+
+    @property
+    def steps(self) -> int:
+        """Frames of a recording of `seconds`."""
+        return 1 + int(self.seconds * RATE) // self.samples(self.hop)
+
+    def samples(self, ms: float) -> int:
+        """As many as so many ms are."""
+        return round(ms * RATE / 1000)
+
+
+def recordings(folder: str | Path) -> list[Recording]:
+    """What a folder of `{digit}_{speaker}_{index}.wav` holds, by name.
+
+    ConfigError for a folder that is missing, has no such file, or has a .wav file of another name.
+    """
+    folder = Path(folder)
+    rule = "the folder of the Free Spoken Digit Dataset's recordings, {digit}_{speaker}_{index}.wav"
+    if not folder.is_dir():
+        raise ConfigError(f"folder is {str(folder)!r}, but must be {rule}: it does not exist.")
+    found = []
+    for path in sorted(folder.glob("*.wav")):
+        name = _NAME.fullmatch(path.name)
+        if name is None:
+            raise ConfigError(f"folder is {str(folder)!r}, but must be {rule}: it has a file {path.name!r}.")
+        found.append(Recording(path, int(name[1]), name[2], int(name[3])))
+    if not any(one.index >= TEST for one in found) or not any(one.index < TEST for one in found):
+        raise ConfigError(f"folder is {str(folder)!r}, but must be {rule}, some below index {TEST} and some not.")
+    return found
+
+
+def spoken_digits(
+    folder: str | Path,
+    *,
+    mel: Mel = Mel(),
+    pad: Pad = "before",
+    validation: float = 0.2,
+    held_out: Literal["recordings", "speakers"] = "recordings",
+    seed: int = 0,
+    limit: int | None = None,
+    cache_dir: str | Path | None = None,
+) -> dict[str, Examples]:
+    """Digits 0 … 9 said in English by six speakers, at 8 kHz, as log-mel frames: xs [n, 51, 40] at the defaults
+    (Free Spoken Digit Dataset 1.0.10, Jackson et al., CC BY-SA 4.0).
+
+    Test is the official one, index 0 … 4 of each speaker and digit: 300 recordings. Validation is split off the 2,700
+    others, by digit, or, with `held_out` 'speakers', in whole speakers. Frames are decibels of mel power, at most 80
+    below the recording's loudest (librosa), standardised on training frames. `limit` keeps that many of train with
+    validation, and of test, digits in proportion. Frames are cached. ConfigError as for `recordings`, and for a file
+    that cannot be read or is not mono at 8 kHz, a missing library, and wrong settings.
+    """
+    _check(mel, validation, held_out, limit)
+    found = recordings(folder)
+    halves = {"train": [r for r in found if r.index >= TEST], "test": [r for r in found if r.index < TEST]}
+    for name, half in halves.items():
+        kept = np.sort(balanced_order(_digits(half), seed)[:limit])
+        halves[name] = [half[i] for i in kept]
+    rest, held = _held_out(halves["train"], validation, held_out, seed)
+    chosen = {
+        "train": [halves["train"][i] for i in rest],
+        "validation": [halves["train"][i] for i in held],
+        "test": halves["test"],
+    }
+    every = [r for half in halves.values() for r in half]
+    frames = dict(zip((r.path for r in every), _frames_of(every, mel, cache_dir), strict=True))
+    splits = {
+        name: Examples(*padded([frames[r.path] for r in part], mel.steps, pad), _digits(part))
+        for name, part in chosen.items()
+    }
+    return standardised(splits, pad)
+
+
+def wave(one: Recording) -> Float32[np.ndarray, " n"]:
+    """The samples of a recording, in −1 … 1."""
+    soundfile = needed("soundfile", "reading recordings")
+    rule = f"a mono recording at {RATE} Hz"
+    try:
+        samples, rate = soundfile.read(one.path, dtype="float32")
+    except Exception as error:
+        raise ConfigError(f"{one.path} must be {rule}, but cannot be read ({' '.join(str(error).split())}).") from error
+    if rate != RATE or samples.ndim != 1 or not len(samples):
+        raise ConfigError(f"{one.path} must be {rule}, but has {rate} Hz and the shape {samples.shape}.")
+    return samples
+
+
+def log_mel(samples: Float32[np.ndarray, " n"], mel: Mel = Mel()) -> Float32[np.ndarray, "s d"]:
+    """10 log₁₀ of the power in each band and frame, frames centred on every `hop`; at most 80 dB below the largest."""
+    librosa = needed("librosa", "making log-mel frames")
+    window = mel.samples(mel.window)
+    # Zero-padded to a longer transform: at 40 bands the lowest would otherwise hold no frequency at all.
+    size = max(512, 1 << (window - 1).bit_length())
+    power = librosa.feature.melspectrogram(
+        y=samples[: int(mel.seconds * RATE)],
+        sr=RATE,
+        n_fft=size,
+        win_length=window,
+        hop_length=mel.samples(mel.hop),
+        n_mels=mel.mels,
+    )
+    return librosa.power_to_db(power, top_db=80.0).T.astype(np.float32)
+
+
+def _digits(part: list[Recording]) -> Int32[np.ndarray, " n"]:
+    return np.array([r.digit for r in part], np.int32)
+
+
+def _held_out(part: list[Recording], validation: float, by: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rest, held out)"""
+    if by == "recordings":
+        return stratified_split(_digits(part), validation, seed)
+    speakers = sorted({r.speaker for r in part})
+    order = np.random.default_rng(seed).permutation(len(speakers))
+    taken = min(max(round(validation * len(speakers)), 1), len(speakers) - 1)
+    away = np.isin([r.speaker for r in part], [speakers[i] for i in order[:taken]])
+    return np.flatnonzero(~away), np.flatnonzero(away)
+
+
+def _frames_of(every: list[Recording], mel: Mel, cache_dir: str | Path | None) -> list[np.ndarray]:
+    def make() -> Arrays:
+        frames = [log_mel(wave(r), mel) for r in every]
+        return {"frames": np.concatenate(frames), "lengths": np.array([len(f) for f in frames], np.int32)}
+
+    facts = [[(str(r.path.resolve()), r.path.stat().st_size) for r in every], mel._asdict()]
+    arrays = cached("spoken_digits", facts, make, cache_dir)
+    return np.split(arrays["frames"], np.cumsum(arrays["lengths"])[:-1])
+
+
+def _check(mel: Mel, validation: float, held_out: str, limit: int | None) -> None:
+    for right, field, value, rule in (
+        (mel.mels >= 1, "mels", mel.mels, "at least 1"),
+        (mel.window >= 1, "window", mel.window, "at least 1 ms"),
+        (mel.hop >= 1, "hop", mel.hop, "at least 1 ms"),
+        (mel.seconds > 0, "seconds", mel.seconds, "above 0"),
+        (0 < validation < 1, "validation", validation, "between 0 and 1, both excluded"),
+        (held_out in ("recordings", "speakers"), "held_out", held_out, "'recordings' or 'speakers'"),
+        (limit is None or limit >= 20, "limit", limit, "at least 20, or None for all recordings"),
+    ):
+        if not right:
+            raise ConfigError(f"{field} is {value!r}, but must be {rule}.")

@@ -1,0 +1,99 @@
+"""Small real data sets that lie in the wheels of other libraries: digits, spoken vowels, two tables.
+
+No file and no network is needed. Each is split once, a function of (labels, seed), and scaled by what its training rows
+say alone.
+"""
+
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from seqdyn.data.extras import needed
+from seqdyn.data.scaling import padded, scaled, standardised
+from seqdyn.data.splits import stratified_split, three_way
+from seqdyn.data.text import Examples, Pad
+from seqdyn.types import ConfigError
+
+Ratios = tuple[float, ...]
+SPLITS = ("train", "validation", "test")
+
+
+def digits(*, ratios: Ratios = (0.6, 0.2, 0.2), seed: int = 0) -> dict[str, Examples]:
+    """1,797 handwritten digits of 8 × 8 pixels, read row by row from the top: xs [n, 8, 8] in [0, 1], classes 0 … 9.
+
+    Alpaydın & Kaynak 1998 (UCI: Optical Recognition of Handwritten Digits, its test part), as scikit-learn packs them.
+    """
+    found = needed("sklearn.datasets", "the data set digits").load_digits()
+    xs, ys = (found.images / 16).astype(np.float32), found.target.astype(np.int32)
+    parts = dict(zip(SPLITS, three_way(ys, ratios, seed), strict=True))
+    return {name: Examples(xs[rows], np.full(len(rows), 8, np.int32), ys[rows]) for name, rows in parts.items()}
+
+
+def japanese_vowels(*, validation: float = 0.2, seed: int = 0, pad: Pad = "before") -> dict[str, Examples]:
+    """Two vowels spoken by nine men, as 12 LPC cepstrum coefficients a frame: who speaks? xs [n, 29, 12], 7 to 29
+    frames each, classes 0 … 8.
+
+    Kudo, Toyama & Shimbo 1999, as aeon packs it. The official 370 test sequences stay the test split; validation is
+    split off the 270 others by label. Standardised on training frames.
+    """
+    load = needed("aeon.datasets", "the data set japanese_vowels").load_japanese_vowels
+    halves = {split: load(split=split) for split in ("train", "test")}
+    steps = max(one.shape[1] for found, _ in halves.values() for one in found)
+
+    def examples(split: str) -> Examples:
+        found, speakers = halves[split]
+        xs, lengths = padded([np.asarray(one.T, np.float32) for one in found], steps, pad)
+        return Examples(xs, lengths, np.array([int(s) - 1 for s in speakers], np.int32))
+
+    train, test = examples("train"), examples("test")
+    rest, held = stratified_split(train.ys, validation, seed)
+    splits = {"train": train, "validation": train, "test": test}
+    rows = {"train": rest, "validation": held, "test": np.arange(len(test.ys))}
+    return standardised({name: Examples(*(leaf[rows[name]] for leaf in splits[name])) for name in SPLITS}, pad)
+
+
+Reading = Literal["features", "row"]
+
+
+def breast_cancer(
+    *, reading: Reading = "features", ratios: Ratios = (0.6, 0.2, 0.2), seed: int = 0
+) -> dict[str, Examples]:
+    """569 tumours by 30 measures of cell nuclei, class 1 benign, 0 malignant (Street, Wolberg & Mangasarian 1993;
+    scikit-learn); see `table` for `reading`."""
+    return table(*_packed("breast_cancer"), reading=reading, ratios=ratios, seed=seed)
+
+
+def wine(*, reading: Reading = "features", ratios: Ratios = (0.6, 0.2, 0.2), seed: int = 0) -> dict[str, Examples]:
+    """178 wines by 13 chemical measures, of three growers 0 … 2 (Aeberhard, Coomans & de Vel 1992; scikit-learn); see
+    `table` for `reading`."""
+    return table(*_packed("wine"), reading=reading, ratios=ratios, seed=seed)
+
+
+def _packed(name: str) -> tuple[np.ndarray, np.ndarray]:
+    found = getattr(needed("sklearn.datasets", f"the data set {name}"), f"load_{name}")()
+    return found.data.astype(np.float32), found.target.astype(np.int32)
+
+
+def table(
+    rows: Float32[np.ndarray, "n f"],
+    ys: Int32[np.ndarray, " n"],
+    *,
+    reading: Reading = "features",
+    ratios: Ratios = (0.6, 0.2, 0.2),
+    seed: int = 0,
+) -> dict[str, Examples]:
+    """A labelled table as sequences, its features `scaled` to −1 … 1: 'features' reads one a step, [n, f, 1], in the
+    table's order; 'row' reads all at one step, [n, 1, f]. ConfigError for another reading."""
+    if reading not in ("features", "row"):
+        raise ConfigError(f"reading is {reading!r}, but must be 'features' or 'row'.")
+    parts = dict(zip(SPLITS, three_way(ys, ratios, seed), strict=True))
+    xs = scaled({name: rows[kept] for name, kept in parts.items()})
+    one_a_step = reading == "features"
+    steps = rows.shape[1] if one_a_step else 1
+    return {
+        name: Examples(
+            xs[name][..., None] if one_a_step else xs[name][:, None], np.full(len(kept), steps, np.int32), ys[kept]
+        )
+        for name, kept in parts.items()
+    }

@@ -1,0 +1,138 @@
+"""Laws of `seqdyn.data.packaged` and `scaling`: what the embedded sets are, and that training rows alone scale them."""
+
+import numpy as np
+import pytest
+
+from seqdyn.data import extras
+from seqdyn.data.check import check
+from seqdyn.data.packaged import breast_cancer, digits, japanese_vowels, table, wine
+from seqdyn.data.scaling import padded, scaled, standardised
+from seqdyn.data.splits import three_way
+from seqdyn.data.text import Examples
+from seqdyn.learn.config import Spec
+from seqdyn.types import ConfigError
+
+LOADERS = {
+    "digits": (digits, (8, 8), 10, [1078, 359, 360]),
+    "japanese_vowels": (japanese_vowels, (29, 12), 9, [216, 54, 370]),
+    "breast_cancer": (breast_cancer, (30, 1), 2, [341, 114, 114]),
+    "wine": (wine, (13, 1), 3, [107, 36, 35]),
+}
+every_set = pytest.mark.parametrize("name", LOADERS)
+
+
+def refusal(call, *args, **kwargs):
+    """The sentence of the ConfigError that a call must raise."""
+    with pytest.raises(ConfigError) as caught:
+        call(*args, **kwargs)
+    sentence = str(caught.value)
+    assert sentence.endswith(".") and "\n" not in sentence
+    return sentence
+
+
+@every_set
+def test_a_packaged_set_fits_its_task_and_each_class_is_in_each_split(name):
+    load, (steps, features), classes, sizes = LOADERS[name]
+    data = load(seed=1)
+    assert [len(data[split].ys) for split in ("train", "validation", "test")] == sizes
+    check(Spec("labelled", steps, 8, features=features, classes=classes), data)
+    for examples in data.values():
+        assert set(examples.ys.tolist()) == set(range(classes))
+
+
+@every_set
+def test_a_split_is_a_function_of_the_seed_and_no_example_is_in_two(name):
+    load = LOADERS[name][0]
+    one, same, other = load(seed=1), load(seed=1), load(seed=2)
+    assert all(np.array_equal(one[split].xs, same[split].xs) for split in one)
+    assert not np.array_equal(one["validation"].ys, other["validation"].ys) or not np.array_equal(
+        one["validation"].xs, other["validation"].xs
+    )
+    rows = [row.tobytes() for examples in one.values() for row in examples.xs]
+    assert len(set(rows)) == len(rows)
+
+
+def test_digits_are_rows_of_an_image_from_the_top():
+    seven = digits()["train"]
+    seven = seven.xs[seven.ys == 7].mean(axis=0)
+    assert seven.min() >= 0 and seven.max() <= 1
+    # A seven has its bar above and a stroke below it: two columns of ink at the bottom, five at the top.
+    assert np.sum(seven[1] > 0.4) > np.sum(seven[6] > 0.4)
+
+
+def test_the_official_test_split_of_the_vowels_does_not_depend_on_the_seed():
+    one, other = japanese_vowels(seed=1)["test"], japanese_vowels(seed=2)["test"]
+    assert np.array_equal(one.ys, other.ys) and np.array_equal(one.lengths, other.lengths)
+    assert one.lengths.max() == 29 and one.lengths.min() == 7
+
+
+@pytest.mark.parametrize("pad", ["before", "after"])
+def test_vowels_are_standardised_on_live_training_frames_and_padding_is_zero(pad):
+    data = japanese_vowels(pad=pad)
+    step = np.arange(29)[None]
+    for name, e in data.items():
+        live = step >= 29 - e.lengths[:, None] if pad == "before" else step < e.lengths[:, None]
+        assert not e.xs[~live].any()
+        frames = e.xs[live].astype(np.float64)
+        if name == "train":
+            np.testing.assert_allclose(frames.mean(axis=0), 0, atol=1e-6)
+            np.testing.assert_allclose(frames.std(axis=0), 1, atol=1e-6)
+        else:
+            assert np.abs(frames.mean(axis=0)).max() > 1e-3
+
+
+def test_held_out_rows_cannot_move_what_scales_them():
+    rng = np.random.default_rng(0)
+    rows, ys = rng.normal(size=(60, 4)).astype(np.float32), np.repeat([0, 1, 2], 20).astype(np.int32)
+    plain = table(rows, ys)
+    held = np.concatenate(three_way(ys)[1:])
+    moved = rows.copy()
+    moved[held] = 1e6 * moved[held]
+    attacked = table(moved, ys)
+    assert np.array_equal(plain["train"].xs, attacked["train"].xs)
+    assert not np.array_equal(plain["test"].xs, attacked["test"].xs)
+
+
+def test_training_rows_fill_the_range_and_others_may_leave_it():
+    xs = {"train": np.float32([[0, 7], [10, 7], [5, 7]]), "test": np.float32([[20, 8], [-10, 6]])}
+    found = scaled(xs, -1.0, 1.0)
+    np.testing.assert_array_equal(found["train"], np.float32([[-1, 0], [1, 0], [0, 0]]))
+    np.testing.assert_array_equal(found["test"], np.float32([[3, 0], [-3, 0]]))
+    np.testing.assert_array_equal(scaled(xs, 0.0, 1.0)["train"][:, 0], np.float32([0, 1, 0.5]))
+    assert "low is 1.0" in refusal(scaled, xs, 1.0, 1.0)
+
+
+def test_a_test_split_cannot_move_what_standardises_it():
+    rng = np.random.default_rng(0)
+
+    def examples(scale):
+        return Examples((scale * rng.normal(size=(6, 5, 2))).astype(np.float32), np.int32([5] * 6), np.int32([0] * 6))
+
+    train = examples(1)
+    some, other = (standardised({"train": train, "test": examples(s)}) for s in (1, 1e6))
+    assert np.array_equal(some["train"].xs, other["train"].xs)
+
+
+def test_a_table_is_read_feature_by_feature_or_row_by_row():
+    by_feature, by_row = wine(), wine(reading="row")
+    assert by_feature["train"].xs.shape == (107, 13, 1) and by_row["train"].xs.shape == (107, 1, 13)
+    assert np.array_equal(by_feature["test"].xs[..., 0], by_row["test"].xs[:, 0])
+    assert set(by_row["train"].lengths) == {1}
+    assert "reading is 'columns'" in refusal(wine, reading="columns")
+    assert "ratios" in refusal(wine, ratios=(0.5, 0.5, 0.5))
+
+
+def test_sequences_are_cut_at_their_end_and_padded_on_the_side_asked_for():
+    sequences = [np.arange(n, dtype=np.float32)[:, None] + 1 for n in (2, 5)]
+    before, after = padded(sequences, 3, "before"), padded(sequences, 3, "after")
+    assert before[0][..., 0].tolist() == [[0, 1, 2], [1, 2, 3]] and before[1].tolist() == [2, 3]
+    assert after[0][..., 0].tolist() == [[1, 2, 0], [1, 2, 3]]
+
+
+def test_a_missing_library_is_a_sentence_that_names_its_extra(monkeypatch):
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(extras.importlib, "import_module", missing)
+    assert refusal(digits) == "the data set digits needs scikit-learn: install seqdyn[images]."
+    assert refusal(japanese_vowels).endswith("needs aeon: install seqdyn[series].")
