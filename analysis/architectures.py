@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import lags, report, style
-from analysis.imdb_gradients import at_chosen
 from analysis.lags import axis, picked, stage
+from analysis.selection import ACCURACY, at_chosen
 from seqdyn.learn.config import Experiment, Spec
 from seqdyn.runs import axes as record_axes
 from seqdyn.runs import manifest
@@ -58,8 +58,8 @@ def rows(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float]) ->
                     int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params._replace(embedding=None))
                 ),
                 "seconds": seconds.get(spec.label, np.nan),
-                "test": at_chosen(ds, "test_accuracy")[runs],
-                "shuffled": at_chosen(ds, "shuffled_accuracy")[runs],
+                "test": at_chosen(ds, "test_accuracy", ACCURACY)[runs],
+                "shuffled": at_chosen(ds, "shuffled_accuracy", ACCURACY)[runs],
                 "start": horizons(ds, spec, 0.0),
                 "end": horizons(ds, spec, 1.0),
                 "bottom": horizons(ds, spec, 1.0, bottom=True),

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from analysis import lags, report, style
 from analysis.architectures import lag_text, spread
-from analysis.imdb_gradients import at_chosen, chosen
 from analysis.lags import axis, picked, stage
+from analysis.selection import ACCURACY, at_chosen, chosen
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script
@@ -47,7 +47,10 @@ def rows(out: Path) -> list[dict[str, str]]:
         epoch = experiment.settings["updates per epoch"]
         for spec in experiment.specs:
             runs = picked(ds, label=spec.label)
-            test, at = at_chosen(ds, "test_accuracy")[runs], ds["probe_step"].values[chosen(ds)][runs]
+            test, at = (
+                at_chosen(ds, "test_accuracy", ACCURACY)[runs],
+                ds["probe_step"].values[chosen(ds, ACCURACY)][runs],
+            )
             top = stage(ds, "adjoint_norm", 1.0)[runs][:, -1]
             found.append(
                 {
@@ -56,7 +59,7 @@ def rows(out: Path) -> list[dict[str, str]]:
                     "seeds": str(len(runs)),
                     "asked": f"{ASKED.get(spec.label, np.nan):.3f}",
                     "test, chosen on validation": spread(test),
-                    "validation": spread(at_chosen(ds, "validation_accuracy")[runs]),
+                    "validation": spread(at_chosen(ds, "validation_accuracy", ACCURACY)[runs]),
                     "test at the end": spread(ds["test_accuracy"].values[runs, -1]),
                     "best test look (not selectable)": spread(np.nanmax(ds["test_accuracy"].values[runs], axis=1)),
                     "chosen epoch": " ".join(f"{s / epoch:.2g}" for s in at),
@@ -93,7 +96,13 @@ def curves(out: Path) -> Figure:
             at = (x[1:] + x[:-1]) / 2 if name == "accuracy" else x
             style.median_band(ax, at, values, color=color, linestyle=dashes, label=split)
         ring: dict[str, Any] = dict(marker="o", markersize=4, markerfacecolor="none", linestyle="none", clip_on=False)
-        ax.plot(x[chosen(ds)[runs]], at_chosen(ds, "test_accuracy")[runs], color="black", label="chosen", **ring)
+        ax.plot(
+            x[chosen(ds, ACCURACY)[runs]],
+            at_chosen(ds, "test_accuracy", ACCURACY)[runs],
+            color="black",
+            label="chosen",
+            **ring,
+        )
         if label in ASKED:
             ax.axhline(ASKED[label], color="0.5", linewidth=0.8, label="asked")
         if control.exists():

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tyro
-from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from analysis import lags, report, style
 from analysis.lags import Curve, axis, diverged, picked, stage
+from analysis.selection import ACCURACY, at_chosen, chosen
 from analysis.style import median
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -27,20 +26,9 @@ SPLITS = {"training": "#000000", "validation": "#0072b2", "test": "#d55e00"}
 """Colours of Okabe & Ito, safe for the colour-blind."""
 
 
-def chosen(ds: "xr.Dataset") -> np.ndarray:
-    """Of each run, the probe with the best validation accuracy, the first of equals: chosen without the test split."""
-    accuracy = ds["validation_accuracy"].values
-    return np.where(np.isnan(accuracy), -1, accuracy).argmax(axis=1)
-
-
-def at_chosen(ds: "xr.Dataset", name: str) -> Float[np.ndarray, " run"]:
-    """A probe's quantity at the chosen probe of each run."""
-    return np.take_along_axis(ds[name].values, chosen(ds)[:, None], axis=1)[:, 0]
-
-
 def summary(ds: "xr.Dataset") -> list[dict[str, Any]]:
     """A row per cell and layer: test accuracy at the chosen probe, and medians over runs of horizons and ratios."""
-    test, step = at_chosen(ds, "test_accuracy"), ds["probe_step"].values[chosen(ds)]
+    test, step = at_chosen(ds, "test_accuracy", ACCURACY), ds["probe_step"].values[chosen(ds, ACCURACY)]
     stages = {when: stage(ds, "adjoint_norm", fraction) for when, fraction in STAGES.items()}
     rows = []
     for cell in axis(ds, "label"):
@@ -95,7 +83,7 @@ def norms_through_training(ds: "xr.Dataset") -> Figure:
 def learning(ds: "xr.Dataset") -> Figure:
     """Accuracy and loss on each split; a ring at each run's chosen probe, on its test accuracy."""
     cells, probes = axis(ds, "label"), ds["probe_step"].values
-    test, step = at_chosen(ds, "test_accuracy"), probes[chosen(ds)]
+    test, step = at_chosen(ds, "test_accuracy", ACCURACY), probes[chosen(ds, ACCURACY)]
     fig, axes = style.panels(2, len(cells), 1.35, sharex=True, sharey="row")
     for cell, (upper, lower) in zip(cells, axes.T, strict=True):
         runs = picked(ds, label=cell)

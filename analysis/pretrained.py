@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis import report, style
 from analysis.architectures import spread
-from analysis.imdb_gradients import at_chosen
+from analysis.selection import ACCURACY, at_chosen
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script
@@ -60,7 +60,7 @@ def table(found: list[Kind]) -> list[dict[str, str]]:
         rows.append(
             {
                 "embedding": kind.name,
-                "test, chosen on validation": spread(at_chosen(kind.ds, "test_accuracy")),
+                "test, chosen on validation": spread(at_chosen(kind.ds, "test_accuracy", ACCURACY)),
                 "validation after an epoch": spread(kind.ds["validation_accuracy"].values[:, first]),
                 "gradient of the embedding, first 20 updates": spread(gradient[:, :20].mean(axis=1), 4),
                 "last 20": spread(gradient[:, -20:].mean(axis=1), 4),

@@ -18,6 +18,8 @@ from analysis.style import quantiles
 if TYPE_CHECKING:
     import xarray as xr
 
+ACCURACY = "validation_accuracy"
+"""What the experiments on reviews choose by."""
 WORSE = 0.05
 """A run overfits whose validation loss ends by this share of a guess's loss above its best look."""
 HALF = 0.5
@@ -44,6 +46,11 @@ def at(ds: "xr.Dataset", name: str, look: Int[np.ndarray, " run"]) -> Float[np.n
     return np.take_along_axis(ds[name].values, look[:, None], axis=1)[:, 0].astype(np.float64)
 
 
+def at_chosen(ds: "xr.Dataset", name: str, by: str = "validation_loss") -> Float[np.ndarray, " run"]:
+    """A recorded value of each run at the look that validation chooses."""
+    return at(ds, name, chosen(ds, by))
+
+
 def not_selectable(ds: "xr.Dataset", metric: str = "test_accuracy") -> Float[np.ndarray, " run"]:
     """The best look of the test split itself, which nobody who has not seen it can choose."""
     return at(ds, metric, best(ds[metric].values, metric))
@@ -51,7 +58,7 @@ def not_selectable(ds: "xr.Dataset", metric: str = "test_accuracy") -> Float[np.
 
 def settled(ds: "xr.Dataset", name: str, by: str = "validation_loss", runs: Any = slice(None)) -> Any:
     """The value of a number of the grid with the best mean over seeds of validation at each run's chosen look."""
-    scores, given = at(ds, by, chosen(ds, by))[runs], ds[name].values[runs]
+    scores, given = at_chosen(ds, by, by)[runs], ds[name].values[runs]
     scores = np.where(np.isnan(scores), np.inf, scores) * (1 if by.endswith("loss") else -1)
     values = np.unique(given)
     return values[np.argmin([scores[given == v].mean() for v in values])]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analysis import cures, gradient_flow, imdb_gradients, lags, published, report, style
+from analysis import cures, gradient_flow, imdb_gradients, lags, published, report, selection, style
 from analysis.published import Claim
 from experiments.reproduce import _cases, adding
 from seqdyn.data.tasks import TASKS
@@ -186,8 +186,8 @@ def test_the_report_escapes_what_the_manifest_says_and_needs_nothing_else(drawn)
 
 def test_the_probe_is_chosen_on_validation_not_on_test(text):
     ds = load(text)
-    assert imdb_gradients.chosen(ds).tolist() == [1] * 4
-    assert imdb_gradients.at_chosen(ds, "test_accuracy") == pytest.approx([0.7] * 4)
+    assert selection.chosen(ds, selection.ACCURACY).tolist() == [1] * 4
+    assert selection.at_chosen(ds, "test_accuracy", selection.ACCURACY) == pytest.approx([0.7] * 4)
 
 
 def test_reviews_are_drawn_before_anything_is_recorded(text, tmp_path):
