@@ -5,7 +5,7 @@ best look is shown beside it as what could not have been selected.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.gradient_flow import latest
-from analysis.style import quantiles
 
 if TYPE_CHECKING:
     import xarray as xr
 
 ACCURACY = "validation_accuracy"
 """What the experiments on reviews choose by."""
+COLORS = ("#000000", "#0072b2", "#d55e00")
+"""Training, validation, test; Okabe & Ito's, safe for the colour-blind."""
 WORSE = 0.05
 """A run overfits whose validation loss ends by this share of a guess's loss above its best look."""
 HALF = 0.5
@@ -79,25 +80,32 @@ def told(names: Sequence[str]) -> str:
     return ", ".join(f"{n} {name}" for name, n in sorted(counts.items(), key=lambda item: -item[1]))
 
 
-def curves(ds: "xr.Dataset", groups: Mapping[str, np.ndarray], per_epoch: float, columns: int = 4) -> Figure:
-    """Training, validation and test accuracy against epochs of some groups of runs, a panel each: medians over seeds
-    with the middle half, and dotted the epoch that validation loss chooses, the median of the runs'."""
-    columns = min(columns, len(groups))
-    rows = -(-len(groups) // columns)
-    fig, axes = style.panels(rows, columns, 1.5, sharex=True, sharey=True)
-    epochs, look = ds["probe_step"].values / per_epoch, chosen(ds)
-    for ax, (name, runs) in zip(axes.flat, groups.items(), strict=False):
-        for split, color in (("train", "0.45"), ("validation", "C0"), ("test", "C1")):
-            low, middle, high = quantiles(100 * ds[f"{split}_accuracy"].values[runs], [0.25, 0.5, 0.75])
-            label = {"train": "training"}.get(split, split)
-            ax.plot(epochs, middle, color=color, label=label, linestyle="--" if split == "test" else "-")
-            ax.fill_between(epochs, low, high, color=color, alpha=0.2, linewidth=0)
-        ax.axvline(float(np.median(epochs[look[runs]])), color="k", linestyle=":", label="chosen by validation")
-        ax.set_title(name)
-    for ax in axes.flat[len(groups) :]:
+class Course(NamedTuple):
+    """Runs of one setting, to be drawn against epochs."""
+
+    ds: "xr.Dataset"
+    runs: Any
+    per_epoch: float
+    """Updates of an epoch."""
+
+
+def curves(panels: Mapping[str, Course], columns: int = 3) -> Figure:
+    """Training, validation and test accuracy against epochs, a panel a setting: medians over seeds with the middle
+    half, and dotted the epoch that the least validation loss chooses, the runs' median."""
+    columns = min(columns, len(panels))
+    fig, axes = style.panels(-(-len(panels) // columns), columns, 1.5, sharey="row")
+    for ax, (name, (ds, runs, per_epoch)) in zip(axes.flat, panels.items(), strict=False):
+        epochs = ds["probe_step"].values / per_epoch
+        for split, color, dashes in zip(("train", "validation", "test"), COLORS, style.DASHES, strict=True):
+            values = 100 * ds[f"{split}_accuracy"].values[runs]
+            style.median_band(
+                ax, epochs, values, color=color, linestyle=dashes, label=split.replace("train", "training")
+            )
+        stop = float(np.median(epochs[chosen(ds)[runs]]))
+        ax.axvline(stop, color="0.5", linestyle=":", linewidth=1, label="chosen by validation")
+        ax.set(title=name, xlabel="epochs", xlim=(0, None))
+    for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
-    for ax in axes[-1]:
-        ax.set_xlabel("epochs")
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy (%)")
     style.legend(fig, style.drawn(axes[:1, :1]))

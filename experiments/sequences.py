@@ -63,7 +63,7 @@ def smoke(c: Config) -> Config:
 def data_and_shape(c: Config) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...] | None]:
     """(the splits, what a Spec says of them, the symbols of the ids if there are any)"""
     if c.source == "pixels":
-        found = mnist(c.data_dir, pool=c.pool, permuted=c.permuted, limit=300 if c.smoke else None)
+        found = mnist(c.data_dir, pool=c.pool, permuted=c.permuted, limit=300 if c.smoke else None, validation=1 / 6)
         width = 8 if c.smoke else 64
         steps = found["train"].xs.shape[1]
         return found, dict(task="labelled", steps=steps, batch=64, features=1, classes=10, hidden=(width,)), None

@@ -50,7 +50,8 @@ def test_fits_are_named_by_the_rule(ds):
 
 
 def test_the_curves_mark_the_chosen_epoch(ds):
+    panels = {name: selection.Course(ds, np.array(runs), 10) for name, runs in {"none": [0, 1], "l2": [2, 3]}.items()}
     with style.look():
-        fig = selection.curves(ds, {"none": np.array([0, 1]), "l2": np.array([2, 3])}, per_epoch=10)
+        fig = selection.curves(panels)
     dotted = [line for line in fig.axes[0].lines if line.get_linestyle() == ":"]
     assert dotted[0].get_xdata()[0] == 2.0  # the median of 1 and 3 epochs

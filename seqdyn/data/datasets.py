@@ -188,7 +188,7 @@ def mnist(
     pool: int = 1,
     permuted: bool = False,
     rows: bool = False,
-    validation: float = 1 / 6,
+    validation: float = 0.2,
     seed: int = 0,
     limit: int | None = None,
     cache_dir: str | Path | None = None,

@@ -209,6 +209,11 @@ def grid(seeds: int | Sequence[int] = 1, **axes: Any) -> Hypers:
     return Hypers(**{name: np.asarray(columns.get(name, [d] * len(points))) for name, d in defaults.items()})
 
 
+def joined(*grids: Hypers) -> Hypers:
+    """The points of several grids, one after the other: what is no product of axes."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *grids)
+
+
 def _listed(values: Any) -> list[Any]:
     """One value or many, NumPy's or Python's, as a list of Python's."""
     plain = values.tolist() if hasattr(values, "tolist") else values
