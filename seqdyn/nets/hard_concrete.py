@@ -21,8 +21,8 @@ BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 DROPPED = 0.1
 """A gate begins at log α ~ N(log((1 − ρ) / ρ), 0.01²) with this ρ, the share of weights that dropout would leave out.
 
-The authors' code has 0.5, and 0.2 for inputs; here every weight of a recurrence has a gate, and ẑ, then 0.5, would halve
-the gain of U. At 0.1 gates begin open: ẑ = 0.98, P(z ≠ 0) = 0.98."""
+The authors' code has 0.5, and 0.2 for inputs; here every weight of a recurrence has a gate, and ẑ, then 0.5, would
+halve the gain of U. At 0.1 gates begin open: ẑ = 0.98, P(z ≠ 0) = 0.98."""
 
 
 def begin(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
