@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
 types backend norms averages theory
-nets.inits nets.activations nets.cells nets.memoryless nets.bptt nets.stack nets.normalised
+nets.inits nets.activations nets.cells nets.memoryless nets.hard_concrete nets.bptt nets.stack nets.normalised
 data.batches data.synthetic data.tasks data.check data.splits data.text data.extras data.scaling data.packaged
 data.cache data.vectors data.datasets data.audio
 learn.choices learn.validate learn.config learn.model learn.penalties learn.optim learn.stopping learn.train

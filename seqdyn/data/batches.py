@@ -23,8 +23,8 @@ class Batch(NamedTuple):
     fresh: Bool[Array, ""] | None = None
     """Of a stateful task: does the state begin at rest here, or where the batch before left it?"""
     noise: Key[Array, ""] | None = None
-    """In training, what dropout draws from. None, as in evaluation: nothing is dropped, and a batch's normalisation
-    uses its running averages."""
+    """In training, what dropout and the gates of l0 draw from. None, as in evaluation: nothing is dropped, gates are
+    the deterministic ones, and a batch's normalisation uses its running averages."""
 
 
 class Task(NamedTuple):

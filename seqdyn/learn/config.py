@@ -21,6 +21,7 @@ from seqdyn.learn.choices import (
     Normalise,
     Optimizer,
     Pad,
+    PenalisedGroup,
     PenaltyName,
     ProbeName,
     Readout,
@@ -103,6 +104,8 @@ class Spec:
     """Is a data set's training split judged at every look, too, as the held-out ones are: `train_loss`?"""
     stop: Stop = "none"
     """Early stopping on this metric of the validation split, at every look: see `stopping`."""
+    penalised: tuple[PenalisedGroup, ...] = ("input", "recurrent", "readout")
+    """The weight matrices that l1, l1_proximal, l2, l0 and the decay of 'adamw' act on; biases never are."""
 
     @property
     def label(self) -> str:
@@ -141,7 +144,7 @@ class Hypers:
     momentum: Any = 0.9
     """Of 'momentum'; the decay of the second moment of 'rmsprop'."""
     weight_decay: Any = 0.0
-    """Decoupled decay of 'adamw'."""
+    """Decoupled decay of 'adamw': Δw also has −lr · this · w, for the matrices of `Spec.penalised` alone."""
     warmup: Any = 0.0
     """Updates over which the learning rate rises linearly from lr / warmup to lr."""
     decay_steps: Any = 1000.0
@@ -163,6 +166,9 @@ class Hypers:
     """Looks in a row without improvement after which `Spec.stop` ends a run; inf ends none, and keeps the best."""
     min_improvement: Any = 0.0
     """By how much more than this a look must better the best one before it to count."""
+    l1_proximal: Any = 0.0
+    """Weight λ of the penalty of this name, as is the next."""
+    l0: Any = 0.0
 
     def __len__(self) -> int:
         return len(np.atleast_1d(np.asarray(self.seed)))
@@ -290,9 +296,7 @@ class Experiment:
 
 def experiment_from(described: dict[str, Any]) -> Experiment:
     """The inverse of `Experiment.describe`."""
-    specs = tuple(
-        Spec(**{**s, "hidden": tuple(s["hidden"]), "penalties": tuple(s["penalties"])}) for s in described["specs"]
-    )
+    specs = tuple(Spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in s.items()}) for s in described["specs"])
     hypers = Hypers(
         **{k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described["hypers"].items()}
     )

@@ -1,5 +1,6 @@
 """The networks that are trained: embedding → stacked cells → readout → loss, all from (spec, hypers)."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 
 from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.nets import cells, memoryless
+from seqdyn.nets import cells, hard_concrete, memoryless
 from seqdyn.nets.bptt import Cut, Watch, unroll, window
 from seqdyn.nets.inits import INITS, chrono, constant
 from seqdyn.nets.normalised import normalised
@@ -28,6 +29,8 @@ class Model(NamedTuple):
     embedding: Float[Array, "v d"] | None
     layers: tuple[Any, ...]
     readout: Dense
+    log_alpha: dict[str, Array] | None = None
+    """Under the penalty l0, of the gate of each weight of `matrices`, by their names: see `nets.hard_concrete`."""
 
 
 def layers(spec: Spec, hypers: Hypers, training: bool = False) -> tuple[cells.Cell, ...]:
@@ -68,7 +71,7 @@ def backwards(spec: Spec) -> tuple[bool, ...]:
 
 
 def init(spec: Spec, hypers: Hypers, key: Key[Array, ""], vectors: Float[Array, "v d"] | None = None) -> Model:
-    """Embedding N(0, 1/d) (row norms near 1) or `vectors`, cells and readout by their initialisers."""
+    """Embedding N(0, 1/d) (row norms near 1) or `vectors`, cells and readout by their initialisers; gates open."""
     k_embed, k_cells, k_readout = jax.random.split(key, 3)
     stack = layers(spec, hypers)
     embedding = None
@@ -81,23 +84,72 @@ def init(spec: Spec, hypers: Hypers, key: Key[Array, ""], vectors: Float[Array, 
                 raise ConfigError(f'data["vectors"] is {found}; pretrained asks for [vocabulary, embedding], {shape}.')
             embedding = vectors.astype(embedding.dtype)
     read = spec.hidden[-1] * (2 if spec.bidirectional else 1), TASKS[spec.task](spec).outputs
-    return Model(
+    model = Model(
         embedding=embedding,
         layers=tuple(c.init(k) for c, k in zip(stack, jax.random.split(k_cells, len(stack)), strict=True)),
         readout=Dense(
             INITS[spec.readout_init](hypers.readout_gain)(k_readout, read, jnp.float32), jnp.zeros((read[1],))
         ),
     )
+    if "l0" not in spec.penalties:
+        return model
+    gated = matrices(spec, model)
+    drawn = jax.random.split(jax.random.fold_in(key, GATES), len(gated))
+    begun = {name: hard_concrete.begin(k, w.shape) for k, (name, w) in zip(drawn, gated.items(), strict=True)}
+    return model._replace(log_alpha=begun)
+
+
+GATES = 2**31 - 1
+"""Folded into a key, it gives that of the gates: far from the small numbers that others fold in."""
+
+
+def matrices(spec: Spec, model: Model) -> dict[str, Array]:
+    """The weight matrices of `Spec.penalised`, by name: 'layer0/w', 'layer0/u', …, 'readout/w', 'embedding'."""
+    parts = [(name, of) for name, of in (("w", "input"), ("u", "recurrent")) if of in spec.penalised]
+    found = {
+        f"layer{i}/{name}": getattr(layer, name)
+        for i, layer in enumerate(model.layers)
+        for name, _ in parts
+        if hasattr(layer, name)
+    }
+    found |= {"readout/w": model.readout.w} if "readout" in spec.penalised else {}
+    return found | ({"embedding": model.embedding} if "embedding" in spec.penalised else {})
+
+
+def with_matrices(model: Model, found: Mapping[str, Any]) -> Model:
+    """The model with these in the places of those of `matrices` that have their names."""
+    layers = [
+        layer._replace(**{name: found[f"layer{i}/{name}"] for name in "wu" if f"layer{i}/{name}" in found})
+        for i, layer in enumerate(model.layers)
+    ]
+    readout = model.readout._replace(w=found.get("readout/w", model.readout.w))
+    return model._replace(embedding=found.get("embedding", model.embedding), layers=tuple(layers), readout=readout)
+
+
+def effective(spec: Spec, model: Model, noise: Key[Array, ""] | None = None) -> Model:
+    """The network as it computes: each gated weight times its gate, drawn from `noise` in training, else the
+    deterministic one. Itself where there are no gates."""
+    if model.log_alpha is None:
+        return model
+    names = sorted(model.log_alpha)
+    drawn = [None] * len(names) if noise is None else jax.random.split(jax.random.fold_in(noise, GATES), len(names))
+    raw = matrices(spec, model)
+    gated = {
+        name: raw[name] * hard_concrete.gate(model.log_alpha[name], k) for name, k in zip(names, drawn, strict=True)
+    }
+    return with_matrices(model, gated)._replace(log_alpha=None)
 
 
 def groups(model: Model) -> dict[str, Tree]:
-    """The parameters by the names under which their norms are recorded: 'embedding', 'layer0/u', …, 'readout'."""
+    """The parameters by the names under which their norms are recorded: 'embedding', 'layer0/u', …, 'readout' and, of
+    gates, 'log_alpha'."""
     named: dict[str, Tree] = {} if model.embedding is None else {"embedding": model.embedding}
     for i, layer in enumerate(model.layers):
         parts = layer._asdict()
         parts.pop("statistics", None)  # of batches: kept, not trained
         named |= {f"layer{i}/{k}": parts.pop(k) for k in "wu" if k in parts} | {f"layer{i}/b": parts}
-    return named | {"readout": model.readout}
+    named["readout"] = model.readout
+    return named if model.log_alpha is None else named | {"log_alpha": model.log_alpha}
 
 
 def cut(spec: Spec, hypers: Hypers, batch: Batch) -> Cut:
@@ -143,6 +195,7 @@ def run(
     A sequence is read out from its last output, from the mean or sum of its outputs over live steps, or at every step.
     `by` unrolls a layer: `bptt.unroll`, or `unroll_autodiff` to hold it against.
     """
+    model = effective(spec, model, batch.noise)
     xs = embedded(spec, model, batch.xs)
     stack = layers(spec, hypers, training=batch.noise is not None)
     carries = carries or tuple(cell.rest(xs.shape[1:-1]) for cell in stack)

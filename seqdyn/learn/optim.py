@@ -3,6 +3,7 @@
 All numbers come from `Hypers` inside the trace, so sweeping them recompiles nothing.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -61,8 +62,11 @@ def learning_rate(spec: Spec, hypers: Hypers, n: Int[Array, ""]) -> Float[Array,
     return hypers.lr * decay * jnp.minimum(1, (n + 1) / jnp.maximum(hypers.warmup, 1))
 
 
-def rule(spec: Spec, hypers: Hypers) -> Any:
-    """The update rule, without its learning rate. Call it under `jax.numpy_dtype_promotion("standard")`."""
+def rule(spec: Spec, hypers: Hypers, decayed: Callable[[Tree], Tree] | None = None) -> Any:
+    """The update rule, without its learning rate. Call it under `jax.numpy_dtype_promotion("standard")`.
+
+    `decayed` says of each parameter whether 'adamw' decays it (Loshchilov & Hutter 2019, algorithm 2); None: all.
+    """
     match spec.optimizer:
         case "sgd":
             return optax.identity()
@@ -73,5 +77,5 @@ def rule(spec: Spec, hypers: Hypers) -> Any:
         case "adam":
             return optax.scale_by_adam()
         case "adamw":
-            return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(hypers.weight_decay))
+            return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(hypers.weight_decay, decayed))
     raise ValueError(f"optimizer is {spec.optimizer!r}")

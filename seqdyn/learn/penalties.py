@@ -1,13 +1,19 @@
 """What is added to the loss, by the names of `Spec.penalties`, each weighted by the hyperparameter λ of its name.
 
-    l1              Σ |w| of the weight matrices; no biases or embeddings
+    l1              Σ |w| of the weight matrices of `Spec.penalised`                 Tibshirani 1996
+    l1_proximal     the same; descended by a proximal step                       Parikh & Boyd 2014, §4.2, §6.5.2
     l2              ½ Σ w² of the same                                Goodfellow, Bengio & Courville 2016, eq. 7.2
+    l0              Σ P(w ≠ 0) of the same, each behind a gate            Louizos, Welling & Kingma 2018, eq. 12
     activity        mean of h² over units, live steps and examples, of the top level       Merity et al. 2017, eq. 3
     orthogonality   Σ ‖UᵀU − I‖_F² over gates and layers              Vorontsov et al. 2017, eq. 2
     omega           Ω, how far the gradient is from keeping its norm from step to step     Pascanu et al. 2013, eq. 9
 
 Adjoints are those of the data loss alone: what a penalty contributes to the gradient is added to it afterwards, and
-before clipping.
+before clipping. l1 adds its subgradient, λ sign(w), which steps over 0 and leaves hardly a weight there; l1_proximal
+adds nothing, and after the update shrinks each weight by lr · λ and no further than to 0, where it stays. l1 or
+l1_proximal together with l2 are the elastic net (Zou & Hastie 2005). Under l0, l1 and l2 count weights before their
+gates. Under Adam neither l1 nor l2 keeps its meaning, since its moments rescale what they add; the proximal step and
+the decoupled decay of 'adamw' come after it and do.
 """
 
 from collections.abc import Mapping
@@ -17,7 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.model import Model, layers
+from seqdyn.learn.model import Model, effective, groups, layers, matrices, with_matrices
+from seqdyn.nets import hard_concrete
 from seqdyn.nets.bptt import Watch
 from seqdyn.nets.cells import Cell
 from seqdyn.nets.stack import Layer
@@ -28,20 +35,20 @@ FAINT = 1e-20
 """Ω leaves out steps whose ‖λ‖² is below this: `bound` in the authors' code."""
 
 
-def matrices(model: Model) -> list[Float[Array, "..."]]:
-    """The weight matrices that l1 and l2 count."""
-    found = [getattr(layer, name, None) for layer in model.layers for name in ("w", "u")]
-    return [w for w in (*found, model.readout.w) if w is not None]
-
-
 def l1(spec: Spec, hypers: Hypers, model: Model) -> Float[Array, ""]:
     """Σ |w|; its gradient at 0 is 0."""
-    return jnp.sum(jnp.stack([jnp.sum(jnp.abs(w)) for w in matrices(model)]))
+    return jnp.sum(jnp.stack([jnp.sum(jnp.abs(w)) for w in matrices(spec, model).values()]))
 
 
 def l2(spec: Spec, hypers: Hypers, model: Model) -> Float[Array, ""]:
     """½ Σ w²."""
-    return 0.5 * jnp.sum(jnp.stack([jnp.sum(jnp.square(w)) for w in matrices(model)]))
+    return 0.5 * jnp.sum(jnp.stack([jnp.sum(jnp.square(w)) for w in matrices(spec, model).values()]))
+
+
+def l0(spec: Spec, hypers: Hypers, model: Model) -> Float[Array, ""]:
+    """The expected number of weights whose gate is not 0."""
+    assert model.log_alpha is not None
+    return jnp.sum(jnp.stack([jnp.sum(hard_concrete.expected(a)) for a in model.log_alpha.values()]))
 
 
 def orthogonality(spec: Spec, hypers: Hypers, model: Model) -> Float[Array, ""]:
@@ -53,7 +60,7 @@ def orthogonality(spec: Spec, hypers: Hypers, model: Model) -> Float[Array, ""]:
     return jnp.sum(jnp.stack(found))
 
 
-OF_WEIGHTS = {"l1": l1, "l2": l2, "orthogonality": orthogonality}
+OF_WEIGHTS = {"l1": l1, "l2": l2, "l0": l0, "orthogonality": orthogonality}
 """The penalties that need nothing but the parameters."""
 
 
@@ -115,7 +122,39 @@ def added(spec: Spec, hypers: Hypers, model: Model, grads: Model) -> tuple[Model
         if name in spec.penalties:
             values[name], extra = jax.value_and_grad(lambda m, penalty=penalty: penalty(spec, hypers, m))(model)
             grads = plus(grads, extra, getattr(hypers, name))
+    if "l1_proximal" in spec.penalties:
+        values["l1_proximal"] = l1(spec, hypers, model)
     return grads, values
+
+
+def proximal(spec: Spec, hypers: Hypers, model: Model, updates: Model, lr: Float[Array, ""]) -> Model:
+    """The updates that lead from w not to v = w + Δw but to sign(v) · max(|v| − lr λ, 0), the minimum over x of
+    |x| λ + (x − v)² / (2 lr): exactly 0 where |v| ≤ lr λ."""
+
+    def shrunk(w: Array, move: Array) -> Array:
+        v = w + move
+        return jnp.sign(v) * jnp.maximum(jnp.abs(v) - lr * hypers.l1_proximal, 0) - w
+
+    moves, ws = matrices(spec, updates), matrices(spec, model)
+    return with_matrices(updates, {name: shrunk(w, moves[name]) for name, w in ws.items()})
+
+
+def counts(spec: Spec, model: Any) -> Any:
+    """For each array of a model, whether it is one of `Spec.penalised`."""
+    return with_matrices(jax.tree.map(lambda _: False, model), dict.fromkeys(matrices(spec, model), True))
+
+
+def nonzero(spec: Spec, model: Model) -> Float[Array, " group"]:
+    """How many numbers of each of `model.groups` are not 0, of weights as they act; of 'log_alpha', how many gates."""
+    acting = effective(spec, model)
+    if model.log_alpha is not None:
+        acting = acting._replace(log_alpha={name: hard_concrete.gate(a) for name, a in model.log_alpha.items()})
+    return jnp.stack([tree_count(group) for group in groups(acting).values()])
+
+
+def tree_count(tree: Any) -> Float[Array, ""]:
+    """Numbers that are not 0."""
+    return jnp.sum(jnp.stack([jnp.sum(leaf != 0).astype(jnp.float32) for leaf in jax.tree.leaves(tree)]))
 
 
 def plus(grads: Any, extra: Any, weight: Any) -> Any:

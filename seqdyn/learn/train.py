@@ -42,7 +42,7 @@ class Keys(NamedTuple):
     params: Key[Array, ""]
     data: Key[Array, ""]
     noise: Key[Array, ""]
-    """Of dropout."""
+    """Of dropout and gates."""
     floss: Key[Array, ""]
     """Of what flossing looks at before training."""
 
@@ -59,8 +59,13 @@ def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
     vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
     params = model.init(spec, hypers, keys(hypers).params, vectors)
     carries = model.rest(spec, hypers) if TASKS[spec.task](spec).stateful else None
-    opt, kept = optim.rule(spec, hypers).init(params), stopping.begin(spec, params)
+    opt, kept = _rule(spec, hypers).init(params), stopping.begin(spec, params)
     return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), carries, kept)
+
+
+def _rule(spec: Spec, hypers: Hypers) -> Any:
+    """Of the parameters together; what decays is what is penalised."""
+    return optim.rule(spec, hypers, partial(penalties.counts, spec))
 
 
 def watches(spec: Spec, hypers: Hypers) -> tuple[Watch, ...]:
@@ -189,7 +194,7 @@ def begun(spec: Spec, hypers: Hypers, carries: Any, batch: Any) -> Any:
 
 
 def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Model) -> Move:
-    """Clip, rule and learning rate of update `state.step`."""
+    """Clip, rule, learning rate and proximal step of update `state.step`."""
     by_group = jnp.stack([tree_norm(g) for g in model.groups(grads).values()])
     thawed = (state.step.astype(jnp.float32) >= hypers.thaw).astype(by_group.dtype)
     # A frozen embedding's gradient is recorded, and feeds the rule's moments, but is no part of what is clipped.
@@ -200,9 +205,11 @@ def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Model) -> Move:
         clipped = clip(grads, hypers.clip, size)
 
     with jax.numpy_dtype_promotion("standard"):
-        updates, opt = optim.rule(spec, hypers).update(clipped.grads, state.opt, state.params)
+        updates, opt = _rule(spec, hypers).update(clipped.grads, state.opt, state.params)
     lr = optim.learning_rate(spec, hypers, state.step)
     updates = jax.tree.map(lambda u: -lr * u, updates)
+    if "l1_proximal" in spec.penalties:
+        updates = penalties.proximal(spec, hypers, state.params, updates, lr)
     if spec.pretrained:
         updates = updates._replace(embedding=updates.embedding * thawed)
     return Move(updates, opt, clipped, by_group, size, lr)
@@ -248,7 +255,7 @@ def nothing(shape: jax.ShapeDtypeStruct) -> Array:
 def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""]) -> Batch:
     """The batch of update n, with a key if there is something that acts in training alone: see `Batch.noise`."""
     batch = TASKS[spec.task](spec).batch(data, "train", ticket)
-    alike = spec.dropout == "none" and not spec.normalise.startswith("batch")
+    alike = spec.dropout == "none" and "l0" not in spec.penalties and not spec.normalise.startswith("batch")
     return batch if alike else batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n))
 
 
@@ -275,7 +282,7 @@ def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int
 
 def evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
     """`<split>_loss` (and `<split>_accuracy` of classes) on each held-out split, over all of its examples, and on the
-    training split if `Spec.evaluate_train`.
+    training split if `Spec.evaluate_train`; under a penalty that counts or sums |w|, `group_nonzero`.
 
     NaN for a run that is no longer running.
     """
@@ -311,4 +318,6 @@ def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metri
         totals = jax.tree.map(jnp.sum, jax.lax.scan(one, begin, task.holdout(data, split))[1])
         count = totals.pop("count")
         metrics |= {f"{split}_{name}": total / count for name, total in totals.items()}
+    if {"l1", "l1_proximal", "l0"} & set(spec.penalties):
+        metrics["group_nonzero"] = penalties.nonzero(spec, state.params)
     return metrics

@@ -70,6 +70,7 @@ _SWITCHES = {
     "thaw": "pretrained on",
     "patience": "stop on",
     "min_improvement": "stop on",
+    "weight_decay": "the optimizer 'adamw'",
 }
 """What makes a spec heed a number, but for the penalties' own names."""
 
@@ -81,6 +82,7 @@ def _check_use(experiment: "Experiment") -> None:
         ("thaw", [s.pretrained for s in experiment.specs]),
         ("patience", [s.stop != "none" for s in experiment.specs]),
         ("min_improvement", [s.stop != "none" for s in experiment.specs]),
+        ("weight_decay", [s.optimizer == "adamw" for s in experiment.specs]),
         *((name, [name in s.penalties for s in experiment.specs]) for name in get_args(choices.PenaltyName)),
     ):
         values = np.asarray(getattr(experiment.hypers, name), float)
@@ -142,6 +144,7 @@ def _check_spec(spec: "Spec") -> None:
         raise ConfigError(
             f"penalties is {spec.penalties!r}; it must be a tuple of different names among {', '.join(names)}."
         )
+    _check_penalties(spec)
     for name in ("shortest", "training_set", "vocabulary", "embedding", "features", "classes"):
         if getattr(spec, name) != 0 or isinstance(getattr(spec, name), bool):
             _whole(name, getattr(spec, name))
@@ -159,6 +162,31 @@ def _check_spec(spec: "Spec") -> None:
     _check_task(spec)
     _check_floss(spec)
     _check_looks(spec)
+
+
+def _check_penalties(spec: "Spec") -> None:
+    names, penalised, penalties = get_args(choices.PenalisedGroup), spec.penalised, spec.penalties
+    if not isinstance(penalised, tuple) or not penalised or len({*penalised} & {*names}) < len(penalised):
+        raise ConfigError(
+            f"penalised is {penalised!r}; it must be a tuple of one or more different names among {', '.join(names)}."
+        )
+    if "embedding" in penalised and not spec.embedding:
+        raise ConfigError(f"penalised is {penalised!r} and embedding is 0; there is no embedding to penalise.")
+    if penalised == ("recurrent",) and spec.cell.startswith("dense"):
+        raise ConfigError(f"penalised is {penalised!r} for the cell '{spec.cell}', which has no recurrence.")
+    heed = {"l1", "l1_proximal", "l2", "l0"}
+    if {*penalised} != {*names[:3]} and not heed & {*penalties} and spec.optimizer != "adamw":
+        raise ConfigError(
+            f"penalised is {penalised!r}; neither a penalty among {', '.join(sorted(heed))} nor 'adamw' heeds it."
+        )
+    for two, why in (
+        (("l1", "l1_proximal"), "they are the same sum, descended in two ways; take one"),
+        (("l0", "l1_proximal"), "a weight's proximal step is not that of the weight behind its gate; take one"),
+        (("l0", "omega"), "Ω's gradient is that of U, not of its gates; take one"),
+        (("l0", "orthogonality"), "a U with zeros drawn anew at every update is not orthogonal; take one"),
+    ):
+        if {*two} <= {*penalties}:
+            raise ConfigError(f"penalties is {penalties!r} with '{two[0]}' and '{two[1]}': {why}.")
 
 
 def _check_cell(spec: "Spec") -> None:

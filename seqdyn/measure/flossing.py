@@ -61,10 +61,15 @@ def floss(
     def body(kept: Any, drawn: Any) -> tuple[Any, Array]:
         (layer, moments), (ticket, n) = kept, drawn
         batch = task.batch(data, "train", ticket)
-        xs = model.embedded(spec, params, batch.xs[:, :1])
+        xs = model.embedded(spec, model.effective(spec, params), batch.xs[:, :1])
         live = None if batch.live is None else batch.live[:, :1]
         frame = jax.random.fold_in(k_frame, n)
-        loss, grads = jax.value_and_grad(lambda p: exponents_square(cell, p, xs, frame, k, live))(layer)
+
+        def square(p: Any) -> Array:
+            acting = model.effective(spec, params._replace(layers=(p,))).layers[0]
+            return exponents_square(cell, acting, xs, frame, k, live)
+
+        loss, grads = jax.value_and_grad(square)(layer)
         with jax.numpy_dtype_promotion("standard"):
             updates, moments = rule.update(grads, moments)
         return (jax.tree.map(jnp.add, layer, updates), moments), loss

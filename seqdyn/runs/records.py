@@ -68,6 +68,8 @@ VARIABLES: dict[str, Variable] = {
     "penalty_activity": Variable(("step",), "mean of h² of the top level, before its weight λ", "h²"),
     "penalty_orthogonality": Variable(("step",), "Σ ‖UᵀU − I‖², before its weight λ"),
     "penalty_omega": Variable(("step",), "Pascanu's Ω, before its weight λ"),
+    "penalty_l1_proximal": Variable(("step",), "Σ |w|, before its weight λ", "parameter"),
+    "penalty_l0": Variable(("step",), "expected number of weights that are not 0, before its weight λ", "weights"),
     "test_loss": Variable(("probe",), "loss on the test split", "loss"),
     "test_accuracy": Variable(("probe",), "fraction right on the test split"),
     "train_loss": Variable(("probe",), "loss on the training split, as the held-out ones are judged", "loss"),
@@ -78,6 +80,7 @@ VARIABLES: dict[str, Variable] = {
     "shuffled_accuracy": Variable(("probe",), "fraction right on the test split, steps of each sequence shuffled"),
     "best_step": Variable(("probe",), "updates done at the best look of early stopping so far", "updates"),
     "stopped": Variable(("probe",), "early stopping has ended the run by this look"),
+    "group_nonzero": Variable(("probe", "group"), "numbers of a group that are not 0, gates acting", "weights"),
     # weights
     "spectral_radius": Variable(_PER_GATE, "max |eigenvalue| of the gate's recurrent block U"),
     "largest_singular_value": Variable(_PER_GATE, "largest singular value of U, its norm as a map"),

@@ -1,0 +1,368 @@
+"""Laws of penalties on chosen matrices: each ends where its closed form says, gates are those of their paper."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from sklearn.linear_model import ElasticNet, Ridge
+
+from seqdyn.backend import compiled
+from seqdyn.data.tasks import TASKS
+from seqdyn.data.text import Examples
+from seqdyn.learn import model, penalties, train
+from seqdyn.learn.config import Experiment, Hypers, Spec, experiment_from, grid
+from seqdyn.learn.verify import gradient_error
+from seqdyn.measure import flossing, probes
+from seqdyn.nets import hard_concrete
+from seqdyn.runs import axes, sweep
+from seqdyn.runs.records import VARIABLES
+from seqdyn.types import ConfigError
+
+X64 = False
+GATED = Spec(steps=7, batch=3, hidden=(5,), penalties=("l0",))
+
+
+def setting(spec, data=None, **hypers):
+    h = Hypers(**hypers).arrays()
+    state = flossing.init(spec, h, data)
+    ticket = TASKS[spec.task](spec).tickets(data, train.keys(h).data, jnp.arange(1))
+    return h, state, TASKS[spec.task](spec).batch(data, "train", jax.tree.map(lambda leaf: leaf[0], ticket))
+
+
+# --- a linear problem ---------------------------------------------------------------------------------------
+
+N, D = 40, 6
+SHARED = dict(task="labelled", steps=2, batch=N, features=D, classes=0, mask=False, optimizer="sgd")
+LINEAR = Spec(**SHARED, cell="dense", activation="identity", hidden=(D,), w_init="identity", penalised=("readout",))
+"""Its readout sees the numbers of the last step as they are."""
+
+
+def problem():
+    rng = np.random.default_rng(0)
+    xs = rng.normal(size=(N, 2, D)).astype(np.float32)
+    ys = xs[:, 1] @ [2.0, -1.0, 0.5, 0, 0, 0.05] + 0.7 + 0.3 * rng.normal(size=N)
+    return {"train": Examples(xs, np.full(N, 2, np.int32), ys.astype(np.float32))}
+
+
+def fitted(names, updates=1500, **weights):
+    """(coefficients, intercept) of the readout after full-batch descent with all else frozen."""
+    spec, data = dataclasses.replace(LINEAR, penalties=names), jax.tree.map(jnp.asarray, problem())
+    h, state, batch = setting(spec, data, lr=0.1, **weights)
+    assert (state.params.layers[0].w == jnp.eye(D)).all()
+
+    def body(state, _):
+        grads = train.gradient(spec, h, state.params, batch).grads
+        frozen = jax.tree.map(jnp.zeros_like, grads)._replace(readout=grads.readout)
+        move = train.move(spec, h, state, frozen)
+        return state._replace(params=jax.tree.map(jnp.add, state.params, move.updates)), None
+
+    end = compiled(lambda s: jax.lax.scan(body, s, length=updates)[0])(state)
+    assert (end.params.layers[0].w == jnp.eye(D)).all()
+    return np.asarray(end.params.readout.w)[:, 0], np.asarray(end.params.readout.b)
+
+
+def scikit_learn(l1, l2):
+    """Of mean (y − p)² + l1 Σ|w| + ½ l2 Σw²; scikit-learn halves the first."""
+    of = problem()["train"]
+    if l1 == 0:
+        found = Ridge(alpha=N * l2 / 2, tol=1e-10).fit(of.xs[:, 1], of.ys)
+    else:
+        alpha = (l1 + l2) / 2
+        found = ElasticNet(alpha=alpha, l1_ratio=l1 / (l1 + l2), tol=1e-10, max_iter=100_000).fit(of.xs[:, 1], of.ys)
+    return found.coef_, found.intercept_
+
+
+def test_ridge_ends_at_its_closed_form():
+    got, intercept = fitted(("l2",), l2=0.5)
+    of = problem()["train"]
+    x, y = of.xs[:, 1] - of.xs[:, 1].mean(0), of.ys - of.ys.mean()
+    np.testing.assert_allclose(got, np.linalg.solve(x.T @ x + N * 0.5 / 2 * np.eye(D), x.T @ y), atol=1e-5)
+    np.testing.assert_allclose(got, scikit_learn(0.0, 0.5)[0], atol=1e-5)
+    assert np.abs(got - fitted(())[0]).max() > 0.1
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.4])
+def test_the_proximal_step_ends_at_scikit_learns_lasso_and_elastic_net_with_their_zeros(l2):
+    got, intercept = fitted(("l1_proximal", "l2"), l1_proximal=0.3, l2=l2)
+    coefficients, offset = scikit_learn(0.3, l2)
+    np.testing.assert_allclose(got, coefficients, atol=1e-5)
+    np.testing.assert_allclose(intercept, offset, atol=1e-5)
+    np.testing.assert_array_equal(got == 0, coefficients == 0)
+    assert 1 < (got == 0).sum() < D
+
+
+def test_the_subgradient_comes_near_the_lasso_and_has_no_zeros():
+    got, _ = fitted(("l1", "l2"), l1=0.3)
+    np.testing.assert_allclose(got, scikit_learn(0.3, 0.0)[0], atol=0.1 * 0.3)  # it steps lr λ to and fro
+    assert (got != 0).all()
+
+
+# --- decay --------------------------------------------------------------------------------------------------
+
+
+def second_update(spec):
+    """hypers -> (parameters, the second update from them), compiled: at the first Adam sees signs alone."""
+
+    def run(h):
+        state = train.init(spec, h)
+        params = jax.tree.map(lambda p: p + 0.5, state.params)  # biases begin at 0, where nothing decays
+        ticket = TASKS[spec.task](spec).tickets(None, train.keys(h).data, jnp.arange(1))[0]
+        batch = TASKS[spec.task](spec).batch(None, "train", ticket)
+        grads = train.gradient(spec, h, params, batch).grads
+        first = train.move(spec, h, state._replace(params=params), grads)
+        return params, train.move(spec, h, state._replace(params=params, opt=first.opt), grads).updates
+
+    return compiled(run)
+
+
+def added_by(optimizer, name, penalised=("input", "recurrent", "readout")):
+    """(parameters, what this λ = 0.2 adds to an update)."""
+    spec = Spec(steps=3, batch=3, hidden=(5,), optimizer=optimizer, penalised=penalised)
+    run = second_update(dataclasses.replace(spec, penalties=() if name == "weight_decay" else (name,)))
+    (params, moved), (_, plain) = (run(Hypers(lr=0.1, **{name: weight}).arrays()) for weight in (0.2, 0.0))
+    return params, jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), moved, plain)
+
+
+def test_l2_is_decoupled_decay_under_plain_descent_and_not_under_adam():
+    params, decay = added_by("adamw", "weight_decay")
+    shares = [params.layers[0].w, params.layers[0].u, params.readout.w]
+    decays = [decay.layers[0].w, decay.layers[0].u, decay.readout.w]
+    for w, d in zip(shares, decays, strict=True):
+        np.testing.assert_allclose(d, -0.1 * 0.2 * np.asarray(w), atol=1e-6)
+    assert (decay.layers[0].b == 0).all() and (decay.readout.b == 0).all()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), added_by("sgd", "l2")[1], decay)
+    under_adam = added_by("adam", "l2")[1]
+    assert np.abs(under_adam.layers[0].u - decay.layers[0].u).max() > 0.5 * np.abs(decay.layers[0].u).max()
+
+
+def test_a_group_decays_alone():
+    _, decay = added_by("adamw", "weight_decay", ("recurrent",))
+    assert (np.abs(decay.layers[0].u) > 1e-4).any()
+    assert all((d == 0).all() for d in (decay.layers[0].w, decay.layers[0].b, decay.readout.w, decay.readout.b))
+
+
+# --- which matrices -----------------------------------------------------------------------------------------
+
+TEXT = Spec("labelled", 4, 3, vocabulary=7, embedding=2, cell="lstm", hidden=(5, 3), penalties=("l2",))
+GROUPS = {
+    "input": ["layer0/w", "layer1/w"],
+    "recurrent": ["layer0/u", "layer1/u"],
+    "readout": ["readout/w"],
+    "embedding": ["embedding"],
+}
+
+
+@pytest.mark.parametrize("word", GROUPS)
+def test_each_word_penalises_its_matrices_and_no_others(word):
+    spec = dataclasses.replace(TEXT, penalised=(word,))
+    params = model.init(spec, Hypers().arrays(), jax.random.key(0))
+    assert list(model.matrices(spec, params)) == GROUPS[word]
+    grads = jax.grad(lambda m: penalties.l2(spec, Hypers().arrays(), m))(params)
+    jax.tree.map(
+        lambda counted, g, p: np.testing.assert_array_equal(g, p if counted else 0),
+        penalties.counts(spec, params),
+        grads,
+        params,
+    )
+    assert sum(jax.tree.leaves(penalties.counts(spec, params))) == len(GROUPS[word])
+
+
+def test_by_default_all_but_the_embedding_is_penalised():
+    params = model.init(TEXT, Hypers().arrays(), jax.random.key(0))
+    assert list(model.matrices(TEXT, params)) == ["layer0/w", "layer0/u", "layer1/w", "layer1/u", "readout/w"]
+
+
+# --- gates --------------------------------------------------------------------------------------------------
+
+
+def test_gates_are_their_formulas():
+    log_alpha = np.linspace(-6, 6, 25, dtype=np.float32)
+    sigma = 1 / (1 + np.exp(-log_alpha))
+    np.testing.assert_allclose(hard_concrete.gate(jnp.asarray(log_alpha)), np.clip(1.2 * sigma - 0.1, 0, 1), atol=1e-6)
+    u = 1 / (1 + np.exp(-np.asarray(jax.random.logistic(jax.random.key(3), (25,)), np.float64)))
+    s = 1 / (1 + np.exp(-(np.log(u) - np.log(1 - u) + log_alpha) * 1.5))
+    got = hard_concrete.gate(jnp.asarray(log_alpha), jax.random.key(3))
+    np.testing.assert_allclose(got, np.clip(1.2 * s - 0.1, 0, 1), atol=1e-5)
+    assert (got == 0).any() and (got == 1).any()
+
+
+def test_the_expected_count_is_the_mean_of_what_is_drawn():
+    log_alpha = jnp.linspace(-4, 4, 9)
+    drawn = jax.vmap(lambda k: hard_concrete.gate(log_alpha, k))(jax.random.split(jax.random.key(0), 20_000))
+    share = np.mean(np.asarray(drawn) != 0, axis=0)
+    error = np.sqrt(share * (1 - share) / 20_000)
+    assert (np.abs(hard_concrete.expected(log_alpha) - share) < 4 * error + 1e-4).all()
+    spec = dataclasses.replace(GATED, hidden=(9,))
+    h, state, batch = setting(spec)
+    params = state.params._replace(log_alpha={k: a - 3.0 for k, a in state.params.log_alpha.items()})
+
+    def count(key):
+        acting = model.effective(spec, params, key)
+        return sum(jnp.sum(w != 0).astype(jnp.float32) for w in model.matrices(spec, acting).values())
+
+    counts = np.asarray(compiled(jax.vmap(count))(jax.random.split(jax.random.key(1), 2000)))
+    expected = float(penalties.l0(spec, h, params))
+    assert abs(counts.mean() - expected) < 4 * counts.std() / math.sqrt(2000)
+    assert 20 < expected < 0.8 * sum(a.size for a in params.log_alpha.values())
+
+
+def test_gates_begin_open_and_leave_the_weights_as_they_were():
+    h, state, batch = setting(GATED)
+    plain = setting(dataclasses.replace(GATED, penalties=()))[1].params
+    jax.tree.map(np.testing.assert_array_equal, state.params._replace(log_alpha=None), plain)
+    assert set(state.params.log_alpha) == set(model.matrices(GATED, plain))
+    for name, w in model.matrices(GATED, model.effective(GATED, state.params)).items():
+        np.testing.assert_allclose(w, 0.98 * model.matrices(GATED, plain)[name], rtol=3e-3)
+
+
+@pytest.mark.parametrize(
+    "changes", [dict(cell="gru", hidden=(4, 3)), dict(cell="lstm", normalise="layer")], ids=["gru", "layer norm"]
+)
+def test_the_gradient_through_the_gates_is_autodiffs(changes):
+    assert gradient_error(dataclasses.replace(GATED, steps=5, **changes), Hypers().arrays(), None) < 1e-4
+
+
+def test_the_gradient_of_a_gate_is_what_moving_it_does():
+    """At one draw of the noise; and the penalty adds λ times its own."""
+    h, state, batch = setting(GATED)
+    batch, name = batch._replace(noise=jax.random.key(5)), "layer0/u"
+    gradient = compiled(lambda h: train.gradient(GATED, h, state.params, batch).grads.log_alpha)
+    loss = compiled(lambda a: model.loss(GATED, h, state.params._replace(log_alpha=a), batch))
+    before = gradient(h)
+    assert all((np.abs(g) > 0).any() for g in before.values())
+    i, j = np.unravel_index(np.argmax(np.abs(before[name])), before[name].shape)
+
+    def at(step):
+        return float(loss(state.params.log_alpha | {name: state.params.log_alpha[name].at[i, j].add(step)}))
+
+    np.testing.assert_allclose(before[name][i, j], (at(1e-2) - at(-1e-2)) / 2e-2, rtol=1e-2)
+    extra = gradient(Hypers(l0=0.5).arrays())[name] - before[name]
+    p = np.asarray(hard_concrete.expected(state.params.log_alpha[name]))
+    np.testing.assert_allclose(extra, 0.5 * p * (1 - p), rtol=1e-3)
+
+
+def test_every_update_draws_its_gates_anew_and_evaluation_draws_none():
+    h, state, _ = setting(GATED)
+    ticket = TASKS["adding"](GATED).tickets(None, train.keys(h).data, jnp.arange(1))[0]
+    first, second = (train.drawn(GATED, h, None, ticket, jnp.int32(n)) for n in (0, 1))
+    loss = compiled(lambda b: model.loss(GATED, h, state.params, b))
+    losses = [float(loss(b)) for b in (first, first, second, first._replace(noise=None))]
+    assert losses[0] == losses[1] and len(set(losses)) == 3
+    plain = dataclasses.replace(GATED, penalties=())
+    acting = model.effective(GATED, state.params)
+    np.testing.assert_allclose(losses[3], model.loss(plain, h, acting, first._replace(noise=None)), rtol=1e-5)
+
+
+def test_instruments_see_the_network_as_it_acts():
+    """Its gates acting, it is read as a network without gates that has those weights."""
+    spec = dataclasses.replace(GATED, cell="lstm", steps=6)
+    plain = dataclasses.replace(spec, penalties=())
+    e = Experiment(
+        "x", (spec,), grid(), 4, 4, 4, probes=("weights", "units", "jacobians", "lyapunov"), diagnostic=3, modes=4
+    )
+    h, state, _ = setting(spec)
+    some = {k: a.at[::2].add(-9.0) for k, a in state.params.log_alpha.items()}
+    state = state._replace(params=state.params._replace(log_alpha=some))
+    acting = train.init(plain, h)._replace(params=model.effective(spec, state.params))
+    seen, same = (
+        compiled(lambda h, s, one=one: probes.look(one, e.looking, h, s, None))(h, s)
+        for one, s in ((spec, state), (plain, acting))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), seen, same)
+    assert (np.asarray(seen["weights"]["layer0"])[:, ::2] == 0).all()
+
+
+def test_flossing_flosses_the_network_as_it_acts():
+    spec = dataclasses.replace(GATED, floss=2, floss_steps=100)
+    plain = dataclasses.replace(spec, penalties=(), floss=0)
+    h = Hypers(gain=0.5).arrays()
+    before, after = (
+        compiled(lambda h, one=one: flossing.init(one, h))(h) for one in (dataclasses.replace(spec, floss=0), spec)
+    )
+    (cell,) = model.layers(plain, h)
+    xs = TASKS["adding"](plain).diagnostic(None, train.keys(h).data, "holdout", 3).xs
+
+    def square(state):
+        acting = model.effective(spec, state.params).layers[0]
+        return float(flossing.exponents_square(cell, acting, xs, jax.random.key(0), 2))
+
+    assert square(after) < 0.5 * square(before)
+    assert set(after.params.log_alpha) == set(before.params.log_alpha)
+
+
+# --- training -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "weights"), [("l0", [0.0, 0.05]), ("l1_proximal", [0.0, 0.2])])
+def test_a_weight_is_a_number_of_the_grid_and_leaves_fewer_weights(name, weights):
+    """One program for all λ; at the larger one weights are gone, exactly, and are counted by their groups."""
+    spec = dataclasses.replace(GATED, penalties=(name,))
+    e = Experiment("x", (spec,), grid(**{name: weights}, lr=0.05), 200, 100, 200, tile=2)
+    programs = sweep.programs(spec, 1)
+    (tile,) = sweep.tiles(e)
+    hypers = sweep.tile_hypers(e, tile)
+    states = programs.init(hypers, sweep.real(e, tile), None)
+    for _ in range(2):
+        states, metrics = programs.chunk(hypers, states, None, 100)
+    programs.chunk(dataclasses.replace(hypers, **{name: hypers.lr}), states, None, 100)
+    assert programs.chunk._cache_size() == 1
+    assert metrics["finite"].all() and set(metrics) <= set(VARIABLES)
+    counts = np.asarray(programs.evaluate(hypers, states, None)["group_nonzero"])
+    groups = axes.own(spec)["group"]
+    assert counts.shape == (2, len(groups))
+    of = dict(zip(groups, counts.T, strict=True))
+    assert of["layer0/u"][0] == 25 and of["layer0/u"][1] < 20
+    acting = model.effective(spec, jax.tree.map(lambda leaf: leaf[1], states.params))
+    assert of["layer0/u"][1] == np.sum(np.asarray(acting.layers[0].u) != 0)
+    value = np.asarray(metrics[f"penalty_{name}"])
+    assert value[1, -1] < 0.8 * value[0, -1]
+    if name == "l0":
+        assert of["log_alpha"][1] == sum(np.sum(np.asarray(w) != 0) for w in model.matrices(spec, acting).values())
+
+
+# --- bad input ----------------------------------------------------------------------------------------------
+
+
+def experiment(spec, **numbers):
+    return Experiment("x", (spec,), grid(**numbers), updates=4, chunk=2, probe_every=2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (dict(penalised=()), ["penalised", "()", "one or more", "readout"]),
+        (dict(penalised=("bias",)), ["penalised", "bias", "input, recurrent"]),
+        (dict(penalised=("input", "input")), ["penalised", "different"]),
+        (dict(penalised="input"), ["penalised", "'input'", "tuple"]),
+        (dict(penalised=("embedding",)), ["penalised", "embedding is 0"]),
+        (dict(penalised=("recurrent",), cell="dense"), ["recurrent", "dense"]),
+        (dict(penalised=("readout",), penalties=()), ["penalised", "readout", "adamw", "l2"]),
+        (dict(penalties=("l1", "l1_proximal")), ["l1", "l1_proximal", "take one"]),
+        (dict(penalties=("l0", "l1_proximal")), ["l0", "l1_proximal", "gate"]),
+        (dict(penalties=("l0", "omega")), ["l0", "omega", "gates"]),
+        (dict(penalties=("l0", "orthogonality")), ["l0", "orthogonality", "take one"]),
+    ],
+    ids=str,
+)
+def test_what_has_no_meaning_is_said_in_a_sentence(changes, said):
+    with pytest.raises(ConfigError) as raised:
+        experiment(Spec(**{"penalties": ("l2",), **changes}))
+    assert all(word in str(raised.value) for word in said), raised.value
+    assert str(raised.value).count("\n") == 0
+
+
+@pytest.mark.parametrize("name", ["l0", "l1_proximal", "weight_decay"])
+def test_a_weight_is_not_negative_and_not_in_vain(name):
+    with pytest.raises(ConfigError, match=f"{name} is -1"):
+        grid(**{name: -1})
+    with pytest.raises(ConfigError, match=f"{name} is 0.5; no spec has"):
+        experiment(Spec(), **{name: 0.5})
+
+
+def test_an_experiment_is_written_down_with_what_it_penalises():
+    e = experiment(dataclasses.replace(GATED, penalised=("recurrent", "readout")), l0=[0.0, 1.0])
+    assert experiment_from(e.describe()).describe() == e.describe()
+    assert experiment_from(e.describe()).specs == e.specs
