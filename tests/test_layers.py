@@ -9,10 +9,11 @@ PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
 types backend norms averages theory
 nets.inits nets.activations nets.cells nets.memoryless nets.hard_concrete nets.bptt nets.stack nets.normalised
+nets.dropped
 data.batches data.synthetic data.tasks data.check data.splits data.text data.extras data.scaling data.packaged
 data.cache data.vectors data.datasets data.audio
-learn.choices learn.validate learn.config learn.model learn.penalties learn.optim learn.stopping learn.train
-learn.verify
+learn.choices learn.validate learn.config learn.dropout learn.model learn.penalties learn.optim learn.stopping
+learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.flossing
 measure.curvature measure.updates measure.probes
 runs.sweep runs.lock runs.manifest runs.checkpoint runs.records runs.axes runs.display runs.signals

@@ -13,7 +13,7 @@ from seqdyn.backend import compiled
 from seqdyn.data.check import check
 from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.data.text import Examples
-from seqdyn.learn import model, train
+from seqdyn.learn import dropout, model, train
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.verify import gradient_error
 from seqdyn.nets.bptt import live_steps
@@ -145,12 +145,12 @@ def test_dropout_at_rate_0_is_none_bit_for_bit_and_off_in_evaluation():
 
 def test_a_mask_is_one_for_all_steps_of_a_sequence_new_at_each_update_and_keeps_the_mean():
     batch = batch_of(DROPPED)._replace(noise=jax.random.key(0))
-    masks = model.dropout(DROPPED, hypers(dropout=0.25), batch, 3)
+    masks = dropout.draw(DROPPED, hypers(dropout=0.25), batch.noise, None, (T, N, 3)).inputs
     assert [m.shape for m in masks] == [(N, 3), (N, 4)]
     values = np.concatenate([np.ravel(m) for m in masks])
     np.testing.assert_allclose(np.unique(values), [0, 1 / 0.75], rtol=1e-6)
     wide = dataclasses.replace(DROPPED, hidden=(400,))
-    many = model.dropout(wide, hypers(dropout=0.25), batch, 4000)[0]
+    many = dropout.draw(wide, hypers(dropout=0.25), batch.noise, None, (T, N, 4000)).inputs[0]
     np.testing.assert_allclose(np.mean(many), 1, atol=4 * (1 / 3 / many.size) ** 0.5)
     keys = [
         train.drawn(DROPPED, hypers(), data_of(WORDS), (jnp.arange(4), jnp.ones(4)), jnp.int32(n)).noise for n in (0, 1)
@@ -164,7 +164,7 @@ def test_a_masked_network_is_the_network_on_masked_inputs():
     batch = batch_of(DROPPED)._replace(noise=jax.random.key(1))
     params = train.init(DROPPED, h).params
     layers = model.run(DROPPED, h, params, batch).stacked.layers
-    masks = model.dropout(DROPPED, h, batch, 3)
+    masks = dropout.draw(DROPPED, h, batch.noise, batch.xs, (T, N, 3)).inputs
     np.testing.assert_array_equal(layers[0].xs, params.embedding[batch.xs] * masks[0][None])
     with jax.numpy_dtype_promotion("standard"):
         assert gradient_error(DROPPED, h, data_of(WORDS)) < 1e-5

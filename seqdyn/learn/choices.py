@@ -28,7 +28,9 @@ Readout = Literal["last", "mean", "sum", "every"]
 Normalise = Literal["none", "layer", "batch_drive", "batch"]
 PenaltyName = Literal["l1", "l2", "activity", "orthogonality", "omega", "l1_proximal", "l0"]
 PenalisedGroup = Literal["input", "recurrent", "readout", "embedding"]
-Dropout = Literal["none", "inputs"]
+Dropout = Literal[
+    "none", "words", "inputs", "outputs", "recurrent_step", "recurrent", "variational", "candidate", "zoneout"
+]
 Pad = Literal["before", "after"]
 ProbeName = Literal["weights", "units", "jacobians", "lyapunov", "curvature", "updates"]
 Split = Literal["holdout", "train"]

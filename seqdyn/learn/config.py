@@ -85,7 +85,7 @@ class Spec:
     """Which of the top level's outputs the prediction reads: the last, or the mean or sum over live steps; 'every' step
     has a prediction of its own in the tasks of `validate.EVERY_STEP`."""
     dropout: Dropout = "none"
-    """Where `Hypers.dropout` acts: 'inputs' of every level, one mask a sequence for all its steps."""
+    """What `Hypers.dropout` drops: words, inputs, outputs, or something inside the recurrence; see `learn.dropout`."""
     penalties: tuple[PenaltyName, ...] = ()
     """What is added to the loss, weighted by the hyperparameters of these names; see `penalties`."""
     optimizer: Optimizer = "adam"
@@ -106,6 +106,9 @@ class Spec:
     """Early stopping on this metric of the validation split, at every look: see `stopping`."""
     penalised: tuple[PenalisedGroup, ...] = ("input", "recurrent", "readout")
     """The weight matrices that l1, l1_proximal, l2, l0 and the decay of 'adamw' act on; biases never are."""
+    monte_carlo: int = 0
+    """Networks with dropout whose mean prediction is evaluated on held-out splits, by keys of (seed, update), for −log
+    mean p and the accuracy of the mean (Gal & Ghahramani 2016); 0 evaluates one without dropout."""
 
     @property
     def label(self) -> str:
@@ -153,7 +156,8 @@ class Hypers:
     window: Any = 10
     """Steps of truncated backpropagation."""
     dropout: Any = 0.0
-    """Rate of `Spec.dropout`: this share of the inputs is 0, the rest is divided by 1 − rate. Off in evaluation."""
+    """Rate of `Spec.dropout`: this share is 0 and the rest divided by 1 − rate; under 'zoneout' this share of the units
+    keeps its old value. Off in evaluation, where zoneout takes the expectation."""
     l1: Any = 0.0
     """Weight λ of the penalty of this name, as are the next four."""
     l2: Any = 0.0

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.data.tasks import TASKS, Batch
+from seqdyn.learn import dropout
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.nets import cells, hard_concrete, memoryless
 from seqdyn.nets.bptt import Cut, Watch, unroll, window
@@ -35,7 +36,8 @@ class Model(NamedTuple):
 
 def layers(spec: Spec, hypers: Hypers, training: bool = False) -> tuple[cells.Cell, ...]:
     """The recurrent layers, bottom first; their initialisers carry the run's gain and biases. The two of a level that
-    is read in both directions follow each other. In `training` a batch is normalised by its own mean and variance."""
+    is read in both directions follow each other. In `training` a batch is normalised by its own mean and variance, and
+    a recurrence that drops reads its masks beside its inputs."""
     ways = 2 if spec.bidirectional else 1
     inputs = (spec.embedding or spec.vocabulary or TASKS[spec.task](spec).inputs, *(ways * h for h in spec.hidden))
     w, u = INITS[spec.w_init](hypers.input_gain), INITS[spec.u_init](hypers.gain)
@@ -60,7 +62,7 @@ def layers(spec: Spec, hypers: Hypers, training: bool = False) -> tuple[cells.Ce
 
     made = tuple(cell(d, h) for d, h in zip(inputs, spec.hidden, strict=False) for _ in range(ways))
     if spec.normalise == "none":
-        return made
+        return tuple(dropout.cell(spec, hypers, c, training) for c in made)
     by = (spec.normalise, spec.steps, hypers.norm_gain, spec.activation, training)
     return tuple(normalised(c, *by) for c in made)
 
@@ -199,9 +201,13 @@ def run(
     xs = embedded(spec, model, batch.xs)
     stack = layers(spec, hypers, training=batch.noise is not None)
     carries = carries or tuple(cell.rest(xs.shape[1:-1]) for cell in stack)
-    masks = dropout(spec, hypers, batch, xs.shape[-1]) if batch.noise is not None else None
-    given = (stack, model.layers, carries, xs, cut(spec, hypers, batch), watches, by, spec.bidirectional, masks)
-    stacked = unroll_stack(*given)
+    masks = dropout.Masks()
+    if batch.noise is not None:
+        masks = dropout.draw(spec, hypers, batch.noise, batch.xs if spec.vocabulary else None, xs.shape)
+    if masks.words is not None:
+        xs = xs * jnp.broadcast_to(masks.words[..., None], xs.shape)
+    given = (stack, model.layers, carries, xs, cut(spec, hypers, batch), watches, by, spec.bidirectional)
+    stacked = unroll_stack(*given, masks.inputs, masks.inner)
     match spec.readout:
         case "every":
             h = stacked.hs
@@ -212,24 +218,10 @@ def run(
             live = jnp.ones(stacked.hs.shape[:2]) if batch.live is None else batch.live.astype(stacked.hs.dtype)
             h = jnp.einsum("tb,tbh->bh", live, stacked.hs)
             h = h / jnp.sum(live, axis=0)[:, None] if spec.readout == "mean" else h
+    if masks.outputs is not None:
+        h = h * jnp.broadcast_to(masks.outputs, h.shape)
     y = h @ model.readout.w
     return Output(y + jnp.broadcast_to(model.readout.b, y.shape), stacked)
-
-
-def dropout(spec: Spec, hypers: Hypers, batch: Batch, inputs: int) -> tuple[Array, ...] | None:
-    """Masks [b, d] of every level's inputs: 0 with probability `Hypers.dropout`, else 1 / (1 − rate), the same at all
-    steps of a sequence. Srivastava et al. 2014; one mask for all steps: Gal & Ghahramani 2016."""
-    if spec.dropout == "none":
-        return None
-    ways, size = 2 if spec.bidirectional else 1, batch.xs.shape[1]
-    widths = (inputs, *(ways * h for h in spec.hidden[:-1]))
-    keep = 1 - hypers.dropout
-    drawn = [jax.random.uniform(k, (size, d)) for k, d in zip(_keys(batch, len(widths)), widths, strict=True)]
-    return tuple(jnp.where(u < keep, 1 / keep, jnp.zeros_like(u)) for u in drawn)
-
-
-def _keys(batch: Any, n: int) -> Any:
-    return jax.random.split(batch.noise, n)
 
 
 def predict(spec: Spec, hypers: Hypers, model: Model, batch: Batch, by: Any = unroll) -> Float[Array, "*s k"]:
@@ -302,7 +294,11 @@ def judge(
     by: Any = unroll,
 ) -> Judged:
     """The network held against what the batch should give."""
-    output = run(spec, hypers, model, batch, carries, watches, by)
+    return held(spec, run(spec, hypers, model, batch, carries, watches, by), batch)
+
+
+def held(spec: Spec, output: Output, batch: Batch) -> Judged:
+    """What a network made of a batch, held against what the batch should give."""
     count = counted(spec, batch)
     total = jnp.sum(count)
 
@@ -312,6 +308,31 @@ def judge(
     right = hits(spec, output.predictions, batch.ys)
     loss = mean(losses(spec, output.predictions, batch.ys))
     return Judged(loss, None if right is None else mean(right), output.stacked.last, output.stacked.layers)
+
+
+def sampled(spec: Spec, hypers: Hypers, model: Model, batch: Batch, keys: Key[Array, " n"]) -> Judged:
+    """The mean prediction of n networks with dropout, one a key, held against what the batch should give: Monte Carlo
+    dropout, the loss −log mean p. Gal & Ghahramani 2016, eq. 8; their 'Dropout as a Bayesian approximation', eq. 6."""
+
+    def one(_: None, key: Key[Array, ""]) -> tuple[None, Array]:
+        return None, predict(spec, hypers, model, batch._replace(noise=key))
+
+    predictions = mean_prediction(spec, jax.lax.scan(one, None, keys)[1])
+    return held(spec, Output(predictions, Stacked(predictions, (), ())), batch)
+
+
+def mean_prediction(spec: Spec, predictions: Float[Array, "n *s k"]) -> Float[Array, "*s k"]:
+    """The prediction (logits, if the task has classes) that stands for the mean of n predicted probabilities."""
+    kind, count = TASKS[spec.task](spec).loss, predictions.shape[0]
+
+    def mean(logs: Array) -> Array:
+        return jax.nn.logsumexp(logs, axis=0) - jnp.log(jnp.asarray(count, logs.dtype))
+
+    if kind == "mse":
+        return jnp.mean(predictions, axis=0)
+    if kind == "categorical":
+        return mean(jax.nn.log_softmax(predictions, axis=-1))
+    return mean(jax.nn.log_sigmoid(predictions)) - mean(jax.nn.log_sigmoid(-predictions))
 
 
 def loss(

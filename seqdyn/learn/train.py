@@ -45,12 +45,14 @@ class Keys(NamedTuple):
     """Of dropout and gates."""
     floss: Key[Array, ""]
     """Of what flossing looks at before training."""
+    sampling: Key[Array, ""]
+    """Of Monte Carlo evaluation."""
 
 
 def keys(hypers: Hypers) -> Keys:
     """The keys of a run."""
     root = jax.random.key(hypers.seed)
-    return Keys(*(jax.random.fold_in(root, i) for i in range(4)))
+    return Keys(*(jax.random.fold_in(root, i) for i in range(5)))
 
 
 def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
@@ -281,8 +283,9 @@ def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int
 
 
 def evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
-    """`<split>_loss` (and `<split>_accuracy` of classes) on each held-out split, over all of its examples, and on the
-    training split if `Spec.evaluate_train`; under a penalty that counts or sums |w|, `group_nonzero`.
+    """`<split>_loss` (and `<split>_accuracy` of classes) on each held-out split, over all of its examples, without
+    dropout or, of `Spec.monte_carlo` networks with it, of their mean prediction; and, if `Spec.evaluate_train`, on the
+    training split, without. Under a penalty that counts or sums |w|, `group_nonzero`.
 
     NaN for a run that is no longer running.
     """
@@ -303,19 +306,27 @@ def looked(spec: Spec, hypers: Hypers, state: TrainState, metrics: Metrics) -> t
 
 def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
     task = TASKS[spec.task](spec)
+    look = jax.random.fold_in(keys(hypers).sampling, state.step)
     metrics = {}
     for split in (*(("train",) if spec.evaluate_train else ()), *task.splits(data)):
 
         def one(carries: Any, ticket: Any, split: str = split) -> tuple[Any, dict[str, Array]]:
+            ticket, key = ticket
             batch = task.batch(data, split, ticket)
-            judged = model.judge(spec, hypers, state.params, batch, begun(spec, hypers, carries, batch))
+            if key is not None:
+                judged = model.sampled(spec, hypers, state.params, batch, jax.random.split(key, spec.monte_carlo))
+            else:
+                judged = model.judge(spec, hypers, state.params, batch, begun(spec, hypers, carries, batch))
             of = {"loss": judged.loss} | ({} if judged.accuracy is None else {"accuracy": judged.accuracy})
             count = jnp.sum(model.counted(spec, batch))
             sums = {name: value * count for name, value in of.items()} | {"count": count}
             return None if carries is None else judged.last, sums
 
         begin = None if state.carries is None else model.rest(spec, hypers)
-        totals = jax.tree.map(jnp.sum, jax.lax.scan(one, begin, task.holdout(data, split))[1])
+        tickets = task.holdout(data, split)
+        batches = jax.tree.leaves(tickets)[0].shape[0]
+        drawn = jax.random.split(look, batches) if spec.monte_carlo and split != "train" else None
+        totals = jax.tree.map(jnp.sum, jax.lax.scan(one, begin, (tickets, drawn))[1])
         count = totals.pop("count")
         metrics |= {f"{split}_{name}": total / count for name, total in totals.items()}
     if {"l1", "l1_proximal", "l0"} & set(spec.penalties):

@@ -21,6 +21,8 @@ OF_ANY_LENGTH = ("adding", "multiplication", "temporal_order", "temporal_order_3
 """The tasks whose sequences may have lengths of their own."""
 LEAST = {"temporal_order": 10, "temporal_order_3": 10, "copy": 21, "memorization": 11}
 """Steps without which a task makes no sense; 2 of the others."""
+INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
+"""The kinds of dropout that act inside the recurrence."""
 
 
 def validate(experiment: "Experiment") -> None:
@@ -104,6 +106,10 @@ def _check_probes(experiment: "Experiment") -> None:
     for spec in experiment.specs:
         if blind and spec.cell.startswith("dense"):
             raise ConfigError(f"probes is {experiment.probes!r}; a {spec.label} has no recurrence for {min(blind)}.")
+        if "units" in experiment.probes and spec.dropout == "zoneout":
+            raise ConfigError(
+                "probes has 'units' and dropout is 'zoneout'; its time constants and paths are of gates alone."
+            )
     first = experiment.specs[0]
     if split == "train" and first.task not in DATA_SETS and not first.training_set:
         raise ConfigError("diagnostic_from is 'train' and training_set is 0; fresh sequences are no set to look at.")
@@ -160,6 +166,7 @@ def _check_spec(spec: "Spec") -> None:
         raise ConfigError(f"training_set is {spec.training_set}; it must be a multiple of batch, {spec.batch}.")
     _check_cell(spec)
     _check_task(spec)
+    _check_dropout(spec)
     _check_floss(spec)
     _check_looks(spec)
 
@@ -253,6 +260,34 @@ def _check_looks(spec: "Spec") -> None:
     without = spec.task == "next_step" or (spec.task == "labelled" and not spec.classes)
     if spec.stop == "accuracy" and without:
         raise ConfigError(f"stop is 'accuracy' for the task '{spec.task}', which has no classes; it must be 'loss'.")
+
+
+def _check_dropout(spec: "Spec") -> None:
+    kind = spec.dropout
+    if kind == "words" and not spec.vocabulary:
+        raise ConfigError("dropout is 'words' and vocabulary is 0; only ids are words, so choose 'inputs'.")
+    if kind in INNER and spec.cell not in ("rnn", "lstm", "gru"):
+        raise ConfigError(f"dropout is '{kind}' for the cell '{spec.cell}'; it takes rnn, lstm and gru.")
+    if kind == "candidate" and spec.cell == "rnn":
+        raise ConfigError("dropout is 'candidate' for an rnn, which has none; choose lstm or gru.")
+    if kind in INNER and spec.normalise != "none":
+        raise ConfigError(
+            f"dropout is '{kind}' and normalise is '{spec.normalise}'; of normalised cells only words, inputs and "
+            "outputs are dropped."
+        )
+    if kind in INNER and "omega" in spec.penalties:
+        raise ConfigError(f"penalties has 'omega' and dropout is '{kind}'; Ω is of a recurrence that is whole.")
+    if spec.monte_carlo != 0 or isinstance(spec.monte_carlo, bool):
+        _whole("monte_carlo", spec.monte_carlo)
+    if spec.monte_carlo and kind == "none":
+        raise ConfigError(f"monte_carlo is {spec.monte_carlo} and dropout is 'none'; it samples what dropout leaves.")
+    if spec.monte_carlo and spec.normalise.startswith("batch"):
+        raise ConfigError(
+            f"monte_carlo is {spec.monte_carlo} and normalise is '{spec.normalise}'; with dropout on, a batch would be "
+            "normalised by its own mean and variance."
+        )
+    if spec.monte_carlo and spec.task == "stream":
+        raise ConfigError(f"monte_carlo is {spec.monte_carlo} for the task 'stream', which carries one state; take 0.")
 
 
 def _check_floss(spec: "Spec") -> None:

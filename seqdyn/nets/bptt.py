@@ -142,6 +142,10 @@ def hold(live: Array | None, new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda n, o: jnp.where(_like(live, n), n, o), new, old)
 
 
+def _masked(h: Array, mask: Array | None) -> Array:
+    return h if mask is None else h * mask
+
+
 def _column(x: Array, like: Array) -> Array:
     """x[*b] spread over the trailing axis of `like` [*b, h]."""
     return jnp.broadcast_to(x[..., None], like.shape)
@@ -153,18 +157,19 @@ def _unroll(cell: Cell, params: Any, carry: Carry, xs: Array, cut: Cut, watch: W
 
 
 def _scan(cell: Cell, params: Any, first: Carry, xs: Array, cut: Cut) -> Any:
-    """((hs, last carry), (what backward needs of each step, zx))."""
+    """((hs, last carry), (what backward needs of each step, zx, masks of h before each step))."""
     zx = cell.drive(params, xs)
+    masks = cell.mask(zx) if cell.mask else None
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
-        zx_t, live = inputs
-        new, partials = cell.gate(params, carry, zx_t, cell.recur(params, carry.h))
+        zx_t, mask, live = inputs
+        new, partials = cell.gate(params, carry, zx_t, cell.recur(params, _masked(carry.h, mask)))
         new = hold(live, new, carry)
         # Without a pull, backward differentiates the gate at the carry it started from.
         return new, (new.h, partials if cell.pull else carry)
 
-    last, (hs, kept) = jax.lax.scan(body, first, (zx, cut.live))
-    return (hs, last), (kept, zx if cell.pull is None else None)
+    last, (hs, kept) = jax.lax.scan(body, first, (zx, masks, cut.live))
+    return (hs, last), (kept, zx if cell.pull is None else None, masks)
 
 
 def _forward(cell: Cell, *primals: Any) -> Any:
@@ -174,29 +179,29 @@ def _forward(cell: Cell, *primals: Any) -> Any:
 
 
 def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
-    params, first, xs, hs, (kept, zx), cut, watch = residuals
+    params, first, xs, hs, (kept, zx, masks), cut, watch = residuals
     # A readout of the last step alone leaves no local error at the others: None, and neither is it added nor read.
     local = None if isinstance(cotangents[0], SymbolicZero) else cotangents[0]
     final = jax.tree.map(_instantiate, cotangents[1], is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
-    before = jnp.concatenate([first.h[None], hs[:-1]])
+    before = _masked(jnp.concatenate([first.h[None], hs[:-1]]), masks)
     back = cell.back(params) if cell.back else partial(_transpose, partial(cell.recur, params), first.h)
 
-    def pull(whole: Carry, kept_t: Any, zx_t: Any) -> tuple[Carry, Any, Any]:
+    def pull(whole: Carry, kept_t: Any, zx_t: Any, mask: Any) -> tuple[Carry, Any, Any]:
         if cell.pull:
             return cell.pull(whole, kept_t)
-        zh = cell.recur(params, kept_t.h)
+        zh = cell.recur(params, _masked(kept_t.h, mask))
         _, transpose = jax.vjp(lambda c, zx, zh: cell.gate(params, c, zx, zh)[0], kept_t, zx_t, zh)
         return transpose(whole)
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
         travelled, near, e = state
-        local_t, sizes, kept_t, zx_t, live, keep = inputs
+        local_t, sizes, kept_t, zx_t, mask, live, keep = inputs
         (size, size_before), local_t = _in_units(e, sizes, local_t)
         whole = travelled if local_t is None else travelled._replace(h=fence(travelled.h + local_t))
         read = near if near is None or local_t is None else near._replace(h=_norm_of_sum(whole.h, near.h, size))
         bounded, scale = _clip(whole, cut.clip, e)
-        earlier, dzx, dzh = pull(bounded, kept_t, zx_t)
-        earlier = earlier._replace(h=earlier.h + back(dzx if dzh is None else dzh))
+        earlier, dzx, dzh = pull(bounded, kept_t, zx_t, mask)
+        earlier = earlier._replace(h=earlier.h + _masked(back(dzx if dzh is None else dzh), mask))
         if live is not None:  # padding did nothing forward: no gradient, and the adjoint passes
             dzx, dzh = hold(live, (dzx, dzh), jax.tree.map(jnp.zeros_like, (dzx, dzh)))
             earlier = hold(live, earlier, whole)
@@ -212,14 +217,15 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
 
     near, e, sizes = _first_norms(watch, final, local)
     (d_first, _, e_first), (dzx, dzh, readings, bounded) = jax.lax.scan(
-        body, (final, near, e), (local, sizes, kept, zx, cut.live, cut.keep), reverse=True
+        body, (final, near, e), (local, sizes, kept, zx, masks, cut.live, cut.keep), reverse=True
     )
     # What is below was linear in λ: multiplied back by 2^e on its smaller side, which changes no bit.
     power = None if e is None else power_of_two(readings.exponent, xs.dtype)
     d_first = d_first if e is None else _times(d_first, power_of_two(e_first, xs.dtype))
     d_params = jax.tree.map(jnp.zeros_like, params)
     if cell.pull is None:
-        d_params = _gate_params(cell, params, kept, zx, _times(bounded, power), cut.live)
+        zh = cell.recur(params, _masked(kept.h, masks))
+        d_params = _gate_params(cell, params, kept, zx, zh, _times(bounded, power), cut.live)
     if cell.weigh:
         d_params = cell.weigh(params, xs, before, dzx, dzh, power)
     else:
@@ -244,9 +250,8 @@ def _transpose(linear: Any, at: Array, cotangent: Any) -> Array:
     return jax.vjp(linear, at)[1](cotangent)[0]
 
 
-def _gate_params(cell: Cell, params: Any, kept: Carry, zx: Any, bounded: Carry, live: Array | None) -> Any:
+def _gate_params(cell: Cell, params: Any, kept: Carry, zx: Any, zh: Any, bounded: Carry, live: Array | None) -> Any:
     """∂L/∂params of what the gate does with parameters of its own, all steps at once."""
-    zh = cell.recur(params, kept.h)
     if live is not None:
         bounded = hold(live, bounded, jax.tree.map(jnp.zeros_like, bounded))
     return jax.vjp(lambda p: cell.gate(p, kept, zx, zh)[0], params)[1](bounded)[0]

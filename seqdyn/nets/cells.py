@@ -87,6 +87,8 @@ class Cell(NamedTuple):
     """the `stack.Layer` as it ran on a batch -> its params.statistics moved towards the batch's; see `normalised`"""
     memory: bool = True
     """Does a step depend on the carry? False: `recur` gives None, there is no U, and nothing travels back."""
+    mask: Callable[[Any], Float[Array, "*b h"]] | None = None
+    """zx -> what multiplies h_{t−1} where it enters `recur`, a constant; None: nothing does"""
 
 
 def step(cell: Cell, params: Any, carry: Carry, x: Float[Array, "*b d"]) -> Carry:
@@ -96,7 +98,8 @@ def step(cell: Cell, params: Any, carry: Carry, x: Float[Array, "*b d"]) -> Carr
 
 def advance(cell: Cell, params: Any, zx: Any, carry: Carry) -> Carry:
     """`step` with the input's part, `cell.drive`, already done."""
-    return cell.gate(params, carry, zx, cell.recur(params, carry.h))[0]
+    h = carry.h if cell.mask is None else carry.h * cell.mask(zx)
+    return cell.gate(params, carry, zx, cell.recur(params, h))[0]
 
 
 # --- the parts that cells share -----------------------------------------------------------------------------
@@ -305,9 +308,6 @@ def gru(
     gates = ("r", "z", "n")
     weights = _weights(gates, inputs, hidden, w, u, b, dtype)
 
-    def init(key: Key[Array, ""]) -> GRUWeights:
-        return GRUWeights(*weights(key), bn=jnp.zeros((hidden,), dtype))
-
     def gate(params: GRUWeights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
         h2 = 2 * hidden
         r, z = _split(fence(jax.nn.sigmoid(zx[..., :h2] + zh[..., :h2])), 2)
@@ -347,7 +347,7 @@ def gru(
 
     return Cell(
         gates=gates,
-        init=init,
+        init=lambda key: GRUWeights(*weights(key), bn=jnp.zeros((hidden,), dtype)),
         rest=lambda batch: Hidden(jnp.zeros((*batch, hidden), dtype)),
         drive=_affine,
         recur=lambda params, h: h @ params.u,

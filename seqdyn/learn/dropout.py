@@ -1,0 +1,87 @@
+"""What is dropped in training, by the words of `Spec.dropout`, each with probability `Hypers.dropout`.
+
+    words           every occurrence of a word of a sequence: its vector is 0 there     Gal & Ghahramani 2016, §4.2
+    inputs          of every level, one mask for all steps                              Srivastava et al. 2014
+    outputs         of the top level before the readout, one mask for all steps
+    recurrent_step  h_{t−1} where it enters U, a new mask at each step
+    recurrent       the same, one mask for all steps                                    Gal & Ghahramani 2016, §4
+    variational     inputs, recurrent and outputs, each with one mask for all steps     Gal & Ghahramani 2016, §4
+    candidate       g of an LSTM, n of a GRU, a new mask at each step                   Semeniuta et al. 2016, §3
+    zoneout         each unit of h (and of c) keeps its old value, new masks each step  Krueger et al. 2017, §3
+
+Every example has masks of its own. A mask is 0 where something is dropped and 1 / (1 − rate) elsewhere, so that its
+mean is 1 and evaluation needs none; zoneout's is 0 where the old value stays and 1 elsewhere: see `nets.dropped`.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.validate import INNER
+from seqdyn.nets import dropped
+from seqdyn.nets.cells import Cell
+from seqdyn.types import Array, Float, Int, Key
+
+
+class Masks(NamedTuple):
+    """Of one batch; None where nothing is dropped."""
+
+    words: Float[Array, "t b"] | None = None
+    inputs: tuple[Float[Array, "b d"], ...] | None = None
+    """One a level."""
+    inner: tuple[Float[Array, "t b m"], ...] | None = None
+    """One a layer, in the order in which it reads: what the cells of `nets.dropped` read beside their inputs."""
+    outputs: Float[Array, "b h"] | None = None
+
+
+def cell(spec: Spec, hypers: Hypers, plain: Cell, training: bool) -> Cell:
+    """The cell that this kind makes of a plain one."""
+    if spec.dropout == "zoneout":
+        return dropped.zoneout(plain) if training else dropped.expected(plain, hypers.dropout)
+    if spec.dropout not in INNER or not training:
+        return plain
+    return dropped.candidate(plain) if spec.dropout == "candidate" else dropped.recurrent(plain)
+
+
+def draw(
+    spec: Spec, hypers: Hypers, key: Key[Array, ""], ids: Int[Array, "t b"] | None, shape: tuple[int, ...]
+) -> Masks:
+    """The masks of a batch whose first level reads [t, b, d] = `shape`; `ids` are its words."""
+    steps, size, inputs = shape
+    kind, ways = spec.dropout, 2 if spec.bidirectional else 1
+    widths = (inputs, *(ways * h for h in spec.hidden))
+    keep = 1 - hypers.dropout
+    whole = kind in ("recurrent", "variational")
+    k_inputs, k_inner, k_outputs = jax.random.split(key, 3) if kind == "variational" else (key, key, key)
+
+    def masks(key: Key[Array, ""], shapes: list[tuple[int, ...]]) -> tuple[Array, ...]:
+        keys = jax.random.split(key, len(shapes))
+        return tuple(scaled(jax.random.uniform(k, s)) for k, s in zip(keys, shapes, strict=True))
+
+    def scaled(u: Array) -> Array:
+        return jnp.where(u < keep, 1.0 if kind == "zoneout" else 1 / keep, jnp.zeros_like(u))
+
+    def inner() -> tuple[Array, ...]:
+        parts = 2 if kind == "zoneout" and spec.cell == "lstm" else 1
+        drawn = masks(k_inner, [(1 if whole else steps, size, parts * h) for h in spec.widths])
+        return tuple(jnp.broadcast_to(m, (steps, *m.shape[1:])) for m in drawn)
+
+    return Masks(
+        words=scaled(_by_word(key, ids)) if kind == "words" and ids is not None else None,
+        inputs=masks(k_inputs, [(size, d) for d in widths[:-1]]) if kind in ("inputs", "variational") else None,
+        inner=inner() if kind in INNER else None,
+        outputs=masks(k_outputs, [(size, widths[-1])])[0] if kind in ("outputs", "variational") else None,
+    )
+
+
+def _by_word(key: Key[Array, ""], ids: Int[Array, "t b"]) -> Float[Array, "t b"]:
+    """A uniform number for each word of each sequence, the same wherever the word occurs in it: drawn from (key,
+    sequence, id), so that the vocabulary's size costs nothing."""
+    keys = jax.random.split(key, ids.shape[1])
+
+    def one(key: Key[Array, ""], id: Array) -> Array:
+        return jax.random.uniform(jax.random.fold_in(key, id))
+
+    return jax.vmap(jax.vmap(one), in_axes=(None, 0))(keys, ids)

@@ -1,0 +1,147 @@
+"""Dropout inside the recurrence, as cells that read their masks beside their inputs: [x_t, m_t, …], one row a step.
+
+    recurrent    U (m_t ⊙ h_{t−1}): h is dropped where it enters the product, with one mask for all gates, new at each
+                 step or the same at all                                        Gal & Ghahramani 2016, §4
+    candidate    LSTM: c_t = f ⊙ c_{t−1} + i ⊙ (m_t ⊙ g)    GRU: h_t = (1 − z) ⊙ (m_t ⊙ n) + z ⊙ h_{t−1}
+                 what is dropped is not written; what is remembered stays       Semeniuta, Severyn & Barth 2016, §3
+    zoneout      c_t = m ⊙ new c + (1 − m) ⊙ c_{t−1} and h_t alike, with masks of their own: a unit keeps its old value
+                 where m is 0; the new h is read from the new c                 Krueger et al. 2017, §3
+
+In training m comes from the inputs, so that a step stays a function of (params, carry, x) and its gradient is written
+down as every cell's is; masks receive none. Zoneout's evaluation takes the expectation of every step, 1 − rate for m,
+which is not the network without it: `expected`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.backend import fence
+from seqdyn.nets.cells import Carry, Cell, Hidden, Memory, Partials
+from seqdyn.types import Array, Float
+
+
+class Masked(NamedTuple):
+    """The input's part of a step, and the masks that act in it."""
+
+    zx: Float[Array, "*b k"]
+    masks: tuple[Float[Array, "*b h"], ...]
+
+
+def recurrent(cell: Cell) -> Cell:
+    """`cell` with h_{t−1} times m_t where it enters U; x is [x, m_t]. What a GRU keeps of h by its gate is whole."""
+    return _reading(cell, 1)._replace(mask=lambda zx: zx.masks[0])
+
+
+def candidate(cell: Cell) -> Cell:
+    """`cell`, an LSTM or a GRU, with its candidate (g or n) times m_t; x is [x, m_t]."""
+    gate = {4: _lstm, 3: _gru}[len(cell.gates)]
+    return _reading(cell, 1)._replace(gate=lambda params, carry, zx, zh: gate(params, carry, zx.zx, zh, zx.masks[0]))
+
+
+def zoneout(cell: Cell) -> Cell:
+    """`cell` whose units keep their old values where m_t is 0 (and take the new where it is 1); x is [x, m_t] of an rnn
+    or a GRU, [x, m_t of c, m_t of h] of an LSTM."""
+    parts = 2 if len(cell.gates) == 4 else 1
+    plain_gate, plain_pull = cell.gate, cell.pull
+    assert plain_pull is not None
+
+    def gate(params: Any, carry: Carry, zx: Masked, zh: Array) -> tuple[Carry, Partials]:
+        new, partials = plain_gate(params, carry, zx.zx, zh)
+        return _chosen(zx.masks, new, carry), (*partials, *zx.masks)
+
+    def pull(adjoint: Carry, partials: Partials) -> tuple[Carry, Masked, Any]:
+        masks, nothing = partials[-parts:], jax.tree.map(jnp.zeros_like, adjoint)
+        earlier, dzx, dzh = plain_pull(fence(_chosen(masks, adjoint, nothing)), partials[:-parts])
+        return jax.tree.map(jnp.add, earlier, _chosen(masks, nothing, adjoint)), _unread(dzx, masks), dzh
+
+    return _reading(cell, parts)._replace(gate=gate, pull=pull)
+
+
+def expected(cell: Cell, rate: Any) -> Cell:
+    """Zoneout's step in expectation: (1 − rate) of the new value and rate of the old. Krueger et al. 2017, §3."""
+    plain_gate, plain_pull = cell.gate, cell.pull
+    assert plain_pull is not None
+
+    def gate(params: Any, carry: Carry, zx: Any, zh: Any) -> tuple[Carry, Partials]:
+        new, partials = plain_gate(params, carry, zx, zh)
+        return jax.tree.map(lambda n, o: n + rate * (o - n), fence(new), carry), partials
+
+    def pull(adjoint: Carry, partials: Partials) -> tuple[Carry, Any, Any]:
+        earlier, dzx, dzh = plain_pull(jax.tree.map(lambda a: (1 - rate) * a, adjoint), partials)
+        return jax.tree.map(lambda e, a: e + rate * a, earlier, adjoint), dzx, dzh
+
+    return cell._replace(gate=gate, pull=pull)
+
+
+# --- masks among the inputs ---------------------------------------------------------------------------------
+
+
+def _reading(cell: Cell, parts: int) -> Cell:
+    """`cell` whose inputs end in `parts` masks of its width, which its step does not heed yet."""
+    plain_pull, plain_back, plain_weigh = cell.pull, cell.back, cell.weigh
+    assert plain_pull is not None and plain_back is not None and plain_weigh is not None
+
+    def drive(params: Any, x: Array) -> Masked:
+        d = params.w.shape[0]
+        return Masked(cell.drive(params, x[..., :d]), tuple(jnp.split(x[..., d:], parts, axis=-1)))
+
+    def gate(params: Any, carry: Carry, zx: Masked, zh: Array) -> tuple[Carry, Partials]:
+        return cell.gate(params, carry, zx.zx, zh)
+
+    def pull(adjoint: Carry, partials: Partials) -> tuple[Carry, Masked, Any]:
+        earlier, dzx, dzh = plain_pull(adjoint, partials)
+        return earlier, _unread(dzx, (adjoint.h,) * parts), dzh
+
+    def back(params: Any) -> Any:
+        product = plain_back(params)
+        return lambda dz: product(dz.zx if isinstance(dz, Masked) else dz)
+
+    def weigh(params: Any, xs: Array, before: Array, dzx: Masked, dzh: Any, power: Array | None = None) -> Any:
+        return plain_weigh(params, xs[..., : params.w.shape[0]], before, dzx.zx, dzh, power)
+
+    return cell._replace(drive=drive, gate=gate, pull=pull, back=back, weigh=weigh)
+
+
+def _unread(dzx: Array, masks: tuple[Array, ...]) -> Masked:
+    """∂L/∂zx, 0 for the masks."""
+    return Masked(dzx, tuple(jnp.zeros_like(mask) for mask in masks))
+
+
+def _chosen(masks: tuple[Array, ...], new: Carry, old: Carry) -> Carry:
+    """Of every part `new` where its mask is 1 and `old` where it is 0: chosen, so that no sum rounds."""
+    return type(new)(*(jnp.where(m > 0, n, o) for m, n, o in zip(masks, fence(new), old, strict=True)))
+
+
+# --- the candidate's gates ----------------------------------------------------------------------------------
+# Those of `cells` with m ⊙ g for g, m ⊙ n for n; their pulls are the same.
+
+
+def _lstm(params: Any, carry: Memory, zx: Array, zh: Array, m: Array) -> tuple[Memory, Partials]:
+    z = zx + zh
+    h3 = 3 * carry.h.shape[-1]
+    i, f, o = jnp.split(fence(jax.nn.sigmoid(z[..., :h3])), 3, axis=-1)
+    g = fence(jnp.tanh(z[..., h3:]))
+    written = fence(m * g)
+    c = fence(f * carry.c + i * written)
+    s = fence(jnp.tanh(c))
+    partials = (
+        o * (1 - s * s),
+        f,
+        written * i * (1 - i),
+        carry.c * f * (1 - f),
+        s * o * (1 - o),
+        m * (i * (1 - g * g)),
+    )
+    return Memory(c, o * s), fence(partials)
+
+
+def _gru(params: Any, carry: Hidden, zx: Array, zh: Array, m: Array) -> tuple[Hidden, Partials]:
+    h2 = 2 * carry.h.shape[-1]
+    r, z = jnp.split(fence(jax.nn.sigmoid(zx[..., :h2] + zh[..., :h2])), 2, axis=-1)
+    un = zh[..., h2:] + jax.lax.broadcast_in_dim(params.bn, zh[..., h2:].shape, (zh.ndim - 1,))
+    n = fence(jnp.tanh(zx[..., h2:] + r * un))
+    written = fence(m * n)
+    partials = (z, m * ((1 - z) * (1 - n * n)), (carry.h - written) * z * (1 - z), un * r * (1 - r), r)
+    return Hidden((1 - z) * written + z * carry.h), fence(partials)
