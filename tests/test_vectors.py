@@ -15,6 +15,7 @@ from seqdyn.data.vectors import (
     load_vocabulary,
     match,
     nearest,
+    neighbour_table,
     read_vectors,
     save_vocabulary,
 )
@@ -129,6 +130,25 @@ def test_neighbours_are_the_words_of_like_direction_without_the_word_itself_and_
     assert len(nearest("good", words, table, k=1)) == 1
     assert "'gret'" in refusal(nearest, "gret", words, table) and "great" in refusal(nearest, "gret", words, table)
     assert "k is 0" in refusal(nearest, "good", words, table, k=0)
+
+
+def test_the_table_of_neighbours_is_that_of_each_word_for_itself():
+    rng = np.random.default_rng(0)
+    words = (*SPECIAL, *map(str, range(1200)))  # more than are compared at once
+    matched = match(words, Vectors(words[9:], rng.normal(size=(1194, 6)).astype(np.float32)))
+    within = np.arange(len(words)) % 5 > 0
+    table = neighbour_table(matched, 4, within)
+    assert table.dtype == np.int32 and table.shape == (len(words), 4)
+    own = np.arange(len(words))[:, None]
+    lone = ~(matched.found & within)
+    assert lone[:9].all() and lone[10] and np.all(table[lone] == own[lone]) and np.all(table[~lone] != own[~lone])
+    some = matched.found & within
+    of = tuple(np.array(words)[some])
+    for i in (11, 12, 1201):
+        assert [words[j] for j in table[i]] == [word for word, _ in nearest(words[i], of, matched.table[some], 4)]
+    assert np.all(neighbour_table(matched, 1)[9:] == neighbour_table(matched, 3)[9:, :1])
+    for k in (0, 1194):
+        assert f"k is {k}" in refusal(neighbour_table, matched, k)
 
 
 def test_a_vocabulary_comes_back_from_its_file(tmp_path):

@@ -5,8 +5,13 @@ from typing import Any
 
 from seqdyn.types import ConfigError
 
-EXTRAS = {"sklearn": ("scikit-learn", "images"), "aeon": ("aeon", "series"), "dm_pix": ("dm-pix", "images")} | {
-    name: (name, "audio") for name in ("librosa", "soundfile")
+EXTRAS = {
+    "aeon": ("aeon", "series"),
+    "dm_pix": ("dm-pix", "images"),
+    "librosa": ("librosa", "audio"),
+    "nltk": ("nltk", "text"),
+    "sklearn": ("scikit-learn", "images"),
+    "soundfile": ("soundfile", "audio"),
 }
 """module → (the library's name, the extra of seqdyn that brings it)"""
 

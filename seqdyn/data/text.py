@@ -45,6 +45,13 @@ def tokenize(text: str) -> list[str]:
     return _WORD.findall(text.replace("<br />", " ").lower())
 
 
+def last_words(text: str, n: int) -> str:
+    """A text on one line, `<br />` and white space as single spaces, from its n-th last word on."""
+    line = " ".join(text.replace("<br />", " ").split())
+    words = list(_WORD.finditer(line))
+    return line[words[-n].start() :] if len(words) > n else line
+
+
 def build_vocabulary(token_lists: Iterable[Iterable[str]], size: int) -> tuple[str, ...]:
     """`SPECIAL` and then the most frequent words, ties in alphabetical order: `size` entries in all, fewer if
     there are fewer words. Give it the training split only."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int32
 
 from seqdyn.data.text import PAD, SPECIAL, Examples
 from seqdyn.types import ConfigError
@@ -149,6 +149,31 @@ def nearest(word: str, words: tuple[str, ...], table: Float[np.ndarray, "v n"], 
     similarity = cosine_similarity(np.broadcast_to(table[at], table.shape), table)
     order = [int(i) for i in np.argsort(-similarity, kind="stable") if i != at and words[i] not in SPECIAL]
     return [(str(words[i]), float(similarity[i])) for i in order[:k]]
+
+
+def neighbour_table(
+    matched: Matched, k: int = 10, within: Bool[np.ndarray, " v"] | None = None
+) -> Int32[np.ndarray, "v k"]:
+    """The ids of the k nearest other words of every id, by cosine, nearest first: of those that had a vector, and are
+    `within`, among themselves. Any other id is its own neighbour, k times.
+
+    ConfigError for a k below 1, or not below the number of those words.
+    """
+    some = matched.found if within is None else matched.found & within
+    ids = np.flatnonzero(some)
+    if not 1 <= k < max(len(ids), 2):
+        raise ConfigError(f"k is {k}, but must be 1 to {len(ids) - 1}, one less than the words that have a vector.")
+    out = np.repeat(np.arange(len(some), dtype=np.int32)[:, None], k, axis=1)
+    table = matched.table[ids]
+    unit = table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    for start in range(0, len(ids), 1000):  # 80 MB at a time for 20,000 words
+        near = unit[start : start + 1000] @ unit.T
+        row = np.arange(len(near))
+        near[row, start + row] = -np.inf
+        some_order = np.argpartition(-near, k - 1, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(near, some_order, axis=1), axis=1, kind="stable")
+        out[ids[start + row]] = ids[np.take_along_axis(some_order, order, axis=1)]
+    return out
 
 
 def save_vocabulary(path: str | Path, words: Sequence[str]) -> None:
