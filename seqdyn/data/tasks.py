@@ -56,7 +56,8 @@ def _listed(spec: "Spec", one: Callable[[Any, Any], Batch]) -> dict[str, Any]:
 
     def drawn(data: Any, split: str, ticket: Any) -> Batch:
         rows, weight = ticket
-        return one(data[split], rows)._replace(weight=weight)
+        batch = one(data[split], rows)._replace(weight=weight)
+        return batch._replace(rows=rows) if split == "train" else batch
 
     def diagnostic(data: Any, key: Any, split: str, n: int) -> Batch:
         name = "train" if split == "train" else "validation"
