@@ -24,7 +24,7 @@ jax.config.update("jax_default_matmul_precision", "highest")
 # Not config: there a wrong Literal must reach the sentence that says so.
 _ARRAYS = (
     "norms averages theory nets.inits nets.activations nets.cells nets.memoryless nets.bptt nets.stack nets.normalised "
-    "data.batches data.synthetic data.tasks data.splits data.text data.scaling data.images data.augment "
+    "data.batches data.synthetic data.tasks data.splits data.text data.scaling data.images data.augment data.waves "
     "learn.model learn.penalties learn.optim learn.stopping learn.train learn.verify "
     "measure.weights measure.units measure.jacobians measure.lyapunov measure.flossing measure.curvature "
     "measure.updates measure.probes runs.sweep"

@@ -10,7 +10,7 @@ ORDER = """
 types backend norms averages theory
 nets.inits nets.activations nets.cells nets.memoryless nets.bptt nets.stack nets.normalised
 data.batches data.synthetic data.tasks data.check data.splits data.text data.extras data.scaling data.packaged
-data.images data.augment data.cache data.vectors data.datasets data.audio
+data.images data.augment data.cache data.vectors data.datasets data.waves data.audio
 learn.choices learn.validate learn.config learn.model learn.penalties learn.optim learn.stopping learn.train
 learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.flossing

@@ -19,13 +19,10 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.data import images
-from seqdyn.data.batches import Batch
+from seqdyn.data.tasks import BANK, Batch
 from seqdyn.nets.bptt import live_steps
 from seqdyn.types import Array, Bool, Float, Key
 
-BANK = "bank"
-"""The name, among the splits of a data set, of K variants of each training example: a `text.Examples` with xs
-[n, K, s] or [n, K, s, d], and lengths [n, K]."""
 KNOTS = 6
 """Of a random curve of speed."""
 
@@ -117,8 +114,10 @@ def perturbation(key: Any, xs: Any, live: Any, strength: Any) -> Any:
 def from_bank(
     key: Key[Array, ""], batch: Batch, strength: Float[Array, ""] | float, bank: Any, pad: str = "before"
 ) -> Batch:
-    """Each example, with probability `strength`, as one of its K variants in a `BANK`, all equally likely; `batch.rows`
-    says which example it is, `pad` where the variants are padded."""
+    """Each example, with probability `strength`, as one of its K variants in a `tasks.BANK`, all equally likely.
+
+    `batch.rows` says which example it is, `pad` on which side variants are padded.
+    """
     picking, choosing = jax.random.split(key)
     size, k = bank.lengths.shape[0], bank.lengths.shape[1]
     rows = jnp.clip(batch.rows, 0, size - 1)
