@@ -5,9 +5,10 @@ import os
 import numpy as np
 import pytest
 
-from seqdyn.data import extras
-from seqdyn.data.audio import RATE, Mel, log_mel, recordings, spoken_digits
+from seqdyn.data import extras, waves
+from seqdyn.data.audio import Mel, log_mel, recordings, spoken_digits
 from seqdyn.data.check import check
+from seqdyn.data.waves import RATE, changed, noise, pitch, speed, stretch
 from seqdyn.learn.config import Spec
 from seqdyn.types import ConfigError
 
@@ -135,6 +136,94 @@ def test_a_folder_that_is_not_the_data_set_is_a_sentence(folder, tmp_path):
     )
 
 
+# Changes of a waveform
+
+
+def peak(samples):
+    """The frequency, in Hz, with the most power."""
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 1 << 16))
+    return spectrum.argmax() * RATE / (1 << 16)
+
+
+@pytest.mark.parametrize("semitones", [-4.0, 2.0, 12.0])
+def test_a_shift_of_pitch_moves_the_peak_by_its_ratio_and_keeps_the_duration(semitones):
+    wave = tone(600, 0.5)
+    new = pitch(wave, semitones)
+    assert len(new) == len(wave) and new.dtype == np.float32
+    assert peak(new) == pytest.approx(600 * 2 ** (semitones / 12), rel=0.01)
+
+
+@pytest.mark.parametrize("rate", [0.7, 1.3])
+def test_a_stretch_changes_the_duration_and_not_the_peak_and_speed_changes_both(rate):
+    wave = tone(600, 0.5)
+    stretched, faster = stretch(wave, rate), speed(wave, rate)
+    assert len(stretched) == pytest.approx(len(wave) / rate, abs=2)
+    assert peak(stretched) == pytest.approx(600, rel=0.01)
+    assert len(faster) == pytest.approx(len(wave) / rate, abs=2)
+    assert peak(faster) == pytest.approx(600 * rate, rel=0.01)
+
+
+@pytest.mark.parametrize("decibels", [-3.0, 20.0])
+def test_noise_has_the_ratio_to_the_signal_that_was_asked_for(decibels):
+    wave = tone(600, 0.5)
+    added = noise(wave, decibels, np.random.default_rng(0)).astype(np.float64) - wave
+    assert 10 * np.log10(np.mean(wave.astype(np.float64) ** 2) / np.mean(added**2)) == pytest.approx(decibels, abs=1e-3)
+    spectrum = np.abs(np.fft.rfft(added)) ** 2
+    halves = spectrum[: len(spectrum) // 2].mean(), spectrum[len(spectrum) // 2 :].mean()
+    assert halves[0] == pytest.approx(halves[1], rel=0.3)  # white
+
+
+@pytest.mark.parametrize("change", list(waves.USUAL))
+def test_a_usual_change_is_a_function_of_the_generator_and_leaves_the_word_its_length_within_bounds(change):
+    wave = tone(600, 0.5)
+    new, same, other = (changed(wave, change, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert np.array_equal(new, same) and not (len(other) == len(new) and np.array_equal(new, other))
+    bounds = {"stretch": 1.25, "speed": 1.1}.get(change, 1.0)
+    assert len(wave) / bounds - 2 <= len(new) <= len(wave) * bounds + 2
+    turned = {"pitch": 2 ** (2 / 12), "speed": 1.1}.get(change, 1.0)
+    assert 600 / turned * 0.99 <= peak(new) <= 600 * turned * 1.01
+
+
+# The bank
+
+
+def test_a_bank_holds_variants_of_each_training_recording_in_their_order(folder):
+    plain = read(folder)
+    data = read(folder, variants=3, changes=("stretch", "noise"))
+    assert all(np.array_equal(data[s].xs, plain[s].xs) for s in plain)  # nothing else moves
+    bank, train = data["bank"], data["train"]
+    assert bank.xs.shape == (24, 3, MEL.steps, 20) and bank.lengths.shape == (24, 3)
+    assert np.array_equal(bank.ys, train.ys)
+    assert np.array_equal(bank.lengths[:, 1], train.lengths) and not np.array_equal(bank.lengths[:, 0], train.lengths)
+    assert np.abs(bank.lengths - train.lengths[:, None]).max() <= 0.25 * MEL.steps + 1
+    last = train.xs[:, -3]
+    template = last[train.ys == 1].mean(axis=0) - last[train.ys == 0].mean(axis=0)
+    score = bank.xs[:, 1, -3] @ template
+    assert score[train.ys == 1].min() > score[train.ys == 0].max()  # and each is a variant of its own digit
+    check(Spec("labelled", MEL.steps, 4, features=20, classes=2), data)
+
+
+def test_a_bank_is_a_function_of_seed_and_file_name(folder, tmp_path):
+    one, again = (read(folder, variants=1, changes=("pitch",), cache_dir=tmp_path / c)["bank"].xs for c in "ab")
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one[:10], read(folder, variants=1, changes=("pitch",), seed=1)["bank"].xs[:10])
+
+
+def test_a_bank_that_does_not_fit_its_training_split_is_a_sentence(folder):
+    data = read(folder, variants=2, changes=("noise",))
+    spec = Spec("labelled", MEL.steps, 4, features=20, classes=2)
+    bank = data["bank"]
+
+    def refused(changed):
+        return refusal(check, spec, data | {"bank": changed})
+
+    assert 'data["bank"] has xs of the shape (23, 2, 32, 20)' in refused(bank._replace(xs=bank.xs[1:]))
+    assert "lengths of (24,)" in refused(bank._replace(lengths=bank.lengths[:, 0]))
+    assert "lengths of the split bank has 0" in refused(bank._replace(lengths=0 * bank.lengths))
+    assert "xs of the split bank has nan" in refused(bank._replace(xs=bank.xs * np.nan))
+    check(spec, data)
+
+
 @pytest.mark.parametrize(
     "options, sentence",
     [
@@ -144,6 +233,8 @@ def test_a_folder_that_is_not_the_data_set_is_a_sentence(folder, tmp_path):
         (dict(validation=1.0), "validation is 1.0"),
         (dict(held_out="digits"), "held_out is 'digits'"),
         (dict(limit=3), "limit is 3"),
+        (dict(variants=-1), "variants is -1"),
+        (dict(changes=("reverb",)), "changes is ('reverb',)"),
     ],
 )
 def test_a_wrong_setting_is_a_sentence(folder, options, sentence):

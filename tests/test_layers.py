@@ -11,7 +11,7 @@ types backend norms averages theory
 nets.inits nets.activations nets.cells nets.memoryless nets.hard_concrete nets.bptt nets.stack nets.normalised
 nets.dropped
 data.batches data.synthetic data.tasks data.check data.splits data.text data.extras data.scaling data.packaged
-data.cache data.vectors data.wording data.banks data.datasets data.audio
+data.images data.wording data.augment data.cache data.vectors data.banks data.datasets data.waves data.audio
 learn.choices learn.validate learn.config learn.dropout learn.model learn.penalties learn.optim learn.stopping
 learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.flossing

@@ -1,8 +1,10 @@
-"""Spoken digits as log-mel frames, read from the folder of the Free Spoken Digit Dataset."""
+"""Spoken digits as log-mel frames, read from the folder of the Free Spoken Digit Dataset, and a bank of changed ones."""
 
 import re
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -11,15 +13,14 @@ from seqdyn.data.cache import Arrays, cached
 from seqdyn.data.extras import needed
 from seqdyn.data.scaling import padded, standardised
 from seqdyn.data.splits import balanced_order, stratified_split
+from seqdyn.data.tasks import BANK
 from seqdyn.data.text import Examples, Pad
+from seqdyn.data.waves import RATE, USUAL, ChangeName, Wave, changed
 from seqdyn.types import ConfigError
 
-RATE = 8000
-"""Samples a second."""
 TEST = 5
 """Recordings with an index below it are the official test split."""
 _NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
-Waves = list[Float32[np.ndarray, " _"]]
 
 
 class Recording(NamedTuple):
@@ -82,6 +83,8 @@ def spoken_digits(
     held_out: Literal["recordings", "speakers"] = "recordings",
     seed: int = 0,
     limit: int | None = None,
+    variants: int = 0,
+    changes: tuple[ChangeName, ...] = ("pitch", "stretch", "speed", "noise"),
     cache_dir: str | Path | None = None,
 ) -> dict[str, Examples]:
     """Digits 0 … 9 said in English by six speakers, at 8 kHz, as log-mel frames: xs [n, 51, 40] at the defaults
@@ -90,10 +93,14 @@ def spoken_digits(
     Test is the official one, index 0 … 4 of each speaker and digit: 300 recordings. Validation is split off the 2,700
     others, by digit, or, with `held_out` 'speakers', in whole speakers. Frames are decibels of mel power, at most 80
     below the recording's loudest (librosa), standardised on training frames. `limit` keeps that many of train with
-    validation, and of test, digits in proportion. Frames are cached. ConfigError as for `recordings`, and for a file
-    that cannot be read or is not mono at 8 kHz, a missing library, and wrong settings.
+    validation, and of test, digits in proportion.
+
+    With `variants` K the key `tasks.BANK` holds K changed versions of each training recording, xs [n, K, 51, 40] and
+    lengths [n, K], variant k changed by `changes[k % len(changes)]` (`waves.changed`), a function of file name, k and
+    `seed`. Frames are cached: those of all recordings take 10 s, four variants of each a minute. ConfigError as for
+    `recordings`, and for a file that cannot be read or is not mono at 8 kHz, a missing library, and wrong settings.
     """
-    _check(mel, validation, held_out, limit)
+    _check(mel, validation, held_out, limit, variants, changes)
     found = recordings(folder)
     halves = {"train": [r for r in found if r.index >= TEST], "test": [r for r in found if r.index < TEST]}
     for name, half in halves.items():
@@ -111,10 +118,17 @@ def spoken_digits(
         name: Examples(*padded([frames[r.path] for r in part], mel.steps, pad), _digits(part))
         for name, part in chosen.items()
     }
-    return standardised(splits, pad)
+    if variants:
+        made = _variants_of(chosen["train"], mel, variants, changes, seed, cache_dir)
+        splits[BANK] = Examples(*padded(made, mel.steps, pad), splits["train"].ys)
+    splits = standardised(splits, pad)
+    if variants:
+        xs, lengths, ys = splits[BANK]
+        splits[BANK] = Examples(xs.reshape(-1, variants, *xs.shape[1:]), lengths.reshape(-1, variants), ys)
+    return splits
 
 
-def wave(one: Recording) -> Float32[np.ndarray, " n"]:
+def wave(one: Recording) -> Wave:
     """The samples of a recording, in −1 … 1."""
     soundfile = needed("soundfile", "reading recordings")
     rule = f"a mono recording at {RATE} Hz"
@@ -127,7 +141,7 @@ def wave(one: Recording) -> Float32[np.ndarray, " n"]:
     return samples
 
 
-def log_mel(samples: Float32[np.ndarray, " n"], mel: Mel = Mel()) -> Float32[np.ndarray, "s d"]:
+def log_mel(samples: Wave, mel: Mel = Mel()) -> Float32[np.ndarray, "s d"]:
     """10 log₁₀ of the power in each band and frame, frames centred on every `hop`; at most 80 dB below the largest."""
     librosa = needed("librosa", "making log-mel frames")
     window = mel.samples(mel.window)
@@ -160,16 +174,43 @@ def _held_out(part: list[Recording], validation: float, by: str, seed: int) -> t
 
 
 def _frames_of(every: list[Recording], mel: Mel, cache_dir: str | Path | None) -> list[np.ndarray]:
-    def make() -> Arrays:
-        frames = [log_mel(wave(r), mel) for r in every]
+    return _cached("spoken_digits", every, mel, (), lambda: [log_mel(wave(r), mel) for r in every], cache_dir)
+
+
+def _variants_of(
+    part: list[Recording], mel: Mel, variants: int, changes: Sequence[ChangeName], seed: int, cache_dir: Any
+) -> list[np.ndarray]:
+    """K after K of each recording."""
+
+    def make() -> list[np.ndarray]:
+        found = []
+        for r in part:
+            samples = wave(r)
+            for k in range(variants):
+                rng = np.random.default_rng([zlib.crc32(r.path.name.encode()), k, seed])
+                found.append(log_mel(changed(samples, changes[k % len(changes)], rng), mel))
+        return found
+
+    return _cached("spoken_digits_bank", part, mel, (variants, changes, seed, USUAL), make, cache_dir)
+
+
+def _cached(
+    name: str, part: list[Recording], mel: Mel, settings: object, make: Callable[[], list[np.ndarray]], cache_dir: Any
+) -> list[np.ndarray]:
+    """Frames [s, d] of one waveform after the other, of which there are many lengths, by `cache.cached`."""
+
+    def arrays() -> Arrays:
+        frames = make()
         return {"frames": np.concatenate(frames), "lengths": np.array([len(f) for f in frames], np.int32)}
 
-    facts = [[(str(r.path.resolve()), r.path.stat().st_size) for r in every], mel._asdict()]
-    arrays = cached("spoken_digits", facts, make, cache_dir)
-    return np.split(arrays["frames"], np.cumsum(arrays["lengths"])[:-1])
+    facts = [[(str(r.path.resolve()), r.path.stat().st_size) for r in part], mel._asdict(), settings]
+    found = cached(name, facts, arrays, cache_dir)
+    return np.split(found["frames"], np.cumsum(found["lengths"])[:-1])
 
 
-def _check(mel: Mel, validation: float, held_out: str, limit: int | None) -> None:
+def _check(
+    mel: Mel, validation: float, held_out: str, limit: int | None, variants: int, changes: Sequence[str]
+) -> None:
     for right, field, value, rule in (
         (mel.mels >= 1, "mels", mel.mels, "at least 1"),
         (mel.window >= 1, "window", mel.window, "at least 1 ms"),
@@ -178,6 +219,8 @@ def _check(mel: Mel, validation: float, held_out: str, limit: int | None) -> Non
         (0 < validation < 1, "validation", validation, "between 0 and 1, both excluded"),
         (held_out in ("recordings", "speakers"), "held_out", held_out, "'recordings' or 'speakers'"),
         (limit is None or limit >= 20, "limit", limit, "at least 20, or None for all recordings"),
+        (variants >= 0, "variants", variants, "at least 0"),
+        (bool(changes) and set(changes) <= set(USUAL), "changes", changes, f"some of {', '.join(USUAL)}"),
     ):
         if not right:
             raise ConfigError(f"{field} is {value!r}, but must be {rule}.")

@@ -25,6 +25,8 @@ class Batch(NamedTuple):
     noise: Key[Array, ""] | None = None
     """In training, what dropout and the gates of l0 draw from. None, as in evaluation: nothing is dropped, gates are
     the deterministic ones, and a batch's normalisation uses its running averages."""
+    rows: Int[Array, " b"] | None = None
+    """Which examples of the training split these are; None where there is no list of them."""
 
 
 class Task(NamedTuple):

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqdyn.data.tasks import HELD_OUT, VECTORS
+from seqdyn.data.tasks import BANK, HELD_OUT, VECTORS
 from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def check(spec: "Spec", data: Any) -> None:
         return
     if not isinstance(data, dict):
         raise ConfigError(f"data is {type(data).__name__}; the task '{spec.task}' needs a dict of its splits.")
-    splits = {name: data[name] for name in data if name != VECTORS}
+    splits = {name: data[name] for name in data if name not in (VECTORS, BANK)}
     there = ", ".join(splits) or "none"
     for name in ("train", "validation"):
         if name not in splits:
@@ -33,6 +33,8 @@ def check(spec: "Spec", data: Any) -> None:
             _check_examples(spec, name, split)
     if spec.pretrained:
         _check_vectors(spec, data.get(VECTORS))
+    if BANK in data:
+        _check_bank(spec, data)
 
 
 def _check_vectors(spec: "Spec", vectors: Any) -> None:
@@ -43,6 +45,21 @@ def _check_vectors(spec: "Spec", vectors: Any) -> None:
         raise ConfigError(f'data["{VECTORS}"] is {what}; pretrained needs [vocabulary, embedding], {wanted}.')
     if not np.isfinite(np.asarray(vectors)).all():
         raise ConfigError(f'data["{VECTORS}"] has entries that are Inf or NaN; they must be finite.')
+
+
+def _check_bank(spec: "Spec", data: Any) -> None:
+    if spec.task != "labelled":
+        raise ConfigError(f"data[\"{BANK}\"] is there, but only the task 'labelled' has use for it.")
+    xs, lengths = np.asarray(data[BANK].xs), np.asarray(data[BANK].lengths)
+    k = lengths.shape[1] if lengths.ndim == 2 else 0
+    right = (len(data["train"].ys), max(k, 1), spec.steps, *([] if spec.vocabulary else [spec.features]))
+    if xs.shape != right or lengths.shape != right[:2]:
+        raise ConfigError(
+            f'data["{BANK}"] has xs of the shape {xs.shape} and lengths of {lengths.shape}; K variants of each '
+            f"training example have {right} and {right[:2]}."
+        )
+    flat = xs.reshape(-1, *xs.shape[2:]), lengths.ravel(), np.repeat(np.asarray(data["train"].ys), k, axis=0)
+    _check_examples(spec, BANK, flat)
 
 
 def _check_examples(spec: "Spec", split: str, examples: Any) -> None:

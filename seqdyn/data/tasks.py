@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 VECTORS = "vectors"
 """The name, among the splits of a data set of ids, of the word vectors that the embedding begins with."""
+BANK = "bank"
+"""The name, among the splits of a data set, of K variants of each training example: a `text.Examples` with xs
+[n, K, s] or [n, K, s, d], and lengths [n, K]. See `augment.from_bank`."""
 
 
 HELD_OUT = ("validation", "test", "shuffled")
@@ -56,7 +59,8 @@ def _listed(spec: "Spec", one: Callable[[Any, Any], Batch]) -> dict[str, Any]:
 
     def drawn(data: Any, split: str, ticket: Any) -> Batch:
         rows, weight = ticket
-        return one(data[split], rows)._replace(weight=weight)
+        batch = one(data[split], rows)._replace(weight=weight)
+        return batch._replace(rows=rows) if split == "train" else batch
 
     def diagnostic(data: Any, key: Any, split: str, n: int) -> Batch:
         name = "train" if split == "train" else "validation"

@@ -19,7 +19,10 @@ _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 class Examples(NamedTuple):
-    """Sequences of one length, padded on the side that `Spec.pad` names, and what each should give."""
+    """Sequences of one length, padded on the side that `Spec.pad` names, and what each should give.
+
+    In a bank (`tasks.BANK`) xs and lengths have a second axis, K variants of each.
+    """
 
     xs: Int32[np.ndarray, "n s"] | Float32[np.ndarray, "n s d"]
     """Ids, or d numbers a step."""
