@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 COLORS = {"train": "#000000", "validation": "#0072b2", "test": "#d55e00"}
 GREY = "0.55"
+LEAST = 0.008
+"""Where the axes of errors end: three of 360 sequences."""
+EDGE: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 0.6, "zorder": 5}
 
 
 def part(n: int, wrong: float) -> str:
@@ -115,7 +118,7 @@ def against_width(parts: Sequence[Part]) -> Figure:
             if p.wrong:
                 ax.axhline(p.wrong, color=GREY, linewidth=0.8)
             widths_axis(ax, p.widths)
-    style.log_axis(axes, [np.maximum(d, 0.008) for d in drawn])
+    style.log_axis(axes, [np.maximum(d, LEAST) for d in drawn])
     style.frame(axes, [labels(r[0].wrong) for r in rows], [f"{p.n:,} training sequences" for p in rows[0]], "hidden units")
     for ax in axes[:, 0]:
         ax.set_ylabel("share told wrong")
@@ -144,13 +147,12 @@ def along(parts: Sequence[Part]) -> Figure:
             x = np.maximum(looks, p.experiment.probe_every / 2)  # update 0, on a log axis
             for w in widths:
                 runs = p.of(w)
-                drawn.append(style.median_band(ax, x, values[runs], color=colors[w], label=f"{w}"))
+                drawn.append(style.median_band(ax, x, values[runs], color=colors[w], label=f"{w} units"))
                 look = int(np.median(p.chosen[runs]))
                 ax.plot(x[look], drawn[-1][look], "o", color=colors[w], markersize=3.5, **EDGE)
             ax.set_xscale("log")
-        if not name.startswith("spectral"):
-            floor = 0.004 if "error" in name else 0
-            style.log_axis(row, [np.maximum(d, floor) for d in drawn])
+        if "error" in name or "L" in name:
+            style.log_axis(row, [np.maximum(d, LEAST) for d in drawn])
         row[0].set_ylabel(name)
     for ax, p in zip(axes[0], shown, strict=True):
         ax.set_title(f"{p.n:,} sequences,\n{labels(p.wrong)}")
@@ -162,9 +164,6 @@ def along(parts: Sequence[Part]) -> Figure:
     fig.align_ylabels(axes)
     style.legend(fig, style.drawn(axes))
     return fig
-
-
-EDGE: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 0.6, "zorder": 5}
 
 
 # --- in words -------------------------------------------------------------------------------------------------
@@ -281,4 +280,5 @@ def show(out: Path, names: Sequence[str]) -> None:
     told = [polynomials.story(measured), story(found), lags.setting(parts[0].ds, e)]
     page = report.write(out / names[0], "Capacity", told, figures, tables, into=out)
     report.show(polynomial, [])
-    report.show(networks, [*(path for path, _ in figures), page])
+    short = ("training sequences", "wrong labels", "hidden", "training error", "test error", "chosen: test", "at update")
+    report.show([{name: row[name] for name in short} for row in networks], [*(path for path, _ in figures), page])

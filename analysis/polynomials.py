@@ -60,7 +60,7 @@ def fitted(found: Arrays, name: str, columns: int, names: list[str]) -> Figure:
     """A panel a degree: sample, truth, fit."""
     fits, x, y = found[f"{name}_fits"], found[f"{name}_x"], found[f"{name}_y"]
     rows = -(-len(fits) // columns)
-    fig, axes = style.panels(rows, columns, 1.35 if rows > 1 else 1.7, sharex=True, sharey=True)
+    fig, axes = style.panels(rows, columns, 1.3 if rows > 1 else 1.7, sharex=True, sharey=True)
     room = 0.35 * (y.max() - y.min())
     for ax, f, title, train, test in zip(
         axes.flat, fits, names, found[f"{name}_train"], found[f"{name}_test"], strict=False
@@ -209,14 +209,14 @@ def descents(found: Arrays) -> Figure:
     fig, axes = style.panels(2, 3, 1.8, sharex=True)
     noise, t, degrees = float(found["sigma"]) ** 2, found["updates"], found["descended"]
     colors, truth = style.shades(len(degrees)), found["components_truth"]
+    mark: dict[str, Any] = dict(marker="o", markersize=3.5, markeredgecolor="black", markeredgewidth=0.6, linestyle="none")
     for row, name in zip(axes, ("powers", "legendre"), strict=True):
         for k, (degree, color) in enumerate(zip(degrees, colors, strict=True)):
             for ax, split in zip(row, ("train", "test"), strict=False):
                 band(ax, t, found[f"{name}_{split}"][k], color=color, label=f"degree {degree}")
             best = int(np.argmin(found[f"{name}_test"][k][:, 1]))
-            mark = dict(marker="o", markersize=3.5, markeredgecolor="black", markeredgewidth=0.6, linestyle="none")
             row[1].plot(t[best], found[f"{name}_test"][k][best, 1], color=color, zorder=5, **mark)
-        decades(row[0], noise / 20, 4)
+        decades(row[0], noise / 20, 1)
         decades(row[1], noise / 1.5, 1e4)
         for k, color in zip((1, 3, 5, 7), style.shades(4), strict=True):
             row[2].plot(t, found[f"{name}_components"][:, k] / truth[k], color=color, label=f"φ$_{k}$")
@@ -235,7 +235,8 @@ def descents(found: Arrays) -> Figure:
         ax.set_xlabel("update of gradient descent")
     for ax, name in zip(axes[:, -1], ("powers of x / 5", "Legendre"), strict=True):
         ax.annotate(name, (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center", ha="left")
-    axes[0, 0].legend(loc="upper right", ncols=2, columnspacing=1.0)
+    axes[0, 1].plot([], [], color="white", label="least test error", **mark)
+    style.legend(fig, style.drawn(axes[:1, :2]))
     axes[0, 2].legend(loc="lower right", ncols=2, columnspacing=1.0)
     return fig
 
