@@ -1,7 +1,7 @@
 """Figures, tables and report of `experiments.capacity`: errors of recurrent networks against their width, the size of
 their training set and how long they were trained, and what grows meanwhile. Of the polynomials: `analysis.polynomials`.
 
-Everything that is chosen, the look included, is chosen by validation loss; errors are shares of sequences.
+The look is chosen by validation loss (`analysis.selection`); errors are shares of the sequences of a split.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from analysis import lags, polynomials, report, style
+from analysis import lags, polynomials, report, selection, style
 from analysis.lags import picked, stage
+from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -81,7 +82,7 @@ def read(out: Path, name: str) -> Part:
     """One experiment's records."""
     ds, e = load(out / name), manifest.experiment(out / name)
     n, wrong = name.removeprefix("n").split("_wrong")
-    return Part(int(n), float(wrong), ds, e, ds["validation_loss"].fillna(np.inf).argmin("probe").values)
+    return Part(int(n), float(wrong), ds, e, selection.chosen(ds))
 
 
 def grid(parts: Sequence[Part]) -> list[list[Part]]:
@@ -119,7 +120,9 @@ def against_width(parts: Sequence[Part]) -> Figure:
                 ax.axhline(p.wrong, color=GREY, linewidth=0.8)
             widths_axis(ax, p.widths)
     style.log_axis(axes, [np.maximum(d, LEAST) for d in drawn])
-    style.frame(axes, [labels(r[0].wrong) for r in rows], [f"{p.n:,} training sequences" for p in rows[0]], "hidden units")
+    style.frame(
+        axes, [labels(r[0].wrong) for r in rows], [f"{p.n:,} training sequences" for p in rows[0]], "hidden units"
+    )
     for ax in axes[:, 0]:
         ax.set_ylabel("share told wrong")
     style.legend(fig, style.drawn(axes))
@@ -180,6 +183,7 @@ def rows(parts: Sequence[Part]) -> list[dict[str, Any]]:
     for p in parts:
         of = {split: p.error(split) for split in COLORS}
         grown = {"weight": p.weight(), "radius": p.radius(), "reach": p.reach()}
+        verdicts = selection.verdicts(p.ds, TASKS["labelled"](p.experiment.specs[0]).chance)
         norms = {when: stage(p.ds, "adjoint_norm", at)[:, 0] for when, at in (("start", 0.0), ("end", 1.0))}
         for w in p.widths:
             runs = p.of(w)
@@ -189,7 +193,8 @@ def rows(parts: Sequence[Part]) -> list[dict[str, Any]]:
             row |= {f"{name}_start": values[runs, 0] for name, values in grown.items()}
             row |= {f"{name}_chosen": p.at(values)[runs] for name, values in grown.items()}
             row |= {f"{name}_last": values[runs, -1] for name, values in grown.items()}
-            row["best_test"] = of["test"][runs].min(axis=1)
+            row["best_test"] = 1 - selection.not_selectable(p.ds)[runs]
+            row["verdicts"] = [verdicts[run] for run in runs]
             row["chosen"] = p.ds["probe_step"].values[p.chosen[runs]]
             found.append(row | lags.reaches({when: of_stage[runs] for when, of_stage in norms.items()}))
     return found
@@ -213,6 +218,7 @@ def table(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "chosen: test": spread(r["test_chosen"]),
             "at update": f"{np.median(r['chosen']):,.0f}",
             "best test look, not selectable": f"{np.median(r['best_test']):.3f}",
+            "by the rule": selection.told(r["verdicts"]),
             "spectral radius": course(r, "radius"),
             "gradient ratio": course(r, "reach"),
             "horizon": " → ".join(lags.lag_name(r, when) for when in ("start", "end")),
@@ -241,13 +247,15 @@ def story(found: Sequence[dict[str, Any]]) -> str:
             f"training error of {mid(wide, 'train_last'):.3f}; its spectral radius goes {course(wide, 'radius')}, "
             f"‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ {course(wide, 'reach')} (start, chosen, end)."
         )
-    late = [r for r in found if r["wrong"] == max(q["wrong"] for q in found)]
-    harmed = [r for r in late if mid(r, "test_last") > mid(r, "test_chosen") + 0.05]
-    told.append(
-        f"Of {len(late)} settings with {labels(late[0]['wrong'])}, {len(harmed)} end with a test error more than 0.05 "
-        "above that at the chosen look: they overfit by this rule."
-    )
-    return "Networks: " + " ".join(told)
+    for wrong in dict.fromkeys(r["wrong"] for r in found):
+        of = [r for r in found if r["wrong"] == wrong]
+        counts = selection.told([name for r in of for name in r["verdicts"]])
+        later = np.concatenate([r["test_last"] - r["test_chosen"] for r in of])
+        told.append(
+            f"Of the runs with {labels(wrong)}: {counts}; {int(np.sum(later > 0))} of {later.size} tell more test "
+            f"sequences wrong at the end than where validation chose, by {np.median(later):.3f} in the median."
+        )
+    return "Networks: " + " ".join([*told, selection.RULE])
 
 
 def show(out: Path, names: Sequence[str]) -> None:
@@ -280,5 +288,14 @@ def show(out: Path, names: Sequence[str]) -> None:
     told = [polynomials.story(measured), story(found), lags.setting(parts[0].ds, e)]
     page = report.write(out / names[0], "Capacity", told, figures, tables, into=out)
     report.show(polynomial, [])
-    short = ("training sequences", "wrong labels", "hidden", "training error", "test error", "chosen: test", "at update")
+    short = (
+        "training sequences",
+        "wrong labels",
+        "hidden",
+        "training error",
+        "test error",
+        "chosen: test",
+        "at update",
+        "by the rule",
+    )
     report.show([{name: row[name] for name in short} for row in networks], [*(path for path, _ in figures), page])

@@ -28,7 +28,7 @@ def read(out: Path) -> dict[str, np.ndarray]:
 
 def verdict(train: float, test: float, noise: float) -> str:
     """The rule: underfits if even the training error is above twice the noise²; else overfits if the expected test
-    error is above twice the noise² and twice the training error; else fits."""
+    error is above twice both; else fits."""
     if train > 2 * noise**2:
         return "underfits"
     return "overfits" if test > 2 * max(noise**2, train) else "fits"
@@ -209,7 +209,9 @@ def descents(found: Arrays) -> Figure:
     fig, axes = style.panels(2, 3, 1.8, sharex=True)
     noise, t, degrees = float(found["sigma"]) ** 2, found["updates"], found["descended"]
     colors, truth = style.shades(len(degrees)), found["components_truth"]
-    mark: dict[str, Any] = dict(marker="o", markersize=3.5, markeredgecolor="black", markeredgewidth=0.6, linestyle="none")
+    mark: dict[str, Any] = dict(
+        marker="o", markersize=3.5, markeredgecolor="black", markeredgewidth=0.6, linestyle="none"
+    )
     for row, name in zip(axes, ("powers", "legendre"), strict=True):
         for k, (degree, color) in enumerate(zip(degrees, colors, strict=True)):
             for ax, split in zip(row, ("train", "test"), strict=False):
@@ -252,15 +254,15 @@ def draw(found: Arrays, folder: Path) -> list[tuple[Path, str]]:
         ),
         (
             style.save(parabolas(found), folder / "parabola"),
-            f"y = x² / 10 with noise {sigma:g}: a model too small, right, and too large. Underfits: training error "
-            "above twice the noise²; overfits: else, if the test error is above twice the noise² and twice the training error.",
+            f"y = x² / 10 with noise {sigma:g}: a model too small, right, and too large. Underfits: the training error "
+            "is above twice the noise²; overfits: not that, and the test error is above twice both.",
         ),
         (
             style.save(trade(found), folder / "trade"),
-            f"{draws} training sets of {n} points. Above: training and expected test error (medians, quartiles), and the "
-            "mean test error as bias² + variance + noise² (bias² where the draws resolve it), beside what was counted on "
-            "new points. Below: the same against ridge λ; and the median test error against the effective number of coefficients, made smaller "
-            "by a lower degree, a larger λ, or fewer updates of gradient descent.",
+            f"{draws} training sets of {n} points. Above: training and expected test error (medians, quartiles), and "
+            "the mean test error as bias² + variance + noise² (bias² where the draws resolve it), beside what was "
+            "counted on new points. Below: the same against ridge λ; and the median test error against the effective "
+            "number of coefficients, made smaller by a lower degree, a larger λ, or fewer updates of gradient descent.",
         ),
         (
             style.save(beyond(found), folder / "beyond"),
@@ -321,6 +323,6 @@ def story(found: Arrays) -> str:
         f"falls again to {test[after]:.3f} at degree {degrees[after]}: a second descent, to "
         f"{test[after] / test[best]:.1f} times the least of the first. Ridge at λ = 0.1 has no peak: at most "
         f"{ridge.max():.2f} over all degrees. At degree {degrees[row]} the best λ, {found['penalties'][penalty]:.0e}, "
-        f"gives {found['ridge_test'][row][penalty, 1]:.3f}. Early stopping at degree {found['descended'][k]}, by basis: "
-        f"{stops}."
+        f"gives {found['ridge_test'][row][penalty, 1]:.3f}. Early stopping at degree {found['descended'][k]}, by "
+        f"basis: {stops}."
     )

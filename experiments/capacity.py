@@ -10,7 +10,8 @@ import numpy as np
 from analysis import capacity as analysis
 from experiments import _polynomials as poly
 from seqdyn import backend
-from seqdyn.data.splits import balanced_order, three_way
+from seqdyn.data.packaged import digits
+from seqdyn.data.splits import balanced_order
 from seqdyn.data.text import Examples
 from seqdyn.learn.config import CellName, Experiment, Spec, grid
 from seqdyn.runs.script import Sizes, fingerprint, launch_all, script, sized
@@ -170,16 +171,6 @@ def polynomials(c: Config, path: Path) -> None:
         partial_path.replace(path)
 
 
-def digits() -> dict[str, Examples]:
-    """Rows."""
-    from sklearn.datasets import load_digits
-
-    images, ys = load_digits(return_X_y=True)
-    xs = (images.reshape(-1, 8, 8) / 16).astype(np.float32)
-    parts = dict(zip(("train", "validation", "test"), three_way(ys, seed=0), strict=True))
-    return {k: Examples(xs[i], np.full(len(i), 8, np.int32), ys[i].astype(np.int32)) for k, i in parts.items()}
-
-
 # --- networks -------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +232,12 @@ def check(c: Config) -> None:
         ("draws", c.draws, c.draws >= 2, "at least 2: a variance is over draws"),
         ("sigma", c.sigma, c.sigma >= 0, "at least 0"),
         ("degrees", c.degrees, c.degrees and min(c.degrees) >= 1, "degrees of at least 1"),
-        ("beyond", c.beyond, 1 <= c.beyond < poly.NODES, f"between 1 and {poly.NODES - 1}, which is integrated exactly"),
+        (
+            "beyond",
+            c.beyond,
+            1 <= c.beyond < poly.NODES,
+            f"between 1 and {poly.NODES - 1}, which is integrated exactly",
+        ),
         ("wrong", c.wrong, c.wrong and all(0 <= w <= 1 for w in c.wrong), "shares between 0 and 1"),
         ("training", c.training, len(c.training) > 0, "at least one number of training sequences"),
     ):
