@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from analysis import jacobian_spectra
-from experiments import _cures, gating
+from experiments import _cures, capacity, gating
 from experiments.reproduce import _cases
 from seqdyn.data.text import SPECIAL
 from seqdyn.data.vectors import load_vocabulary
@@ -343,3 +343,38 @@ def test_the_full_setting_leaves_what_was_given(tmp_path):
 def test_every_experiment_has_a_smoke_test_here():
     scripts = {p.stem for p in (ROOT / "experiments").glob("*.py") if not p.stem.startswith("_")}
     assert all(f"test_{name}" in globals() for name in scripts)
+
+
+def test_training_sets_are_nested_and_a_share_of_their_labels_is_wrong():
+    c = capacity.Config(training=(50, 200), wrong=(0.0, 0.2))
+    sets = capacity.data(c)
+    assert list(sets) == ["n50_wrong0", "n200_wrong0", "n50_wrong0.2", "n200_wrong0.2"]
+    right, few, noisy = (sets[name]["train"] for name in ("n200_wrong0", "n50_wrong0", "n200_wrong0.2"))
+    np.testing.assert_array_equal(right.xs[:50], few.xs)
+    np.testing.assert_array_equal(right.xs, noisy.xs)
+    assert np.sum(right.ys != noisy.ys) == 40 and set(noisy.ys) == set(range(10))
+    assert np.bincount(few.ys).min() >= 4  # of ten classes
+    for split in ("validation", "test"):
+        np.testing.assert_array_equal(sets["n50_wrong0.2"][split].ys, sets["n200_wrong0"][split].ys)
+
+
+@pytest.mark.slow
+def test_capacity(tmp_path):
+    """Polynomials and networks in one report; what was measured is kept, and wrong input is a sentence."""
+    out = tmp_path / "out"
+    text = smoke("capacity", out, "--no-verify")
+    names = ("fits", "parabola", "trade", "beyond", "descent", "against_width", "along_training")
+    check_figures(out, text, *names)
+    page = (out / "report.html").read_text()
+    assert "not selectable" in page and "greatest at degree 19" in page
+    kept = (out / "polynomials.npz").stat().st_mtime_ns
+    with np.load(out / "polynomials.npz") as found:
+        whole = found["parts"].sum(1) + found["sigma"] ** 2
+        np.testing.assert_allclose(whole, found["test"].mean(1), rtol=1e-9)
+    ds = load(out / "n50_wrong0.2")
+    assert {"train_accuracy", "validation_loss", "test_accuracy", "group_weight_norm"} <= set(ds.data_vars)
+    smoke("capacity", out, "--no-verify")
+    assert (out / "polynomials.npz").stat().st_mtime_ns == kept
+    for option, wrong, told in (("--training", "5000", "1078"), ("--draws", "1", "at least 2")):
+        refused = script("capacity", option, wrong, "--out", str(tmp_path / "new"))
+        assert refused.returncode == 2 and told in refused.stderr and not (tmp_path / "new").exists()
