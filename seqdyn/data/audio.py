@@ -1,4 +1,4 @@
-"""Spoken digits as log-mel frames, read from the folder of the Free Spoken Digit Dataset, and a bank of changed ones."""
+"""Spoken digits as log-mel frames, from the folder of the Free Spoken Digit Dataset, and a bank of changed ones."""
 
 import re
 import zlib

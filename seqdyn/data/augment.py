@@ -5,10 +5,11 @@ is a number of the grid: at 0 the batch comes back bit for bit, at 1 it is chang
 more (each says how much). Labels, lengths and padding are left alone; what is padding is said by `Batch.live`, so
 without it every step counts as part of the sequence.
 
-Series: Um et al. 2017, "Data augmentation of wearable sensor data…", and Le Guennec, Malinowski & Tavenard 2016, "Data
-augmentation for time series classification using convolutional neural networks". Images are in `images`. Tables: Ho
-1998, "The random subspace method for constructing decision forests". What a compiled step cannot do is computed before
-it, K variants of each training example, a *bank*, from which the step picks: `from_bank`.
+Series: Um et al. 2017, "Data augmentation of wearable sensor data for Parkinson's disease monitoring", and Le Guennec,
+Malinowski & Tavenard 2016, "Data augmentation for time series classification using convolutional neural networks".
+Tables: Ho 1998, "The random subspace method for constructing decision forests". Images are in `images`, text in
+`wording`. What a compiled step cannot do is computed before it, K variants of each training example, a *bank*, from
+which the step picks: `from_bank`.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.data import images
+from seqdyn.data import images, wording
 from seqdyn.data.tasks import BANK, Batch
 from seqdyn.nets.bptt import live_steps
 from seqdyn.types import Array, Bool, Float, Key
@@ -160,6 +161,10 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     **_of("series", {"time_warp": time_warp, "jitter": jitter, "scaling": scaling, "window": window}),
     **_of("image", images.CHANGES),
     **_of("table", {"feature_subset": feature_subset, "perturbation": perturbation}),
+    "delete": Augmentation("text", wording.delete, of_data=True),
+    "swap": Augmentation("text", wording.swap, of_data=True),
+    "insert": Augmentation("text", wording.insert, of_data=True),
+    "neighbours": Augmentation("text", wording.neighbours, of_data=True),
     BANK: Augmentation("any", _banked, of_data=True),
 }
 """By the names a `Spec` uses."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqdyn.data.tasks import BANK, HELD_OUT, VECTORS
+from seqdyn.data.tasks import BANK, HELD_OUT, NEIGHBOURS, VECTORS
 from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def check(spec: "Spec", data: Any) -> None:
         return
     if not isinstance(data, dict):
         raise ConfigError(f"data is {type(data).__name__}; the task '{spec.task}' needs a dict of its splits.")
-    splits = {name: data[name] for name in data if name not in (VECTORS, BANK)}
+    splits = {name: data[name] for name in data if name not in (VECTORS, NEIGHBOURS, BANK)}
     there = ", ".join(splits) or "none"
     for name in ("train", "validation"):
         if name not in splits:
@@ -33,6 +33,15 @@ def check(spec: "Spec", data: Any) -> None:
             _check_examples(spec, name, split)
     if spec.pretrained:
         _check_vectors(spec, data.get(VECTORS))
+    for name in spec.augment:
+        wanted = {BANK: BANK, "insert": NEIGHBOURS, "neighbours": NEIGHBOURS}.get(name)
+        if wanted and wanted not in data:
+            raise ConfigError(f"augment has '{name}', but data has no '{wanted}': see tasks.{wanted.upper()}.")
+    if NEIGHBOURS in data:
+        table = np.asarray(data[NEIGHBOURS])
+        if table.ndim != 2 or len(table) != spec.vocabulary or not table.size:
+            raise ConfigError(f'data["{NEIGHBOURS}"] has the shape {table.shape}; it must be [{spec.vocabulary}, k].')
+        _ids(f'data["{NEIGHBOURS}"]', table, spec.vocabulary)
     if BANK in data:
         _check_bank(spec, data)
 

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 VECTORS = "vectors"
 """The name, among the splits of a data set of ids, of the word vectors that the embedding begins with."""
+NEIGHBOURS = "neighbours"
+"""The name, among the splits of a data set of ids, of the table of each word's neighbours, [vocabulary, k]; see
+`vectors.neighbour_table`."""
 BANK = "bank"
 """The name, among the splits of a data set, of K variants of each training example: a `text.Examples` with xs
 [n, K, s] or [n, K, s, d], and lengths [n, K]. See `augment.from_bank`."""

@@ -14,13 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.data.batches import Batch
+from seqdyn.data.tasks import NEIGHBOURS, Batch
 from seqdyn.data.text import PAD, START, Pad
 from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key
-
-NEIGHBOURS = "neighbours"
-"""The name, among the splits of a data set of ids, of the table of each word's neighbours, [vocabulary, k]; see
-`vectors.neighbour_table`."""
 
 
 def delete(key: Key[Array, ""], batch: Batch, strength: Any, data: Any, pad: Pad = "before") -> Batch:

@@ -31,6 +31,29 @@ PenalisedGroup = Literal["input", "recurrent", "readout", "embedding"]
 Dropout = Literal[
     "none", "words", "inputs", "outputs", "recurrent_step", "recurrent", "variational", "candidate", "zoneout"
 ]
+AugmentName = Literal[
+    "time_warp",
+    "jitter",
+    "scaling",
+    "window",
+    "rotation",
+    "flip",
+    "zoom",
+    "crop",
+    "translation",
+    "brightness",
+    "contrast",
+    "noise",
+    "colour",
+    "feature_subset",
+    "perturbation",
+    "delete",
+    "swap",
+    "insert",
+    "neighbours",
+    "bank",
+]
+Kind = Literal["series", "image", "table"]
 Pad = Literal["before", "after"]
 ProbeName = Literal["weights", "units", "jacobians", "lyapunov", "curvature", "updates"]
 Split = Literal["holdout", "train"]

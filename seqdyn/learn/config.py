@@ -14,10 +14,12 @@ import numpy as np
 
 from seqdyn.learn.choices import (
     Activation,
+    AugmentName,
     CellName,
     Clip,
     Dropout,
     InitName,
+    Kind,
     Normalise,
     Optimizer,
     Pad,
@@ -109,6 +111,11 @@ class Spec:
     monte_carlo: int = 0
     """Networks with dropout whose mean prediction is evaluated on held-out splits, by keys of (seed, update), for −log
     mean p and the accuracy of the mean (Gal & Ghahramani 2016); 0 evaluates one without dropout."""
+    augment: tuple[AugmentName, ...] = ()
+    """How the sequences of every training batch are changed, one after the other, by `Hypers.strength`: see
+    `data.augment`."""
+    kind: Kind = "series"
+    """What a data set's numbers are, which decides what augmentations fit; ids are text."""
 
     @property
     def label(self) -> str:
@@ -173,6 +180,9 @@ class Hypers:
     l1_proximal: Any = 0.0
     """Weight λ of the penalty of this name, as is the next."""
     l0: Any = 0.0
+    strength: Any = 0.0
+    """Of `Spec.augment`: 0 changes nothing, 1 as much as is usual, each says how much; the chance of a bank's
+    variant."""
 
     def __len__(self) -> int:
         return len(np.atleast_1d(np.asarray(self.seed)))

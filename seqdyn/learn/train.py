@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqdyn.data.augment import augmented
 from seqdyn.data.tasks import TASKS, VECTORS, Batch
 from seqdyn.learn import model, optim, penalties, stopping
 from seqdyn.learn.config import Hypers, Spec
@@ -47,12 +48,14 @@ class Keys(NamedTuple):
     """Of what flossing looks at before training."""
     sampling: Key[Array, ""]
     """Of Monte Carlo evaluation."""
+    augment: Key[Array, ""]
+    """Of changes of training batches."""
 
 
 def keys(hypers: Hypers) -> Keys:
     """The keys of a run."""
     root = jax.random.key(hypers.seed)
-    return Keys(*(jax.random.fold_in(root, i) for i in range(5)))
+    return Keys(*(jax.random.fold_in(root, i) for i in range(6)))
 
 
 def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
@@ -255,8 +258,12 @@ def nothing(shape: jax.ShapeDtypeStruct) -> Array:
 
 
 def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""]) -> Batch:
-    """The batch of update n, with a key if there is something that acts in training alone: see `Batch.noise`."""
+    """The batch of update n, augmented, with a key if there is something that acts in training alone: see
+    `Batch.noise`."""
     batch = TASKS[spec.task](spec).batch(data, "train", ticket)
+    if spec.augment:
+        key = jax.random.fold_in(keys(hypers).augment, n)
+        batch = augmented(spec.augment, key, batch, hypers.strength, data, spec.pad)
     alike = spec.dropout == "none" and "l0" not in spec.penalties and not spec.normalise.startswith("batch")
     return batch if alike else batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n))
 

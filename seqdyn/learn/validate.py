@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from seqdyn.data.augment import AUGMENTATIONS
+from seqdyn.data.images import pix
 from seqdyn.learn import choices
 from seqdyn.types import ConfigError
 
@@ -73,6 +75,7 @@ _SWITCHES = {
     "patience": "stop on",
     "min_improvement": "stop on",
     "weight_decay": "the optimizer 'adamw'",
+    "strength": "augment on",
 }
 """What makes a spec heed a number, but for the penalties' own names."""
 
@@ -85,6 +88,7 @@ def _check_use(experiment: "Experiment") -> None:
         ("patience", [s.stop != "none" for s in experiment.specs]),
         ("min_improvement", [s.stop != "none" for s in experiment.specs]),
         ("weight_decay", [s.optimizer == "adamw" for s in experiment.specs]),
+        ("strength", [s.augment for s in experiment.specs]),
         *((name, [name in s.penalties for s in experiment.specs]) for name in get_args(choices.PenaltyName)),
     ):
         values = np.asarray(getattr(experiment.hypers, name), float)
@@ -135,6 +139,7 @@ def _check_spec(spec: "Spec") -> None:
         ("dropout", choices.Dropout),
         ("pad", choices.Pad),
         ("stop", choices.Stop),
+        ("kind", choices.Kind),
     ):
         if getattr(spec, name) not in get_args(literal):
             raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be one of {', '.join(get_args(literal))}.")
@@ -169,6 +174,7 @@ def _check_spec(spec: "Spec") -> None:
     _check_dropout(spec)
     _check_floss(spec)
     _check_looks(spec)
+    _check_augment(spec)
 
 
 def _check_penalties(spec: "Spec") -> None:
@@ -290,6 +296,29 @@ def _check_dropout(spec: "Spec") -> None:
         raise ConfigError(f"monte_carlo is {spec.monte_carlo} for the task 'stream', which carries one state; take 0.")
 
 
+def _check_augment(spec: "Spec") -> None:
+    if not isinstance(spec.augment, tuple) or any(name not in AUGMENTATIONS for name in spec.augment):
+        raise ConfigError(f"augment is {spec.augment!r}; it must be a tuple of names among {', '.join(AUGMENTATIONS)}.")
+    if spec.augment and spec.task != "labelled":
+        raise ConfigError(f"augment is {spec.augment!r} for the task '{spec.task}'; it must be 'labelled'.")
+    kind = "text" if spec.vocabulary else spec.kind
+    for name in spec.augment:
+        fits = AUGMENTATIONS[name].kind
+        if fits not in (kind, "any"):
+            what = "ids, which are text" if kind == "text" else f"data of the kind '{kind}'"
+            raise ConfigError(f"augment has '{name}' for {what}; it is of {fits}.")
+        if fits == "image" and spec.features % spec.steps:
+            raise ConfigError(
+                f"augment has '{name}' and features is {spec.features}; an image has a multiple of steps, {spec.steps}."
+            )
+        if name == "colour" and spec.features != 3 * spec.steps:
+            raise ConfigError(
+                f"augment has 'colour' and features is {spec.features}; it needs three channels, {3 * spec.steps}."
+            )
+        if fits == "image":
+            pix()
+
+
 def _check_floss(spec: "Spec") -> None:
     if spec.floss != 0 or isinstance(spec.floss, bool):
         _whole("floss", spec.floss)
@@ -316,6 +345,7 @@ _POSITIVE = ("lr", "clip", "decay_steps", "window", "patience")
 _FRACTION = ("momentum", "decay_rate")
 _NOT_NEGATIVE = (
     *("gain", "input_gain", "readout_gain", "norm_gain", "weight_decay", "warmup", "thaw", "min_improvement"),
+    "strength",
     *get_args(choices.PenaltyName),
 )
 
