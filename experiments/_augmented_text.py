@@ -1,0 +1,273 @@
+"""Film reviews in other words: what `augmentation.py` shows of them, trains on, and measures of the words themselves.
+
+Methods: deletion, swap, insertion and neighbours act in the compiled step (`data.wording`, Wei & Zou 2019); synonyms
+from WordNet and back-translation by Apertium come from banks (`data.banks`), made once: of 2,000 reviews of 80 words in
+about ten seconds each, the dictionary's own loading included.
+"""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments._reviews import SMOKE
+from seqdyn.backend import compiled
+from seqdyn.data import banks, wording
+from seqdyn.data.batches import Batch
+from seqdyn.data.datasets import imdb, imdb_reviews
+from seqdyn.data.extras import needed
+from seqdyn.data.splits import balanced_order
+from seqdyn.data.text import PAD, START, Examples, Text, last_words, tokenize
+from seqdyn.data.vectors import Matched, cosine_similarity, match, neighbour_table, read_vectors
+
+IN_STEP = {
+    "delete": wording.delete,
+    "swap": wording.swap,
+    "insert": wording.insert,
+    "neighbours": wording.neighbours,
+}
+IN_BANK = ("synonyms", "back_translation")
+METHODS = (*IN_STEP, *IN_BANK)
+STRENGTH = dict.fromkeys(IN_STEP, 0.1) | dict.fromkeys(IN_BANK, 0.5)
+"""The share of words changed, α = 0.1 of Wei & Zou; of a bank, of reviews that come from it."""
+TABLED = ("insert", "neighbours")
+"""The methods that need word vectors."""
+SEED = 0
+"""Of which reviews are in a smaller training set, and of synonyms."""
+
+
+class Reviews(NamedTuple):
+    """Reviews as ids and, those of the training split, as what they say."""
+
+    text: Text
+    said: dict[str, list[str]]
+    """The last words of each review of 'train' and 'validation'."""
+    vectors: Matched | None
+    """Word vectors of the vocabulary."""
+    table: np.ndarray | None
+    """[vocabulary, k], the neighbours of words that carry content."""
+
+
+def read(
+    data_dir: Path | None, vectors: Path | None, vocabulary: int = 10_000, length: int = 80, smoke: bool = False
+) -> Reviews:
+    """The last `length` words of each review; ten neighbours of each word if there is a file of `vectors`."""
+    limit = SMOKE if smoke else None
+    text = imdb(data_dir, vocabulary=vocabulary, length=length, limit=limit)
+    whole = imdb_reviews(data_dir, limit=limit)
+    said = {name: [last_words(review, length) for review in whole[name][0]] for name in ("train", "validation")}
+    matched = None if vectors is None else match(text.vocabulary, read_vectors(vectors))
+    table = None if matched is None else neighbour_table(matched, 10, wording.content(text.vocabulary))
+    return Reviews(text, said, matched, table)
+
+
+def methods(reviews: Reviews) -> tuple[str, ...]:
+    """Those that these reviews allow: without vectors there are no neighbours."""
+    return tuple(m for m in METHODS if reviews.table is not None or m not in TABLED)
+
+
+# --- what is trained on -------------------------------------------------------------------------------------
+
+
+def rows_of(reviews: Reviews, size: int) -> np.ndarray:
+    """Which training reviews a set of `size` has, both labels in proportion; a smaller set is part of a larger."""
+    return np.sort(balanced_order(reviews.text.splits["train"].ys, SEED)[:size])
+
+
+def variants(reviews: Reviews, method: str, rows: np.ndarray, k: int = 4, split: str = "train") -> list[list[str]]:
+    """The bank's variants of some reviews: k with synonyms, or one that was translated."""
+    said = [reviews.said[split][i] for i in rows]
+    if method == "synonyms":
+        return banks.synonyms(said, k, STRENGTH["delete"], SEED)
+    return [[text] for text in banks.back_translation(said, banks.apertium("eng-spa"), banks.apertium("spa-eng"))]
+
+
+def data(reviews: Reviews, size: int, method: str = "none", test: int | None = 5000) -> dict[str, Any]:
+    """A data set with `size` training reviews and what a method needs beside them, the same held-out ones for all;
+    `test` takes so many of the test reviews, both labels in proportion."""
+    splits = reviews.text.splits
+    rows = rows_of(reviews, size)
+
+    def part(of: Examples, kept: np.ndarray) -> Examples:
+        return Examples(*(field[kept] for field in of))
+
+    out: dict[str, Any] = dict(splits)
+    out["train"] = part(splits["train"], rows)
+    out["test"] = part(splits["test"], np.sort(balanced_order(splits["test"].ys, SEED)[:test]))
+    if method in TABLED:
+        out[wording.NEIGHBOURS] = reviews.table
+    if method in IN_BANK:
+        made = variants(reviews, method, rows)
+        out["bank"] = banks.bank(made, out["train"].ys, reviews.text.vocabulary, length=splits["train"].xs.shape[1])
+    return out
+
+
+def augment(method: str) -> tuple[str, ...]:
+    """`Spec.augment` of a method."""
+    return () if method == "none" else ("bank",) if method in IN_BANK else (method,)
+
+
+# --- what is shown ------------------------------------------------------------------------------------------
+
+
+class Shown(NamedTuple):
+    """A review before and after, the words that differ [in brackets]."""
+
+    method: str
+    label: int
+    before: str
+    after: str
+
+
+def changed(reviews: Reviews, method: str, split: str, rows: np.ndarray, strength: float, seed: int) -> np.ndarray:
+    """Some reviews of a split, [n, s], as a method in the step changes them."""
+    xs = jnp.asarray(reviews.text.splits[split].xs[rows].T)
+    table = {} if reviews.table is None else {wording.NEIGHBOURS: jnp.asarray(reviews.table)}
+    new = compiled(IN_STEP[method])(jax.random.key(seed), Batch(xs, jnp.zeros(len(rows))), strength, table)
+    return np.asarray(new.xs).T
+
+
+def examples(reviews: Reviews, count: int = 2, strength: float = 0.1, words: int = 30, seed: int = 0) -> list[Shown]:
+    """For each method the ends of the same `count` training reviews, half of them positive, before and after."""
+    rows = rows_of(reviews, count)
+    labels = reviews.text.splits["train"].ys[rows]
+    shown = []
+    for method in methods(reviews):
+        if method in IN_STEP:
+            before = [_spoken(reviews, ids) for ids in reviews.text.splits["train"].xs[rows]]
+            after = [_spoken(reviews, ids) for ids in changed(reviews, method, "train", rows, strength, seed)]
+        else:
+            before = [tokenize(reviews.said["train"][i]) for i in rows]
+            after = [tokenize(of[0]) for of in variants(reviews, method, rows)]
+        for label, old, new in zip(labels, before, after, strict=True):
+            shown.append(Shown(method, int(label), *marked(old, new, words)))
+    return shown
+
+
+def _spoken(reviews: Reviews, ids: np.ndarray) -> list[str]:
+    return [reviews.text.vocabulary[i] for i in ids if i not in (PAD, START)]
+
+
+def marked(before: Sequence[str], after: Sequence[str], words: int = 30) -> tuple[str, str]:
+    """Two texts from about the last `words` words of the first on, with the words in [brackets] that only one has."""
+    begin = max(0, len(before) - words)
+    old, new = [], []
+    for kind, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
+        if j <= begin and not i == j == begin:
+            continue
+        if kind == "equal" and i < begin:
+            k, i = k + begin - i, begin
+        same = kind == "equal"
+        old += before[i:j] if same or i == j else [f"[{' '.join(before[i:j])}]"]
+        new += after[k:m] if same or k == m else [f"[{' '.join(after[k:m])}]"]
+    return " ".join(old), " ".join(new)
+
+
+# --- what is measured ---------------------------------------------------------------------------------------
+
+
+class Antonyms(NamedTuple):
+    """How often a word's nearest neighbours are its opposites, as WordNet has them."""
+
+    words: int
+    """How many of the vocabulary have a vector, carry content, and have an antonym that has and does too."""
+    ks: tuple[int, ...]
+    among: tuple[float, ...]
+    """The share of them with an antonym among their k nearest."""
+    drawn: tuple[float, ...]
+    """The share of replacements in training reviews, if each of those words were replaced by one of its k nearest, that
+    give its opposite."""
+    synonyms: tuple[float, ...]
+    """For comparison, as `among`: those of the words with a synonym in the vocabulary that have it among k."""
+    pairs: list[tuple[str, str]]
+    """The most frequent words whose very nearest is their opposite, and that."""
+    ranks: dict[str, int]
+    """Which neighbour the opposite is, 1 the nearest, of words of judgement: 'good, bad' → 13."""
+
+
+JUDGEMENT = (
+    *(("good", "bad"), ("best", "worst"), ("better", "worse"), ("love", "hate"), ("right", "wrong")),
+    *(("strong", "weak"), ("beautiful", "ugly"), ("interesting", "boring"), ("funny", "boring"), ("great", "terrible")),
+)
+
+
+def antonyms(reviews: Reviews, ks: Sequence[int] = (1, 3, 5, 10, 20)) -> Antonyms:
+    """The known fault of neighbours by word vectors: opposites are used alike, so they are near."""
+    assert reviews.vectors is not None
+    vocabulary = reviews.text.vocabulary
+    some = reviews.vectors.found & wording.content(vocabulary)
+    index = {word: i for i, word in enumerate(vocabulary) if some[i]}
+    table = neighbour_table(reviews.vectors, max(ks), wording.content(vocabulary))
+    counts = np.bincount(reviews.text.splits["train"].xs.ravel(), minlength=len(vocabulary))
+
+    def hits(related: Any) -> tuple[np.ndarray, np.ndarray]:
+        """(ids of the words that have such a one, where in their rows those stand)"""
+        of = {i: [index[o] for o in related(word) if o in index] for word, i in index.items()}
+        ids = np.array([i for i, others in of.items() if others])
+        return ids, np.array([np.isin(table[i], of[i]) for i in ids])
+
+    ids, opposite = hits(banks.wordnet_antonyms)
+    _, alike = hits(banks.wordnet_synonyms)
+    weight = counts[ids] / counts[ids].sum()
+    first = [
+        (vocabulary[i], vocabulary[table[i, 0]]) for i in ids[np.argsort(-counts[ids])] if i in ids[opposite[:, 0]]
+    ]
+
+    def rank(word: str, other: str) -> int:
+        """Which neighbour the one is of the other."""
+        near = cosine_similarity(np.broadcast_to(of_content[at[word]], of_content.shape), of_content)
+        return int(np.sum(near > near[at[other]]))  # the word itself, too, is nearer
+
+    of_content = reviews.vectors.table[some]
+    at = {word: i for i, word in enumerate(index)}
+    return Antonyms(
+        len(ids),
+        tuple(ks),
+        tuple(float(opposite[:, :k].any(axis=1).mean()) for k in ks),
+        tuple(float(weight @ opposite[:, :k].mean(axis=1)) for k in ks),
+        tuple(float(alike[:, :k].any(axis=1).mean()) for k in ks),
+        first[:12],
+        {f"{a}, {b}": rank(a, b) for a, b in JUDGEMENT if a in index and b in index},
+    )
+
+
+def survival(
+    reviews: Reviews, strengths: Sequence[float] = (0.0, 0.1, 0.3, 0.5), banked: int = 1000, seed: int = 0
+) -> dict[str, dict[float, float]]:
+    """Does the label survive? The accuracy on changed validation reviews, by method and strength, of a judge who never
+    saw a changed one: logistic regression on which words occur, trained on the plain training split.
+
+    It cannot see swaps. Of banks: on the first `banked` validation reviews, as they are (0) and all changed (1).
+    """
+    from scipy import sparse
+
+    linear = needed("sklearn.linear_model", "survival")
+
+    def occur(xs: np.ndarray) -> Any:
+        row, at = np.nonzero(xs > START)
+        ones = np.ones(len(row), np.float32)
+        found = sparse.csr_matrix((ones, (row, xs[row, at])), shape=(len(xs), len(reviews.text.vocabulary)))
+        found.data[:] = 1
+        return found
+
+    train, held = reviews.text.splits["train"], reviews.text.splits["validation"]
+    judge = linear.LogisticRegression(C=0.05, max_iter=200).fit(occur(train.xs), train.ys)
+
+    def right(xs: np.ndarray) -> float:
+        return float(np.mean(judge.predict(occur(xs)) == held.ys[: len(xs)]))
+
+    rows = np.arange(len(held.ys))
+    out = {
+        method: {s: right(changed(reviews, method, "validation", rows, s, seed)) for s in strengths}
+        for method in methods(reviews)
+        if method in IN_STEP
+    }
+    for method in IN_BANK:
+        made = variants(reviews, method, rows[:banked], 1, "validation")
+        bank = banks.bank(made, held.ys[:banked], reviews.text.vocabulary, length=held.xs.shape[1])
+        out[method] = {0.0: right(held.xs[:banked]), 1.0: right(bank.xs[:, 0])}
+    return out
