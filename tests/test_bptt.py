@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from seqdyn.backend import compiled
+from seqdyn.nets import bptt
 from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.bptt import (
     Cut,
@@ -87,6 +88,25 @@ def test_backward_equals_autodiff_under_vmap(name):
     params, carry, xs, loss = batched(cell, 3)
     ours = compiled(jax.vmap(gradients(unroll, cell, loss)))(params, carry, xs)
     assert_close(ours, compiled(jax.vmap(gradients(unroll_autodiff, cell, loss)))(params, carry, xs))
+
+
+@pytest.mark.parametrize("t", [2, 7])
+def test_loops_of_several_steps_a_turn_as_on_an_accelerator_give_the_same(t, monkeypatch):
+    cell = CELLS["lstm"](**F64)
+    params, carry, xs, loss = problem(cell, t=t)
+    live = live_steps(jnp.array([t, 1, t, 2]), t)
+
+    def of(params, watch):
+        return loss(*unroll(cell, params, carry, xs, Cut(live=live), watch))
+
+    def found():
+        return compiled(jax.grad(of, argnums=(0, 1)))(params, watching(cell, t, (B,), ranged=True))
+
+    one = found()
+    turns = []
+    monkeypatch.setattr(bptt, "unrolled", lambda: turns.append(4) or 4)
+    assert_close(found(), one)
+    assert turns == [4, 4], "forward and backward"
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)

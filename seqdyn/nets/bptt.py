@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from seqdyn.backend import fence
+from seqdyn.backend import fence, unrolled
 from seqdyn.nets.cells import Carry, Cell
 from seqdyn.norms import norm, norm_near, power_of_two
 from seqdyn.types import Array, Bool, Float, Int, Tree
@@ -168,7 +168,7 @@ def _scan(cell: Cell, params: Any, first: Carry, xs: Array, cut: Cut) -> Any:
         # Without a pull, backward differentiates the gate at the carry it started from.
         return new, (new.h, partials if cell.pull else carry)
 
-    last, (hs, kept) = jax.lax.scan(body, first, (zx, masks, cut.live))
+    last, (hs, kept) = jax.lax.scan(body, first, (zx, masks, cut.live), unroll=unrolled())
     return (hs, last), (kept, zx if cell.pull is None else None, masks)
 
 
@@ -217,7 +217,11 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
 
     near, e, sizes = _first_norms(watch, final, local)
     (d_first, _, e_first), (dzx, dzh, readings, bounded) = jax.lax.scan(
-        body, (final, near, e), (local, sizes, kept, zx, masks, cut.live, cut.keep), reverse=True
+        body,
+        (final, near, e),
+        (local, sizes, kept, zx, masks, cut.live, cut.keep),
+        reverse=True,
+        unroll=unrolled(),
     )
     # What is below was linear in λ: multiplied back by 2^e on its smaller side, which changes no bit.
     power = None if e is None else power_of_two(readings.exponent, xs.dtype)
