@@ -25,6 +25,8 @@ from seqdyn.runs.records import load
 
 LEARNED = "learned.npz"
 """Beside the records of a draw: what its networks say of the test split, and their weights."""
+ADAMS = ("l2", "decoupled decay")
+"""One method under plain descent, two under Adam."""
 SPLITS = {"train": "0.45", "validation": "C0", "test": "C1"}
 
 
@@ -118,6 +120,11 @@ def nonzero(f: Found) -> Float[np.ndarray, "d m l"]:
     return (f.learned != 0).mean(axis=-1)
 
 
+def scale(f: Found) -> Float[np.ndarray, "d m l"]:
+    """Root mean square of the weights."""
+    return np.sqrt(np.square(f.learned.astype(np.float64)).mean(axis=-1))
+
+
 # --- figures --------------------------------------------------------------------------------------------------
 
 
@@ -134,7 +141,7 @@ def ready(ax: Axes, f: Found, m: int) -> None:
     ax.set_xticks([x[0], *decades[1 - len(decades) % 2 :: 2]])
     ax.set_xticklabels(["0", *(f"$10^{{{round(np.log10(w))}}}$" for w in decades[1 - len(decades) % 2 :: 2])])
     ax.minorticks_off()
-    ax.axvline(x[chosen(f)[m]], color="k", linestyle=":", label="chosen by validation")
+    ax.axvline(float(x[chosen(f)[m]]), color="k", linestyle=":", label="chosen by validation")
 
 
 def grid(f: Found, height: float = 1.35) -> tuple[Figure, np.ndarray, list[Axes]]:
@@ -187,24 +194,28 @@ def bias_and_variance(f: Found) -> Figure:
 
 
 def weights(f: Found) -> Figure:
-    """What is left of the weights against λ; and how large they are where validation chooses."""
-    fig, axes = style.panels(1, 3, 2.0)
+    """What is left of the weights against λ, how large they are where validation chooses, and what size costs."""
+    fig, axes = style.panels(2, 2, 1.9)
     fig.set_figwidth(style.PAGE)
-    left, middle, right = axes[0]
-    share, at = 100 * nonzero(f), chosen(f)
+    (count, radius), (sizes, costs) = axes
+    share, at, size = 100 * nonzero(f), chosen(f), scale(f)
     for m, label in enumerate(f.labels):
-        line: dict[str, Any] = dict(color=COLORS[m % len(COLORS)], linestyle=style.DASHES[m // len(COLORS)])
+        line: dict[str, Any] = dict(color=COLORS[m % len(COLORS)], label=label)
         x = places(f.weights[m])
-        style.median_band(left, x, share[:, m], label=label, **line)
-        style.median_band(middle, x, f.metrics["radius"][:, m], label=label, **line)
-        size = np.sort(np.abs(f.learned[:, m, at[m]].ravel()))[:: max(1, f.learned[:, m, 0].size // 2000)]
-        right.plot(np.maximum(size, 1e-12), np.linspace(0, 100, len(size)), label=label, **line)
-    for ax in (left, middle):
+        style.median_band(count, x, share[:, m], **line)
+        style.median_band(radius, x, f.metrics["radius"][:, m], **line)
+        ordered = np.sort(np.abs(f.learned[:, m, at[m]].ravel()))
+        ordered = ordered[:: max(1, len(ordered) // 2000)]
+        sizes.plot(np.maximum(ordered, 1e-12), np.linspace(0, 100, len(ordered)), **line)
+        if label in ADAMS:
+            costs.plot(size[:, m].mean(axis=0), f.brier[0, m], marker="o", markersize=2.5, **line)
+    for ax in (count, radius):
         ax.set_xscale("log")
         ax.set_xlabel("λ (leftmost: 0)")
-    left.set_ylabel("weights that are not 0 (%)")
-    middle.set_ylabel("spectral radius of U")
-    right.set(xscale="log", xlim=(1e-5, 3), xlabel="x, at the λ chosen", ylabel="weights with |w| ≤ x (%)")
+    count.set_ylabel("weights that are not 0 (%)")
+    radius.set_ylabel("spectral radius of U")
+    sizes.set(xscale="log", xlim=(1e-4, 3), xlabel="x, at the λ chosen", ylabel="weights with |w| ≤ x (%)")
+    costs.set(xlabel="root mean square weight", ylabel="test Brier score", ylim=(0.1, 0.5))
     style.legend(fig, style.drawn(axes[:1, :1]))
     return fig
 
@@ -215,8 +226,10 @@ def gradients(f: Found) -> Figure:
     shades = style.shades(len(points))
 
     def name(point: int) -> str:
-        tenth = round(2 * np.log10(f.weights[0, point] / f.weights[0, -1])) / 2 if point else 0
-        return "λ = 0" if point == 0 else "the largest λ" if tenth == 0 else f"$10^{{{tenth:g}}}$ of it"
+        if not point:
+            return "λ = 0"
+        share = np.log10(f.weights[0, point] / f.weights[0, -1])
+        return f"λ = $10^{{{round(2 * share) / 2:g}}}$ λ$_{{max}}$"
 
     panels = [
         [Curve(f.norms[:, m, p], shade, name(p)) for p, shade in zip(points, shades, strict=True)]
@@ -284,12 +297,26 @@ def story(f: Found, listed: Sequence[dict[str, Any]]) -> str:
     )
     held: list[str] = []
     for m, label in enumerate(f.labels):
-        _, bias, variance = f.brier[:, m]
-        low = int(np.argmin(f.brier[0, m]))
+        brier, bias, variance = f.brier[:, m]
+        low = int(np.argmin(brier))
         if variance[low] < variance[0]:
             held.append(f"{label}: variance ×{variance[low] / variance[0]:.2f}, bias² ×{bias[low] / bias[0]:.2f}")
-    text += f" From λ = 0 to the least Brier score: {'; '.join(held) or 'nowhere'}."
-    return text
+    text += f" From λ = 0 to the λ of the least test Brier score: {'; '.join(held) or 'nowhere less variance'}."
+    return text + same(f)
+
+
+def same(f: Found) -> str:
+    """How l2 under Adam and decoupled decay differ where validation chooses, in a sentence; '' without either."""
+    if not {*ADAMS} <= {*f.labels}:
+        return ""
+    at, size, said = chosen(f), scale(f), []
+    for label in ADAMS:
+        m = f.labels.index(label)
+        w, rms = np.abs(f.learned[:, m, at[m]]), size[:, m, at[m], None]
+        said.append(
+            f"{label} has a root mean square weight of {rms.mean():.2f} and {100 * (w < 0.1 * rms).mean():.0f}%"
+        )
+    return f" At the λ chosen, {said[0]} of its weights below a tenth of that, {said[1]}: they are not the same method."
 
 
 def setting(f: Found, draws: int) -> str:
@@ -308,15 +335,18 @@ def show(out: Path, parts: Sequence[Path]) -> None:
     """Draws, writes the report, prints its table and where the figures lie."""
     f = found(parts)
     listed = rows(f)
+    largest = ", ".join(f"{label} {values[-1]:g}" for label, values in zip(f.labels, f.weights, strict=True))
     captions = {
         "errors": "Error against λ, on the training, validation and test split: medians and quartiles over training "
         "sets. Dotted: the λ with the best mean validation loss.",
         "bias_and_variance": "The Brier score on the test split is bias² + variance, over training sets and seeds; "
         "bands are jackknifed 95% intervals.",
         "weights": "Weights that are not 0, and the spectral radius of U, against λ: medians and quartiles over "
-        "training sets. Right: how large weights are at the λ chosen, all training sets together.",
+        "training sets. Below: how large weights are at the λ chosen, all training sets together (what is 0 lies left "
+        "of the panel); and the test Brier score against the size of the weights, a point for each λ: were l2 and "
+        "decoupled decay the same but for the scale of λ, these would be one curve.",
         "gradients": "‖∂L/∂h_t‖ of the trained networks, on training batches, over that at lag 0; medians and "
-        f"quartiles over training sets. {lags.RINGS}",
+        f"quartiles over training sets. λ_max: the largest λ of a method's grid, {largest}. {lags.RINGS}",
     }
     with style.look():
         drawn = {"errors": errors, "bias_and_variance": bias_and_variance, "weights": weights, "gradients": gradients}
