@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analysis import cures, gradient_flow, imdb_gradients, lags, published, report, selection, style
+from analysis import cures, gradient_flow, imdb_gradients, lags, penalties, published, report, selection, style
 from analysis.published import Claim
 from experiments.reproduce import _cases, adding
 from seqdyn.data.tasks import TASKS
@@ -221,3 +221,16 @@ def test_a_measure_of_every_update_leaves_out_what_was_not_made_or_not_finite():
     np.testing.assert_array_equal(cures.along("loss", np.nanmax)(ds), [5, 3, 7])
     never = ds.assign(recorded=recorded & False)
     assert np.isnan(cures.along("loss", np.nanmax)(never)).all()
+
+
+def test_bias_and_variance_add_up_and_are_those_of_what_is_drawn():
+    """Probabilities drawn around a mean of their own: each part is found without bias, whatever the number of sets."""
+    rng, classes = np.random.default_rng(0), np.array([0, 1, 1, 2])
+    mean = np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.3, 0.3, 0.4], [0.1, 0.1, 0.8]])
+    noise = 0.1 * rng.normal(size=(5, 4000, 4, 3))
+    found, error = penalties.decomposed(mean + noise, classes)
+    bias = np.square(mean - np.eye(3)[classes]).sum(-1).mean()
+    np.testing.assert_allclose(found[0], np.square(mean + noise - np.eye(3)[classes]).sum(-1).mean((0, 2)), rtol=1e-12)
+    np.testing.assert_allclose(found[0], found[1] + found[2], rtol=1e-12)
+    np.testing.assert_allclose(found.mean(axis=1), [bias + 0.03, bias, 0.03], atol=2e-3)
+    np.testing.assert_allclose(error[1:].mean(axis=1), found[1:].std(axis=1), rtol=0.2)

@@ -239,6 +239,29 @@ def test_regularisation(tmp_path):
 
 
 @pytest.mark.slow
+def test_penalties(tmp_path):
+    """At λ = 0 all methods without gates are one network; training sets differ, the test split does not."""
+    out = tmp_path / "out"
+    text = smoke("penalties", out, "--no-verify", "--methods", "l2", "decoupled decay", "l1, proximal", "l0")
+    check_figures(out, text, "errors", "bias_and_variance", "weights", "gradients")
+    first, second = (load(out / f"draw_{i}") for i in (0, 1))
+    losses = {
+        label: first["loss"].values[(first["label"] == label) & (first["l2"] == 0)][0]
+        for label in first["label"].values
+    }
+    np.testing.assert_allclose(losses["decoupled decay"], losses["l2"], rtol=1e-5)
+    np.testing.assert_allclose(losses["l1, proximal"], losses["l2"], rtol=1e-5)
+    assert np.abs(losses["l0"] - losses["l2"]).max() > 1e-3
+    assert np.abs(first["test_loss"].values - second["test_loss"].values).min() > 0
+    learned = [np.load(out / f"draw_{i}" / "learned.npz") for i in (0, 1)]
+    np.testing.assert_array_equal(learned[0]["classes"], learned[1]["classes"])
+    accuracy = (learned[0]["probabilities"].argmax(-1) == learned[0]["classes"]).mean(-1)
+    np.testing.assert_allclose(accuracy, first["test_accuracy"].values[:, -1], atol=1e-6)
+    refused = script("penalties", "--methods", "prayer", "--out", str(tmp_path / "new"))
+    assert refused.returncode == 2 and "'prayer'" in refused.stderr and not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
 def test_normalisation(tmp_path):
     text = smoke("normalisation", tmp_path / "out")
     check_figures(tmp_path / "out", text, "norms_by_lag", "against")

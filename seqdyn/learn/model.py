@@ -115,7 +115,9 @@ def matrices(spec: Spec, model: Model) -> dict[str, Array]:
         if hasattr(layer, name)
     }
     found |= {"readout/w": model.readout.w} if "readout" in spec.penalised else {}
-    return found | ({"embedding": model.embedding} if "embedding" in spec.penalised else {})
+    if model.embedding is not None and "embedding" in spec.penalised:
+        found["embedding"] = model.embedding
+    return found
 
 
 def with_matrices(model: Model, found: Mapping[str, Any]) -> Model:
