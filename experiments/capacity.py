@@ -89,8 +89,8 @@ def quartiles(values: np.ndarray) -> np.ndarray:
 
 def single(c: Config) -> dict[str, np.ndarray]:
     """One training set of each truth and its fits on a dense grid, each degree."""
-    rng, grid = np.random.default_rng(1), np.linspace(-poly.HALF, poly.HALF, 401)
-    found: dict[str, np.ndarray] = {"grid": grid}
+    rng, dense = np.random.default_rng(1), np.linspace(-poly.HALF, poly.HALF, 401)
+    found: dict[str, np.ndarray] = {"grid": dense}
     for name, truth, degrees, basis in (
         ("sine", np.sin, c.degrees, poly.unbiased),
         ("parabola", parabola, PARABOLA, poly.legendre),
@@ -102,9 +102,9 @@ def single(c: Config) -> dict[str, np.ndarray]:
         found |= {
             f"{name}_x": one.x,
             f"{name}_y": one.y,
-            f"{name}_truth": truth(grid),
+            f"{name}_truth": truth(dense),
             f"{name}_degrees": np.asarray(degrees),
-            f"{name}_fits": np.stack([model(grid) @ w for model, w in of]),
+            f"{name}_fits": np.stack([model(dense) @ w for model, w in of]),
             f"{name}_train": np.asarray([poly.error(model, w, one) for model, w in of]),
             f"{name}_test": np.asarray([poly.expected(model, w, c.sigma, truth) for model, w in of]),
         }
@@ -240,6 +240,7 @@ def check(c: Config) -> None:
         ),
         ("wrong", c.wrong, c.wrong and all(0 <= w <= 1 for w in c.wrong), "shares between 0 and 1"),
         ("training", c.training, len(c.training) > 0, "at least one number of training sequences"),
+        ("batch", c.batch, c.batch <= min(c.training, default=0), f"at most training, {min(c.training, default=0)}"),
     ):
         if not right:
             raise ConfigError(f"{name} is {value}; it must be {rule}.")

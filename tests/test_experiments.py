@@ -311,7 +311,7 @@ def test_reproduce(name, tmp_path):
 CURES = "initialisations clipping activations regularisation normalisation schedules gating cures".split()
 
 
-@pytest.mark.parametrize("name", [*CURES, *(f"reproduce.{name}" for name in REPRODUCED)])
+@pytest.mark.parametrize("name", [*CURES, "capacity", *(f"reproduce.{name}" for name in REPRODUCED)])
 def test_every_full_setting_is_valid_and_larger_than_the_default(name, monkeypatch):
     """Nothing is trained: it is hours long."""
     main = importlib.import_module(f"experiments.{name}")
