@@ -49,7 +49,7 @@ class Config(Sizes):
     """Largest degree of the sweep through the interpolation threshold."""
     cell: CellName = "rnn"
     """Recurrent cell."""
-    hidden: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)
+    hidden: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
     """Widths of the recurrent layer, a compiled program each."""
     training: tuple[int, ...] = (50, 200, 1000)
     """Numbers of training sequences, an experiment each; a smaller set is part of a larger one."""
@@ -59,9 +59,9 @@ class Config(Sizes):
     """Seeds of parameters and order."""
     batch: int = 25
     """Sequences per update."""
-    lr: float = 1e-3
+    lr: float = 2e-3
     """Adam's learning rate."""
-    updates: int = 8000
+    updates: int = 6000
     """Of each network."""
     chunk: int = 200
     """Updates in one compiled call, and between two looks."""
