@@ -1,4 +1,22 @@
-"""draft docstring"""
+"""How much can a model fit, and when is it too much? Polynomials, whose capacity is counted in coefficients, and recurrent
+networks, whose capacity in use grows as they are trained.
+
+Polynomials: y = sin x on [−5, 5], 20 points with noise of deviation 0.3, degrees 1 (without bias), 3, …, 17 by least
+squares; x² / 10 with a model too small, right and too large; bias² + variance + noise² over 500 training sets, by
+degree and by ridge λ, and by degree up to 60, beyond as many coefficients as points (Belkin, Hsu, Ma & Mandal 2019);
+gradient descent in powers of x and in an orthonormal basis, up to 10¹⁴ updates, which is a formula.
+Networks: scikit-learn's digits read row by row, a tanh rnn, width × {50, 200, 1,000} training sequences × {0, 20%}
+wrong training labels (Nakkiran et al. 2020) × 3 seeds, Adam, 4,000 updates of 25 sequences. The update is chosen by
+validation loss. Weight norms, spectral radius and ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ are followed along training: over 8 rows
+the horizon is censored.
+Cost: COST
+Expect: the median test error of the polynomials falls to 0.12 at degree 5 (noise² is 0.09) and rises to 4,000 at degree
+17, all of it variance, and to 3 million at degree 19, where coefficients equal points. It falls again, to 0.34 at
+degree 31: a second descent that ends at three times the least of the first. Ridge at λ = 0.1 has no peak (at most 0.6)
+and is never better than the right degree. Gradient descent at degree 17 passes through 0.15 after 6,000 updates in
+powers, whose low degrees are learned first, but only 0.21 in the orthonormal basis, where they are not; stopped late,
+it ends where least squares does. NETWORKS
+"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -59,9 +77,9 @@ class Config(Sizes):
     """Seeds of parameters and order."""
     batch: int = 25
     """Sequences per update."""
-    lr: float = 2e-3
+    lr: float = 3e-3
     """Adam's learning rate."""
-    updates: int = 6000
+    updates: int = 4000
     """Of each network."""
     chunk: int = 200
     """Updates in one compiled call, and between two looks."""
@@ -70,7 +88,7 @@ class Config(Sizes):
 SMOKE: dict[str, Any] = dict(
     draws=20, degrees=(1, 3, 17), beyond=24, hidden=(2, 6), training=(50,), seeds=2, updates=40, chunk=20
 )
-PAPER: dict[str, Any] = dict(seeds=10, updates=40_000, wrong=(0.0, 0.1, 0.2, 0.4), chunk=400)
+PAPER: dict[str, Any] = dict(seeds=10, updates=20_000, wrong=(0.0, 0.1, 0.2, 0.4), chunk=400)
 PAPER |= dict(hidden=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512))
 
 
@@ -166,9 +184,10 @@ def descent(c: Config) -> dict[str, np.ndarray]:
 def polynomials(c: Config, path: Path) -> None:
     """Measures once and keeps it; a torn file is never there."""
     if not path.exists():
-        partial_path = path.with_suffix(".partial.npz")
-        np.savez(partial_path, sigma=c.sigma, points=c.points, **single(c), **sweep(c), **descent(c))
-        partial_path.replace(path)
+        arrays: dict[str, Any] = single(c) | sweep(c) | descent(c) | {"sigma": c.sigma, "points": c.points}
+        torn = path.with_suffix(".partial.npz")
+        np.savez(torn, **arrays)
+        torn.replace(path)
 
 
 # --- networks -------------------------------------------------------------------------------------------------
