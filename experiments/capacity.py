@@ -9,13 +9,19 @@ Networks: scikit-learn's digits read row by row, a tanh rnn, width × {50, 200, 
 wrong training labels (Nakkiran et al. 2020) × 3 seeds, Adam, 4,000 updates of 25 sequences. The update is chosen by
 validation loss. Weight norms, spectral radius and ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ are followed along training: over 8 rows
 the horizon is censored.
-Cost: COST
+Cost: 20 s of processor time for the polynomials, about six minutes for 108 networks in 18 programs (most of it
+compiling), two more to verify gradients: four to five minutes on two cores.
 Expect: the median test error of the polynomials falls to 0.12 at degree 5 (noise² is 0.09) and rises to 4,000 at degree
 17, all of it variance, and to 3 million at degree 19, where coefficients equal points. It falls again, to 0.34 at
 degree 31: a second descent that ends at three times the least of the first. Ridge at λ = 0.1 has no peak (at most 0.6)
-and is never better than the right degree. Gradient descent at degree 17 passes through 0.15 after 6,000 updates in
-powers, whose low degrees are learned first, but only 0.21 in the orthonormal basis, where they are not; stopped late,
-it ends where least squares does. NETWORKS
+but at degree 17 no λ does better than 0.21. Gradient descent at degree 17 passes through 0.15 after 6,000 updates in
+powers, whose low degrees are learned first, but only 0.21 in the orthonormal basis, where they are not; it is on its way
+to where least squares is, and in the orthonormal basis gets there.
+With 1,000 sequences and right labels wider is better to the end (64 units: 2% of the test digits wrong, 8: 12%, 2: half)
+and training for longer harms nobody. With 20% wrong labels 64 units tell 10% wrong where validation stops them, after
+900 updates, and 20% in the end, when they know every wrong label by heart: 8 units, which cannot (training error 0.29),
+end at 13%. What grows meanwhile: the spectral radius from 1 to 1.6 at the stop and 2.3 in the end, ‖∂L/∂h_1‖ /
+‖∂L/∂h_T‖ from 0.4 to 1.6 and 2.6.
 """
 
 from dataclasses import dataclass
