@@ -1,5 +1,5 @@
-"""How much can a model fit, and when is it too much? Polynomials, whose capacity is counted in coefficients, and recurrent
-networks, whose capacity in use grows as they are trained.
+"""How much can a model fit, and when is it too much? Polynomials, whose capacity is counted in coefficients, and
+recurrent networks, whose capacity in use grows as they are trained.
 
 Polynomials: y = sin x on [−5, 5], 20 points with noise of deviation 0.3, degrees 1 (without bias), 3, …, 17 by least
 squares; x² / 10 with a model too small, right and too large; bias² + variance + noise² over 500 training sets, by
@@ -15,10 +15,10 @@ Expect: the median test error of the polynomials falls to 0.12 at degree 5 (nois
 17, all of it variance, and to 3 million at degree 19, where coefficients equal points. It falls again, to 0.34 at
 degree 31: a second descent that ends at three times the least of the first. Ridge at λ = 0.1 has no peak (at most 0.6)
 but at degree 17 no λ does better than 0.21. Gradient descent at degree 17 passes through 0.15 after 6,000 updates in
-powers, whose low degrees are learned first, but only 0.21 in the orthonormal basis, where they are not; it is on its way
-to where least squares is, and in the orthonormal basis gets there.
-With 1,000 sequences and right labels wider is better to the end (64 units: 2% of the test digits wrong, 8: 12%, 2: half)
-and training for longer harms nobody. With 20% wrong labels 64 units tell 10% wrong where validation stops them, after
+powers, whose low degrees are learned first, but only 0.21 in the orthonormal basis, where they are not; from there both
+are on the way to least squares.
+With 1,000 sequences and right labels wider is better to the end (64 units tell 2% of the test digits wrong, 8 units
+12%, 2 units half) and training for longer harms nobody. With 20% wrong labels 64 units tell 10% wrong where validation stops them, after
 900 updates, and 20% in the end, when they know every wrong label by heart: 8 units, which cannot (training error 0.29),
 end at 13%. What grows meanwhile: the spectral radius from 1 to 1.6 at the stop and 2.3 in the end, ‖∂L/∂h_1‖ /
 ‖∂L/∂h_T‖ from 0.4 to 1.6 and 2.6.
