@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 COLORS = {"train": "#000000", "validation": "#0072b2", "test": "#d55e00"}
+NAMES = {"train": "training", "validation": "validation", "test": "test"}
 GREY = "0.55"
 LEAST = 0.008
-"""Where the axes of errors end: three of 360 sequences."""
+"""What is below, as 0 is, is drawn here: three of 360 sequences."""
 EDGE: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 0.6, "zorder": 5}
 
 
@@ -110,8 +111,8 @@ def against_width(parts: Sequence[Part]) -> Figure:
     for row, of_row in zip(axes, rows, strict=True):
         for ax, p in zip(row, of_row, strict=True):
             for split, color in COLORS.items():
-                last = np.stack([p.error(split)[p.of(w), -1] for w in p.widths], axis=1)
-                line: dict[str, Any] = dict(color=color, marker="o", markersize=3, label=f"{split}, last update")
+                last = np.maximum(np.stack([p.error(split)[p.of(w), -1] for w in p.widths], axis=1), LEAST)
+                line: dict[str, Any] = dict(color=color, marker="o", markersize=3, label=f"{NAMES[split]}, last update")
                 drawn.append(style.median_band(ax, np.asarray(p.widths), last, **line))
             at = np.stack([p.at(p.error("test"))[p.of(w)] for w in p.widths], axis=1)
             line = dict(color=COLORS["test"], marker="s", markersize=3, linestyle=style.DASHES[1])
@@ -119,7 +120,7 @@ def against_width(parts: Sequence[Part]) -> Figure:
             if p.wrong:
                 ax.axhline(p.wrong, color=GREY, linewidth=0.8)
             widths_axis(ax, p.widths)
-    style.log_axis(axes, [np.maximum(d, LEAST) for d in drawn])
+    style.log_axis(axes, drawn)
     style.frame(
         axes, [labels(r[0].wrong) for r in rows], [f"{p.n:,} training sequences" for p in rows[0]], "hidden units"
     )
@@ -134,8 +135,8 @@ def along(parts: Sequence[Part]) -> Figure:
     rows = grid(parts)
     shown = [p for row in rows for p in dict.fromkeys((0, len(row) - 1)) for p in [row[p]]]
     measures = {
-        "training\nerror": lambda p: p.error("train"),
-        "test error": lambda p: p.error("test"),
+        "training\nerror": lambda p: np.maximum(p.error("train"), LEAST),
+        "test error": lambda p: np.maximum(p.error("test"), LEAST),
         "‖w‖ / at\nthe start": Part.weight,
         "spectral\nradius": Part.radius,
         "‖∂L/∂h$_1$‖ /\n‖∂L/∂h$_T$‖": Part.reach,
@@ -155,7 +156,7 @@ def along(parts: Sequence[Part]) -> Figure:
                 ax.plot(x[look], drawn[-1][look], "o", color=colors[w], markersize=3.5, **EDGE)
             ax.set_xscale("log")
         if "error" in name or "L" in name:
-            style.log_axis(row, [np.maximum(d, LEAST) for d in drawn])
+            style.log_axis(row, drawn)
         row[0].set_ylabel(name)
     for ax, p in zip(axes[0], shown, strict=True):
         ax.set_title(f"{p.n:,} sequences,\n{labels(p.wrong)}")
@@ -270,8 +271,8 @@ def show(out: Path, names: Sequence[str]) -> None:
                 style.save(against_width(parts), folder / "against_width"),
                 f"Digits read row by row, {e.specs[0].cell}: shares told wrong after {e.updates:,} updates of "
                 f"{e.specs[0].batch} sequences, and, dashed, the test error at the look that validation chose. Grey: "
-                "the share of training labels that are wrong; validation and test labels are right. Medians and "
-                "quartiles over seeds.",
+                "the share of training labels that are wrong; validation and test labels are right. What is below "
+                f"{LEAST:g} is drawn there. Medians and quartiles over seeds.",
             ),
             (
                 style.save(along(parts), folder / "along_training"),

@@ -60,7 +60,7 @@ def fitted(found: Arrays, name: str, columns: int, names: list[str]) -> Figure:
     """A panel a degree: sample, truth, fit."""
     fits, x, y = found[f"{name}_fits"], found[f"{name}_x"], found[f"{name}_y"]
     rows = -(-len(fits) // columns)
-    fig, axes = style.panels(rows, columns, 1.3 if rows > 1 else 1.7, sharex=True, sharey=True)
+    fig, axes = style.panels(rows, columns, 1.25 if rows > 1 else 1.7, sharex=True, sharey=True)
     room = 0.35 * (y.max() - y.min())
     for ax, f, title, train, test in zip(
         axes.flat, fits, names, found[f"{name}_train"], found[f"{name}_test"], strict=False

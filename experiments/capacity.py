@@ -1,4 +1,28 @@
-"""draft docstring"""
+"""How much can a model fit, and when is it too much? Polynomials, whose capacity is counted in coefficients, and
+recurrent networks, whose capacity in use grows as they are trained.
+
+Polynomials: y = sin x on [−5, 5], 20 points with noise of deviation 0.3, degrees 1 (without bias), 3, …, 17 by least
+squares; x² / 10 with a model too small, right and too large; bias² + variance + noise² over 500 training sets, by
+degree and by ridge λ, and by degree up to 60, beyond as many coefficients as points (Belkin, Hsu, Ma & Mandal 2019);
+gradient descent in powers of x and in an orthonormal basis, up to 10¹⁴ updates, which is a formula.
+Networks: scikit-learn's digits read row by row, a tanh rnn, width × {50, 200, 1,000} training sequences × {0, 20%}
+wrong training labels (Nakkiran et al. 2020) × 3 seeds, Adam, 4,000 updates of 25 sequences. The update is chosen by
+validation loss. Weight norms, spectral radius and ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ are followed along training: over 8 rows
+the horizon is censored.
+Cost: 20 s of processor time for the polynomials, about six minutes for 108 networks in 18 programs (most of it
+compiling), two more to verify gradients: four to five minutes on two cores.
+Expect: the median test error of the polynomials falls to 0.12 at degree 5 (noise² is 0.09) and rises to 4,000 at degree
+17, all of it variance, and to 3 million at degree 19, where coefficients equal points. It falls again, to 0.34 at
+degree 31: a second descent that ends at three times the least of the first. Ridge at λ = 0.1 has no peak (at most 0.6)
+but at degree 17 no λ does better than 0.21. Gradient descent at degree 17 passes through 0.15 after 6,000 updates in
+powers, whose low degrees are learned first, but only 0.21 in the orthonormal basis, where they are not; from there both
+are on the way to least squares.
+With 1,000 sequences and right labels wider is better to the end (64 units tell 2% of the test digits wrong, 8 units
+12%, 2 units half) and training for longer harms nobody. With 20% wrong labels 64 units tell 10% wrong where validation
+stops them, after 900 updates, and 20% in the end, when they know every wrong label by heart: 8 units, which cannot
+(training error 0.29), end at 13%. What grows meanwhile: the spectral radius from 1 to 1.7 at the stop and 2.3 in the
+end, ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ from 0.4 to 1.6 and 2.6.
+"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -49,7 +73,7 @@ class Config(Sizes):
     """Largest degree of the sweep through the interpolation threshold."""
     cell: CellName = "rnn"
     """Recurrent cell."""
-    hidden: tuple[int, ...] = (2, 4, 8, 16, 32, 64, 128)
+    hidden: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
     """Widths of the recurrent layer, a compiled program each."""
     training: tuple[int, ...] = (50, 200, 1000)
     """Numbers of training sequences, an experiment each; a smaller set is part of a larger one."""
@@ -59,9 +83,9 @@ class Config(Sizes):
     """Seeds of parameters and order."""
     batch: int = 25
     """Sequences per update."""
-    lr: float = 1e-3
+    lr: float = 3e-3
     """Adam's learning rate."""
-    updates: int = 8000
+    updates: int = 4000
     """Of each network."""
     chunk: int = 200
     """Updates in one compiled call, and between two looks."""
@@ -70,7 +94,7 @@ class Config(Sizes):
 SMOKE: dict[str, Any] = dict(
     draws=20, degrees=(1, 3, 17), beyond=24, hidden=(2, 6), training=(50,), seeds=2, updates=40, chunk=20
 )
-PAPER: dict[str, Any] = dict(seeds=10, updates=40_000, wrong=(0.0, 0.1, 0.2, 0.4), chunk=400)
+PAPER: dict[str, Any] = dict(seeds=10, updates=20_000, wrong=(0.0, 0.1, 0.2, 0.4), chunk=400)
 PAPER |= dict(hidden=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512))
 
 
@@ -89,8 +113,8 @@ def quartiles(values: np.ndarray) -> np.ndarray:
 
 def single(c: Config) -> dict[str, np.ndarray]:
     """One training set of each truth and its fits on a dense grid, each degree."""
-    rng, grid = np.random.default_rng(1), np.linspace(-poly.HALF, poly.HALF, 401)
-    found: dict[str, np.ndarray] = {"grid": grid}
+    rng, dense = np.random.default_rng(1), np.linspace(-poly.HALF, poly.HALF, 401)
+    found: dict[str, np.ndarray] = {"grid": dense}
     for name, truth, degrees, basis in (
         ("sine", np.sin, c.degrees, poly.unbiased),
         ("parabola", parabola, PARABOLA, poly.legendre),
@@ -102,9 +126,9 @@ def single(c: Config) -> dict[str, np.ndarray]:
         found |= {
             f"{name}_x": one.x,
             f"{name}_y": one.y,
-            f"{name}_truth": truth(grid),
+            f"{name}_truth": truth(dense),
             f"{name}_degrees": np.asarray(degrees),
-            f"{name}_fits": np.stack([model(grid) @ w for model, w in of]),
+            f"{name}_fits": np.stack([model(dense) @ w for model, w in of]),
             f"{name}_train": np.asarray([poly.error(model, w, one) for model, w in of]),
             f"{name}_test": np.asarray([poly.expected(model, w, c.sigma, truth) for model, w in of]),
         }
@@ -166,9 +190,10 @@ def descent(c: Config) -> dict[str, np.ndarray]:
 def polynomials(c: Config, path: Path) -> None:
     """Measures once and keeps it; a torn file is never there."""
     if not path.exists():
-        partial_path = path.with_suffix(".partial.npz")
-        np.savez(partial_path, sigma=c.sigma, points=c.points, **single(c), **sweep(c), **descent(c))
-        partial_path.replace(path)
+        arrays: dict[str, Any] = single(c) | sweep(c) | descent(c) | {"sigma": c.sigma, "points": c.points}
+        torn = path.with_suffix(".partial.npz")
+        np.savez(torn, **arrays)
+        torn.replace(path)
 
 
 # --- networks -------------------------------------------------------------------------------------------------
@@ -240,6 +265,7 @@ def check(c: Config) -> None:
         ),
         ("wrong", c.wrong, c.wrong and all(0 <= w <= 1 for w in c.wrong), "shares between 0 and 1"),
         ("training", c.training, len(c.training) > 0, "at least one number of training sequences"),
+        ("batch", c.batch, c.batch <= min(c.training, default=0), f"at most training, {min(c.training, default=0)}"),
     ):
         if not right:
             raise ConfigError(f"{name} is {value}; it must be {rule}.")
