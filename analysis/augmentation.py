@@ -143,10 +143,10 @@ def errors(found: Sequence[Row]) -> Figure:
             means = np.array([r.error.mean() for r in mine])
             reach = np.nan_to_num([interval(r.error)[1] for r in mine] - means, posinf=0)
             axes[0, j].errorbar(x, means, yerr=reach, label=label, marker="o", markersize=3, capsize=2, **line)
-            style.median_band(axes[1, j], x, np.stack([r.horizon for r in mine], axis=1), **line)
+            style.median_band(axes[1, j], x, np.stack([r.horizon for r in mine], axis=1), marker=".", **line)
         sizes = sorted({r.examples for r in found if r.data == data})
         steps = next(r.steps for r in found if r.data == data)
-        axes[0, j].set_ylim(0, None)
+        axes[0, j].set_ylim(0, 1.4 * max(r.error.mean() for r in found if r.data == data))
         axes[1, j].axhline(steps, color="0.6", linewidth=0.8)
         axes[1, j].set_ylim(0, 1.08 * steps)
         axes[1, j].set_xscale("log")
@@ -178,7 +178,8 @@ def curves(examples: dict[str, np.ndarray], kind: str) -> Figure:
         before, after = (examples[f"{kind}/{name}/{when}"] for when in ("before", "after"))
         t = np.arange(1, len(before) + 1)
         mark = {} if kind == "series" else dict(marker="o", markersize=2.5, linestyle="none")
-        for draw, color in zip(after, ("#0072b2", "#e69f00", "#009e73"), strict=False):
+        draws = after if kind == "series" else after[:1]  # three would hide each other's points
+        for draw, color in zip(draws, ("#0072b2", "#e69f00", "#009e73"), strict=False):
             ax.plot(t, draw[:, 0], color=color, linewidth=0.9, **mark)
         ax.plot(t, before[:, 0], color="0.4", linewidth=1.6, zorder=0, **mark | ({"markersize": 5} if mark else {}))
         ax.set(title=_named(name), xlabel="frame" if kind == "series" else "feature")
@@ -191,7 +192,8 @@ def pictures(examples: dict[str, np.ndarray]) -> Figure:
     names = _changes(examples, "images")
     wide = 1 + len(examples[f"images/{names[0]}/after"])
     half = -(-len(names) // 2)
-    fig, axes = style.panels(half, 2 * wide + 1, 0.72)
+    ratios = [1.0] * wide + [0.4] + [1.0] * wide
+    fig, axes = style.panels(half, 2 * wide + 1, 0.85, gridspec_kw={"width_ratios": ratios})
     fig.set_figwidth(0.95 * style.PAGE)
     for ax in axes.flat:
         ax.set_axis_off()
@@ -202,10 +204,8 @@ def pictures(examples: dict[str, np.ndarray]) -> Figure:
             ax, side = axes[row, left + k], len(one)
             image = one.reshape(side, side, -1)
             ax.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
-            if k == 0:
-                ax.set_title("before", fontsize=6, pad=2)
-            elif k == 1:
-                ax.set_title(_named(name), fontsize=8, pad=2)
+            if k < 2:
+                ax.set_title(("before", _named(name))[k], pad=2, color=("0.5", "black")[k])
     return fig
 
 
@@ -243,8 +243,8 @@ CAPTION = (
     "medians and quartiles; on the grey line, T, it is censored."
 )
 SHOWN = {
-    "series": "One of 12 coefficients of a spoken vowel before (grey) and after three draws of each change, strength 1.",
-    "tables": "The features of a tumour before (grey) and after three draws of each change, at strength 1.",
+    "series": "One of 12 coefficients of spoken vowels before (grey) and after three draws of each change, strength 1.",
+    "tables": "The features of a tumour before (grey) and after each change, at strength 1.",
     "images": "A six before, and three draws of each change at strength 1; flipped, it is no digit.",
     "audio": "Log-mel frames of a spoken digit, standardised, before and after a change of each kind.",
 }
