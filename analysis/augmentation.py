@@ -228,12 +228,11 @@ def _changes(examples: dict[str, np.ndarray], kind: str) -> list[str]:
 
 
 def words(examples: dict[str, np.ndarray]) -> list[dict[str, str]]:
-    """Texts before and after, a line each."""
+    """Reviews before and after, a line each."""
     lines = []
-    for name in _changes(examples, "text"):
-        lines.append({"change": "none", "text": str(examples[f"text/{name}/before"])})
-        lines += [{"change": _named(name), "text": str(one)} for one in examples[f"text/{name}/after"]]
-    return [line for i, line in enumerate(lines) if line["change"] != "none" or i == 0]
+    for name, (before, after) in ((name, found) for name, found in examples.items() if name.startswith("text/")):
+        lines.append({"change": _named(name.split("/")[1]), "before": str(before), "after": str(after)})
+    return lines
 
 
 CAPTION = (
@@ -266,7 +265,7 @@ def show(out: Path) -> None:
             figures.append((style.save(fig, out / "figures" / f"augmented_{kind}"), SHOWN[kind]))
     tables = [("Means ± standard deviations over seeds; difference: 95% interval against without", listed)]
     if "text" in there:
-        tables.append(("A review before and after", words(examples)))
+        tables.append(("Ends of reviews before and after; in brackets what differs", words(examples)))
     first = next(path.parent for path in sorted(out.glob(f"*/{manifest.NAME}")))
     page = report.write(first, "What augmentation is worth", [story(found)], figures, tables, into=out)
     report.show(listed, [*(path for path, _ in figures), page])

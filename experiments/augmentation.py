@@ -24,15 +24,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from analysis import augmentation as analysis
+from experiments._augmented_text import examples, read
 from seqdyn import backend
 from seqdyn.data.audio import spoken_digits
 from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.batches import Batch
-from seqdyn.data.datasets import imdb, mnist
+from seqdyn.data.datasets import mnist
 from seqdyn.data.packaged import breast_cancer, digits, japanese_vowels
 from seqdyn.data.splits import balanced_order
 from seqdyn.data.tasks import BANK
-from seqdyn.data.text import Examples, decode
+from seqdyn.data.text import Examples
 from seqdyn.data.waves import USUAL
 from seqdyn.learn.choices import AugmentName
 from seqdyn.learn.config import Experiment, Spec, grid
@@ -52,6 +53,8 @@ class Config(script.Sizes):
     """Kinds of data; none named: series, images and tables, and those whose directory is given."""
     data_dir: Path | None = None
     """TFDS data directory that holds mnist and imdb_reviews."""
+    vectors: Path | None = None
+    """File of word vectors, to show reviews with words replaced by their neighbours."""
     audio_dir: Path | None = None
     """Folder of the recordings of the Free Spoken Digit Dataset, {digit}_{speaker}_{index}.wav."""
     series: tuple[int, ...] = (27, 72, 216)
@@ -108,8 +111,8 @@ class Setting(NamedTuple):
     augment: tuple[AugmentName, ...]
     harmful: tuple[AugmentName, ...] = ()
     """What does not keep the label, tried by itself."""
-    words: tuple[str, ...] = ()
-    """Of ids."""
+    reviews: Any = None
+    """Of text: what they say, `_augmented_text.Reviews`."""
 
 
 def series(c: Config) -> list[Setting]:
@@ -153,10 +156,11 @@ def text(c: Config) -> list[Setting]:
     """The last 80 words of reviews."""
     if c.data_dir is None:
         raise ConfigError("data has 'text' and data_dir is None; name TFDS's data directory with --data-dir.")
-    found = imdb(c.data_dir, vocabulary=5000, length=8 if c.smoke else 80, limit=100 if c.smoke else None)
-    held = found.splits | {name: part(found.splits[name], 2500) for name in ("validation", "test")}
-    shape = dict(steps=held["train"].xs.shape[1], vocabulary=len(found.vocabulary), embedding=c.hidden)
-    return [Setting("reviews", "text", held, c.text, shape, ("delete", "swap"), words=found.vocabulary)]
+    found = read(c.data_dir, c.vectors, vocabulary=5000, length=8 if c.smoke else 80, smoke=c.smoke)
+    splits = found.text.splits
+    held = splits | {name: part(splits[name], 2500) for name in ("validation", "test")}
+    shape = dict(steps=held["train"].xs.shape[1], vocabulary=len(found.text.vocabulary), embedding=c.hidden)
+    return [Setting("reviews", "text", held, c.text, shape, ("delete", "swap"), reviews=found)]
 
 
 SETTINGS = {"series": series, "images": images, "tables": tables, "audio": audio, "text": text}
@@ -211,38 +215,31 @@ SHOWN = 3
 
 
 def shown(setting: Setting) -> dict[str, np.ndarray]:
-    """A training example, '<kind>/<change>/before', and as each change that fits makes it, '…/after': [s, d] and, of
-    what acts in the step, `SHOWN` times at strength 1, [SHOWN, s, d]; texts in words."""
-    if setting.name == "MNIST":
-        return {}  # scikit-learn's digits are shown
+    """A training example, '<kind>/<change>/before', and as each change that fits makes it, '…/after': [s, d], and
+    `SHOWN` draws at strength 1, [SHOWN, s, d]. Of a recording '<kind>/before' and a variant of each kind,
+    '<kind>/<change>'; of reviews '<kind>/<change>/<i>': (before, after)."""
     train = setting.splits["train"]
-    i = int(np.argsort(train.lengths, kind="stable")[len(train.lengths) // 2])
     if setting.kind == "audio":
-        bank = setting.splits[BANK]
+        i, bank = int(np.argsort(train.lengths)[len(train.lengths) // 2]), setting.splits[BANK]
         found = {"before": train.xs[i][-train.lengths[i] :]}
         found |= {name: bank.xs[i, k][-bank.lengths[i, k] :] for k, name in enumerate(USUAL)}
         return {f"audio/{name}": frames for name, frames in found.items()}
-    kind = {"series": "series", "images": "image", "tables": "table", "text": "text"}[setting.kind]
-    found = {}
+    if setting.kind == "text":
+        return {f"text/{e.method}/{i}": np.array([e.before, e.after]) for i, e in enumerate(examples(setting.reviews))}
+    if setting.name == "MNIST":
+        return {}  # scikit-learn's digits are shown
+    kind, found = {"series": "series", "images": "image", "tables": "table"}[setting.kind], {}
     for name, change in AUGMENTATIONS.items():
-        if change.kind != kind or (kind == "text" and name not in setting.augment):
-            continue
-        examples = digits(coloured=True)["train"] if name == "colour" else train
-        if kind == "image":  # a six: flipped, it is no digit at all
-            i = int(np.flatnonzero(examples.ys == 6)[1])
-        before = examples.xs[i]
-        lengths = jnp.full(SHOWN, examples.lengths[i])
-        batch = Batch(jnp.stack([before] * SHOWN, axis=1), jnp.zeros(SHOWN), live_steps(lengths, len(before), "before"))
-        more = (setting.splits, "before") if change.of_data else ()
-        strength = jnp.float32(0.2 if kind == "text" else 1)
-        after = backend.compiled(lambda batch: change.apply(jax.random.key(3), batch, strength, *more).xs)(batch)  # noqa: B023
-        after = np.moveaxis(np.asarray(after), 1, 0)
-        kept = slice(-int(examples.lengths[i]), None)
-        before, after = before[kept], after if kind == "text" else after[:, kept]
-        if kind == "text":
-            before = np.array(" ".join(decode(before, setting.words)))
-            after = np.array([" ".join(decode(row, setting.words)) for row in after])
-        found |= {f"{setting.kind}/{name}/before": before, f"{setting.kind}/{name}/after": after}
+        if change.kind == kind:
+            of = digits(coloured=True)["train"] if name == "colour" else train
+            # A six: flipped, it is no digit at all. Of other data the sequence of the middle length.
+            i = np.flatnonzero(of.ys == 6)[1] if kind == "image" else np.argsort(of.lengths)[len(of.lengths) // 2]
+            batch = Batch(jnp.repeat(of.xs[i][:, None], SHOWN, axis=1), jnp.zeros(SHOWN))
+            batch = batch._replace(live=live_steps(jnp.full(SHOWN, of.lengths[i]), len(of.xs[i]), "before"))
+            after = np.asarray(backend.compiled(change.apply)(jax.random.key(3), batch, jnp.float32(1)).xs)
+            live = slice(-int(of.lengths[i]), None)
+            found[f"{setting.kind}/{name}/before"] = of.xs[i][live]
+            found[f"{setting.kind}/{name}/after"] = np.moveaxis(after, 1, 0)[:, live]
     return found
 
 
