@@ -38,15 +38,15 @@ from seqdyn.data.waves import USUAL
 from seqdyn.learn.choices import AugmentName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.nets.bptt import live_steps
-from seqdyn.runs import script
 from seqdyn.runs.run import default_out
+from seqdyn.runs.script import Sizes, fingerprint, launch_all, script, sized
 from seqdyn.types import ConfigError
 
 DataName = Literal["series", "images", "tables", "audio", "text"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(script.Sizes):
+class Config(Sizes):
     """Data × training examples × strengths × seeds."""
 
     data: tuple[DataName, ...] = ()
@@ -194,7 +194,7 @@ def experiment(c: Config, setting: Setting, n: int, data: dict[str, Any]) -> Exp
     # Of words strength is the share that is changed.
     scale = 0.2 if setting.kind == "text" else 1.0
     hypers = grid(seeds=c.seeds, lr=c.lr, clip=1.0, strength=[scale * s for s in c.strengths])
-    noted = {"set": setting.name, "kind": setting.kind, "examples": n, "data": script.fingerprint(data)}
+    noted = {"set": setting.name, "kind": setting.kind, "examples": n, "data": fingerprint(data)}
     return Experiment(
         f"augmentation_{setting.name}{n}",
         tuple(specs),
@@ -245,7 +245,7 @@ def shown(setting: Setting) -> dict[str, np.ndarray]:
 
 def main(config: Config) -> None:
     """Reads, trains (or goes on), draws."""
-    config = script.sized(config, TINY, FULL)
+    config = sized(config, TINY, FULL)
     given: dict[str, Path | None] = {"audio": config.audio_dir, "text": config.data_dir}
     wanted = config.data or tuple(name for name in SETTINGS if name not in given or given[name] is not None)
     backend.start()
@@ -257,10 +257,10 @@ def main(config: Config) -> None:
             data[name] = fewer(setting, n)
             parts[name] = experiment(config, setting, n, data[name])
     out = config.out or default_out(*parts.values())
-    script.launch_all(parts, dataclasses.replace(config, out=out), data)
+    launch_all(parts, dataclasses.replace(config, out=out), data)
     np.savez(out / analysis.EXAMPLES, **{k: v for setting in found for k, v in shown(setting).items()})  # type: ignore[arg-type]
     analysis.show(out)
 
 
 if __name__ == "__main__":
-    script.script(Config, main, __doc__)
+    script(Config, main, __doc__)
