@@ -23,6 +23,7 @@ from seqdyn.data.extras import needed
 from seqdyn.data.splits import balanced_order
 from seqdyn.data.text import PAD, START, Examples, Text, last_words, tokenize
 from seqdyn.data.vectors import Matched, cosine_similarity, match, neighbour_table, read_vectors
+from seqdyn.types import ConfigError
 
 IN_STEP = {
     "delete": wording.delete,
@@ -131,12 +132,26 @@ def changed(reviews: Reviews, method: str, split: str, rows: np.ndarray, strengt
     return np.asarray(new.xs).T
 
 
+def possible(reviews: Reviews) -> tuple[str, ...]:
+    """Of `methods` those that this machine has a dictionary or a translator for."""
+    found = []
+    for method in methods(reviews):
+        try:
+            if method in IN_BANK:
+                variants(reviews, method, rows_of(reviews, 1), 1)
+        except ConfigError:
+            continue
+        found.append(method)
+    return tuple(found)
+
+
 def examples(reviews: Reviews, count: int = 2, strength: float = 0.1, words: int = 30, seed: int = 0) -> list[Shown]:
-    """For each method the ends of the same `count` training reviews, half of them positive, before and after."""
+    """For each possible method the ends of the same `count` training reviews, half of them positive, before and
+    after."""
     rows = rows_of(reviews, count)
     labels = reviews.text.splits["train"].ys[rows]
     shown = []
-    for method in methods(reviews):
+    for method in possible(reviews):
         if method in IN_STEP:
             before = [_spoken(reviews, ids) for ids in reviews.text.splits["train"].xs[rows]]
             after = [_spoken(reviews, ids) for ids in changed(reviews, method, "train", rows, strength, seed)]

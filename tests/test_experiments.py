@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from analysis import jacobian_spectra
-from experiments import _cures, capacity, gating
+from experiments import _cures, augmentation, capacity, gating
 from experiments.reproduce import _cases
-from seqdyn.data.text import SPECIAL
+from seqdyn.data.text import SPECIAL, Examples
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.runs.records import load
 from seqdyn.runs.run import restore
+from seqdyn.types import ConfigError
 
 X64 = False
 ROOT = Path(__file__).parents[1]
@@ -334,7 +335,7 @@ def test_reproduce(name, tmp_path):
 CURES = "initialisations clipping activations regularisation normalisation schedules gating cures".split()
 
 
-@pytest.mark.parametrize("name", [*CURES, "capacity", *(f"reproduce.{name}" for name in REPRODUCED)])
+@pytest.mark.parametrize("name", [*CURES, "capacity", "augmentation", *(f"reproduce.{name}" for name in REPRODUCED)])
 def test_every_full_setting_is_valid_and_larger_than_the_default(name, monkeypatch):
     """Nothing is trained: it is hours long."""
     main = importlib.import_module(f"experiments.{name}")
@@ -361,6 +362,32 @@ def test_the_full_setting_leaves_what_was_given(tmp_path):
     assert (full.seeds, full.hidden, full.updates) == (2, 50, 30_000)
     refused = script("reproduce/adding", "--paper", "--smoke", "--out", str(tmp_path / "new"))
     assert refused.returncode == 2 and "smoke and paper" in refused.stderr and not (tmp_path / "new").exists()
+
+
+def test_augmentation(tmp_path):
+    text = smoke("augmentation", tmp_path / "out", "--data", "images", "--no-verify")
+    check_figures(tmp_path / "out", text, "augmentation", "augmented_images")
+    assert "flipped" in text and load(tmp_path / "out" / "digits30")["finite"].all()
+    for name, option in (("audio", "--audio-dir"), ("text", "--data-dir")):
+        refused = script("augmentation", "--smoke", "--data", name)
+        assert refused.returncode == 2 and option in refused.stderr
+
+
+def test_a_smaller_training_set_is_part_of_a_larger_one_and_keeps_its_variants():
+    rng = np.random.default_rng(0)
+    ys = np.resize(np.int32([0, 1]), 40)
+    whole = Examples(rng.normal(size=(40, 3, 1)).astype(np.float32), np.full(40, 3, np.int32), ys)
+    bank = Examples(np.stack([whole.xs, whole.xs + 9], axis=1), np.full((40, 2), 3, np.int32), ys)
+    splits = {"train": whole, "validation": whole, "bank": bank}
+    setting = augmentation.Setting("spoken", "audio", splits, (10, 20), {}, ("bank",))
+    few, more = (augmentation.fewer(setting, n) for n in (10, 20))
+    assert len(few["train"].ys) == len(more["train"].ys) == 20  # one program for both
+    rows = [{row.tobytes() for row in data["train"].xs} for data in (few, more)]
+    assert len(rows[0]) == 10 and len(rows[1]) == 20 and rows[0] < rows[1]
+    np.testing.assert_array_equal(few["bank"].xs[:, 1], few["train"].xs + 9)
+    assert few["validation"] is whole
+    with pytest.raises(ConfigError, match="audio has 50, but must be at most the training examples, 40"):
+        augmentation.fewer(setting, 50)
 
 
 def test_every_experiment_has_a_smoke_test_here():

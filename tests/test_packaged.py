@@ -60,6 +60,15 @@ def test_digits_are_rows_of_an_image_from_the_top():
     assert np.sum(seven[1] > 0.4) > np.sum(seven[6] > 0.4)
 
 
+def test_coloured_digits_are_the_digits_in_hues_that_do_not_depend_on_them():
+    plain, coloured = digits()["train"], digits(coloured=True)["train"]
+    pixels = coloured.xs.reshape(-1, 8, 8, 3)
+    np.testing.assert_allclose(pixels.max(axis=-1), plain.xs, atol=1e-6)
+    check(Spec("labelled", 8, 8, features=24, classes=10, kind="image", augment=("colour",)), digits(coloured=True))
+    red = pixels.sum(axis=(1, 2))[:, 0] / pixels.sum(axis=(1, 2, 3))
+    assert abs(np.corrcoef(red, plain.ys)[0, 1]) < 0.1 and red.std() > 0.2
+
+
 def test_the_official_test_split_of_the_vowels_does_not_depend_on_the_seed():
     one, other = japanese_vowels(seed=1)["test"], japanese_vowels(seed=2)["test"]
     assert np.array_equal(one.ys, other.ys) and np.array_equal(one.lengths, other.lengths)

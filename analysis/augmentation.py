@@ -1,0 +1,275 @@
+"""Figures, table and report of `experiments.augmentation`: examples before and after, test error against the number of
+training examples with and without, and the gradient's reach."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from analysis import lags, report, style
+from analysis.selection import at_chosen, settled
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
+
+EXAMPLES = "examples.npz"
+"""Of a run directory: what the experiment shows of each change."""
+COLORS = {"without": "#000000", "with": "#0072b2", "flipped": "#d55e00"}
+"""Of Okabe & Ito, safe for the colour-blind."""
+TITLES = {
+    "vowels": "Japanese vowels",
+    "digits": "digits",
+    "MNIST": "MNIST",
+    "tumours": "breast cancer",
+    "spoken": "spoken digits",
+    "reviews": "film reviews",
+}
+"""In the order in which they are shown."""
+
+
+class Row(NamedTuple):
+    """One data set with some training examples, trained in one way; arrays have an entry a seed."""
+
+    data: str
+    examples: int
+    way: str
+    """'without', 'with', or 'flipped'."""
+    strength: float
+    """Chosen by validation; 0 without, the largest where images are flipped."""
+    error: Float[np.ndarray, " seed"]
+    """Of the test split, in percent, at the look that validation chose."""
+    horizon: Float[np.ndarray, " seed"]
+    """At the end of training, in lags."""
+    steps: int
+
+
+def rows(out: Path) -> list[Row]:
+    """In the order of `TITLES`, examples, ways."""
+    found = []
+    for part in (path.parent for path in out.glob(f"*/{manifest.NAME}")):
+        experiment = manifest.experiment(part)
+        ds, noted = load(part).load(), experiment.settings
+        error = 100 * (1 - at_chosen(ds, "test_accuracy"))
+        reach = lags.horizon(lags.stage(ds, "adjoint_norm", 1.0)[:, -1])
+        strengths, label = ds["strength"].values, ds["label"].values
+        kept, plain = label == "kept", strengths == 0
+        changed = np.flatnonzero(kept & ~plain)
+        picked = {"without": np.flatnonzero(kept & plain)}
+        picked["with"] = changed[strengths[changed] == settled(ds, "strength", runs=changed)]
+        picked["flipped"] = np.flatnonzero((label == "flipped") & (strengths == strengths.max()))
+        for way, runs in picked.items():
+            if len(runs):
+                values = (float(strengths[runs[0]]), error[runs], reach[runs], experiment.specs[0].steps)
+                found.append(Row(noted["set"], noted["examples"], way, *values))
+    ways, sets = list(COLORS), list(TITLES)
+    return sorted(found, key=lambda r: (sets.index(r.data), r.examples, ways.index(r.way)))
+
+
+def interval(values: Float[np.ndarray, " seed"]) -> tuple[float, float]:
+    """95% of the mean over seeds by Student's t; ±∞ for fewer than two."""
+    from scipy.stats import t  # here, not above: SciPy loads OpenBLAS, for which `backend.start` comes first
+
+    there = values[~np.isnan(values)]
+    if len(there) < 2:
+        return -np.inf, np.inf
+    reach = t.ppf(0.975, len(there) - 1) * there.std(ddof=1) / np.sqrt(len(there))
+    return float(there.mean() - reach), float(there.mean() + reach)
+
+
+def paired(found: Sequence[Row], row: Row) -> Row:
+    """The same without."""
+    return next(r for r in found if (r.data, r.examples, r.way) == (row.data, row.examples, "without"))
+
+
+def table(found: Sequence[Row]) -> list[dict[str, str]]:
+    """For the reader."""
+    lines = []
+    for r in found:
+        low, high = interval(r.error - paired(found, r).error)
+        censored = np.median(r.horizon) >= r.steps
+        lines.append(
+            {
+                "data": TITLES[r.data],
+                "training examples": f"{r.examples:,}",
+                "augmentation": r.way,
+                "strength": f"{r.strength:g}",
+                "test error (%)": f"{r.error.mean():.1f} ± {r.error.std(ddof=1) if len(r.error) > 1 else 0:.1f}",
+                "difference": "–" if r.way == "without" else f"{low:+.1f} to {high:+.1f}",
+                "horizon (lags)": f"{'≥' if censored else ''}{np.median(r.horizon):g} of {r.steps}",
+            }
+        )
+    return lines
+
+
+def story(found: Sequence[Row]) -> str:
+    """Where it helps, where it harms, and where nobody can tell."""
+    said = []
+    for data in dict.fromkeys(r.data for r in found):
+        clauses = []
+        for r in (r for r in found if r.data == data and r.way != "without"):
+            plain = paired(found, r)
+            low, high = interval(r.error - plain.error)
+            verdict = "less" if high < 0 else "more" if low > 0 else "within the noise"
+            kind = "with flips" if r.way == "flipped" else "augmented"
+            clauses.append(
+                f"{r.examples:,} examples {kind} {r.error.mean():.1f}% against {plain.error.mean():.1f}% ({verdict})"
+            )
+        said.append(f"{TITLES[data]}: test error of {', '.join(clauses)}.")
+    seeds = len(found[0].error)
+    return " ".join(said) + (
+        f" Less and more are read off the 95% interval (Student's t) of the differences between runs of the same seed, "
+        f"{seeds} seeds; it says nothing of other test sets."
+    )
+
+
+def errors(found: Sequence[Row]) -> Figure:
+    """Test error and horizon against training examples, a column a data set."""
+    sets = list(dict.fromkeys(r.data for r in found))
+    fig, axes = style.panels(2, len(sets), 1.55, sharex="col")
+    fig.set_figwidth(min(style.PAGE, 1.6 + 1.8 * len(sets)))
+    for j, data in enumerate(sets):
+        for way, dashes in zip(COLORS, style.DASHES, strict=True):
+            mine = [r for r in found if (r.data, r.way) == (data, way)]
+            if not mine:
+                continue
+            x = np.array([r.examples for r in mine])
+            line: dict[str, Any] = dict(color=COLORS[way], linestyle=dashes)
+            label = "flipped" if way == "flipped" else f"{way} augmentation"
+            means = np.array([r.error.mean() for r in mine])
+            reach = np.nan_to_num([interval(r.error)[1] for r in mine] - means, posinf=0)
+            axes[0, j].errorbar(x, means, yerr=reach, label=label, marker="o", markersize=3, capsize=2, **line)
+            style.median_band(axes[1, j], x, np.stack([r.horizon for r in mine], axis=1), marker=".", **line)
+        sizes = sorted({r.examples for r in found if r.data == data})
+        steps = next(r.steps for r in found if r.data == data)
+        axes[0, j].set_ylim(0, 1.4 * max(r.error.mean() for r in found if r.data == data))
+        axes[1, j].axhline(steps, color="0.6", linewidth=0.8)
+        axes[1, j].set_ylim(0, 1.08 * steps)
+        axes[1, j].set_xscale("log")
+        axes[1, j].xaxis.set_major_locator(FixedLocator(sizes))
+        axes[1, j].xaxis.set_minor_locator(NullLocator())
+        axes[1, j].set_xticklabels([f"{n}" for n in sizes])
+        axes[1, j].yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    style.frame(axes, ["", ""], [TITLES[data] for data in sets], "training examples")
+    axes[0, 0].set_ylabel("test error (%)")
+    axes[1, 0].set_ylabel("horizon (lags)")
+    handles: dict[str, Any] = {}
+    for ax in axes[0]:
+        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(name, handle)
+    style.legend(fig, handles)
+    return fig
+
+
+def _named(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def curves(examples: dict[str, np.ndarray], kind: str) -> Figure:
+    """Numbers before (grey) and after each change of a series or a table."""
+    names = _changes(examples, kind)
+    fig, axes = style.panels(1, len(names), 1.5, sharex=True, sharey=True)
+    fig.set_figwidth(min(style.PAGE, 1.2 + 1.75 * len(names)))
+    for ax, name in zip(axes[0], names, strict=True):
+        before, after = (examples[f"{kind}/{name}/{when}"] for when in ("before", "after"))
+        t = np.arange(1, len(before) + 1)
+        mark = {} if kind == "series" else dict(marker="o", markersize=2.5, linestyle="none")
+        draws = after if kind == "series" else after[:1]  # three would hide each other's points
+        for draw, color in zip(draws, ("#0072b2", "#e69f00", "#009e73"), strict=False):
+            ax.plot(t, draw[:, 0], color=color, linewidth=0.9, **mark)
+        ax.plot(t, before[:, 0], color="0.4", linewidth=1.6, zorder=0, **mark | ({"markersize": 5} if mark else {}))
+        ax.set(title=_named(name), xlabel="frame" if kind == "series" else "feature")
+    axes[0, 0].set_ylabel("first coefficient" if kind == "series" else "scaled value")
+    return fig
+
+
+def pictures(examples: dict[str, np.ndarray]) -> Figure:
+    """A digit before, first column, and after each change, the others."""
+    names = _changes(examples, "images")
+    wide = 1 + len(examples[f"images/{names[0]}/after"])
+    half = -(-len(names) // 2)
+    ratios = [1.0] * wide + [0.4] + [1.0] * wide
+    fig, axes = style.panels(half, 2 * wide + 1, 0.85, gridspec_kw={"width_ratios": ratios})
+    fig.set_figwidth(0.95 * style.PAGE)
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for i, name in enumerate(names):
+        row, left = i % half, (i // half) * (wide + 1)
+        before, after = (examples[f"images/{name}/{when}"] for when in ("before", "after"))
+        for k, one in enumerate([before, *after]):
+            ax, side = axes[row, left + k], len(one)
+            image = one.reshape(side, side, -1)
+            ax.imshow(image if image.shape[-1] == 3 else image[..., 0], cmap="gray", vmin=0, vmax=1)
+            if k < 2:
+                ax.set_title(("before", _named(name))[k], pad=2, color=("0.5", "black")[k])
+    return fig
+
+
+def spectra(examples: dict[str, np.ndarray]) -> Figure:
+    """The log-mel frames of a spoken digit before and after each change, on one time axis."""
+    names = ["before", *(n for n in _changes(examples, "audio") if n != "before")]
+    fig, axes = style.panels(1, len(names), 1.5, sharex=True, sharey=True)
+    fig.set_figwidth(style.PAGE)
+    for ax, name in zip(axes[0], names, strict=True):
+        frames = examples[f"audio/{name}"]
+        ax.imshow(frames.T, origin="lower", aspect="auto", cmap="magma", vmin=-2, vmax=2.5, interpolation="nearest")
+        ax.set(title=_named(name), xlabel="frame (16 ms)")
+    axes[0, 0].set_xlim(-0.5, max(len(examples[f"audio/{n}"]) for n in names) - 0.5)
+    axes[0, 0].set_ylabel("mel band")
+    return fig
+
+
+def _changes(examples: dict[str, np.ndarray], kind: str) -> list[str]:
+    return list(dict.fromkeys(name.split("/")[1] for name in examples if name.startswith(f"{kind}/")))
+
+
+def words(examples: dict[str, np.ndarray]) -> list[dict[str, str]]:
+    """Reviews before and after, a line each."""
+    lines = []
+    for name, (before, after) in ((name, found) for name, found in examples.items() if name.startswith("text/")):
+        lines.append({"change": _named(name.split("/")[1]), "before": str(before), "after": str(after)})
+    return lines
+
+
+CAPTION = (
+    "Above: test error at the look and strength that validation chose, against training examples (log axis); means and "
+    "95% intervals over seeds (Student's t). Flipped: every second image left for right, which makes another sign of a "
+    "digit. Below: the horizon at the end of training, the first lag at which ‖∂L/∂h_t‖ is below 1% of that at lag 0; "
+    "medians and quartiles; on the grey line, T, it is censored."
+)
+SHOWN = {
+    "series": "One of 12 coefficients of spoken vowels before (grey) and after three draws of each change, strength 1.",
+    "tables": "The features of a tumour before (grey) and after each change, at strength 1.",
+    "images": "A six before, and three draws of each change at strength 1; flipped, it is no digit.",
+    "audio": "Log-mel frames of a spoken digit, standardised, before and after a change of each kind.",
+}
+"""Captions of the examples."""
+
+
+def show(out: Path) -> None:
+    """Table, figures and report of a run directory."""
+    found = rows(out)
+    listed = table(found)
+    figures = []
+    examples = dict(np.load(out / EXAMPLES)) if (out / EXAMPLES).exists() else {}
+    there = {name.split("/")[0] for name in examples}
+    with style.look():
+        figures.append((style.save(errors(found), out / "figures" / "augmentation"), CAPTION))
+        for kind in (k for k in SHOWN if k in there):
+            drawn = {"images": pictures, "audio": spectra}.get(kind)
+            fig = drawn(examples) if drawn else curves(examples, kind)
+            figures.append((style.save(fig, out / "figures" / f"augmented_{kind}"), SHOWN[kind]))
+    tables = [("Means ± standard deviations over seeds; difference: 95% interval against without", listed)]
+    if "text" in there:
+        tables.append(("Ends of reviews before and after; in brackets what differs", words(examples)))
+    first = next(path.parent for path in sorted(out.glob(f"*/{manifest.NAME}")))
+    page = report.write(first, "What augmentation is worth", [story(found)], figures, tables, into=out)
+    report.show(listed, [*(path for path, _ in figures), page])
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[Path], show, __doc__)
