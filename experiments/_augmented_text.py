@@ -24,9 +24,8 @@ from seqdyn.data.splits import balanced_order
 from seqdyn.data.tasks import BANK, NEIGHBOURS
 from seqdyn.data.text import PAD, START, Examples, Text, last_words, tokenize
 from seqdyn.data.vectors import Matched, cosine_similarity, match, neighbour_table, read_vectors
-from seqdyn.learn.choices import AugmentName
 
-IN_STEP: dict[AugmentName, Callable[..., Batch]] = {
+IN_STEP: dict[str, Callable[..., Batch]] = {
     "delete": wording.delete,
     "swap": wording.swap,
     "insert": wording.insert,
@@ -108,7 +107,7 @@ def data(reviews: Reviews, size: int, method: str = "none", test: int | None = 5
     return out
 
 
-def augment(method: str) -> tuple[AugmentName, ...]:
+def augment(method: str) -> tuple[Any, ...]:
     """`Spec.augment` of a method."""
     return () if method == "none" else (BANK,) if method in IN_BANK else (method,)
 
