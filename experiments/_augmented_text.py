@@ -1,12 +1,12 @@
 """Film reviews in other words: what `augmentation.py` shows of them, trains on, and measures of the words themselves.
 
 Methods: deletion, swap, insertion and neighbours act in the compiled step (`data.wording`, Wei & Zou 2019); synonyms
-from WordNet and back-translation by Apertium come from banks (`data.banks`), made once: of 2,000 reviews of 80 words in
-about ten seconds each, the dictionary's own loading included.
+from WordNet and back-translation by Apertium come from banks (`data.banks`), made once and cached: of 2,000 reviews of
+80 words in half a processor-minute or less each.
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +21,12 @@ from seqdyn.data.batches import Batch
 from seqdyn.data.datasets import imdb, imdb_reviews
 from seqdyn.data.extras import needed
 from seqdyn.data.splits import balanced_order
+from seqdyn.data.tasks import BANK, NEIGHBOURS
 from seqdyn.data.text import PAD, START, Examples, Text, last_words, tokenize
 from seqdyn.data.vectors import Matched, cosine_similarity, match, neighbour_table, read_vectors
 from seqdyn.types import ConfigError
 
-IN_STEP = {
+IN_STEP: dict[str, Callable[..., Batch]] = {
     "delete": wording.delete,
     "swap": wording.swap,
     "insert": wording.insert,
@@ -100,16 +101,16 @@ def data(reviews: Reviews, size: int, method: str = "none", test: int | None = 5
     out["train"] = part(splits["train"], rows)
     out["test"] = part(splits["test"], np.sort(balanced_order(splits["test"].ys, SEED)[:test]))
     if method in TABLED:
-        out[wording.NEIGHBOURS] = reviews.table
+        out[NEIGHBOURS] = reviews.table
     if method in IN_BANK:
         made = variants(reviews, method, rows)
-        out["bank"] = banks.bank(made, out["train"].ys, reviews.text.vocabulary, length=splits["train"].xs.shape[1])
+        out[BANK] = banks.bank(made, out["train"].ys, reviews.text.vocabulary, length=splits["train"].xs.shape[1])
     return out
 
 
-def augment(method: str) -> tuple[str, ...]:
+def augment(method: str) -> tuple[Any, ...]:
     """`Spec.augment` of a method."""
-    return () if method == "none" else ("bank",) if method in IN_BANK else (method,)
+    return () if method == "none" else (BANK,) if method in IN_BANK else (method,)
 
 
 # --- what is shown ------------------------------------------------------------------------------------------
@@ -127,7 +128,7 @@ class Shown(NamedTuple):
 def changed(reviews: Reviews, method: str, split: str, rows: np.ndarray, strength: float, seed: int) -> np.ndarray:
     """Some reviews of a split, [n, s], as a method in the step changes them."""
     xs = jnp.asarray(reviews.text.splits[split].xs[rows].T)
-    table = {} if reviews.table is None else {wording.NEIGHBOURS: jnp.asarray(reviews.table)}
+    table = {} if reviews.table is None else {NEIGHBOURS: jnp.asarray(reviews.table)}
     new = compiled(IN_STEP[method])(jax.random.key(seed), Batch(xs, jnp.zeros(len(rows))), strength, table)
     return np.asarray(new.xs).T
 

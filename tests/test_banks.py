@@ -62,11 +62,10 @@ def test_a_bank_of_the_texts_themselves_is_the_data_set(pad):
     assert made.xs.dtype == made.lengths.dtype == made.ys.dtype == np.int32
 
 
-def test_a_word_that_the_vocabulary_lacks_is_unknown_and_counted():
+def test_a_word_that_the_vocabulary_lacks_is_unknown():
     vocabulary = (*SPECIAL, "fine", "film")
     made = bank([["fine film"], ["splendid film"]], [1, 1], vocabulary, length=4)
     assert decode(made.xs[1, 0], vocabulary) == ["<unk>", "film"] and made.xs[1, 0, 2] == UNKNOWN
-    assert banks.unknown_share(made) == 1 / 4
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from jaxtyping import Int
 
 from seqdyn.data.cache import cached
 from seqdyn.data.extras import needed
-from seqdyn.data.text import UNKNOWN, Examples, Pad, Truncate, encode, pad_to, tokenize
+from seqdyn.data.text import Examples, Pad, Truncate, encode, pad_to, tokenize
 from seqdyn.data.wording import content
 from seqdyn.types import ConfigError
 
@@ -219,8 +219,3 @@ def _cached_texts(
 
     found = cached(name, [digest, len(texts), settings], arrays, cache_dir)["texts"].tobytes().decode()
     return found.split("\0") if texts else []
-
-
-def unknown_share(examples: Examples) -> float:
-    """The share of a split's or a bank's words that the vocabulary lacks."""
-    return float(np.sum(examples.xs == UNKNOWN) / np.sum(examples.xs >= UNKNOWN))
