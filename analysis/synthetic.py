@@ -101,6 +101,7 @@ def digits(found: Found, name: str) -> Figure:
         ax.set_xticks([])
         ax.set_yticks([side * (y + 0.5) for y in range(classes)], [str(y) for y in range(classes)])
         ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
         ax.set_title(title)
     axes[0, 0].set_ylabel("class")
     return fig
@@ -173,6 +174,12 @@ def bounds(found: Found) -> Figure:
 # --- the judges -----------------------------------------------------------------------------------------------
 
 
+def inside(ax: Any) -> None:
+    """No axis of accuracies goes beyond 0 and 1."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, 0.0), min(high, 1.0))
+
+
 def judged(found: Found) -> Figure:
     """A row a data set: TSTR and TRTS beside real on real; the discriminative score; real + synthetic against size."""
     names = list(found.facts)
@@ -193,6 +200,7 @@ def judged(found: Found) -> Figure:
         row[0].set_xticks([0, 1], ["train synthetic,\ntest real", "train real,\ntest synthetic"])
         row[0].set_xlim(-0.5, 1.5)
         row[0].set_ylabel("accuracy")
+        inside(row[0])
         for i, which in enumerate(("vae", "gan")):
             mean, wide = interval(np.abs(found.scores[name, "discriminative", which, sizes[-1]] - 0.5))
             row[1].errorbar(i, mean, wide, color=COLORS[which], **bars)
@@ -209,6 +217,7 @@ def judged(found: Found) -> Figure:
         row[2].set_xticks(sizes, [f"{n:,}" for n in sizes])
         row[2].xaxis.set_minor_locator(NullLocator())
         row[2].set_ylabel("test accuracy")
+        inside(row[2])
     for ax, title in zip(axes[0], ("trained on one, tested on the other", "told from real", "mixed"), strict=True):
         ax.set_title(title)
     axes[-1, 2].set_xlabel("real training sequences")
@@ -224,11 +233,13 @@ NETWORKS = ("encoder", "decoder", "critic", "generator")
 
 
 def norms(found: Found, name: str, network: str, which: str, late: bool) -> np.ndarray:
-    """‖λ_t‖ [seed, lag] of a network at its first update, or the median of its last looks."""
+    """‖λ_t‖ [seed, lag] of a network at its first update, or the median of its last looks, at lags that a tenth of the
+    sequences reach."""
     of = found.facts[name]["chosen"] if network in ("encoder", "decoder") else "gan"
     values = over_seeds(found, name, of, f"{network}_{which}")
     picked = np.median(values[:, -LATE:], axis=1) if late else values[:, 0]
-    return picked[:, ::-1]
+    reached = round(np.quantile(found.arrays[f"{name}/samples/real/lengths"], 0.9))  # beyond, of a few sequences alone
+    return picked[:, ::-1][:, :reached]
 
 
 def gradients(found: Found) -> Figure:
@@ -339,8 +350,8 @@ def story(found: Found) -> list[str]:
         "What travelled of the gradient, at the largest lag over that at lag 1, at initialisation → trained: "
         f"{falls}. The encoder is read out at its end alone; decoder, critic and generator receive an error of their "
         "own at every step.",
-        "Scores are means over the judges of a seed; ± is Student's 95% interval over the seeds of the generators, each with "
-        "its own order of the training examples. Judges are read after their last update; nothing is chosen.",
+        "Scores are means over the judges of a seed; ± is Student's 95% interval over the seeds of generators, each "
+        "with its own order of the training examples. Judges are read after their last update; nothing is chosen.",
     ]
 
 
@@ -378,8 +389,8 @@ def draw(out: str | Path) -> tuple[list[list[dict[str, str]]], list[Path]]:
             ),
             (
                 style.save(gradients(found), folder / "gradients"),
-                "‖∂L/∂h_t‖, and the part of it that travelled from step t + 1, in the four networks; the critic's is of its "
-                "score at x̂. Medians and quartiles over seeds.",
+                "‖∂L/∂h_t‖, and the part of it that travelled from step t + 1, in the four networks; the critic's is "
+                "of its score at x̂. Medians and quartiles over seeds.",
             ),
         ]
     tables = [score_rows(found), posterior_rows(found)]

@@ -33,6 +33,7 @@ from seqdyn.data.tasks import TASKS
 from seqdyn.data.text import Examples
 from seqdyn.learn import model
 from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.runs.lock import gate
 from seqdyn.runs.manifest import experiment as read_experiment
 from seqdyn.runs.run import restore
 from seqdyn.runs.script import Options, fingerprint, launch_all, script
@@ -69,7 +70,7 @@ class Config(Options):
     judge_updates: int = 500
 
 
-SMOKE: dict[str, Any] = dict(sizes=(20, 40), seeds=2, hidden=6, latent=2, vae_updates=20, gan_updates=4)
+SMOKE: dict[str, Any] = dict(sizes=(20, 40), seeds=1, hidden=6, latent=2, vae_updates=20, gan_updates=4)
 
 
 class Source(NamedTuple):
@@ -189,8 +190,10 @@ def generators(c: Config, sources: dict[str, Source], folder: Path) -> Made:
 
 
 def trained(c: Config, jobs: dict[Any, Any], folder: Path) -> dict[Any, Trained]:
-    """The last state of each job."""
-    return _generative.train_all({key: job for key, (job, _) in jobs.items()}, folder, c.checkpoint_seconds)
+    """The last state of each job; of several processes that want it, one trains and the others then find it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with gate(folder):
+        return _generative.train_all({key: job for key, (job, _) in jobs.items()}, folder, c.checkpoint_seconds)
 
 
 def best(done: dict[Any, Trained], name: str) -> Any:

@@ -74,8 +74,12 @@ def test_padding_changes_neither_elbo_nor_score(kind, key):
     vae, gan = _vae.init(kind, VAE, key, F64), _gan.init(kind, GAN, key, F64)
     found = []
     for framed, of in frames(kind):
-        given = jnp.ones(of.live.shape, bool)
-        found.append((_vae.parts(framed, VAE, vae, of, key, given), _gan.score(framed, GAN, gan.critic, of)))
+
+        def both(of: Sequences, framed: Kind = framed):
+            given = jnp.ones(of.live.shape, bool)
+            return _vae.parts(framed, VAE, vae, of, key, given), _gan.score(framed, GAN, gan.critic, of)
+
+        found.append(compiled(both)(of))
     for other in found[1:]:
         near(other, found[0])
 
@@ -110,7 +114,7 @@ def test_more_samples_only_raise_the_bound_which_reaches_the_likelihood(kind, ke
     vae = vae._replace(decoder=vae.decoder._replace(w=3 * vae.decoder.w))
     log_w = compiled(_vae.log_weights, static_argnums=(0, 1, 6))(kind, size, vae, of, key, jnp.bool_(True), 4096)
     bounds = jnp.stack([_vae.bound(log_w, 4**i) for i in range(7)])
-    assert (jnp.diff(bounds, axis=0) > 0).all()
+    assert (jnp.diff(bounds, axis=0) > 0).all() and (bounds[-1] - bounds[0] > 0.3).any()
     grid = jnp.linspace(-7, 7, 281)
 
     def joint(z):
@@ -118,8 +122,8 @@ def test_more_samples_only_raise_the_bound_which_reaches_the_likelihood(kind, ke
         return _vae.log_density(kind, vae, outputs, of) - 0.5 * (jnp.square(z) + _vae.LOG_2PI)
 
     exact = jax.nn.logsumexp(compiled(jax.vmap(joint))(grid), axis=0) + jnp.log(14 / 280)
-    assert (bounds[0] < exact - 1e-4).all()
-    np.testing.assert_allclose(bounds[-1], exact, atol=0.02)
+    assert (bounds[0] < exact).all()
+    np.testing.assert_allclose(bounds[-1], exact, atol=0.15)
 
 
 def test_a_decoder_without_history_reads_nothing_of_the_sequence(key):
@@ -127,9 +131,10 @@ def test_a_decoder_without_history_reads_nothing_of_the_sequence(key):
     z = jax.random.normal(key, (4, 2))
     other = of._replace(xs=of.xs + of.live[..., None].astype(F64))
 
+    decode = compiled(lambda of, given: _vae.decode(REAL, VAE, vae, z, of, given))
+
     def apart(given):
-        given = jnp.full(of.live.shape, given)
-        outputs = [_vae.decode(REAL, VAE, vae, z, b, given) for b in (of, other)]
+        outputs = [decode(b, jnp.full(of.live.shape, given)) for b in (of, other)]
         return np.abs(outputs[0] - outputs[1]).max(axis=(1, 2))
 
     assert (apart(False) == 0).all()
@@ -166,17 +171,23 @@ def test_the_penalty_differentiates_through_the_backward_pass(key):
 def test_the_penalty_is_that_of_the_finite_slope_and_its_reading_the_adjoint(key):
     critic, of = _gan.init(REAL, GAN, key, F64).critic, batch(REAL)
     watch = watching(_gan.cells(REAL, GAN, F64)[1], 6, (4,))
-    found = _gan.slope(REAL, GAN, critic, of, watch)
+    found = compiled(lambda of: _gan.slope(REAL, GAN, critic, of, watch))(of)
+    score = compiled(lambda xs: _gan.score(REAL, GAN, critic, of._replace(xs=xs)))
     np.testing.assert_allclose(
         found.penalty, (jnp.sqrt(jnp.sum(jnp.square(found.by_step), axis=0)) - 1) ** 2, rtol=1e-9
     )
     assert (found.by_step[~of.live] == 0).all() and (found.by_step[of.live] > 0).all()
     way = jax.random.normal(key, of.xs.shape, F64) * of.live[..., None].astype(F64)
-    gradient = jax.grad(lambda xs: jnp.sum(_gan.score(REAL, GAN, critic, of._replace(xs=xs))))(of.xs)
-    ends = [_gan.score(REAL, GAN, critic, of._replace(xs=of.xs + h * way)) for h in (1e-5, -1e-5)]
-    np.testing.assert_allclose(jnp.sum(way * gradient, axis=(0, 2)), (ends[0] - ends[1]) / 2e-5, rtol=1e-7)
+    way = way / jnp.sqrt(jnp.sum(jnp.square(way), axis=(0, 2), keepdims=True))
+    # No direction is steeper than the gradient is long, and its own is as steep.
+    gradient = compiled(jax.grad(lambda xs: jnp.sum(_gan.score(REAL, GAN, critic, of._replace(xs=xs)))))(of.xs)
+    length = jnp.sqrt(jnp.sum(jnp.square(gradient), axis=(0, 2), keepdims=True))
+    for direction, steepest in ((way, False), (gradient / length, True)):
+        along = (score(of.xs + 1e-5 * direction) - score(of.xs - 1e-5 * direction)) / 2e-5
+        np.testing.assert_allclose(along, jnp.sum(direction * gradient, axis=(0, 2)), rtol=1e-6, atol=1e-9)
+        assert not steepest or np.allclose((along - 1) ** 2, found.penalty, rtol=1e-6)
     # The readout is the mean over live steps of v·h: the last adjoint is v / n, and nothing travelled there.
-    last = found.reading.whole.h[-1] * jnp.sum(of.live, axis=0)
+    last = found.reading.whole.h[-1] * jnp.sum(of.live, axis=0).astype(F64)
     np.testing.assert_allclose(last, jnp.full(4, jnp.linalg.norm(critic.readout.w)), rtol=1e-9)
     assert (found.reading.travelled.h[-1] == 0).all() and (found.reading.travelled.h[:-1][of.live[:-1]] > 0).all()
 
@@ -203,11 +214,14 @@ def test_the_critic_prefers_what_is_real_by_its_distance(key):
     """The loss is −distance + λ penalty, and the distance the difference of the two mean scores."""
     gan, real = _gan.init(REAL, GAN, key, F64), batch(REAL)
     fake, mix = real.xs * 0.5, jnp.array([0.0, 1.0, 0.5, 0.5])
-    loss, found = _gan.critic_loss(REAL, GAN, gan.critic, real, fake, mix, jnp.asarray(10.0))
-    scores = [jnp.mean(_gan.score(REAL, GAN, gan.critic, real._replace(xs=xs))) for xs in (real.xs, fake)]
+    lossy = compiled(lambda fake, mix: _gan.critic_loss(REAL, GAN, gan.critic, real, fake, mix, jnp.asarray(10.0)))
+    loss, found = lossy(fake, mix)
+    scored = compiled(lambda xs: _gan.score(REAL, GAN, gan.critic, real._replace(xs=xs)))
+    scores = [jnp.mean(scored(xs)) for xs in (real.xs, fake)]
     np.testing.assert_allclose(found.distance, scores[0] - scores[1], rtol=1e-9)
     np.testing.assert_allclose(loss, 10 * jnp.mean(found.slope.penalty) - found.distance, rtol=1e-9)
-    ends = [_gan.slope(REAL, GAN, gan.critic, real._replace(xs=xs)).penalty for xs in (fake, real.xs)]
+    sloped = compiled(lambda xs: _gan.slope(REAL, GAN, gan.critic, real._replace(xs=xs)).penalty)
+    ends = [sloped(xs) for xs in (fake, real.xs)]
     near(found.slope.penalty[:2], jnp.stack([ends[0][0], ends[1][1]]))  # ε = 0 is the fake, ε = 1 the real one
 
 
@@ -224,8 +238,10 @@ def examples(kind, n, seed=0):
 
 @pytest.fixture
 def single():
-    with jax.enable_x64(False):
-        yield
+    """As a whole run is, in every thread."""
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", True)
 
 
 def vae_job(train, validation=None, kind=REAL, updates=12, **numbers):
@@ -294,11 +310,11 @@ def test_the_weight_of_the_divergence_rises_over_its_updates_or_is_one():
 
 @pytest.mark.usefixtures("single")
 def test_the_parameters_with_the_best_validation_elbo_are_kept():
-    job, scale = vae_job(examples(REAL, 12), lr=0.3)
+    job, _ = vae_job(examples(REAL, 12), lr=0.1, updates=90)
     trained = _generative.train(job)
     found = trained.records["validation_elbo"]
     assert trained.state.elbo == found.max() and found.argmax() != len(found) - 1
-    _, state = job.program.init(job.numbers), job.program.init(job.numbers)
+    state = job.program.init(job.numbers)
     for step in range(0, 3 * (int(found.argmax()) + 1), 3):
         state, _ = job.program.chunk(job.numbers, state, job.data, jnp.int32(step), 3)
     assert checkpoint.digest(state.vae) == checkpoint.digest(trained.state.best)
