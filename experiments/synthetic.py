@@ -335,9 +335,10 @@ def main(config: Config) -> None:
         made.facts[name] |= {"sizes": s.sizes, "steps": s.kind.steps, "classes": s.kind.classes}
     parts = {k: v for name, s in sources.items() for k, v in judgements(c, name, s, made).items()}
     experiments, data = {k: e for k, (e, _) in parts.items()}, {k: d for k, (_, d) in parts.items()}
-    within, first = dataclasses.replace(c, out=out / "judges"), next(iter(parts))
+    within = dataclasses.replace(c, out=out / "judges")
     # One gradient of these shapes is held against autodiff; the others are of the same program.
-    launch_all({first: experiments.pop(first)}, within, data)
+    first = {next(k for k in parts if k.startswith(name)) for name in sources}
+    launch_all({k: experiments.pop(k) for k in sorted(first)}, within, data)
     launch_all(experiments, dataclasses.replace(within, verify=False), data)
     for name, s in sources.items():
         made.facts[name]["trts"] = trts(c, name, s, made, out)
