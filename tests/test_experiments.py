@@ -317,6 +317,23 @@ def test_reproduce_flossing(tmp_path):
     assert (np.square(flossed[:, :6]).sum(axis=1) < 0.95 * np.square(plain[:, :6]).sum(axis=1)).all()
 
 
+@pytest.mark.slow
+def test_synthetic(tmp_path):
+    """Every judgement is drawn, and a second call finds all generators and judges made; a size that is too large is
+    refused before anything is written."""
+    pytest.importorskip("aeon")
+    out = tmp_path / "out"
+    text = smoke("synthetic", out, "--data", "vowels", "--no-verify")
+    check_figures(out, text, "samples_vowels", "collapse", "bounds", "judged", "gradients")
+    for word in ("TSTR", "TRTS", "discriminative", "real + GAN", "history 0.5, annealed", "chosen"):
+        assert word in (out / "report.html").read_text()
+    before = {p: p.stat().st_mtime_ns for p in (out / "generators").rglob("*") if p.is_file()}
+    assert smoke("synthetic", out, "--data", "vowels", "--no-verify") == text
+    assert before == {p: p.stat().st_mtime_ns for p in (out / "generators").rglob("*") if p.is_file()}
+    refused = script("synthetic", "--sizes", "5000", "--out", str(tmp_path / "new"))
+    assert refused.returncode == 2 and "sizes is" in refused.stderr and not (tmp_path / "new").exists()
+
+
 REPRODUCED = sorted(p.stem for p in (ROOT / "experiments" / "reproduce").glob("[!_]*.py"))
 
 

@@ -1,0 +1,411 @@
+"""Figures, table and report of `experiments.synthetic`: what the generators draw, whether the posterior collapsed, how
+far the ELBO is from the likelihood, what a classifier learns from the samples, and where the gradients die.
+
+Scores are means over the judges of a seed; intervals are Student's, 95%, over the seeds of generators.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+
+from analysis import report, style
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
+
+ARRAYS, FACTS = "generated.npz", "generated.json"
+COLORS = {"real": "#000000", "vae": "#0072b2", "gan": "#d55e00"}
+NAMES = {"real": "real", "vae": "VAE", "gan": "GAN"}
+SHADES = {0.0: "#009e73", 0.5: "#cc79a7", 1.0: "#0072b2"}
+"""Of the decoder's history."""
+LATE = 10
+"""Looks over whose median a trained network is read."""
+
+
+def setting(history: float, annealed: bool) -> str:
+    """'history 0.5, annealed'."""
+    return f"history {history:g}, {'annealed' if annealed else 'plain'}"
+
+
+class Found(NamedTuple):
+    """What lies in a run directory."""
+
+    arrays: dict[str, np.ndarray]
+    facts: dict[str, Any]
+    scores: dict[tuple[str, str, str, int], np.ndarray]
+    """(data set, judgement, model, size) -> a score a seed"""
+    part: Path
+    """One judge's directory."""
+
+
+def read(out: Path) -> Found:
+    """Raises ConfigError, by way of the manifests, if the directory is no such run."""
+    with np.load(out / ARRAYS) as file:
+        arrays = {name: file[name] for name in file.files}
+    scores: dict[Any, dict[int, float]] = {}
+    parts = sorted(p.parent for p in (out / "judges").glob(f"*/{manifest.NAME}"))
+    for part in parts:
+        s = manifest.experiment(part).settings
+        score = float(load(part)["test_accuracy"].values[:, -1].mean())
+        scores.setdefault((s["source"], s["what"], s["model"], s["size"]), {})[s["seed"]] = score
+    facts = json.loads((out / FACTS).read_text())
+    for name, of in facts.items():
+        for which, values in of["trts"].items():
+            scores[name, "trts", which, of["sizes"][-1]] = dict(enumerate(values))
+    return Found(arrays, facts, {k: np.array([v[i] for i in sorted(v)]) for k, v in scores.items()}, parts[0])
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """(mean, half the width of Student's 95% interval); 0 of one value."""
+    from scipy.stats import t  # here, not above: SciPy loads OpenBLAS, for which `backend.start` comes first
+
+    n = len(values)
+    wide = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5) if n > 1 else 0.0
+    return float(np.mean(values)), wide
+
+
+def said(values: np.ndarray, digits: int = 3) -> str:
+    """'0.912 ± 0.010'."""
+    mean, wide = interval(values)
+    return f"{mean:.{digits}f} ± {wide:.{digits}f}"
+
+
+def over_seeds(found: Found, name: str, which: str, key: str) -> np.ndarray:
+    """A record [seed, look, …] of a setting."""
+    head, tail = f"{name}/{which}/", f"/{key}"
+    seeds = sorted(k for k in found.arrays if k.startswith(head) and k.endswith(tail))
+    return np.stack([found.arrays[k] for k in seeds]).astype(float)
+
+
+# --- samples --------------------------------------------------------------------------------------------------
+
+
+def digits(found: Found, name: str) -> Figure:
+    """A block of images each for real, VAE, GAN: a row a class, four columns."""
+    classes = found.facts[name]["classes"]
+    fig, axes = style.panels(1, 3, 2.6)
+    fig.set_size_inches(style.PAGE * 0.8, 0.26 * classes + 0.4)
+    for ax, (which, title) in zip(axes[0], NAMES.items(), strict=True):
+        xs, ys = (found.arrays[f"{name}/samples/{which}/{part}"] for part in ("xs", "ys"))
+        side = xs.shape[1] + 1
+        sheet = np.zeros((classes * side + 1, 4 * (xs.shape[2] + 1) + 1))
+        for y in range(classes):
+            for column, x in enumerate(xs[ys == y][:4]):
+                sheet[y * side + 1 :, column * side + 1 :][: x.shape[0], : x.shape[1]] = x
+        ax.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+        ax.set_xticks([])
+        ax.set_yticks([side * (y + 0.5) for y in range(classes)], [str(y) for y in range(classes)])
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        ax.set_title(title)
+    axes[0, 0].set_ylabel("class")
+    return fig
+
+
+def curves(found: Found, name: str, features: int = 3, classes: int = 3) -> Figure:
+    """A column for real, VAE, GAN, a row a class: the first features of four sequences against the step."""
+    fig, axes = style.panels(classes, 3, 1.15, sharex=True, sharey=True)
+    fig.set_figwidth(style.PAGE * 0.9)
+    shades = list(SHADES.values())
+    for column, which in enumerate(NAMES):
+        xs, lengths, ys = (found.arrays[f"{name}/samples/{which}/{part}"] for part in ("xs", "lengths", "ys"))
+        for y, ax in enumerate(axes[:, column]):
+            for x, n in zip(xs[ys == y], lengths[ys == y], strict=True):
+                for feature in range(features):
+                    color, label = shades[feature], f"coefficient {feature + 1}"
+                    ax.plot(np.arange(1, n + 1), x[len(x) - n :, feature], color=color, linewidth=0.8, label=label)
+    style.frame(axes, [f"speaker {y + 1}" for y in range(classes)], list(NAMES.values()), "frame", "standardised")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+# --- the posterior --------------------------------------------------------------------------------------------
+
+
+def collapse(found: Found, updates: dict[str, np.ndarray]) -> Figure:
+    """KL of a training batch and ELBO of validation against update; colours the history, dashes without annealing."""
+    names = list(found.facts)
+    fig, axes = style.panels(2, len(names), 1.6, sharex=True)
+    fig.set_figwidth(style.PAGE * 0.9)
+    for column, name in enumerate(names):
+        lowest = []
+        for history, color in SHADES.items():
+            for annealed in (False, True):
+                which = setting(history, annealed)
+                line: dict[str, Any] = dict(color=color, linestyle=style.DASHES[0 if annealed else 1], label=which)
+                style.median_band(
+                    axes[0, column], updates[name], over_seeds(found, name, which, "validation_kl"), **line
+                )
+                elbo = over_seeds(found, name, which, "validation_elbo")
+                style.median_band(axes[1, column], updates[name], elbo, **line)
+                lowest.append(np.median(elbo, axis=0).max())
+        axes[1, column].set_ylim(max(lowest) - 8 * max(20.0, np.ptp(lowest)) / 4, max(lowest) + 8)
+        axes[0, column].set_ylim(0, None)
+    style.frame(axes, ["KL(q ‖ p)", "ELBO"], names, "update", "nats a sequence")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def bounds(found: Found) -> Figure:
+    """L_k − L_1 against k: what the ELBO left out."""
+    names = list(found.facts)
+    fig, axes = style.panels(1, len(names), 1.7)
+    fig.set_figwidth(style.PAGE * 0.9)
+    for ax, name in zip(axes[0], names, strict=True):
+        for history, color in SHADES.items():
+            for annealed in (False, True):
+                judged = found.facts[name]["settings"][setting(history, annealed)]
+                ks = [int(k) for k in judged[0]["bounds"]]
+                rise = np.array([[j["bounds"][str(k)] - j["bounds"]["1"] for k in ks] for j in judged])
+                line: dict[str, Any] = dict(color=color, linestyle=style.DASHES[0 if annealed else 1], marker="o")
+                style.median_band(ax, np.array(ks), rise, markersize=3, label=setting(history, annealed), **line)
+        ax.set_xscale("log")
+        ax.xaxis.set_minor_locator(NullLocator())
+    style.frame(axes, [""], names, "samples k", "L$_k$ − ELBO (nats)")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+# --- the judges -----------------------------------------------------------------------------------------------
+
+
+def inside(ax: Any) -> None:
+    """No axis of accuracies goes beyond 0 and 1."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, 0.0), min(high, 1.0))
+
+
+def judged(found: Found) -> Figure:
+    """A row a data set: TSTR and TRTS beside real on real; the discriminative score; real + synthetic against size."""
+    names = list(found.facts)
+    fig, axes = style.panels(len(names), 3, 1.6)
+    bars: dict[str, Any] = dict(capsize=2, marker="o", markersize=4, linewidth=1)
+    for row, name in zip(axes, names, strict=True):
+        sizes = found.facts[name]["sizes"]
+        real = found.scores[name, "mixed", "real", sizes[-1]]
+        for i, what in enumerate(("tstr", "trts")):
+            for shift, which in ((-0.08, "vae"), (0.08, "gan")):
+                mean, wide = interval(found.scores[name, what, which, sizes[-1]])
+                row[0].errorbar(
+                    i + shift, mean, wide, color=COLORS[which], label=NAMES[which], linestyle="none", **bars
+                )
+        mean, wide = interval(real)
+        row[0].axhline(mean, color="black", linewidth=1, label="real")
+        row[0].axhspan(mean - wide, mean + wide, color="black", alpha=0.15, linewidth=0)
+        row[0].set_xticks([0, 1], ["train synthetic,\ntest real", "train real,\ntest synthetic"])
+        row[0].set_xlim(-0.5, 1.5)
+        row[0].set_ylabel("accuracy")
+        inside(row[0])
+        for i, which in enumerate(("vae", "gan")):
+            mean, wide = interval(np.abs(found.scores[name, "discriminative", which, sizes[-1]] - 0.5))
+            row[1].errorbar(i, mean, wide, color=COLORS[which], **bars)
+        row[1].set_xticks([0, 1], ["VAE", "GAN"])
+        row[1].set(xlim=(-0.5, 1.5), ylim=(0, 0.52))
+        row[1].set_ylabel("|accuracy − ½|")
+        for shift, (which, color) in zip((-0.03, 0, 0.03), COLORS.items(), strict=True):
+            got = [interval(found.scores[name, "mixed", which, n]) for n in sizes]
+            at = np.array(sizes) * np.exp(shift)
+            label = "real" if which == "real" else f"real + {NAMES[which]}"
+            spread = [wide for _, wide in got]
+            row[2].errorbar(at, [m for m, _ in got], spread, color=color, label=label, **bars)
+        row[2].set_xscale("log")
+        row[2].set_xticks(sizes, [f"{n:,}" for n in sizes])
+        row[2].xaxis.set_minor_locator(NullLocator())
+        row[2].set_ylabel("test accuracy")
+        inside(row[2])
+    for ax, title in zip(axes[0], ("trained on one, tested on the other", "told from real", "mixed"), strict=True):
+        ax.set_title(title)
+    axes[-1, 2].set_xlabel("real training sequences")
+    for ax, name in zip(axes[:, -1], names, strict=True):
+        ax.annotate(name, (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center", ha="left")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+# --- the gradients --------------------------------------------------------------------------------------------
+
+NETWORKS = ("encoder", "decoder", "critic", "generator")
+
+
+def norms(found: Found, name: str, network: str, which: str, late: bool) -> np.ndarray:
+    """‖λ_t‖ [seed, lag] of a network at its first update, or the median of its last looks, at lags that a tenth of the
+    sequences reach."""
+    of = found.facts[name]["chosen"] if network in ("encoder", "decoder") else "gan"
+    values = over_seeds(found, name, of, f"{network}_{which}")
+    picked = np.median(values[:, -LATE:], axis=1) if late else values[:, 0]
+    reached = round(np.quantile(found.arrays[f"{name}/samples/real/lengths"], 0.9))  # beyond, of a few sequences alone
+    return picked[:, ::-1][:, :reached]
+
+
+def gradients(found: Found) -> Figure:
+    """A column a network, a row a data set: whole and travelled adjoint against lag, before and after training."""
+    names = list(found.facts)
+    fig, axes = style.panels(len(names), len(NETWORKS), 1.4, sharey="row")
+    for row, name in zip(axes, names, strict=True):
+        drawn = []
+        for ax, network in zip(row, NETWORKS, strict=True):
+            for late, color in ((False, "#e69f00"), (True, "#0072b2")):
+                when = "trained" if late else "at initialisation"
+                for which, dashes in (("whole", style.DASHES[0]), ("travelled", style.DASHES[1])):
+                    values = norms(found, name, network, which, late)
+                    values = np.where(values > 0, values, np.nan)
+                    lags = np.arange(values.shape[1])
+                    line: dict[str, Any] = dict(color=color, linestyle=dashes, label=f"{which}, {when}")
+                    drawn.append(style.median_band(ax, lags, values, **line))
+            ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        style.log_axis(row, drawn)
+    style.frame(axes, names, list(NETWORKS), "lag T − t (steps)", "‖∂L/∂h$_t$‖")
+    style.legend(fig, style.drawn(axes))
+    return fig
+
+
+def fall(found: Found, name: str, network: str, late: bool) -> float:
+    """The travelled adjoint at the largest lag over that at lag 1, median over seeds."""
+    values = norms(found, name, network, "travelled", late)
+    there = values[:, np.all(np.isfinite(values) & (values > 0), axis=0)]
+    return float(np.median(there[:, -1] / there[:, 0])) if there.size else np.nan
+
+
+# --- in words -------------------------------------------------------------------------------------------------
+
+
+def posterior_rows(found: Found) -> list[dict[str, str]]:
+    """Per setting of the VAE: KL, active latent numbers, ELBO and the bound at the largest k, on test sequences."""
+    rows = []
+    for name, facts in found.facts.items():
+        for which, judged in facts["settings"].items():
+            last = list(judged[0]["bounds"])[-1]
+            elbo, high = (np.array([j["bounds"][k] for j in judged]) for k in ("1", last))
+            early = over_seeds(found, name, which, "validation_kl").min(axis=1)
+            rows.append(
+                {
+                    "data": name,
+                    "setting": which + (" (chosen)" if which == facts["chosen"] else ""),
+                    "KL": said(np.array([j["kl"] for j in judged]), 1),
+                    "least KL on the way": said(early, 1),
+                    "active": f"{np.mean([j['active'] for j in judged]):.1f}",
+                    "ELBO": said(elbo, 1),
+                    f"L_{last}": said(high, 1),
+                    f"L_{last} − ELBO": said(high - elbo, 1),
+                }
+            )
+    return rows
+
+
+def score_rows(found: Found) -> list[dict[str, str]]:
+    """Per data set and generator."""
+    rows = []
+    for name, facts in found.facts.items():
+        sizes = facts["sizes"]
+        for which in NAMES:
+            row = {"data": name, "trained on": "real" if which == "real" else f"real + {NAMES[which]}"}
+            for n in sizes:
+                row[f"{n} real"] = said(found.scores[name, "mixed", which, n])
+            for what in ("tstr", "trts", "discriminative"):
+                values = found.scores.get((name, what, which, sizes[-1]))
+                values = None if values is None else np.abs(values - 0.5) if what == "discriminative" else values
+                row[what.upper() if len(what) == 4 else what] = "–" if values is None else said(values)
+            rows.append(row)
+    keys = list(dict.fromkeys(k for row in rows for k in row if k.endswith(" real")))
+    order = ["data", "trained on", *keys, "TSTR", "TRTS", "discriminative"]
+    return [{k: row.get(k, "–") for k in order} for row in rows]
+
+
+def helps(found: Found) -> str:
+    """Where synthetic sequences changed the test accuracy: seeds are paired, an interval of the difference that leaves
+    out 0 is a change."""
+    lines = []
+    for name, facts in found.facts.items():
+        for which in ("vae", "gan"):
+            for n in facts["sizes"]:
+                mean, wide = interval(found.scores[name, "mixed", which, n] - found.scores[name, "mixed", "real", n])
+                verdict = "no difference that can be told" if abs(mean) <= wide else "helps" if mean > 0 else "harms"
+                lines.append(f"{name}, {n} real + {NAMES[which]}: {mean:+.3f} ± {wide:.3f}, {verdict}")
+    return "; ".join(lines) + "."
+
+
+def story(found: Found) -> list[str]:
+    """Paragraphs computed from the records."""
+    said_of = []
+    for name, facts in found.facts.items():
+        kls = {w: np.mean([j["kl"] for j in judged]) for w, judged in facts["settings"].items()}
+        least, most = min(kls, key=lambda w: kls[w]), max(kls, key=lambda w: kls[w])
+        said_of.append(
+            f"{name}: KL lies between {kls[least]:.1f} nats ({least}) and {kls[most]:.1f} ({most}); "
+            f"the setting with the best validation ELBO, {facts['chosen']}, draws the samples."
+        )
+    falls = "; ".join(
+        f"{name}, {network}: {fall(found, name, network, False):.2g} → {fall(found, name, network, True):.2g}"
+        for name in found.facts
+        for network in NETWORKS
+    )
+    return [
+        " ".join(said_of),
+        "Real and synthetic sequences against the real alone, test accuracy: " + helps(found),
+        "What travelled of the gradient, at the largest lag over that at lag 1, at initialisation → trained: "
+        f"{falls}. The encoder is read out at its end alone; decoder, critic and generator receive an error of their "
+        "own at every step.",
+        "Scores are means over the judges of a seed; ± is Student's 95% interval over the seeds of generators, each "
+        "with its own order of the training examples. Judges are read after their last update; nothing is chosen.",
+    ]
+
+
+def draw(out: str | Path) -> tuple[list[list[dict[str, str]]], list[Path]]:
+    """Writes figures/ and report.html; returns the tables and the paths."""
+    out = Path(out)
+    found, folder = read(out), out / "figures"
+    looks = {n: over_seeds(found, n, f["chosen"], "validation_kl").shape[1] for n, f in found.facts.items()}
+    config = manifest.read(found.part)["config"]
+    updates = {n: (np.arange(k) + 1) * config["vae_updates"] / k for n, k in looks.items()}
+    with style.look():
+        figures = [
+            (
+                style.save((digits if name == "digits" else curves)(found, name), folder / f"samples_{name}"),
+                f"{name}: real training sequences, and samples of the VAE and of the GAN, four of each class.",
+            )
+            for name in found.facts
+        ]
+        figures += [
+            (
+                style.save(collapse(found, updates), folder / "collapse"),
+                "KL and ELBO on validation along training, by how often the decoder is given x_{t−1} and with (solid) "
+                "or without (dashed) annealing. Medians and quartiles over seeds.",
+            ),
+            (
+                style.save(bounds(found), folder / "bounds"),
+                "The importance-weighted bound L_k over the ELBO, on test sequences, at the update that validation "
+                "chose.",
+            ),
+            (
+                style.save(judged(found), folder / "judged"),
+                "Accuracy of a classifier trained on synthetic and tested on real sequences and the reverse (line: "
+                "real on real); the discriminative score, 0 if nobody can tell; and training on real and synthetic "
+                "sequences together. 95% intervals over seeds.",
+            ),
+            (
+                style.save(gradients(found), folder / "gradients"),
+                "‖∂L/∂h_t‖, and the part of it that travelled from step t + 1, in the four networks; the critic's is "
+                "of its score at x̂. Medians and quartiles over seeds.",
+            ),
+        ]
+    tables = [score_rows(found), posterior_rows(found)]
+    captions = ("Test accuracy and scores, 95% intervals over seeds", "The VAE on test sequences, nats a sequence")
+    titled = list(zip(captions, tables, strict=True))
+    page = report.write(found.part, "Synthetic sequences", story(found), figures, titled, into=out)
+    return tables, [*(path for path, _ in figures), page]
+
+
+def show(out: str | Path) -> None:
+    """Draws a run directory and prints its tables and where the figures lie."""
+    tables, paths = draw(out)
+    report.show(tables[1], [])
+    report.show(tables[0], paths)
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[Path], show, __doc__)
