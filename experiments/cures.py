@@ -11,18 +11,15 @@ with one; whoever learns ends with a gradient that reaches the first step; nothi
 
 import json
 import math
-import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
-import numpy as np
-
 from analysis import cures as analysis
 from experiments import _cures as cures
+from experiments import _timing
+from experiments._timing import Timed
 from seqdyn import backend
-from seqdyn.learn import train
-from seqdyn.learn.config import Experiment, Spec
+from seqdyn.learn.config import Experiment
 from seqdyn.runs.script import launch_all, script
 from seqdyn.types import ConfigError
 
@@ -79,26 +76,9 @@ def rows(c: Config) -> list[Row]:
 
 
 def milliseconds(of: list[Row], rounds: int) -> dict[str, float]:
-    """An update of one run on one device: medians over rounds, in each of which all take their turn."""
-    programs = {}
-    for row in of:
-        spec, hypers = row.experiment.specs[0], row.experiment.hypers.at(0).arrays()
-        programs[row.name] = compiled_chunk(spec, hypers, row.experiment.chunk)
-    taken: dict[str, list[float]] = {row.name: [] for row in of}
-    for _ in range(rounds):
-        for name, run in programs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(run())
-            taken[name].append(time.perf_counter() - start)
-    return {name: 1e3 * float(np.median(t)) / of[0].experiment.chunk for name, t in taken.items()}
-
-
-def compiled_chunk(spec: Spec, hypers: Any, updates: int) -> Any:
-    """A run's chunk, compiled and warm."""
-    chunk = backend.compiled(lambda s: train.chunk(spec, hypers, s, None, updates))
-    state = train.init(spec, hypers)
-    jax.block_until_ready(chunk(state))
-    return lambda: chunk(state)
+    """An update of each cure."""
+    cases = {row.name: Timed(row.experiment.specs[0], row.experiment.hypers.at(0).arrays()) for row in of}
+    return _timing.milliseconds(cases, of[0].experiment.chunk, rounds)
 
 
 def main(config: Config) -> None:

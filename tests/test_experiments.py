@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import jacobian_spectra
+from analysis import jacobian_spectra, overfitting
 from experiments import _cures, augmentation, capacity, gating
 from experiments.reproduce import _cases
 from seqdyn.data.text import SPECIAL, Examples
 from seqdyn.data.vectors import load_vocabulary
+from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.run import restore
 from seqdyn.types import ConfigError
@@ -445,3 +446,26 @@ def test_capacity(tmp_path):
     for option, wrong, told in (("--training", "5000", "1078"), ("--draws", "1", "at least 2")):
         refused = script("capacity", option, wrong, "--out", str(tmp_path / "new"))
         assert refused.returncode == 2 and told in refused.stderr and not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_overfitting(tmp_path):
+    refused = script("overfitting", "--smoke", "--data", "digits")
+    assert refused.returncode == 2 and "audio_dir" in refused.stderr
+    recordings = os.environ.get("SEQDYN_AUDIO")
+    if recordings is None:
+        pytest.skip("needs spoken digits: set SEQDYN_AUDIO to the folder of recordings")
+    given = ("--data", "digits", "--audio-dir", recordings, "--no-verify")
+    text = smoke("overfitting", tmp_path / "out", *given)
+    check_figures(tmp_path / "out", text, "overfitting", "overfitting_curves")
+    found = overfitting.rows(tmp_path / "out")
+    assert [row.method for row in found] == list(overfitting.ORDER)
+    assert all(len(row.test) == 2 and row.ms > 0 and np.isfinite(row.horizon).all() for row in found)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "by test accuracy in percent" in page and "Overfitted: " in page
+    # What helped on validation, and nothing else, is switched on together.
+    helped = overfitting.helped(tmp_path / "out" / "digits60")
+    numbers = load(tmp_path / "out" / "digits60_together")
+    names = manifest.experiment(tmp_path / "out" / "digits60_together").settings["numbers"]
+    for method, name in names.items():
+        assert np.all(numbers[name].values == helped.get(method, 0.0)), method

@@ -310,7 +310,11 @@ class Experiment:
 
 def experiment_from(described: dict[str, Any]) -> Experiment:
     """The inverse of `Experiment.describe`."""
-    specs = tuple(Spec(**{k: tuple(v) if isinstance(v, list) else v for k, v in s.items()}) for s in described["specs"])
+    fields: list[dict[str, Any]] = [
+        {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
+        for spec in described["specs"]
+    ]
+    specs = tuple(Spec(**spec) for spec in fields)
     hypers = Hypers(
         **{k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described["hypers"].items()}
     )

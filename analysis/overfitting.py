@@ -1,0 +1,296 @@
+"""The table and figure of `experiments.overfitting`: what each method does to the error on the three splits, to the gap
+between them, and to the gradient's reach; which differences are within the noise."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from analysis import lags, report, style
+from analysis.architectures import lag_text, spread
+from analysis.gradient_flow import latest
+from analysis.selection import RULE, Course, at, chosen, curves, not_selectable, told, verdicts
+from seqdyn.data.tasks import TASKS
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+STOPPED = ("early stopping", "together")
+"""The methods that are judged at the look that validation chooses; the others at their last."""
+ORDER = (
+    "nothing",
+    "smaller model",
+    "early stopping",
+    "L1",
+    "L2",
+    "dropout",
+    "augmentation",
+    "synthetic",
+    "together",
+)
+
+
+SPLITS = ("train", "validation", "test")
+PRINTED = ("data", "examples", "method", "number", "training", "test", "against nothing", "horizon", "seconds")
+"""The columns that fit a terminal; the report has all."""
+SETS = {"reviews": 0, "digits": 1}
+
+
+TIMING = "milliseconds.json"
+"""Data → method → ms of an update, in the run directory; what is not named costs what 'nothing' does."""
+
+
+class Row(NamedTuple):
+    """A method with some training examples; arrays have one entry a seed."""
+
+    data: str
+    """'reviews'"""
+    examples: int
+    method: str
+    number: float
+    """λ, rate or strength that validation chose; NaN where there is none."""
+    train: Float[np.ndarray, " seed"]
+    validation: Float[np.ndarray, " seed"]
+    test: Float[np.ndarray, " seed"]
+    best_test: Float[np.ndarray, " seed"]
+    """The best test look, not selectable."""
+    horizon: Float[np.ndarray, " seed"]
+    steps: int
+    updates: Float[np.ndarray, " seed"]
+    """Made."""
+    ms: float
+    """Of an update on one core."""
+    verdicts: list[str]
+
+
+def judged(ds: "xr.Dataset", name: str, method: str) -> Float[np.ndarray, " run"]:
+    """An accuracy at the look at which a method is judged."""
+    return at(ds, name, chosen(ds)) if method in STOPPED else latest(ds[name].values)
+
+
+def settled(part: Path) -> dict[str, tuple[float, np.ndarray]]:
+    """Method → (its number, its runs): of each method's numbers the one with the best mean validation accuracy over
+    seeds; NaN for a method that has none."""
+    ds, noted = load(part), manifest.experiment(part).settings
+    methods, found = np.asarray(noted["methods"]), {}
+    for method in dict.fromkeys(noted["methods"]):
+        runs, name = np.flatnonzero(methods == method), noted["numbers"].get(method)
+        values = ds[name].values[runs] if name else np.full(len(runs), np.nan)
+        tried = [(v, runs[values == v]) for v in np.unique(values)] if name else [(np.nan, runs)]
+        scores = np.nan_to_num(judged(ds, "validation_accuracy", method))  # a run that diverged guesses
+        found[method] = max(tried, key=lambda pair: scores[pair[1]].mean())
+    return found
+
+
+def helped(part: Path) -> dict[str, float]:
+    """The methods with a number whose mean validation accuracy is above that of nothing, with the number."""
+    ds, found = load(part), settled(part)
+
+    def score(method: str) -> float:
+        return float(np.nan_to_num(judged(ds, "validation_accuracy", method)[found[method][1]]).mean())
+
+    numbered = {method: number for method, (number, _) in found.items() if not np.isnan(number)}
+    return {method: number for method, number in numbered.items() if score(method) > score("nothing")}
+
+
+def rows(out: Path) -> list[Row]:
+    """Every method of every part in the order of data, examples, `ORDER`."""
+    found = []
+    timing = json.loads((out / TIMING).read_text()) if (out / TIMING).exists() else {}
+    for part in (path.parent for path in out.glob(f"*/{manifest.NAME}")):
+        experiment = manifest.experiment(part)
+        ds, spec, noted = load(part).load(), experiment.specs[0], experiment.settings
+        reach = lags.horizon(lags.stage(ds, "adjoint_norm", 1.0)[:, -1])
+        ms = timing.get(noted["set"], {})
+        kinds = verdicts(ds, TASKS[spec.task](spec).chance)
+        for method, (number, runs) in settled(part).items():
+            train, validation, test = (judged(ds, f"{s}_accuracy", method)[runs] for s in SPLITS)
+            found.append(
+                Row(
+                    data=noted["set"],
+                    examples=noted["examples"],
+                    method=method,
+                    number=number,
+                    train=train,
+                    validation=validation,
+                    test=test,
+                    best_test=not_selectable(ds)[runs],
+                    horizon=reach[runs],
+                    steps=spec.steps,
+                    updates=ds["recorded"].sum("step").values[runs].astype(float),
+                    ms=ms.get(method, ms.get("nothing", np.nan)),
+                    verdicts=[kinds[r] for r in runs],
+                )
+            )
+    return sorted(found, key=lambda r: (SETS[r.data], r.examples, ORDER.index(r.method)))
+
+
+def courses(out: Path) -> dict[str, Course]:
+    """Of nothing, by data and examples."""
+    found = {}
+    for part in (path.parent for path in out.glob(f"*/{manifest.NAME}")):
+        experiment = manifest.experiment(part)
+        noted, spec = experiment.settings, experiment.specs[0]
+        if "nothing" in noted["methods"]:
+            runs = settled(part)["nothing"][1]
+            key = (SETS[noted["set"]], noted["examples"])
+            name = f"{noted['examples']:,} {noted['set']}"
+            found[key] = name, Course(load(part), runs, noted["examples"] // spec.batch)
+    return dict(found[key] for key in sorted(found))
+
+
+def grouped(found: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
+    """By data and examples."""
+    groups: dict[tuple[str, int], list[Row]] = {}
+    for row in found:
+        groups.setdefault((row.data, row.examples), []).append(row)
+    return groups
+
+
+def interval(values: Float[np.ndarray, " seed"]) -> tuple[float, float]:
+    """95% of the mean over seeds by Student's t; ±∞ for fewer than two."""
+    from scipy.stats import t  # here, not above: SciPy loads OpenBLAS, for which `backend.start` comes first
+
+    there = values[~np.isnan(values)]
+    if len(there) < 2:
+        return -np.inf, np.inf
+    reach = t.ppf(0.975, len(there) - 1) * there.std(ddof=1) / np.sqrt(len(there))
+    return float(there.mean() - reach), float(there.mean() + reach)
+
+
+def deviation(values: Float[np.ndarray, " seed"]) -> float:
+    """Standard deviation over seeds, 0 for fewer than two."""
+    there = values[~np.isnan(values)]
+    return float(there.std(ddof=1)) if len(there) > 1 else 0.0
+
+
+def against(row: Row, plain: Row) -> str:
+    """'better', 'worse' or 'noise': does the interval of the paired differences of test accuracy leave 0 out?"""
+    low, high = interval(row.test - plain.test)
+    return "better" if low > 0 else "worse" if high < 0 else "noise"
+
+
+def table(found: Sequence[Row]) -> list[dict[str, str]]:
+    """For the reader; accuracies in percent, means ± standard deviations over seeds."""
+    lines = []
+    for group in grouped(found).values():
+        plain = next((r for r in group if r.method == "nothing"), group[0])
+        for r in group:
+            low, high = interval(100 * (r.test - plain.test))
+            lines.append(
+                {
+                    "data": r.data,
+                    "examples": f"{r.examples:,}",
+                    "method": r.method,
+                    "number": "–" if np.isnan(r.number) else f"{r.number:g}",
+                    "training": spread(100 * r.train, 1),
+                    "validation": spread(100 * r.validation, 1),
+                    "test": spread(100 * r.test, 1),
+                    "against nothing": "–" if r is plain else f"{low:+.1f} to {high:+.1f}",
+                    "gap": spread(100 * (r.train - r.test), 1),
+                    "best test (not selectable)": spread(100 * r.best_test, 1),
+                    "horizon": lag_text(r.horizon, r.steps),
+                    "updates": f"{r.updates.mean():,.0f}",
+                    "seconds": f"{r.updates.mean() * r.ms / 1e3:.1f}",
+                    "at the end": told(r.verdicts),
+                }
+            )
+    return lines
+
+
+def story(found: Sequence[Row]) -> str:
+    """Ranks the methods of each data set and size by test accuracy, and says what is within the noise."""
+    said = []
+    for (data, examples), group in grouped(found).items():
+        plain = next((r for r in group if r.method == "nothing"), group[0])
+        ranked = sorted(group, key=lambda r: -lags.mean(r.test))
+        order = ", ".join(f"{r.method} {100 * lags.mean(r.test):.1f}" for r in ranked)
+        others = [r for r in ranked if r is not plain]
+        kinds = {kind: [r.method for r in others if against(r, plain) == kind] for kind in ("better", "worse", "noise")}
+        clauses = [f"{kind} than nothing: {', '.join(kinds[kind])}" for kind in ("better", "worse") if kinds[kind]]
+        clauses += [f"within the noise of nothing: {', '.join(kinds['noise'])}"] if kinds["noise"] else []
+        said.append(f"{examples:,} {data}, by test accuracy in percent: {order}; {'; '.join(clauses)}.")
+    seeds = len(found[0].test)
+    return " ".join(said) + (
+        f" Better, worse and noise are read off the 95% interval (Student's t, {seeds} seeds) of the differences to "
+        "nothing, seed by seed; it says nothing of other test sets."
+    )
+
+
+def figure(found: Sequence[Row]) -> Figure:
+    """Accuracies of the three splits and the horizon of every method, a column a training set's size."""
+    groups = grouped(found)
+    sets = list(dict.fromkeys(data for data, _ in groups))
+    columns = max(sum(data == s for data, _ in groups) for s in sets)
+    fig, axes = style.panels(2 * len(sets), columns, 1.75, sharey="row")
+    for ax in axes.flat:
+        ax.set_visible(False)
+    for i, data in enumerate(sets):
+        mine = [(n, group) for (name, n), group in groups.items() if name == data]
+        for j, (examples, group) in enumerate(mine):
+            y = np.arange(len(group))
+            upper, lower = axes[2 * i, j], axes[2 * i + 1, j]
+            for ax in (upper, lower):
+                ax.set_visible(True)
+                ax.grid(axis="y", linewidth=0.3)
+                ax.set_yticks(y, [r.method for r in group])
+            for split, color, face in (("train", "0.45", "white"), ("test", "#d55e00", "#d55e00")):
+                values = [100 * getattr(r, split) for r in group]
+                means, reach = (np.array([of(v) for v in values]) for of in (lags.mean, deviation))
+                label = "training" if split == "train" else "test"
+                upper.errorbar(
+                    means, y, xerr=reach, fmt="o", markersize=4, color=color, markerfacecolor=face, label=label, lw=1
+                )
+            upper.axvline(100 * lags.mean(group[0].test), color="0.6", linewidth=0.8, label="nothing's test")
+            for r, k in zip(group, y, strict=True):
+                lower.plot(r.horizon, np.full(len(r.horizon), k), "|", color="#0072b2", markersize=7)
+                lower.plot([float(style.median(r.horizon))], [k], "o", color="#0072b2", markersize=4)
+            lower.axvline(group[0].steps, color="0.6", linewidth=0.8)
+            upper.set(title=f"{examples:,} {data}", xlabel="accuracy (%)")
+            lower.set(xlabel="horizon (lags)", xlim=(0, None))
+        axes[2 * i, 0].invert_yaxis()
+        axes[2 * i + 1, 0].invert_yaxis()
+    fig.set_figwidth(style.PAGE)
+    style.legend(fig, style.drawn(axes[:1, :1]))
+    return fig
+
+
+CAPTION = (
+    "Above: training (open) and test accuracy (filled) of each method, means and standard deviations over seeds; grey: "
+    "nothing's test accuracy. Below: the horizon at the end of training, the first lag at which ‖∂L/∂h_t‖ is below 1% "
+    "of its value at lag 0, each seed (bars) and their median; on the grey line censored at T."
+)
+
+
+CURVES = (
+    "With nothing done against it: training, validation and test accuracy against epochs, medians and quartiles over "
+    "seeds; dotted: the epoch with the least validation loss, where early stopping would have ended."
+)
+
+
+def show(out: Path) -> None:
+    """The table, figure and report of `experiments.overfitting`."""
+    found = rows(out)
+    listed = table(found)
+    with style.look():
+        figures = [
+            (style.save(figure(found), out / "figures" / "overfitting"), CAPTION),
+            (style.save(curves(courses(out)), out / "figures" / "overfitting_curves"), CURVES),
+        ]
+    first = next(path.parent for path in sorted(out.glob(f"*/{manifest.NAME}")))
+    tables = [("Accuracies in percent, means ± standard deviations over seeds; what was chosen by validation", listed)]
+    page = report.write(first, "What helps against overfitting", [story(found), RULE], figures, tables, into=out)
+    printed = [{name: line[name] for name in PRINTED} for line in listed]
+    report.show(printed, [*(path for path, _ in figures), page])
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[Path], show, __doc__)

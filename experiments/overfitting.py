@@ -1,0 +1,331 @@
+"""What helps a network that fits its training set to generalise, by how much, and what does it do to the gradient?
+
+Hypothesis: with few examples everything that holds a network back helps and nothing beats more examples; early stopping
+buys most of it for less than nothing; what keeps weights small shortens the gradient's reach, what drops units or
+changes the data does not.
+Task: a GRU on film reviews cut to their last 80 words (Maas et al. 2011) and on spoken digits as log-mel frames
+(Free Spoken Digit Dataset), with 500, 2,000, 10,000 reviews and 300, 1,000, 2,160 recordings to train on. One method at
+a time is switched on, and then all at once that helped on validation. Each method's number (λ, rate, strength) is the
+one of those given with the best mean validation accuracy over seeds; the test split is read at what was chosen.
+  nothing          trained to the end and judged there, as are all but two:
+  early stopping   judged at the look with the least validation loss, stopped after `patience` looks without a better
+  smaller model    an eighth of the units (and of the embedding)
+  L1, L2           of every weight matrix: by the proximal step; by the decoupled decay of AdamW
+  dropout          one mask for all steps of inputs, recurrence and outputs (Gal & Ghahramani 2016)
+  augmentation     reviews: words deleted and swapped (Wei & Zou 2019); digits: pitch, speed, stretch, noise
+  synthetic        digits only: as many sequences again, drawn from a VAE fitted to the training set
+  together         what helped on validation, with early stopping
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from analysis import overfitting as analysis
+from experiments import _timing, _vae
+from experiments._timing import Timed
+from seqdyn import backend
+from seqdyn.data import audio
+from seqdyn.data.augment import BANK
+from seqdyn.data.datasets import imdb
+from seqdyn.data.splits import balanced_order
+from seqdyn.data.text import Examples
+from seqdyn.learn.config import Experiment, Hypers, Spec, grid, joined
+from seqdyn.runs.run import default_out
+from seqdyn.runs.script import Sizes, fingerprint, launch_all, script, sized
+from seqdyn.types import ConfigError
+
+DataName = Literal["reviews", "digits"]
+NUMBERS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "L1": ("l1_proximal", (0.01, 0.1)),
+    "L2": ("weight_decay", (0.3, 3.0)),
+    "dropout": ("dropout", (0.25, 0.5)),
+    "augmentation": ("strength", (0.15, 0.5)),
+}
+"""Method → the number that switches it on, and the values tried; at 0 it is off, bit for bit."""
+ONE = ("nothing", "early stopping", *NUMBERS)
+"""The methods of one program: they differ in numbers alone."""
+SMALLER = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Sizes):
+    """Data × training examples × methods × seeds."""
+
+    data: tuple[DataName, ...] = ("reviews", "digits")
+    """Which data."""
+    data_dir: Path | None = None
+    """TFDS data directory that holds imdb_reviews; by default TFDS's own, downloaded on first use."""
+    audio_dir: Path | None = None
+    """Folder of the recordings of the Free Spoken Digit Dataset, {digit}_{speaker}_{index}.wav."""
+    reviews: tuple[int, ...] = (500, 2000, 10_000)
+    """Reviews to train on, each set part of the next."""
+    recordings: tuple[int, ...] = (300, 1000, 2160)
+    """Recordings to train on; 2,160 are the 2,700 but for the fifth that validates."""
+    review_updates: tuple[int, ...] = (240, 480, 960)
+    """Updates with each of `reviews`: 24, 12, 4.8 epochs."""
+    recording_updates: tuple[int, ...] = (360, 720, 960)
+    """Updates with each of `recordings`."""
+    length: int = 80
+    """Words of a review, its last."""
+    vocabulary: int = 5000
+    """Ids of the words, those of the largest training set."""
+    hidden: int = 64
+    """Units of the GRU, and the width of the embedding of words."""
+    batch: int = 50
+    """Sequences per update."""
+    lr: float = 2e-3
+    """AdamW's learning rate."""
+    patience: float = 2
+    """Looks without a better validation loss after which early stopping ends a run."""
+    looks: int = 8
+    """Looks at the three splits while training."""
+    held_out: int = 2000
+    """Reviews for validation, and half of those for test."""
+    variants: int = 3
+    """Variants of each recording that augmentation picks from."""
+    generator_updates: int = 1500
+    """Of the VAE that draws synthetic recordings."""
+    seeds: int = 3
+    """Seeds of parameters and order."""
+    tile: int = 3
+    """Runs in one program on one device."""
+
+
+TINY: dict[str, Any] = dict(
+    reviews=(60,),
+    recordings=(60,),
+    review_updates=(8,),
+    recording_updates=(8,),
+    length=8,
+    vocabulary=200,
+    hidden=8,
+    batch=20,
+    looks=2,
+    held_out=40,
+    variants=1,
+    generator_updates=10,
+    seeds=2,
+)
+PAPER: dict[str, Any] = dict(
+    length=250, vocabulary=10_000, seeds=5, held_out=10_000, review_updates=(1000, 2000, 4000), looks=20
+)
+"""The full grid: reviews of 250 words, five seeds."""
+
+
+class Setting(NamedTuple):
+    """One data set and size."""
+
+    set: DataName
+    examples: int
+    """To train on."""
+    data: dict[str, Any]
+    spec: Spec
+    updates: int
+
+    @property
+    def name(self) -> str:
+        """'reviews500'."""
+        return f"{self.set}{self.examples}"
+
+
+def reviews(c: Config) -> list[Setting]:
+    """The last words of reviews."""
+    limit = min(12_500, round(max(c.reviews) / 0.8) + 2 * c.held_out)
+    text = imdb(c.data_dir, vocabulary=c.vocabulary, length=c.length, limit=limit, validation=0.2)
+    held = {name: part(text.splits[name], n) for name, n in (("validation", c.held_out), ("test", 2 * c.held_out))}
+    spec = usual(c, c.length, vocabulary=len(text.vocabulary), embedding=c.hidden, augment=("delete", "swap"))
+    return settings("reviews", text.splits["train"], held, spec, c.reviews, c.review_updates)
+
+
+def digits(c: Config) -> list[Setting]:
+    """Recordings as frames, with the bank of their variants."""
+    if c.audio_dir is None:
+        raise ConfigError(
+            "audio_dir is None; 'digits' in data needs the folder of recordings of the Free Spoken Digit Dataset "
+            "(github.com/Jakobovski/free-spoken-digit-dataset)."
+        )
+    limit = 3 * max(c.recordings) if c.smoke else None
+    found = audio.spoken_digits(c.audio_dir, variants=c.variants, limit=limit)
+    bank, held = found[BANK], {name: found[name] for name in ("validation", "test")}
+    steps, features = found["train"].xs.shape[1:]
+    spec = usual(c, steps, features=features, classes=10, augment=(BANK,))
+    made = settings("digits", found["train"], held, spec, c.recordings, c.recording_updates)
+    return [s._replace(data=s.data | {BANK: taken(bank, nested(found["train"], s.examples))}) for s in made]
+
+
+def extended(data: dict[str, Any], updates: int) -> dict[str, Any]:
+    """With as many sequences again, drawn from a VAE that has seen this training split alone."""
+    drawn = _vae.augmented({name: data[name] for name in ("train", "validation")}, seed=0, updates=updates)
+    k = data[BANK].lengths.shape[1]
+    alike = Examples(np.repeat(drawn.xs[:, None], k, axis=1), np.repeat(drawn.lengths[:, None], k, axis=1), drawn.ys)
+    more = {"train": drawn, BANK: alike}
+    return data | {
+        name: Examples(*(np.concatenate(pair) for pair in zip(data[name], new, strict=True)))
+        for name, new in more.items()
+    }
+
+
+def nested(whole: Examples, n: int) -> np.ndarray:
+    """Rows of the first n of the balanced order: each smaller set is part of every larger one."""
+    if n > len(whole.ys):
+        raise ConfigError(f"{n} training examples are asked for; there are only {len(whole.ys)}.")
+    return np.sort(balanced_order(whole.ys, 0)[:n])
+
+
+def part(whole: Examples, n: int) -> Examples:
+    """Up to n of the examples, classes in proportion."""
+    return taken(whole, nested(whole, min(n, len(whole.ys))))
+
+
+def taken(whole: Examples, rows: np.ndarray) -> Examples:
+    """Some of the examples."""
+    return Examples(*(leaf[rows] for leaf in whole))
+
+
+def usual(c: Config, steps: int, **more: Any) -> Spec:
+    """The network with every method of `ONE` in reach."""
+    return Spec(
+        task="labelled",
+        steps=steps,
+        batch=c.batch,
+        cell="gru",
+        hidden=(c.hidden,),
+        optimizer="adamw",
+        penalties=("l1_proximal",),
+        penalised=(*Spec.penalised, "embedding") if "embedding" in more else Spec.penalised,
+        dropout="variational",
+        stop="loss",
+        evaluate_train=True,
+        name="gru",
+        **more,
+    )
+
+
+def settings(
+    name: DataName,
+    train: Examples,
+    held: dict[str, Examples],
+    spec: Spec,
+    sizes: tuple[int, ...],
+    updates: tuple[int, ...],
+) -> list[Setting]:
+    """One for each size."""
+    if len(sizes) != len(updates):
+        raise ConfigError(f"{name} has {len(sizes)} sizes and {len(updates)} numbers of updates; give one for each.")
+    return [
+        Setting(name, n, {"train": part(train, n)} | held, spec, steps) for n, steps in zip(sizes, updates, strict=True)
+    ]
+
+
+def points(c: Config) -> tuple[list[str], Hypers]:
+    """(the method of each point, all points × seeds): one number of one method at a time."""
+    methods, grids = [], []
+    for method in ONE:
+        name, values = NUMBERS.get(method, ("patience", (c.patience if method == "early stopping" else np.inf,)))
+        one = grid(seeds=c.seeds, lr=c.lr, **{name: list(values)})
+        methods += [method] * len(one)
+        grids.append(one)
+    return methods, joined(*grids)
+
+
+def experiment(c: Config, setting: Setting, suffix: str, spec: Spec, methods: list[str], hypers: Hypers) -> Experiment:
+    """One setting with some methods."""
+    every = setting.updates // c.looks
+    if setting.updates % c.looks or every < 1:
+        raise ConfigError(f"{setting.updates} updates of {setting.name} are no multiple of looks, {c.looks}.")
+    noted = {"data": fingerprint(setting.data), "set": setting.set, "examples": setting.examples}
+    noted |= {"methods": methods, "numbers": {method: name for method, (name, _) in NUMBERS.items()}}
+    return Experiment(
+        f"overfitting_{setting.name}{suffix}",
+        (spec,),
+        hypers,
+        updates=setting.updates,
+        chunk=every,
+        probe_every=every,
+        tile=c.tile,
+        probes=(),
+        settings=noted,
+    )
+
+
+def alone(c: Config, setting: Setting) -> dict[str, tuple[Experiment, dict[str, Any]]]:
+    """Every method by itself: name of the part → (experiment, its data)."""
+    methods, hypers = points(c)
+    plain = grid(seeds=c.seeds, lr=c.lr)
+    small = max(1, c.hidden // SMALLER)
+    less = dataclasses.replace(setting.spec, hidden=(small,), embedding=small if setting.spec.embedding else 0)
+    found = {
+        setting.name: (experiment(c, setting, "", setting.spec, methods, hypers), setting.data),
+        f"{setting.name}_smaller": (
+            experiment(c, setting, "_smaller", less, ["smaller model"] * len(plain), plain),
+            setting.data,
+        ),
+    }
+    if setting.set == "digits":
+        more = setting._replace(data=extended(setting.data, c.generator_updates))
+        one = experiment(c, more, "_synthetic", setting.spec, ["synthetic"] * len(plain), plain)
+        found[f"{setting.name}_synthetic"] = one, more.data
+    return found
+
+
+def together(c: Config, setting: Setting, helped: Mapping[str, float]) -> Experiment:
+    """What helped on validation alone, each at its number, and early stopping."""
+    numbers = {NUMBERS[method][0]: value for method, value in helped.items()}
+    hypers = grid(seeds=c.seeds, lr=c.lr, patience=c.patience, **numbers)
+    return experiment(c, setting, "_together", setting.spec, ["together"] * len(hypers), hypers)
+
+
+def timed(c: Config, settings: list[Setting]) -> dict[str, dict[str, float]]:
+    """Data → method → ms of an update by a program that has that method and no other."""
+    found: dict[str, dict[str, float]] = {}
+    for setting in {s.set: s for s in settings}.values():  # the largest of each
+        off = Spec("labelled", optimizer="adam")
+        bare: dict[str, Any] = {name: getattr(off, name) for name in ("optimizer", "penalties", "penalised", "dropout")}
+        only = {
+            "nothing": {},
+            "smaller model": {"hidden": (max(1, c.hidden // SMALLER),)},
+            "L1": {"penalties": setting.spec.penalties, "penalised": setting.spec.penalised},
+            "L2": {"optimizer": "adamw", "penalised": setting.spec.penalised},
+            "dropout": {"dropout": setting.spec.dropout},
+            "augmentation": {"augment": setting.spec.augment},
+        }
+        cases = {
+            method: dataclasses.replace(setting.spec, **(bare | {"stop": "none", "augment": ()} | changes))
+            for method, changes in only.items()
+        } | {"together": setting.spec}
+        hypers = grid(lr=c.lr).at(0).arrays()
+        updates = max(1, setting.updates // c.looks // 4)
+        given = {method: Timed(spec, hypers, setting.data) for method, spec in cases.items()}
+        found[setting.set] = _timing.milliseconds(given, updates, 1 if c.smoke else 5)
+    return found
+
+
+def main(config: Config) -> None:
+    """Trains each method alone, then those that helped together; draws."""
+    config = sized(config, TINY, PAPER)
+    if not config.data or not set(config.data) <= {"reviews", "digits"}:
+        raise ConfigError(f"data is {config.data}; name reviews, digits or both.")
+    backend.start()
+    found = [s for name in config.data for s in {"reviews": reviews, "digits": digits}[name](config)]
+    first = {name: pair for setting in found for name, pair in alone(config, setting).items()}
+    parts = {name: of for name, (of, _) in first.items()}
+    data = {name: of for name, (_, of) in first.items()}
+    config = dataclasses.replace(config, out=config.out or default_out(*parts.values()))
+    out = launch_all(parts, config, data)
+    best = {f"{s.name}_together": together(config, s, analysis.helped(out[s.name])) for s in found}
+    launch_all(best, config, {f"{s.name}_together": s.data for s in found})
+    assert config.out is not None
+    timing = config.out / analysis.TIMING
+    if not timing.exists():
+        timing.write_text(json.dumps(timed(config, found)) + "\n")
+    analysis.show(config.out)
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)
