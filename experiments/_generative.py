@@ -47,9 +47,10 @@ class Kind(NamedTuple):
 class Data(NamedTuple):
     """A training split as the generators see it; each beginning of it holds the classes in proportion."""
 
-    xs: Float[Array, "n s d"]
-    lengths: Int[Array, " n"]
-    ys: Int[Array, " n"]
+    xs: Any
+    """[n, s, d], on the host or a device, as are the other two, [n]."""
+    lengths: Any
+    ys: Any
 
 
 class Sequences(NamedTuple):

@@ -216,7 +216,7 @@ class State(NamedTuple):
 def state(kind: Kind, size: Size, numbers: Numbers) -> State:
     """Before the first update."""
     vae = init(kind, size, jax.random.fold_in(jax.random.key(numbers.seed), 0))
-    return State(vae, generative.adam_state(vae), vae, jnp.finfo(jnp.float32).min)
+    return State(vae, generative.adam_state(vae), vae, jnp.asarray(jnp.finfo(jnp.float32).min, jnp.float32))
 
 
 def update(kind: Kind, size: Size, numbers: Numbers, at: State, data: Splits, n: Int[Array, ""]) -> tuple[Any, Any]:
