@@ -295,8 +295,8 @@ def story(f: Found, listed: Sequence[dict[str, Any]]) -> str:
         f"Without a penalty the test Brier score is {plain[0]:.3f}: bias² {plain[1]:.3f} and variance {plain[2]:.3f}. "
         f"At the λ that validation chooses, the test accuracy is beyond the noise better than at λ = 0 with: "
         f"{'; '.join(r['label'] for r in helped) or 'none'}. The method with the best validation loss, "
-        f"{first['label']} at λ = {first['weight']:.2g}, gains {first['gain']:+.1f} ± {first['reach']:.1f} points: variance from "
-        f"{plain[2]:.3f} to {first['variance']:.3f}, bias² from {plain[1]:.3f} to {first['bias']:.3f}."
+        f"{first['label']} at λ = {first['weight']:.2g}, gains {first['gain']:+.1f} ± {first['reach']:.1f} points: "
+        f"variance from {plain[2]:.3f} to {first['variance']:.3f}, bias² from {plain[1]:.3f} to {first['bias']:.3f}."
     )
     if "l0" in f.labels:
         m = f.labels.index("l0")
