@@ -190,7 +190,7 @@ def bias_and_variance(f: Found) -> Figure:
             ax.plot(x, y, color=color, marker="o", markersize=2.5, label=name)
             ax.fill_between(x, y - reach, y + reach, color=color, alpha=0.2, linewidth=0)
     axes[0, 0].set_ylim(0, 0.6)
-    return finished(fig, axes, panels, f, "test split")
+    return finished(fig, axes, panels, f, "on the test split")
 
 
 def weights(f: Found) -> Figure:
@@ -267,7 +267,10 @@ def rows(f: Found) -> list[dict[str, Any]]:
             {"label": label, "weight": f.weights[m, p], "accuracy": 100 * accuracy[:, m, p].mean(), "gain": gain}
             | {"reach": reach, "train": 100 * f.metrics["train_accuracy"][:, m, p].mean()}
             | {"bias": f.brier[1, m, p], "variance": f.brier[2, m, p], "nonzero": 100 * share[:, m, p].mean()}
-            | {"radius": f.metrics["radius"][:, m, p].mean()}
+            | {
+                "radius": f.metrics["radius"][:, m, p].mean(),
+                "validation": f.metrics["validation_loss"][:, m, p].mean(),
+            }
         )
     return listed
 
@@ -287,14 +290,21 @@ def story(f: Found, listed: Sequence[dict[str, Any]]) -> str:
     """What was found, in sentences computed from the records."""
     plain = f.brier[:, 0, 0]
     helped = [r for r in listed if r["gain"] - r["reach"] > 0]
-    first = max(listed, key=lambda r: r["accuracy"])
+    first = min(listed, key=lambda r: r["validation"])
     text = (
         f"Without a penalty the test Brier score is {plain[0]:.3f}: bias² {plain[1]:.3f} and variance {plain[2]:.3f}. "
         f"At the λ that validation chooses, the test accuracy is beyond the noise better than at λ = 0 with: "
-        f"{'; '.join(r['label'] for r in helped) or 'none'}. The best of them by test accuracy, {first['label']} at "
-        f"λ = {first['weight']:.2g}, gains {first['gain']:+.1f} ± {first['reach']:.1f} points: its variance goes from "
-        f"{plain[2]:.3f} to {first['variance']:.3f}, its bias² from {plain[1]:.3f} to {first['bias']:.3f}."
+        f"{'; '.join(r['label'] for r in helped) or 'none'}. The method with the best validation loss, "
+        f"{first['label']} at λ = {first['weight']:.2g}, gains {first['gain']:+.1f} ± {first['reach']:.1f} points: "
+        f"variance from {plain[2]:.3f} to {first['variance']:.3f}, bias² from {plain[1]:.3f} to {first['bias']:.3f}."
     )
+    if "l0" in f.labels:
+        m = f.labels.index("l0")
+        gain, reach = apart(100 * (f.metrics["test_accuracy"][:, m, 0] - f.metrics["test_accuracy"][:, 0, 0]))
+        text += (
+            f" Gates alone, drawn at λ = 0 as dropout would be, gain {gain:+.1f} ± {reach:.1f}; what λ adds is that "
+            f"{listed[m]['nonzero']:.0f}% of the weights are enough."
+        )
     held: list[str] = []
     for m, label in enumerate(f.labels):
         brier, bias, variance = f.brier[:, m]
@@ -306,17 +316,20 @@ def story(f: Found, listed: Sequence[dict[str, Any]]) -> str:
 
 
 def same(f: Found) -> str:
-    """How l2 under Adam and decoupled decay differ where validation chooses, in a sentence; '' without either."""
+    """How l2 under Adam and decoupled decay differ, in a sentence; '' without either."""
     if not {*ADAMS} <= {*f.labels}:
         return ""
-    at, size, said = chosen(f), scale(f), []
-    for label in ADAMS:
-        m = f.labels.index(label)
-        w, rms = np.abs(f.learned[:, m, at[m]]), size[:, m, at[m], None]
-        said.append(
-            f"{label} has a root mean square weight of {rms.mean():.2f} and {100 * (w < 0.1 * rms).mean():.0f}%"
-        )
-    return f" At the λ chosen, {said[0]} of its weights below a tenth of that, {said[1]}: they are not the same method."
+    one, other = (f.labels.index(label) for label in ADAMS)
+    sizes, brier = scale(f).mean(axis=0), f.brier[0]
+    low = [int(np.argmin(brier[m])) for m in (one, other)]
+    order = np.argsort(sizes[other])
+    within = (sizes[one] >= sizes[other].min()) & (sizes[one] <= sizes[other].max())
+    between = np.interp(sizes[one], sizes[other][order], brier[other][order])
+    return (
+        f" The least test Brier score is {brier[one, low[0]]:.3f} with {ADAMS[0]}, at a root mean square weight of "
+        f"{sizes[one, low[0]]:.2f}, and {brier[other, low[1]]:.3f} with {ADAMS[1]}, at {sizes[other, low[1]]:.2f}; at "
+        f"equal size they differ by up to {np.abs(between - brier[one])[within].max():.3f}, which no scale of λ undoes."
+    )
 
 
 def setting(f: Found, draws: int) -> str:

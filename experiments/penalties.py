@@ -11,6 +11,13 @@ Measured at the end of training: error on the three splits, λ chosen by validat
 expected Brier score of the predicted probabilities, E‖p − y‖² = ‖E p − y‖² + E‖p − E p‖², bias² (in which what no
 network could know is contained) and variance over training sets and seeds; weights that are not 0, the spectral radius
 of U, ‖∂L/∂h_t‖ against the lag.
+Cost: 640 runs × 800 updates, four minutes of processor time, under three minutes on two idle cores.
+Expect: all fit their 100 examples; the test error is 16% without a penalty and 14 to 17% at the λ chosen. l2, l1, the
+elastic net and decoupled decay take a fifth to a third off the variance while bias² stays within a tenth, over a decade
+of λ and more; then bias² multiplies, and training fails. At the same size of the weights l2 under Adam and decoupled
+decay do not err alike. The proximal step and l0 keep 48% and 40% of the weights, the subgradient all; gates gain as
+much at λ = 0, where they are dropout, as with it. Penalising the recurrence alone gains as much as anything and is what
+shortens the gradient's reach; penalising the readout alone helps nothing: U grows instead, to a spectral radius of 3.6.
 """
 
 import dataclasses
