@@ -67,15 +67,15 @@ class Config(Sizes):
     """Reviews to train on, each set part of the next."""
     recordings: tuple[int, ...] = (300, 1000, 2160)
     """Recordings to train on; 2,160 are the 2,700 but for the fifth that validates."""
-    review_updates: tuple[int, ...] = (240, 480, 960)
-    """Updates with each of `reviews`: 24, 12, 4.8 epochs."""
-    recording_updates: tuple[int, ...] = (360, 720, 960)
-    """Updates with each of `recordings`."""
+    review_updates: tuple[int, ...] = (200, 400, 600)
+    """Updates with each of `reviews`: 20, 10 and 3 epochs."""
+    recording_updates: tuple[int, ...] = (240, 480, 600)
+    """Updates with each of `recordings`: 40, 24 and 14 epochs."""
     length: int = 80
     """Words of a review, its last."""
     vocabulary: int = 5000
     """Ids of the words, those of the largest training set."""
-    hidden: int = 64
+    hidden: int = 48
     """Units of the GRU, and the width of the embedding of words."""
     batch: int = 50
     """Sequences per update."""
@@ -83,9 +83,9 @@ class Config(Sizes):
     """AdamW's learning rate."""
     patience: float = 2
     """Looks without a better validation loss after which early stopping ends a run."""
-    looks: int = 8
+    looks: int = 6
     """Looks at the three splits while training."""
-    held_out: int = 2000
+    held_out: int = 1000
     """Reviews for validation, and half of those for test."""
     variants: int = 3
     """Variants of each recording that augmentation picks from."""
@@ -302,7 +302,7 @@ def timed(c: Config, settings: list[Setting]) -> dict[str, dict[str, float]]:
         hypers = grid(lr=c.lr).at(0).arrays()
         updates = max(1, setting.updates // c.looks // 4)
         given = {method: Timed(spec, hypers, setting.data) for method, spec in cases.items()}
-        found[setting.set] = _timing.milliseconds(given, updates, 1 if c.smoke else 5)
+        found[setting.set] = _timing.milliseconds(given, updates, 1 if c.smoke else 3)
     return found
 
 
