@@ -65,9 +65,10 @@ def _zoned(cell: Cell, shares: Callable[[Carry, Any], tuple[Array, ...]]) -> Cel
         if not gru:
             return kept, (*partials, *m)
         # A GRU's old h comes in by z: what is kept is more of the same, and the pull is the GRU's.
-        z, h_n, h_z, *others = partials
+        (share,), (z, h_n, h_z, *others) = m, partials
         nothing = jnp.zeros_like(z)
-        return kept, (_blend(*m, z, nothing + 1), _blend(*m, h_n, nothing), _blend(*m, h_z, nothing), *others)
+        scaled = _blend(share, z, nothing + 1), _blend(share, h_n, nothing), _blend(share, h_z, nothing)
+        return kept, (*scaled, *others)
 
     def pull(adjoint: Carry, partials: Partials) -> tuple[Carry, Any, Any]:
         parts = len(adjoint)
