@@ -163,6 +163,17 @@ def wilson(k: int, n: int) -> tuple[float, float]:
     return float(found.low), float(found.high)
 
 
+def student(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """95% interval of a mean over seeds by Student's t; without bounds for fewer than two values. Gosset 1908."""
+    from scipy.stats import t  # here, not above: as in `wilson`
+
+    there = values[~np.isnan(values)]
+    if len(there) < 2:
+        return -np.inf, np.inf
+    reach = t.ppf(0.975, len(there) - 1) * there.std(ddof=1) / np.sqrt(len(there))
+    return float(there.mean() - reach), float(there.mean() + reach)
+
+
 def shares(counts: Sequence[tuple[int, int]]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "2 n"]]:
     """Rates k/n and how far Wilson's interval reaches below and above each: an error bar's value and error."""
     share = np.asarray([k / n for k, n in counts])

@@ -65,20 +65,22 @@ def different(a, b):
 
 @pytest.fixture(scope="module")
 def without():
-    return run(WORDS, hypers())
+    """The run without dropout, and what judges a state without it, by the hidden widths."""
+    specs = [dataclasses.replace(WORDS, hidden=hidden) for hidden in ((5,), (5, 4))]
+    return {s.hidden: (run(s, hypers()), compiled(partial(train.evaluate, s))) for s in specs}
 
 
 @each_kind
 def test_rate_0_is_none_bit_for_bit_and_a_rate_above_0_is_not(kind, without):
     """Parameters, records and evaluation; and the rate is a number: both are one program."""
-    spec, start = of(kind), train.init(of(kind), hypers())
-    same(run(spec, hypers()), without)
-    dropping = run(spec, hypers(dropout=0.5))
-    assert different(dropping[0].params, without[0].params)
-    assert np.all(dropping[1]["finite"])
+    hidden = (5, 4) if kind in ("inputs", "variational") else (5,)
+    spec, (plain, judge) = of(kind, hidden=hidden), without[hidden]
+    same(run(spec, hypers()), plain)
+    state, metrics, judged = run(spec, hypers(dropout=0.5))
+    assert different(state.params, plain[0].params)
+    assert np.all(metrics["finite"])
     # Evaluated is the whole network: with zoneout the expected step, which is another one.
-    judged, plain = (compiled(partial(train.evaluate, s))(hypers(dropout=0.5), start, data()) for s in (spec, WORDS))
-    assert different(judged, plain) == (kind == "zoneout")
+    assert different(judged, judge(hypers(), state, data())) == (kind == "zoneout")
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
@@ -88,7 +90,7 @@ def test_rate_0_of_zoneout_is_none_bit_for_bit_in_every_cell(cell):
 
 
 def test_the_masks_of_an_update_are_a_function_of_its_number_and_of_the_seed():
-    spec, h = of("recurrent_step"), hypers(dropout=0.5)
+    spec, h = of("recurrent_step", hidden=(5,), cell="rnn"), hypers(dropout=0.5)
     whole, metrics, _ = run(spec, h, updates=4)
     half, first, _ = run(spec, h, updates=2)
     rest, second, _ = run(spec, h, half, updates=2)
@@ -175,8 +177,8 @@ def test_where_the_masks_act():
     np.testing.assert_array_equal(output.stacked.layers[0].xs, x * drawn.inputs[0][None])
     bare, (output, drawn) = model.run(WORDS, h, params, batch), ran("outputs")
     same(output.stacked.hs, bare.stacked.hs)
-    h_last = bare.stacked.hs[-1] * drawn.outputs
-    np.testing.assert_allclose(output.predictions, h_last @ params.readout.w + params.readout.b, rtol=1e-5, atol=1e-6)
+    read = np.asarray(bare.stacked.hs[-1] * drawn.outputs) @ np.asarray(params.readout.w) + np.asarray(params.readout.b)
+    np.testing.assert_allclose(output.predictions, read, rtol=1e-5, atol=1e-6)
 
 
 # --- gradients ----------------------------------------------------------------------------------------------
@@ -196,7 +198,7 @@ def test_where_the_masks_act():
 )
 def test_every_kind_trains_on_the_gradient_of_autodiff(kind, cell, changes):
     with jax.numpy_dtype_promotion("standard"):
-        assert gradient_error(of(kind, cell=cell, **changes), hypers(dropout=0.5), data()) < 1e-5
+        assert gradient_error(of(kind, cell=cell, hidden=(5,), **changes), hypers(dropout=0.5), data()) < 1e-5
 
 
 def test_rates_are_runs_of_one_program_under_vmap():
@@ -212,13 +214,14 @@ def test_rates_are_runs_of_one_program_under_vmap():
 
 
 def test_monte_carlo_at_rate_0_is_the_network_itself(without):
-    spec = of("inputs", monte_carlo=3)
-    judged = compiled(partial(train.evaluate, spec))(hypers(), without[0], data())
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), judged, without[2])
+    spec, (state, _, plain) = of("inputs", hidden=(5,), monte_carlo=3), without[(5,)][0]
+    judged = compiled(partial(train.evaluate, spec))(hypers(), state, data())
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), judged, plain)
 
 
 def test_monte_carlo_is_minus_log_of_the_mean_probability_by_keys_of_seed_and_update(without):
-    spec, h, state = of("recurrent", monte_carlo=3, batch=N), hypers(dropout=0.5), without[0]
+    h, state = hypers(dropout=0.5), without[(5,)][0][0]
+    spec = of("recurrent", hidden=(5,), monte_carlo=3, batch=N)
     evaluate = compiled(partial(train.evaluate, spec))
     judged = evaluate(h, state, data())
     same(judged, evaluate(h, state, data()))

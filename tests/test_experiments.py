@@ -264,6 +264,18 @@ def test_penalties(tmp_path):
 
 
 @pytest.mark.slow
+def test_dropout(tmp_path, imdb_dir):
+    """Monte Carlo evaluation changes no bit of the training that it judges."""
+    out = tmp_path / "out"
+    text = smoke("dropout", out, "--data-dir", imdb_dir, "--no-verify")
+    check_figures(out, text, "dropout_rates", "dropout_gradient", "monte_carlo")
+    kinds, sampled = load(out / "kinds"), load(out / "sampled")
+    runs = kinds["label"].values == "zoneout"
+    np.testing.assert_array_equal(kinds["loss"].values[runs], sampled["loss"].values)
+    assert (kinds["test_loss"].values[runs, -1] != sampled["test_loss"].values[:, -1]).all()
+
+
+@pytest.mark.slow
 def test_normalisation(tmp_path):
     text = smoke("normalisation", tmp_path / "out")
     check_figures(tmp_path / "out", text, "norms_by_lag", "against")

@@ -228,8 +228,7 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
     d_first = d_first if e is None else _times(d_first, power_of_two(e_first, xs.dtype))
     d_params = jax.tree.map(jnp.zeros_like, params)
     if cell.pull is None:
-        zh = cell.recur(params, _masked(kept.h, masks))
-        d_params = _gate_params(cell, params, kept, zx, zh, _times(bounded, power), cut.live)
+        d_params = _gate_params(cell, params, kept, zx, masks, _times(bounded, power), cut.live)
     if cell.weigh:
         d_params = cell.weigh(params, xs, before, dzx, dzh, power)
     else:
@@ -254,8 +253,9 @@ def _transpose(linear: Any, at: Array, cotangent: Any) -> Array:
     return jax.vjp(linear, at)[1](cotangent)[0]
 
 
-def _gate_params(cell: Cell, params: Any, kept: Carry, zx: Any, zh: Any, bounded: Carry, live: Array | None) -> Any:
+def _gate_params(cell: Cell, params: Any, kept: Carry, zx: Any, masks: Any, bounded: Carry, live: Array | None) -> Any:
     """∂L/∂params of what the gate does with parameters of its own, all steps at once."""
+    zh = cell.recur(params, _masked(kept.h, masks))
     if live is not None:
         bounded = hold(live, bounded, jax.tree.map(jnp.zeros_like, bounded))
     return jax.vjp(lambda p: cell.gate(p, kept, zx, zh)[0], params)[1](bounded)[0]

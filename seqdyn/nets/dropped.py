@@ -12,6 +12,7 @@ down as every cell's is; masks receive none. Zoneout's evaluation takes the expe
 which is not the network without it: `expected`.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -43,36 +44,45 @@ def candidate(cell: Cell) -> Cell:
 def zoneout(cell: Cell) -> Cell:
     """`cell` whose units keep their old values where m_t is 0 (and take the new where it is 1); x is [x, m_t] of an rnn
     or a GRU, [x, m_t of c, m_t of h] of an LSTM."""
-    parts = 2 if len(cell.gates) == 4 else 1
-    plain_gate, plain_pull = cell.gate, cell.pull
-    assert plain_pull is not None
-
-    def gate(params: Any, carry: Carry, zx: Masked, zh: Array) -> tuple[Carry, Partials]:
-        new, partials = plain_gate(params, carry, zx.zx, zh)
-        return _chosen(zx.masks, new, carry), (*partials, *zx.masks)
-
-    def pull(adjoint: Carry, partials: Partials) -> tuple[Carry, Masked, Any]:
-        masks, nothing = partials[-parts:], jax.tree.map(jnp.zeros_like, adjoint)
-        earlier, dzx, dzh = plain_pull(fence(_chosen(masks, adjoint, nothing)), partials[:-parts])
-        return jax.tree.map(jnp.add, earlier, _chosen(masks, nothing, adjoint)), _unread(dzx, masks), dzh
-
-    return _reading(cell, parts)._replace(gate=gate, pull=pull)
+    return _zoned(_reading(cell, 2 if len(cell.gates) == 4 else 1), lambda carry, zx: zx.masks)
 
 
 def expected(cell: Cell, rate: Any) -> Cell:
     """Zoneout's step in expectation: (1 − rate) of the new value and rate of the old. Krueger et al. 2017, §3."""
+    return _zoned(cell, lambda carry, zx: tuple(jnp.full_like(leaf, 1 - rate) for leaf in carry))
+
+
+def _zoned(cell: Cell, shares: Callable[[Carry, Any], tuple[Array, ...]]) -> Cell:
+    """`cell` with m ⊙ new + (1 − m) ⊙ old for each part of its carry, m = shares(carry, zx)."""
     plain_gate, plain_pull = cell.gate, cell.pull
     assert plain_pull is not None
+    gru = len(cell.gates) == 3
 
-    def gate(params: Any, carry: Carry, zx: Any, zh: Any) -> tuple[Carry, Partials]:
+    def gate(params: Any, carry: Carry, zx: Any, zh: Array) -> tuple[Carry, Partials]:
         new, partials = plain_gate(params, carry, zx, zh)
-        return jax.tree.map(lambda n, o: n + rate * (o - n), fence(new), carry), partials
+        m = shares(carry, zx)
+        kept = type(new)(*map(_blend, m, fence(new), carry))
+        if not gru:
+            return kept, (*partials, *m)
+        # A GRU's old h comes in by z: what is kept is more of the same, and the pull is the GRU's.
+        (share,), (z, h_n, h_z, *others) = m, partials
+        nothing = jnp.zeros_like(z)
+        scaled = _blend(share, z, nothing + 1), _blend(share, h_n, nothing), _blend(share, h_z, nothing)
+        return kept, (*scaled, *others)
 
     def pull(adjoint: Carry, partials: Partials) -> tuple[Carry, Any, Any]:
-        earlier, dzx, dzh = plain_pull(jax.tree.map(lambda a: (1 - rate) * a, adjoint), partials)
-        return jax.tree.map(lambda e, a: e + rate * a, earlier, adjoint), dzx, dzh
+        parts = len(adjoint)
+        m, nothing = partials[-parts:], jax.tree.map(jnp.zeros_like, adjoint)
+        new, old = type(adjoint)(*map(_blend, m, adjoint, nothing)), type(adjoint)(*map(_blend, m, nothing, adjoint))
+        earlier, dzx, dzh = plain_pull(fence(new), partials[:-parts])
+        return jax.tree.map(jnp.add, earlier, old), dzx, dzh
 
-    return cell._replace(gate=gate, pull=pull)
+    return cell._replace(gate=gate, pull=plain_pull if gru else pull)
+
+
+def _blend(m: Array, new: Array, old: Array) -> Array:
+    """m ⊙ new + (1 − m) ⊙ old, to the last bit `new` where m is 1: a product might be rounded with what comes after."""
+    return jnp.where(m == 1, new, m * new + (1 - m) * old)
 
 
 # --- masks among the inputs ---------------------------------------------------------------------------------
@@ -92,7 +102,7 @@ def _reading(cell: Cell, parts: int) -> Cell:
 
     def pull(adjoint: Carry, partials: Partials) -> tuple[Carry, Masked, Any]:
         earlier, dzx, dzh = plain_pull(adjoint, partials)
-        return earlier, _unread(dzx, (adjoint.h,) * parts), dzh
+        return earlier, Masked(dzx, (jnp.zeros_like(adjoint.h),) * parts), dzh  # masks are constants
 
     def back(params: Any) -> Any:
         product = plain_back(params)
@@ -102,16 +112,6 @@ def _reading(cell: Cell, parts: int) -> Cell:
         return plain_weigh(params, xs[..., : params.w.shape[0]], before, dzx.zx, dzh, power)
 
     return cell._replace(drive=drive, gate=gate, pull=pull, back=back, weigh=weigh)
-
-
-def _unread(dzx: Array, masks: tuple[Array, ...]) -> Masked:
-    """∂L/∂zx, 0 for the masks."""
-    return Masked(dzx, tuple(jnp.zeros_like(mask) for mask in masks))
-
-
-def _chosen(masks: tuple[Array, ...], new: Carry, old: Carry) -> Carry:
-    """Of every part `new` where its mask is 1 and `old` where it is 0: chosen, so that no sum rounds."""
-    return type(new)(*(jnp.where(m > 0, n, o) for m, n, o in zip(masks, fence(new), old, strict=True)))
 
 
 # --- the candidate's gates ----------------------------------------------------------------------------------

@@ -1,0 +1,289 @@
+"""Figures, table and report of `experiments.dropout`: what each kind does to the gap between training and test, and to
+the gradient's way back; Monte Carlo evaluation against the network without dropout.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import tyro
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis import lags, report, style
+from analysis.architectures import lag_text, spread
+from analysis.lags import axis, picked, stage
+from analysis.selection import at_chosen, settled
+from analysis.style import student
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+BLACK = "#000000"
+TRAINING, VALIDATION, TEST = "0.45", "#0072b2", "#d55e00"
+"""Okabe & Ito's, safe for the colour-blind."""
+
+
+class Setting(NamedTuple):
+    """A kind at a rate: one value a seed, accuracies in percent."""
+
+    kind: str
+    rate: float
+    train: Float[np.ndarray, " seed"]
+    """At the last look, without dropout, as are the next two."""
+    validation: Float[np.ndarray, " seed"]
+    gap: Float[np.ndarray, " seed"]
+    """Training − validation accuracy."""
+    chosen: Float[np.ndarray, " seed"]
+    """Validation accuracy at the look with the least validation loss."""
+    test: Float[np.ndarray, " seed"]
+    """There, too."""
+    norms: Float[np.ndarray, "seed lag"]
+    """‖∂L/∂h_t‖ at the end of training, with dropout on."""
+
+
+def of(ds: "xr.Dataset", kind: str, rate: float) -> Setting:
+    """What the records say of one setting."""
+    runs = picked(ds, label=kind, dropout=np.float32(rate)) if kind != "none" else np.arange(ds.sizes["run"])
+    train, validation = (100 * ds[f"{split}_accuracy"].values[runs, -1] for split in ("train", "validation"))
+    chosen, test = (100 * at_chosen(ds, f"{split}_accuracy")[runs] for split in ("validation", "test"))
+    norms = stage(ds.isel(run=runs), "adjoint_norm", 1.0)[:, -1]
+    return Setting(kind, rate, train, validation, train - validation, chosen, test, norms)
+
+
+def read(done: Mapping[str, Path]) -> tuple[Setting, dict[str, list[Setting]]]:
+    """(none, every kind's settings by ascending rate)."""
+    none, kinds = load(done["none"]).load(), load(done["kinds"]).load()
+    rates = axis(kinds, "dropout")
+    return of(none, "none", 0.0), {kind: [of(kinds, kind, rate) for rate in rates] for kind in axis(kinds, "label")}
+
+
+# --- the table ----------------------------------------------------------------------------------------------
+
+
+def rows(done: Mapping[str, Path], none: Setting, kinds: Mapping[str, Sequence[Setting]]) -> list[Setting]:
+    """None, and each kind at the rate with the least validation loss (mean over seeds, each at its chosen look)."""
+    ds = load(done["kinds"])
+    best = {kind: settled(ds, "dropout", runs=picked(ds, label=kind)) for kind in kinds}
+    return [none, *(next(s for s in of_kind if s.rate == best[kind]) for kind, of_kind in kinds.items())]
+
+
+def table(chosen: Sequence[Setting]) -> list[dict[str, str]]:
+    """For the reader."""
+    none, lines = chosen[0], []
+    for s in chosen:
+        low, high = student(s.test - none.test)
+        down, up = student(s.gap - none.gap)
+        lines.append(
+            {
+                "dropped": s.kind.replace("_", " "),
+                "rate": f"{s.rate:g}" if s is not none else "–",
+                "training, at the end": spread(s.train, 1),
+                "gap, at the end": spread(s.gap, 1),
+                "gap against none": f"{down:+.1f} to {up:+.1f}" if s is not none else "–",
+                "validation, chosen": spread(s.chosen, 1),
+                "test, chosen": spread(s.test, 1),
+                "test against none": f"{low:+.1f} to {high:+.1f}" if s is not none else "–",
+                "horizon": lag_text(lags.horizon(s.norms), s.norms.shape[1]),
+                "ratio": lags.number(float(style.median(lags.relative(s.norms)[:, -1]))),
+            }
+        )
+    return lines
+
+
+def story(chosen: Sequence[Setting], kinds: Mapping[str, Sequence[Setting]]) -> str:
+    """What the table says, computed: gaps, tests, reaches."""
+    none, dropping = chosen[0], chosen[1:]
+
+    def told(settings: Sequence[Setting]) -> str:
+        return ", ".join(f"{s.kind.replace('_', ' ')} ({s.rate:g})" for s in settings) or "no kind"
+
+    narrower = [s for s in dropping if student(s.gap - none.gap)[1] < 0]
+    better = [s for s in dropping if student(s.test - none.test)[0] > 0]
+    worse = [s for s in dropping if student(s.test - none.test)[1] < 0]
+    reach = {kind: lags.middle_horizon(of_kind[-1].norms) for kind, of_kind in kinds.items()}
+    most = next(iter(kinds.values()))[-1].rate
+    lag, bound = lags.middle_horizon(none.norms)
+    return (
+        f"Without dropout training ends {none.gap.mean():.1f} points of accuracy above validation. At the rate that "
+        f"validation chose the gap is narrower than that with {told(narrower)}; the test accuracy is better with "
+        f"{told(better)}, worse with {told(worse)}, and within the noise with the others (95% intervals, Student's t "
+        f"of the differences seed by seed, {len(none.test)} seeds). The median horizon at the end of training is "
+        f"{'≥' if bound else ''}{lag:g} lags without dropout, and at rate {most:g}: "
+        + ", ".join(f"{k.replace('_', ' ')} {'≥' if b else ''}{h:g}" for k, (h, b) in reach.items())
+        + "."
+    )
+
+
+# --- figures ------------------------------------------------------------------------------------------------
+
+
+def panels_of(kinds: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
+    """A panel a kind, four a row, with its name."""
+    columns = min(4, len(kinds))
+    fig, axes = style.panels(-(-len(kinds) // columns), columns, height, sharex=True, sharey=True)
+    for ax, kind in zip(axes.flat, kinds, strict=False):
+        ax.set_title(kind.replace("_", " "))
+    for ax in axes.flat[len(kinds) :]:
+        ax.set_visible(False)
+    return fig, list(axes.flat[: len(kinds)])
+
+
+def by_rate(none: Setting, kinds: Mapping[str, Sequence[Setting]]) -> Figure:
+    """Accuracies and their gap against the rate."""
+    fig, axes = panels_of(list(kinds), 1.5)
+    for ax, of_kind in zip(axes, kinds.values(), strict=True):
+        settings = [none, *of_kind]
+        rates = np.array([s.rate for s in settings])
+        for name, color, face, moved, label in (
+            ("train", TRAINING, "white", -0.008, "training, at the end"),
+            ("validation", VALIDATION, VALIDATION, 0.0, "validation, at the end"),
+            ("test", TEST, TEST, 0.008, "test, at the chosen look"),
+        ):
+            values = np.stack([getattr(s, name) for s in settings])
+            bounds = np.array([student(v) for v in values])
+            means = values.mean(axis=1)
+            reach = np.abs(np.where(np.isfinite(bounds), bounds, means[:, None]) - means[:, None]).T
+            line: dict[str, Any] = dict(color=color, markerfacecolor=face, marker="o", markersize=3.5, linewidth=1)
+            ax.errorbar(rates + moved, means, yerr=reach, capsize=2, label=label, **line)
+        ax.set_xlabel("rate")
+        ax.grid(axis="y", linewidth=0.3)
+    for ax in axes[::4]:
+        ax.set_ylabel("accuracy (%)")
+    style.legend(fig, style.drawn(np.array(axes[:1])))
+    return fig
+
+
+def by_lag(none: Setting, kinds: Mapping[str, Sequence[Setting]]) -> Figure:
+    """‖∂L/∂h_t‖ over its value at lag 0 against the lag, a panel a kind, a curve a rate."""
+    fig, axes = panels_of(list(kinds), 1.45)
+    shades = style.shades(max(map(len, kinds.values())))
+    drawn = []
+    for ax, of_kind in zip(axes, kinds.values(), strict=True):
+        for s, color in zip([none, *of_kind], [BLACK, *shades], strict=False):
+            there = lags.relative(s.norms)
+            label = f"rate {s.rate:g}" if s.rate else "none"
+            drawn.append(style.median_band(ax, np.arange(there.shape[1]), there, color=color, label=label))
+        ax.set_xlabel("lag T − t (steps)")
+        ax.axhline(lags.FAINT, color="0.6", linewidth=0.8, linestyle=style.DASHES[2], label="horizon: 1%")
+    style.log_axis(np.array(axes), drawn)
+    for ax in axes[::4]:
+        ax.set_ylabel("‖∂L/∂h$_t$‖ / ‖∂L/∂h$_T$‖")
+    style.legend(fig, style.drawn(np.array(axes[:1])))
+    return fig
+
+
+class Pair(NamedTuple):
+    """A kind at a rate, judged in both ways at the last look: [2 (without, Monte Carlo), seed]."""
+
+    kind: str
+    rate: float
+    loss: Float[np.ndarray, "2 seed"]
+    accuracy: Float[np.ndarray, "2 seed"]
+
+
+def pairs(done: Mapping[str, Path]) -> list[Pair]:
+    """The test split at the last look, by the same trained networks."""
+    if "sampled" not in done:
+        return []
+    plain, sampled = load(done["kinds"]), load(done["sampled"])
+    found = []
+    for kind in axis(sampled, "label"):
+        for rate in axis(sampled, "dropout"):
+            runs = [picked(ds, label=kind, dropout=np.float32(rate)) for ds in (plain, sampled)]
+            both = {
+                name: np.stack([ds[f"test_{name}"].values[r, -1] for ds, r in zip((plain, sampled), runs, strict=True)])
+                for name in ("loss", "accuracy")
+            }
+            found.append(Pair(kind, float(rate), both["loss"], 100 * both["accuracy"]))
+    return found
+
+
+def monte_carlo(found: Sequence[Pair]) -> Figure:
+    """Test loss and accuracy of the network without dropout and of the mean prediction of several with it."""
+    fig, axes = style.panels(1, 2, 0.35 + 0.19 * len(found), sharey=True)
+    fig.set_figwidth(style.PAGE * 0.85)
+    y = np.arange(len(found))
+    for ax, name, unit in zip(axes[0], ("loss", "accuracy"), ("test loss (nats)", "test accuracy (%)"), strict=True):
+        for way, (color, face, label) in enumerate(
+            ((VALIDATION, "white", "without dropout"), (TEST, TEST, "Monte Carlo"))
+        ):
+            values = np.stack([getattr(pair, name)[way] for pair in found])
+            for seed in values.T:
+                ax.plot(seed, y + 0.2 * (way - 0.5), "|", color=color, markersize=5)
+            mark: dict[str, Any] = dict(color=color, markerfacecolor=face, markersize=4, label=label)
+            ax.plot(values.mean(axis=1), y + 0.2 * (way - 0.5), "o", **mark)
+        ax.set_xlabel(unit)
+        ax.grid(axis="x", linewidth=0.3)
+    axes[0, 0].set_yticks(y, [f"{pair.kind.replace('_', ' ')} {pair.rate:g}" for pair in found])
+    axes[0, 0].set_ylim(len(found) - 0.4, -0.6)
+    style.legend(fig, style.drawn(axes[:1, :1]))
+    return fig
+
+
+def sampled_table(found: Sequence[Pair]) -> list[dict[str, str]]:
+    """For the reader."""
+    lines = []
+    for pair in found:
+        low, high = student(pair.loss[1] - pair.loss[0])
+        down, up = student(pair.accuracy[1] - pair.accuracy[0])
+        lines.append(
+            {
+                "dropped": pair.kind.replace("_", " "),
+                "rate": f"{pair.rate:g}",
+                "test loss, without dropout": spread(pair.loss[0], 2),
+                "Monte Carlo": spread(pair.loss[1], 2),
+                "difference": f"{low:+.2f} to {high:+.2f}",
+                "test accuracy, without dropout": spread(pair.accuracy[0], 1),
+                "Monte Carlo ": spread(pair.accuracy[1], 1),
+                "difference ": f"{down:+.1f} to {up:+.1f}",
+            }
+        )
+    return lines
+
+
+CAPTIONS = {
+    "dropout_rates": "Accuracy against the rate of each kind of dropout, means with 95% intervals over seeds "
+    "(Student's t); rate 0 is the network without. Training (the whole split, evaluated without dropout) and "
+    "validation at the last look: their distance is the gap; test at the look with the least validation loss.",
+    "dropout_gradient": "How far the gradient reaches at the end of training, with dropout on: ‖∂L/∂h_t‖ over its "
+    "value at lag 0, medians and quartiles over seeds. Dotted: 1%, where the horizon is read.",
+    "monte_carlo": "The test split at the end of training, judged by the network without dropout (open) and by the "
+    "mean prediction of several with it (filled): means over seeds, and each seed.",
+}
+
+
+def show(done: Mapping[str, Path]) -> None:
+    """Draws, writes the report and prints the table."""
+    out = done["kinds"].parent
+    none, kinds = read(done)
+    chosen, found = rows(done, none, kinds), pairs(done)
+    listed = table(chosen)
+    with style.look():
+        figures = {"dropout_rates": by_rate(none, kinds), "dropout_gradient": by_lag(none, kinds)}
+        figures |= {"monte_carlo": monte_carlo(found)} if found else {}
+        saved = [(style.save(fig, out / "figures" / name), CAPTIONS[name]) for name, fig in figures.items()]
+    tables = [
+        ("Accuracies in percent, means ± standard deviations over seeds; intervals of 95%", listed),
+        ("Monte Carlo evaluation at the last look", sampled_table(found)),
+    ]
+    page = report.write(done["kinds"], "Dropout", [story(chosen, kinds)], saved, tables, into=out)
+    report.show(listed, [])
+    if found:
+        report.show(sampled_table(found), [])
+    print(story(chosen, kinds))
+    report.show([], [*(path for path, _ in saved), page])
+
+
+def main(out: Path) -> None:
+    """The same from a run directory."""
+    show({path.parent.name: path.parent for path in sorted(out.glob(f"*/{manifest.NAME}"))})
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[Path], main, __doc__)
