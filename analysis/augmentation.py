@@ -9,7 +9,7 @@ import numpy as np
 import tyro
 from jaxtyping import Float
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis import lags, report, style
 from analysis.selection import at_chosen, settled
@@ -45,6 +45,8 @@ class Row(NamedTuple):
     """Of the test split, in percent, at the look that validation chose."""
     horizon: Float[np.ndarray, " seed"]
     """At the end of training, in lags."""
+    reach: Float[np.ndarray, " seed"]
+    """‖∂L/∂h‖ half a sequence back over that at lag 0, at the end of training."""
     steps: int
 
 
@@ -55,7 +57,8 @@ def rows(out: Path) -> list[Row]:
         experiment = manifest.experiment(part)
         ds, noted = load(part).load(), experiment.settings
         error = 100 * (1 - at_chosen(ds, "test_accuracy"))
-        reach = lags.horizon(lags.stage(ds, "adjoint_norm", 1.0)[:, -1])
+        norms = lags.stage(ds, "adjoint_norm", 1.0)[:, -1]
+        horizon, reach = lags.horizon(norms), lags.relative(norms)[:, norms.shape[1] // 2]
         strengths, label = ds["strength"].values, ds["label"].values
         kept, plain = label == "kept", strengths == 0
         changed = np.flatnonzero(kept & ~plain)
@@ -64,7 +67,7 @@ def rows(out: Path) -> list[Row]:
         picked["flipped"] = np.flatnonzero((label == "flipped") & (strengths == strengths.max()))
         for way, runs in picked.items():
             if len(runs):
-                values = (float(strengths[runs[0]]), error[runs], reach[runs], experiment.specs[0].steps)
+                values = (float(strengths[runs[0]]), error[runs], horizon[runs], reach[runs], experiment.specs[0].steps)
                 found.append(Row(noted["set"], noted["examples"], way, *values))
     ways, sets = list(COLORS), list(TITLES)
     return sorted(found, key=lambda r: (sets.index(r.data), r.examples, ways.index(r.way)))
@@ -101,6 +104,7 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
                 "test error (%)": f"{r.error.mean():.1f} ± {r.error.std(ddof=1) if len(r.error) > 1 else 0:.1f}",
                 "difference": "–" if r.way == "without" else f"{low:+.1f} to {high:+.1f}",
                 "horizon (lags)": f"{'≥' if censored else ''}{np.median(r.horizon):g} of {r.steps}",
+                "gradient at T/2": lags.number(float(np.median(r.reach))),
             }
         )
     return lines
@@ -128,7 +132,8 @@ def story(found: Sequence[Row]) -> str:
 
 
 def errors(found: Sequence[Row]) -> Figure:
-    """Test error and horizon against training examples, a column a data set."""
+    """Test error and the gradient's reach against training examples, a column a data set."""
+    drawn = []
     sets = list(dict.fromkeys(r.data for r in found))
     fig, axes = style.panels(2, len(sets), 1.55, sharex="col")
     fig.set_figwidth(min(style.PAGE, 1.6 + 1.8 * len(sets)))
@@ -143,20 +148,18 @@ def errors(found: Sequence[Row]) -> Figure:
             means = np.array([r.error.mean() for r in mine])
             reach = np.nan_to_num([interval(r.error)[1] for r in mine] - means, posinf=0)
             axes[0, j].errorbar(x, means, yerr=reach, label=label, marker="o", markersize=3, capsize=2, **line)
-            style.median_band(axes[1, j], x, np.stack([r.horizon for r in mine], axis=1), marker=".", **line)
+            ratios = np.stack([r.reach for r in mine], axis=1)
+            drawn.append(style.median_band(axes[1, j], x, ratios, marker="o", markersize=3, **line))
         sizes = sorted({r.examples for r in found if r.data == data})
-        steps = next(r.steps for r in found if r.data == data)
         axes[0, j].set_ylim(0, 1.4 * max(r.error.mean() for r in found if r.data == data))
-        axes[1, j].axhline(steps, color="0.6", linewidth=0.8)
-        axes[1, j].set_ylim(0, 1.08 * steps)
         axes[1, j].set_xscale("log")
         axes[1, j].xaxis.set_major_locator(FixedLocator(sizes))
         axes[1, j].xaxis.set_minor_locator(NullLocator())
         axes[1, j].set_xticklabels([f"{n}" for n in sizes])
-        axes[1, j].yaxis.set_major_locator(MaxNLocator(4, integer=True))
+    style.log_axis(axes[1:], drawn)
     style.frame(axes, ["", ""], [TITLES[data] for data in sets], "training examples")
     axes[0, 0].set_ylabel("test error (%)")
-    axes[1, 0].set_ylabel("horizon (lags)")
+    axes[1, 0].set_ylabel("‖∂L/∂h$_{T/2}$‖ / ‖∂L/∂h$_T$‖")
     handles: dict[str, Any] = {}
     for ax in axes[0]:
         for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
@@ -238,8 +241,8 @@ def words(examples: dict[str, np.ndarray]) -> list[dict[str, str]]:
 CAPTION = (
     "Above: test error at the look and strength that validation chose, against training examples (log axis); means and "
     "95% intervals over seeds (Student's t). Flipped: every second image left for right, which makes another sign of a "
-    "digit. Below: the horizon at the end of training, the first lag at which ‖∂L/∂h_t‖ is below 1% of that at lag 0; "
-    "medians and quartiles; on the grey line, T, it is censored."
+    "digit. Below: the norm of the gradient half a sequence back over that at the last step, at the end of training; "
+    "medians and quartiles."
 )
 SHOWN = {
     "series": "One of 12 coefficients of spoken vowels before (grey) and after three draws of each change, strength 1.",
