@@ -40,7 +40,7 @@ class Found(NamedTuple):
     scores: dict[tuple[str, str, str, int], np.ndarray]
     """(data set, judgement, model, size) -> a score a seed"""
     part: Path
-    """One judge's directory."""
+    """One judge's directory, whose gradient was held against autodiff if any was."""
 
 
 def read(out: Path) -> Found:
@@ -53,11 +53,12 @@ def read(out: Path) -> Found:
         s = manifest.experiment(part).settings
         score = float(load(part)["test_accuracy"].values[:, -1].mean())
         scores.setdefault((s["source"], s["what"], s["model"], s["size"]), {})[s["seed"]] = score
+    part = next((p for p in parts if manifest.read(p)["verified"]), parts[0])
     facts = json.loads((out / FACTS).read_text())
     for name, of in facts.items():
         for which, values in of["trts"].items():
             scores[name, "trts", which, of["sizes"][-1]] = dict(enumerate(values))
-    return Found(arrays, facts, {k: np.array([v[i] for i in sorted(v)]) for k, v in scores.items()}, parts[0])
+    return Found(arrays, facts, {k: np.array([v[i] for i in sorted(v)]) for k, v in scores.items()}, part)
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -107,7 +108,7 @@ def digits(found: Found, name: str) -> Figure:
     return fig
 
 
-def curves(found: Found, name: str, features: int = 3, classes: int = 3) -> Figure:
+def curves(found: Found, name: str, features: int = 3, classes: int = 2) -> Figure:
     """A column for real, VAE, GAN, a row a class: the first features of four sequences against the step."""
     fig, axes = style.panels(classes, 3, 1.15, sharex=True, sharey=True)
     fig.set_figwidth(style.PAGE * 0.9)

@@ -11,6 +11,22 @@ synthetic sequences or on the real alone, the generator having seen those n only
 discriminative score |accuracy − ½| (Yoon, Jarrett & van der Schaar 2019). Every training set is repeated to the same
 length and all classifiers train for as long; nothing is chosen. The bounds of Burda et al. 2016 hold the ELBO against
 an importance-sampled likelihood.
+Cost: ten minutes of processor time, five to six on two idle cores.
+Expect (means over three seeds; ± is a 95% interval):
+  posterior    it never collapses for good. On vowels, with x_{t−1} always given, KL falls to 1.3 nats near update 250
+               and recovers to 7.1; annealed it stays above 4.2 and ends at 9.8. Both cures raise KL, and
+               neither the likelihood beyond its interval: with x_{t−1} withheld half of the time the ELBO is −141
+               instead of −75 nats (vowels), −112 instead of −108 (digits), without it −214 and −114. L_1000 is 7 to 28
+               nats above the ELBO
+  scores       real on real 0.964 (vowels), 0.962 (digits); TSTR of the VAE 0.90 and 0.82, of the GAN 0.94 and 0.83;
+               TRTS of the VAE 0.81 and 0.55, of the GAN 0.97 and 0.90; both are told from real, |accuracy − ½| from
+               0.28 to 0.37. The setting with the best ELBO is no good sampler of digits: fed its own rows it drifts
+  mixed        synthetic sequences help nowhere: of ten comparisons with the real alone, at 50, 200 and 1,000, no
+               difference can be told from 0, and eight are negative
+  gradients    only the encoder's dies, and only before training: read out at its end, what travels falls to 0.008
+               (vowels) and 0.1 (digits) of its first value, trained to 0.6 and 0.8. The others are told of an error at
+               every step, and what travels grows towards the first: once trained by 1.3 to 3 times in the decoder, 4
+               to 8 in the critic, 8 to 15 in the generator
 """
 
 import dataclasses
