@@ -67,8 +67,8 @@ class Config(Sizes):
     """Reviews to train on, each set part of the next."""
     recordings: tuple[int, ...] = (300, 1000, 2160)
     """Recordings to train on; 2,160 are the 2,700 but for the fifth that validates."""
-    review_updates: tuple[int, ...] = (200, 400, 600)
-    """Updates with each of `reviews`: 20, 10 and 3 epochs."""
+    review_updates: tuple[int, ...] = (180, 360, 600)
+    """Updates with each of `reviews`: 18, 9 and 3 epochs."""
     recording_updates: tuple[int, ...] = (240, 480, 600)
     """Updates with each of `recordings`: 40, 24 and 14 epochs."""
     length: int = 80
@@ -86,7 +86,7 @@ class Config(Sizes):
     looks: int = 6
     """Looks at the three splits while training."""
     held_out: int = 1000
-    """Reviews for validation, and half of those for test."""
+    """Reviews for validation; twice as many are for test."""
     variants: int = 3
     """Variants of each recording that augmentation picks from."""
     generator_updates: int = 1500
