@@ -11,6 +11,13 @@ and all examples are taken, and trained on with strengths 0 (nothing), 0.25, 0.5
   audio     a bank of variants in pitch, pace, speed and noise (Salamon & Bello 2017; Ko et al. 2015)
   text      words deleted and swapped (Wei & Zou 2019), strength 1 being a fifth of them
 Strength and look are chosen by the validation split, and the test split is read there.
+Cost: 240 runs × 1,600 updates, six and a half minutes of processor time, compiling included.
+Expect (5 seeds): of vowels the mean error falls at every size (8.4 to 7.9%, 5.5 to 5.1, 2.6 to 2.2), each within the
+noise; of breast cancer with 85 rows from 6.5 to 4.6%, the one of nine comparisons that helps, else nothing. With 50
+digits no difference can be told (30.5 and 28.1%); with 200 and 1,000 rotation and translation cost 3 points, as much as
+flipping does (10.2 to 13.4% both, 2.1 to 5.6 and 4.6%): perhaps since these digits fill their 8 × 8 pixels, and what is
+moved is not what is tested. Where examples are few the gradient half a sequence back is larger with augmentation
+(digits 0.8 to 2.6 of that at the last step, breast cancer 0.6 to 1.2, vowels 0.11 to 0.15): its reach does not stay.
 """
 
 import dataclasses
