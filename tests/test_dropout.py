@@ -2,7 +2,7 @@
 is a function of its number, and Monte Carlo evaluation is the mean of networks with it."""
 
 import dataclasses
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -41,15 +41,21 @@ def of(kind, **changes):
     return dataclasses.replace(WORDS, **({"dropout": kind} | changes))
 
 
+@cache
+def program(spec, updates):
+    """Compiled once for every rate."""
+
+    def both(h, state):
+        state, metrics = train.chunk(spec, h, state, data(), updates)
+        return state, metrics, train.evaluate(spec, h, state, data())
+
+    return compiled(both)
+
+
 def run(spec, h, start=None, updates=3):
     """(state, metrics, evaluation) after some updates."""
     with jax.numpy_dtype_promotion("standard"):
-
-        def both(h, state):
-            state, metrics = train.chunk(spec, h, state, data(), updates)
-            return state, metrics, train.evaluate(spec, h, state, data())
-
-        return compiled(both)(h, train.init(spec, h) if start is None else start)
+        return program(spec, updates)(h, train.init(spec, h) if start is None else start)
 
 
 def same(a, b):
