@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import lags, report, style
-from analysis.architectures import lag_text, spread
+from analysis.architectures import spread
 from analysis.lags import axis, picked, stage
 from analysis.selection import at_chosen, settled
 from analysis.style import student
@@ -43,8 +43,10 @@ class Setting(NamedTuple):
     """Validation accuracy at the look with the least validation loss."""
     test: Float[np.ndarray, " seed"]
     """There, too."""
+    start: Float[np.ndarray, "seed lag"]
+    """‖∂L/∂h_t‖ at initialisation, with dropout on."""
     norms: Float[np.ndarray, "seed lag"]
-    """‖∂L/∂h_t‖ at the end of training, with dropout on."""
+    """At the end of training."""
 
 
 def of(ds: "xr.Dataset", kind: str, rate: float) -> Setting:
@@ -52,8 +54,8 @@ def of(ds: "xr.Dataset", kind: str, rate: float) -> Setting:
     runs = picked(ds, label=kind, dropout=np.float32(rate)) if kind != "none" else np.arange(ds.sizes["run"])
     train, validation = (100 * ds[f"{split}_accuracy"].values[runs, -1] for split in ("train", "validation"))
     chosen, test = (100 * at_chosen(ds, f"{split}_accuracy")[runs] for split in ("validation", "test"))
-    norms = stage(ds.isel(run=runs), "adjoint_norm", 1.0)[:, -1]
-    return Setting(kind, rate, train, validation, train - validation, chosen, test, norms)
+    start, end = (stage(ds.isel(run=runs), "adjoint_norm", at)[:, -1] for at in (0.0, 1.0))
+    return Setting(kind, rate, train, validation, train - validation, chosen, test, start, end)
 
 
 def read(done: Mapping[str, Path]) -> tuple[Setting, dict[str, list[Setting]]]:
@@ -89,9 +91,8 @@ def table(chosen: Sequence[Setting]) -> list[dict[str, str]]:
                 "validation, chosen": spread(s.chosen, 1),
                 "test, chosen": spread(s.test, 1),
                 "test against none": f"{low:+.1f} to {high:+.1f}" if s is not none else "–",
-                "horizon": lag_text(lags.horizon(s.norms), s.norms.shape[1]),
-                "ratio": lags.number(float(style.median(lags.relative(s.norms)[:, -1]))),
             }
+            | lags.course(lags.reaches({"start": s.start, "end": s.norms}), ("start", "end"))
         )
     return lines
 
@@ -106,16 +107,16 @@ def story(chosen: Sequence[Setting], kinds: Mapping[str, Sequence[Setting]]) -> 
     narrower = [s for s in dropping if student(s.gap - none.gap)[1] < 0]
     better = [s for s in dropping if student(s.test - none.test)[0] > 0]
     worse = [s for s in dropping if student(s.test - none.test)[1] < 0]
-    reach = {kind: lags.middle_horizon(of_kind[-1].norms) for kind, of_kind in kinds.items()}
-    most = next(iter(kinds.values()))[-1].rate
-    lag, bound = lags.middle_horizon(none.norms)
+    last = [of_kind[-1] for of_kind in kinds.values()]
+    reach = {s.kind: lags.reaches({"start": s.start, "end": s.norms}) for s in [none, *last]}
+    course = {kind.replace("_", " "): lags.course(r, ("start", "end"))["horizon"] for kind, r in reach.items()}
     return (
         f"Without dropout training ends {none.gap.mean():.1f} points of accuracy above validation. At the rate that "
         f"validation chose the gap is narrower than that with {told(narrower)}; the test accuracy is better with "
         f"{told(better)}, worse with {told(worse)}, and within the noise with the others (95% intervals, Student's t "
-        f"of the differences seed by seed, {len(none.test)} seeds). The median horizon at the end of training is "
-        f"{'≥' if bound else ''}{lag:g} lags without dropout, and at rate {most:g}: "
-        + ", ".join(f"{k.replace('_', ' ')} {'≥' if b else ''}{h:g}" for k, (h, b) in reach.items())
+        f"of the differences seed by seed, {len(none.test)} seeds). The median horizon, at initialisation → at the end "
+        f"of training, is {course.pop('none')} lags without dropout, and at rate {last[0].rate:g}: "
+        + ", ".join(f"{kind} {lag}" for kind, lag in course.items())
         + "."
     )
 
@@ -152,6 +153,7 @@ def by_rate(none: Setting, kinds: Mapping[str, Sequence[Setting]]) -> Figure:
             line: dict[str, Any] = dict(color=color, markerfacecolor=face, marker="o", markersize=3.5, linewidth=1)
             ax.errorbar(rates + moved, means, yerr=reach, capsize=2, label=label, **line)
         ax.set_xlabel("rate")
+        ax.set_xticks(rates, [f"{rate:g}" for rate in rates])
         ax.grid(axis="y", linewidth=0.3)
     for ax in axes[::4]:
         ax.set_ylabel("accuracy (%)")

@@ -1,14 +1,23 @@
 """What does each way of dropping do to the gradient through time, and what to the gap between training and test?
 
 Hypothesis: what is dropped at the inputs, the words and the outputs leaves the recurrence alone, and so the gradient's
-reach; a new mask on h at each step multiplies the adjoint by itself again and again and shortens it (Zaremba, Sutskever
-& Vinyals 2014 drop no recurrent connection for that reason); one mask for all steps (Gal & Ghahramani 2016), a mask on
-the candidate alone (Semeniuta, Severyn & Barth 2016) and zoneout (Krueger et al. 2017), whose kept units hand the
-adjoint on as it is, do not. All narrow the gap; the mean of several networks with dropout is better calibrated than one
-without.
-Task: a GRU that reads 2,000 film reviews cut to their last 80 words (Maas et al. 2011), eight epochs: it learns them by
-heart. Every kind at every rate; early stopping and the rate of each kind are chosen by validation, the test split is
-read at what was chosen.
+reach; a new mask on h at each step shortens it (Zaremba, Sutskever & Vinyals 2014 drop no recurrent connection for that
+reason); one mask for all steps (Gal & Ghahramani 2016), a mask on the candidate alone (Semeniuta, Severyn & Barth 2016)
+and zoneout (Krueger et al. 2017), whose kept units hand the adjoint on as it is, do not. All narrow the gap; the mean
+of several networks with dropout is better calibrated than one without.
+Task: a GRU that reads 2,000 film reviews cut to their last 80 words (Maas et al. 2011) eight times and learns them by
+heart. The rate of each kind, and the look, are chosen by the validation loss; the test split is read at what was
+chosen.
+Cost: 69 runs × 320 updates, nine processor minutes.
+Expect: without dropout 99.9% of the training reviews are right and 71% of the others. At rate ½ words, inputs and
+zoneout narrow the gap by five to seven points; words (75% of the test reviews) and zoneout (74%, from 70%) help, though
+only zoneout's interval over three seeds leaves 0 out. Outputs, candidate and a new mask at each step change little.
+The surprise is the reach: 80 steps back the trained gradient keeps a tenth of its norm without dropout and six tenths
+under zoneout, but a thousandth under one mask for all steps, of the recurrence alone or of everything, though it begins
+with the longer reach (29 lags at rate ½, against 14): training does not open it beyond 46 lags, where a new mask at
+each step is open over all 80; and the test accuracy falls with it, to 63%. The mean prediction of ten networks with
+dropout has a smaller test loss than the one without, by 0.02 to 0.12 nats with every kind and rate, and no better
+accuracy.
 """
 
 from dataclasses import dataclass
