@@ -73,17 +73,6 @@ def rows(out: Path) -> list[Row]:
     return sorted(found, key=lambda r: (sets.index(r.data), r.examples, ways.index(r.way)))
 
 
-def interval(values: Float[np.ndarray, " seed"]) -> tuple[float, float]:
-    """95% of the mean over seeds by Student's t; ±∞ for fewer than two."""
-    from scipy.stats import t  # here, not above: SciPy loads OpenBLAS, for which `backend.start` comes first
-
-    there = values[~np.isnan(values)]
-    if len(there) < 2:
-        return -np.inf, np.inf
-    reach = t.ppf(0.975, len(there) - 1) * there.std(ddof=1) / np.sqrt(len(there))
-    return float(there.mean() - reach), float(there.mean() + reach)
-
-
 def paired(found: Sequence[Row], row: Row) -> Row:
     """The same without."""
     return next(r for r in found if (r.data, r.examples, r.way) == (row.data, row.examples, "without"))
@@ -93,7 +82,7 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
     """For the reader."""
     lines = []
     for r in found:
-        low, high = interval(r.error - paired(found, r).error)
+        low, high = style.student(r.error - paired(found, r).error)
         censored = np.median(r.horizon) >= r.steps
         lines.append(
             {
@@ -117,7 +106,7 @@ def story(found: Sequence[Row]) -> str:
         clauses = []
         for r in (r for r in found if r.data == data and r.way != "without"):
             plain = paired(found, r)
-            low, high = interval(r.error - plain.error)
+            low, high = style.student(r.error - plain.error)
             verdict = "less" if high < 0 else "more" if low > 0 else "within the noise"
             kind = "with flips" if r.way == "flipped" else "augmented"
             clauses.append(
@@ -146,7 +135,7 @@ def errors(found: Sequence[Row]) -> Figure:
             line: dict[str, Any] = dict(color=COLORS[way], linestyle=dashes)
             label = "flipped" if way == "flipped" else f"{way} augmentation"
             means = np.array([r.error.mean() for r in mine])
-            reach = np.nan_to_num([interval(r.error)[1] for r in mine] - means, posinf=0)
+            reach = np.nan_to_num([style.student(r.error)[1] for r in mine] - means, posinf=0)
             axes[0, j].errorbar(x, means, yerr=reach, label=label, marker="o", markersize=3, capsize=2, **line)
             ratios = np.stack([r.reach for r in mine], axis=1)
             drawn.append(style.median_band(axes[1, j], x, ratios, marker="o", markersize=3, **line))

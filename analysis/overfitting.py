@@ -155,17 +155,6 @@ def grouped(found: Sequence[Row]) -> dict[tuple[str, int], list[Row]]:
     return groups
 
 
-def interval(values: Float[np.ndarray, " seed"]) -> tuple[float, float]:
-    """95% of the mean over seeds by Student's t; ±∞ for fewer than two."""
-    from scipy.stats import t  # here, not above: SciPy loads OpenBLAS, for which `backend.start` comes first
-
-    there = values[~np.isnan(values)]
-    if len(there) < 2:
-        return -np.inf, np.inf
-    reach = t.ppf(0.975, len(there) - 1) * there.std(ddof=1) / np.sqrt(len(there))
-    return float(there.mean() - reach), float(there.mean() + reach)
-
-
 def deviation(values: Float[np.ndarray, " seed"]) -> float:
     """Standard deviation over seeds, 0 for fewer than two."""
     there = values[~np.isnan(values)]
@@ -174,7 +163,7 @@ def deviation(values: Float[np.ndarray, " seed"]) -> float:
 
 def against(row: Row, plain: Row) -> str:
     """'better', 'worse' or 'noise': does the interval of the paired differences of test accuracy leave 0 out?"""
-    low, high = interval(row.test - plain.test)
+    low, high = style.student(row.test - plain.test)
     return "better" if low > 0 else "worse" if high < 0 else "noise"
 
 
@@ -184,7 +173,7 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
     for group in grouped(found).values():
         plain = next((r for r in group if r.method == "nothing"), group[0])
         for r in group:
-            low, high = interval(100 * (r.test - plain.test))
+            low, high = style.student(100 * (r.test - plain.test))
             lines.append(
                 {
                     "data": r.data,

@@ -63,11 +63,8 @@ def read(out: Path) -> Found:
 
 def interval(values: np.ndarray) -> tuple[float, float]:
     """(mean, half the width of Student's 95% interval); 0 of one value."""
-    from scipy.stats import t  # here, not above: SciPy loads OpenBLAS, for which `backend.start` comes first
-
-    n = len(values)
-    wide = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5) if n > 1 else 0.0
-    return float(np.mean(values)), wide
+    low, high = style.student(values)
+    return float(np.mean(values)), (high - low) / 2 if len(values) > 1 else 0.0
 
 
 def said(values: np.ndarray, digits: int = 3) -> str:
