@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 
 from analysis import lags, report, style
 from analysis.architectures import lag_text, spread
-from analysis.gradient_flow import latest
 from analysis.selection import RULE, Course, at, chosen, curves, not_selectable, told, verdicts
 from seqdyn.data.tasks import TASKS
 from seqdyn.runs import manifest
@@ -72,8 +71,8 @@ class Row(NamedTuple):
 
 
 def judged(ds: "xr.Dataset", name: str, method: str) -> Float[np.ndarray, " run"]:
-    """An accuracy at the look at which a method is judged."""
-    return at(ds, name, chosen(ds)) if method in STOPPED else latest(ds[name].values)
+    """An accuracy at the look at which a method is judged; NaN for a run that had diverged by its last look."""
+    return at(ds, name, chosen(ds)) if method in STOPPED else ds[name].values[:, -1].astype(np.float64)
 
 
 def settled(part: Path) -> dict[str, tuple[float, np.ndarray]]:
@@ -85,7 +84,7 @@ def settled(part: Path) -> dict[str, tuple[float, np.ndarray]]:
         runs, name = np.flatnonzero(methods == method), noted["numbers"].get(method)
         values = ds[name].values[runs] if name else np.full(len(runs), np.nan)
         tried = [(v, runs[values == v]) for v in np.unique(values)] if name else [(np.nan, runs)]
-        scores = np.nan_to_num(judged(ds, "validation_accuracy", method))  # a run that diverged guesses
+        scores = np.nan_to_num(judged(ds, "validation_accuracy", method))  # a run that diverged is never right
         found[method] = max(tried, key=lambda pair: scores[pair[1]].mean())
     return found
 
@@ -125,7 +124,7 @@ def rows(out: Path) -> list[Row]:
                     best_test=not_selectable(ds)[runs],
                     horizon=reach[runs],
                     steps=spec.steps,
-                    updates=ds["recorded"].sum("step").values[runs].astype(float),
+                    updates=(ds["recorded"] & ds["finite"]).sum("step").values[runs].astype(float),
                     ms=ms.get(method, ms.get("nothing", np.nan)),
                     verdicts=[kinds[r] for r in runs],
                 )
@@ -261,7 +260,7 @@ CAPTION = (
 
 CURVES = (
     "With nothing done against it: training, validation and test accuracy against epochs, medians and quartiles over "
-    "seeds; dotted: the epoch with the least validation loss, where early stopping would have ended."
+    "seeds; dotted: the epoch with the least validation loss."
 )
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.gradient_flow import latest
+from analysis.lags import diverged
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,18 +61,20 @@ def not_selectable(ds: "xr.Dataset", metric: str = "test_accuracy") -> Float[np.
 def settled(ds: "xr.Dataset", name: str, by: str = "validation_loss", runs: Any = slice(None)) -> Any:
     """The value of a number of the grid with the best mean over seeds of validation at each run's chosen look."""
     scores, given = at_chosen(ds, by, by)[runs], ds[name].values[runs]
-    scores = np.where(np.isnan(scores), np.inf, scores) * (1 if by.endswith("loss") else -1)
+    scores = scores * (1 if by.endswith("loss") else -1)
+    scores = np.where(np.isnan(scores), np.inf, scores)
     values = np.unique(given)
     return values[np.argmin([scores[given == v].mean() for v in values])]
 
 
 def verdicts(ds: "xr.Dataset", chance: float) -> list[str]:
-    """'overfitted', 'underfitted' or 'fitted' for each run, by `RULE`; `chance` is the loss of a guess."""
+    """Of each run 'diverged' or, by `RULE`, 'overfitted', 'underfitted' or 'fitted'; `chance` is a guess's loss."""
     look = chosen(ds)
     train, validation = (latest(ds[name].values) for name in ("train_loss", "validation_loss"))
     risen = validation - at(ds, "validation_loss", look) > WORSE * chance
     over, under = risen & (train < at(ds, "train_loss", look)), train > HALF * chance
-    return list(np.select([over, under], ["overfitted", "underfitted"], "fitted"))
+    gone = diverged(ds).any(axis=1)
+    return list(np.select([gone, over, under], ["diverged", "overfitted", "underfitted"], "fitted"))
 
 
 def told(names: Sequence[str]) -> str:

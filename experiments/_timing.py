@@ -35,8 +35,8 @@ def milliseconds(cases: Mapping[str, Timed], updates: int, rounds: int) -> dict[
 
 def _warm(case: Timed, updates: int) -> Any:
     """A run's chunk, compiled and called once."""
-    spec, hypers, data = case
-    chunk = backend.compiled(lambda state, data: train.chunk(spec, hypers, state, data, updates))
+    spec, hypers, data = case.spec, case.hypers, jax.device_put(case.data)
+    chunk = backend.compiled(lambda hypers, state, data: train.chunk(spec, hypers, state, data, updates))
     state = train.init(spec, hypers, data)
-    jax.block_until_ready(chunk(state, data))
-    return lambda: chunk(state, data)
+    jax.block_until_ready(chunk(hypers, state, data))
+    return lambda: chunk(hypers, state, data)

@@ -244,7 +244,7 @@ def test_regularisation(tmp_path):
 def test_penalties(tmp_path):
     """At λ = 0 all methods without gates are one network; training sets differ, the test split does not."""
     out = tmp_path / "out"
-    text = smoke("penalties", out, "--no-verify", "--methods", "l2", "decoupled decay", "l1, proximal", "l0")
+    text = smoke("penalties", out, "--no-verify", "--methods", "l2", "decoupled decay", "l0")
     check_figures(out, text, "errors", "bias_and_variance", "weights", "gradients")
     first, second = (load(out / f"draw_{i}") for i in (0, 1))
     losses = {
@@ -252,7 +252,6 @@ def test_penalties(tmp_path):
         for label in first["label"].values
     }
     np.testing.assert_allclose(losses["decoupled decay"], losses["l2"], rtol=1e-5)
-    np.testing.assert_allclose(losses["l1, proximal"], losses["l2"], rtol=1e-5)
     assert np.abs(losses["l0"] - losses["l2"]).max() > 1e-3
     assert np.abs(first["test_loss"].values - second["test_loss"].values).min() > 0
     learned = [np.load(out / f"draw_{i}" / "learned.npz") for i in (0, 1)]
@@ -332,17 +331,13 @@ def test_reproduce_flossing(tmp_path):
 
 @pytest.mark.slow
 def test_synthetic(tmp_path):
-    """Every judgement is drawn, and a second call finds all generators and judges made; a size that is too large is
-    refused before anything is written."""
+    """Every judgement is drawn; a size that is too large is refused before anything is written."""
     pytest.importorskip("aeon")
     out = tmp_path / "out"
     text = smoke("synthetic", out, "--data", "vowels", "--no-verify")
     check_figures(out, text, "samples_vowels", "collapse", "bounds", "judged", "gradients")
     for word in ("TSTR", "TRTS", "discriminative", "real + GAN", "history 0.5, annealed", "chosen"):
         assert word in (out / "report.html").read_text()
-    before = {p: p.stat().st_mtime_ns for p in (out / "generators").rglob("*") if p.is_file()}
-    assert smoke("synthetic", out, "--data", "vowels", "--no-verify") == text
-    assert before == {p: p.stat().st_mtime_ns for p in (out / "generators").rglob("*") if p.is_file()}
     refused = script("synthetic", "--sizes", "5000", "--out", str(tmp_path / "new"))
     assert refused.returncode == 2 and "sizes is" in refused.stderr and not (tmp_path / "new").exists()
 

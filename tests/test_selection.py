@@ -18,6 +18,7 @@ def ds():
     train = [[3, 2, 1, 0.5, 0.1], [3, 2, 1, 0.4, 0.3], [3, 3, 3, 3, 2.9], [3, 2, 1, nan, nan]]
     values = {"validation_loss": validation, "train_loss": train, "test_loss": rng.random((4, 5))}
     values |= {f"{s}_accuracy": 1 / (1 + np.asarray(values[f"{s}_loss"])) for s in ("validation", "train", "test")}
+    values |= {"recorded": np.ones((4, 5)), "finite": np.ones((4, 5))}
     coordinates = {"run": range(4), "l2": ("run", [0.0, 0.0, 1.0, 1.0]), "probe_step": ("probe", np.arange(5) * 10)}
     return xr.Dataset({k: (dims, np.asarray(v, float)) for k, v in values.items()}, coordinates)
 

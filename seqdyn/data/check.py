@@ -67,6 +67,10 @@ def _check_bank(spec: "Spec", data: Any) -> None:
             f'data["{BANK}"] has xs of the shape {xs.shape} and lengths of {lengths.shape}; K variants of each '
             f"training example have {right} and {right[:2]}."
         )
+    if not np.array_equal(data[BANK].ys, data["train"].ys):
+        raise ConfigError(
+            f'data["{BANK}"] has other ys than data["train"]; its rows are those of the training examples.'
+        )
     flat = xs.reshape(-1, *xs.shape[2:]), lengths.ravel(), np.repeat(np.asarray(data["train"].ys), k, axis=0)
     _check_examples(spec, BANK, flat)
 

@@ -315,9 +315,9 @@ def experiment_from(described: dict[str, Any]) -> Experiment:
         for spec in described["specs"]
     ]
     specs = tuple(Spec(**spec) for spec in fields)
-    hypers = Hypers(
-        **{k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described["hypers"].items()}
-    )
+    given = {k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described["hypers"].items()}
+    runs = len(given["seed"])  # what an older version did not know had its default
+    hypers = Hypers(**{f.name: given.get(f.name, np.full(runs, f.default)) for f in dataclasses.fields(Hypers)})
     tuples = {"specs": specs, "probes": tuple(described["probes"])}
     return Experiment(**{**described, **tuples, "hypers": hypers})
 

@@ -3,7 +3,7 @@
 At each look the metric, a loss or minus an accuracy, is held against the best one so far. An improvement of more than
 `min_improvement` makes these parameters the best and the patience new; a run that has not improved at `patience`
 looks in a row is stopped: it is frozen, and costs nothing where runs are mapped. Goodfellow, Bengio & Courville 2016,
-algorithm 7.1; Prechelt 1998, criterion UP. All that decides is in the state, so a run that was killed decides the same.
+algorithm 7.1. All that decides is in the state, so a run that was killed decides the same.
 """
 
 from typing import NamedTuple
@@ -40,7 +40,7 @@ def begin(spec: Spec, params: Model) -> Stopping | None:
 def looked(
     spec: Spec, hypers: Hypers, kept: Stopping, params: Model, step: Int[Array, ""], metrics: Metrics
 ) -> Stopping:
-    """After a look with these metrics at `params`. A metric that is NaN, of a run no longer alive, changes nothing."""
+    """After a look with these metrics at `params`. A metric that is NaN changes nothing."""
     value = metrics[f"validation_{spec.stop}"] * (-1 if spec.stop == "accuracy" else 1)
     better, seen = value < kept.value - hypers.min_improvement, ~jnp.isnan(value)
     waited = jnp.where(better, 0, kept.waited + seen.astype(jnp.float32))

@@ -9,6 +9,7 @@ import numpy as np
 
 from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.images import pix
+from seqdyn.data.tasks import BANK
 from seqdyn.learn import choices
 from seqdyn.types import ConfigError
 
@@ -96,6 +97,10 @@ def _check_use(experiment: "Experiment") -> None:
         if largest > 0 and not any(heeded):
             missing = _SWITCHES.get(name, f"'{name}' among its penalties")
             raise ConfigError(f"{name} is {largest:g}; no spec has {missing}.")
+    strongest = np.max(np.asarray(experiment.hypers.strength, float))
+    shares = [n for s in experiment.specs for n in s.augment if AUGMENTATIONS[n].kind in ("text", "any")]
+    if strongest > 1 and shares:
+        raise ConfigError(f"strength is {strongest:g}; of '{shares[0]}' it is a share and must be at most 1.")
 
 
 def _check_probes(experiment: "Experiment") -> None:
@@ -287,6 +292,10 @@ def _check_dropout(spec: "Spec") -> None:
         _whole("monte_carlo", spec.monte_carlo)
     if spec.monte_carlo and kind == "none":
         raise ConfigError(f"monte_carlo is {spec.monte_carlo} and dropout is 'none'; it samples what dropout leaves.")
+    if spec.monte_carlo and "l0" in spec.penalties:
+        raise ConfigError(
+            f"monte_carlo is {spec.monte_carlo} and penalties has 'l0', whose gates it would draw; take 0."
+        )
     if spec.monte_carlo and spec.normalise.startswith("batch"):
         raise ConfigError(
             f"monte_carlo is {spec.monte_carlo} and normalise is '{spec.normalise}'; with dropout on, a batch would be "
@@ -301,6 +310,10 @@ def _check_augment(spec: "Spec") -> None:
         raise ConfigError(f"augment is {spec.augment!r}; it must be a tuple of names among {', '.join(AUGMENTATIONS)}.")
     if spec.augment and spec.task != "labelled":
         raise ConfigError(f"augment is {spec.augment!r} for the task '{spec.task}'; it must be 'labelled'.")
+    if BANK in spec.augment[1:]:
+        raise ConfigError(
+            f"augment is {spec.augment!r}; '{BANK}' must come first, as it takes the place of a sequence."
+        )
     kind = "text" if spec.vocabulary else spec.kind
     for name in spec.augment:
         fits = AUGMENTATIONS[name].kind

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from seqdyn.data.tasks import TASKS
-from seqdyn.learn import model, train
+from seqdyn.learn import model, stopping, train
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import Model
 from seqdyn.learn.train import TrainState
@@ -84,4 +84,5 @@ def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
     state = train.init(spec, hypers, data)
     if not spec.floss:
         return state
-    return state._replace(params=floss(spec, hypers, state.params, data, k=spec.floss, steps=spec.floss_steps)[0])
+    params = floss(spec, hypers, state.params, data, k=spec.floss, steps=spec.floss_steps)[0]
+    return state._replace(params=params, stopping=stopping.begin(spec, params))

@@ -66,7 +66,8 @@ class Display:
         self._made += self._experiment.chunk * runs
         rate = self._made / max(now - self._begun, 1e-9)
         left = f"{(self._total - done) / rate:.0f} s left"
-        said = f"{np.median(loss[:runs][alive]):.3g}" if alive.any() else "–"
+        there = loss[:runs][np.isfinite(loss[:runs])]  # a run that was stopped has none any more
+        said = f"{np.median(there):.3g}" if there.size else "–"
         self._progress.update(self._task, rate=f"{rate:,.0f} updates/s", loss=said, left=left)
         if not self._console.is_terminal and now - self._said > LINE_SECONDS:
             self._said = now

@@ -50,7 +50,7 @@ VARIABLES: dict[str, Variable] = {
     "clip_scale": Variable(("step",), "norm of the gradient (or adjoint) after clipping over that before"),
     "clipped": Variable(("step",), "fraction of updates, entries or adjoints that clipping changed"),
     "finite": Variable(("step",), "loss, gradient and update were finite"),
-    "recorded": Variable(("step",), "this update has been made"),
+    "recorded": Variable(("step",), "this update has been made, or skipped as the run had diverged"),
     "group_grad_norm": Variable(
         ("step", "group"), "gradient norm of a parameter group before clipping", "loss / parameter"
     ),
