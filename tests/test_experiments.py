@@ -72,7 +72,7 @@ def test_imdb_gradients(tmp_path, imdb_dir):
 @pytest.mark.slow
 def test_architectures(tmp_path, imdb_dir):
     """Shared weights, pooled, cannot tell shuffled reviews from reviews; the vocabulary lies beside the records."""
-    chosen = ("dense per position", "dense, shared", "rnn, 2 layers", "rnn, both ways")
+    chosen = ("dense, shared", "rnn, 2 layers")
     out = tmp_path / "out"
     text = smoke("architectures", out, "--data-dir", imdb_dir, "--no-verify", "--architectures", *chosen)
     check_figures(out, text, "comparison", "norms_by_lag")
@@ -313,7 +313,7 @@ def test_cures(tmp_path):
     text = smoke("cures", tmp_path / "out", "--no-verify")
     assert "×1.00" in text and (tmp_path / "out" / "report.html").exists()
     times = json.loads((tmp_path / "out" / "milliseconds.json").read_text())
-    assert len(times) == 4 and min(times.values()) > 0
+    assert len(times) == 2 and min(times.values()) > 0
     refused = script("cures", "--cures", "prayer", "--out", str(tmp_path / "new"))
     assert refused.returncode == 2 and "'prayer'" in refused.stderr and not (tmp_path / "new").exists()
 

@@ -32,7 +32,7 @@ DATA = {"train": examples(0, 40), "validation": examples(1, 30), "test": example
 
 def experiment(updates=100, spec=SPEC, **axes):
     axes = dict(patience=[np.inf, PATIENCE], seeds=2, lr=0.02) | axes
-    return Experiment("stops", (spec,), grid(**axes), updates, chunk=5, probe_every=5, tile=4, probes=("weights",))
+    return Experiment("stops", (spec,), grid(**axes), updates, chunk=5, probe_every=5, tile=4, probes=())
 
 
 def trained(out, data=DATA, **changes):
