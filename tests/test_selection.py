@@ -18,9 +18,9 @@ def ds():
     train = [[3, 2, 1, 0.5, 0.1], [3, 2, 1, 0.4, 0.3], [3, 3, 3, 3, 2.9], [3, 2, 1, nan, nan]]
     values = {"validation_loss": validation, "train_loss": train, "test_loss": rng.random((4, 5))}
     values |= {f"{s}_accuracy": 1 / (1 + np.asarray(values[f"{s}_loss"])) for s in ("validation", "train", "test")}
-    values |= {"recorded": np.ones((4, 5)), "finite": np.ones((4, 5))}
     coordinates = {"run": range(4), "l2": ("run", [0.0, 0.0, 1.0, 1.0]), "probe_step": ("probe", np.arange(5) * 10)}
-    return xr.Dataset({k: (dims, np.asarray(v, float)) for k, v in values.items()}, coordinates)
+    made = {name: (dims, np.ones((4, 5), bool)) for name in ("recorded", "finite")}
+    return xr.Dataset({k: (dims, np.asarray(v, float)) for k, v in values.items()} | made, coordinates)
 
 
 def test_validation_chooses_its_first_best_look_by_loss_or_by_accuracy(ds):
@@ -47,6 +47,8 @@ def test_a_number_is_settled_by_its_mean_over_seeds(ds):
 
 def test_fits_are_named_by_the_rule(ds):
     assert selection.verdicts(ds, chance=3.0) == ["overfitted", "fitted", "underfitted", "overfitted"]
+    gone = ds.assign(finite=ds["finite"] & (ds["run"] != 1))
+    assert selection.verdicts(gone, chance=3.0)[1] == "diverged"
     assert selection.told(["fitted", "overfitted", "fitted"]) == "2 fitted, 1 overfitted"
 
 
