@@ -4,22 +4,13 @@ import os
 
 import numpy as np
 import pytest
+from _refusals import refusal
 
 from seqdyn.data import extras, waves
 from seqdyn.data.audio import Mel, log_mel, recordings, spoken_digits
 from seqdyn.data.check import check
 from seqdyn.data.waves import RATE, changed, noise, pitch, speed, stretch
 from seqdyn.learn.config import Spec
-from seqdyn.types import ConfigError
-
-
-def refusal(call, *args, **kwargs):
-    """The sentence of the ConfigError that a call must raise."""
-    with pytest.raises(ConfigError) as caught:
-        call(*args, **kwargs)
-    sentence = str(caught.value)
-    assert sentence.endswith(".") and "\n" not in sentence
-    return sentence
 
 
 def tone(hertz, seconds, rate=RATE, loud=0.3):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _refusals import refusal
 
 from seqdyn.backend import compiled
 from seqdyn.data.augment import AUGMENTATIONS
@@ -15,7 +16,6 @@ from seqdyn.data.text import Examples
 from seqdyn.learn import choices
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.learn.train import chunk, drawn, init
-from seqdyn.types import ConfigError
 
 X64 = False
 
@@ -67,15 +67,6 @@ def test_the_batch_of_an_update_is_a_function_of_seed_and_number():
 def test_the_names_that_a_spec_knows_are_the_augmentations_there_are():
     assert set(get_args(choices.AugmentName)) == set(AUGMENTATIONS)
     assert {a.kind for a in AUGMENTATIONS.values()} <= {*get_args(choices.Kind), "text", "any"}
-
-
-def refusal(call, *args, **kwargs):
-    """The sentence of the ConfigError that a call must raise."""
-    with pytest.raises(ConfigError) as caught:
-        call(*args, **kwargs)
-    sentence = str(caught.value)
-    assert sentence.endswith(".") and "\n" not in sentence
-    return sentence
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import subprocess
 
 import numpy as np
 import pytest
+from _refusals import refusal
 
 from seqdyn.data import banks
 from seqdyn.data.banks import apertium, back_translation, bank, synonyms, wordnet_antonyms, wordnet_synonyms
 from seqdyn.data.text import SPECIAL, UNKNOWN, decode, labelled_text, last_words, tokenize
-from seqdyn.types import ConfigError
 
 FILM = 'A "GREAT" film<br />and the plot is not bad. I watched it in Paris with Bill, it was a boring afternoon.'
 
@@ -35,15 +35,6 @@ def translator():
     """Apertium with both its modes for Spanish."""
     if shutil.which("apertium") is None or "eng-spa" not in subprocess.check_output(["apertium", "-l"], text=True):
         pytest.skip("needs Apertium: apt-get install apertium-eng-spa")
-
-
-def refusal(call, *args, **kwargs):
-    """The sentence of the ConfigError that a call must raise."""
-    with pytest.raises(ConfigError) as caught:
-        call(*args, **kwargs)
-    sentence = str(caught.value)
-    assert sentence.endswith(".") and "\n" not in sentence
-    return sentence
 
 
 # --- banks

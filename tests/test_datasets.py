@@ -11,6 +11,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from _refusals import refusal
 
 from seqdyn.data import cache as caching
 from seqdyn.data import datasets
@@ -20,15 +21,6 @@ from seqdyn.data.text import SPECIAL, decode, tokenize
 from seqdyn.types import ConfigError
 
 TINY = 40  # reviews in each half of the small copy
-
-
-def refusal(call, *args, **kwargs):
-    """The sentence of the ConfigError that a call must raise."""
-    with pytest.raises(ConfigError) as caught:
-        call(*args, **kwargs)
-    sentence = str(caught.value)
-    assert sentence.endswith(".") and "\n" not in sentence
-    return sentence
 
 
 # The whole, on a small copy that TFDS prepares from an archive laid out like the original

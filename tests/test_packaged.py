@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from _refusals import refusal
 
 from seqdyn.data import extras
 from seqdyn.data.check import check
@@ -10,7 +11,6 @@ from seqdyn.data.scaling import padded, scaled, standardised
 from seqdyn.data.splits import three_way
 from seqdyn.data.text import Examples
 from seqdyn.learn.config import Spec
-from seqdyn.types import ConfigError
 
 LOADERS = {
     "digits": (digits, (8, 8), 10, [1078, 359, 360]),
@@ -19,15 +19,6 @@ LOADERS = {
     "wine": (wine, (13, 1), 3, [107, 36, 35]),
 }
 every_set = pytest.mark.parametrize("name", LOADERS)
-
-
-def refusal(call, *args, **kwargs):
-    """The sentence of the ConfigError that a call must raise."""
-    with pytest.raises(ConfigError) as caught:
-        call(*args, **kwargs)
-    sentence = str(caught.value)
-    assert sentence.endswith(".") and "\n" not in sentence
-    return sentence
 
 
 @every_set

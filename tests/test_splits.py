@@ -2,18 +2,9 @@
 
 import numpy as np
 import pytest
+from _refusals import refusal
 
 from seqdyn.data.splits import balanced_order, folds, grouped, stratified_split, three_way
-from seqdyn.types import ConfigError
-
-
-def refusal(call, *args, **kwargs):
-    """The sentence of the ConfigError that a call must raise."""
-    with pytest.raises(ConfigError) as caught:
-        call(*args, **kwargs)
-    sentence = str(caught.value)
-    assert sentence.endswith(".") and "\n" not in sentence
-    return sentence
 
 
 def test_split_is_disjoint_complete_stratified_and_a_function_of_the_seed():

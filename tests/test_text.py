@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+from _refusals import refusal
 
 from seqdyn.data.text import (
     SPECIAL,
@@ -16,16 +17,6 @@ from seqdyn.data.text import (
     shuffled,
     tokenize,
 )
-from seqdyn.types import ConfigError
-
-
-def refusal(call, *args, **kwargs):
-    """The sentence of the ConfigError that a call must raise."""
-    with pytest.raises(ConfigError) as caught:
-        call(*args, **kwargs)
-    sentence = str(caught.value)
-    assert sentence.endswith(".") and "\n" not in sentence
-    return sentence
 
 
 def index_of(vocabulary):

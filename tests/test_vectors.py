@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from _refusals import refusal
 
 from seqdyn.data.text import SPECIAL, Examples
 from seqdyn.data.vectors import (
@@ -19,20 +20,10 @@ from seqdyn.data.vectors import (
     read_vectors,
     save_vocabulary,
 )
-from seqdyn.types import ConfigError
 
 TEXT = "the 0.1 -2 3e-1\nfilm 1 0 0\nété 0 0.5 -0.25\n"
 WORDS = ("the", "film", "été")
 TABLE = np.float32([[0.1, -2, 0.3], [1, 0, 0], [0, 0.5, -0.25]])
-
-
-def refusal(call, *args, **kwargs):
-    """The sentence of the ConfigError that a call must raise."""
-    with pytest.raises(ConfigError) as caught:
-        call(*args, **kwargs)
-    sentence = str(caught.value)
-    assert sentence.endswith(".") and "\n" not in sentence
-    return sentence
 
 
 def written(folder, kind, text=TEXT):
