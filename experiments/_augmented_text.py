@@ -20,9 +20,9 @@ from seqdyn.data import banks, wording
 from seqdyn.data.batches import Batch
 from seqdyn.data.datasets import imdb, imdb_reviews
 from seqdyn.data.extras import needed
-from seqdyn.data.splits import balanced_order
+from seqdyn.data.splits import beginning
 from seqdyn.data.tasks import BANK, NEIGHBOURS
-from seqdyn.data.text import PAD, START, Examples, Text, last_words, tokenize
+from seqdyn.data.text import PAD, START, Text, last_words, tokenize
 from seqdyn.data.vectors import Matched, cosine_similarity, match, neighbour_table, read_vectors
 from seqdyn.types import ConfigError
 
@@ -77,7 +77,7 @@ def methods(reviews: Reviews) -> tuple[str, ...]:
 
 def rows_of(reviews: Reviews, size: int) -> np.ndarray:
     """Which training reviews a set of `size` has, both labels in proportion; a smaller set is part of a larger."""
-    return np.sort(balanced_order(reviews.text.splits["train"].ys, SEED)[:size])
+    return beginning(reviews.text.splits["train"].ys, size, SEED)
 
 
 def variants(reviews: Reviews, method: str, rows: np.ndarray, k: int = 4, split: str = "train") -> list[list[str]]:
@@ -94,12 +94,9 @@ def data(reviews: Reviews, size: int, method: str = "none", test: int | None = 5
     splits = reviews.text.splits
     rows = rows_of(reviews, size)
 
-    def part(of: Examples, kept: np.ndarray) -> Examples:
-        return Examples(*(field[kept] for field in of))
-
     out: dict[str, Any] = dict(splits)
-    out["train"] = part(splits["train"], rows)
-    out["test"] = part(splits["test"], np.sort(balanced_order(splits["test"].ys, SEED)[:test]))
+    out["train"] = splits["train"].take(rows)
+    out["test"] = splits["test"].take(beginning(splits["test"].ys, test, SEED))
     if method in TABLED:
         out[NEIGHBOURS] = reviews.table
     if method in IN_BANK:

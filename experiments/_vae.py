@@ -320,7 +320,7 @@ def judge(
 ) -> Judged:
     """On the first `limit` examples, with as many draws as the largest of `ks`. Densities are of the data as they are,
     not standardised."""
-    few = Examples(*(np.asarray(leaf)[:limit] for leaf in examples))
+    few = examples.take(slice(limit))
     data = generative.scaled(kind, few, scale)
     mean, kl, log_w = _judge(kind, size, max(ks))(vae, data, jax.random.key(0), jnp.bool_(given))
     volume = float(np.mean(data.lengths)) * float(np.sum(np.log(scale.deviation)))

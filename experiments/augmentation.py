@@ -38,7 +38,7 @@ from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.batches import Batch
 from seqdyn.data.datasets import mnist
 from seqdyn.data.packaged import breast_cancer, digits, japanese_vowels
-from seqdyn.data.splits import balanced_order
+from seqdyn.data.splits import balanced_order, beginning
 from seqdyn.data.tasks import BANK
 from seqdyn.data.text import Examples
 from seqdyn.data.waves import USUAL
@@ -176,8 +176,7 @@ SETTINGS = {"series": series, "images": images, "tables": tables, "audio": audio
 
 def part(whole: Examples, n: int) -> Examples:
     """The first n of the balanced order (all, of fewer): each smaller part is in every larger one."""
-    rows = np.sort(balanced_order(whole.ys, 0)[:n])
-    return Examples(*(leaf[rows] for leaf in whole))
+    return whole.take(beginning(whole.ys, n))
 
 
 def fewer(setting: Setting, n: int) -> dict[str, Any]:
@@ -188,7 +187,7 @@ def fewer(setting: Setting, n: int) -> dict[str, Any]:
         raise ConfigError(f"{setting.kind} has {n}, but must be at most the training examples, {len(train.ys)}.")
     rows = np.resize(balanced_order(train.ys, 0)[:n], max(setting.sizes))
     listed = (name for name in ("train", BANK) if name in setting.splits)
-    return setting.splits | {name: Examples(*(leaf[rows] for leaf in setting.splits[name])) for name in listed}
+    return setting.splits | {name: setting.splits[name].take(rows) for name in listed}
 
 
 def experiment(c: Config, setting: Setting, n: int, data: dict[str, Any]) -> Experiment:

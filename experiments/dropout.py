@@ -24,12 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from analysis import dropout as analysis
 from seqdyn import backend
 from seqdyn.data.datasets import imdb
-from seqdyn.data.splits import balanced_order
+from seqdyn.data.splits import beginning
 from seqdyn.data.text import Examples
 from seqdyn.learn.choices import Dropout
 from seqdyn.learn.config import Experiment, Hypers, Spec, grid
@@ -118,8 +116,7 @@ def read(c: Config) -> dict[str, Examples]:
     sizes = {"train": c.reviews, "validation": c.held_out, "test": 2 * c.held_out}
 
     def some(examples: Examples, n: int) -> Examples:
-        rows = np.sort(balanced_order(examples.ys, 0)[:n])
-        return Examples(*(leaf[rows] for leaf in examples))
+        return examples.take(beginning(examples.ys, n))
 
     return {name: some(whole.splits[name], n) for name, n in sizes.items()}
 

@@ -41,7 +41,7 @@ from seqdyn import backend
 from seqdyn.data import audio
 from seqdyn.data.augment import BANK
 from seqdyn.data.datasets import imdb
-from seqdyn.data.splits import balanced_order
+from seqdyn.data.splits import beginning
 from seqdyn.data.text import Examples
 from seqdyn.learn.config import Experiment, Hypers, Spec, grid, joined
 from seqdyn.runs.run import default_out
@@ -164,7 +164,7 @@ def digits(c: Config) -> list[Setting]:
     steps, features = found["train"].xs.shape[1:]
     spec = usual(c, steps, features=features, classes=10, augment=(BANK,))
     made = settings("digits", found["train"], held, spec, c.recordings, c.recording_updates)
-    return [s._replace(data=s.data | {BANK: taken(bank, nested(found["train"], s.examples))}) for s in made]
+    return [s._replace(data=s.data | {BANK: bank.take(nested(found["train"], s.examples))}) for s in made]
 
 
 def extended(data: dict[str, Any], updates: int) -> dict[str, Any]:
@@ -183,17 +183,12 @@ def nested(whole: Examples, n: int) -> np.ndarray:
     """Rows of the first n of the balanced order: each smaller set is part of every larger one."""
     if n > len(whole.ys):
         raise ConfigError(f"{n} training examples are asked for; there are only {len(whole.ys)}.")
-    return np.sort(balanced_order(whole.ys, 0)[:n])
+    return beginning(whole.ys, n)
 
 
 def part(whole: Examples, n: int) -> Examples:
     """Up to n of the examples, classes in proportion."""
-    return taken(whole, nested(whole, min(n, len(whole.ys))))
-
-
-def taken(whole: Examples, rows: np.ndarray) -> Examples:
-    """Some of the examples."""
-    return Examples(*(leaf[rows] for leaf in whole))
+    return whole.take(beginning(whole.ys, n))
 
 
 def usual(c: Config, steps: int, **more: Any) -> Spec:
@@ -227,7 +222,7 @@ def settings(
     if len(sizes) != len(updates):
         raise ConfigError(f"{name} has {len(sizes)} sizes and {len(updates)} numbers of updates; give one for each.")
     return [
-        Setting(name, n, {"train": taken(train, nested(train, n))} | held, spec, steps)
+        Setting(name, n, {"train": train.take(nested(train, n))} | held, spec, steps)
         for n, steps in zip(sizes, updates, strict=True)
     ]
 

@@ -145,7 +145,7 @@ def gan_size(c: Config) -> _gan.Size:
 
 def draw(c: Config, s: Source, drawer: Drawer, which: str, size: int, n: int, seed: int) -> Examples:
     """n synthetic sequences, with classes and lengths of the first `size` real ones."""
-    seen = Examples(*(leaf[:size] for leaf in drawer.train))
+    seen = drawer.train.take(slice(size))
     if which == "gan":
         return _gan.synthesise(s.kind, gan_size(c), drawer.trained, drawer.scale, seen, n, seed)
     widths = _vae.Size(c.hidden, c.latent)
@@ -275,7 +275,7 @@ def judgements(c: Config, name: str, s: Source, made: Made) -> dict[str, tuple[E
     for seed in range(c.seeds):
         train = _generative.ordered(s.data["train"], seed)
         for size in s.sizes:
-            real = Examples(*(leaf[:size] for leaf in train))
+            real = train.take(slice(size))
             add("mixed", "real", size, seed, real)
             for which in ("vae", "gan"):
                 drawer = made.drawers[name, which, size, seed]
@@ -284,10 +284,7 @@ def judgements(c: Config, name: str, s: Source, made: Made) -> dict[str, tuple[E
                 )
         for which in ("vae", "gan"):
             drawer = made.drawers[name, which, largest, seed]
-            fake, real = (
-                draw(c, s, drawer, which, largest, largest, seed),
-                Examples(*(leaf[:largest] for leaf in train)),
-            )
+            fake, real = draw(c, s, drawer, which, largest, largest, seed), train.take(slice(largest))
             held = {
                 split: is_real(s.data[split], draw(c, s, drawer, which, largest, len(s.data[split].ys), 100 + seed + i))
                 for i, split in ((100, "validation"), (200, "test"))
@@ -326,11 +323,11 @@ def shown(c: Config, s: Source, made: Made, name: str) -> dict[str, np.ndarray]:
     seed, largest = 0, s.sizes[-1]
     train = made.drawers[name, "vae", largest, seed].train
     rows = np.concatenate([np.flatnonzero(train.ys == y)[:4] for y in range(s.kind.classes)])
-    sets = {"real": Examples(*(leaf[rows] for leaf in train))}
+    sets = {"real": train.take(rows)}
     for which in ("vae", "gan"):
         found = draw(c, s, made.drawers[name, which, largest, seed], which, largest, 4 * s.kind.classes, seed)
         order = np.argsort(found.ys, kind="stable")
-        sets[which] = Examples(*(leaf[order] for leaf in found))
+        sets[which] = found.take(order)
     return {f"{name}/samples/{k}/{part}": getattr(v, part) for k, v in sets.items() for part in Examples._fields}
 
 

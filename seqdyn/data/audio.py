@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int32
 from seqdyn.data.cache import Arrays, cached
 from seqdyn.data.extras import needed
 from seqdyn.data.scaling import padded, standardised
-from seqdyn.data.splits import balanced_order, stratified_split
+from seqdyn.data.splits import beginning, stratified_split
 from seqdyn.data.tasks import BANK
 from seqdyn.data.text import Examples, Pad
 from seqdyn.data.waves import RATE, USUAL, ChangeName, Wave, changed
@@ -104,7 +104,7 @@ def spoken_digits(
     found = recordings(folder)
     halves = {"train": [r for r in found if r.index >= TEST], "test": [r for r in found if r.index < TEST]}
     for name, half in halves.items():
-        kept = np.sort(balanced_order(_digits(half), seed)[:limit])
+        kept = beginning(_digits(half), limit, seed)
         halves[name] = [half[i] for i in kept]
     rest, held = _held_out(halves["train"], validation, held_out, seed)
     chosen = {

@@ -45,7 +45,8 @@ def by_example(change: Change, key: Key[Array, ""], batch: Batch, strength: Floa
 
 
 def jitter(key: Any, xs: Any, live: Any, strength: Any) -> Any:
-    """x + ε, ε ~ N(0, σ²), σ = 0.1 strength, for data of unit variance (Um et al. 2017)."""
+    """x + ε, ε ~ N(0, σ²), σ = 0.1 strength, for data of unit variance (Um et al. 2017). Of a table it is called
+    'perturbation': σ is a twentieth of a range of −1 … 1."""
     return xs + 0.1 * strength * jax.random.normal(key, xs.shape, xs.dtype)
 
 
@@ -104,11 +105,6 @@ def feature_subset(key: Any, xs: Any, live: Any, strength: Any) -> Any:
     return jnp.where(jax.random.uniform(key, xs.shape, xs.dtype) < 0.3 * strength, 0, xs)
 
 
-def perturbation(key: Any, xs: Any, live: Any, strength: Any) -> Any:
-    """Each feature + ε, ε ~ N(0, σ²), σ = 0.1 strength, a twentieth of a range of −1 … 1."""
-    return xs + 0.1 * strength * jax.random.normal(key, xs.shape, xs.dtype)
-
-
 # --- banks --------------------------------------------------------------------------------------------------
 
 
@@ -160,7 +156,7 @@ def _of(kind: Kind, changes: dict[str, Change]) -> dict[str, Augmentation]:
 AUGMENTATIONS: dict[str, Augmentation] = {
     **_of("series", {"time_warp": time_warp, "jitter": jitter, "scaling": scaling, "window": window}),
     **_of("image", images.CHANGES),
-    **_of("table", {"feature_subset": feature_subset, "perturbation": perturbation}),
+    **_of("table", {"feature_subset": feature_subset, "perturbation": jitter}),
     "delete": Augmentation("text", wording.delete, of_data=True),
     "swap": Augmentation("text", wording.swap, of_data=True),
     "insert": Augmentation("text", wording.insert, of_data=True),

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from seqdyn.data.cache import Arrays, cached
-from seqdyn.data.splits import balanced_order, stratified_split
+from seqdyn.data.splits import beginning, stratified_split
 from seqdyn.data.text import Examples, Pad, Text, Truncate, check_settings, labelled_text
 from seqdyn.types import ConfigError
 
@@ -168,7 +168,7 @@ def imdb_reviews(
     def half(split: str) -> tuple[list[str], np.ndarray]:
         rows = read_tfds(folder, split, ("text", "label"))
         labels = _labels(folder, rows, 2)
-        kept = np.sort(balanced_order(labels, seed)[:limit])
+        kept = beginning(labels, limit, seed)
         return [rows[i]["text"].decode() for i in kept], labels[kept]
 
     texts, labels = half("train")
@@ -224,7 +224,7 @@ def mnist(
         xs = xs if rows else xs.reshape(-1, side * side)[:, order, None]
         return Examples(xs, np.full(len(of), xs.shape[1], np.int32), arrays[f"{split}.labels"][of])
 
-    kept = {s: np.sort(balanced_order(arrays[f"{s}.labels"], seed)[:limit]) for s in ("train", "test")}
+    kept = {s: beginning(arrays[f"{s}.labels"], limit, seed) for s in ("train", "test")}
     parts = stratified_split(arrays["train.labels"][kept["train"]], validation, seed)
     train, held = (kept["train"][part] for part in parts)
     return {"train": examples("train", train), "validation": examples("train", held)} | {

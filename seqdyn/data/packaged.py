@@ -57,7 +57,7 @@ def japanese_vowels(*, validation: float = 0.2, seed: int = 0, pad: Pad = "befor
     rest, held = stratified_split(train.ys, validation, seed)
     splits = {"train": train, "validation": train, "test": test}
     rows = {"train": rest, "validation": held, "test": np.arange(len(test.ys))}
-    return standardised({name: Examples(*(leaf[rows[name]] for leaf in splits[name])) for name in SPLITS}, pad)
+    return standardised({name: splits[name].take(rows[name]) for name in SPLITS}, pad)
 
 
 Reading = Literal["features", "row"]

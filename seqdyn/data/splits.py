@@ -19,6 +19,12 @@ def balanced_order(labels: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, 
     return np.argsort(place, kind="stable")
 
 
+def beginning(labels: Int[np.ndarray, " n"], size: int | None, seed: int = 0) -> Int[np.ndarray, " m"]:
+    """The first `size` of the balanced order (all, of fewer, or for None), ascending: fewer examples, each smaller set
+    part of every larger one."""
+    return np.sort(balanced_order(labels, seed)[:size])
+
+
 def stratified_split(
     labels: Int[np.ndarray, " n"], fraction: float, seed: int
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " k"]]:

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float32, Int, Int32
@@ -30,6 +30,10 @@ class Examples(NamedTuple):
     """How many steps of each are not padding, 1 … s."""
     ys: Int32[np.ndarray, " n"] | Float32[np.ndarray, "..."]
     """The class of each; or a number; or, [n, s, k], numbers for each step."""
+
+    def take(self, rows: Any) -> "Examples":
+        """Those of some rows, or of a slice."""
+        return Examples(*(np.asarray(leaf)[rows] for leaf in self))
 
 
 class Text(NamedTuple):
