@@ -88,7 +88,7 @@ def seconds(e: Experiment, data: Any) -> dict[str, float]:
     took = {}
     with jax.default_device(jax.local_devices()[0]):
         held = jax.device_put(data, jax.local_devices()[0])
-        for tile in {tile.spec: tile for tile in sweep.tiles(e)}.values():
+        for tile in {tile.spec: tile for tile in e.layout.tiles}.values():
             programs, hypers = sweep.programs(e.specs[tile.spec], sweep.width(e)), sweep.tile_hypers(e, tile)
             states, times = programs.init(hypers, jnp.ones(e.tile, bool), held), []
             for _ in range(6):

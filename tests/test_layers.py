@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
-types backend norms averages theory
+types layout parts described grids backend norms averages theory
 nets.inits nets.activations nets.cells nets.memoryless nets.hard_concrete nets.bptt nets.stack nets.normalised
 nets.dropped
 data.batches data.synthetic data.tasks data.check data.splits data.text data.extras data.scaling data.packaged

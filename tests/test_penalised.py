@@ -300,7 +300,7 @@ def test_a_weight_is_a_number_of_the_grid_and_leaves_fewer_weights(name, weights
     spec = dataclasses.replace(GATED, penalties=(name,))
     e = Experiment("x", (spec,), grid(**{name: weights}, lr=0.05), 200, 100, 200, tile=2)
     programs = sweep.programs(spec, 1)
-    (tile,) = sweep.tiles(e)
+    (tile,) = e.layout.tiles
     hypers = sweep.tile_hypers(e, tile)
     states = programs.init(hypers, sweep.real(e, tile), None)
     for _ in range(2):

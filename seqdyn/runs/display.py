@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from seqdyn.layout import Tile
 from seqdyn.learn.config import Experiment
-from seqdyn.runs.sweep import Tile
 
 LINE_SECONDS = 15.0
 """Between lines where there is no terminal to draw on."""

@@ -19,6 +19,7 @@ from rich.console import Console
 
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
+from seqdyn.layout import Tile, layout
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment
 from seqdyn.learn.model import Model
@@ -29,7 +30,6 @@ from seqdyn.runs.display import Display
 from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.runs.signals import Interrupted, Stop
-from seqdyn.runs.sweep import Tile
 from seqdyn.types import ConfigError, Device
 
 VOCABULARY = "vocabulary.txt"
@@ -78,9 +78,8 @@ def run(
 
 def complete(out: str | Path) -> bool:
     """Have all tiles of a run directory, those of other shards included, done their last update?"""
-    experiment = manifest.experiment(out)
-    tiles = sweep.tiles(experiment)
-    return all(experiment.updates in checkpoint.steps(checkpoint.of_tile(Path(out), t.index)) for t in tiles)
+    at = layout(manifest.read(out)["experiment"])
+    return all(at.updates in checkpoint.steps(checkpoint.of_tile(Path(out), tile.index)) for tile in at.tiles)
 
 
 def _train_all(
@@ -92,7 +91,7 @@ def _train_all(
     console: Console,
     shard: Shard,
 ) -> None:
-    store = Store(out / "records.zarr", experiment)
+    store = Store(out / "records.zarr", experiment.layout)
     coordinates = axes.coordinates(experiment)
     with gate(out):
         store.create(names, coordinates)
@@ -100,7 +99,7 @@ def _train_all(
     if manifest.read(out).get("records") != digest:
         manifest.note(out, lambda noted: noted | {"records": digest})
     devices = jax.local_devices()
-    mine = [tile for tile in sweep.tiles(experiment) if shard.has(tile.index)]
+    mine = [tile for tile in experiment.layout.tiles if shard.has(tile.index)]
     with signals.awaited() as stop, Display(experiment, console, mine) as display:
         # The i-th tile belongs to device i mod n; each device has a thread that takes its tiles one after the other.
         work = _Work(experiment, store, coordinates, out, checkpoint_seconds, stop, display)
@@ -136,7 +135,7 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     if not 0 <= run < total:
         raise ConfigError(f"run is {run}; {path} holds runs 0 to {total - 1}.")
     spec, point = divmod(run, len(experiment.hypers))
-    tile = next(t for t in sweep.tiles(experiment) if t.spec == spec and point in t.runs)
+    tile = next(t for t in experiment.layout.tiles if t.spec == spec and point in t.runs)
     directory, like = checkpoint.of_tile(Path(path), tile.index), _abstract(experiment, tile)
     if step is None:
         found = checkpoint.latest(directory, like)
@@ -266,7 +265,7 @@ def _abstract(experiment: Experiment, tile: Tile) -> Any:
 def _recorded(experiment: Experiment, data: Any) -> list[str]:
     """Names of all variables that any spec records, in the order of `VARIABLES`."""
     names = {"recorded"}
-    for tile in {tile.spec: tile for tile in sweep.tiles(experiment)}.values():
+    for tile in {tile.spec: tile for tile in experiment.layout.tiles}.values():
         programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
         hypers = sweep.tile_hypers(experiment, tile)
         states = _abstract(experiment, tile)

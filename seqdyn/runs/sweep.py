@@ -13,29 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.backend import compiled
+from seqdyn.layout import Tile
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Hypers, Looking, Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import flossing, probes
 from seqdyn.types import Metrics
-
-
-class Tile(NamedTuple):
-    """Runs of one spec that share a program, a device, a checkpoint and a chunk of the record store."""
-
-    index: int
-    """Position in the experiment; rows index · size … of the record store are this tile's."""
-    spec: int
-    """Index into `Experiment.specs`."""
-    runs: tuple[int, ...]
-    """Indices into `Experiment.hypers`; at most `Experiment.tile`, the rest of the tile is padding."""
-
-
-def tiles(experiment: Experiment) -> tuple[Tile, ...]:
-    """The experiment cut into tiles: a function of the experiment alone, never of the devices present."""
-    runs = range(len(experiment.hypers))
-    cuts = [tuple(runs[i : i + experiment.tile]) for i in range(0, len(runs), experiment.tile)]
-    return tuple(Tile(s * len(cuts) + c, s, cut) for s in range(len(experiment.specs)) for c, cut in enumerate(cuts))
 
 
 def tile_hypers(experiment: Experiment, tile: Tile) -> Hypers:
