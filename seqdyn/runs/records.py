@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
 from seqdyn.learn.config import Experiment, Hypers, experiment_from
 from seqdyn.runs import checkpoint, manifest
 from seqdyn.runs.sweep import Tile, tiles
+from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -143,6 +144,11 @@ _TYPES = {"finite": "bool", "recorded": "bool", "adjoint_log_norm": "float64"}
 """All others are float32; a log₂ in the thousands has more digits."""
 
 
+def local(path: Path) -> LocalStore:
+    """A folder as zarr takes it, whatever its name: '::' and '://' would mean something in a string."""
+    return LocalStore(path)
+
+
 class Store:
     """The records of one experiment on disk."""
 
@@ -200,7 +206,7 @@ class Store:
 
     def write(self, tile: Tile, start: int, metrics: Mapping[str, np.ndarray]) -> None:
         """The metrics [run, step, …] (or [run, …] of probe number `start`) of one tile's chunk."""
-        root = zarr.open_group(self.path, mode="r+")
+        root = zarr.open_group(local(self.path), mode="r+")
         rows = slice(tile.index * self.experiment.tile, (tile.index + 1) * self.experiment.tile)
         kind = VARIABLES[next(iter(metrics))].dims[0]
         length = 1 if kind == "probe" else next(iter(metrics.values())).shape[1]
@@ -215,7 +221,7 @@ class Store:
 
         Reads every chunk: each is held against its checksum.
         """
-        root = zarr.open_group(self.path, mode="r")
+        root = zarr.open_group(local(self.path), mode="r")
         for name, array in root.arrays():
             for number, start in self._chunks(name, step):
                 # A probe is recorded before the checkpoint of its update: it takes an earlier one to make it again.
@@ -240,11 +246,15 @@ class Store:
             left.unlink()
 
     def check(self, digest: str | None) -> None:
-        """Raises RuntimeError if the metadata are not those of the manifest, or a chunk that was written is missing."""
+        """Raises ConfigError if there are no records yet; RuntimeError if the metadata are not those of the manifest,
+        or a chunk that was written is missing."""
+        # What the manifest says of the records is noted once they have their shape, before the first is written.
+        if digest is None and not any(self.path.glob("*/c")):
+            raise ConfigError(f"{self.path.parent} has only begun: nothing is recorded yet.")
         cure = "run its command again, which makes the lost part again"
         try:
             right = digest is None or self.digest() == digest
-            root = zarr.open_group(self.path, mode="r")
+            root = zarr.open_group(local(self.path), mode="r")
         except (OSError, ValueError, KeyError):
             right = False
         if not right:
@@ -279,7 +289,8 @@ def load(path: str | Path) -> "xr.Dataset":
     `run`; `step` and `probe_step` count updates done before the record; `lag` belongs to `time`. Values that do not
     exist (yet, or after a run has diverged) are NaN. Lazy: nothing is read until it is asked for.
 
-    Raises ConfigError if this is no run directory, RuntimeError if records are missing; damaged ones raise when read.
+    Raises ConfigError if this is no run directory or has nothing recorded yet, RuntimeError if records are missing;
+    damaged ones raise when read.
     """
     import xarray as xr  # takes two seconds
 
@@ -287,7 +298,7 @@ def load(path: str | Path) -> "xr.Dataset":
     noted = manifest.read(path)
     experiment = experiment_from(noted["experiment"])
     Store(path / "records.zarr", experiment).check(noted.get("records"))
-    raw = xr.open_zarr(path / "records.zarr", consolidated=False, chunks=None)
+    raw = xr.open_zarr(local(path / "records.zarr"), consolidated=False, chunks=None)
     cut, rows, specs, points = tiles(experiment), [], [], []
     for tile in cut:
         rows += [tile.index * experiment.tile + i for i in range(len(tile.runs))]
@@ -303,11 +314,8 @@ def load(path: str | Path) -> "xr.Dataset":
     coordinates: dict[str, Any] = {f"hypers_{k}" if k in ds.dims else k: ("run", v) for k, v in per_run.items()}
     coordinates |= {
         "run": np.arange(len(rows)),
-        "step": np.arange(experiment.updates),
-        "probe_step": (
-            "probe",
-            np.arange(experiment.updates // experiment.probe_every + 1) * experiment.probe_every,
-        ),
+        "step": np.arange(ds.sizes["step"]),
+        "probe_step": ("probe", np.arange(ds.sizes["probe"]) * experiment.probe_every),
         "time": np.arange(steps),
         "lag": ("time", np.arange(steps)[::-1], {"long_name": "steps before the last valid one, T − t"}),
     }
