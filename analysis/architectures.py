@@ -176,7 +176,7 @@ def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
     out = Path(out)
     ds, experiment = load(out), manifest.experiment(out)
     timing = out / "seconds.json"
-    found = rows(ds, experiment, json.loads(timing.read_text()) if timing.exists() else {})
+    found = rows(ds, experiment, json.loads(timing.read_text(encoding="utf-8")) if timing.exists() else {})
     with style.look():
         figures = [
             (

@@ -364,7 +364,7 @@ def draw(out: str | Path) -> list[Path]:
     """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
     out = Path(out)
     plane = Plane(load(out), manifest.experiment(out))
-    wide = json.loads((out / WIDE).read_text()) if (out / WIDE).exists() else None
+    wide = json.loads((out / WIDE).read_text(encoding="utf-8")) if (out / WIDE).exists() else None
     figures: list[tuple[Path, str]] = []
 
     def add(name: str, figure: Figure, caption: str) -> None:

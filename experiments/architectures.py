@@ -111,7 +111,7 @@ def main(config: Config) -> None:
     out = launch(e, config, text.splits, text.vocabulary)
     timing = Path(out) / "seconds.json"
     if not timing.exists():
-        timing.write_text(json.dumps(seconds(e, text.splits)))
+        timing.write_text(json.dumps(seconds(e, text.splits)), encoding="utf-8")
     analysis.show(out)
 
 

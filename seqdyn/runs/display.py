@@ -16,6 +16,11 @@ LINE_SECONDS = 15.0
 """Between lines where there is no terminal to draw on."""
 
 
+def plain_console(**options: Any) -> Console:
+    """A console that shows text as it is: brackets are no markup, colons no emoji, numbers have no colour."""
+    return Console(markup=False, emoji=False, highlight=False, **options)
+
+
 class Display:
     """A bar on a terminal, else a line now and then. Used as a context; `at` may be called from any thread."""
 
@@ -27,7 +32,7 @@ class Display:
             "{task.percentage:3.0f}%  {task.fields[rate]}  loss {task.fields[loss]}  {task.fields[diverged]} diverged"
         )
         self._progress = Progress(
-            SpinnerColumn(),
+            SpinnerColumn("dots" if console.encoding.startswith("utf") else "line"),
             TextColumn(f"{self._runs} runs"),
             BarColumn(),
             TextColumn(text),

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
 from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn.config import Hypers, experiment_from
 from seqdyn.runs import checkpoint, manifest
+from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -143,6 +144,11 @@ _TYPES = {"finite": "bool", "recorded": "bool", "adjoint_log_norm": "float64"}
 """All others are float32; a log₂ in the thousands has more digits."""
 
 
+def local(path: Path) -> LocalStore:
+    """A folder as zarr takes it, whatever its name: '::' and '://' would mean something in a string."""
+    return LocalStore(path)
+
+
 class Store:
     """The records of one experiment on disk."""
 
@@ -195,7 +201,7 @@ class Store:
 
     def write(self, tile: Tile, start: int, metrics: Mapping[str, np.ndarray]) -> None:
         """The metrics [run, step, …] (or [run, …] of probe number `start`) of one tile's chunk."""
-        root = zarr.open_group(self.path, mode="r+")
+        root = zarr.open_group(local(self.path), mode="r+")
         rows = slice(tile.index * self.layout.tile, (tile.index + 1) * self.layout.tile)
         kind = _kind(root[next(iter(metrics))])
         length = 1 if kind == "probe" else next(iter(metrics.values())).shape[1]
@@ -210,7 +216,7 @@ class Store:
 
         Reads every chunk: each is held against its checksum.
         """
-        root = zarr.open_group(self.path, mode="r")
+        root = zarr.open_group(local(self.path), mode="r")
         for _, array in root.arrays():
             for number, start in self._chunks(array, step):
                 # A probe is recorded before the checkpoint of its update: it takes an earlier one to make it again.
@@ -235,11 +241,15 @@ class Store:
             left.unlink()
 
     def check(self, digest: str | None) -> None:
-        """Raises RuntimeError if the metadata are not those of the manifest, or a chunk that was written is missing."""
+        """Raises ConfigError if there are no records yet; RuntimeError if the metadata are not those of the manifest,
+        or a chunk that was written is missing."""
+        # What the manifest says of the records is noted once they have their shape, before the first is written.
+        if digest is None and not any(self.path.glob("*/c")):
+            raise ConfigError(f"{self.path.parent} has only begun: nothing is recorded yet.")
         cure = "run its command again, which makes the lost part again"
         try:
             right = digest is None or self.digest() == digest
-            root = zarr.open_group(self.path, mode="r")
+            root = zarr.open_group(local(self.path), mode="r")
         except (OSError, ValueError, KeyError):
             right = False
         if not right:
@@ -279,7 +289,8 @@ def load(path: str | Path) -> "xr.Dataset":
     `run`; `step` and `probe_step` count updates done before the record; `lag` belongs to `time`. Values that do not
     exist (yet, or after a run has diverged) are NaN. Lazy: nothing is read until it is asked for.
 
-    Raises ConfigError if this is no run directory, RuntimeError if records are missing; damaged ones raise when read.
+    Raises ConfigError if this is no run directory or has nothing recorded yet, RuntimeError if records are missing;
+    damaged ones raise when read.
     """
     import xarray as xr  # takes two seconds
 
@@ -288,7 +299,7 @@ def load(path: str | Path) -> "xr.Dataset":
     experiment = experiment_from(noted["experiment"])
     at = layout(noted["experiment"])
     Store(path / "records.zarr", at).check(noted.get("records"))
-    raw = xr.open_zarr(path / "records.zarr", consolidated=False, chunks=None)
+    raw = xr.open_zarr(local(path / "records.zarr"), consolidated=False, chunks=None)
     rows, specs, points = [], [], []
     for tile in at.tiles:
         rows += [tile.index * at.tile + i for i in range(len(tile.runs))]
@@ -303,8 +314,8 @@ def load(path: str | Path) -> "xr.Dataset":
     coordinates: dict[str, Any] = {f"hypers_{k}" if k in ds.dims else k: ("run", v) for k, v in per_run.items()}
     coordinates |= {
         "run": np.arange(len(rows)),
-        "step": np.arange(at.updates),
-        "probe_step": ("probe", np.arange(at.probes) * at.probe_every),
+        "step": np.arange(ds.sizes["step"]),
+        "probe_step": ("probe", np.arange(ds.sizes["probe"]) * at.probe_every),
         "time": np.arange(at.steps),
         "lag": ("time", np.arange(at.steps)[::-1], {"long_name": "steps before the last valid one, T − t"}),
     }

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
+from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
 from seqdyn.layout import Tile, layout
@@ -26,7 +28,7 @@ from seqdyn.learn.model import Model
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
 from seqdyn.runs import axes, checkpoint, manifest, signals, sweep
-from seqdyn.runs.display import Display
+from seqdyn.runs.display import Display, plain_console
 from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.runs.signals import Interrupted, Stop
@@ -61,7 +63,8 @@ def run(
     """
     if shard == WHOLE:
         shard = Shard(jax.process_index(), jax.process_count())
-    out, console = Path(out), console or Console(stderr=True)
+    out, console = Path(out), console or plain_console(stderr=True)
+    check_settings()
     for spec in experiment.specs:
         check(spec, data)
     names = _recorded(experiment, data)
@@ -95,9 +98,9 @@ def _train_all(
     coordinates = axes.coordinates(experiment)
     with gate(out):
         store.create(names, coordinates)
-        digest = store.digest()
-    if manifest.read(out).get("records") != digest:
-        manifest.note(out, lambda noted: noted | {"records": digest})
+        noted, digest = manifest.read(out), store.digest()
+        if noted.get("records") != digest:
+            manifest.write(out, noted | {"records": digest})
     devices = jax.local_devices()
     mine = [tile for tile in experiment.layout.tiles if shard.has(tile.index)]
     with signals.awaited() as stop, Display(experiment, console, mine) as display:
@@ -142,6 +145,8 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     else:
         found = (step, checkpoint.restore(directory, step, like)) if step in checkpoint.steps(directory) else None
     if found is None or found[1] is None:
+        if not checkpoint.steps(directory):
+            raise ConfigError(f"{path} has only begun: it has no checkpoint of run {run} yet.")
         raise ConfigError(
             f"{path} has no checkpoint of run {run}" + ("." if step is None else f" after {step} updates.")
         )
@@ -284,7 +289,8 @@ def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any,
         if spec.label in noted["verified"]:
             continue
         error = gradient_error(spec, experiment.hypers.at(0).arrays(), data)
-        console.print(f"gradient of [bold]{spec.label}[/] against autodiff: relative difference {error:.1e}")
+        told = f" against autodiff: relative difference {error:.1e}"
+        console.print(Text.assemble("gradient of ", (spec.label, "bold"), told), soft_wrap=True)
         if not error < TOLERANCE:
             raise RuntimeError(
                 f"the gradient of {spec.label} is {error:.1e} away from autodiff's (at most {TOLERANCE:g} is right); "

@@ -1,21 +1,24 @@
 """How an experiment script meets its user: a typed command line, one sentence for what is wrong, an exit code."""
 
+import contextlib
 import dataclasses
 import json
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import tyro
-from rich.console import Console
 
+from seqdyn.backend import check_settings
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import launchers, signals
 from seqdyn.runs.checkpoint import digest
+from seqdyn.runs.display import plain_console
 from seqdyn.runs.lock import shard
 from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run
 from seqdyn.runs.signals import Interrupted
@@ -68,28 +71,53 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
     0 done; 2 wrong input, one sentence on stderr; 1 any other failure with a reason, one sentence; 128 + n after
     signal n, when the same command goes on from where it was.
     """
+    with _heard():
+        _script(config, main, description)
+
+
+def _script(config: type[C], main: Callable[[C], None], description: str | None) -> None:
     chosen = tyro.cli(config, description=description)
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     for noisy in ("absl", "asyncio"):  # Orbax logs, with tracebacks, what it raises as well
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:
         if isinstance(chosen, Options):
+            check_settings()
             _spread(chosen)
         with signals.fatal():
             main(chosen)
     except Waiting as done:
-        console.print(str(done), highlight=False, markup=False, soft_wrap=True)
+        console.print(str(done), soft_wrap=True)
     except ConfigError as error:
-        console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        console.print(str(error), style="red", soft_wrap=True)
         sys.exit(2)
     except Interrupted as stopped:
         name = signal.Signals(stopped.signum).name
         how = f"at the end of a chunk and saved, {stopped.seconds:.1f} s later" if stopped.seconds else "at once"
-        console.print(f"{name}: stopped {how}; the same command goes on from here.", highlight=False, soft_wrap=True)
+        console.print(f"{name}: stopped {how}; the same command goes on from here.", soft_wrap=True)
         sys.exit(128 + stopped.signum)
+    except BrokenPipeError:
+        raise
     except (OSError, RuntimeError) as error:
-        console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True)
         sys.exit(1)
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """Whatever is said reaches a terminal or file of any encoding, what that lacks as its number; and where nobody
+    reads any more (`--help | head -1`) the script ends without a word, as one that SIGPIPE ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's has no encoding
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of the text goes nowhere
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def sized(config: S, smoke: Mapping[str, Any], paper: Mapping[str, Any]) -> S:
