@@ -43,7 +43,7 @@ def rows(out: Path) -> list[dict[str, str]]:
     """A row per network, and one for the control."""
     found = []
     for part in parts(out):
-        ds, experiment = load(part), manifest.experiment(part)
+        ds, experiment = lags.one_setting(load(part)), manifest.experiment(part)
         epoch = experiment.settings["updates per epoch"]
         for spec in experiment.specs:
             runs = picked(ds, label=spec.label)
