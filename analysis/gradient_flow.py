@@ -1,6 +1,7 @@
-"""Figures and report of any run directory (of `experiments.gradient_flow`, or your own: `python -m analysis.gradient_flow
-RUN_DIR`, a column a label, told apart by whatever else was swept): how far the gradient reaches back, before and after
-training, and which runs learned.
+"""Figures and report of any run directory, of `experiments.gradient_flow` or your own: how far the gradient reaches
+back, before and after training, and which runs learned; a column a label, told apart by whatever else was swept.
+
+    python -m analysis.gradient_flow RUN_DIR
 """
 
 from collections.abc import Sequence

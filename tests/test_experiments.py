@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,15 @@ def test_neighbours(tmp_path):
     assert done.returncode == 0 and done.stdout.index("great 1.00") < done.stdout.index("bad -1.00")
     refused = script("neighbours", "--vectors", str(tmp_path / "v.txt"), "--words", "goot")
     assert refused.returncode == 2 and "good" in refused.stderr
+
+
+@pytest.mark.slow
+def test_wording(imdb_dir):
+    missing = {"SEQDYN_GLOVE", "NLTK_DATA"} - set(os.environ)
+    if missing or shutil.which("apertium") is None:
+        pytest.skip(f"needs {', '.join(missing) or 'Apertium: apt-get install apertium-eng-spa'}")
+    done = script("wording", "--smoke", "--data-dir", str(imdb_dir), "--vectors", os.environ["SEQDYN_GLOVE"])
+    assert done.returncode == 0 and "good, bad" in done.stdout and "reviews with a negation" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("source", ["music", "characters", "pixels"])
