@@ -9,6 +9,7 @@ Every chunk carries a checksum: a flipped bit or a cut file is an error when it 
 covers is there, whatever its values: a missing one is an error too. The manifest has a digest of the metadata.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ from zarr.storage import LocalStore, MemoryStore
 
 from seqdyn.learn.config import Experiment, Hypers, experiment_from
 from seqdyn.runs import checkpoint, manifest
+from seqdyn.runs.lock import gate
 from seqdyn.runs.sweep import Tile, tiles
 from seqdyn.types import ConfigError
 
@@ -297,7 +299,13 @@ def load(path: str | Path) -> "xr.Dataset":
     path = Path(path)
     noted = manifest.read(path)
     experiment = experiment_from(noted["experiment"])
-    Store(path / "records.zarr", experiment).check(noted.get("records"))
+    store = Store(path / "records.zarr", experiment)
+    try:
+        store.check(noted.get("records"))
+    except RuntimeError:  # perhaps a run that goes on for longer is giving them their new shape
+        with contextlib.suppress(OSError), gate(path):
+            noted = manifest.read(path)
+        store.check(noted.get("records"))
     raw = xr.open_zarr(local(path / "records.zarr"), consolidated=False, chunks=None)
     cut, rows, specs, points = tiles(experiment), [], [], []
     for tile in cut:
