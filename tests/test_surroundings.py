@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from seqdyn import backend
 from seqdyn.data.cache import cached
 from seqdyn.runs import environment, manifest, script
 from seqdyn.runs.display import plain_console
+from seqdyn.runs.lock import gate
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -173,6 +176,32 @@ def test_a_directory_that_has_only_begun_says_so(tmp_path):
     manifest.claim(tmp_path / "out", TINY, {})
     assert "only begun" in refusal(seqdyn.load, tmp_path / "out")
     assert "only begun" in refusal(seqdyn.restore, tmp_path / "out", 0)
+
+
+def test_records_whose_shape_is_changing_are_not_damaged(out):
+    metadata = out / "records.zarr" / "loss" / "zarr.json"
+    whole, begun = metadata.read_bytes(), threading.Event()
+
+    def changing():
+        with gate(out):
+            metadata.write_bytes(whole.replace(b"2", b"4"))
+            begun.set()
+            time.sleep(0.3)
+            metadata.write_bytes(whole)
+
+    thread = threading.Thread(target=changing)
+    thread.start()
+    begun.wait()
+    assert seqdyn.load(out).recorded.all()
+    thread.join()
+    metadata.write_bytes(whole.replace(b"2", b"4"))
+    with pytest.raises(RuntimeError, match="damaged"):
+        seqdyn.load(out)
+
+
+def test_a_run_that_is_to_go_on_for_longer_is_read_as_far_as_it_is(out):
+    manifest.claim(out, LONGER, {})
+    assert seqdyn.load(out).sizes["step"] == TINY.updates
 
 
 @pytest.mark.parametrize("where", ["~/x", "~nobody-here/x", "/proc/x", "a\0b"], ids=ascii)

@@ -9,6 +9,7 @@ Every chunk carries a checksum: a flipped bit or a cut file is an error when it 
 covers is there, whatever its values: a missing one is an error too. The manifest has a digest of the metadata.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,7 @@ from zarr.storage import LocalStore, MemoryStore
 from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn.config import Hypers, experiment_from
 from seqdyn.runs import checkpoint, manifest
+from seqdyn.runs.lock import gate
 from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
@@ -298,7 +300,13 @@ def load(path: str | Path) -> "xr.Dataset":
     noted = manifest.read(path)
     experiment = experiment_from(noted["experiment"])
     at = layout(noted["experiment"])
-    Store(path / "records.zarr", at).check(noted.get("records"))
+    store = Store(path / "records.zarr", at)
+    try:
+        store.check(noted.get("records"))
+    except RuntimeError:  # perhaps a run that goes on for longer is giving them their new shape
+        with contextlib.suppress(OSError), gate(path):
+            noted = manifest.read(path)
+        store.check(noted.get("records"))
     raw = xr.open_zarr(local(path / "records.zarr"), consolidated=False, chunks=None)
     rows, specs, points = [], [], []
     for tile in at.tiles:
