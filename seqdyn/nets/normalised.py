@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import beside, fence
+from seqdyn.backend import fence
 from seqdyn.nets.activations import ACTIVATIONS
-from seqdyn.nets.cells import Carry, Cell, GRUWeights, Hidden, Memory, Weights, _split
+from seqdyn.nets.cells import Carry, Cell, GRUWeights, Hidden, Memory, Weights
 from seqdyn.nets.stack import Layer, walk
 from seqdyn.types import Array, Float
 
@@ -210,7 +210,7 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
             at = slice(start * h, (start + n) * h)
             parts.append(_over(x[..., at], gain[at], -1))
             start += n
-        return beside(*parts)
+        return jnp.concatenate(parts, axis=-1)
 
     def drive(params: Normalised, x: Array) -> Any:
         z = x @ params.w
@@ -250,9 +250,9 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
         if name == "rnn":
             return {"h": ACTIVATIONS[activation](x + h)}
         if name == "lstm":
-            i, f, o, g = _split(x + h, 4)
+            i, f, o, g = jnp.split(x + h, 4, axis=-1)
             return {"i": sigmoid(i), "f": sigmoid(f), "o": sigmoid(o), "g": tanh(g)}
-        (xr, xz, xn), (hr, hz, hn) = _split(x, 3), _split(h, 3)
+        (xr, xz, xn), (hr, hz, hn) = jnp.split(x, 3, axis=-1), jnp.split(h, 3, axis=-1)
         r = sigmoid(xr + hr)
         return {"r": r, "z": sigmoid(xz + hz), "n": tanh(xn + r[0] * hn)}
 
