@@ -144,7 +144,8 @@ def test_omega_in_training_is_that_of_the_recorded_adjoint_and_is_clipped_with_t
     u = np.asarray(layer.params.u, np.float64)
     for t in range(len(lam) - 1, 0, -1):  # the loss reads h_T alone
         np.testing.assert_allclose(lam[t - 1], (lam[t] * slope[t]) @ u.T, rtol=1e-4, atol=1e-7)
-    value = loop(u, *(np.concatenate([a[:1], a]) for a in (lam, slope)))  # a row for h_0: all T steps count
+    with_first = [np.concatenate([a[:1], a]) for a in (lam, slope)]  # a row for h_0: all T steps count
+    value = loop(u, with_first[0], with_first[1])
     np.testing.assert_allclose(found.penalties["omega"], value, rtol=1e-5)
     others = jax.tree.map(lambda a, b: np.abs(a - b).max(), found.grads, plain.grads)
     assert others.layers[0].u > 1e-4

@@ -128,8 +128,10 @@ def unroll(
     `reverse` reads from the last step to the first, each sequence from its own last live step: outputs keep their
     positions, while readings and `cut.keep` count steps in the order in which they are read. Reverse mode
     differentiates it twice; forward mode over it raises TypeError. Take the gradient inside `vmap`: outside, runs would
-    add their readings up in one shared watch. The cells of
-    `cells` are right under any `jax.jit`; others, on a CPU, under `seqdyn.compiled` alone: see `backend.beside`. Raises ConfigError for xs that do not fit the carry.
+    add their readings up in one shared watch.
+
+    The cells of `cells` are right under any `jax.jit`; others, on a CPU, under `seqdyn.compiled` alone: see
+    `backend.beside`. Raises ConfigError for xs that do not fit the carry.
     """
     _check_given(carry, xs, watch)
     return in_direction(_unroll, reverse, cell, params, carry, xs, cut, watch)
