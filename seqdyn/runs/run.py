@@ -78,9 +78,13 @@ def run(
 
 def complete(out: str | Path) -> bool:
     """Have all tiles of a run directory, those of other shards included, done their last update?"""
-    experiment = manifest.experiment(out)
-    tiles = sweep.tiles(experiment)
-    return all(experiment.updates in checkpoint.steps(checkpoint.of_tile(Path(out), t.index)) for t in tiles)
+    return trained(manifest.experiment(out), Path(out))
+
+
+def trained(experiment: Experiment, out: Path, mine: Shard = WHOLE) -> bool:
+    """Have the tiles of a shard done their last update?"""
+    tiles = [tile for tile in sweep.tiles(experiment) if mine.has(tile.index)]
+    return all(experiment.updates in checkpoint.steps(checkpoint.of_tile(out, t.index)) for t in tiles)
 
 
 def _train_all(
