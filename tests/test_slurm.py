@@ -78,16 +78,12 @@ def test_jobs_that_are_stopped_killed_and_cancelled_end_as_an_uninterrupted_run(
     hold = tmp_path / "hold"
     hold.mkdir()
 
-    def command(out, *arguments, **more):
+    def said(out, *arguments, **more):
         script = [sys.executable, str(ROOT / "tests" / "_slurmed.py"), "--out", str(out), *arguments]
         env = os.environ | {"COLUMNS": "300"} | more
-        return subprocess.Popen(script, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-
-    def said(out, *arguments, **more):
-        process = command(out, *arguments, **more)
-        text = process.communicate(timeout=100)[0]
-        assert process.returncode == 0, text
-        return text
+        done = subprocess.run(script, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=100)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
 
     def submit(**more):
         options = ("--slurm", "timeout_min=1", "slurm_signal_delay_s=5")
@@ -101,7 +97,6 @@ def test_jobs_that_are_stopped_killed_and_cancelled_end_as_an_uninterrupted_run(
         until(file.exists, f"tile {tile} after {step} updates")
         file.unlink()
 
-    alone = command("alone")
     # One of two fails at once: the next command says of what, and submits it alone.
     assert "shards 0/2, 1/2; the last to end draws" in submit(FAIL="0/2", HOLD=str(hold))
     failed = job("0/2")
@@ -114,6 +109,7 @@ def test_jobs_that_are_stopped_killed_and_cancelled_end_as_an_uninterrupted_run(
         held(1, step)
         tried("scancel", "--signal=USR2", job("1/2"))
     until(lambda: states()[job("1/2")] == "COMPLETED", "a shard that was stopped four times")
+    said("alone")
     held(0, 4)
     held(0, 8)  # no one but Slurm has sent it a signal in between
     # The node is drained under a shard that is stopped: it waits, and is not submitted twice; then it is cancelled.
@@ -131,7 +127,6 @@ def test_jobs_that_are_stopped_killed_and_cancelled_end_as_an_uninterrupted_run(
     assert f"shard 0/2 (job {lost}) is CANCELLED" in text and "SIGUSR2: stopped at the end of a chunk" in text
     assert f"submitted {job('0/2')}: shards 0/2;" in text
     until(Path("out", "drawn").exists, "the end")
-    assert alone.wait() == 0
     assert digests("out") == digests("alone")
     assert not list(Path("out").rglob("*.pkl"))
 

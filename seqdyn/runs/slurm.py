@@ -30,6 +30,9 @@ ENDED = (
 ).split()
 """States a job does not leave by itself; UNKNOWN is ours: Slurm has forgotten the job."""
 
+_THEIRS = re.compile(r"srun: |slurmstepd|submitit |[A-Z]+:submitit:")
+"""How lines of a log begin that the shard did not write."""
+
 
 class Queued(Exception):
     """Jobs train what is missing, so there is nothing to draw yet; says which, and what became of those before."""
@@ -168,9 +171,7 @@ def _last_words(job: str) -> str:
     with open(log, "rb") as file:
         file.seek(max(0, log.stat().st_size - 10_000))
         lines = file.read().decode(errors="replace").splitlines()
-    own = [
-        line.strip() for line in lines if line.strip() and not line.startswith(("srun: ", "slurmstepd", "submitit "))
-    ]
+    own = [line.strip() for line in lines if line.strip() and not _THEIRS.match(line)]
     words = "".join(c for c in own[-1] if c.isprintable()).rstrip(".") if own else "nothing"
     return f"; the last line of {log} is: {words}"
 
