@@ -287,7 +287,8 @@ def test_workers_of_the_local_launcher_make_the_same_and_are_stopped_together(wh
 
 
 def test_a_shard_on_submitit_s_local_executor_ends_like_any_other(whole, tmp_path, long_form, monkeypatch):
-    from seqdyn.runs import launchers
+    from seqdyn.runs import slurm
+    from seqdyn.runs.lock import Shard
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -296,7 +297,8 @@ def test_a_shard_on_submitit_s_local_executor_ends_like_any_other(whole, tmp_pat
     monkeypatch.setenv("PHASE_FILE", tempfile.mkstemp(prefix="phase-")[1])
     Path(os.environ["PHASE_FILE"]).write_bytes(b"0")
     script = [sys.executable, str(ROOT / "tests" / "_attacked.py")]
-    for job in launchers.submit([[*script, "--shard", f"{i}/2"] for i in range(2)], (), "local"):
+    shards = [slurm.Job([*script, "--shard", f"{i}/2"], tmp_path / "out", Shard(i, 2)) for i in range(2)]
+    for job in slurm.submit(shards, (), "local"):
         assert job.result() == 0
     assert digests(tmp_path / "out") == digests(whole)
 
@@ -311,8 +313,9 @@ def test_slurm_is_given_an_array_that_is_queued_again_on_usr2(tmp_path, long_for
     process = start(
         tmp_path / "out", *arguments, before=("env", "-C", str(tmp_path)), PATH=f"{tools}:{os.environ['PATH']}"
     )
-    assert "submitted 7_0, 7_1, 7_2; the last to end draws" in finish(process)
+    # Four runs are two tiles of two, so the third shard has nothing to do and is no job.
+    assert "submitted 7_0, 7_1: shards 0/3, 1/3; the last to end draws" in finish(process)
     text = (tmp_path / "submitted").read_text()
-    for line in ("--array=0-2", "--signal=USR2@90", "--time=30", "--partition=gpu", "--requeue", "--open-mode=append"):
+    for line in ("--array=0-1", "--signal=USR2@90", "--time=30", "--partition=gpu", "--requeue", "--open-mode=append"):
         assert f"#SBATCH {line}" in text or line == "--requeue", text
-    assert not (tmp_path / "out").exists()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".lock", "slurm.json"}

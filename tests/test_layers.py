@@ -17,7 +17,7 @@ learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.flossing
 measure.curvature measure.updates measure.probes
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.records runs.axes runs.display runs.signals
-runs.launchers runs.run runs.script
+runs.launchers runs.slurm runs.run runs.script
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
 WORLDLY = {
@@ -29,6 +29,7 @@ WORLDLY = {
     "runs.lock",
     "runs.launchers",
     "runs.environment",
+    "runs.slurm",
     "runs.manifest",
     "runs.checkpoint",
     "runs.records",

@@ -23,8 +23,9 @@ FORMAT = 3
 NAME = "manifest.json"
 BITS = ("seqdyn", "jax", "jaxlib")
 """Packages whose other version need not give the same bits."""
-_OURS = (f".{NAME}.", GATE)
-"""What a process that was killed while it made the directory may leave."""
+_OURS = (f".{NAME}.", GATE, "slurm.json", ".slurm.json.")
+"""What there may be before the manifest: what a process that was killed while it made the directory leaves, and what is
+known of jobs that have yet to begin."""
 
 
 def claim(
@@ -36,12 +37,17 @@ def claim(
     `allow_version_drift`, which is noted) was made by another seqdyn or jax, and if it holds something else than a run;
     nothing in it changes then.
     """
-    foreign = out.exists() and (not out.is_dir() or any(not p.name.startswith(_OURS) for p in out.iterdir()))
-    if foreign and not (out / NAME).exists():  # looked at last: another process may be making the directory
-        raise ConfigError(f"{out} exists and is not a run directory; choose another --out or an empty directory.")
+    check_place(out)
     out.mkdir(parents=True, exist_ok=True)
     with gate(out):
         return _claim(out, experiment, config, allow_version_drift)
+
+
+def check_place(out: Path) -> None:
+    """ConfigError if there is something else than a run in `out`."""
+    foreign = out.exists() and (not out.is_dir() or any(not p.name.startswith(_OURS) for p in out.iterdir()))
+    if foreign and not (out / NAME).exists():  # looked at last: another process may be making the directory
+        raise ConfigError(f"{out} exists and is not a run directory; choose another --out or an empty directory.")
 
 
 def _claim(out: Path, experiment: Experiment, config: dict[str, Any], allow_version_drift: bool) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rich.text import Text
 from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
-from seqdyn.layout import Tile, layout
+from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment
 from seqdyn.learn.model import Model
@@ -81,8 +81,13 @@ def run(
 
 def complete(out: str | Path) -> bool:
     """Have all tiles of a run directory, those of other shards included, done their last update?"""
-    at = layout(manifest.read(out)["experiment"])
-    return all(at.updates in checkpoint.steps(checkpoint.of_tile(Path(out), tile.index)) for tile in at.tiles)
+    return trained(layout(manifest.read(out)["experiment"]), Path(out))
+
+
+def trained(at: Layout, out: Path, mine: Shard = WHOLE) -> bool:
+    """Have the tiles of a shard done their last update?"""
+    tiles = [tile for tile in at.tiles if mine.has(tile.index)]
+    return all(at.updates in checkpoint.steps(checkpoint.of_tile(out, tile.index)) for tile in tiles)
 
 
 def _train_all(

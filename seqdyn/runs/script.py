@@ -15,12 +15,13 @@ from typing import Any, Literal, TypeVar
 import tyro
 
 from seqdyn.backend import check_settings
+from seqdyn.data.check import check
 from seqdyn.learn.config import Experiment
-from seqdyn.runs import launchers, signals
+from seqdyn.runs import launchers, manifest, signals, slurm
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.display import plain_console
-from seqdyn.runs.lock import shard
-from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run
+from seqdyn.runs.lock import Shard, shard
+from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run, trained
 from seqdyn.runs.signals import Interrupted
 from seqdyn.types import ConfigError
 
@@ -86,7 +87,7 @@ def _script(config: type[C], main: Callable[[C], None], description: str | None)
             _spread(chosen)
         with signals.fatal():
             main(chosen)
-    except Waiting as done:
+    except (Waiting, slurm.Queued) as done:
         console.print(str(done), soft_wrap=True)
     except ConfigError as error:
         console.print(str(error), style="red", soft_wrap=True)
@@ -134,12 +135,26 @@ def sized(config: S, smoke: Mapping[str, Any], paper: Mapping[str, Any]) -> S:
 
 
 def _spread(chosen: Options) -> None:
-    """Has a launcher train the shards; what is left for this process is to draw."""
+    """Has workers here train the shards; what is left for this process is to draw."""
     if chosen.launcher == "local":
         launchers.local(launchers.commands(chosen.workers))
-    elif chosen.launcher == "slurm":
-        jobs = launchers.submit(launchers.commands(chosen.workers), chosen.slurm)
-        raise Waiting(f"submitted {', '.join(job.job_id for job in jobs)}; the last to end draws.")
+
+
+def _to_jobs(out: Path, parts: Mapping[str, Experiment], config: Options, data: Mapping[str, Any]) -> None:
+    """Has Slurm train what is missing, or says what became of the jobs that should have."""
+
+    def done(mine: Shard) -> bool:
+        return all(trained(experiment.layout, out / name, mine) for name, experiment in parts.items())
+
+    if config.launcher == "slurm":
+        for name, experiment in parts.items():  # what a job would refuse is refused here
+            for spec in experiment.specs:
+                check(spec, data.get(name))
+            manifest.check_place(out / name)
+        slurm.spread(out, done, config.workers, config.slurm)
+    else:
+        for line in slurm.told(out, done, shard(config.shard)):
+            plain_console(stderr=True).print(line, soft_wrap=True)
 
 
 def fingerprint(data: Mapping[str, Any]) -> dict[str, str]:
@@ -159,8 +174,10 @@ def launch_all(
     vocabulary: Sequence[str] | None = None,
 ) -> dict[str, Path]:
     """`launch` of several experiments in one run directory, each in a folder of its name ("": the directory itself) and
-    on the `data` of its name. Raises `Waiting`, after the last, if any lacks what other shards have yet to train."""
+    on the `data` of its name. Raises `Waiting`, after the last, if any lacks what other shards have yet to train, and
+    `slurm.Queued` where jobs have it."""
     out = config.out or default_out(*parts.values())
+    _to_jobs(out, parts, config, data or {})
     done = {name: out / name for name in parts}
     noted = json.loads(json.dumps(dataclasses.asdict(config), default=str), parse_constant=str)  # JSON has no inf
     for name, experiment in parts.items():
