@@ -1,11 +1,12 @@
 """Text as numbers: words → vocabulary → padded ids [n, s], and back."""
 
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import regex
 from jaxtyping import Float32, Int, Int32
 
 from seqdyn.types import ConfigError
@@ -15,7 +16,8 @@ PAD, START, UNKNOWN = range(3)
 
 Truncate = Literal["first", "last"]
 Pad = Literal["before", "after"]
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_PIECE = r"(?:[\p{L}\p{N}]\p{M}*(?:[\u200c\u200d](?=[\p{L}\p{N}]))?)+"
+_WORD = regex.compile(rf"{_PIECE}(?:'{_PIECE})*")
 
 
 class Examples(NamedTuple):
@@ -41,15 +43,18 @@ class Text(NamedTuple):
 
     vocabulary: tuple[str, ...]
     splits: dict[str, Examples]
+    classes: tuple[str, ...] = ()
+    """The label of each class, where labels are words."""
 
 
 def tokenize(text: str) -> list[str]:
     """The words of a text: `<br />` becomes a space, all is lower-cased, and a word is a longest run of
-    Unicode letters and digits, with single apostrophes (') allowed inside; the rest separates and is dropped.
+    Unicode letters and digits, each with its combining marks, with single apostrophes (') and the joiners of Indic and
+    Persian scripts allowed inside; the rest separates and is dropped. Words are composed (NFC), however written.
 
     "Don't<br />stop: 'tis a well-made film_noir!" → don't stop tis a well made film noir.
     """
-    return _WORD.findall(text.replace("<br />", " ").lower())
+    return _WORD.findall(unicodedata.normalize("NFC", text.replace("<br />", " ").lower()))
 
 
 def last_words(text: str, n: int) -> str:
@@ -108,7 +113,7 @@ def shuffled(examples: Examples, seed: int, pad: Pad = "before") -> Examples:
 
 
 def labelled_text(
-    reviews: Mapping[str, tuple[Sequence[str], Sequence[int] | Int[np.ndarray, " n"]]],
+    reviews: Mapping[str, tuple[Any, Any]],
     *,
     vocabulary: int = 10_000,
     length: int = 80,
@@ -117,36 +122,69 @@ def labelled_text(
 ) -> Text:
     """Labelled texts, `reviews[split] = (texts, labels)`, as ids; the vocabulary is made of the split 'train' alone.
 
-    `vocabulary` counts `SPECIAL` too, so ids are below it. A row begins with `<start>`, which truncation to the last
-    words drops from a long one. ConfigError, naming split and example, for a split that is missing or empty, a text
-    without a word, labels that are no classes 0 … k − 1 of train's, and settings out of range.
+    Texts are strings (or UTF-8 bytes, as TFDS has them), in a list, array or Series; labels are classes 0 … k − 1, or
+    words, which become classes in their alphabetical order: `Text.classes`. `vocabulary` counts `SPECIAL` too, so ids
+    are below it. A row begins with `<start>`, which truncation to the last words drops from a long one. ConfigError,
+    naming split and example, for a split that is missing or empty, what is no text, a text without a word, labels that
+    are no classes of train's, and settings out of range.
     """
     check_settings(vocabulary, length, truncate, pad)
     if "train" not in reviews:
         raise ConfigError(f"reviews has the splits {', '.join(reviews) or 'none'}, but must have train.")
-    classes = 0
+    texts: dict[str, list[str]] = {}
+    labels: dict[str, list[int]] = {}
+    names: tuple[str, ...] = ()
     for name in sorted(reviews, key=lambda name: name != "train"):  # train first: it says what the classes are
-        texts, labels = reviews[name]
-        if not len(texts) or len(texts) != len(labels):
+        texts[name], given = _texts(name, reviews[name][0]), _listed(reviews[name][1])
+        if not texts[name] or len(texts[name]) != len(given):
             raise ConfigError(
-                f"{name} has {len(texts)} texts and {len(labels)} labels, but must have one each, or more."
+                f"{name} has {len(texts[name])} texts and {len(given)} labels, but must have one each, or more."
             )
-        classes = classes or int(max(labels)) + 1
-        for i, label in enumerate(labels):
-            if label not in range(classes):
+        if name == "train" and all(isinstance(label, str) for label in given):
+            names = tuple(sorted(set(given)))
+        labels[name] = [_class(name, i, label, names) for i, label in enumerate(given)]
+        classes = len(names) or max(labels["train"]) + 1
+        for i, label in enumerate(labels[name]):
+            if label >= classes:
                 raise ConfigError(f"label {i} of {name} is {label!r}, but must be one of train's, 0 to {classes - 1}.")
     # Words are made twice: keeping those of 25,000 reviews takes a third of a gigabyte, making them a second.
-    words = build_vocabulary(map(tokenize, reviews["train"][0]), vocabulary)
+    words = build_vocabulary(map(tokenize, texts["train"]), vocabulary)
     index = {word: i for i, word in enumerate(words)}
 
     def examples(name: str) -> Examples:
-        rows = [encode(tokenize(text), index) for text in reviews[name][0]]
+        rows = [encode(tokenize(text), index) for text in texts[name]]
         for i, row in enumerate(rows):
             if len(row) == 1:
-                raise ConfigError(f"text {i} of {name} is {reviews[name][0][i][:40]!r}, but must have a word.")
-        return Examples(*pad_to(rows, length, truncate, pad), np.asarray(reviews[name][1], np.int32))
+                raise ConfigError(f"text {i} of {name} is {texts[name][i][:40]!r}, but must have a word.")
+        return Examples(*pad_to(rows, length, truncate, pad), np.asarray(labels[name], np.int32))
 
-    return Text(words, {name: examples(name) for name in reviews})
+    return Text(words, {name: examples(name) for name in reviews}, names)
+
+
+def _listed(values: Any) -> list[Any]:
+    """A list, array, Series or tensor as a list of Python's values, bytes as words."""
+    plain = values.tolist() if hasattr(values, "tolist") else list(values)
+    return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in plain]
+
+
+def _texts(name: str, texts: Any) -> list[str]:
+    if isinstance(texts, str | bytes):
+        raise ConfigError(f"the texts of {name} are {texts[:40]!r}, but must be a list of texts.")
+    found = _listed(texts)
+    for i, text in enumerate(found):
+        if not isinstance(text, str):
+            raise ConfigError(f"text {i} of {name} is {text!r:.40}, but must be a string.")
+    return found
+
+
+def _class(name: str, i: int, label: Any, names: tuple[str, ...]) -> int:
+    """The class of a label: its place among the words of train's, or itself."""
+    if names and label in names:
+        return names.index(label)
+    if not names and isinstance(label, int | float) and float(label).is_integer() and label >= 0:
+        return int(label)
+    right = f"one of train's, {', '.join(names)}" if names else "a class 0, 1, …, or all labels words"
+    raise ConfigError(f"label {i} of {name} is {label!r}, but must be {right}.")
 
 
 def check_settings(vocabulary: int, length: int, truncate: str, pad: str) -> None:

@@ -3,18 +3,30 @@
 import difflib
 import gzip
 import io
+import json
 import os
+import re
+import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32
 
 from seqdyn.data.text import PAD, SPECIAL, Examples
 from seqdyn.types import ConfigError
+
+_SEPARATOR = re.compile("[ \t]")  # no other white space: a word may hold a non-breaking space
+_DAMAGE = (
+    *(UnicodeDecodeError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error),
+    *(NotImplementedError, RuntimeError),  # an archive packed in a way that Python does not know, or encrypted
+)
+_FORMAT = "seqdyn vocabulary of so many words, each a JSON string"
+"""The key of the first line of a vocabulary's file, which no older file began with."""
 
 
 class Vectors(NamedTuple):
@@ -32,51 +44,64 @@ class Matched(NamedTuple):
 
 
 def read_vectors(path: str | Path, limit: int | None = None) -> Vectors:
-    """Vectors from a text file, plain, .gz or .zip (with one .txt in it): a line is a word and its n numbers, separated
-    by single spaces (Pennington, Socher & Manning 2014); a first line of two whole numbers, word2vec's, is passed over.
+    """Vectors from a text file, plain, .gz or .zip: a line is a word and its n numbers, a space or tab between
+    (Pennington, Socher & Manning 2014); a first line of two whole numbers, word2vec's, says how many words and n.
 
-    The first line fixes n; a word may itself hold spaces, as a few of glove.840B do. `limit` reads so many words only.
-    ConfigError, naming file and line, for a file that is missing, empty, or not such a text, a line of another width,
-    a number that is none or is not finite, and a word that was there before.
+    A .zip with several texts is named with the one that is meant: `glove.6B.zip/glove.6B.50d.txt`. The first line fixes
+    n; a word may itself hold spaces, as a few of glove.840B do. Of a word that stands twice the first counts, with a
+    warning. `limit` reads so many words only. ConfigError, naming file and line, for a file that is missing, empty,
+    damaged, or not such a text, a line of another width, and a number that is none or is not finite.
     """
     path = Path(path)
-    words: list[str] = []
-    rows: list[np.ndarray] = []
-    seen: set[str] = set()
-    width = 0
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist, but must be a file of word vectors.")
+    rows: dict[str, np.ndarray] = {}
+    at: dict[str, int] = {}
+    again: list[tuple[str, int]] = []
+    width = blank = 0
     with _lines(path) as lines:
         for number, line in enumerate(lines, 1):
-            if limit is not None and len(words) == limit:
+            if limit is not None and len(rows) == limit:
                 break
-            fields = line.rstrip("\r\n").rstrip(" ").split(" ")
-            if number == 1 and len(fields) == 2 and all(f.isdigit() for f in fields):
+            fields = _SEPARATOR.split(line.rstrip("\r\n \t"))
+            if number == 1 and len(fields) == 2 and all(f.isascii() and f.isdigit() for f in fields):
+                width = int(fields[1])
+                continue
+            if fields == [""]:
+                blank = blank or number  # right at the end of a file only
                 continue
             width = width or len(fields) - 1
             word, values = " ".join(fields[: len(fields) - width]), fields[len(fields) - width :]
-            row = _numbers(values)
+            row = None if blank else _numbers(values)
             if len(fields) < width + 1 or width < 1 or row is None:
+                wrong = (blank, 0) if blank else (number, len(fields) - 1)
                 raise _wrong(
-                    path, number, f"has {len(fields) - 1} fields after a word", f"a word and {width or 'n'} numbers"
+                    path, wrong[0], f"has {wrong[1]} fields after a word", f"a word and {width or 'n'} numbers"
                 )
             if len(fields) > width + 1 and _numbers([fields[-width - 1]]) is not None:
                 raise _wrong(path, number, f"has {len(fields) - 1} numbers", f"a word and {width} numbers")
             if not np.isfinite(row).all():
-                raise _wrong(path, number, "has a number that is Inf or NaN", "finite numbers")
-            if not word or word in seen:
-                raise _wrong(path, number, f"has the word {word!r}", "a word that was not there before")
-            seen.add(word)
-            words.append(word)
-            rows.append(row)
-    if not words:
+                raise _wrong(path, number, "has a number that is Inf or NaN, or beyond 32 bits", "finite numbers")
+            if not word:
+                raise _wrong(path, number, "has no word", f"a word and {width} numbers")
+            if word in rows:
+                again.append((word, number))
+                continue
+            at[word], rows[word] = number, row
+    if not rows:
         raise ConfigError(f"{path} is empty, but must be a text of a word and its numbers a line.")
-    return Vectors(tuple(words), np.stack(rows))
+    if again:
+        word, number = again[0]
+        others = f", and {len(again) - 1} more lines repeat words" if len(again) > 1 else ""
+        warnings.warn(
+            f"{path}: the word {word!r} of line {at[word]} stands again in line {number}{others}; the first counts",
+            stacklevel=2,
+        )
+    return Vectors(tuple(rows), np.stack(list(rows.values())))
 
 
 def _numbers(fields: Sequence[str]) -> np.ndarray | None:
     try:
-        return np.array(fields, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            return np.array(fields, dtype=np.float32)
     except ValueError:
         return None
 
@@ -88,25 +113,40 @@ def _wrong(path: Path, line: int, what: str, right: str) -> ConfigError:
 @contextmanager
 def _lines(path: Path) -> Iterator[Iterator[str]]:
     """The lines of a text, unpacked if need be."""
-    binary: IO[bytes] | Any
     try:
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                texts = [n for n in archive.namelist() if n.endswith(".txt")]
-                chosen = [n for n in texts if Path(n).stem == path.stem] or texts
-                if len(chosen) != 1:
-                    listed = ", ".join(texts) or "none"
-                    raise ConfigError(
-                        f"{path} holds the texts {listed}, but must hold one .txt, or one of its own name."
-                    )
-                with archive.open(chosen[0]) as binary, io.TextIOWrapper(binary, "utf-8", newline="\n") as text:
-                    yield iter(text)
-        else:
-            with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as binary:
-                with io.TextIOWrapper(binary, "utf-8", newline="\n") as text:
-                    yield iter(text)
-    except (UnicodeDecodeError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError) as error:
+        with _binary(path) as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="\n") as text:
+            yield iter(text)
+    except _DAMAGE as error:
         raise ConfigError(f"{path} cannot be read ({error}), but must be a UTF-8 text of word vectors.") from None
+
+
+@contextmanager
+def _binary(path: Path) -> Iterator[IO[bytes]]:
+    inside = next((p for p in path.parents if p.suffix == ".zip" and p.is_file()), None)
+    if inside is not None or (path.suffix == ".zip" and path.is_file()):
+        with zipfile.ZipFile(inside or path) as archive, archive.open(_member(archive, path, inside)) as binary:
+            yield binary
+    elif not path.is_file():
+        raise ConfigError(f"{path} does not exist, but must be a file of word vectors.")
+    else:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as binary:
+            yield binary  # type: ignore[misc]
+
+
+def _member(archive: zipfile.ZipFile, path: Path, inside: Path | None) -> str:
+    """The text of an archive that a path means."""
+    texts = [name for name in archive.namelist() if name.endswith(".txt") and not name.startswith("__MACOSX/")]
+    if inside is not None:
+        chosen = [name for name in archive.namelist() if name == path.relative_to(inside).as_posix()]
+    else:
+        chosen = [name for name in texts if Path(name).stem == path.stem] or texts
+    if len(chosen) != 1:
+        example = f", as {inside or path}/{texts[0]}" if texts else ""
+        raise ConfigError(
+            f"{path} must be one text of an archive that holds {', '.join(texts) or 'no .txt'}; name it behind the "
+            f"archive{example}."
+        )
+    return chosen[0]
 
 
 def match(vocabulary: Sequence[str], vectors: Vectors, seed: int = 0) -> Matched:
@@ -177,16 +217,28 @@ def neighbour_table(
 
 
 def save_vocabulary(path: str | Path, words: Sequence[str]) -> None:
-    """Writes a word a line, UTF-8, by renaming: a reader sees the old file or the whole new one."""
+    """Writes a word a line, as JSON, which has any symbol on one line; by renaming: a reader sees the old file or the
+    whole new one."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text("\n".join(words) + "\n", encoding="utf-8", newline="\n")
+    lines = [json.dumps({_FORMAT: len(words)}), *(json.dumps(str(word), ensure_ascii=False) for word in words)]
+    part.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
     part.replace(path)
 
 
 def load_vocabulary(path: str | Path) -> tuple[str, ...]:
-    """The words of `save_vocabulary`; ConfigError if there is no such file."""
+    """The words of `save_vocabulary`, or of a file of an older version, a plain word a line; ConfigError if there is no
+    such file, or it is damaged."""
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist, but must be the vocabulary of a run directory.")
-    return tuple(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+    try:
+        first, *lines = path.read_bytes().decode("utf-8", "surrogatepass").removesuffix("\n").split("\n")
+        if not first.startswith(f'{{"{_FORMAT}"'):
+            return (first, *lines)
+        words = tuple(json.loads(line) for line in lines)
+        if len(words) != json.loads(first)[_FORMAT] or not all(isinstance(word, str) for word in words):
+            raise ValueError(f"it has {len(words)} lines")
+        return words
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}), but must be the vocabulary of a run directory.") from None
