@@ -8,6 +8,7 @@ Axes, everywhere in the library:
     v   vocabulary size    r   run of a grid
 """
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,7 +25,21 @@ Metrics = dict[str, Any]
 Initializer = Callable[[Key[Array, ""], Sequence[int], Any], Array]
 """`(key, shape, dtype) -> array`, the signature of `jax.nn.initializers`."""
 
-__all__ = ["Array", "Bool", "ConfigError", "Device", "Float", "Initializer", "Int", "Key", "Metrics", "Params", "Tree"]
+__all__ = [
+    "Array",
+    "Bool",
+    "ConfigError",
+    "Device",
+    "Float",
+    "Initializer",
+    "Int",
+    "Key",
+    "Metrics",
+    "Params",
+    "Tree",
+    "one_of",
+    "whole",
+]
 
 
 class ConfigError(ValueError):
@@ -32,3 +47,24 @@ class ConfigError(ValueError):
 
     Scripts print the sentence and leave with exit code 2; it is raised before anything is compiled or written.
     """
+
+
+def whole(field: str, value: Any, least: int = 1) -> int:
+    """`value` as an int of Python: whole numbers of NumPy and of JAX are whole numbers, True and 2.0 are not.
+
+    ConfigError for anything else, below `least`, or not below 2³¹.
+    """
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if not least <= number < 2**31:
+        most = ", below 2³¹" if number >= 2**31 else ""
+        raise ConfigError(f"{field} is {value!r}; it must be a whole number of at least {least}{most}.")
+    return number
+
+
+def one_of(field: str, value: Any, words: Sequence[str]) -> None:
+    """Raises ConfigError for a value that is none of these words."""
+    if not isinstance(value, str) or value not in words:
+        raise ConfigError(f"{field} is {value!r}; it must be one of {', '.join(words)}.")

@@ -10,8 +10,9 @@ ORDER = """
 types layout parts described grids backend norms averages theory
 nets.inits nets.activations nets.cells nets.memoryless nets.hard_concrete nets.bptt nets.stack nets.normalised
 nets.dropped
-data.batches data.synthetic data.tasks data.check data.splits data.text data.extras data.scaling data.packaged
-data.images data.wording data.augment data.cache data.vectors data.banks data.datasets data.waves data.audio
+data.arrays data.batches data.synthetic data.tasks data.text data.check data.splits data.extras data.scaling
+data.packaged data.images data.wording data.augment data.cache data.vectors data.banks data.datasets data.waves
+data.audio
 learn.choices learn.validate learn.config learn.dropout learn.model learn.penalties learn.optim learn.stopping
 learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.flossing

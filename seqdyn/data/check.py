@@ -1,26 +1,43 @@
-"""Does a data set fit its task? Said in a sentence before anything is compiled: on a device, an id out of range is
-silently another id."""
+"""Does a data set fit its task? Made the library's own arrays, or said in a sentence before anything is compiled: on a
+device, an id out of range is silently another id."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqdyn.data.arrays import array, first_wrong, numbers, whole_numbers
 from seqdyn.data.tasks import BANK, HELD_OUT, NEIGHBOURS, VECTORS
+from seqdyn.data.text import Examples
 from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
     from seqdyn.learn.config import Spec
 
 
-def check(spec: "Spec", data: Any) -> None:
-    """Raises ConfigError for a split that is missing or empty, for arrays of the wrong shape or type, and for ids,
-    lengths and labels out of range; names the split and the first wrong example."""
+def check(spec: "Spec", data: Any) -> Any:
+    """The data of a task as the arrays that it is trained on; of a synthetic task, whatever was given.
+
+    `data` is a dict of splits: 'train' and 'validation', and if wanted 'test' and 'shuffled' (`tasks.HELD_OUT`). In
+    'stream' a split is the ids of a text, [n]; else it is (xs, lengths, ys), a `text.Examples` or any tuple of three:
+
+        xs       ids [n, s], or numbers [n, s, d], s = `Spec.steps`, d = `Spec.features`; [n, s] where d is 1
+        lengths  [n], how many steps of each are not padding, 1 … s
+        ys       [n], classes 0 … `Spec.classes` − 1, or numbers where that is 0; in 'next_step' 0 or 1, [n, s, d]
+
+    Beside them may lie `tasks.VECTORS`, `tasks.NEIGHBOURS` and `tasks.BANK`. Arrays may be lists, Series or tensors,
+    and of any type whose values have one meaning: ids, lengths and classes become int32, numbers float32. Raises
+    ConfigError, naming the split and the first wrong example, for a split that is missing or empty, for arrays of the
+    wrong shape or type, for numbers that are Inf, NaN or too large for 32 bits, and for ids, lengths and labels out of
+    range.
+    """
     if spec.task not in ("labelled", "next_step", "stream"):
-        return
-    if not isinstance(data, dict):
+        return data
+    if not isinstance(data, Mapping):
         raise ConfigError(f"data is {type(data).__name__}; the task '{spec.task}' needs a dict of its splits.")
-    splits = {name: data[name] for name in data if name not in (VECTORS, NEIGHBOURS, BANK)}
-    there = ", ".join(splits) or "none"
+    beside = {name: data[name] for name in (VECTORS, NEIGHBOURS, BANK) if name in data}
+    splits = {name: data[name] for name in data if name not in beside}
+    there = ", ".join(map(str, splits)) or "none"
     for name in ("train", "validation"):
         if name not in splits:
             raise ConfigError(f"data has the splits {there}; it must have {name}.")
@@ -28,87 +45,104 @@ def check(spec: "Spec", data: Any) -> None:
         raise ConfigError(f"data has the splits {there}; those that are not trained on are {', '.join(HELD_OUT)}.")
     for name, split in splits.items():
         if spec.task == "stream":
-            _ids(f"the split {name}", np.asarray(split), spec.vocabulary)
+            splits[name] = _ids(f"the split {name}", split, spec.vocabulary)
+            if splits[name].ndim != 1:
+                raise ConfigError(f"the split {name} has the shape {splits[name].shape}; it must be the ids of a text.")
         else:
-            _check_examples(spec, name, split)
-    if spec.pretrained:
-        _check_vectors(spec, data.get(VECTORS))
+            splits[name] = _examples(spec, name, split)
+    if spec.pretrained or VECTORS in beside:
+        beside[VECTORS] = _vectors(spec, data.get(VECTORS))
     for name in spec.augment:
         wanted = {BANK: BANK, "insert": NEIGHBOURS, "neighbours": NEIGHBOURS}.get(name)
         if wanted and wanted not in data:
             raise ConfigError(f"augment has '{name}', but data has no '{wanted}': see tasks.{wanted.upper()}.")
-    if NEIGHBOURS in data:
-        table = np.asarray(data[NEIGHBOURS])
+    if NEIGHBOURS in beside:
+        table = _ids(f'data["{NEIGHBOURS}"]', data[NEIGHBOURS], spec.vocabulary)
         if table.ndim != 2 or len(table) != spec.vocabulary or not table.size:
             raise ConfigError(f'data["{NEIGHBOURS}"] has the shape {table.shape}; it must be [{spec.vocabulary}, k].')
-        _ids(f'data["{NEIGHBOURS}"]', table, spec.vocabulary)
-    if BANK in data:
-        _check_bank(spec, data)
+        beside[NEIGHBOURS] = table
+    if BANK in beside:
+        beside[BANK] = _bank(spec, splits["train"], data[BANK])
+    return splits | beside
 
 
-def _check_vectors(spec: "Spec", vectors: Any) -> None:
+def _vectors(spec: "Spec", vectors: Any) -> Any:
+    found = None if vectors is None else numbers(f'data["{VECTORS}"]', vectors)
     wanted = (spec.vocabulary, spec.embedding)
-    found = None if vectors is None else np.shape(vectors)
-    if found != wanted:
-        what = "missing" if found is None else f"of the shape {found}"
+    if spec.pretrained and (found is None or found.shape != wanted):
+        what = "missing" if found is None else f"of the shape {found.shape}"
         raise ConfigError(f'data["{VECTORS}"] is {what}; pretrained needs [vocabulary, embedding], {wanted}.')
-    if not np.isfinite(np.asarray(vectors)).all():
-        raise ConfigError(f'data["{VECTORS}"] has entries that are Inf or NaN; they must be finite.')
+    return found
 
 
-def _check_bank(spec: "Spec", data: Any) -> None:
+def _bank(spec: "Spec", train: Any, bank: Any) -> Examples:
     if spec.task != "labelled":
         raise ConfigError(f"data[\"{BANK}\"] is there, but only the task 'labelled' has use for it.")
-    xs, lengths = np.asarray(data[BANK].xs), np.asarray(data[BANK].lengths)
-    k = lengths.shape[1] if lengths.ndim == 2 else 0
-    right = (len(data["train"].ys), max(k, 1), spec.steps, *([] if spec.vocabulary else [spec.features]))
+    where = f'data["{BANK}"]'
+    xs, lengths, ys = _three(where, bank)
+    xs, lengths = array(f"xs of {where}", xs, "variants"), array(f"lengths of {where}", lengths, "whole numbers")
+    n, k = len(train.ys), lengths.shape[1] if lengths.ndim == 2 else 0
+    right = (n, max(k, 1), spec.steps, *([] if spec.vocabulary else [spec.features]))
+    if xs.shape + (1,) == right:
+        xs = xs[..., None]
     if xs.shape != right or lengths.shape != right[:2]:
         raise ConfigError(
-            f'data["{BANK}"] has xs of the shape {xs.shape} and lengths of {lengths.shape}; K variants of each '
+            f"{where} has xs of the shape {xs.shape} and lengths of {lengths.shape}; K variants of each "
             f"training example have {right} and {right[:2]}."
         )
-    if not np.array_equal(data[BANK].ys, data["train"].ys):
-        raise ConfigError(
-            f'data["{BANK}"] has other ys than data["train"]; its rows are those of the training examples.'
-        )
-    flat = xs.reshape(-1, *xs.shape[2:]), lengths.ravel(), np.repeat(np.asarray(data["train"].ys), k, axis=0)
-    _check_examples(spec, BANK, flat)
+    if not np.array_equal(array(f"ys of {where}", ys, "labels").reshape(-1), train.ys):
+        raise ConfigError(f'{where} has other ys than data["train"]; its rows are those of the training examples.')
+    flat = _examples(spec, BANK, (xs.reshape(-1, *right[2:]), lengths.ravel(), np.repeat(train.ys, k, axis=0)))
+    return Examples(flat.xs.reshape(right), flat.lengths.reshape(right[:2]), train.ys)
 
 
-def _check_examples(spec: "Spec", split: str, examples: Any) -> None:
-    xs, lengths, ys = (np.asarray(leaf) for leaf in examples)
-    n = len(xs)
+def _three(where: str, examples: Any) -> tuple[Any, Any, Any]:
+    if not isinstance(examples, tuple | list) or len(examples) != 3:
+        what = f"{type(examples).__name__}" + (f" of {len(examples)}" if isinstance(examples, tuple | list) else "")
+        raise ConfigError(f"{where} is a {what}; it must be (xs, lengths, ys).")
+    return examples[0], examples[1], examples[2]
+
+
+def _examples(spec: "Spec", split: str, examples: Any) -> Examples:
+    xs, lengths, ys = _three(f"the split {split}", examples)
+    of = f"of the split {split}"
+    xs = array(f"xs {of}", xs, "ids, whole numbers" if spec.vocabulary else "numbers")
+    n = len(xs) if xs.ndim else 0
     if n == 0:
         raise ConfigError(f"the split {split} is empty; it needs at least one sequence.")
-    shape = (n, spec.steps) if spec.vocabulary else (n, spec.steps, spec.features)
-    targets = (n, spec.steps, spec.features) if spec.task == "next_step" else (n,)
-    for name, array, right in (("xs", xs, shape), ("lengths", lengths, (n,)), ("ys", ys, targets)):
-        if array.shape != right:
-            raise ConfigError(f"{name} of the split {split} has the shape {array.shape}; it must be {right}.")
-    if spec.vocabulary:
-        _ids(f"xs of the split {split}", xs, spec.vocabulary)
-    else:
-        _first(f"xs of the split {split}", xs, ~np.isfinite(xs), "finite, on padding too")
-    right = f"between 1 and steps, {spec.steps}"
-    _first(f"lengths of the split {split}", lengths, (lengths < 1) | (lengths > spec.steps), right)
+
+    def shaped(name: str, value: Any, shape: tuple[int, ...], right: str) -> np.ndarray:
+        return _shaped(f"{name} {of}", array(f"{name} {of}", value, right), shape)
+
+    xs = _shaped(f"xs {of}", xs, (n, spec.steps) if spec.vocabulary else (n, spec.steps, spec.features))
+    xs = _ids(f"xs {of}", xs, spec.vocabulary) if spec.vocabulary else numbers(f"xs {of}", xs, "finite, on padding too")
+    right = f"a whole number between 1 and steps, {spec.steps}"
+    lengths = whole_numbers(f"lengths {of}", shaped("lengths", lengths, (n,), right), 1, spec.steps, right)
     if spec.task == "next_step":
-        _first(f"ys of the split {split}", ys, (ys != 0) & (ys != 1), "0 or 1")
-    elif spec.classes:
-        whole = f"a class between 0 and {spec.classes - 1}"
-        _first(f"ys of the split {split}", ys, ~np.isin(ys, np.arange(spec.classes)), whole)
-    else:
-        _first(f"ys of the split {split}", ys, ~np.isfinite(ys), "finite")
+        ys = shaped("ys", ys, (n, spec.steps, spec.features), "0 or 1")
+        return Examples(xs, lengths, whole_numbers(f"ys {of}", ys, 0, 1, "0 or 1").astype(np.float32))
+    if not spec.classes:
+        return Examples(xs, lengths, numbers(f"ys {of}", shaped("ys", ys, (n,), "numbers")))
+    right = f"a class between 0 and {spec.classes - 1}"
+    ys = shaped("ys", ys, (n,), right)
+    if ys.dtype.kind in "SU":
+        right += "; np.unique(labels, return_inverse=True)[1] numbers labels that are words"
+        raise ConfigError(f"ys {of} has {ys[0].item()!r} in example 0; it must be {right}.")
+    return Examples(xs, lengths, whole_numbers(f"ys {of}", ys, 0, spec.classes - 1, right))
 
 
-def _ids(where: str, ids: np.ndarray, vocabulary: int) -> None:
-    if not np.issubdtype(ids.dtype, np.integer):
-        raise ConfigError(f"{where} has the type {ids.dtype}; ids must be whole numbers.")
-    _first(where, ids, (ids < 0) | (ids >= vocabulary), f"an id between 0 and {vocabulary - 1}")
+def _shaped(where: str, found: np.ndarray, right: tuple[int, ...]) -> np.ndarray:
+    """In the right shape; a last axis of length 1 may be missing or too much."""
+    if (*found.shape, 1) == right or found.shape == (*right, 1):
+        found = found.reshape(right)
+    if found.shape != right:
+        raise ConfigError(f"{where} has the shape {found.shape}; it must be {right}.")
+    return found
 
 
-def _first(where: str, array: np.ndarray, wrong: np.ndarray, right: str) -> None:
-    """Raises for the first wrong entry."""
-    if wrong.any():
-        at = np.unravel_index(int(wrong.argmax()), wrong.shape)
-        value = array[at].item()
-        raise ConfigError(f"{where} has {value!r} in example {at[0]}; it must be {right}.")
+def _ids(where: str, ids: Any, vocabulary: int) -> np.ndarray:
+    found = array(where, ids, "ids, whole numbers")
+    if found.dtype.kind not in "iu":
+        raise ConfigError(f"{where} has the type {found.dtype}; ids must be whole numbers.")
+    first_wrong(where, found, (found < 0) | (found >= vocabulary), f"an id between 0 and {vocabulary - 1}")
+    return found.astype(np.int32, copy=False)

@@ -93,7 +93,7 @@ def labelled(spec: "Spec") -> Task:
 
     def one(examples: Any, rows: Any) -> Batch:
         drawn = jax.tree.map(lambda leaf: leaf[rows], examples)
-        ys = drawn.ys if spec.classes > 2 else drawn.ys.astype(jnp.float32)
+        ys = drawn.ys.astype(jnp.int32 if spec.classes > 2 else jnp.float32)
         return Batch(_steps_first(drawn.xs), ys, _live(spec, drawn))
 
     k = spec.classes

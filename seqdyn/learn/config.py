@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqdyn.data.arrays import array
 from seqdyn.layout import Layout, layout
 from seqdyn.learn.choices import (
     Activation,
@@ -36,10 +37,17 @@ from seqdyn.learn.choices import (
 from seqdyn.learn.validate import check_hyper, validate
 from seqdyn.types import ConfigError
 
+_WHOLE = ("seed", "window")
+"""The numbers of `Hypers` that are whole."""
+
 
 @dataclass(frozen=True)
 class Spec:
-    """What code runs: shapes and operations. Two specs are two compiled programs."""
+    """What code runs: shapes and operations. Two specs are two compiled programs.
+
+    NumPy's whole numbers, truth values and strings become Python's, and lists become tuples, so that what is equal is
+    the same program.
+    """
 
     task: TaskName = "adding"
     steps: int = 100
@@ -118,6 +126,10 @@ class Spec:
     kind: Kind = "series"
     """What a data set's numbers are, which decides what augmentations fit; ids are text."""
 
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            object.__setattr__(self, f.name, _plain(getattr(self, f.name)))
+
     @property
     def label(self) -> str:
         """`name`, or 'rnn tanh', 'lstm', 'gru'."""
@@ -194,9 +206,8 @@ class Hypers:
 
     def arrays(self) -> "Hypers":
         """With JAX leaves: seed and window int32, the rest float32."""
-        whole = ("seed", "window")
         cast = {
-            f.name: jnp.asarray(getattr(self, f.name), jnp.int32 if f.name in whole else jnp.float32)
+            f.name: jnp.asarray(getattr(self, f.name), jnp.int32 if f.name in _WHOLE else jnp.float32)
             for f in dataclasses.fields(self)
         }
         return Hypers(**cast)
@@ -216,14 +227,16 @@ def grid(seeds: int | Sequence[int] = 1, **axes: Any) -> Hypers:
             raise ConfigError(f"grid has no axis '{name}'; it takes seeds and {', '.join(sorted(names))}.")
     values = {name: _listed(v) for name, v in axes.items()}
     values["seed"] = _listed(seeds)
-    if not isinstance(seeds, Iterable):
-        check_hyper("seed", seeds)
+    if not _many(seeds):
+        check_hyper("seed", values["seed"][0])
         values["seed"] = list(range(int(values["seed"][0])))
     for name, v in values.items():
         if not v:
             raise ConfigError(f"{name} has no values; give at least one.")
         for one in v:
             check_hyper(name, one)
+        if name in _WHOLE:
+            values[name] = [int(one) for one in v]
     points = list(itertools.product(*values.values()))
     columns = dict(zip(values, zip(*points, strict=True), strict=True))
     defaults = {f.name: f.default for f in dataclasses.fields(Hypers)}
@@ -235,11 +248,24 @@ def joined(*grids: Hypers) -> Hypers:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *grids)
 
 
+def _many(values: Any) -> bool:
+    """A list of any kind, not one value?"""
+    return isinstance(values, Iterable) and not isinstance(values, str | bytes) and getattr(values, "ndim", 1) > 0
+
+
 def _listed(values: Any) -> list[Any]:
     """One value or many, NumPy's or Python's, as a list of Python's."""
     plain = values.tolist() if hasattr(values, "tolist") else values
-    many = isinstance(plain, Iterable) and not isinstance(plain, str | bytes)
-    return [v.item() if isinstance(v, np.generic) else v for v in plain] if many else [plain]
+    return [v.item() if hasattr(v, "item") and np.ndim(v) == 0 else v for v in plain] if _many(values) else [plain]
+
+
+def _plain(value: Any) -> Any:
+    """The same in Python's own types; lists, and arrays of one axis, as tuples."""
+    if isinstance(value, np.generic) or (hasattr(value, "__array__") and np.ndim(value) == 0):
+        return np.asarray(value).item()
+    if isinstance(value, list | tuple) or (hasattr(value, "__array__") and np.ndim(value) == 1):
+        return tuple(_plain(v) for v in value)
+    return value
 
 
 class Looking(NamedTuple):
@@ -253,11 +279,17 @@ class Looking(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """Specs × hypers, and how long: what a run directory holds the result of. Run r = spec index · len(hypers) + i."""
+    """Specs × hypers, and how long: what a run directory holds the result of. Run r = spec index · len(hypers) + i.
+
+    The data that a data set's tasks need are no part of it: `seqdyn.run.run(experiment, out, data)`, whose `data` are a
+    dict of splits as `data.check.check` describes them. Raises ConfigError for the first field that cannot be right.
+    """
 
     name: str
     specs: tuple[Spec, ...]
+    """One `Spec`, or several in a tuple or list."""
     hypers: Hypers
+    """What `grid` makes; None is `grid()`."""
     updates: int
     chunk: int
     """Updates in one compiled call: a signal is obeyed at its end."""
@@ -277,7 +309,29 @@ class Experiment:
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
 
     def __post_init__(self) -> None:
+        taken = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "hypers"}
+        taken["specs"] = (self.specs,) if isinstance(self.specs, Spec) else taken["specs"]
+        taken["hypers"] = grid() if self.hypers is None else self.hypers
+        if isinstance(self.hypers, Hypers):
+            columns = {f.name: getattr(self.hypers, f.name) for f in dataclasses.fields(Hypers)}
+            taken["hypers"] = Hypers(**{name: array(f"hypers.{name}", c, "numbers") for name, c in columns.items()})
+        taken["settings"] = _settings(self.settings)
+        for name, value in taken.items():
+            object.__setattr__(self, name, value)
+        self._check_types()
         validate(self)
+
+    def _check_types(self) -> None:
+        if not isinstance(self.name, str):
+            raise ConfigError(f"name is {self.name!r}; it must be a string.")
+        if not isinstance(self.specs, tuple) or not all(isinstance(spec, Spec) for spec in self.specs):
+            raise ConfigError(f"specs is {self.specs!r:.80}; it must be a Spec, or a tuple of them.")
+        if not self.specs:
+            raise ConfigError("specs is empty; an experiment needs at least one Spec.")
+        if not isinstance(self.hypers, Hypers):
+            raise ConfigError(f"hypers is {self.hypers!r:.80}; it must be what grid() returns.")
+        if not isinstance(self.settings, dict):
+            raise ConfigError(f"settings is {self.settings!r:.80}; it must be a dict of what JSON can hold.")
 
     @property
     def layout(self) -> Layout:
@@ -292,7 +346,7 @@ class Experiment:
     def describe(self) -> dict[str, Any]:
         """As JSON: two experiments are the same if and only if this is. Infinity is written as a string."""
         hypers = {
-            f.name: [_plain(v) for v in np.asarray(getattr(self.hypers, f.name)).tolist()]
+            f.name: [_finite(v) for v in np.asarray(getattr(self.hypers, f.name)).tolist()]
             for f in dataclasses.fields(Hypers)
         }
         return {
@@ -338,5 +392,14 @@ def _known(cls: Any, described: dict[str, Any]) -> dict[str, Any]:
     return {f.name: described[f.name] for f in dataclasses.fields(cls) if f.name in described}
 
 
-def _plain(value: float) -> float | str:
+def _settings(value: Any) -> Any:
+    """Settings with NumPy's numbers and arrays as JSON has them."""
+    if isinstance(value, dict):
+        return {key: _settings(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_settings(v) for v in value]
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+
+
+def _finite(value: float) -> float | str:
     return str(value) if isinstance(value, float) and math.isinf(value) else value

@@ -1,20 +1,21 @@
 """The networks that are trained: embedding → stacked cells → readout → loss, all from (spec, hypers)."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 
 from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.learn import dropout
+from seqdyn.learn.choices import CellName
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.nets import cells, hard_concrete, memoryless
 from seqdyn.nets.bptt import Cut, Watch, unroll, window
 from seqdyn.nets.inits import INITS, chrono, constant
 from seqdyn.nets.normalised import normalised
 from seqdyn.nets.stack import Layer, Stacked, unroll_stack
-from seqdyn.types import Array, ConfigError, Float, Key, Tree
+from seqdyn.types import Array, ConfigError, Float, Key, Tree, one_of
 
 
 class Dense(NamedTuple):
@@ -58,7 +59,7 @@ def layers(spec: Spec, hypers: Hypers, training: bool = False) -> tuple[cells.Ce
                 return memoryless.dense(d, h, spec.activation, w=w)
             case "dense_per_position":
                 return memoryless.dense_per_position(spec.steps, d, h, spec.activation, w=w)
-        raise ValueError(f"cell is {spec.cell!r}")
+        raise ConfigError(f"cell is {spec.cell!r}; it must be one of {', '.join(get_args(CellName))}.")
 
     made = tuple(cell(d, h) for d, h in zip(inputs, spec.hidden, strict=False) for _ in range(ways))
     if spec.normalise == "none":
@@ -175,9 +176,10 @@ class Output(NamedTuple):
 
 def embedded(spec: Spec, model: Model, xs: Array) -> Float[Array, "t b d"]:
     """Numbers as they are; of ids the rows of the embedding, which are their one-hot vectors times it, or those."""
-    if model.embedding is not None:
-        return model.embedding[xs]
-    return jax.nn.one_hot(xs, spec.vocabulary) if spec.vocabulary else xs
+    if not spec.vocabulary:
+        return xs
+    ids = jnp.asarray(xs, jnp.int32)  # one_hot counts in the type of its ids, and 255 may be less than the vocabulary
+    return jax.nn.one_hot(ids, spec.vocabulary) if model.embedding is None else model.embedding[ids]
 
 
 def rest(spec: Spec, hypers: Hypers) -> tuple[Any, ...]:
@@ -216,10 +218,12 @@ def run(
         case "last":
             ways = stacked.last[-2:] if spec.bidirectional else stacked.last[-1:]
             h = jnp.concatenate([carry.h for carry in ways], axis=-1)
-        case _:
+        case "mean" | "sum":
             live = jnp.ones(stacked.hs.shape[:2]) if batch.live is None else batch.live.astype(stacked.hs.dtype)
             h = jnp.einsum("tb,tbh->bh", live, stacked.hs)
             h = h / jnp.sum(live, axis=0)[:, None] if spec.readout == "mean" else h
+        case _:
+            raise ConfigError(f"readout is {spec.readout!r}; it must be one of every, last, mean, sum.")
     if masks.outputs is not None:
         h = h * jnp.broadcast_to(masks.outputs, h.shape)
     y = h @ model.readout.w
@@ -236,14 +240,22 @@ def per_layer(spec: Spec, hypers: Hypers, model: Model, batch: Batch) -> tuple[L
     return run(spec, hypers, model, batch._replace(noise=None)).stacked.layers
 
 
+def _loss(spec: Spec) -> str:
+    kind = TASKS[spec.task](spec).loss
+    one_of(f"loss of the task '{spec.task}'", kind, ("mse", "binary", "categorical"))
+    return kind
+
+
 def losses(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"]:
     """Of each prediction, in nats but for 'mse', summed over outputs k:
 
     mse           (p − y)²
     binary        log(1 + exp((1 − 2y) p)), p a logit, y in {0, 1}
     categorical   log Σ_k exp p_k − p_y, y a class
+
+    ConfigError for a task whose loss has another name.
     """
-    kind = TASKS[spec.task](spec).loss
+    kind = _loss(spec)
     if kind == "categorical":
         chosen = jnp.take_along_axis(predictions, ys[..., None].astype(jnp.int32), axis=-1)[..., 0]
         return jax.nn.logsumexp(predictions, axis=-1) - chosen
@@ -254,10 +266,10 @@ def losses(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Ar
 
 def hits(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"] | None:
     """1 where the class predicted is right, else 0; None for a task without classes, or with many outputs at once."""
-    task = TASKS[spec.task](spec)
-    if task.loss == "categorical":
+    kind = _loss(spec)
+    if kind == "categorical":
         right = jnp.argmax(predictions, axis=-1) == ys
-    elif task.loss == "binary" and task.outputs == 1:
+    elif kind == "binary" and TASKS[spec.task](spec).outputs == 1:
         right = (predictions[..., 0] > 0) == (ys > 0.5)
     else:
         return None
@@ -325,7 +337,7 @@ def sampled(spec: Spec, hypers: Hypers, model: Model, batch: Batch, keys: Key[Ar
 
 def mean_prediction(spec: Spec, predictions: Float[Array, "n *s k"]) -> Float[Array, "*s k"]:
     """The prediction (logits, if the task has classes) that stands for the mean of n predicted probabilities."""
-    kind, count = TASKS[spec.task](spec).loss, predictions.shape[0]
+    kind, count = _loss(spec), predictions.shape[0]
 
     def mean(logs: Array) -> Array:
         return jax.nn.logsumexp(logs, axis=0) - jnp.log(jnp.asarray(count, logs.dtype))

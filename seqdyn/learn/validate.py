@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
@@ -11,7 +12,7 @@ from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.images import pix
 from seqdyn.data.tasks import BANK
 from seqdyn.learn import choices
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, one_of, whole
 
 if TYPE_CHECKING:
     from seqdyn.learn.config import Experiment, Spec
@@ -22,21 +23,19 @@ DATA_SETS = ("labelled", "next_step", "stream")
 """The tasks whose sequences are given, not sampled."""
 OF_ANY_LENGTH = ("adding", "multiplication", "temporal_order", "temporal_order_3", "random_permutation", "parity")
 """The tasks whose sequences may have lengths of their own."""
-LEAST = {"temporal_order": 10, "temporal_order_3": 10, "copy": 21, "memorization": 11}
-"""Steps without which a task makes no sense; 2 of the others."""
+LEAST = {"temporal_order": 10, "temporal_order_3": 10, "copy": 21, "memorization": 11} | dict.fromkeys(DATA_SETS, 1)
+"""Steps without which a task makes no sense; 2 of the others. A row of a table is a sequence of one step."""
 INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
 """The kinds of dropout that act inside the recurrence."""
 
 
 def validate(experiment: "Experiment") -> None:
     """Raises ConfigError, in one sentence, for the first field that cannot be right."""
-    if not experiment.specs:
-        raise ConfigError("specs is empty; an experiment needs at least one Spec.")
     for spec in experiment.specs:
         _check_spec(spec)
     first = experiment.specs[0]
     for spec in experiment.specs[1:]:
-        for name in ("task", "steps", "shortest", "training_set"):
+        for name in ("task", "steps", "shortest", "training_set", "features"):
             if getattr(spec, name) != getattr(first, name):
                 raise ConfigError(
                     f"{name} is {getattr(spec, name)!r} in one spec and {getattr(first, name)!r} in another; "
@@ -58,7 +57,7 @@ def validate(experiment: "Experiment") -> None:
     except (TypeError, ValueError) as error:
         raise ConfigError(f"settings is {experiment.settings!r}; it must be JSON ({error}).") from None
     for name in ("updates", "chunk", "probe_every", "tile", "diagnostic", "modes"):
-        _whole(name, getattr(experiment, name))
+        whole(name, getattr(experiment, name))
     _check_probes(experiment)
     for name, unit in (("updates", "chunk"), ("probe_every", "chunk")):
         value, divisor = getattr(experiment, name), getattr(experiment, unit)
@@ -105,12 +104,11 @@ def _check_use(experiment: "Experiment") -> None:
 
 def _check_probes(experiment: "Experiment") -> None:
     names, split = get_args(choices.ProbeName), experiment.diagnostic_from
-    if not isinstance(experiment.probes, tuple) or any(name not in names for name in experiment.probes):
+    if not _are_words(experiment.probes, names):
         raise ConfigError(f"probes is {experiment.probes!r}; it must be a tuple of names among {', '.join(names)}.")
     if len(set(experiment.probes)) < len(experiment.probes):
         raise ConfigError(f"probes is {experiment.probes!r}; each may be named once.")
-    if split not in get_args(choices.Split):
-        raise ConfigError(f"diagnostic_from is {split!r}; it must be one of {', '.join(get_args(choices.Split))}.")
+    one_of("diagnostic_from", split, get_args(choices.Split))
     blind = {"weights", "units", "jacobians", "lyapunov"} & set(experiment.probes)
     for spec in experiment.specs:
         if blind and spec.cell.startswith("dense"):
@@ -146,24 +144,22 @@ def _check_spec(spec: "Spec") -> None:
         ("stop", choices.Stop),
         ("kind", choices.Kind),
     ):
-        if getattr(spec, name) not in get_args(literal):
-            raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be one of {', '.join(get_args(literal))}.")
+        one_of(name, getattr(spec, name), get_args(literal))
     for name in ("chrono", "truncate", "mask", "pretrained", "bidirectional", "evaluate_train"):
         if not isinstance(getattr(spec, name), bool):
             raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be True or False.")
     if not isinstance(spec.name, str):
         raise ConfigError(f"name is {spec.name!r}; it must be a string.")
     for name in ("steps", "batch", "holdout"):
-        _whole(name, getattr(spec, name))
+        whole(name, getattr(spec, name))
     names = get_args(choices.PenaltyName)
-    if not isinstance(spec.penalties, tuple) or len({*spec.penalties} & {*names}) < len(spec.penalties):
+    if not _are_words(spec.penalties, names) or len({*spec.penalties}) < len(spec.penalties):
         raise ConfigError(
             f"penalties is {spec.penalties!r}; it must be a tuple of different names among {', '.join(names)}."
         )
     _check_penalties(spec)
     for name in ("shortest", "training_set", "vocabulary", "embedding", "features", "classes"):
-        if getattr(spec, name) != 0 or isinstance(getattr(spec, name), bool):
-            _whole(name, getattr(spec, name))
+        _whole_or_none(name, getattr(spec, name))
     least = LEAST.get(spec.task, 2)
     for name in ("steps", "shortest") if spec.shortest else ("steps",):
         if getattr(spec, name) < least:
@@ -184,7 +180,7 @@ def _check_spec(spec: "Spec") -> None:
 
 def _check_penalties(spec: "Spec") -> None:
     names, penalised, penalties = get_args(choices.PenalisedGroup), spec.penalised, spec.penalties
-    if not isinstance(penalised, tuple) or not penalised or len({*penalised} & {*names}) < len(penalised):
+    if not _are_words(penalised, names) or not penalised or len({*penalised}) < len(penalised):
         raise ConfigError(
             f"penalised is {penalised!r}; it must be a tuple of one or more different names among {', '.join(names)}."
         )
@@ -213,11 +209,17 @@ def _check_cell(spec: "Spec") -> None:
     if not spec.hidden:
         raise ConfigError("hidden is empty; give one width per level.")
     for width in spec.hidden:
-        _whole("hidden", width)
+        whole("hidden", width)
     if spec.chrono and spec.cell not in ("lstm", "gru", "gru_reset_before"):
         raise ConfigError(f"chrono is True for an {spec.cell}; it sets the biases of gates, so choose lstm or gru.")
     if spec.bidirectional and spec.cell.startswith("dense"):
         raise ConfigError(f"bidirectional is True for the cell '{spec.cell}', which has no direction.")
+    name = "hidden" if spec.normalise == "layer" else "batch"
+    if spec.normalise != "none" and 1 in (spec.hidden if name == "hidden" else (spec.batch,)):
+        raise ConfigError(
+            f"{name} is {getattr(spec, name)} and normalise is '{spec.normalise}'; minus its mean a single value is 0, "
+            "whatever was read, so it must be at least 2."
+        )
     if spec.normalise != "none" and spec.cell not in ("rnn", "lstm", "gru"):
         raise ConfigError(f"normalise is '{spec.normalise}' for the cell '{spec.cell}'; it takes rnn, lstm and gru.")
     padded = spec.shortest or (spec.task in ("labelled", "next_step") and spec.mask)
@@ -253,6 +255,8 @@ def _check_task(spec: "Spec") -> None:
         raise ConfigError(
             f"vocabulary is {spec.vocabulary} and features is {spec.features} for the task '{task}'; it takes {right}."
         )
+    if spec.vocabulary == 1:
+        raise ConfigError("vocabulary is 1; what is always the same id says nothing, so it must be 2 or more.")
     if spec.embedding and not ids:
         raise ConfigError(f"embedding is {spec.embedding} and vocabulary is 0; only ids are embedded.")
     if spec.pretrained and not spec.embedding:
@@ -288,8 +292,7 @@ def _check_dropout(spec: "Spec") -> None:
         )
     if kind in INNER and "omega" in spec.penalties:
         raise ConfigError(f"penalties has 'omega' and dropout is '{kind}'; Ω is of a recurrence that is whole.")
-    if spec.monte_carlo != 0 or isinstance(spec.monte_carlo, bool):
-        _whole("monte_carlo", spec.monte_carlo)
+    _whole_or_none("monte_carlo", spec.monte_carlo)
     if spec.monte_carlo and kind == "none":
         raise ConfigError(f"monte_carlo is {spec.monte_carlo} and dropout is 'none'; it samples what dropout leaves.")
     if spec.monte_carlo and "l0" in spec.penalties:
@@ -306,7 +309,7 @@ def _check_dropout(spec: "Spec") -> None:
 
 
 def _check_augment(spec: "Spec") -> None:
-    if not isinstance(spec.augment, tuple) or any(name not in AUGMENTATIONS for name in spec.augment):
+    if not _are_words(spec.augment, AUGMENTATIONS):
         raise ConfigError(f"augment is {spec.augment!r}; it must be a tuple of names among {', '.join(AUGMENTATIONS)}.")
     if spec.augment and spec.task != "labelled":
         raise ConfigError(f"augment is {spec.augment!r} for the task '{spec.task}'; it must be 'labelled'.")
@@ -333,9 +336,8 @@ def _check_augment(spec: "Spec") -> None:
 
 
 def _check_floss(spec: "Spec") -> None:
-    if spec.floss != 0 or isinstance(spec.floss, bool):
-        _whole("floss", spec.floss)
-    _whole("floss_steps", spec.floss_steps)
+    _whole_or_none("floss", spec.floss)
+    whole("floss_steps", spec.floss_steps)
     if not spec.floss:
         return
     if spec.cell.startswith("dense") or len(spec.widths) > 1 or spec.normalise != "none":
@@ -347,9 +349,13 @@ def _check_floss(spec: "Spec") -> None:
         raise ConfigError(f"floss is {spec.floss} for {spec.activation}, whose exponents are −inf; take a smooth one.")
 
 
-def _whole(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least 1.")
+def _whole_or_none(name: str, value: Any) -> None:
+    if not isinstance(value, int) or value != 0 or value is False:
+        whole(name, value)
+
+
+def _are_words(value: Any, words: Collection[str]) -> bool:
+    return isinstance(value, tuple) and all(isinstance(word, str) and word in words for word in value)
 
 
 # --- numbers ------------------------------------------------------------------------------------------------

@@ -14,8 +14,11 @@ from seqdyn.learn.config import Hypers, Spec
 from seqdyn.nets.bptt import unroll
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.norms import tree_norm
+from seqdyn.types import ConfigError
 
 TOLERANCE = 1e-3
+NETWORKS = 32
+"""So many are drawn afresh before a gradient of 0 is taken for the code's."""
 
 
 def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
@@ -23,12 +26,15 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
 
     Taken without truncation and adjoint clipping, which autodiff does not know, and at recurrent gain 1: far above,
     the gradient itself is a chaotic function of rounding.
+
+    Two gradients that are exactly 0 agree, too, so where both are for some group, it is looked at whether anything can
+    arrive there: see `deaf`. ConfigError, naming the groups, where nothing can: what is trained there is nothing.
     """
     spec = dataclasses.replace(spec, truncate=False, clip="norm")
     hypers = dataclasses.replace(hypers, gain=jnp.float32(1.0))
     task = TASKS[spec.task](spec)
 
-    def error(hypers: Hypers, data: Any) -> tuple[jax.Array, Any]:
+    def error(hypers: Hypers, data: Any) -> tuple[jax.Array, jax.Array, Any]:
         params = train.init(spec, hypers, data).params
         ticket = jax.tree.map(lambda leaf: leaf[0], task.tickets(data, train.keys(hypers).data, jnp.arange(1)))
         batch = task.batch(data, "train", ticket)._replace(noise=train.keys(hypers).noise)
@@ -42,6 +48,49 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
         apart = jax.tree.map(jnp.subtract, ours, theirs)
         tiny = jnp.finfo(jnp.float32).tiny
         worst = jnp.max(jnp.stack([tree_norm(apart[k]) / jnp.maximum(tree_norm(theirs[k]), tiny) for k in ours]))
-        return worst, readings
+        return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), readings
 
-    return float(compiled(error)(hypers, data)[0])
+    worst, silent, _ = compiled(error)(hypers, data)
+    if silent and (found := deaf(spec, hypers, data)):
+        raise ConfigError(
+            f"the gradient of {', '.join(found)} of {spec.label} is exactly 0, as it is in {NETWORKS} networks drawn "
+            "afresh; the loss must depend on what is trained, so this network cannot be."
+        )
+    return float(worst)
+
+
+def deaf(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
+    """The groups of parameters that no gradient reaches, whatever the weights and the inputs.
+
+    A gradient may be 0 for a reason that ends: a readout or a drive that begins at 0, units that are dead, inputs that
+    are 0, a factor below 1e-38. So it is taken of `NETWORKS` networks of other seeds, all gains 1 and nothing dropped,
+    on random inputs without padding; what is exactly 0 in all of them is 0 by the code. U is left out where there is
+    one step, before which the state is at rest.
+    """
+    task, drawn = TASKS[spec.task](spec), dataclasses.replace(spec, pretrained=False)
+    one = jnp.float32(1.0)
+    gains = dict(gain=one, input_gain=one, readout_gain=one, norm_gain=one, dropout=jnp.float32(0.0))
+
+    def arrived(data: Any, seed: jax.Array) -> jax.Array:
+        of = dataclasses.replace(hypers, seed=seed, **gains)
+        keys, params = train.keys(of), train.init(drawn, of).params
+        ticket = jax.tree.map(lambda leaf: leaf[0], task.tickets(data, keys.data, jnp.arange(1)))
+        batch = task.batch(data, "train", ticket)
+        if spec.vocabulary:
+            xs = jax.random.randint(keys.augment, batch.xs.shape, 0, spec.vocabulary, jnp.int32)
+        else:
+            xs = jax.random.normal(keys.augment, batch.xs.shape, jnp.float32)
+        batch = batch._replace(xs=xs, live=None, noise=keys.noise)
+        return _arrived(model.groups(jax.grad(lambda params: model.loss(drawn, of, params, batch))(params)))
+
+    seeds = jnp.arange(NETWORKS, dtype=jnp.int32)
+    some = compiled(lambda data: jnp.any(jax.lax.map(partial(arrived, data), seeds), axis=0))(data)
+    names = model.groups(jax.eval_shape(lambda: train.init(drawn, hypers).params))
+    silent = [name for name, one in zip(names, some, strict=True) if not one]
+    return [name for name in silent if spec.steps > 1 or not name.endswith("/u")]
+
+
+def _arrived(groups: dict[str, Any]) -> jax.Array:
+    """Of each group, is any of its gradient not 0?"""
+    leaves = [jax.tree.leaves(group) for group in groups.values()]
+    return jnp.stack([jnp.any(jnp.stack([jnp.any(leaf != 0) for leaf in of])) if of else jnp.bool_(1) for of in leaves])

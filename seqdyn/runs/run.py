@@ -54,7 +54,7 @@ def run(
 ) -> Path:
     """Trains every run of the experiment to its last update and returns its run directory, resuming what is there.
 
-    `data` is the task's pytree of host arrays; `config` (JSON) is kept in the manifest for the reader, `vocabulary`
+    `data` are splits, as `data.check.check` has them; `config` (JSON) is kept in the manifest, `vocabulary`
     (the word of each id) in vocabulary.txt. A `shard` trains its tiles only: see `complete`; of the processes that
     `jax.distributed` joins, each is a shard. Raises ConfigError if the data do not fit, and if `out` holds another
     experiment or (but for `allow_version_drift`) was made by another seqdyn or jax; RuntimeError if the gradient at the
@@ -66,7 +66,7 @@ def run(
     out, console = Path(out), console or plain_console(stderr=True)
     check_settings()
     for spec in experiment.specs:
-        check(spec, data)
+        data = check(spec, data)
     names = _recorded(experiment, data)
     noted = manifest.claim(out, experiment, config or {}, allow_version_drift)
     with held(out, shard):

@@ -1,0 +1,78 @@
+"""What people bring, as arrays: lists, Series, tensors. What has one meaning is cast, what has none is a sentence."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from seqdyn.types import ConfigError
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def array(where: str, value: Any, right: str) -> np.ndarray:
+    """`value` as an array of booleans, whole numbers, floats or strings, whatever holds it.
+
+    ConfigError, naming `where` and what is `right`, for what is ragged, masked, or of another type (None, say).
+    """
+    if isinstance(value, set | frozenset | dict | str | bytes):
+        raise ConfigError(f"{where} is a {type(value).__name__}; it must be {right}.")
+    try:
+        found = np.asarray(value)
+        if found.dtype == object and found.ndim:  # a column of words or of lists, as pandas has them
+            found = np.asarray(value := found.tolist())
+        if found.dtype.kind in "OSU" and not isinstance(value, np.ndarray):
+            _of_one_kind(where, np.asarray(value, object).ravel().tolist(), right)
+    except ConfigError:
+        raise
+    except Exception as error:  # a list is ragged, a tensor on another device: each library has its own
+        raise ConfigError(f"{where} is no array ({' '.join(str(error).split())}); it must be {right}.") from None
+    if np.ma.is_masked(value):
+        raise ConfigError(f"{where} has masked entries; it must be {right}.")
+    if found.dtype.kind not in "biufSU" and jnp.issubdtype(found.dtype, np.floating):
+        found = found.astype(np.float32)  # bfloat16 and its like
+    if found.dtype.kind not in "biufSU":
+        raise ConfigError(f"{where} has the type {found.dtype}; it must be {right}.")
+    return found
+
+
+def _of_one_kind(where: str, values: list[Any], right: str) -> None:
+    """Refuses what NumPy would write as words: ['a', None], ['a', nan], ['a', 1]."""
+    kind = next(
+        (k for k in (str, bytes) if values and isinstance(values[0], k)), (bool, int, float, np.number, np.bool)
+    )
+    odd = next((i for i, v in enumerate(values) if not isinstance(v, kind)), None)
+    if odd is not None:
+        raise ConfigError(f"{where} has {values[odd]!r:.40} at place {odd}; it must be {right}, all of one type.")
+
+
+def numbers(where: str, value: Any, finite: str = "finite") -> Float32[np.ndarray, "..."]:
+    """`value` as 32-bit floats. ConfigError for words, and, naming the first, for Inf, NaN and what is larger."""
+    found = array(where, value, "numbers")
+    if found.dtype.kind not in "biuf":
+        raise ConfigError(f"{where} has the type {found.dtype}; it must be numbers.")
+    first_wrong(where, found, ~np.isfinite(found), finite)
+    with np.errstate(over="ignore"):
+        cast = found.astype(np.float32, copy=False)
+    first_wrong(where, found, ~np.isfinite(cast), f"at most {LARGEST:.2g} in size, as 32-bit floats are")
+    return cast
+
+
+def whole_numbers(where: str, value: Any, least: int, most: int, right: str) -> Int32[np.ndarray, "..."]:
+    """`value` as whole numbers from `least` to `most`, floats among them if they are whole (2.0). ConfigError for
+    words, and, naming the first, for what is not whole or out of range."""
+    found = array(where, value, right)
+    if found.dtype.kind not in "biuf":
+        raise ConfigError(f"{where} has the type {found.dtype}; it must be {right}.")
+    inside = (found >= least) & (found <= most)
+    first_wrong(where, found, ~inside | (found != np.floor(found)), right)
+    return found.astype(np.int32, copy=False)
+
+
+def first_wrong(where: str, found: np.ndarray, wrong: np.ndarray, right: str) -> None:
+    """Raises ConfigError for the first wrong entry, naming its value and its example."""
+    if wrong.any():
+        at = np.unravel_index(int(wrong.argmax()), wrong.shape)
+        example = f" in example {at[0]}" if at else ""
+        raise ConfigError(f"{where} has {found[at].item()!r}{example}; it must be {right}.")
