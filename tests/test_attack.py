@@ -43,7 +43,7 @@ def long_form(attack):
 def start(out, *arguments, devices=1, kill="0 none 1 0", before=(), **more):
     phase = Path(tempfile.mkstemp(prefix="phase-")[1])  # not beside `out`, whose disk may be full
     phase.write_bytes(b"\0")
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     ours = {"PYTHONPATH": str(ROOT), "COLUMNS": "300", "XLA_FLAGS": flags, "OUT": str(out), "KILL": kill}
     process = subprocess.Popen(
         [*before, sys.executable, str(ROOT / "tests" / "_attacked.py"), *arguments],
@@ -292,7 +292,7 @@ def test_a_shard_on_submitit_s_local_executor_ends_like_any_other(whole, tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OUT", str(tmp_path / "out"))
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=1")
     monkeypatch.setenv("PHASE_FILE", tempfile.mkstemp(prefix="phase-")[1])
     Path(os.environ["PHASE_FILE"]).write_bytes(b"0")
     script = [sys.executable, str(ROOT / "tests" / "_attacked.py")]

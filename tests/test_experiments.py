@@ -27,8 +27,8 @@ PNG = b"\x89PNG\r\n"
 
 def script(name, *arguments):
     """Runs a script as a user does."""
-    # One device and a quick compilation here: whole runs on two devices are in test_run and test_resume.
-    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0"
+    # One device here: whole runs on two devices are in test_run and test_resume.
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"
     return subprocess.run(
         [sys.executable, f"experiments/{name}.py", *arguments],
         cwd=ROOT,
