@@ -19,6 +19,7 @@ if _cache:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
+import _processes  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
@@ -51,6 +52,7 @@ _used = []
 
 
 def pytest_sessionfinish(session):
+    _processes.stop()
     own, started = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = [round(r.ru_utime + r.ru_stime) for r in (own, started)]
     said = f"{own.ru_maxrss / 2**20:.1f} GiB at most, {seconds[0]} s of processor time, {seconds[1]} s of processes"
