@@ -19,7 +19,7 @@ from seqdyn.measure import jacobians, probes
 from seqdyn.runs import checkpoint, lock, manifest, script, sweep
 from seqdyn.types import ConfigError
 
-X64 = False
+X64, OPTIMISED = False, True
 # At H = 16 vmapped and mapped runs happen to agree, at H = 64 they do not.
 TINY = dict(steps=8, batch=3, hidden=(64,), holdout=6)
 
