@@ -108,6 +108,8 @@ def _run(argv, cwd, environ):
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(cwd)
+    # Those of the server believe that their files can be searched, as its own can.
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", buffering=1, closefd=False)
     warnings.simplefilter(environ.get("PYTHONWARNINGS", "default"))
     sys.argv, sys.orig_argv = argv, [sys.executable, *argv]
     if argv[0] == "-c":

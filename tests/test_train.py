@@ -68,9 +68,7 @@ def chunk(spec, h, state, data, updates):
 
 def first(spec, h, data=None, n=0):
     """The state before the first update, and the batch of update n."""
-    task = TASKS[spec.task](spec)
-    ticket = jax.tree.map(lambda leaf: leaf[0], task.tickets(data, train.keys(h)[1], jnp.arange(n, n + 1)))
-    return train.init(spec, h), task.batch(data, "train", ticket)
+    return train.init(spec, h), train.training_batch(spec, h, data, n)
 
 
 def assert_equal(ours, theirs):

@@ -258,14 +258,22 @@ def nothing(shape: jax.ShapeDtypeStruct) -> Array:
 
 
 def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""]) -> Batch:
-    """The batch of update n, augmented, with a key if there is something that acts in training alone: see
-    `Batch.noise`."""
+    """The batch that a ticket names for update n, augmented, with a key if there is something that acts in training
+    alone: see `Batch.noise`."""
     batch = TASKS[spec.task](spec).batch(data, "train", ticket)
     if spec.augment:
         key = jax.random.fold_in(keys(hypers).augment, n)
         batch = augmented(spec.augment, key, batch, hypers.strength, data, spec.pad)
     alike = spec.dropout == "none" and "l0" not in spec.penalties and not spec.normalise.startswith("batch")
     return batch if alike else batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n))
+
+
+def training_batch(spec: Spec, hypers: Hypers, data: Any, update: Any) -> Batch:
+    """The batch that update number `update` of a run is made on, the first being 0: of run i of an experiment,
+    `training_batch(spec, experiment.hypers.at(i), data, update)`, `data` as it was trained on."""
+    hypers, n = hypers.arrays(), jnp.asarray(update, jnp.int32)
+    tickets = TASKS[spec.task](spec).tickets(data, keys(hypers).data, n[None])
+    return drawn(spec, hypers, data, jax.tree.map(lambda leaf: leaf[0], tickets), n)
 
 
 def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:
