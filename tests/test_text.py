@@ -137,4 +137,4 @@ def test_a_text_set_without_training_split_or_with_a_wrong_setting_is_named():
     assert "train" in refusal(labelled_text, {"test": REVIEWS["test"]})
     call = inspect.unwrap(labelled_text)  # the tests' own type checker refuses a wrong Literal before it does
     for field, value in [("vocabulary", 3), ("length", 0)]:
-        assert refusal(call, REVIEWS, **{field: value}).startswith(f"{field} is {value!r}, but must be ")
+        assert refusal(call, REVIEWS, **{field: value}).startswith(f"{field} is {value!r}; it must be ")

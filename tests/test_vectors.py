@@ -60,7 +60,9 @@ def test_a_word_may_hold_spaces_and_a_line_may_end_in_one(tmp_path):
         ("film 1 2 x", ["3 numbers"]),
         ("film 1 2 inf", ["Inf or NaN"]),
         ("film 1 nan 2", ["Inf or NaN"]),
-        ("été 1 2 3", ["'été'", "not there before"]),
+        ("film 1 1e39 2", ["1e39", "32 bits"]),
+        (" 1 2 3", ["begins with a space"]),
+        ("film\t1\t2", ["2 fields"]),
         ("", ["0 fields"]),
     ],
 )
