@@ -112,7 +112,7 @@ def comparison(found: Sequence[dict[str, Any]]) -> Figure:
             error = [np.nanstd(r[name], ddof=1) if len(r[name]) > 1 else 0.0 for r in found]
             ax.errorbar(mean, y, xerr=error, color=color, marker=marker, markersize=4, label=label, **bars)
         ax.grid(axis="y", linewidth=0.3)
-    left.set_yticks(y, [r["architecture"] for r in found])
+    left.set_yticks(y, [style.plain(r["architecture"]) for r in found])
     left.invert_yaxis()
     left.set_xlabel("test accuracy")
     right.set_xlabel("gradient horizon (lags)")
@@ -137,7 +137,7 @@ def norms(ds: "xr.Dataset", names: Sequence[str]) -> Figure:
             for k, layer in enumerate(layers):
                 line = dict(color=color, linestyle=style.DASHES[k % 3], label=when if k == 0 else "_")
                 drawn.append(style.median_band(ax, np.arange(values.shape[-1]), values[runs, layer], **line))
-        ax.set_title(name)
+        ax.set_title(style.plain(name))
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     for ax in panels.flat[len(names) :]:
         ax.set_visible(False)
@@ -174,9 +174,9 @@ def story(found: Sequence[dict[str, Any]]) -> str:
 def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
     """Writes figures/ and report.html; returns the table and the paths."""
     out = Path(out)
-    ds, experiment = load(out), manifest.experiment(out)
+    ds, experiment = lags.one_setting(load(out)), manifest.experiment(out)
     timing = out / "seconds.json"
-    found = rows(ds, experiment, json.loads(timing.read_text()) if timing.exists() else {})
+    found = rows(ds, experiment, json.loads(timing.read_text(encoding="utf-8")) if timing.exists() else {})
     with style.look():
         figures = [
             (

@@ -103,7 +103,7 @@ def norms_by_lag(ds: "xr.Dataset", by: str | None) -> Figure:
     def curves(norms: dict[str, np.ndarray], label: str | None) -> list[Curve]:
         if by is None:
             each = [
-                Curve(of[picked(ds, label=one)], shades[one], one, name == "adjoint_norm_c")
+                Curve(of[picked(ds, label=one)], shades[one], style.plain(one), name == "adjoint_norm_c")
                 for name, of in norms.items()
                 for one in labels
             ]
@@ -137,7 +137,7 @@ def against(
         at = x + 0.05 * (k - (len(labels) - 1) / 2) if by else np.asarray([k])
         share, reach = style.shares([(r["learned"], r["runs"]) for r in of])
         bars: dict[str, Any] = dict(color=colors[label], capsize=2, marker="o", markersize=3.5, linewidth=1)
-        top.errorbar(at, share, yerr=reach, label=label if by else "_", **bars)
+        top.errorbar(at, share, yerr=reach, label=style.plain(label) if by else "_", **bars)
         for when, face, dashes in (("start", "white", style.DASHES[2]), ("end", colors[label], style.DASHES[0])):
             heights = [r[f"horizon_{when}"] for r in of]
             middle.plot(
@@ -158,7 +158,7 @@ def against(
         low, high = ax.get_ylim()
         if name.startswith("largest") and high > 100 * max(low, 1e-3):
             ax.set_yscale("log")
-    names = [f"{v:g}" for v in values] if by else values
+    names = [f"{v:g}" if by else style.plain(v) for v in values]
     axes[-1, 0].set_xticks(
         x, names, rotation=0 if by or len(x) < 6 else 20, ha="center" if by or len(x) < 6 else "right"
     )
@@ -197,7 +197,7 @@ def show(out: Path, title: str, by: str | None, measures: Mapping[str, Measure])
 
     `by` names the hyperparameter that was swept, None where only the labels differ.
     """
-    ds, experiment = load(out), manifest.experiment(out)
+    ds, experiment = lags.split(load(out), *([by] if by else [])), manifest.experiment(out)
     found = rows(ds, experiment, by)
     steps = experiment.specs[0].steps
     with style.look():
@@ -223,7 +223,7 @@ def show(out: Path, title: str, by: str | None, measures: Mapping[str, Measure])
 
 def compared(parts: Sequence[Path], milliseconds: Mapping[str, float]) -> list[dict[str, Any]]:
     """`rows` of experiments of one setting each, with what an update costs beside the first's."""
-    found = [row for part in parts for row in rows(load(part), manifest.experiment(part), None)]
+    found = [row for part in parts for row in rows(lags.one_setting(load(part)), manifest.experiment(part), None)]
     plain = milliseconds[found[0]["label"]]
     return [row | {"ms": milliseconds[row["label"]], "cost": milliseconds[row["label"]] / plain} for row in found]
 
@@ -246,7 +246,7 @@ def comparison(found: Sequence[dict[str, Any]]) -> Figure:
     left.set(xlim=(-0.05, 1.05), xlabel="share learned")
     middle.set(xlabel="horizon (lags)", xlim=(0, None))
     right.set(xlabel="time an update / plain's", xlim=(0, None))
-    left.set_yticks(y, [r["label"] for r in found])
+    left.set_yticks(y, [style.plain(r["label"]) for r in found])
     left.invert_yaxis()
     for ax in axes[0]:
         ax.grid(axis="y", linewidth=0.3)

@@ -22,7 +22,7 @@ from matplotlib.patheffects import withStroke
 
 from analysis import report, style
 from analysis.gradient_flow import latest, passes
-from analysis.lags import axis, mean, number, picked
+from analysis.lags import axis, mean, number, one_setting, picked
 from analysis.style import median
 from seqdyn.data.synthetic import xor_steps
 from seqdyn.data.tasks import TASKS, Task
@@ -146,7 +146,7 @@ def against_gain(plane: Plane, wide: dict[str, Any]) -> Figure:
     axes[0, 0].set_yscale("log")
     axes[0, 0].set_yticks([0.1, 0.2, 0.5, 1, 2, 4], ["0.1", "0.2", "0.5", "1", "2", "4"])
     axes[0, 0].minorticks_off()
-    style.frame(axes, [""], ["growth of E‖∂L/∂h$_t$‖² a step back in time", "largest Lyapunov exponent"], "gain g")
+    style.frame(axes, [""], ["growth of E‖∂L/∂hₜ‖² a step back in time", "largest Lyapunov exponent"], "gain g")
     axes[0, 0].set_ylabel("χ$_1$")
     axes[0, 1].set_ylabel("½ log χ$_1$ (nats / step)")
     n, hidden = plane.experiment.settings["width"], plane.experiment.specs[0].hidden[0]
@@ -363,8 +363,8 @@ def setting(plane: Plane) -> str:
 def draw(out: str | Path) -> list[Path]:
     """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
     out = Path(out)
-    plane = Plane(load(out), manifest.experiment(out))
-    wide = json.loads((out / WIDE).read_text()) if (out / WIDE).exists() else None
+    plane = Plane(one_setting(load(out), "gain", "input_gain"), manifest.experiment(out))
+    wide = json.loads((out / WIDE).read_text(encoding="utf-8")) if (out / WIDE).exists() else None
     figures: list[tuple[Path, str]] = []
 
     def add(name: str, figure: Figure, caption: str) -> None:

@@ -326,7 +326,7 @@ def draw(out: str | Path) -> tuple[list[Path], list[dict[str, str]]]:
     """Writes figures/ and report.html of a run directory, finished or not; returns their paths and the table."""
     out = Path(out)
     experiment = manifest.experiment(out)
-    r = Records(load(out))
+    r = Records(lags.split(load(out), "lr"))
     figures: list[tuple[Path, str]] = []
     with style.look():
         for name, figure, caption in (

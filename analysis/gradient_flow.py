@@ -1,5 +1,7 @@
-"""Figures and report of `experiments.gradient_flow`: how far back in time the gradient reaches, before and after
-training, and which runs learned.
+"""Figures and report of any run directory, of `experiments.gradient_flow` or your own: how far the gradient reaches
+back, before and after training, and which runs learned; a column a label, told apart by whatever else was swept.
+
+    python -m analysis.gradient_flow RUN_DIR
 """
 
 from collections.abc import Sequence
@@ -250,7 +252,7 @@ def story(rows: Sequence[dict[str, Any]], experiment: Experiment, task: Task) ->
 def draw(out: str | Path) -> list[Path]:
     """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
     out = Path(out)
-    ds, experiment = load(out), manifest.experiment(out)
+    ds, experiment = lags.split(load(out), "gain", "clip"), manifest.experiment(out)
     task = TASKS[experiment.specs[0].task](experiment.specs[0])
     updates, steps, layers = experiment.updates, experiment.specs[0].steps, ds.sizes["layer"]
     over = "Lines are medians over seeds, bands the middle half of them."
@@ -306,7 +308,7 @@ def draw(out: str | Path) -> list[Path]:
 def show(out: str | Path) -> None:
     """Draws a run directory and prints its summary and where the figures lie."""
     paths = draw(out)
-    ds, experiment = load(out), manifest.experiment(out)
+    ds, experiment = lags.split(load(out), "gain", "clip"), manifest.experiment(out)
     report.show(table(summary(ds, TASKS[experiment.specs[0].task](experiment.specs[0]))), paths)
 
 

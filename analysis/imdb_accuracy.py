@@ -43,7 +43,7 @@ def rows(out: Path) -> list[dict[str, str]]:
     """A row per network, and one for the control."""
     found = []
     for part in parts(out):
-        ds, experiment = load(part), manifest.experiment(part)
+        ds, experiment = lags.one_setting(load(part)), manifest.experiment(part)
         epoch = experiment.settings["updates per epoch"]
         for spec in experiment.specs:
             runs = picked(ds, label=spec.label)
@@ -68,7 +68,7 @@ def rows(out: Path) -> list[dict[str, str]]:
             )
     control = out / "control.json"
     if control.exists():
-        c = json.loads(control.read_text())
+        c = json.loads(control.read_text(encoding="utf-8"))
         found.append(
             dict.fromkeys(found[0] if found else ["network"], "–")
             | {
@@ -106,7 +106,7 @@ def curves(out: Path) -> Figure:
         if label in ASKED:
             ax.axhline(ASKED[label], color="0.5", linewidth=0.8, label="asked")
         if control.exists():
-            counted = json.loads(control.read_text())["test"]
+            counted = json.loads(control.read_text(encoding="utf-8"))["test"]
             ax.axhline(counted, color="0.5", linewidth=0.8, linestyle=style.DASHES[2], label="tf–idf")
         ax.set_title(label.partition(":")[0])
         ax.set_xlabel("epoch")

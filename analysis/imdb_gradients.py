@@ -138,7 +138,7 @@ def story(rows: Sequence[dict[str, Any]]) -> str:
 def draw(out: str | Path) -> list[Path]:
     """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
     out = Path(out)
-    ds, experiment = load(out), manifest.experiment(out)
+    ds, experiment = lags.split(load(out)), manifest.experiment(out)
     updates, steps = experiment.updates, experiment.specs[0].steps
     over = "Lines are medians over seeds, bands the middle half of them."
     with style.look():
@@ -176,7 +176,7 @@ def draw(out: str | Path) -> list[Path]:
 def show(out: str | Path) -> None:
     """Draws a run directory and prints its summary and where the figures lie."""
     paths = draw(out)
-    report.show(table(summary(load(out))), paths)
+    report.show(table(summary(lags.split(load(out)))), paths)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import report, style
-from analysis.lags import axis, number, picked
+from analysis.lags import axis, number, picked, split
 from seqdyn.data.tasks import TASKS, Task
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
@@ -46,11 +46,12 @@ def read(out: Path) -> "xr.Dataset":
 
     inside = sorted(path.parent for path in out.glob(f"*/{manifest.NAME}"))
     parts = [load(path) for path in (out, *inside)]
-    return xr.concat(
+    found = xr.concat(
         [part[list(NAMES)].isel(layer=0).assign_coords(run=part["run"] + 1000 * i) for i, part in enumerate(parts)],
         "run",
         join="outer",
     ).load()
+    return split(found, "u_init")
 
 
 class Group(NamedTuple):

@@ -18,6 +18,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from analysis import style
 from analysis.style import median
 from seqdyn.learn.config import Experiment
+from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,6 +41,45 @@ def axis(ds: "xr.Dataset", name: str) -> list[Any]:
     """The values of a coordinate of the runs: numbers ascending, names in the experiment's order."""
     values = ds[name].values.tolist()
     return list(dict.fromkeys(values)) if isinstance(values[0], str) else sorted(set(values))
+
+
+def pooled(ds: "xr.Dataset", *drawn: str) -> list[str]:
+    """The coordinates of the runs, but for the seed, that vary among runs of one label and one value of each drawn
+    axis: medians over seeds would be over them, too."""
+    per_run = {str(name): of.values.tolist() for name, of in ds.coords.items() if of.dims == ("run",)}
+    keys = list(zip(*(per_run[name] for name in ("label", *drawn)), strict=True))
+    others = [name for name in per_run if name not in ("run", "seed", "label", *drawn)]
+    return [name for name in others if len(set(zip(keys, per_run[name], strict=True))) > len(set(keys))]
+
+
+def split(ds: "xr.Dataset", *drawn: str) -> "xr.Dataset":
+    """The runs with labels that also name what would be `pooled`: 'lstm, lr 0.01'. So an analysis that draws by label
+    and these axes draws any experiment."""
+    names = pooled(ds, *drawn)
+    if not names:
+        return ds
+
+    def told(name: str) -> list[str]:
+        return [f"{name.replace('_', ' ')} {text(value)}" for value in ds[name].values.tolist()]
+
+    labels = [", ".join(of) for of in zip(ds["label"].values.tolist(), *map(told, names), strict=True)]
+    return ds.assign_coords(label=("run", labels))
+
+
+def one_setting(ds: "xr.Dataset", *drawn: str) -> "xr.Dataset":
+    """The runs as they are, where the analysis knows its labels; ConfigError if some would be `pooled`."""
+    for name in pooled(ds, *drawn):
+        values = ", ".join(map(text, axis(ds, name)))
+        raise ConfigError(
+            f"{name} is {values} in these runs; this analysis draws {', '.join(('label', *drawn))} and seeds alone: "
+            "give it one value, or draw them with analysis.gradient_flow, which tells them apart."
+        )
+    return ds
+
+
+def text(value: Any) -> str:
+    """A coordinate's value, short."""
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def diverged(ds: "xr.Dataset") -> Bool[np.ndarray, "run step"]:
@@ -229,7 +269,7 @@ def setting(ds: "xr.Dataset", experiment: Experiment) -> str:
     hidden = dict.fromkeys(" + ".join(map(str, s.hidden)) for s in experiment.specs)
 
     def values(name: str) -> str:
-        return ", ".join(v if isinstance(v, str) else f"{v:g}" for v in axis(ds, name))
+        return ", ".join(map(text, axis(ds, name)))
 
     return (
         f"{ds.sizes['run']} runs on the task '{spec.task}', T = {spec.steps}: cells {values('label')}; recurrent gains "

@@ -103,7 +103,7 @@ def helped(part: Path) -> dict[str, float]:
 def rows(out: Path) -> list[Row]:
     """Every method of every part in the order of data, examples, `ORDER`."""
     found = []
-    timing = json.loads((out / TIMING).read_text()) if (out / TIMING).exists() else {}
+    timing = json.loads((out / TIMING).read_text(encoding="utf-8")) if (out / TIMING).exists() else {}
     for part in (path.parent for path in out.glob(f"*/{manifest.NAME}")):
         experiment = manifest.experiment(part)
         ds, spec, noted = load(part).load(), experiment.specs[0], experiment.settings

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
-from rich.console import Console
 from rich.table import Table
 
 from seqdyn.runs import manifest
+from seqdyn.runs.display import plain_console
 
 NAME = "report.html"
 
@@ -87,14 +87,14 @@ def write(
     )
     into = into or out
     partial = into / f".{NAME}.{os.getpid()}"
-    partial.write_text(html, encoding="utf-8")
+    partial.write_text(html, encoding="utf-8", errors="backslashreplace")  # a path need not be text
     partial.replace(into / NAME)
     return into / NAME
 
 
 def show(rows: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> None:
     """Prints a table and where the files lie."""
-    console = Console()
+    console = plain_console()
     printed = (
         Table(*(name.replace(" ", "\n") for name in rows[0]), box=None, collapse_padding=True) if rows else Table()
     )
@@ -102,7 +102,7 @@ def show(rows: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> None:
         printed.add_row(*row.values())
     console.print(printed)
     for path in paths:
-        console.print(str(path), highlight=False, markup=False, soft_wrap=True)
+        console.print(str(path), soft_wrap=True)
 
 
 def _inline(png: Path) -> str:

@@ -73,7 +73,7 @@ def table(ds: "xr.Dataset") -> list[dict[str, str]]:
 def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
     """Writes figures/ and report.html; returns the table and the paths."""
     out = Path(out)
-    ds, experiment = load(out), manifest.experiment(out)
+    ds, experiment = lags.split(load(out)), manifest.experiment(out)
     spec, source = experiment.specs[0], experiment.settings["source"]
     everywhere = spec.readout == "every"
     with style.look():

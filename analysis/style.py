@@ -64,17 +64,23 @@ def panels(rows: int, columns: int, height: float, **sharing: Any) -> tuple[Figu
     return fig, fig.subplots(rows, columns, squeeze=False, **sharing)
 
 
+def plain(name: str) -> str:
+    """A user's name as it is: else dollars set mathematics, and a legend leaves out what begins with '_'."""
+    return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
+
+
 def frame(axes: np.ndarray, rows: Sequence[str], columns: Sequence[str], x: str, y: str = "") -> None:
-    """Titles above the first row, wrapped to its panels, row names on the right, axis labels once a row and column."""
+    """Titles above the first row, wrapped to its panels, row names on the right, both `plain`; axis labels once a row
+    and column."""
     room = round(16 * PAGE / max(3, len(columns)))  # characters of 8 points
     for ax, title in zip(axes[0], columns, strict=True):
-        ax.set_title(textwrap.fill(title, room, break_long_words=False))
+        ax.set_title(plain(textwrap.fill(title, room, break_long_words=False)))
     for ax in axes[-1]:
         ax.set_xlabel(x)
     for ax in axes[:, 0]:
         ax.set_ylabel(y)
     for ax, name in zip(axes[:, -1], rows, strict=True):
-        ax.annotate(name, (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center", ha="left")
+        ax.annotate(plain(name), (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center", ha="left")
 
 
 def legend(fig: Figure, handles: dict[str, Any]) -> None:

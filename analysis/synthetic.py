@@ -54,7 +54,7 @@ def read(out: Path) -> Found:
         score = float(load(part)["test_accuracy"].values[:, -1].mean())
         scores.setdefault((s["source"], s["what"], s["model"], s["size"]), {})[s["seed"]] = score
     part = next((p for p in parts if manifest.read(p)["verified"]), parts[0])
-    facts = json.loads((out / FACTS).read_text())
+    facts = json.loads((out / FACTS).read_text(encoding="utf-8"))
     for name, of in facts.items():
         for which, values in of["trts"].items():
             scores[name, "trts", which, of["sizes"][-1]] = dict(enumerate(values))

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
 from analysis import style
+from seqdyn.runs.display import plain_console
 from seqdyn.theory import MeanField
 
 DRIVE = 0.5
@@ -99,9 +99,9 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
 
 def show(out: Path) -> None:
     """Prints the table of a measurement, and writes it and the figure beside it."""
-    rows = json.loads((out / "theory_check.json").read_text())["rows"]
-    console = Console(width=130, record=True, highlight=False)
+    rows = json.loads((out / "theory_check.json").read_text(encoding="utf-8"))["rows"]
+    console = plain_console(width=130, record=True)
     console.print(table(rows))
     with style.look():
         console.print(str(style.save(figure(rows), out / "theory_check")), soft_wrap=True)
-    (out / "theory_check.txt").write_text(console.export_text())
+    (out / "theory_check.txt").write_text(console.export_text(), encoding="utf-8")

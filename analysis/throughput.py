@@ -5,8 +5,9 @@ from pathlib import Path
 from statistics import geometric_mean, median
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from seqdyn.runs.display import plain_console
 
 
 def table(title: str, rows: list[dict[str, Any]]) -> Table:
@@ -48,10 +49,10 @@ def probe_table(rows: list[dict[str, Any]]) -> Table:
 
 def show(out: Path) -> None:
     """Prints the tables of a measurement and writes them beside it."""
-    found = json.loads((out / "throughput.json").read_text())
+    found = json.loads((out / "throughput.json").read_text(encoding="utf-8"))
     machine = found["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    console = Console(width=120, record=True, highlight=False)
+    console = plain_console(width=120, record=True)
     console.print(f"{machine['model']}, {machine['cores']} cores, load {machine['load']:.2f} at the start; {versions}")
     if found["shapes"]:
         console.print(table("ms a step × ratio to ours; sizes are time, batch, input, hidden", found["shapes"]))
@@ -59,4 +60,4 @@ def show(out: Path) -> None:
         console.print(table("ms a run and step × ratio;\nsizes are time, batch, hidden, runs", found["grid"]))
     if found["probes"]:
         console.print(probe_table(found["probes"]))
-    (out / "throughput.txt").write_text(console.export_text())
+    (out / "throughput.txt").write_text(console.export_text(), encoding="utf-8")

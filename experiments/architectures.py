@@ -88,7 +88,7 @@ def seconds(e: Experiment, data: Any) -> dict[str, float]:
     took = {}
     with jax.default_device(jax.local_devices()[0]):
         held = jax.device_put(data, jax.local_devices()[0])
-        for tile in {tile.spec: tile for tile in sweep.tiles(e)}.values():
+        for tile in {tile.spec: tile for tile in e.layout.tiles}.values():
             programs, hypers = sweep.programs(e.specs[tile.spec], sweep.width(e)), sweep.tile_hypers(e, tile)
             states, times = programs.init(hypers, jnp.ones(e.tile, bool), held), []
             for _ in range(6):
@@ -111,7 +111,7 @@ def main(config: Config) -> None:
     out = launch(e, config, text.splits, text.vocabulary)
     timing = Path(out) / "seconds.json"
     if not timing.exists():
-        timing.write_text(json.dumps(seconds(e, text.splits)))
+        timing.write_text(json.dumps(seconds(e, text.splits)), encoding="utf-8")
     analysis.show(out)
 
 

@@ -90,8 +90,8 @@ def main(config: Config) -> None:
     out = parts[0].parent
     timing = out / "milliseconds.json"
     if not timing.exists():
-        timing.write_text(json.dumps(milliseconds(of, 3 if config.smoke else 9)) + "\n")
-    analysis.compare(out, parts, json.loads(timing.read_text()))
+        timing.write_text(json.dumps(milliseconds(of, 3 if config.smoke else 9)) + "\n", encoding="utf-8")
+    analysis.compare(out, parts, json.loads(timing.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

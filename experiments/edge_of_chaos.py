@@ -188,7 +188,7 @@ def keep(out: Path, c: Config) -> None:
     kept = out / analysis.WIDE
     if not kept.exists():
         partial_file = kept.with_name(f".{kept.name}")
-        partial_file.write_text(json.dumps(measured(c)) + "\n")
+        partial_file.write_text(json.dumps(measured(c)) + "\n", encoding="utf-8")
         partial_file.replace(kept)
 
 

@@ -119,7 +119,7 @@ def main(config: Config) -> None:
     launch_all(parts, dataclasses.replace(config, out=out), data, vocabulary)
     path = out / "control.json"
     if "control" in config.settings and not path.exists():
-        path.write_text(json.dumps(control(config)))
+        path.write_text(json.dumps(control(config)), encoding="utf-8")
     analysis.show(out)
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from seqdyn.data.vectors import load_vocabulary, nearest, read_vectors
+from seqdyn.runs.display import plain_console
 from seqdyn.runs.run import VOCABULARY, restore
 from seqdyn.runs.script import script
 from seqdyn.types import ConfigError
@@ -53,7 +53,7 @@ def main(config: Config) -> None:
     printed = Table(*found, box=None)
     for row in zip(*found.values(), strict=True):
         printed.add_row(*(f"{word} {cosine:.2f}" for word, cosine in row))
-    Console().print(printed)
+    plain_console().print(printed)
 
 
 if __name__ == "__main__":

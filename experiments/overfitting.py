@@ -331,7 +331,7 @@ def main(config: Config) -> None:
     timing = config.out / analysis.TIMING
     if not timing.exists():
         part = timing.with_suffix(".part")
-        part.write_text(json.dumps(timed(config, found)) + "\n")
+        part.write_text(json.dumps(timed(config, found)) + "\n", encoding="utf-8")
         part.replace(timing)
     analysis.show(config.out)
 

@@ -19,14 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from analysis import pretrained as analysis
 from experiments._reviews import Reviews, experiment, read
 from seqdyn import backend
 from seqdyn.data.tasks import VECTORS
 from seqdyn.data.vectors import coverage, match, read_vectors
 from seqdyn.learn.config import Spec, grid
+from seqdyn.runs.display import plain_console
 from seqdyn.runs.script import launch_all, script
 
 
@@ -62,10 +61,10 @@ def main(config: Config) -> None:
     text = read(config, config.length)
     matched = match(text.vocabulary, read_vectors(config.vectors))
     train = text.splits["train"]
-    Console(stderr=True).print(
+    plain_console(stderr=True).print(
         f"{config.vectors} has vectors for {matched.found.mean():.1%} of the vocabulary, "
         f"{coverage(matched, train):.1%} of the words read",
-        highlight=False,
+        soft_wrap=True,
     )
     data: dict[str, Any] = text.splits | {VECTORS: matched.table}
     shape: dict[str, Any] = dict(

@@ -373,7 +373,7 @@ def write(out: Path, made: Made) -> None:
         np.savez_compressed(file, **made.arrays)  # type: ignore[arg-type]
     part.replace(out / analysis.ARRAYS)
     part = out / f".{analysis.FACTS}.{os.getpid()}"
-    part.write_text(json.dumps(made.facts))
+    part.write_text(json.dumps(made.facts), encoding="utf-8")
     part.replace(out / analysis.FACTS)
 
 

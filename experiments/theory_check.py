@@ -294,7 +294,7 @@ def main(config: Config) -> None:
     settings = json.loads(json.dumps(asdict(config) | {"out": None}))
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
     kept = (config.out or Path("runs") / f"theory_check-{digest}") / "theory_check.json"
-    if kept.exists() and json.loads(kept.read_text())["config"] != settings:
+    if kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["config"] != settings:
         raise ConfigError(f"{kept} was measured with other settings; choose another --out.")
     kept.parent.mkdir(parents=True, exist_ok=True)
     backend.start()
@@ -309,7 +309,9 @@ def main(config: Config) -> None:
             *gated(sizes, keys[:3]),
             *adjoint(keys[0]),
         ]
-    kept.write_text(json.dumps({"config": settings, "sizes": sizes._asdict(), "rows": rows}, indent=1) + "\n")
+    kept.write_text(
+        json.dumps({"config": settings, "sizes": sizes._asdict(), "rows": rows}, indent=1) + "\n", encoding="utf-8"
+    )
     analysis.show(kept.parent)
     off = [f"{r['quantity']} ({r['at']})" for r in rows if r["agrees"] is False]
     if off and not config.smoke:

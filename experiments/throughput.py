@@ -239,7 +239,7 @@ def measure(pipes: dict[str, Any], rounds: int, cell: str, *sizes: int) -> dict[
 
 def machine() -> dict[str, Any]:
     """What the numbers belong to, and how busy it was before."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     model = next((line.split(": ")[1] for line in lines if "model name" in line), "unknown")
     packages = filter(find_spec, ("jax", "jaxlib", "flax", "optax", "numpy", "torch"))
     versions = {"python": sys.version.split()[0]} | {name: version(name) for name in packages}
@@ -256,7 +256,7 @@ def main(config: Config) -> None:
     settings = json.loads(json.dumps(asdict(config) | {"out": None}))
     digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
     kept = (config.out or Path("runs") / f"throughput-{digest}") / "throughput.json"
-    if kept.exists() and json.loads(kept.read_text())["config"] != settings:
+    if kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["config"] != settings:
         raise ConfigError(f"{kept} was measured with other settings; choose another --out.")
     kept.parent.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"config": settings, "machine": machine(), "shapes": [], "grid": [], "probes": []}
@@ -274,7 +274,7 @@ def main(config: Config) -> None:
     if "probes" in chosen:
         pipes = dict.fromkeys(["ours", *get_args(ProbeName)], worker(in_probes, seconds))
         found["probes"] = [measure(pipes, rounds, c, *looked) for c in config.cells]
-    kept.write_text(json.dumps(found, indent=1) + "\n")
+    kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     analysis.show(kept.parent)
 
 

@@ -5,6 +5,7 @@ out = seqdyn.run.run(experiment, "runs/mine")
 seqdyn.load(out).adjoint_norm            # run, step, layer, time
 """
 
+from seqdyn.backend import compiled as compiled
 from seqdyn.learn.config import Experiment as Experiment
 from seqdyn.learn.config import Hypers as Hypers
 from seqdyn.learn.config import Spec as Spec

@@ -1,13 +1,30 @@
 """What depends on the machine: devices, the one `compiled()`, and the barrier the CPU compiler needs."""
 
+import itertools
 import math
 import os
+import shlex
+import sys
+import traceback
 from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
 
-from seqdyn.types import Device
+from seqdyn.types import ConfigError, Device
+
+_OFF = {
+    "jax_enable_x64": "training is in float32",
+    "jax_debug_nans": "a run that meets NaN is data",
+    "jax_debug_infs": "infinity is a number here, as a clip threshold",
+    "jax_check_tracer_leaks": "hand-written derivatives are taken for leaks",
+    "jax_no_tracing": "training compiles",
+    "jax_no_execution": "training computes",
+    "jax_custom_vjp3": "the hand-written backward pass is not one of these",
+}
+"""Settings of JAX under which training cannot be what it says."""
 
 
 def start(devices: int | None = None, precision: str = "highest") -> list[Device]:
@@ -20,17 +37,72 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
     On a GPU, XLA chooses among its products by timing them, anew in each process, and scatters with atomic additions;
     both are forbidden here, so that a run killed and resumed has its own bits (an update takes a tenth longer, where an
     embedding is trained twice as long). An XLA_FLAGS that names one of these flags is left as it is.
+
+    A ConfigError that nobody catches then ends the process with its sentence and the line that asked for it. Raises
+    ConfigError if JAX has no such device.
     """
-    flags = os.environ.get("XLA_FLAGS", "")
+    sys.excepthook = _told
+    given = flags()
     wanted = {"xla_cpu_multi_thread_eigen": "false", "xla_gpu_deterministic_ops": "true"}
-    added = [f"--{name}={value}" for name, value in wanted.items() if name not in flags]
-    os.environ["XLA_FLAGS"] = " ".join([flags, *added]).strip()
-    if "xla_force_host_platform_device_count" not in flags:
+    added = [f"--{name}={value}" for name, value in wanted.items() if name not in given]
+    os.environ["XLA_FLAGS"] = " ".join([_flag_text(), *added]).strip()
+    if "xla_force_host_platform_device_count" not in given:
         jax.config.update("jax_num_cpu_devices", devices or _cores())
     # The QR of a scan's step under OpenBLAS's own threads takes up to 300 times as long where cores are shared.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     jax.config.update("jax_default_matmul_precision", precision)
-    return jax.devices()[:devices]
+    try:
+        return jax.devices()[:devices]
+    except RuntimeError as error:
+        asked = os.environ.get("JAX_PLATFORMS") or jax.config.values["jax_platforms"]
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ConfigError(
+            f"jax_platforms is {asked!r}; it must name a device that JAX finds here ({reason})."
+        ) from None
+
+
+def _flag_text() -> str:
+    """XLA_FLAGS, or what stands in the file that it names."""
+    text = os.environ.get("XLA_FLAGS", "").strip()
+    if not text or text.startswith("-"):
+        return text
+    try:
+        return " ".join(Path(text).read_text(encoding="utf-8").split("\n"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"XLA_FLAGS is {text!r}; it must be flags, or a file of flags ({error}).") from None
+
+
+def flags() -> dict[str, str]:
+    """The flags of XLA by name; '' for one without a value. ConfigError if they cannot be read."""
+    try:
+        words = shlex.split(_flag_text())
+    except ValueError as error:
+        raise ConfigError(f"XLA_FLAGS is {_flag_text()!r}; its quotes must match ({error}).") from None
+    return {name: value for name, _, value in (word.lstrip("-").partition("=") for word in words)}
+
+
+def check_settings() -> None:
+    """Raises ConfigError if JAX is set in a way that training cannot obey.
+
+    Whoever sets up or measures without training is free to.
+    """
+    for name, why in _OFF.items():
+        if jax.config.values.get(name):
+            raise ConfigError(f"{name} is True; it must be False ({name.upper()}=0): {why}.")
+    for name in ("", "_host_to_device", "_device_to_device", "_device_to_host"):
+        value = jax.config.values.get(f"jax_transfer_guard{name}")
+        if value is not None and str(value).startswith("disallow"):
+            raise ConfigError(f"jax_transfer_guard{name} is {value}; it must be allow or log: training moves arrays.")
+
+
+def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A ConfigError as its sentence, after the caller's line that met it; anything else as Python tells it."""
+    if not issubclass(kind, ConfigError):
+        return sys.__excepthook__(kind, error, trace)
+    package = str(Path(__file__).parent)
+    lines = [f for f in traceback.extract_tb(trace) if not f.filename.startswith(package)]
+    where = f"{lines[-1].filename}, line {lines[-1].lineno}: " if lines else ""
+    sys.stderr.write(f"{where}{error}\n")
 
 
 def _cores() -> int:
@@ -61,6 +133,29 @@ def each(function: Callable[[Any], Any], matrices: Any) -> Any:
         return function(matrices)
     found = jax.lax.map(function, matrices.reshape(-1, *matrices.shape[-2:]))
     return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), found)
+
+
+def beside(*parts: Any) -> Any:
+    """Arrays [*b, n_i] side by side in the last axis: `jnp.concatenate`, on a CPU as a sum of padded parts.
+
+    It has the same bits (x + −0 is x, for every x) and speed. XLA's own emitter of concatenations makes of its rows one
+    vector, of which LLVM takes parts that do not begin on a whole vector a little before where they are, silently, in a
+    loop at four rows of five doubles. `compiled` does without that emitter; this is for those who jit for themselves.
+    """
+    if jax.default_backend() != "cpu":
+        return jax.numpy.concatenate(parts, axis=-1)
+    width, start, total = sum(part.shape[-1] for part in parts), 0, None
+    for part in parts:
+        around = (start, width - start - part.shape[-1], 0)
+        padded = jax.lax.pad(part, jax.numpy.array(-0.0, part.dtype), [(0, 0, 0)] * (part.ndim - 1) + [around])
+        total, start = padded if total is None else total + padded, start + part.shape[-1]
+    return total
+
+
+def apart(x: Any, *widths: int) -> list[Any]:
+    """What `beside` put together, by the parts' widths. Slices: the derivative of `jnp.split` is a concatenation."""
+    ends = list(itertools.accumulate(widths))
+    return [x[..., end - width : end] for end, width in zip(ends, widths, strict=True)]
 
 
 def fence(tree: Any) -> Any:

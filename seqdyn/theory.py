@@ -191,7 +191,7 @@ class MinimalRNN:
     gain: float = 1.0
     """σ_w"""
     drive: float = 1.0
-    """Deviation per unit of V x_t."""
+    """Deviation per unit of V x_t: σ_v √R if V ~ N(0, σ_v² / d), never σ_v itself."""
     bias: float = 0.0
     """σ_b"""
     shift: float = 0.0

@@ -1,9 +1,16 @@
 """Strict JAX, run-time shape checks, one compilation cache for all processes of a session, and a tiny experiment."""
 
+import functools
+import gc
 import os
+import resource
 import tempfile
 
 os.environ.setdefault("MPLBACKEND", "agg")
+# Tests compile far more than they compute. LLVM's optimiser is two thirds of that: it is off, in scripts that tests
+# start as well, but for modules that say `OPTIMISED = True`. JAX_DISABLE_MOST_OPTIMIZATIONS=0 switches it on for all.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
 # Scripts that tests start compile the same programs again and again: they share this session's cache.
 _cache = (
     tempfile.TemporaryDirectory(prefix="seqdyn-compiled-") if "JAX_COMPILATION_CACHE_DIR" not in os.environ else None
@@ -12,10 +19,12 @@ if _cache:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
+import _processes  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
+jax.config.update("jax_enable_compilation_cache", False)  # no program is compiled twice here
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -38,17 +47,51 @@ def pytest_addoption(parser):
     parser.addoption("--attack", action="store_true", help="also run the long forms of the attacks")
 
 
+_used = []
+"""What each worker said at its end."""
+
+
+def pytest_sessionfinish(session):
+    _processes.stop()
+    own, started = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = [round(r.ru_utime + r.ru_stime) for r in (own, started)]
+    said = f"{own.ru_maxrss / 2**20:.1f} GiB at most, {seconds[0]} s of processor time, {seconds[1]} s of processes"
+    getattr(session.config, "workeroutput", {})["used"] = said
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    _used.append(f"{node.gateway.id}: {getattr(node, 'workeroutput', {}).get('used', 'lost')}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    for used in sorted(_used):
+        terminalreporter.write_line(used)
+
+
 @pytest.fixture
 def key():
     return jax.random.key(0)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _double(request):
-    """Laws of formulas hold in float64; a module about whole runs, which are float32, says `X64 = False`."""
+def _setting(request):
+    """Laws of formulas hold in float64; a module about whole runs, which are float32, says `X64 = False`. One whose
+    laws a compiler might break says `OPTIMISED = True`. Programs are dropped after each module: memory does not grow.
+    """
+    quick = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_enable_x64", getattr(request.module, "X64", True))
+    jax.config.update("jax_disable_most_optimizations", quick and not getattr(request.module, "OPTIMISED", False))
     yield
     jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_disable_most_optimizations", quick)
+    for kept in gc.get_objects():
+        if isinstance(kept, functools._lru_cache_wrapper) and kept.__module__.startswith(
+            ("seqdyn.runs.", "experiments.")
+        ):
+            kept.cache_clear()
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest
 from seqdyn.runs.records import Store, load
-from seqdyn.runs.sweep import tiles
 from seqdyn.types import ConfigError
 
 STEPS, UPDATES = 12, 20
@@ -37,12 +36,12 @@ def write(out, experiment, updates, config=None):
     accuracies = ("validation_accuracy", "test_accuracy") if experiment.specs[0].task == "labelled" else ()
     losses = ("test_loss", "validation_loss") if accuracies else ("test_loss",)
     curves = ("adjoint_norm", "adjoint_norm_c", "adjoint_count")
-    store = Store(out / "records.zarr", experiment)
+    store = Store(out / "records.zarr", experiment.layout)
     store.create(
         ("loss", "clipped", "finite", "recorded", *curves, *losses, *accuracies),
         {"layer": list(range(layers)), "group": ["u"], "gate": ["h"]},
     )
-    for tile in tiles(experiment):
+    for tile in experiment.layout.tiles:
         gains = experiment.hypers.gain[list(tile.runs)]
         finite = np.ones((len(gains), updates), bool)
         if tile.index == 0:

@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from _processes import ROOT, Process
 
 import seqdyn
 from seqdyn.runs.checkpoint import digest, steps
 
 X64 = False
-ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "tests" / "_attacked.py"
 PHASES = ("compile", "train", "probe", "record", "checkpoint", "delete", "report")
 LONGEST = dict(compile=4.0, train=0.01, probe=0.05, record=0.1, checkpoint=0.2, delete=0.005, report=0.03)
 """Seconds within which a kill comes after its phase was entered."""
@@ -40,24 +41,18 @@ def long_form(attack):
         pytest.skip("part of the long form: pytest --attack")
 
 
-def start(out, *arguments, devices=1, kill="0 none 1 0", before=(), **more):
+def start(out, *arguments, devices=1, kill="0 none 1 0", cwd=ROOT, **more):
     phase = Path(tempfile.mkstemp(prefix="phase-")[1])  # not beside `out`, whose disk may be full
     phase.write_bytes(b"\0")
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    ours = {"PYTHONPATH": str(ROOT), "COLUMNS": "300", "XLA_FLAGS": flags, "OUT": str(out), "KILL": kill}
-    process = subprocess.Popen(
-        [*before, sys.executable, str(ROOT / "tests" / "_attacked.py"), *arguments],
-        env=os.environ | ours | {"PHASE_FILE": str(phase)} | more,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
+    ours = {"COLUMNS": "300", "XLA_FLAGS": flags, "OUT": str(out), "KILL": kill, "PHASE_FILE": str(phase)}
+    process = Process([SCRIPT, *arguments], cwd=cwd, **ours | more)
     process.phase = phase  # type: ignore[attr-defined]
     return process
 
 
 def finish(process, *expected):
-    text, _ = process.communicate(timeout=300)
+    text = process.finish()
     if process.returncode == 0:
         process.phase.unlink()
     assert process.returncode in (expected or (0,)), text
@@ -207,16 +202,10 @@ script(Options, main, None)
 def test_a_signal_before_training_does_not_wait_for_the_compiler_to_return():
     """Nor for any code that never asks Python whether a signal has come."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        process = subprocess.Popen(
-            [sys.executable, "-c", STUCK],
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        process = Process(["-c", STUCK])
         assert process.stdout.readline() == "stuck\n"
         process.send_signal(signum)
-        text, _ = process.communicate(timeout=60)
+        text = process.finish(timeout=60)
         assert process.returncode == 128 + signum
         assert text == f"{signum.name}: stopped at once; the same command goes on from here.\n"
 
@@ -287,16 +276,18 @@ def test_workers_of_the_local_launcher_make_the_same_and_are_stopped_together(wh
 
 
 def test_a_shard_on_submitit_s_local_executor_ends_like_any_other(whole, tmp_path, long_form, monkeypatch):
-    from seqdyn.runs import launchers
+    from seqdyn.runs import slurm
+    from seqdyn.runs.lock import Shard
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OUT", str(tmp_path / "out"))
-    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=1")
     monkeypatch.setenv("PHASE_FILE", tempfile.mkstemp(prefix="phase-")[1])
     Path(os.environ["PHASE_FILE"]).write_bytes(b"0")
-    script = [sys.executable, str(ROOT / "tests" / "_attacked.py")]
-    for job in launchers.submit([[*script, "--shard", f"{i}/2"] for i in range(2)], (), "local"):
+    script = [sys.executable, str(SCRIPT)]
+    shards = [slurm.Job([*script, "--shard", f"{i}/2"], tmp_path / "out", Shard(i, 2)) for i in range(2)]
+    for job in slurm.submit(shards, (), "local"):
         assert job.result() == 0
     assert digests(tmp_path / "out") == digests(whole)
 
@@ -308,11 +299,10 @@ def test_slurm_is_given_an_array_that_is_queued_again_on_usr2(tmp_path, long_for
         (tools / name).write_text(f"#!/bin/sh\n{body}\n")
         (tools / name).chmod(0o755)
     arguments = ("--launcher", "slurm", "--workers", "3", "--slurm", "timeout_min=30", "slurm_partition=gpu")
-    process = start(
-        tmp_path / "out", *arguments, before=("env", "-C", str(tmp_path)), PATH=f"{tools}:{os.environ['PATH']}"
-    )
-    assert "submitted 7_0, 7_1, 7_2; the last to end draws" in finish(process)
+    process = start(tmp_path / "out", *arguments, cwd=tmp_path, PATH=f"{tools}:{os.environ['PATH']}")
+    # Four runs are two tiles of two, so the third shard has nothing to do and is no job.
+    assert "submitted 7_0, 7_1: shards 0/3, 1/3; the last to end draws" in finish(process)
     text = (tmp_path / "submitted").read_text()
-    for line in ("--array=0-2", "--signal=USR2@90", "--time=30", "--partition=gpu", "--requeue", "--open-mode=append"):
+    for line in ("--array=0-1", "--signal=USR2@90", "--time=30", "--partition=gpu", "--requeue", "--open-mode=append"):
         assert f"#SBATCH {line}" in text or line == "--requeue", text
-    assert not (tmp_path / "out").exists()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".lock", "slurm.json"}

@@ -36,14 +36,13 @@ import seqdyn
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest
 from seqdyn.runs.records import Store
-from seqdyn.runs.sweep import tiles
 out = Path(sys.argv[1])
 e = Experiment("large", (Spec(steps=200, hidden=(4,)),), grid(seeds=256), 2000, 100, 2000, tile=8)
 manifest.claim(out, e, {})
-store = Store(out / "records.zarr", e)
+store = Store(out / "records.zarr", e.layout)
 store.create(["loss", "recorded", "adjoint_norm", "carried_norm"], {"layer": [0], "group": [], "gate": []})
 draw = np.random.default_rng(0)
-for tile in tiles(e):
+for tile in e.layout.tiles:
     for start in range(0, 2000, 100):
         norms = draw.random((8, 100, 1, 200), np.float32)
         some = {"loss": norms[:, :, 0, 0], "recorded": np.ones((8, 100), bool)}

@@ -2,23 +2,24 @@
 is a function of its number, and Monte Carlo evaluation is the mean of networks with it."""
 
 import dataclasses
-from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _refusals import refusal
+from _training import assert_descends, evaluated, start, update
 
 from seqdyn.backend import compiled
 from seqdyn.data.text import Examples
 from seqdyn.learn import dropout, model, train
 from seqdyn.learn.config import Experiment, Hypers, Spec, grid
-from seqdyn.learn.verify import gradient_error
 from seqdyn.types import ConfigError
 
 X64 = False
 T, V, N = 6, 9, 12
 WORDS = Spec("labelled", T, 4, vocabulary=V, embedding=3, hidden=(5, 4), cell="gru", optimizer="sgd")
+ROWS = (jnp.arange(4), jnp.ones(4))
 KINDS = ("words", "inputs", "outputs", "recurrent_step", "recurrent", "variational", "candidate", "zoneout")
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -41,23 +42,6 @@ def of(kind, **changes):
     return dataclasses.replace(WORDS, **({"dropout": kind} | changes))
 
 
-@cache
-def program(spec, updates):
-    """Compiled once for every rate."""
-
-    def both(h, state):
-        state, metrics = train.chunk(spec, h, state, data(), updates)
-        return state, metrics, train.evaluate(spec, h, state, data())
-
-    return compiled(both)
-
-
-def run(spec, h, start=None, updates=3):
-    """(state, metrics, evaluation) after some updates."""
-    with jax.numpy_dtype_promotion("standard"):
-        return program(spec, updates)(h, train.init(spec, h) if start is None else start)
-
-
 def same(a, b):
     jax.tree.map(np.testing.assert_array_equal, a, b)
 
@@ -69,45 +53,64 @@ def different(a, b):
 # --- rate 0, evaluation, (key, n) ---------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def without():
-    """The run without dropout, and what judges a state without it, by the hidden widths."""
-    specs = [dataclasses.replace(WORDS, hidden=hidden) for hidden in ((5,), (5, 4))]
-    return {s.hidden: (run(s, hypers()), compiled(partial(train.evaluate, s))) for s in specs}
+def plain(spec):
+    return dataclasses.replace(spec, dropout="none")
 
 
-@pytest.mark.parametrize(
-    "kind", ["words", "recurrent_step", "variational", "candidate", "zoneout"]
-)  # all but its parts
-def test_rate_0_is_none_bit_for_bit_and_a_rate_above_0_is_not(kind, without):
+# One spec a kind; together every cell, both directions, two levels, and readouts that read every step.
+SPECS = {
+    "words": of("words", hidden=(5,)),
+    "outputs": of("outputs", hidden=(5,), cell="rnn", readout="mean"),
+    "recurrent_step": of("recurrent_step", hidden=(5,), cell="lstm"),
+    "variational": of("variational", bidirectional=True),
+    "candidate": of("candidate", hidden=(5,)),
+    "zoneout": of("zoneout", hidden=(5,), cell="lstm", bidirectional=True),
+}
+each_spec = pytest.mark.parametrize("kind", SPECS)
+
+
+@each_spec
+def test_rate_0_is_none_bit_for_bit_and_a_rate_above_0_is_not(kind):
     """Parameters, records and evaluation; and the rate is a number: both are one program."""
-    hidden = (5, 4) if kind in ("inputs", "variational") else (5,)
-    spec, (plain, judge) = of(kind, hidden=hidden), without[hidden]
-    same(run(spec, hypers()), plain)
-    state, metrics, judged = run(spec, hypers(dropout=0.5))
-    assert different(state.params, plain[0].params)
-    assert np.all(metrics["finite"])
+    spec, h = SPECS[kind], hypers()
+    state = start(spec, data())
+    bare, none = (update(s, h, state, data()) for s in (plain(spec), spec))
+    same(none[:2], bare[:2])
+    dropped = update(spec, hypers(dropout=0.5), state, data())
+    assert different(dropped.after.params, bare.after.params)
+    assert np.all(dropped.metrics["finite"])
+    looks = [evaluated(*given, state, data()) for given in ((plain(spec), h), (spec, h), (spec, hypers(dropout=0.5)))]
+    same(looks[0], looks[1])
     # Evaluated is the whole network: with zoneout the expected step, which is another one.
-    assert different(judged, judge(hypers(), state, data())) == (kind == "zoneout")
+    assert different(looks[0], looks[2]) == (kind == "zoneout")
+
+
+def chunk(spec, updates):
+    """Compiled for every rate."""
+    return compiled(lambda h, state: train.chunk(spec, h, state, data(), updates))
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
-def test_rate_0_of_zoneout_is_none_bit_for_bit_in_every_cell(cell):
-    plain = dataclasses.replace(WORDS, cell=cell, hidden=(33,))
-    same(run(dataclasses.replace(plain, dropout="zoneout"), hypers()), run(plain, hypers()))
+def test_rate_0_of_zoneout_is_none_bit_for_bit_in_whole_runs(cell):
+    spec = of("zoneout", cell=cell, hidden=(33,))
+    state = start(spec, data())
+    with jax.numpy_dtype_promotion("standard"):
+        same(*(chunk(s, 3)(hypers(), state) for s in (spec, plain(spec))))
 
 
 def test_the_masks_of_an_update_are_a_function_of_its_number_and_of_the_seed():
     spec, h = of("recurrent_step", hidden=(5,), cell="rnn"), hypers(dropout=0.5)
-    whole, metrics, _ = run(spec, h, updates=4)
-    half, first, _ = run(spec, h, updates=2)
-    rest, second, _ = run(spec, h, half, updates=2)
+    begun = start(spec, data())
+    with jax.numpy_dtype_promotion("standard"):
+        two = chunk(spec, 2)
+        whole, metrics = chunk(spec, 4)(h, begun)
+        half, first = two(h, begun)
+        rest, second = two(h, half)
     same(rest, whole)
-    same(jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second), metrics)
-    rows = (jnp.arange(4), jnp.ones(4))
-    keys = [train.drawn(spec, h, data(), rows, jnp.int32(n)).noise for n in (0, 1, 0)]
-    noise = [np.asarray(jax.random.key_data(k)) for k in keys]
-    assert np.array_equal(noise[0], noise[2]) and not np.array_equal(noise[0], noise[1])
+    same(jax.tree.map(lambda a, b: np.concatenate([a, b]), first, second), metrics)
+    key = compiled(lambda h, n: jax.random.key_data(train.drawn(spec, h, data(), ROWS, n).noise))
+    of_n = [np.asarray(key(hypers(seed=seed), jnp.int32(n))).tobytes() for seed, n in ((0, 0), (0, 1), (1, 0), (0, 0))]
+    assert of_n[3] == of_n[0] and len(set(of_n)) == 3
 
 
 # --- masks --------------------------------------------------------------------------------------------------
@@ -116,8 +119,8 @@ def test_the_masks_of_an_update_are_a_function_of_its_number_and_of_the_seed():
 def masks(kind, rate=0.25, key=0, batch=50, steps=20, hidden=(8, 6), **changes):
     spec = of(kind, hidden=hidden, steps=steps, batch=batch, **changes)
     ids = jnp.asarray(np.random.default_rng(1).integers(0, V, (steps, batch)))
-    drawn = dropout.draw(spec, hypers(dropout=rate), jax.random.key(key), ids, (steps, batch, 3))
-    return drawn, ids
+    draw = compiled(lambda *given: dropout.draw(spec, *given, (steps, batch, 3)))
+    return jax.tree.map(np.asarray, draw(hypers(dropout=rate), jax.random.key(key), ids)), np.asarray(ids)
 
 
 @each_kind
@@ -171,101 +174,108 @@ def test_a_dropped_word_is_dropped_wherever_it_stands_in_its_sequence():
 def test_where_the_masks_act():
     """Words on the vectors of ids, inputs on every level's, outputs on what is read out."""
     h, noise = hypers(dropout=0.5), jax.random.key(3)
-    batch = model.TASKS["labelled"](WORDS).batch(data(), "train", (jnp.arange(4), jnp.ones(4)))._replace(noise=noise)
-    params = train.init(WORDS, h).params
+    batch = model.TASKS["labelled"](WORDS).batch(data(), "train", ROWS)._replace(noise=noise)
+    params = start(WORDS, data()).params
 
-    def ran(kind):
-        drawn = dropout.draw(of(kind), h, noise, batch.xs, (T, 4, 3))
-        return model.run(of(kind), h, params, batch), drawn
+    @compiled
+    def ran(params, batch):
+        found = {}
+        for kind in ("none", "words", "inputs", "outputs"):
+            output = model.run(of(kind), h, params, batch)
+            stacked = output.stacked
+            found[kind] = [layer.xs for layer in stacked.layers], stacked.hs, output.predictions
+            found[kind] += (dropout.draw(of(kind), h, noise, batch.xs, (T, 4, 3)),)
+        return found
 
-    x = params.embedding[batch.xs]
-    output, drawn = ran("words")
-    np.testing.assert_array_equal(output.stacked.layers[0].xs, x * drawn.words[..., None])
-    output, drawn = ran("inputs")
-    np.testing.assert_array_equal(output.stacked.layers[0].xs, x * drawn.inputs[0][None])
-    bare, (output, drawn) = model.run(WORDS, h, params, batch), ran("outputs")
-    same(output.stacked.hs, bare.stacked.hs)
-    read = np.asarray(bare.stacked.hs[-1] * drawn.outputs) @ np.asarray(params.readout.w) + np.asarray(params.readout.b)
-    np.testing.assert_allclose(output.predictions, read, rtol=1e-5, atol=1e-6)
+    found = jax.tree.map(np.asarray, ran(params, batch))
+    x, (bare, hs, _, _) = np.asarray(params.embedding)[batch.xs], found["none"]
+    np.testing.assert_array_equal(bare[0], x)
+    read, _, _, drawn = found["words"]
+    np.testing.assert_array_equal(read[0], x * drawn.words[..., None])
+    read, _, _, drawn = found["inputs"]
+    assert [mask.shape for mask in drawn.inputs] == [(4, 3), (4, 5)]  # one for all steps of a sequence
+    np.testing.assert_array_equal(read[0], x * drawn.inputs[0][None])
+    assert (read[1][:, drawn.inputs[1] == 0] == 0).all() and (read[1][:, drawn.inputs[1] > 0] != 0).any()
+    read, same_hs, predictions, drawn = found["outputs"]
+    np.testing.assert_array_equal(same_hs, hs)
+    expected = (hs[-1] * drawn.outputs).astype(float) @ np.asarray(params.readout.w) + np.asarray(params.readout.b)
+    np.testing.assert_allclose(predictions, expected, rtol=1e-5, atol=1e-6)
 
 
 # --- gradients ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "kind, cell, changes",
-    [
-        ("words", "gru", {}),
-        ("outputs", "rnn", dict(readout="mean")),
-        ("recurrent_step", "lstm", {}),
-        ("recurrent", "rnn", {}),
-        ("variational", "gru", dict(bidirectional=True)),
-        ("candidate", "gru", {}),
-        ("zoneout", "lstm", dict(bidirectional=True)),
-    ],
-)
-def test_every_kind_trains_on_the_gradient_of_autodiff(kind, cell, changes):
-    with jax.numpy_dtype_promotion("standard"):
-        assert gradient_error(of(kind, cell=cell, hidden=(5,), **changes), hypers(dropout=0.5), data()) < 1e-5
+@each_spec
+def test_every_kind_trains_on_the_gradient_of_autodiff(kind):
+    assert_descends(SPECS[kind], data(), dropout=0.5)
 
 
 def test_rates_are_runs_of_one_program_under_vmap():
-    spec = of("variational", hidden=(4,), cell="rnn")
-    rates = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(hypers(dropout=r) for r in (0.0, 0.5)))
+    spec, rates = SPECS["words"], [hypers(dropout=r) for r in (0.0, 0.5)]
+    state = start(spec, data())
+
+    def step(h):
+        return train.step(spec, h, state, train.drawn(spec, h, data(), ROWS, state.step))[0].params
+
     with jax.numpy_dtype_promotion("standard"):
-        together = compiled(jax.vmap(lambda h: train.chunk(spec, h, train.init(spec, h), data(), 2)[0].params))(rates)
-        alone = compiled(lambda h: train.chunk(spec, h, train.init(spec, h), data(), 2)[0].params)(hypers(dropout=0.5))
+        together, alone = compiled(lambda many, one: (jax.vmap(step)(many), step(one)))(
+            jax.tree.map(lambda *leaves: jnp.stack(leaves), *rates), rates[1]
+        )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-4, atol=1e-6), together, alone)
+    assert different(*(jax.tree.map(lambda leaf, i=i: leaf[i], together) for i in (0, 1)))
 
 
 # --- Monte Carlo --------------------------------------------------------------------------------------------
 
 
-def test_monte_carlo_at_rate_0_is_the_network_itself(without):
-    spec, (state, _, plain) = of("inputs", hidden=(5,), monte_carlo=3), without[(5,)][0]
-    judged = compiled(partial(train.evaluate, spec))(hypers(), state, data())
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), judged, plain)
-
-
-def test_monte_carlo_is_minus_log_of_the_mean_probability_by_keys_of_seed_and_update(without):
-    h, state = hypers(dropout=0.5), without[(5,)][0][0]
+def test_monte_carlo_at_rate_0_is_the_network_itself():
     spec = of("recurrent", hidden=(5,), monte_carlo=3, batch=N)
-    evaluate = compiled(partial(train.evaluate, spec))
-    judged = evaluate(h, state, data())
-    same(judged, evaluate(h, state, data()))
+    state = start(spec, data())
+    looks = [evaluated(s, hypers(), state, data()) for s in (spec, dataclasses.replace(spec, monte_carlo=0))]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *looks)
+
+
+def test_monte_carlo_is_minus_log_of_the_mean_probability_by_keys_of_seed_and_update():
+    h, spec = hypers(dropout=0.5), of("recurrent", hidden=(5,), monte_carlo=3, batch=N)
+    state = start(spec, data())
+    judged = evaluated(spec, h, state, data())
+    same(judged, evaluated(spec, h, state, data()))
     for other in (
-        evaluate(h, state._replace(step=state.step + 1), data()),
-        evaluate(hypers(dropout=0.5, seed=1), state, data()),
+        evaluated(spec, h, state._replace(step=state.step + 1), data()),
+        evaluated(spec, hypers(dropout=0.5, seed=1), state, data()),
     ):
         assert different(judged, other)
-    look = jax.random.fold_in(train.keys(h).sampling, state.step)
-    (key,) = jax.random.split(look, 1)
     batch = model.TASKS["labelled"](spec).batch(data(), "test", (jnp.arange(N), jnp.ones(N)))
-    p = np.mean(
-        [
-            1 / (1 + np.exp(-np.asarray(model.predict(spec, h, state.params, batch._replace(noise=k)), np.float64)))
-            for k in jax.random.split(key, 3)
-        ],
-        axis=0,
-    )[:, 0]
+
+    @compiled
+    def each(h, state):
+        (key,) = jax.random.split(jax.random.fold_in(train.keys(h).sampling, state.step), 1)
+        return [model.predict(spec, h, state.params, batch._replace(noise=k)) for k in jax.random.split(key, 3)]
+
+    p = np.mean(1 / (1 + np.exp(-np.asarray(each(h, state), np.float64))), axis=0)[:, 0]
     ys = np.asarray(batch.ys)
     np.testing.assert_allclose(judged["test_loss"], -np.mean(np.log(np.where(ys == 1, p, 1 - p))), rtol=1e-5)
     np.testing.assert_allclose(judged["test_accuracy"], np.mean((p > 0.5) == (ys == 1)), rtol=1e-6)
 
 
 def test_the_mean_prediction_of_classes_bits_and_numbers():
-    logits = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 3)) * 30, jnp.float32)
+    logits = np.float32(np.random.default_rng(0).normal(size=(4, 2, 3)) * 30)
     classes = dataclasses.replace(WORDS, classes=3)
-    p = np.asarray(jax.nn.softmax(logits, axis=-1)).mean(0)
-    found = model.mean_prediction(classes, logits)
-    np.testing.assert_allclose(jax.nn.softmax(found, axis=-1), p, rtol=1e-5)
-    np.testing.assert_allclose(model.losses(classes, found, jnp.asarray([2, 0])), -np.log(p[[0, 1], [2, 0]]), rtol=1e-4)
     bits = Spec("next_step", T, 4, features=3, readout="every")
-    np.testing.assert_allclose(
-        jax.nn.sigmoid(model.mean_prediction(bits, logits)), jax.nn.sigmoid(logits).mean(0), rtol=1e-4
-    )
     numbers = dataclasses.replace(WORDS, classes=0)
-    np.testing.assert_allclose(model.mean_prediction(numbers, logits), logits.mean(0), rtol=1e-6)
+
+    @compiled
+    def found(logits):
+        ours = [model.mean_prediction(spec, logits) for spec in (classes, bits, numbers)]
+        return *ours, model.losses(classes, ours[0], jnp.asarray([2, 0]))
+
+    of_classes, of_bits, of_numbers, losses = (np.asarray(leaf, np.float64) for leaf in found(logits))
+    exact = logits.astype(np.float64)
+    p = (np.exp(exact) / np.exp(exact).sum(axis=-1, keepdims=True)).mean(0)
+    np.testing.assert_allclose(np.exp(of_classes) / np.exp(of_classes).sum(-1, keepdims=True), p, rtol=1e-4)
+    np.testing.assert_allclose(losses, -np.log(p[[0, 1], [2, 0]]), rtol=1e-4)
+    np.testing.assert_allclose(1 / (1 + np.exp(-of_bits)), (1 / (1 + np.exp(-exact))).mean(0), rtol=1e-4)
+    np.testing.assert_allclose(of_numbers, exact.mean(0), rtol=1e-5)
 
 
 # --- what cannot be -----------------------------------------------------------------------------------------
@@ -299,11 +309,8 @@ def experiment(spec, probes=(), **hyper):
 
 @pytest.mark.parametrize("fields, words", WRONG, ids=lambda v: v[0] if isinstance(v, list) else None)
 def test_what_cannot_be_dropped_is_said_in_one_sentence(fields, words):
-    with pytest.raises(ConfigError) as error:
-        experiment(Spec(**fields))
-    text = str(error.value)
+    text = refusal(lambda: experiment(Spec(**fields)))
     assert all(word in text for word in words), text
-    assert text.endswith(".") and "\n" not in text
 
 
 @pytest.mark.parametrize("rate", [1.0, -0.1, np.nan])

@@ -110,6 +110,15 @@ def test_a_second_trajectory_parts_at_the_rate_of_the_largest_exponent():
     np.testing.assert_allclose(two, largest.exponents[0], atol=0.01)
 
 
+@pytest.mark.parametrize("t", [3, 9])
+def test_errors_are_those_of_single_steps_where_there_are_fewer_than_blocks(t):
+    steps = jax.random.normal(KEY, (t, 3, 3), jnp.float64)
+    found = compiled(partial(qr_exponents, key=KEY, burn=1))(steps)
+    expected = np.asarray(found.local)[1:].std(axis=0, ddof=1) / (t - 1) ** 0.5
+    np.testing.assert_allclose(found.errors, expected, rtol=1e-9)
+    assert np.isnan(compiled(partial(qr_exponents, key=KEY, burn=t - 1))(steps).errors).all()
+
+
 def test_padding_is_neither_walked_nor_counted():
     cell, lengths = lstm(2, 2, dtype=jnp.float64), [30, 12]
     params, carry, xs = driven(cell, 30, (2,))

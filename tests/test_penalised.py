@@ -2,19 +2,19 @@
 
 import dataclasses
 import math
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.linear_model import ElasticNet, Ridge
+from _training import assert_descends, start
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS
 from seqdyn.data.text import Examples
 from seqdyn.learn import model, penalties, train
 from seqdyn.learn.config import Experiment, Hypers, Spec, experiment_from, grid
-from seqdyn.learn.verify import gradient_error
 from seqdyn.measure import flossing, probes
 from seqdyn.nets import hard_concrete
 from seqdyn.runs import axes, sweep
@@ -47,62 +47,74 @@ def problem():
     return {"train": Examples(xs, np.full(N, 2, np.int32), ys.astype(np.float32))}
 
 
-def fitted(names, updates=1500, **weights):
-    """(coefficients, intercept) of the readout after full-batch descent with all else frozen."""
-    spec, data = dataclasses.replace(LINEAR, penalties=names), jax.tree.map(jnp.asarray, problem())
-    h, state, batch = setting(spec, data, lr=0.1, **weights)
-    assert (state.params.layers[0].w == jnp.eye(D)).all()
+@cache
+def descent(names):
+    """Full-batch descent with all but the readout frozen, compiled: the same for every weight."""
+    spec = dataclasses.replace(LINEAR, penalties=names)
 
-    def body(state, _):
-        grads = train.gradient(spec, h, state.params, batch).grads
-        frozen = jax.tree.map(jnp.zeros_like, grads)._replace(readout=grads.readout)
-        move = train.move(spec, h, state, frozen)
-        return state._replace(params=jax.tree.map(jnp.add, state.params, move.updates)), None
+    def end(h, data):
+        _, state, batch = setting(spec, data)
+        params = state.params._replace(layers=(state.params.layers[0]._replace(w=jnp.eye(D)),))
 
-    end = compiled(lambda s: jax.lax.scan(body, s, length=updates)[0])(state)
-    assert (end.params.layers[0].w == jnp.eye(D)).all()
-    return np.asarray(end.params.readout.w)[:, 0], np.asarray(end.params.readout.b)
+        def body(state, _):
+            grads = train.gradient(spec, h, state.params, batch).grads
+            frozen = jax.tree.map(jnp.zeros_like, grads)._replace(readout=grads.readout)
+            move = train.move(spec, h, state, frozen)
+            return state._replace(params=jax.tree.map(jnp.add, state.params, move.updates)), None
+
+        return jax.lax.scan(body, state._replace(params=params), length=1500)[0].params.readout
+
+    return compiled(end)
 
 
-def scikit_learn(l1, l2):
-    """Of mean (y − p)² + l1 Σ|w| + ½ l2 Σw²; scikit-learn halves the first."""
+def fitted(names, **weights):
+    """(coefficients, intercept) of the readout, in float64."""
+    end = descent(names)(Hypers(lr=0.1, **weights).arrays(), jax.tree.map(jnp.asarray, problem()))
+    return np.asarray(end.w, np.float64)[:, 0], float(end.b[0])
+
+
+def slopes(w, intercept):
+    """Of mean (y − p)² by each coefficient and by the intercept, in float64."""
     of = problem()["train"]
-    if l1 == 0:
-        found = Ridge(alpha=N * l2 / 2, tol=1e-10).fit(of.xs[:, 1], of.ys)
-    else:
-        alpha = (l1 + l2) / 2
-        found = ElasticNet(alpha=alpha, l1_ratio=l1 / (l1 + l2), tol=1e-10, max_iter=100_000).fit(of.xs[:, 1], of.ys)
-    return found.coef_, found.intercept_
+    x, y = of.xs[:, 1].astype(np.float64), of.ys.astype(np.float64)
+    apart = x @ w + intercept - y
+    return 2 * x.T @ apart / N, 2 * apart.mean()
 
 
 def test_ridge_ends_at_its_closed_form():
-    got, intercept = fitted(("l2",), l2=0.5)
+    got, intercept = fitted(("l1_proximal", "l2"), l2=0.5)
     of = problem()["train"]
-    x, y = of.xs[:, 1] - of.xs[:, 1].mean(0), of.ys - of.ys.mean()
+    x, y = of.xs[:, 1].astype(np.float64), of.ys.astype(np.float64)
+    x, y = x - x.mean(0), y - y.mean()
     np.testing.assert_allclose(got, np.linalg.solve(x.T @ x + N * 0.5 / 2 * np.eye(D), x.T @ y), atol=1e-5)
-    np.testing.assert_allclose(got, scikit_learn(0.0, 0.5)[0], atol=1e-5)
-    assert np.abs(got - fitted(())[0]).max() > 0.1
+    by_w, by_b = slopes(got, intercept)
+    assert np.abs(by_w + 0.5 * got).max() < 1e-5 and abs(by_b) < 1e-5
+    assert np.abs(got - np.linalg.solve(x.T @ x, x.T @ y)).max() > 0.1
 
 
 @pytest.mark.parametrize("l2", [0.0, 0.4])
-def test_the_proximal_step_ends_at_scikit_learns_lasso_and_elastic_net_with_their_zeros(l2):
+def test_the_proximal_step_ends_where_lasso_and_elastic_net_have_their_optimum_with_its_zeros(l2):
+    """The optimum of mean (y − p)² + λ Σ|w| + ½ l2 Σw² is where no subgradient is left: ∂ + l2 w = −λ sign w for
+    weights that are there, and at most λ in size where w = 0. It is unique, for the problem is strictly convex."""
     got, intercept = fitted(("l1_proximal", "l2"), l1_proximal=0.3, l2=l2)
-    coefficients, offset = scikit_learn(0.3, l2)
-    np.testing.assert_allclose(got, coefficients, atol=1e-5)
-    np.testing.assert_allclose(intercept, offset, atol=1e-5)
-    np.testing.assert_array_equal(got == 0, coefficients == 0)
-    assert 1 <= (got == 0).sum() < D
+    by_w, by_b = slopes(got, intercept)
+    smooth, there = by_w + l2 * got, got != 0
+    assert 1 <= (~there).sum() < D
+    np.testing.assert_allclose(smooth[there], -0.3 * np.sign(got[there]), atol=1e-5)
+    assert (np.abs(smooth[~there]) < 0.3).all() and abs(by_b) < 1e-5
 
 
 def test_the_subgradient_comes_near_the_lasso_and_has_no_zeros():
     got, _ = fitted(("l1", "l2"), l1=0.3)
-    np.testing.assert_allclose(got, scikit_learn(0.3, 0.0)[0], atol=0.1 * 0.3)  # it steps lr λ to and fro
+    lasso, _ = fitted(("l1_proximal", "l2"), l1_proximal=0.3)
+    np.testing.assert_allclose(got, lasso, atol=0.1 * 0.3)  # it steps lr λ to and fro
     assert (got != 0).all()
 
 
 # --- decay --------------------------------------------------------------------------------------------------
 
 
+@cache
 def second_update(spec):
     """hypers -> (parameters, the second update from them), compiled: at the first Adam sees signs alone."""
 
@@ -220,7 +232,10 @@ def test_gates_begin_open_and_leave_the_weights_as_they_were():
 
 @pytest.mark.parametrize("changes", [dict(cell="gru"), dict(normalise="layer")], ids=["gru", "layer norm"])
 def test_the_gradient_through_the_gates_is_autodiffs(changes):
-    assert gradient_error(dataclasses.replace(GATED, steps=5, **changes), Hypers().arrays(), None) < 1e-4
+    spec = dataclasses.replace(GATED, steps=5, optimizer="sgd", **changes)
+    params = start(spec).params
+    state = start(spec)._replace(params=params._replace(log_alpha=jax.tree.map(lambda a: a + 1, params.log_alpha)))
+    assert_descends(spec, state=state)
 
 
 def test_the_gradient_of_a_gate_is_what_moving_it_does():
@@ -300,7 +315,7 @@ def test_a_weight_is_a_number_of_the_grid_and_leaves_fewer_weights(name, weights
     spec = dataclasses.replace(GATED, penalties=(name,))
     e = Experiment("x", (spec,), grid(**{name: weights}, lr=0.05), 200, 100, 200, tile=2)
     programs = sweep.programs(spec, 1)
-    (tile,) = sweep.tiles(e)
+    (tile,) = e.layout.tiles
     hypers = sweep.tile_hypers(e, tile)
     states = programs.init(hypers, sweep.real(e, tile), None)
     for _ in range(2):

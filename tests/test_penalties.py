@@ -140,7 +140,12 @@ def test_omega_in_training_is_that_of_the_recorded_adjoint_and_is_clipped_with_t
     (layer,) = found.judged.path
     (reading,) = found.readings
     factor = np.exp2(np.asarray(reading.exponent, np.float64))[..., None]
-    value = loop(np.asarray(layer.params.u), np.asarray(reading.adjoint.h) * factor, 1 - np.asarray(layer.hs) ** 2)
+    lam, slope = np.asarray(reading.adjoint.h) * factor, 1 - np.asarray(layer.hs, np.float64) ** 2
+    u = np.asarray(layer.params.u, np.float64)
+    for t in range(len(lam) - 1, 0, -1):  # the loss reads h_T alone
+        np.testing.assert_allclose(lam[t - 1], (lam[t] * slope[t]) @ u.T, rtol=1e-4, atol=1e-7)
+    with_first = [np.concatenate([a[:1], a]) for a in (lam, slope)]  # a row for h_0: all T steps count
+    value = loop(u, with_first[0], with_first[1])
     np.testing.assert_allclose(found.penalties["omega"], value, rtol=1e-5)
     others = jax.tree.map(lambda a, b: np.abs(a - b).max(), found.grads, plain.grads)
     assert others.layers[0].u > 1e-4
@@ -166,8 +171,8 @@ def test_omega_of_sequences_of_several_lengths_sees_their_steps_alone():
     slope, u = 1 - np.asarray(layer.hs, np.float64) ** 2, np.asarray(layer.params.u)
     terms = []
     for b, length in enumerate(np.asarray(batch.live).sum(axis=0)):
-        back = (lam[1:length, b] * slope[1:length, b]) @ u.T
-        terms += list(((back**2).sum(-1) / (lam[1:length, b] ** 2).sum(-1) - 1) ** 2)
+        back = (lam[:length, b] * slope[:length, b]) @ u.T
+        terms += list(((back**2).sum(-1) / (lam[:length, b] ** 2).sum(-1) - 1) ** 2)
     np.testing.assert_allclose(omega, np.mean(terms), rtol=1e-5)
 
 

@@ -1,21 +1,21 @@
-"""Laws of how a network reads a data set: ids as one-hot vectors or embedded, pretrained vectors, dropout, padding,
-both directions, classes, a prediction at every step, and a state that is carried from batch to batch."""
+"""Laws of how a network reads a data set: ids as one-hot vectors or embedded, pretrained vectors, padding, both
+directions, classes, a prediction at every step, and a state that is carried from batch to batch."""
 
 import dataclasses
-from functools import partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _training import assert_descends, evaluated, start, update
 
 from seqdyn.backend import compiled
 from seqdyn.data.check import check
 from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.data.text import Examples
-from seqdyn.learn import dropout, model, train
+from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.verify import gradient_error
 from seqdyn.nets.bptt import live_steps
 from seqdyn.types import ConfigError
 
@@ -55,15 +55,22 @@ def data_of(spec):
     }
 
 
-def batch_of(spec, data=None, n=0):
-    task, data = TASKS[spec.task](spec), data or data_of(spec)
+def batch_of(spec, n=0):
+    """The batch of update n."""
+    task, data = TASKS[spec.task](spec), jax.tree.map(jnp.asarray, data_of(spec))
     tickets = task.tickets(data, jax.random.key(0), jnp.arange(n, n + 1))
-    return task.batch(jax.tree.map(jnp.asarray, data), "train", jax.tree.map(lambda leaf: leaf[0], tickets))
+    return task.batch(data, "train", jax.tree.map(lambda leaf: leaf[0], tickets))
 
 
-def step(spec, h, state, batch):
-    with jax.numpy_dtype_promotion("standard"):
-        return compiled(partial(train.step, spec))(h, state, batch)
+@cache
+def judge(spec):
+    """(predictions, loss) of a batch, compiled."""
+
+    def both(params, batch):
+        output = model.run(spec, hypers(), params, batch)
+        return output.predictions, model.held(spec, output, batch).loss
+
+    return compiled(both)
 
 
 # --- ids ----------------------------------------------------------------------------------------------------
@@ -72,29 +79,33 @@ def step(spec, h, state, batch):
 def test_an_embedding_is_the_one_hot_vectors_times_a_matrix():
     """So a cell that reads one-hot vectors with input weights E W is the one that reads embeddings E with W."""
     bare = dataclasses.replace(WORDS, embedding=0)
-    h, batch = hypers(), batch_of(WORDS)
-    params = train.init(WORDS, h).params
+    batch, params = batch_of(WORDS), start(WORDS).params
     (layer,) = params.layers
-    merged = params._replace(embedding=None, layers=(layer._replace(w=params.embedding @ layer.w),))
-    shapes = jax.tree.map(jnp.shape, train.init(bare, h).params)
-    assert shapes == jax.tree.map(jnp.shape, merged)
-    a, b = model.predict(WORDS, h, params, batch), model.predict(bare, h, merged, batch)
+    product = np.asarray(params.embedding, np.float64) @ np.asarray(layer.w, np.float64)
+    merged = params._replace(embedding=None, layers=(layer._replace(w=jnp.float32(product)),))
+    assert jax.tree.map(jnp.shape, start(bare).params) == jax.tree.map(jnp.shape, merged)
+    a, b = judge(WORDS)(params, batch)[0], judge(bare)(merged, batch)[0]
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 VECTORS = jnp.asarray(np.random.default_rng(3).normal(size=(V, 3)), jnp.float32)
 
 
-@pytest.mark.parametrize("thaw, moves", [(0, True), (2, False), (np.inf, False)])
-def test_a_pretrained_embedding_begins_as_given_and_moves_when_thawed(thaw, moves):
-    spec = dataclasses.replace(WORDS, pretrained=True, optimizer="adam")
-    h, data = hypers(thaw=thaw, lr=0.1), data_of(WORDS) | {"vectors": VECTORS}
-    state = train.init(spec, h, data)
+PRETRAINED = dataclasses.replace(WORDS, pretrained=True, optimizer="adam")
+
+
+def test_a_pretrained_embedding_begins_as_given():
+    state = compiled(lambda data: train.init(PRETRAINED, hypers(), data))({"vectors": VECTORS})
     np.testing.assert_array_equal(state.params.embedding, VECTORS)
+
+
+@pytest.mark.parametrize("thaw, moves", [(0, True), (2, False), (np.inf, False)])
+def test_a_pretrained_embedding_moves_when_thawed(thaw, moves):
+    h, data = hypers(thaw=thaw, lr=0.1), data_of(WORDS) | {"vectors": VECTORS}
+    state = start(PRETRAINED, data)
     for n in range(4):
-        batch = batch_of(WORDS, n=n)
         before = state.params
-        state, metrics = step(spec, h, state, batch)
+        state, metrics, _ = update(PRETRAINED, h, state, data)
         moved = np.any(state.params.embedding != before.embedding)
         assert moved == (moves or n >= thaw) and np.any(state.params.readout.w != before.readout.w)
         assert metrics["group_grad_norm"][0] > 0  # the gradient that reaches it is seen, frozen or not
@@ -103,71 +114,23 @@ def test_a_pretrained_embedding_begins_as_given_and_moves_when_thawed(thaw, move
     np.testing.assert_allclose(frozen, parts[1:].sum() if thaw > 3 else parts.sum(), rtol=1e-5)
 
 
-# --- padding and dropout ------------------------------------------------------------------------------------
+# --- padding ----------------------------------------------------------------------------------------------
 
 
 def test_padding_is_skipped_on_either_side_and_read_only_if_asked():
-    h, before = hypers(), batch_of(WORDS)
-    params = train.init(WORDS, h).params
+    before, params = batch_of(WORDS), start(WORDS).params
     lengths = np.asarray(before.live).sum(axis=0)
     after = np.zeros_like(before.xs)
     for b, n in enumerate(lengths):
         after[:n, b] = np.asarray(before.xs)[T - n :, b]
     moved = Batch(jnp.asarray(after), before.ys, live_steps(jnp.asarray(lengths), T, "after"))
-    here, there = (model.predict(WORDS, h, params, b) for b in (before, moved))
-    np.testing.assert_allclose(here, there, rtol=1e-6)
+    here, there = (judge(WORDS)(params, b)[0] for b in (before, moved))
+    np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-6)
     data = data_of(WORDS)
     rows = (jnp.arange(4), jnp.ones(4))
     side = TASKS["labelled"](dataclasses.replace(WORDS, pad="after")).batch(data, "test", rows)
     np.testing.assert_array_equal(side.live, live_steps(jnp.asarray(data["test"].lengths[:4]), T, "after"))
     assert TASKS["labelled"](dataclasses.replace(WORDS, mask=False)).batch(data, "test", rows).live is None
-
-
-DROPPED = dataclasses.replace(WORDS, dropout="inputs", hidden=(4, 3), batch=N)
-
-
-def test_dropout_at_rate_0_is_none_bit_for_bit_and_off_in_evaluation():
-    data, plain = data_of(WORDS), dataclasses.replace(DROPPED, dropout="none")
-
-    def trained(spec, h):
-        with jax.numpy_dtype_promotion("standard"):
-            state, _ = compiled(partial(train.chunk, spec), static_argnums=3)(h, train.init(spec, h), data, 3)
-        return state, compiled(partial(train.evaluate, spec))(h, state, data)
-
-    without, with_0 = trained(plain, hypers()), trained(DROPPED, hypers())
-    for a, b in zip(jax.tree.leaves(without), jax.tree.leaves(with_0), strict=True):
-        np.testing.assert_array_equal(a, b)
-    h, start = hypers(dropout=0.5), train.init(plain, hypers())
-    held = [compiled(partial(train.evaluate, s))(h, start, data)["test_loss"] for s in (plain, DROPPED)]
-    assert held[0] == held[1]
-    assert trained(DROPPED, h)[1]["test_loss"] != with_0[1]["test_loss"]
-
-
-def test_a_mask_is_one_for_all_steps_of_a_sequence_new_at_each_update_and_keeps_the_mean():
-    batch = batch_of(DROPPED)._replace(noise=jax.random.key(0))
-    masks = dropout.draw(DROPPED, hypers(dropout=0.25), batch.noise, None, (T, N, 3)).inputs
-    assert [m.shape for m in masks] == [(N, 3), (N, 4)]
-    values = np.concatenate([np.ravel(m) for m in masks])
-    np.testing.assert_allclose(np.unique(values), [0, 1 / 0.75], rtol=1e-6)
-    wide = dataclasses.replace(DROPPED, hidden=(400,))
-    many = dropout.draw(wide, hypers(dropout=0.25), batch.noise, None, (T, N, 4000)).inputs[0]
-    np.testing.assert_allclose(np.mean(many), 1, atol=4 * (1 / 3 / many.size) ** 0.5)
-    keys = [
-        train.drawn(DROPPED, hypers(), data_of(WORDS), (jnp.arange(4), jnp.ones(4)), jnp.int32(n)).noise for n in (0, 1)
-    ]
-    assert not np.array_equal(*(jax.random.key_data(k) for k in keys))
-
-
-def test_a_masked_network_is_the_network_on_masked_inputs():
-    """Layer 0 sees x times its mask at every step; its gradient is autodiff's."""
-    h = hypers(dropout=0.5)
-    batch = batch_of(DROPPED)._replace(noise=jax.random.key(1))
-    params = train.init(DROPPED, h).params
-    layers = model.run(DROPPED, h, params, batch).stacked.layers
-    masks = dropout.draw(DROPPED, h, batch.noise, batch.xs, (T, N, 3)).inputs
-    np.testing.assert_array_equal(layers[0].xs, params.embedding[batch.xs] * masks[0][None])
-    with jax.numpy_dtype_promotion("standard"):
-        assert gradient_error(DROPPED, h, data_of(WORDS)) < 1e-5
 
 
 # --- outputs ------------------------------------------------------------------------------------------------
@@ -178,23 +141,24 @@ def test_the_loss_of_classes_is_minus_the_log_of_the_softmax():
     ys = np.arange(7, dtype=np.int32) % 3
     p = np.exp(logits.astype(np.float64))
     expected = -np.log(p[np.arange(7), ys] / p.sum(axis=1))
-    np.testing.assert_allclose(model.losses(SERIES, jnp.asarray(logits), jnp.asarray(ys)), expected, rtol=1e-5)
-    np.testing.assert_array_equal(model.hits(SERIES, jnp.asarray(logits), jnp.asarray(ys)), logits.argmax(1) == ys)
+    losses, hits = compiled(lambda *a: (model.losses(SERIES, *a), model.hits(SERIES, *a)))(logits, ys)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    np.testing.assert_array_equal(hits, logits.argmax(1) == ys)
 
 
 def test_a_loss_at_every_step_is_the_mean_over_live_steps_of_all_sequences():
-    h, batch = hypers(), batch_of(NOTES)
-    params = train.init(NOTES, h).params
-    logits = np.asarray(model.predict(NOTES, h, params, batch), np.float64)
+    batch, state = batch_of(NOTES), start(NOTES)
+    logits, loss = judge(NOTES)(state.params, batch)
+    logits = np.asarray(logits, np.float64)
     assert logits.shape == (T, 4, 5)
     p = 1 / (1 + np.exp(-logits))
     nll = -np.where(np.asarray(batch.ys) == 1, np.log(p), np.log(1 - p)).sum(axis=-1)
     live = np.asarray(batch.live)
-    np.testing.assert_allclose(model.loss(NOTES, h, params, batch), nll[live].mean(), rtol=1e-5)
+    np.testing.assert_allclose(loss, nll[live].mean(), rtol=1e-5)
     data = data_of(NOTES)
-    whole = compiled(partial(train.evaluate, NOTES))(h, train.init(NOTES, h), data)
+    whole = evaluated(NOTES, hypers(), state, data)
     one = TASKS["next_step"](NOTES).batch(data, "test", (jnp.arange(N), jnp.ones(N)))
-    np.testing.assert_allclose(whole["test_loss"], model.loss(NOTES, h, params, one), rtol=1e-5)
+    np.testing.assert_allclose(whole["test_loss"], judge(NOTES)(state.params, one)[1], rtol=1e-5)
     assert set(whole) == {"validation_loss", "test_loss"}
 
 
@@ -211,21 +175,18 @@ WAYS = [
 @pytest.mark.parametrize("spec, change", WAYS, ids=[f"{s.task} {c}" for s, c in WAYS])
 def test_every_way_to_read_trains_on_the_gradient_of_autodiff(spec, change):
     spec = dataclasses.replace(spec, hidden=(4, 3), **change)
-    h, data = hypers(lr=0.1), jax.tree.map(jnp.asarray, data_of(spec))
-    check(spec, data_of(spec))
-    with jax.numpy_dtype_promotion("standard"):
-        assert gradient_error(spec, h, data) < 1e-5
-        run = compiled(partial(train.chunk, spec), static_argnums=3)
-        state, metrics = run(h, train.init(spec, h), data, 4)
-    assert np.all(metrics["finite"]) and metrics["adjoint_norm"].shape == (4, len(spec.widths), T)
-    assert np.any(state.params.readout.w != train.init(spec, h).params.readout.w)
+    data = data_of(spec)
+    check(spec, data)
+    _, found = assert_descends(spec, jax.tree.map(jnp.asarray, data))
+    assert found.metrics["adjoint_norm"].shape == (len(spec.widths), T)
 
 
 def test_a_backward_layers_records_count_lags_from_the_last_step_it_reads():
     """Read out at its end alone, what reaches it at lag 0 has not travelled, whichever way it reads."""
     spec = dataclasses.replace(SERIES, bidirectional=True, batch=N)
-    state, batch = train.init(spec, hypers()), batch_of(spec)
-    metrics = step(spec, hypers(), state, batch)[1]
+    state, batch = start(spec), batch_of(spec)
+    step = compiled(lambda state, batch: train.step(spec, hypers(), state, batch)[1])
+    metrics = step(state, batch)
     assert metrics["adjoint_norm"].shape == (2, T)
     np.testing.assert_array_equal(metrics["carried_norm"][:, -1], [0, 0])
     assert np.all(metrics["adjoint_norm"][:, -1] > 0) and np.all(metrics["carried_norm"][:, -2] > 0)
@@ -234,7 +195,7 @@ def test_a_backward_layers_records_count_lags_from_the_last_step_it_reads():
     flipped = batch._replace(xs=jnp.flip(batch.xs, 0), live=jnp.flip(batch.live, 0))
     half = params.readout.w[:4], params.readout.w[4:]
     swapped = params._replace(layers=(back, forward), readout=params.readout._replace(w=jnp.concatenate(half[::-1])))
-    other = step(spec, hypers(), state._replace(params=swapped), flipped)[1]
+    other = step(state._replace(params=swapped), flipped)
     np.testing.assert_allclose(metrics["adjoint_norm"], other["adjoint_norm"][::-1], rtol=1e-5)
 
 
@@ -255,36 +216,38 @@ def test_a_streams_windows_follow_each_other_and_their_targets_are_the_next_symb
     assert [bool(b.fresh) for b in batches] == [True] + [False] * (per_epoch - 1)
 
 
-def test_a_state_carried_over_windows_reads_as_one_long_sequence():
-    data, h = jax.tree.map(jnp.asarray, data_of(STREAM)), hypers(lr=0.0)
-    state = train.init(STREAM, h)
-    long = dataclasses.replace(STREAM, steps=2 * T)
-    whole = model.judge(long, h, state.params, batch_of(long, data_of(STREAM)))
+@pytest.fixture(scope="module")
+def streamed():
+    """(losses of two epochs of updates that change nothing, the state after them, what the second should be as one
+    long sequence, the evaluation, and what that should be)"""
+    data = jax.tree.map(jnp.asarray, data_of(STREAM))
+    epoch, held = (dataclasses.replace(STREAM, steps=n // 4 // T * T) for n in (119, 59))
+
+    def all_of_it(h, state):
+        after, metrics = train.chunk(STREAM, h, state, data, 2 * (epoch.steps // T))
+        whole = model.judge(epoch, h, state.params, TASKS["stream"](epoch).batch(data, "train", 0))
+        found = train.evaluate(STREAM, h, state, data)
+        judged = model.judge(held, h, state.params, TASKS["stream"](held).batch(data, "validation", 0))
+        return metrics["loss"], after, whole._replace(path=()), found, judged._replace(path=())
+
     with jax.numpy_dtype_promotion("standard"):
-        run = compiled(partial(train.chunk, STREAM), static_argnums=3)
-        state, metrics = run(h, state, data, 2)
-    np.testing.assert_allclose(np.mean(metrics["loss"]), whole.loss, rtol=1e-6)
-    np.testing.assert_allclose(state.carries[0].h, whole.last[0].h, rtol=1e-5)
+        return compiled(all_of_it)(hypers(lr=0.0), start(STREAM, data))
 
 
-def test_a_stream_begins_at_rest_again_with_every_epoch():
-    data, h = jax.tree.map(jnp.asarray, data_of(STREAM)), hypers(lr=0.0)
-    per_epoch = 119 // 4 // T
-    with jax.numpy_dtype_promotion("standard"):
-        run = compiled(partial(train.chunk, STREAM), static_argnums=3)
-        losses = run(h, train.init(STREAM, h), data, 2 * per_epoch)[1]["loss"]
-    np.testing.assert_array_equal(losses[:per_epoch], losses[per_epoch:])
-    assert len(set(np.asarray(losses[:per_epoch]))) == per_epoch
+def test_a_state_carried_over_windows_reads_as_one_long_sequence(streamed):
+    losses, state, whole, _, _ = streamed
+    np.testing.assert_allclose(np.mean(losses[len(losses) // 2 :]), whole.loss, rtol=1e-5)
+    np.testing.assert_allclose(state.carries[0].h, whole.last[0].h, rtol=1e-4, atol=1e-6)
 
 
-def test_a_streams_evaluation_carries_the_state_through_the_whole_split():
-    data, h = jax.tree.map(jnp.asarray, data_of(STREAM)), hypers()
-    state = train.init(STREAM, h)
-    got = compiled(partial(train.evaluate, STREAM))(h, state, data)
-    windows = 59 // 4 // T
-    long = dataclasses.replace(STREAM, steps=windows * T)
-    batch = TASKS["stream"](long).batch(data, "validation", 0)
-    whole = model.judge(long, h, state.params, batch)
+def test_a_stream_begins_at_rest_again_with_every_epoch(streamed):
+    first, second = np.split(np.asarray(streamed[0]), 2)
+    np.testing.assert_array_equal(first, second)
+    assert len(set(first)) == len(first) == 4
+
+
+def test_a_streams_evaluation_carries_the_state_through_the_whole_split(streamed):
+    _, _, _, got, whole = streamed
     np.testing.assert_allclose(got["validation_loss"], whole.loss, rtol=1e-5)
     np.testing.assert_allclose(got["validation_accuracy"], whole.accuracy, rtol=1e-5)
 

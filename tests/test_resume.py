@@ -3,21 +3,17 @@
 Real processes, real signals, both kinds of data: a task sampled on the device and a data set.
 """
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from _processes import Process
 
 import seqdyn
 from seqdyn.runs.checkpoint import digest
 
 X64 = False
-ROOT = Path(__file__).parents[1]
 # A script's own config and main, but for the drawing: that reads what is compared here, and takes as long again. Told
 # to hold, it waits with its `hold`-th chunk recorded until the signal has been sent: no machine is too fast or slow.
 DRIVER = """
@@ -47,18 +43,11 @@ LAST = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 138, signal.SIG
 def start(command, out, hold=0):
     name, *arguments = command
     gate = {"HOLD": str(hold), "GATE": str(out.with_suffix(".gate"))}
-    return subprocess.Popen(
-        [sys.executable, "-c", DRIVER.format(name=name), *arguments, "--out", str(out)],
-        cwd=ROOT,
-        env=os.environ | gate | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return Process(["-c", DRIVER.format(name=name), *arguments, "--out", out], COLUMNS="200", **gate)
 
 
 def finish(process, expected=0):
-    text, _ = process.communicate(timeout=300)
+    text = process.finish()
     assert process.returncode == expected, text
     return text
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import socket
 import warnings
 
@@ -15,16 +16,15 @@ from seqdyn.backend import compiled
 from seqdyn.data import tasks
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.measure import jacobians, probes
 from seqdyn.runs import checkpoint, lock, manifest, script, sweep
 from seqdyn.types import ConfigError
 
-X64 = False
+X64, OPTIMISED = False, True
 # At H = 16 vmapped and mapped runs happen to agree, at H = 64 they do not.
 TINY = dict(steps=8, batch=3, hidden=(64,), holdout=6)
 
 
-def experiment(tile=3, updates=6, specs=("rnn", "lstm"), **axes):
+def experiment(tile=5, updates=6, specs=("rnn", "lstm"), **axes):
     axes = dict(seeds=2, gain=[0.5, 1.0], clip=[0.1], lr=1e-2) | axes
     specs = tuple(Spec(cell=c, **TINY) for c in specs)
     return Experiment("tiny", specs, grid(**axes), updates=updates, chunk=2, probe_every=2, tile=tile)
@@ -92,8 +92,9 @@ def test_tile_size_and_padding_change_no_bits(out, tmp_path):
 
 
 def test_a_diverging_neighbour_changes_no_bits_and_is_flagged(out, tmp_path):
-    wild = seqdyn.run.run(experiment(lr=[1e-2, 1e30]), tmp_path / "wild", verify=False)
+    wild = seqdyn.run.run(experiment(gain=1.0, lr=[1e-2, 1e30]), tmp_path / "wild", verify=False)
     ds, calm = seqdyn.load(wild).load(), seqdyn.load(out).load()
+    calm = calm.isel(run=calm["gain"] == 1.0)
     steady = np.isclose(ds["lr"], 1e-2)
     for name in calm.data_vars:
         assert ds[name][steady].values.tobytes() == calm[name].values.tobytes(), name
@@ -154,7 +155,7 @@ def test_a_damaged_manifest_is_one_sentence(damage, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
-    e = experiment(specs=("rnn",), tile=4)
+    e = experiment(specs=("rnn",))
     out = seqdyn.run.run(e, tmp_path / "out", verify=False, checkpoint_seconds=0)
     whole = digests(out)
     (tile,) = (out / "checkpoints").iterdir()
@@ -169,64 +170,6 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert digests(out) == whole
-
-
-def observed(probes, specs):
-    """Small networks with a neighbour that diverges between the first look and the second."""
-    tiny = TINY | dict(hidden=(5,))
-    specs = tuple(Spec(cell=c, **tiny) for c in specs)
-    points = grid(seeds=1, lr=[1e-2, 1e30])
-    return Experiment("tiny", specs, points, 4, chunk=2, probe_every=2, tile=2, probes=probes, diagnostic=4, modes=7)
-
-
-@pytest.fixture(scope="module")
-def probed(tmp_path_factory):
-    """An LSTM under every probe."""
-    e = observed(tuple(probes.PROBES), ("lstm",))
-    return seqdyn.run.run(e, tmp_path_factory.mktemp("probed") / "out", verify=False)
-
-
-def test_probes_change_no_bit_of_a_run(probed, tmp_path):
-    bare = digests(seqdyn.run.run(observed((), ("lstm",)), tmp_path / "bare", verify=False))
-    records, parameters = digests(probed)
-    recorded = {name for probe in probes.PROBES.values() for name in probe.names}
-    assert recorded <= set(records)
-    assert bare == ({name: v for name, v in records.items() if name not in recorded}, parameters)
-
-
-def test_every_probe_records_what_it_names_and_nothing_of_a_run_that_diverged(probed):
-    ds = seqdyn.load(probed).load()
-    for probe in probes.PROBES.values():
-        for name in probe.names:
-            assert ds[name].dims[:2] == ("run", "probe") and ds[name].attrs["long_name"], name
-            assert np.isfinite(ds[name].isel(run=0)).any(), name
-            assert np.isnan(ds[name].isel(run=1, probe=-1)).all(), name
-    np.testing.assert_array_equal(ds["window"], jacobians.windows(TINY["steps"]))
-    assert ds.sizes["unit"] == 5 and ds.sizes["mode"] == 7
-
-
-@pytest.mark.slow
-def test_gates_that_a_cell_does_not_have_are_nan_at_their_place(tmp_path):
-    ds = seqdyn.load(seqdyn.run.run(observed(("units",), ("rnn", "lstm")), tmp_path / "out", verify=False)).load()
-    assert ds["gate"].values.tolist() == ["h", "i", "f", "o", "g"]
-    there = np.isfinite(ds["gate_mean"].isel(probe=0, layer=0, time=-1)).values
-    np.testing.assert_array_equal(there[[0, 2]], [[1, 0, 0, 0, 0], [0, 1, 1, 1, 1]])
-    assert (ds["gate_mean"].sel(gate="f", run=2).isel(probe=0) > 0.6).all()  # a forget bias of 1
-
-
-def test_probes_agree_with_each_other_and_with_the_records_of_updates(probed):
-    ds = seqdyn.load(probed).load().isel(run=0)
-    one = ds["window_log_singular"].sel(window=1).isel(layer=0)
-    assert (10 ** one.isel(mode=0) <= ds["step_norm"].isel(time=-1, layer=0) * 1.05).all()
-    assert (ds["largest_singular_value"] >= ds["spectral_radius"] * (1 - 1e-6)).all()
-    begun = ds.isel(probe=slice(0, 2))  # a look stands before the update of the same number
-    grads, made = begun["group_gradient_ratio"] * begun["group_weight_norm"], ds["group_grad_norm"].isel(step=[0, 2])
-    weights = list(ds["group"].values).index("layer0/u")
-    np.testing.assert_allclose(grads[:, weights], made[:, weights], rtol=1e-4)
-    moved, made = begun["group_update_ratio"] * begun["group_weight_norm"], ds["group_update_norm"].isel(step=[0, 2])
-    np.testing.assert_allclose(moved[:, weights], made[:, weights], rtol=1e-4)
-    counted = ds["adjoint_histogram"].sum("decade") / (4 * TINY["steps"]) + ds["adjoint_zero"]
-    np.testing.assert_allclose(counted, 1, rtol=1e-6)
 
 
 def test_restore_names_the_run_that_is_not_there(out):
@@ -248,7 +191,7 @@ def test_two_processes_do_not_train_in_one_directory(out):
 
 
 def test_the_shard_that_ends_last_draws_though_another_was_behind_it_in_the_first_part(tmp_path, monkeypatch):
-    parts = {name: experiment(tile=2, updates=2, specs=("rnn",)) for name in ("first", "second")}
+    parts = {name: experiment(updates=2, specs=("rnn",), gain=[0.5, 1.0, 1.5, 2.0]) for name in ("first", "second")}
     mine, other = (script.Options(out=tmp_path / "out", shard=f"{i}/2", verify=False) for i in range(2))
     run = script.run
 
@@ -262,9 +205,8 @@ def test_the_shard_that_ends_last_draws_though_another_was_behind_it_in_the_firs
     assert script.launch_all(parts, mine) == {name: tmp_path / "out" / name for name in parts}
 
 
-def test_another_jax_is_refused_unless_it_is_allowed_and_then_noted(tmp_path):
-    e = experiment(specs=("rnn",))
-    out = seqdyn.run.run(e, tmp_path / "out")
+def test_another_jax_is_refused_unless_it_is_allowed_and_then_noted(out, tmp_path):
+    e, out = experiment(), shutil.copytree(out, tmp_path / "out")
     found = manifest.read(out)
     manifest.write(out, found | {"versions": found["versions"] | {"jax": "0.0.1"}})
     with pytest.raises(ConfigError, match=f"jax 0.0.1 and this is {jax.__version__}.*--allow-version-drift"):
@@ -277,9 +219,8 @@ def test_another_jax_is_refused_unless_it_is_allowed_and_then_noted(tmp_path):
     seqdyn.run.run(e, out)  # who went on once need not say so again
 
 
-def test_other_versions_of_the_rest_are_noted(tmp_path):
-    e = experiment(specs=("rnn",))
-    out = seqdyn.run.run(e, tmp_path / "out", verify=False)
+def test_other_versions_of_the_rest_are_noted(out, tmp_path):
+    e, out = experiment(), shutil.copytree(out, tmp_path / "out")
     found = manifest.read(out)
     manifest.write(out, found | {"versions": found["versions"] | {"zarr": "0.0.1"}})
     with pytest.warns(UserWarning, match="begun on other versions"):

@@ -1,6 +1,7 @@
 """Laws of `seqdyn.data.text`: words, vocabulary, ids and back, padding, and what order is worth."""
 
 import inspect
+import unicodedata
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from seqdyn.data.text import (
     decode,
     encode,
     labelled_text,
+    last_words,
     pad_to,
     shuffled,
     tokenize,
@@ -105,6 +107,56 @@ REVIEWS = {
 }
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("हिन्दी में फ़िल्म", ["हिन्दी", "में", "फ़िल्म"]),  # vowel signs and viramas are marks
+        ("un cafe\u0301, e\u0301te\u0301", ["un", "café", "été"]),
+        ("Caf\u00e9", ["café"]),
+        ("\u0915\u094d\u200d\u0937 می\u200cخواهم", ["\u0915\u094d\u200d\u0937", "می\u200cخواهم"]),
+        ("\u0301a \u200db c\u200d", ["a", "b", "c"]),
+        ("தமிழ் don't", ["தமிழ்", "don't"]),
+        ("Don't<br />stop: 'tis a well-made film_noir!", "don't stop tis a well made film noir".split()),
+    ],
+)
+def test_a_word_keeps_its_marks_and_joiners(text, words):
+    assert tokenize(text) == [unicodedata.normalize("NFC", word) for word in words]
+    assert tokenize(unicodedata.normalize("NFD", text)) == tokenize(text)
+    assert len(tokenize(last_words(text, 1))) == 1
+
+
+def test_labels_that_are_words_are_classes_in_alphabetical_order():
+    texts = ["good", "bad", "so so"]
+    words = {"train": (texts, ["pos", "neg", "mid"]), "test": (np.array(texts), np.array(["neg", "pos", "pos"]))}
+    text = labelled_text(words, length=4)
+    assert text.classes == ("mid", "neg", "pos")
+    assert text.splits["train"].ys.tolist() == [2, 1, 0] and text.splits["test"].ys.tolist() == [1, 2, 2]
+    assert labelled_text({"train": (texts, [0, 1, 0])}, length=4).classes == ()
+
+
+class Series:
+    """As a pandas one whose index does not begin at 0."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def tolist(self):
+        return self.values
+
+    def __len__(self):
+        return len(self.values)
+
+
+@pytest.mark.parametrize("of", [list, tuple, Series, np.array, lambda v: np.array(v, object)])
+def test_texts_and_labels_come_in_any_list(of):
+    texts = ["good", "bad"]
+    right = labelled_text({"train": (texts, [1, 0])}, length=4).splits["train"]
+    for given in (texts, [t.encode() for t in texts]):
+        for labels in ([1, 0], [True, False], [1.0, 0.0]):
+            found = labelled_text({"train": (of(given), of(labels))}, length=4).splits["train"]
+            assert all(np.array_equal(a, b) for a, b in zip(found, right, strict=True))
+
+
 def test_labelled_texts_become_ids_by_the_words_of_the_training_split():
     text = labelled_text(REVIEWS, vocabulary=100, length=5)
     assert text.vocabulary == (*SPECIAL, "dull", "film", "fine", "a") or set(text.vocabulary) == {
@@ -125,6 +177,14 @@ def test_labelled_texts_become_ids_by_the_words_of_the_training_split():
         ({"test": (["a"], [1, 0])}, ["test", "1 texts", "2 labels"]),
         ({"test": (["a"], [2])}, ["label 0 of test is 2", "0 to 1"]),
         ({"test": (["a"], [-1])}, ["label 0 of test is -1"]),
+        ({"test": (["a"], [0.5])}, ["label 0 of test is 0.5"]),
+        ({"test": (["a"], [float("nan")])}, ["label 0 of test is nan"]),
+        ({"test": (["a"], [None])}, ["label 0 of test is None"]),
+        ({"test": (["a"], ["pos"])}, ["label 0 of test is 'pos'", "a class"]),
+        ({"train": (["a", "b"], ["pos", 1])}, ["label 0 of train is 'pos'", "all labels words"]),
+        ({"train": (["a", "b"], ["p", "n"]), "test": (["a"], ["q"])}, ["label 0 of test is 'q'", "n, p"]),
+        ({"test": (["a", None], [0, 1])}, ["text 1 of test is None", "string"]),
+        ({"test": ("ab", [0, 1])}, ["texts of test are 'ab'", "list"]),
         ({"test": (["fine", " … <br />"], [1, 0])}, ["text 1 of test", "…", "a word"]),
     ],
 )
@@ -137,4 +197,4 @@ def test_a_text_set_without_training_split_or_with_a_wrong_setting_is_named():
     assert "train" in refusal(labelled_text, {"test": REVIEWS["test"]})
     call = inspect.unwrap(labelled_text)  # the tests' own type checker refuses a wrong Literal before it does
     for field, value in [("vocabulary", 3), ("length", 0)]:
-        assert refusal(call, REVIEWS, **{field: value}).startswith(f"{field} is {value!r}; it must be ")
+        assert refusal(call, REVIEWS, **{field: value}).startswith(f"{field} is {value!r}, but must be ")

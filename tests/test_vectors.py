@@ -60,9 +60,8 @@ def test_a_word_may_hold_spaces_and_a_line_may_end_in_one(tmp_path):
         ("film 1 2 x", ["3 numbers"]),
         ("film 1 2 inf", ["Inf or NaN"]),
         ("film 1 nan 2", ["Inf or NaN"]),
-        ("film 1 1e39 2", ["1e39", "32 bits"]),
-        (" 1 2 3", ["begins with a space"]),
-        ("film\t1\t2", ["2 fields"]),
+        ("film 1 2 1e39", ["beyond 32 bits"]),
+        (" 1 2 3", ["no word"]),
         ("", ["0 fields"]),
     ],
 )
@@ -83,10 +82,57 @@ def test_a_file_that_is_no_text_of_vectors_is_one_sentence(tmp_path):
     whole = written(tmp_path, "gz", TEXT * 1)
     whole.write_bytes(whole.read_bytes()[:-12])
     assert "vectors.gz" in refusal(read_vectors, whole)
-    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
-        archive.writestr("glove.50d.txt", TEXT)
-        archive.writestr("glove.100d.txt", TEXT)
-    assert "glove.50d.txt, glove.100d.txt" in refusal(read_vectors, tmp_path / "two.zip")
+    damaged = bytearray(gzip.compress("".join(f"w{i} 0.1 0.2\n" for i in range(5000)).encode()))
+    damaged[300:320] = b"x" * 20
+    (tmp_path / "d.gz").write_bytes(damaged)
+    assert "d.gz" in refusal(read_vectors, tmp_path / "d.gz")
+    (tmp_path / "utf16.txt").write_text("the 1 2\n", encoding="utf-16")
+    assert "UTF-8" in refusal(read_vectors, tmp_path / "utf16.txt")
+    packed = bytearray(written(tmp_path, "zip", "".join(f"w{i} 0.1 0.2\n" for i in range(50))).read_bytes())
+    packed[packed.index(b"w30")] = ord("v")  # stored, not packed: only its checksum tells
+    (tmp_path / "e.zip").write_bytes(packed)
+    assert "e.zip" in refusal(read_vectors, tmp_path / "e.zip")
+
+
+def test_one_text_of_an_archive_of_several_is_named_behind_it(tmp_path):
+    path = tmp_path / "glove.6B.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for width in (50, 100, 200, 300):
+            archive.writestr(f"glove.6B.{width}d.txt", "".join(f"{w} {'1 ' * width}\n" for w in ("the", "of")))
+    assert read_vectors(path / "glove.6B.100d.txt").table.shape == (2, 100)
+    for sentence in (refusal(read_vectors, path), refusal(read_vectors, path / "glove.6B.25d.txt")):
+        assert "glove.6B.50d.txt, glove.6B.100d.txt" in sentence and f"as {path}/glove.6B.50d.txt" in sentence
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "\ufeff" + TEXT,
+        TEXT.replace("\n", "\r\n"),
+        TEXT.replace(" ", "\t"),
+        TEXT.replace("the ", "the\t"),
+        TEXT + "\n \n",
+    ],
+    ids=["byte-order mark", "windows", "tabs", "a tab", "blank lines at the end"],
+)
+@pytest.mark.parametrize("head", ["", "3 3\n"], ids=["glove", "word2vec"])
+def test_the_same_text_written_elsewhere_is_the_same_vectors(raw, head, tmp_path):
+    mark, text = ("\ufeff", raw[1:]) if raw[0] == "\ufeff" else ("", raw)
+    (tmp_path / "v.txt").write_bytes((mark + head + text).encode())
+    words, table = read_vectors(tmp_path / "v.txt")
+    assert words == WORDS and np.array_equal(table, TABLE)
+
+
+def test_a_first_word_of_several_pieces_is_read_where_a_header_says_the_width(tmp_path):
+    (tmp_path / "v.txt").write_text("2 2\n. . . 1 2\na\u00a0b 3 4\n", encoding="utf-8")
+    assert read_vectors(tmp_path / "v.txt").words == (". . .", "a\u00a0b")
+
+
+def test_of_a_word_that_stands_twice_the_first_counts_with_a_warning(tmp_path):
+    (tmp_path / "v.txt").write_text("the 1 2\nof 3 4\nthe 7 8\nof 7 8\na 5 6\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match="'the' of line 1 stands again in line 3, and 1 more line"):
+        words, table = read_vectors(tmp_path / "v.txt")
+    assert words == ("the", "of", "a") and table.tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
 def test_every_id_has_a_row_its_own_vector_if_there_is_one_and_padding_none():
@@ -144,12 +190,43 @@ def test_the_table_of_neighbours_is_that_of_each_word_for_itself():
         assert f"k is {k}" in refusal(neighbour_table, matched, k)
 
 
-def test_a_vocabulary_comes_back_from_its_file(tmp_path):
-    words = (*SPECIAL, "don't", "été", "\u2028"[:0] + "x")
-    save_vocabulary(tmp_path / "vocabulary.txt", words)
-    assert load_vocabulary(tmp_path / "vocabulary.txt") == words
+def test_a_vocabulary_of_any_symbols_comes_back_from_its_file(tmp_path):
+    path = tmp_path / "vocabulary.txt"
+    odd = (
+        "\n",
+        "\r",
+        "\r\n",
+        "\t",
+        " ",
+        "",
+        "\u2028",
+        "\x85",
+        "\x00",
+        '"',
+        "\\",
+        "\\n",
+        '"a"',
+        "{",
+        "\ufeff",
+        "\ud800",
+        "न",
+    )
+    for words in ((*SPECIAL, "don't", "été", *odd), odd, odd[::-1], ("\n",), ()):
+        save_vocabulary(path, words)
+        assert load_vocabulary(path) == words
     assert [p.name for p in tmp_path.iterdir()] == ["vocabulary.txt"]
     assert "does not exist" in refusal(load_vocabulary, tmp_path / "none.txt")
+
+
+def test_an_old_vocabulary_is_read_and_a_damaged_one_is_a_sentence(tmp_path):
+    path = tmp_path / "vocabulary.txt"
+    path.write_text('<pad>\n<start>\n<unk>\nété\n"a"\n', encoding="utf-8", newline="\n")
+    assert load_vocabulary(path) == (*SPECIAL, "été", '"a"')
+    save_vocabulary(path, SPECIAL)
+    whole = path.read_bytes()
+    for damaged in (whole[:-5], whole[: whole.rindex(b'"<unk')], whole.replace(b'"<pad>"', b"7"), whole + b"\xff\n"):
+        path.write_bytes(damaged)
+        assert "vocabulary.txt is damaged" in refusal(load_vocabulary, path)
 
 
 def test_real_vectors_know_like_words():

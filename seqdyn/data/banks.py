@@ -14,21 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from seqdyn.data.arrays import whole_numbers
 from seqdyn.data.cache import cached
 from seqdyn.data.extras import needed
-from seqdyn.data.text import WORD, Examples, Pad, Truncate, encode, pad_to, tokenize
+from seqdyn.data.text import Examples, Pad, Truncate, encode, pad_to, tokenize
 from seqdyn.data.wording import content
 from seqdyn.types import ConfigError
 
 Translate = Callable[[list[str]], list[str]]
 """Texts in one language → the same texts, in order, in another."""
+_PLAIN = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 def bank(
     variants: Sequence[Sequence[str]],
-    labels: Any,
+    labels: Sequence[int] | Int[np.ndarray, " n"],
     vocabulary: Sequence[str],
     *,
     length: int = 80,
@@ -93,7 +95,7 @@ def synonyms(
 
 def _reworded(text: str, variants: int, share: float, seed: int) -> list[str]:
     """The text so many times, each with `share` of its words replaced."""
-    words = list(WORD.finditer(text))
+    words = list(_PLAIN.finditer(text))
     found = {w: wordnet_synonyms(w[0].lower()) for w in words if w[0].islower() or (len(w[0]) > 1 and w[0].isupper())}
     known = [word for word, others in found.items() if others]
     count = min(len(known), max(1, round(share * len(words)))) if share else 0

@@ -19,12 +19,16 @@ def cached(name: str, facts: object, make: Callable[[], Arrays], cache_dir: str 
     """`make()`, or what it returned before for the same `facts` (JSON, others by `str`), from <name>-<key>.npz in
     `cache_dir`, else `SEQDYN_CACHE`, else ~/.cache/seqdyn.
 
-    A file that is damaged, cut short, another key's or another version's is made again; one that cannot be written
-    costs a warning.
+    A file that is damaged, cut short, another key's or another version's is made again; one that cannot be placed or
+    written costs a warning.
     """
     key = hashlib.sha256(json.dumps([VERSION, name, facts], default=str).encode()).hexdigest()
-    caches = Path(cache_dir or os.environ.get("SEQDYN_CACHE") or "~/.cache/seqdyn").expanduser()
-    path = caches / f"{name}-{key[:16]}.npz"
+    caches = Path(cache_dir or os.environ.get("SEQDYN_CACHE") or "~/.cache/seqdyn")
+    try:
+        path = caches.expanduser() / f"{name}-{key[:16]}.npz"
+    except RuntimeError:  # nobody's home: no HOME and no such user, as in a container
+        warnings.warn(f"{caches} has no home here: the data set is not cached; set SEQDYN_CACHE", stacklevel=3)
+        return make()
     found = _load(path, key)
     if found is None:
         found = make()
@@ -58,5 +62,5 @@ def _save(path: Path, key: str, arrays: Arrays) -> None:
             with open(part, "wb") as file:
                 np.savez(file, digest=np.array(_digest(key, arrays)), **arrays)  # type: ignore[arg-type]
             os.replace(part, path)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         warnings.warn(f"{path} could not be written ({error}): the data set is not cached", stacklevel=4)

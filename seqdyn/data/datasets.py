@@ -45,13 +45,17 @@ def tfds_folder(name: str, data_dir: str | Path | None = None) -> Path:
     ConfigError if it is not there or its files are not array_record: TFDS's own error would speak of TFRECORD, and
     its parquet files silently lose examples.
     """
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    try:
+        root = root.expanduser()
+    except RuntimeError:
+        raise ConfigError(f"data_dir is {root} and there is no such home directory here; name a folder.") from None
     info = root / name / "dataset_info.json"
     if not info.is_file():
         _require(data_dir is None, "data_dir", str(data_dir), f"{_rule(name)}: {info} does not exist")
         _download(name, root)
     # A file that is no JSON is left to TFDS to refuse; one without a format is from the days of tfrecord.
-    found = re.search(r'"fileFormat":\s*"(\w+)"', info.read_text())
+    found = re.search(r'"fileFormat":\s*"(\w+)"', info.read_text(encoding="utf-8"))
     files = found[1] if found else "tfrecord"
     _require(files == "array_record", "data_dir", str(root), f"{_rule(name)}: here they are {files}")
     return info.parent
@@ -102,7 +106,7 @@ def _download(name: str, root: Path) -> None:
 def _facts(folder: Path, *settings: object) -> list[object]:
     """What the arrays made of a folder depend on."""
     sizes = sorted((file.name, file.stat().st_size) for file in folder.glob("*.array_record*"))
-    return [(folder / "dataset_info.json").read_text(), sizes, settings]
+    return [(folder / "dataset_info.json").read_text(encoding="utf-8"), sizes, settings]
 
 
 def _labels(folder: Path, rows: list[dict[str, Any]], classes: int) -> Int32[np.ndarray, " n"]:
@@ -248,7 +252,7 @@ def music(path: str | Path, length: int | None = None) -> dict[str, Examples]:
     _require(path.is_file(), "path", str(path), "a file of piano rolls as JSON")
     _require(length is None or length >= 2, "length", length, "at least 2 steps, or None for whole sequences")
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         sequences = {"validation" if s == "valid" else s: found[s] for s in ("train", "valid", "test")}
     except (ValueError, KeyError, TypeError) as error:
         rule = 'JSON with the splits "train", "valid" and "test"'

@@ -3,24 +3,21 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import regex
 from jaxtyping import Float32, Int, Int32
 
-from seqdyn.data.arrays import array, whole_numbers
-from seqdyn.types import ConfigError, one_of, whole
+from seqdyn.types import ConfigError
 
 SPECIAL = ("<pad>", "<start>", "<unk>")
 PAD, START, UNKNOWN = range(3)
 
 Truncate = Literal["first", "last"]
 Pad = Literal["before", "after"]
-_INSIDE = r"[[\p{L}\p{N}\p{Mn}\p{Mc}]--[\ufe00-\ufe0f]]"  # a mark that chooses an emoji's looks is no part of a word
-_RUN = rf"[\p{{L}}\p{{N}}](?:{_INSIDE}|[\u200c\u200d](?={_INSIDE}))*"
-WORD = regex.compile(f"{_RUN}(?:'{_RUN})*", regex.V1)
-"""A longest run of letters and digits with the marks on them, joiners between them and single apostrophes inside."""
+_PIECE = r"(?:[\p{L}\p{N}]\p{M}*(?:[\u200c\u200d](?=[\p{L}\p{N}]))?)+"
+_WORD = regex.compile(rf"{_PIECE}(?:'{_PIECE})*")
 
 
 class Examples(NamedTuple):
@@ -46,32 +43,30 @@ class Text(NamedTuple):
 
     vocabulary: tuple[str, ...]
     splits: dict[str, Examples]
-    classes: tuple[Any, ...] = ()
-    """What class 0, 1, … was called, where labels were words."""
+    classes: tuple[str, ...] = ()
+    """The label of each class, where labels are words."""
 
 
 def tokenize(text: str) -> list[str]:
-    """The words of a text: `<br />` becomes a space, all is lower-cased and composed (Unicode's NFC: é is one letter
-    however it was typed), and a word is a longest run of Unicode letters and digits, with the marks that stand on them
-    (of Hindi, say), joiners between them, and single apostrophes (') inside; the rest separates and is dropped.
+    """The words of a text: `<br />` becomes a space, all is lower-cased, and a word is a longest run of
+    Unicode letters and digits, each with its combining marks, with single apostrophes (') and the joiners of Indic and
+    Persian scripts allowed inside; the rest separates and is dropped. Words are composed (NFC), however written.
 
     "Don't<br />stop: 'tis a well-made film_noir!" → don't stop tis a well made film noir.
     """
-    return WORD.findall(unicodedata.normalize("NFC", text.replace("<br />", " ").lower()))
+    return _WORD.findall(unicodedata.normalize("NFC", text.replace("<br />", " ").lower()))
 
 
 def last_words(text: str, n: int) -> str:
     """A text on one line, `<br />` and white space as single spaces, from its n-th last word on."""
-    n = whole("n", n)
     line = " ".join(text.replace("<br />", " ").split())
-    words = list(WORD.finditer(line))
+    words = list(_WORD.finditer(line))
     return line[words[-n].start() :] if len(words) > n else line
 
 
 def build_vocabulary(token_lists: Iterable[Iterable[str]], size: int) -> tuple[str, ...]:
     """`SPECIAL` and then the most frequent words, ties in alphabetical order: `size` entries in all, fewer if
     there are fewer words. Give it the training split only."""
-    size = whole("size", size, len(SPECIAL))
     counts = Counter()
     for tokens in token_lists:
         counts.update(tokens)
@@ -94,9 +89,6 @@ def pad_to(
 ) -> tuple[Int32[np.ndarray, "n s"], Int32[np.ndarray, " n"]]:
     """`(ids, lengths)` with s = `length`: the first or last ids of each row, `PAD` before or after them, and
     how many were kept (0 for an empty row, which `encode` never makes)."""
-    length = whole("length", length)
-    one_of("truncate", truncate, get_args(Truncate))
-    one_of("pad", pad, get_args(Pad))
     ids = np.full((len(rows), length), PAD, np.int32)
     lengths = np.array([min(len(row), length) for row in rows], np.int32)
     for out, row, n in zip(ids, rows, lengths, strict=True):
@@ -108,7 +100,6 @@ def pad_to(
 def shuffled(examples: Examples, seed: int, pad: Pad = "before") -> Examples:
     """The same sequences, the steps of each in a random order of its own, padding where it was: what a network
     loses on them is what order was worth to it."""
-    one_of("pad", pad, get_args(Pad))
     n, s = examples.xs.shape[:2]
     step = np.arange(s)[None]
     lengths = examples.lengths[:, None]
@@ -122,7 +113,7 @@ def shuffled(examples: Examples, seed: int, pad: Pad = "before") -> Examples:
 
 
 def labelled_text(
-    reviews: Mapping[str, tuple[Sequence[str], Any]],
+    reviews: Mapping[str, tuple[Any, Any]],
     *,
     vocabulary: int = 10_000,
     length: int = 80,
@@ -131,69 +122,78 @@ def labelled_text(
 ) -> Text:
     """Labelled texts, `reviews[split] = (texts, labels)`, as ids; the vocabulary is made of the split 'train' alone.
 
-    `vocabulary` counts `SPECIAL` too, so ids are below it. A row begins with `<start>`, which truncation to the last
-    words drops from a long one. Labels are classes 0 … k − 1, or words (or bytes): then the classes are train's, in
-    alphabetical order, and `Text.classes` names them. ConfigError, naming split and example, for a split that is
-    missing or empty, a text that is no string or has no word, a label that train does not have, and settings out of
-    range.
+    Texts are strings (or UTF-8 bytes, as TFDS has them), in a list, array or Series; labels are classes 0 … k − 1, or
+    words, which become classes in their alphabetical order: `Text.classes`. `vocabulary` counts `SPECIAL` too, so ids
+    are below it. A row begins with `<start>`, which truncation to the last words drops from a long one. ConfigError,
+    naming split and example, for a split that is missing or empty, what is no text, a text without a word, labels that
+    are no classes of train's, and settings out of range.
     """
     check_settings(vocabulary, length, truncate, pad)
-    if not isinstance(reviews, Mapping) or "train" not in reviews:
-        there = (
-            ", ".join(map(str, reviews)) if isinstance(reviews, Mapping) else f"no dict but {type(reviews).__name__}"
-        )
-        raise ConfigError(f"reviews has the splits {there or 'none'}, but must have train.")
-    named = {name: _texts_and_labels(name, reviews[name]) for name in sorted(reviews, key=lambda n: n != "train")}
-    classes: tuple[Any, ...] = ()
-    ys = {}
-    for name, (_, labels) in named.items():  # train first: it says what the classes are
-        if named["train"][1].dtype.kind in "SU":
-            classes = classes or tuple(np.unique(labels).tolist())
-            index = {label: i for i, label in enumerate(classes)}
-            for i, label in enumerate(labels.tolist()):
-                if label not in index:
-                    known = ", ".join(map(repr, classes[:20]))
-                    raise ConfigError(f"label {i} of {name} is {label!r}, but must be one of train's, {known}.")
-            ys[name] = np.array([index[label] for label in labels.tolist()], np.int32)
-        else:
-            most = int(ys["train"].max()) if ys else 2**31 - 1
-            right = f"one of train's, 0 to {most}" if ys else "a class, counted from 0"
-            for i, label in enumerate(labels.tolist()):
-                if isinstance(label, str | bytes) or not 0 <= label <= most or label != int(label):
-                    raise ConfigError(f"label {i} of {name} is {label!r}, but must be {right}.")
-            ys[name] = whole_numbers(f"labels of {name}", labels, 0, most, right)
+    if "train" not in reviews:
+        raise ConfigError(f"reviews has the splits {', '.join(reviews) or 'none'}, but must have train.")
+    texts: dict[str, list[str]] = {}
+    labels: dict[str, list[int]] = {}
+    names: tuple[str, ...] = ()
+    for name in sorted(reviews, key=lambda name: name != "train"):  # train first: it says what the classes are
+        texts[name], given = _texts(name, reviews[name][0]), _listed(reviews[name][1])
+        if not texts[name] or len(texts[name]) != len(given):
+            raise ConfigError(
+                f"{name} has {len(texts[name])} texts and {len(given)} labels, but must have one each, or more."
+            )
+        if name == "train" and all(isinstance(label, str) for label in given):
+            names = tuple(sorted(set(given)))
+        labels[name] = [_class(name, i, label, names) for i, label in enumerate(given)]
+        classes = len(names) or max(labels["train"]) + 1
+        for i, label in enumerate(labels[name]):
+            if label >= classes:
+                raise ConfigError(f"label {i} of {name} is {label!r}, but must be one of train's, 0 to {classes - 1}.")
     # Words are made twice: keeping those of 25,000 reviews takes a third of a gigabyte, making them a second.
-    words = build_vocabulary(map(tokenize, named["train"][0]), vocabulary)
+    words = build_vocabulary(map(tokenize, texts["train"]), vocabulary)
     index = {word: i for i, word in enumerate(words)}
 
     def examples(name: str) -> Examples:
-        texts = named[name][0]
-        rows = [encode(tokenize(text), index) for text in texts]
+        rows = [encode(tokenize(text), index) for text in texts[name]]
         for i, row in enumerate(rows):
             if len(row) == 1:
-                raise ConfigError(f"text {i} of {name} is {texts[i][:40]!r}, but must have a word.")
-        return Examples(*pad_to(rows, length, truncate, pad), ys[name])
+                raise ConfigError(f"text {i} of {name} is {texts[name][i][:40]!r}, but must have a word.")
+        return Examples(*pad_to(rows, length, truncate, pad), np.asarray(labels[name], np.int32))
 
-    return Text(words, {name: examples(name) for name in reviews}, classes)
+    return Text(words, {name: examples(name) for name in reviews}, names)
 
 
-def _texts_and_labels(name: str, split: Any) -> tuple[list[str], np.ndarray]:
-    if not isinstance(split, tuple | list) or len(split) != 2 or isinstance(split[0], str):
-        raise ConfigError(f"{name} is {split!r:.40}, but must be (texts, labels).")
-    texts, labels = list(split[0]), split[1]
-    labels = array(f"labels of {name}", labels, "classes, numbers or words")
-    if not len(texts) or labels.shape != (len(texts),):
-        count = len(labels) if labels.ndim == 1 else f"{labels.shape}"
-        raise ConfigError(f"{name} has {len(texts)} texts and {count} labels, but must have one each, or more.")
-    for i, text in enumerate(texts):
+def _listed(values: Any) -> list[Any]:
+    """A list, array, Series or tensor as a list of Python's values, bytes as words."""
+    plain = values.tolist() if hasattr(values, "tolist") else list(values)
+    return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in plain]
+
+
+def _texts(name: str, texts: Any) -> list[str]:
+    if isinstance(texts, str | bytes):
+        raise ConfigError(f"the texts of {name} are {texts[:40]!r}, but must be a list of texts.")
+    found = _listed(texts)
+    for i, text in enumerate(found):
         if not isinstance(text, str):
             raise ConfigError(f"text {i} of {name} is {text!r:.40}, but must be a string.")
-    return texts, labels
+    return found
+
+
+def _class(name: str, i: int, label: Any, names: tuple[str, ...]) -> int:
+    """The class of a label: its place among the words of train's, or itself."""
+    if names and label in names:
+        return names.index(label)
+    if not names and isinstance(label, int | float) and float(label).is_integer() and label >= 0:
+        return int(label)
+    right = f"one of train's, {', '.join(names)}" if names else "a class 0, 1, …, or all labels words"
+    raise ConfigError(f"label {i} of {name} is {label!r}, but must be {right}.")
 
 
 def check_settings(vocabulary: int, length: int, truncate: str, pad: str) -> None:
     """Raises ConfigError for a setting of `labelled_text` that cannot be."""
-    whole("vocabulary", vocabulary, 4)  # the three special ids and a word
-    whole("length", length)
-    one_of("truncate", truncate, get_args(Truncate))
-    one_of("pad", pad, get_args(Pad))
+    for right, field, value, rule in (
+        (vocabulary >= 4, "vocabulary", vocabulary, "at least 4: the three special ids and a word"),
+        (length >= 1, "length", length, "at least 1"),
+        (truncate in ("first", "last"), "truncate", truncate, "'first' or 'last'"),
+        (pad in ("before", "after"), "pad", pad, "'before' or 'after'"),
+    ):
+        if not right:
+            raise ConfigError(f"{field} is {value!r}, but must be {rule}.")

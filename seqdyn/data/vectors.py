@@ -4,23 +4,29 @@ import difflib
 import gzip
 import io
 import json
-import lzma
 import os
 import re
-import struct
 import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32
 
 from seqdyn.data.text import PAD, SPECIAL, Examples
-from seqdyn.types import ConfigError, whole
+from seqdyn.types import ConfigError
+
+_SEPARATOR = re.compile("[ \t]")  # no other white space: a word may hold a non-breaking space
+_DAMAGE = (
+    *(UnicodeDecodeError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error),
+    *(NotImplementedError, RuntimeError),  # an archive packed in a way that Python does not know, or encrypted
+)
+_FORMAT = "seqdyn vocabulary of so many words, each a JSON string"
+"""The key of the first line of a vocabulary's file, which no older file began with."""
 
 
 class Vectors(NamedTuple):
@@ -38,75 +44,64 @@ class Matched(NamedTuple):
 
 
 def read_vectors(path: str | Path, limit: int | None = None) -> Vectors:
-    """Vectors from a text file, plain, .gz or .zip: a line is a word and its n numbers, separated by single spaces or
-    tabs (Pennington, Socher & Manning 2014); a first line of two whole numbers, word2vec's, says how many words and n.
+    """Vectors from a text file, plain, .gz or .zip: a line is a word and its n numbers, a space or tab between
+    (Pennington, Socher & Manning 2014); a first line of two whole numbers, word2vec's, says how many words and n.
 
-    Of a .zip with several texts name one, as `glove.6B.zip/glove.6B.50d.txt`. Without word2vec's line the first line
-    fixes n; a word may itself hold spaces, as a few of glove.840B do. `limit` reads so many words only. Of a word that
-    stands twice the first counts, and a warning names both lines. A byte-order mark, Windows's line ends and empty
-    lines at the end are no part of it. ConfigError, naming file and line, for a file that is missing, empty, damaged or
-    not such a text, a line of another width, and a number that is none, not finite or too large for 32 bits.
+    A .zip with several texts is named with the one that is meant: `glove.6B.zip/glove.6B.50d.txt`. The first line fixes
+    n; a word may itself hold spaces, as a few of glove.840B do. Of a word that stands twice the first counts, with a
+    warning. `limit` reads so many words only. ConfigError, naming file and line, for a file that is missing, empty,
+    damaged, or not such a text, a line of another width, and a number that is none or is not finite.
     """
-    limit = None if limit is None else whole("limit", limit)
-    words: dict[str, int] = {}
-    """To the line of each."""
-    rows: list[np.ndarray] = []
-    twice: list[tuple[int, str]] = []
-    width, promised, empty = 0, 0, 0
     path = Path(path)
+    rows: dict[str, np.ndarray] = {}
+    at: dict[str, int] = {}
+    again: list[tuple[str, int]] = []
+    width = blank = 0
     with _lines(path) as lines:
         for number, line in enumerate(lines, 1):
-            if len(words) == limit:
+            if limit is not None and len(rows) == limit:
                 break
-            line = line.rstrip("\r\n").rstrip(" \t")
-            if not line:
-                empty = empty or number
+            fields = _SEPARATOR.split(line.rstrip("\r\n \t"))
+            if number == 1 and len(fields) == 2 and all(f.isascii() and f.isdigit() for f in fields):
+                width = int(fields[1])
                 continue
-            if empty:
-                raise _wrong(path, empty, "has 0 fields", "a word and its numbers, as later lines have")
-            fields = re.split("[ \t]", line)
-            if number == 1 and len(fields) == 2 and all(f.isdecimal() for f in fields):
-                promised, width = int(fields[0]), int(fields[1])
+            if fields == [""]:
+                blank = blank or number  # right at the end of a file only
                 continue
             width = width or len(fields) - 1
             word, values = " ".join(fields[: len(fields) - width]), fields[len(fields) - width :]
-            row = _numbers(values)
+            row = None if blank else _numbers(values)
             if len(fields) < width + 1 or width < 1 or row is None:
+                wrong = (blank, 0) if blank else (number, len(fields) - 1)
                 raise _wrong(
-                    path, number, f"has {len(fields) - 1} fields after a word", f"a word and {width or 'n'} numbers"
+                    path, wrong[0], f"has {wrong[1]} fields after a word", f"a word and {width or 'n'} numbers"
                 )
             if len(fields) > width + 1 and _numbers([fields[-width - 1]]) is not None:
                 raise _wrong(path, number, f"has {len(fields) - 1} numbers", f"a word and {width} numbers")
             if not np.isfinite(row).all():
-                odd = values[int(np.argmin(np.isfinite(row)))]
-                raise _wrong(path, number, f"has the number {odd}, which is Inf or NaN", "finite numbers of 32 bits")
+                raise _wrong(path, number, "has a number that is Inf or NaN, or beyond 32 bits", "finite numbers")
             if not word:
-                raise _wrong(path, number, "begins with a space", "a word and its numbers")
-            if word in words:
-                twice.append((number, word))
+                raise _wrong(path, number, "has no word", f"a word and {width} numbers")
+            if word in rows:
+                again.append((word, number))
                 continue
-            words[word] = number
-            rows.append(row)
-    if not words:
+            at[word], rows[word] = number, row
+    if not rows:
         raise ConfigError(f"{path} is empty, but must be a text of a word and its numbers a line.")
-    if len(words) != limit and len(words) + len(twice) < promised:
-        found = len(words) + len(twice)
-        raise ConfigError(f"{path} ends after {found} words, but must have the {promised} that its first line says.")
-    if twice:
-        number, word = twice[0]
-        others = f", and {len(twice) - 1} more lines repeat a word" if len(twice) > 1 else ""
+    if again:
+        word, number = again[0]
+        others = f", and {len(again) - 1} more lines repeat words" if len(again) > 1 else ""
         warnings.warn(
-            f"line {number} of {path} has the word {word!r} of line {words[word]} again, which counts{others}",
+            f"{path}: the word {word!r} of line {at[word]} stands again in line {number}{others}; the first counts",
             stacklevel=2,
         )
-    return Vectors(tuple(words), np.stack(rows))
+    return Vectors(tuple(rows), np.stack(list(rows.values())))
 
 
 def _numbers(fields: Sequence[str]) -> np.ndarray | None:
-    """As 32-bit floats, Inf where they are too large; None if they are none."""
     try:
         with np.errstate(over="ignore"):
-            return np.array(fields, dtype=np.float64).astype(np.float32)
+            return np.array(fields, dtype=np.float32)
     except ValueError:
         return None
 
@@ -115,45 +110,43 @@ def _wrong(path: Path, line: int, what: str, right: str) -> ConfigError:
     return ConfigError(f"line {line} of {path} {what}, but must have {right}.")
 
 
-DAMAGE = (OSError, EOFError, RuntimeError, UnicodeError, ValueError, zlib.error, lzma.LZMAError, struct.error)
-"""How libraries say that an archive or a text is not whole; `zipfile.BadZipFile` is none of them."""
-
-
 @contextmanager
 def _lines(path: Path) -> Iterator[Iterator[str]]:
     """The lines of a text, unpacked if need be."""
-    archive = next((p for p in (path, *path.parents) if p.suffix.lower() == ".zip" and p.is_file()), None)
-    if archive is None and not path.is_file():
-        raise ConfigError(f"{path} does not exist, but must be a file of word vectors.")
-    binary: IO[bytes] | Any
     try:
-        with ExitStack() as opened:
-            if archive is not None:
-                packed = opened.enter_context(zipfile.ZipFile(archive))
-                binary = packed.open(_member(packed, archive, path))
-            else:
-                binary = gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")
-            opened.enter_context(binary)
-            yield iter(opened.enter_context(io.TextIOWrapper(binary, "utf-8-sig", newline="\n")))
-    except ConfigError:
-        raise
-    except (zipfile.BadZipFile, *DAMAGE) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
-        raise ConfigError(f"{path} cannot be read ({why}), but must be a whole UTF-8 text of word vectors.") from None
+        with _binary(path) as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="\n") as text:
+            yield iter(text)
+    except _DAMAGE as error:
+        raise ConfigError(f"{path} cannot be read ({error}), but must be a UTF-8 text of word vectors.") from None
 
 
-def _member(packed: zipfile.ZipFile, archive: Path, path: Path) -> str:
-    """Which of its files is meant: the one that the path names, the only text, or the one of the archive's name."""
-    files = [n for n in packed.namelist() if not n.endswith("/") and not n.startswith("__MACOSX/")]
-    named = path.relative_to(archive).as_posix()
-    if named in files:
-        return named
-    texts = [n for n in files if Path(n).suffix.lower() in (".txt", ".vec")] or files
-    chosen = [n for n in texts if Path(n).stem == archive.stem] or texts
-    if path == archive and len(chosen) == 1:
-        return chosen[0]
-    like = f"; name one, as {archive}/{texts[0]}" if texts else ""
-    raise ConfigError(f"{path} is not one text: {archive} holds {', '.join(texts) or 'none'}{like}.")
+@contextmanager
+def _binary(path: Path) -> Iterator[IO[bytes]]:
+    inside = next((p for p in path.parents if p.suffix == ".zip" and p.is_file()), None)
+    if inside is not None or (path.suffix == ".zip" and path.is_file()):
+        with zipfile.ZipFile(inside or path) as archive, archive.open(_member(archive, path, inside)) as binary:
+            yield binary
+    elif not path.is_file():
+        raise ConfigError(f"{path} does not exist, but must be a file of word vectors.")
+    else:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as binary:
+            yield binary  # type: ignore[misc]
+
+
+def _member(archive: zipfile.ZipFile, path: Path, inside: Path | None) -> str:
+    """The text of an archive that a path means."""
+    texts = [name for name in archive.namelist() if name.endswith(".txt") and not name.startswith("__MACOSX/")]
+    if inside is not None:
+        chosen = [name for name in archive.namelist() if name == path.relative_to(inside).as_posix()]
+    else:
+        chosen = [name for name in texts if Path(name).stem == path.stem] or texts
+    if len(chosen) != 1:
+        example = f", as {inside or path}/{texts[0]}" if texts else ""
+        raise ConfigError(
+            f"{path} must be one text of an archive that holds {', '.join(texts) or 'no .txt'}; name it behind the "
+            f"archive{example}."
+        )
+    return chosen[0]
 
 
 def match(vocabulary: Sequence[str], vectors: Vectors, seed: int = 0) -> Matched:
@@ -224,38 +217,28 @@ def neighbour_table(
 
 
 def save_vocabulary(path: str | Path, words: Sequence[str]) -> None:
-    """Writes the word of each id as a list in JSON, a word a line, by renaming: a reader sees the old file or the whole
-    new one. ConfigError, naming the id, for what is no string."""
-    path, words = Path(path), list(words)
-    for i, word in enumerate(words):
-        if not isinstance(word, str):
-            raise ConfigError(f"vocabulary has {word!r} for id {i}; it must be a string.")
-    # What cannot be seen is written by its number: line breaks of any kind, half a surrogate pair.
-    lines = ",\n".join(json.dumps(word, ensure_ascii=not word.isprintable()) for word in words)
+    """Writes a word a line, as JSON, which has any symbol on one line; by renaming: a reader sees the old file or the
+    whole new one."""
+    path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(f"[\n{lines}\n]\n", encoding="utf-8", newline="\n")
+    lines = [json.dumps({_FORMAT: len(words)}), *(json.dumps(str(word), ensure_ascii=False) for word in words)]
+    part.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
     part.replace(path)
 
 
 def load_vocabulary(path: str | Path) -> tuple[str, ...]:
-    """The words of `save_vocabulary`, or of the plain word a line that older run directories have; ConfigError if there
-    is no such file, or it is damaged."""
+    """The words of `save_vocabulary`, or of a file of an older version, a plain word a line; ConfigError if there is no
+    such file, or it is damaged."""
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist, but must be the vocabulary of a run directory.")
     try:
-        text = path.read_bytes().decode()
-        if text.startswith(
-            ('[\n"', "[\n\n]")
-        ):  # no older file begins so: its first word is <pad>, or its symbols ascend
-            words = json.loads(text)
-            if not all(isinstance(word, str) for word in words):
-                raise ValueError("a word is no string")
-            return tuple(words)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} is damaged ({error}); it must be the list of words that a run wrote.") from None
-    words = text.removesuffix("\n").split("\n")
-    if "" in words[:-1]:  # the symbol of a new line was written as it is
-        at = words.index("")
-        words[at : at + 2] = ["\n"]
-    return tuple(words)
+        first, *lines = path.read_bytes().decode("utf-8", "surrogatepass").removesuffix("\n").split("\n")
+        if not first.startswith(f'{{"{_FORMAT}"'):
+            return (first, *lines)
+        words = tuple(json.loads(line) for line in lines)
+        if len(words) != json.loads(first)[_FORMAT] or not all(isinstance(word, str) for word in words):
+            raise ValueError(f"it has {len(words)} lines")
+        return words
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged ({error}), but must be the vocabulary of a run directory.") from None

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.data.arrays import array
+from seqdyn.layout import Layout, layout
 from seqdyn.learn.choices import (
     Activation,
     AugmentName,
@@ -333,6 +334,11 @@ class Experiment:
             raise ConfigError(f"settings is {self.settings!r:.80}; it must be a dict of what JSON can hold.")
 
     @property
+    def layout(self) -> Layout:
+        """Which runs share a tile, and how long the records are."""
+        return layout(self.describe())
+
+    @property
     def looking(self) -> Looking:
         """What decides the probes' code."""
         return Looking(self.probes, self.diagnostic, self.diagnostic_from, self.modes)
@@ -363,17 +369,27 @@ class Experiment:
 
 
 def experiment_from(described: dict[str, Any]) -> Experiment:
-    """The inverse of `Experiment.describe`."""
-    fields: list[dict[str, Any]] = [
-        {name: tuple(value) if isinstance(value, list) else value for name, value in spec.items()}
+    """The inverse of `Experiment.describe`, for reading: what an earlier version did not know had its default, and
+    nothing is refused, for what was recorded stays readable whatever a later version thinks of it."""
+    plain: list[dict[str, Any]] = [
+        {name: tuple(v) if isinstance(v, list) else v for name, v in _known(Spec, spec).items()}
         for spec in described["specs"]
     ]
-    specs = tuple(Spec(**spec) for spec in fields)
+    specs = tuple(Spec(**spec) for spec in plain)
     given = {k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described["hypers"].items()}
-    runs = len(given["seed"])  # what an older version did not know had its default
+    runs = len(given["seed"])
     hypers = Hypers(**{f.name: given.get(f.name, np.full(runs, f.default)) for f in dataclasses.fields(Hypers)})
-    tuples = {"specs": specs, "probes": tuple(described["probes"])}
-    return Experiment(**{**described, **tuples, "hypers": hypers})
+    found = _known(Experiment, described) | {"specs": specs, "hypers": hypers, "probes": tuple(described["probes"])}
+    read = object.__new__(Experiment)  # not by __init__, which refuses
+    for f in dataclasses.fields(Experiment):
+        default = f.default_factory() if callable(f.default_factory) else f.default
+        object.__setattr__(read, f.name, found.get(f.name, default))
+    return read
+
+
+def _known(cls: Any, described: dict[str, Any]) -> dict[str, Any]:
+    """What the fields of a class are said to be."""
+    return {f.name: described[f.name] for f in dataclasses.fields(cls) if f.name in described}
 
 
 def _settings(value: Any) -> Any:

@@ -79,7 +79,7 @@ def omega(
     exponent: Float[Array, "t b"] | None = None,
     live: Bool[Array, "t b"] | None = None,
 ) -> Float[Array, ""]:
-    """Ω = mean over steps and examples of (‖(λ_{t+1} ⊙ φ'_{t+1}) Uᵀ‖² / ‖λ_{t+1}‖² − 1)².
+    """Ω = mean over t = 1 … T and examples of (‖(λ_t ⊙ φ'_t) Uᵀ‖² / ‖λ_t‖² − 1)², given rows t = 0 … T.
 
     Pascanu, Mikolov & Bengio 2013, eq. 9–10, as their code has it: squared norms, examples apart, λ = ∂L/∂h of the
     batch's mean loss, steps with ‖λ‖² < 1e-20 left out of both sum and count; 0 if that leaves none. λ (`adjoint`
@@ -90,7 +90,7 @@ def omega(
     log2 = jnp.log2(jnp.where(size > 0, size, 1)) + (0 if exponent is None else exponent[1:].astype(size.dtype))
     counts = (size > 0) & (2 * log2 >= jnp.log2(jnp.asarray(FAINT, size.dtype)))
     if live is not None:
-        counts &= live[1:] & live[:-1]
+        counts &= live[1:]
     unit = adjoint / jnp.broadcast_to(jnp.where(counts, size, 1)[..., None], adjoint.shape)
     ratio = jnp.sum(jnp.square((unit * slope) @ u.T), axis=-1)
     total = jnp.sum(jnp.where(counts, jnp.square(ratio - 1), 0))
@@ -108,7 +108,9 @@ def omega_gradient(path: tuple[Layer, ...], readings: tuple[Watch, ...]) -> tupl
     found, grads = [], []
     for layer, reading in zip(path, readings, strict=True):
         assert reading.adjoint is not None
-        given = reading.adjoint.h, slopes(layer.cell, layer), reading.exponent, layer.live
+        given = (reading.adjoint.h, slopes(layer.cell, layer), reading.exponent, layer.live)
+        # A row in front for h_0, which no loss reads: every one of the T steps counts, the first one's pull included.
+        given = jax.tree.map(lambda rows: jnp.concatenate([rows[:1], rows]), given)
         value, grad = jax.value_and_grad(omega)(layer.params.u, *given)
         found.append(value)
         grads.append(grad)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.backend import each
+from seqdyn.backend import apart, beside, each
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import per_layer
 from seqdyn.learn.train import TrainState
@@ -50,14 +50,13 @@ def windows(steps: int) -> tuple[int, ...]:
 
 def vector(carry: Carry) -> Float[Array, "*b n"]:
     """The whole state: the parts of the carry side by side, in order."""
-    return jnp.concatenate(jax.tree.leaves(carry), axis=-1)
+    return beside(*jax.tree.leaves(carry))
 
 
 def parts(like: Carry, state: Float[Array, "*b n"]) -> Carry:
     """The carry whose `vector` is `state`."""
     leaves, tree = jax.tree.flatten(like)
-    ends = np.cumsum([leaf.shape[-1] for leaf in leaves])[:-1]
-    return jax.tree.unflatten(tree, jnp.split(state, ends.tolist(), axis=-1))
+    return jax.tree.unflatten(tree, apart(state, *[leaf.shape[-1] for leaf in leaves]))
 
 
 def _known(carry: Carry) -> Bool[Array, "*b"]:

@@ -35,7 +35,8 @@ class Spectrum(NamedTuple):
     exponents: Float[Array, "*b k"]
     """Nats per step."""
     errors: Float[Array, "*b k"]
-    """Standard errors from the means of blocks of steps; NaN where an exponent is not finite."""
+    """Standard errors from the means of blocks of steps, of which there are no more than steps are counted; NaN of a
+    single one, and where an exponent is not finite."""
     local: Float[Array, "t *b k"]
     """log |R_t[i, i]| of every step, those burnt included; 0 on padding."""
 
@@ -178,11 +179,14 @@ def _spectrum(
     steps = jnp.sum(counted, axis=0, dtype=jnp.int32)
     exponents = jnp.sum(jnp.where(counted[..., None], local, 0), axis=0) / steps[..., None].astype(local.dtype)
 
-    block = (walked - burnt - 1) * blocks // jnp.maximum(steps, 1)[None]
+    some = jnp.clip(steps, 1, blocks)  # as many blocks as there are steps, at most
+    block = (walked - burnt - 1) * some[None] // jnp.maximum(steps, 1)[None]
     share = jax.nn.one_hot(jnp.where(counted, block, -1), blocks, dtype=local.dtype)
     total = jnp.einsum("t...k,t...m->...mk", jnp.where(jnp.isfinite(local), local, 0), share)
-    means = total / jnp.sum(share, axis=0)[..., None]
-    errors = jnp.std(means, axis=-2, ddof=1) / blocks**0.5
+    size = jnp.sum(share, axis=0)[..., None]
+    means, of = total / jnp.maximum(size, 1), some[..., None].astype(local.dtype)
+    apart = means - jnp.sum(means, axis=-2, keepdims=True) / of[..., None]
+    errors = jnp.sqrt(jnp.sum(jnp.where(size > 0, jnp.square(apart), 0), axis=-2) / (of - 1) / of)
     return Spectrum(exponents, jnp.where(jnp.isfinite(exponents), errors, jnp.nan), local)
 
 

@@ -1,4 +1,7 @@
-"""The instruments by the names an experiment knows them by: each looks at a state between chunks, changing nothing."""
+"""The instruments by the names an experiment knows them by: each looks at a state between chunks, changing nothing.
+
+In a notebook call their functions under `seqdyn.compiled`: XLA's CPU compiler gets some shapes of loops wrong without.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple

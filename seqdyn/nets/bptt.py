@@ -19,7 +19,7 @@ from jax.custom_derivatives import SymbolicZero
 from seqdyn.backend import fence, unrolled
 from seqdyn.nets.cells import Carry, Cell
 from seqdyn.norms import norm, norm_near, power_of_two
-from seqdyn.types import Array, Bool, Float, Int, Tree
+from seqdyn.types import Array, Bool, ConfigError, Float, Int, Tree
 
 
 class Cut(NamedTuple):
@@ -76,13 +76,25 @@ def watching(
 ) -> Watch:
     """A `Watch` that reads the norms of the whole and of the travelled adjoint (and the clip's scale).
 
-    `ranged` reads the exponent, too: see `Watch.exponent`; `adjoint` the adjoint itself.
+    `ranged` reads the exponent, too: see `Watch.exponent`; `adjoint` the adjoint itself. Raises ConfigError for an
+    exponent beside float16, whose range is smaller than an exponent's strides.
     """
     carry = jax.eval_shape(lambda: cell.rest(batch))
+    if ranged:
+        _check_range(carry)
     zeros = jax.tree.map(lambda leaf: jnp.zeros((steps, *batch), leaf.dtype), carry)
     exponent = jnp.zeros((steps, *batch), jnp.float32) if ranged else None
     every = jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), carry) if adjoint else None
     return Watch(zeros, zeros, zeros.h if clipped else None, every, exponent)
+
+
+def _check_range(carry: Carry) -> None:
+    for leaf in jax.tree.leaves(carry):
+        if jnp.finfo(leaf.dtype).maxexp < 128:
+            raise ConfigError(
+                f"the cell's dtype is {leaf.dtype}; beside an exponent it must be bfloat16, float32 or float64, whose "
+                "range its strides fit into."
+            )
 
 
 def log2_norm(mantissa: Float[Array, "*s"], exponent: Float[Array, "*s"]) -> Float[Array, "*s"]:
@@ -117,8 +129,24 @@ def unroll(
     positions, while readings and `cut.keep` count steps in the order in which they are read. Reverse mode
     differentiates it twice; forward mode over it raises TypeError. Take the gradient inside `vmap`: outside, runs would
     add their readings up in one shared watch.
+
+    The cells of `cells` are right under any `jax.jit`; others, on a CPU, under `seqdyn.compiled` alone: see
+    `backend.beside`. Raises ConfigError for xs that do not fit the carry.
     """
+    _check_given(carry, xs, watch)
     return in_direction(_unroll, reverse, cell, params, carry, xs, cut, watch)
+
+
+def _check_given(carry: Carry, xs: Array, watch: Watch) -> None:
+    batch = jnp.shape(carry.h)[:-1]
+    if jnp.ndim(xs) < 2 or jnp.shape(xs)[1:-1] != batch:
+        raise ConfigError(
+            f"xs has the shape {jnp.shape(xs)}; it must be [t, *b, d] with the carry's batch b = {batch}."
+        )
+    if not jnp.issubdtype(jnp.result_type(xs), jnp.floating):
+        raise ConfigError(f"xs has the dtype {jnp.result_type(xs)}; it must be the cell's, {carry.h.dtype}.")
+    if watch.exponent is not None:
+        _check_range(carry)
 
 
 def in_direction(

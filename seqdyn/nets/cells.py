@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import fence
+from seqdyn.backend import apart, beside, fence
 from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.inits import Gain, chrono, constant, glorot_uniform, orthogonal
 from seqdyn.types import Array, Float, Initializer, Key
@@ -134,7 +134,7 @@ def _outer(parts: list[Array], dz: Array, power: Array | None) -> Array:
 
 
 def _split(z: Array, gates: int) -> list[Array]:
-    return jnp.split(z, gates, axis=-1)
+    return apart(z, *[z.shape[-1] // gates] * gates)
 
 
 _sigmoid, _tanh = ACTIVATIONS["sigmoid"], ACTIVATIONS["tanh"]
@@ -262,7 +262,7 @@ def lstm(
     def pull(adjoint: Memory, partials: Partials) -> tuple[Memory, Array, None]:
         dh_dc, f, c_i, c_f, h_o, c_g = partials
         delta = fence(adjoint.c + adjoint.h * dh_dc)
-        dz = jnp.concatenate([delta * c_i, delta * c_f, adjoint.h * h_o, delta * c_g], axis=-1)
+        dz = beside(delta * c_i, delta * c_f, adjoint.h * h_o, delta * c_g)
         return Memory(delta * f, jnp.zeros_like(adjoint.h)), dz, None
 
     def units(params: Weights, carry: Memory, zx: Array, zh: Array) -> dict[str, tuple[Array, Array]]:
@@ -328,8 +328,8 @@ def gru(
         z, h_n, h_z, n_r, r = partials
         dn = fence(adjoint.h * h_n)
         dr, dz = fence((dn * n_r, adjoint.h * h_z))
-        dzx = jnp.concatenate([dr, dz, dn], axis=-1)
-        dzh = jnp.concatenate([dr, dz, dn * r], axis=-1)
+        dzx = beside(dr, dz, dn)
+        dzh = beside(dr, dz, dn * r)
         return Hidden(adjoint.h * z), dzx, dzh
 
     def weigh(

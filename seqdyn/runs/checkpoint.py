@@ -6,6 +6,7 @@ import hashlib
 import math
 import shutil
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -46,6 +47,21 @@ def digest(tree: Tree) -> str:
     return sha.hexdigest()
 
 
+@contextlib.contextmanager
+def _plainly_named(directory: Path) -> Iterator[Path]:
+    """The directory, by a link to it where Orbax would misread its name: brackets, stars and question marks are a
+    pattern to it, a backslash is a slash, and what is not UTF-8 is nothing."""
+    name = str(directory)
+    if not (set(name) & set("[]*?\\") or any("\ud800" <= c <= "\udfff" for c in name)):
+        yield directory
+        return
+    directory.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "tile")
+        link.symlink_to(directory, target_is_directory=True)
+        yield link
+
+
 def save(directory: Path, step: int, states: Tree) -> None:
     """Writes the states after `step` updates, returns when they are on disk, and keeps the newest two.
 
@@ -54,8 +70,8 @@ def save(directory: Path, step: int, states: Tree) -> None:
     """
     path = str(directory / str(step))
     try:
-        with _alone():
-            ocp.save(path, states, overwrite=True, custom_metadata={"sha256": digest(states)})
+        with _alone(), _plainly_named(directory) as named:
+            ocp.save(str(named / str(step)), states, overwrite=True, custom_metadata={"sha256": digest(states)})
     except Exception as error:  # a full disk, a vanished directory: Orbax and TensorStore raise several kinds
         raise OSError(f"the checkpoint {path} cannot be written: {str(error).partition(chr(10))[0]}") from error
     there = steps(directory)
@@ -98,9 +114,9 @@ def restore(directory: Path, step: int, like: Tree, device: Device | None = None
     sharding = jax.sharding.SingleDeviceSharding(device or jax.local_devices()[0])
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
     try:
-        with _alone():
-            states = ocp.load(path, target)
-            noted: Any = ocp.metadata(path).custom_metadata
+        with _alone(), _plainly_named(directory) as named:
+            states = ocp.load(str(named / str(step)), target)
+            noted: Any = ocp.metadata(str(named / str(step))).custom_metadata
         if digest(states) == noted["sha256"]:
             return states
         reason = "its digest does not match"

@@ -9,11 +9,16 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from seqdyn.layout import Tile
 from seqdyn.learn.config import Experiment
-from seqdyn.runs.sweep import Tile
 
 LINE_SECONDS = 15.0
 """Between lines where there is no terminal to draw on."""
+
+
+def plain_console(**options: Any) -> Console:
+    """A console that shows text as it is: brackets are no markup, colons no emoji, numbers have no colour."""
+    return Console(markup=False, emoji=False, highlight=False, **options)
 
 
 class Display:
@@ -27,7 +32,7 @@ class Display:
             "{task.percentage:3.0f}%  {task.fields[rate]}  loss {task.fields[loss]}  {task.fields[diverged]} diverged"
         )
         self._progress = Progress(
-            SpinnerColumn(),
+            SpinnerColumn("dots" if console.encoding.startswith("utf") else "line"),
             TextColumn(f"{self._runs} runs"),
             BarColumn(),
             TextColumn(text),

@@ -69,7 +69,7 @@ def held(out: Path, mine: Shard = WHOLE) -> Iterator[None]:
                 who = _holder(path) if mine.meets(Shard(int(index), int(count))) else None
                 if who is not None:
                     raise RuntimeError(f"another process trains in {out}: {who}; wait for it, or stop it.")
-            file = stack.enter_context(open(out / f"{GATE}-{mine.index}-of-{mine.count}", "a+"))
+            file = stack.enter_context(open(out / f"{GATE}-{mine.index}-of-{mine.count}", "a+", encoding="utf-8"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.truncate(0)
             since = datetime.now(UTC).isoformat(" ", "seconds")
@@ -80,7 +80,7 @@ def held(out: Path, mine: Shard = WHOLE) -> Iterator[None]:
 
 def _holder(path: Path) -> str | None:
     """What the living holder of a lock says of itself; None if nobody holds it."""
-    with open(path) as file:
+    with open(path, encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

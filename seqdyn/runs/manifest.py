@@ -1,33 +1,31 @@
 """`manifest.json`: what a run directory holds the result of, and on what it was made.
 
 It is the only thing that decides whether a command may go on in a directory: the experiment it describes must be the
-same, except that `updates` may grow, and so must the versions of seqdyn and jax, unless the command allows others. It
-carries a digest of itself.
+same, except that `updates` may grow, and so must be what decides the data that are drawn, and the versions of seqdyn
+and jax, unless the command allows others. What only decides the last bits is noted, with a warning. What an older
+manifest does not say is not known, and nothing is held against it. It carries a digest of itself.
 """
 
 import hashlib
 import json
 import os
-import subprocess
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from seqdyn.learn.config import Experiment, experiment_from
+from seqdyn.runs.environment import environment
 from seqdyn.runs.lock import GATE, gate
-from seqdyn.runs.sweep import width
 from seqdyn.types import ConfigError
 
 FORMAT = 3
 NAME = "manifest.json"
 BITS = ("seqdyn", "jax", "jaxlib")
 """Packages whose other version need not give the same bits."""
-_OURS = (f".{NAME}.", GATE)
-"""What a process that was killed while it made the directory may leave."""
+_OURS = (f".{NAME}.", GATE, "slurm.json", ".slurm.json.")
+"""What there may be before the manifest: what a process that was killed while it made the directory leaves, and what is
+known of jobs that have yet to begin."""
 
 
 def claim(
@@ -39,16 +37,21 @@ def claim(
     `allow_version_drift`, which is noted) was made by another seqdyn or jax, and if it holds something else than a run;
     nothing in it changes then.
     """
-    foreign = out.exists() and (not out.is_dir() or any(not p.name.startswith(_OURS) for p in out.iterdir()))
-    if foreign and not (out / NAME).exists():  # looked at last: another process may be making the directory
-        raise ConfigError(f"{out} exists and is not a run directory; choose another --out or an empty directory.")
+    check_place(out)
     out.mkdir(parents=True, exist_ok=True)
     with gate(out):
         return _claim(out, experiment, config, allow_version_drift)
 
 
+def check_place(out: Path) -> None:
+    """ConfigError if there is something else than a run in `out`."""
+    foreign = out.exists() and (not out.is_dir() or any(not p.name.startswith(_OURS) for p in out.iterdir()))
+    if foreign and not (out / NAME).exists():  # looked at last: another process may be making the directory
+        raise ConfigError(f"{out} exists and is not a run directory; choose another --out or an empty directory.")
+
+
 def _claim(out: Path, experiment: Experiment, config: dict[str, Any], allow_version_drift: bool) -> dict[str, Any]:
-    wanted, now = experiment.describe(), surroundings(experiment)
+    wanted, now = experiment.describe(), environment(experiment)
     if (out / NAME).exists():
         found = read(out)
         there = found["experiment"]
@@ -62,19 +65,29 @@ def _claim(out: Path, experiment: Experiment, config: dict[str, Any], allow_vers
             raise ConfigError(
                 f"{out} holds {there['updates']} updates and {wanted['updates']} were asked for; updates may only grow."
             )
-        drift = [name for name in BITS if _last(found)["versions"].get(name) != now["versions"][name]]
+        before = _last(found)
+        _same_draws(out, before.get("draws", {}), now["draws"])
+        drift = [name for name in BITS if before["versions"].get(name) != now["versions"][name]]
         if drift and not allow_version_drift:
-            old, new = _last(found)["versions"].get(drift[0]), now["versions"][drift[0]]
+            old, new = before["versions"].get(drift[0]), now["versions"][drift[0]]
             raise ConfigError(
                 f"{out} was made on {drift[0]} {old} and this is {new}, which need not give the same bits; "
                 "go on with --allow-version-drift, or choose another --out."
             )
         changed = found | ({"experiment": wanted, "config": config} if there != wanted else {})
-        if any(_last(found)[name] != now[name] for name in ("versions", "backend", "width", "matmul_precision")):
+        noted = now | ({"allowed_version_drift": drift} if drift else {})
+        other = _others(before, now)
+        if other:
             # Other code or hardware need not give the same bits: say so, keep what was, check the gradients anew.
-            warnings.warn(f"{out} was begun on other versions or hardware: see resumed_on in {NAME}", stacklevel=4)
-            noted = now | ({"allowed_version_drift": drift} if drift else {})
+            shown = ", ".join(f"{name} {old} → {new}" for name, old, new in other)
+            warnings.warn(
+                f"{out} was begun on other versions or hardware, which may have other bits ({shown}): "
+                f"see resumed_on in {NAME}",
+                stacklevel=4,
+            )
             changed |= {"resumed_on": [*found["resumed_on"], noted], "verified": {}}
+        elif now.keys() - before.keys():
+            changed |= {"resumed_on": [*found["resumed_on"], noted]}
         if changed != found:
             write(out, changed)
         return read(out)
@@ -94,24 +107,27 @@ def note(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         write(out, change(read(out)))
 
 
-def surroundings(experiment: Experiment) -> dict[str, Any]:
-    """Versions, backend and precision: what else a number can depend on."""
-    packages = ("seqdyn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "zarr")
-    return {
-        "versions": {name: version(name) for name in packages},
-        "backend": jax.default_backend(),
-        "device": jax.devices()[0].device_kind,
-        "width": width(experiment),
-        "matmul_precision": jax.config.values["jax_default_matmul_precision"],
-        "git": _revision(),
-    }
+def _same_draws(out: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Raises ConfigError if the same seeds would draw other data here."""
+    for name, old in there.items():
+        if name in here and here[name] != old:
+            raise ConfigError(
+                f"{out} was made with {name} {old} and here it is {here[name]}, which draws other data; "
+                f"set {name.upper()}={old}, or choose another --out."
+            )
+
+
+def _others(there: dict[str, Any], here: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Each fact that both know and that differs: (dotted name, there, here). The revision says nothing of bits."""
+    found = [_difference(there[name], here[name], name) for name in here if name in there and name != "git"]
+    return [difference for difference in found if difference]
 
 
 def read(out: str | Path) -> dict[str, Any]:
     """The manifest of a run directory; ConfigError if there is none or it cannot be read."""
     path = Path(out) / NAME
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{out} is not a run directory: it has no {NAME}.") from None
     except (ValueError, RecursionError) as error:
@@ -126,7 +142,8 @@ def read(out: str | Path) -> dict[str, Any]:
 def write(out: Path, manifest: dict[str, Any]) -> None:
     """Replaces the manifest in one step: a reader sees the old one or the new one."""
     partial = out / f".{NAME}.{os.getpid()}"
-    partial.write_text(json.dumps(manifest | {"sha256": _digest(manifest)}, indent=1, allow_nan=False) + "\n")
+    text = json.dumps(manifest | {"sha256": _digest(manifest)}, indent=1, allow_nan=False) + "\n"
+    partial.write_text(text, encoding="utf-8")
     partial.replace(out / NAME)
 
 
@@ -155,13 +172,3 @@ def _difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] |
                 return found
         return None
     return None if there == here else (name, there, here)
-
-
-def _revision() -> str | None:
-    """The git revision of the code, with '+' if it was changed since; None outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        show = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+"]
-        return subprocess.run(show, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -9,6 +9,7 @@ Every chunk carries a checksum: a flipped bit or a cut file is an error when it 
 covers is there, whatever its values: a missing one is an error too. The manifest has a digest of the metadata.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
@@ -19,11 +20,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import MemoryStore
+from zarr.storage import LocalStore, MemoryStore
 
-from seqdyn.learn.config import Experiment, Hypers, experiment_from
+from seqdyn.layout import Layout, Tile, layout
+from seqdyn.learn.config import Hypers, experiment_from
 from seqdyn.runs import checkpoint, manifest
-from seqdyn.runs.sweep import Tile, tiles
+from seqdyn.runs.lock import gate
+from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -143,11 +146,16 @@ _TYPES = {"finite": "bool", "recorded": "bool", "adjoint_log_norm": "float64"}
 """All others are float32; a log₂ in the thousands has more digits."""
 
 
+def local(path: Path) -> LocalStore:
+    """A folder as zarr takes it, whatever its name: '::' and '://' would mean something in a string."""
+    return LocalStore(path)
+
+
 class Store:
     """The records of one experiment on disk."""
 
-    def __init__(self, path: Path, experiment: Experiment) -> None:
-        self.path, self.experiment = path, experiment
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self.path, self.layout = path, layout
 
     def create(self, names: Iterable[str], coordinates: Mapping[str, list[Any]]) -> None:
         """Allocates all variables in `names` (those of every spec together) if they are not there yet.
@@ -163,7 +171,7 @@ class Store:
             variable = VARIABLES[name]
             dims = ("row", *variable.dims)
             shape = tuple(sizes[d] for d in dims)
-            stretch = {"row": self.experiment.tile, "step": self.experiment.chunk, "probe": 1}
+            stretch = {"row": self.layout.tile, "step": self.layout.chunk, "probe": 1}
             root.create_array(
                 name,
                 shape=shape,
@@ -190,23 +198,18 @@ class Store:
         return sha.hexdigest()
 
     def _sizes(self, lengths: dict[str, int]) -> dict[str, int]:
-        e = self.experiment
-        return lengths | {
-            "row": len(tiles(e)) * e.tile,
-            "step": e.updates,
-            "probe": e.updates // e.probe_every + 1,
-            "time": e.specs[0].steps,
-        }
+        at = self.layout
+        return lengths | {"row": at.rows, "step": at.updates, "probe": at.probes, "time": at.steps}
 
     def write(self, tile: Tile, start: int, metrics: Mapping[str, np.ndarray]) -> None:
         """The metrics [run, step, …] (or [run, …] of probe number `start`) of one tile's chunk."""
-        root = zarr.open_group(self.path, mode="r+")
-        rows = slice(tile.index * self.experiment.tile, (tile.index + 1) * self.experiment.tile)
-        kind = VARIABLES[next(iter(metrics))].dims[0]
+        root = zarr.open_group(local(self.path), mode="r+")
+        rows = slice(tile.index * self.layout.tile, (tile.index + 1) * self.layout.tile)
+        kind = _kind(root[next(iter(metrics))])
         length = 1 if kind == "probe" else next(iter(metrics.values())).shape[1]
         # What this tile does not record is written as missing: a chunk that is not there is a chunk that was lost.
         for name, array in root.arrays():
-            if VARIABLES[name].dims[0] == kind:
+            if _kind(array) == kind:
                 values = metrics.get(name, array.fill_value)
                 array[rows, start if kind == "probe" else slice(start, start + length)] = values
 
@@ -215,11 +218,11 @@ class Store:
 
         Reads every chunk: each is held against its checksum.
         """
-        root = zarr.open_group(self.path, mode="r")
-        for name, array in root.arrays():
-            for number, start in self._chunks(name, step):
+        root = zarr.open_group(local(self.path), mode="r")
+        for _, array in root.arrays():
+            for number, start in self._chunks(array, step):
                 # A probe is recorded before the checkpoint of its update: it takes an earlier one to make it again.
-                before = start - 1 if VARIABLES[name].dims[0] == "probe" else start
+                before = start - 1 if _kind(array) == "probe" else start
                 if not self._readable(array, tile, number):
                     step = before
                     break
@@ -240,35 +243,44 @@ class Store:
             left.unlink()
 
     def check(self, digest: str | None) -> None:
-        """Raises RuntimeError if the metadata are not those of the manifest, or a chunk that was written is missing."""
+        """Raises ConfigError if there are no records yet; RuntimeError if the metadata are not those of the manifest,
+        or a chunk that was written is missing."""
+        # What the manifest says of the records is noted once they have their shape, before the first is written.
+        if digest is None and not any(self.path.glob("*/c")):
+            raise ConfigError(f"{self.path.parent} has only begun: nothing is recorded yet.")
         cure = "run its command again, which makes the lost part again"
         try:
             right = digest is None or self.digest() == digest
-            root = zarr.open_group(self.path, mode="r")
+            root = zarr.open_group(local(self.path), mode="r")
         except (OSError, ValueError, KeyError):
             right = False
         if not right:
             raise RuntimeError(f"{self.path} is damaged: its metadata are not those noted in the manifest; {cure}.")
         done = {
             tile: max(checkpoint.steps(checkpoint.of_tile(self.path.parent, tile.index)), default=None)
-            for tile in tiles(self.experiment)
+            for tile in self.layout.tiles
         }
-        for name, array in root.arrays():
+        for _, array in root.arrays():
             for tile, step in done.items():
-                for number, _ in self._chunks(name, step) if step is not None else ():
+                for number, _ in self._chunks(array, step) if step is not None else ():
                     if not self._file(array, tile, number).exists():
                         raise RuntimeError(f"{self._file(array, tile, number)} is missing; {cure}.")
 
-    def _chunks(self, name: str, step: int) -> list[tuple[int, int]]:
+    def _chunks(self, array: Any, step: int) -> list[tuple[int, int]]:
         """(number, first update) of each chunk of a tile that `step` updates have written."""
-        e = self.experiment
-        if VARIABLES[name].dims[0] == "probe":
-            return [(n, n * e.probe_every) for n in range(step // e.probe_every + 1)]
-        return [(n, n * e.chunk) for n in range(step // e.chunk)]
+        at = self.layout
+        if _kind(array) == "probe":
+            return [(n, n * at.probe_every) for n in range(step // at.probe_every + 1)]
+        return [(n, n * at.chunk) for n in range(step // at.chunk)]
 
     def _file(self, array: Any, tile: Tile, number: int) -> Path:
         rest = ("0",) * (len(array.shape) - 2)
         return self.path.joinpath(array.path, "c", str(tile.index), str(number), *rest)
+
+
+def _kind(array: Any) -> str:
+    """'step' or 'probe': what an array has a value of. The store says so itself, whoever named the variable."""
+    return array.metadata.dimension_names[1]
 
 
 def load(path: str | Path) -> "xr.Dataset":
@@ -279,18 +291,26 @@ def load(path: str | Path) -> "xr.Dataset":
     `run`; `step` and `probe_step` count updates done before the record; `lag` belongs to `time`. Values that do not
     exist (yet, or after a run has diverged) are NaN. Lazy: nothing is read until it is asked for.
 
-    Raises ConfigError if this is no run directory, RuntimeError if records are missing; damaged ones raise when read.
+    Raises ConfigError if this is no run directory or has nothing recorded yet, RuntimeError if records are missing;
+    damaged ones raise when read.
     """
     import xarray as xr  # takes two seconds
 
     path = Path(path)
     noted = manifest.read(path)
     experiment = experiment_from(noted["experiment"])
-    Store(path / "records.zarr", experiment).check(noted.get("records"))
-    raw = xr.open_zarr(path / "records.zarr", consolidated=False, chunks=None)
-    cut, rows, specs, points = tiles(experiment), [], [], []
-    for tile in cut:
-        rows += [tile.index * experiment.tile + i for i in range(len(tile.runs))]
+    at = layout(noted["experiment"])
+    store = Store(path / "records.zarr", at)
+    try:
+        store.check(noted.get("records"))
+    except RuntimeError:  # perhaps a run that goes on for longer is giving them their new shape
+        with contextlib.suppress(OSError), gate(path):
+            noted = manifest.read(path)
+        store.check(noted.get("records"))
+    raw = xr.open_zarr(local(path / "records.zarr"), consolidated=False, chunks=None)
+    rows, specs, points = [], [], []
+    for tile in at.tiles:
+        rows += [tile.index * at.tile + i for i in range(len(tile.runs))]
         specs += [experiment.specs[tile.spec]] * len(tile.runs)
         points += tile.runs
     ds = raw.isel(row=rows).rename(row="run")
@@ -298,18 +318,14 @@ def load(path: str | Path) -> "xr.Dataset":
     per_run |= {
         n: np.asarray([getattr(s, n) for s in specs]) for n in ("label", "cell", "activation", "u_init", "w_init")
     }
-    steps = experiment.specs[0].steps
     # The hyperparameter `window` gives way to the probes' axis of that name.
     coordinates: dict[str, Any] = {f"hypers_{k}" if k in ds.dims else k: ("run", v) for k, v in per_run.items()}
     coordinates |= {
         "run": np.arange(len(rows)),
-        "step": np.arange(experiment.updates),
-        "probe_step": (
-            "probe",
-            np.arange(experiment.updates // experiment.probe_every + 1) * experiment.probe_every,
-        ),
-        "time": np.arange(steps),
-        "lag": ("time", np.arange(steps)[::-1], {"long_name": "steps before the last valid one, T − t"}),
+        "step": np.arange(ds.sizes["step"]),
+        "probe_step": ("probe", np.arange(ds.sizes["probe"]) * at.probe_every),
+        "time": np.arange(at.steps),
+        "lag": ("time", np.arange(at.steps)[::-1], {"long_name": "steps before the last valid one, T − t"}),
     }
     coordinates |= {dim: values for dim, values in raw.attrs["coordinates"].items() if dim in ds.dims}
     return ds.assign_coords(coordinates).drop_attrs(deep=False)

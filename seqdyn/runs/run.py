@@ -16,20 +16,22 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from rich.console import Console
+from rich.text import Text
 
+from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
+from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment
 from seqdyn.learn.model import Model
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
 from seqdyn.runs import axes, checkpoint, manifest, signals, sweep
-from seqdyn.runs.display import Display
+from seqdyn.runs.display import Display, plain_console
 from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.runs.signals import Interrupted, Stop
-from seqdyn.runs.sweep import Tile
 from seqdyn.types import ConfigError, Device
 
 VOCABULARY = "vocabulary.txt"
@@ -61,7 +63,8 @@ def run(
     """
     if shard == WHOLE:
         shard = Shard(jax.process_index(), jax.process_count())
-    out, console = Path(out), console or Console(stderr=True)
+    out, console = Path(out), console or plain_console(stderr=True)
+    check_settings()
     for spec in experiment.specs:
         data = check(spec, data)
     names = _recorded(experiment, data)
@@ -78,9 +81,13 @@ def run(
 
 def complete(out: str | Path) -> bool:
     """Have all tiles of a run directory, those of other shards included, done their last update?"""
-    experiment = manifest.experiment(out)
-    tiles = sweep.tiles(experiment)
-    return all(experiment.updates in checkpoint.steps(checkpoint.of_tile(Path(out), t.index)) for t in tiles)
+    return trained(layout(manifest.read(out)["experiment"]), Path(out))
+
+
+def trained(at: Layout, out: Path, mine: Shard = WHOLE) -> bool:
+    """Have the tiles of a shard done their last update?"""
+    tiles = [tile for tile in at.tiles if mine.has(tile.index)]
+    return all(at.updates in checkpoint.steps(checkpoint.of_tile(out, tile.index)) for tile in tiles)
 
 
 def _train_all(
@@ -92,15 +99,15 @@ def _train_all(
     console: Console,
     shard: Shard,
 ) -> None:
-    store = Store(out / "records.zarr", experiment)
+    store = Store(out / "records.zarr", experiment.layout)
     coordinates = axes.coordinates(experiment)
     with gate(out):
         store.create(names, coordinates)
-        digest = store.digest()
-    if manifest.read(out).get("records") != digest:
-        manifest.note(out, lambda noted: noted | {"records": digest})
+        noted, digest = manifest.read(out), store.digest()
+        if noted.get("records") != digest:
+            manifest.write(out, noted | {"records": digest})
     devices = jax.local_devices()
-    mine = [tile for tile in sweep.tiles(experiment) if shard.has(tile.index)]
+    mine = [tile for tile in experiment.layout.tiles if shard.has(tile.index)]
     with signals.awaited() as stop, Display(experiment, console, mine) as display:
         # The i-th tile belongs to device i mod n; each device has a thread that takes its tiles one after the other.
         work = _Work(experiment, store, coordinates, out, checkpoint_seconds, stop, display)
@@ -136,13 +143,15 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     if not 0 <= run < total:
         raise ConfigError(f"run is {run}; {path} holds runs 0 to {total - 1}.")
     spec, point = divmod(run, len(experiment.hypers))
-    tile = next(t for t in sweep.tiles(experiment) if t.spec == spec and point in t.runs)
+    tile = next(t for t in experiment.layout.tiles if t.spec == spec and point in t.runs)
     directory, like = checkpoint.of_tile(Path(path), tile.index), _abstract(experiment, tile)
     if step is None:
         found = checkpoint.latest(directory, like)
     else:
         found = (step, checkpoint.restore(directory, step, like)) if step in checkpoint.steps(directory) else None
     if found is None or found[1] is None:
+        if not checkpoint.steps(directory):
+            raise ConfigError(f"{path} has only begun: it has no checkpoint of run {run} yet.")
         raise ConfigError(
             f"{path} has no checkpoint of run {run}" + ("." if step is None else f" after {step} updates.")
         )
@@ -266,7 +275,7 @@ def _abstract(experiment: Experiment, tile: Tile) -> Any:
 def _recorded(experiment: Experiment, data: Any) -> list[str]:
     """Names of all variables that any spec records, in the order of `VARIABLES`."""
     names = {"recorded"}
-    for tile in {tile.spec: tile for tile in sweep.tiles(experiment)}.values():
+    for tile in {tile.spec: tile for tile in experiment.layout.tiles}.values():
         programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
         hypers = sweep.tile_hypers(experiment, tile)
         states = _abstract(experiment, tile)
@@ -285,7 +294,8 @@ def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any,
         if spec.label in noted["verified"]:
             continue
         error = gradient_error(spec, experiment.hypers.at(0).arrays(), data)
-        console.print(f"gradient of [bold]{spec.label}[/] against autodiff: relative difference {error:.1e}")
+        told = f" against autodiff: relative difference {error:.1e}"
+        console.print(Text.assemble("gradient of ", (spec.label, "bold"), told), soft_wrap=True)
         if not error < TOLERANCE:
             raise RuntimeError(
                 f"the gradient of {spec.label} is {error:.1e} away from autodiff's (at most {TOLERANCE:g} is right); "

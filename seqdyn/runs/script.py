@@ -1,23 +1,27 @@
 """How an experiment script meets its user: a typed command line, one sentence for what is wrong, an exit code."""
 
+import contextlib
 import dataclasses
 import json
 import logging
+import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import tyro
-from rich.console import Console
 
+from seqdyn.backend import check_settings
+from seqdyn.data.check import check
 from seqdyn.learn.config import Experiment
-from seqdyn.runs import launchers, signals
+from seqdyn.runs import launchers, manifest, signals, slurm
 from seqdyn.runs.checkpoint import digest
-from seqdyn.runs.lock import shard
-from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run
+from seqdyn.runs.display import plain_console
+from seqdyn.runs.lock import Shard, shard
+from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run, trained
 from seqdyn.runs.signals import Interrupted
 from seqdyn.types import ConfigError
 
@@ -68,28 +72,55 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
     0 done; 2 wrong input, one sentence on stderr; 1 any other failure with a reason, one sentence; 128 + n after
     signal n, when the same command goes on from where it was.
     """
+    with _heard():
+        _script(config, main, description)
+
+
+def _script(config: type[C], main: Callable[[C], None], description: str | None) -> None:
     chosen = tyro.cli(config, description=description)
-    console = Console(stderr=True)
+    console = plain_console(stderr=True)
     for noisy in ("absl", "asyncio"):  # Orbax logs, with tracebacks, what it raises as well
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:
         if isinstance(chosen, Options):
+            check_settings()
             _spread(chosen)
         with signals.fatal():
             main(chosen)
-    except Waiting as done:
-        console.print(str(done), highlight=False, markup=False, soft_wrap=True)
+    except (Waiting, slurm.Queued) as done:
+        console.print(str(done), soft_wrap=True)
     except ConfigError as error:
-        console.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        console.print(str(error), style="red", soft_wrap=True)
         sys.exit(2)
     except Interrupted as stopped:
         name = signal.Signals(stopped.signum).name
         how = f"at the end of a chunk and saved, {stopped.seconds:.1f} s later" if stopped.seconds else "at once"
-        console.print(f"{name}: stopped {how}; the same command goes on from here.", highlight=False, soft_wrap=True)
+        console.print(f"{name}: stopped {how}; the same command goes on from here.", soft_wrap=True)
         sys.exit(128 + stopped.signum)
+    except BrokenPipeError:
+        raise
     except (OSError, RuntimeError) as error:
-        console.print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True)
         sys.exit(1)
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[None]:
+    """Whatever is said reaches a terminal or file of any encoding, what that lacks as its number; and where nobody
+    reads any more (`--help | head -1`) the script ends without a word, as one that SIGPIPE ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a notebook's has no encoding
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:  # closed before we began
+                sys.stdout.flush()
+    except BrokenPipeError:
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left of the text goes nowhere
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def sized(config: S, smoke: Mapping[str, Any], paper: Mapping[str, Any]) -> S:
@@ -104,12 +135,26 @@ def sized(config: S, smoke: Mapping[str, Any], paper: Mapping[str, Any]) -> S:
 
 
 def _spread(chosen: Options) -> None:
-    """Has a launcher train the shards; what is left for this process is to draw."""
+    """Has workers here train the shards; what is left for this process is to draw."""
     if chosen.launcher == "local":
         launchers.local(launchers.commands(chosen.workers))
-    elif chosen.launcher == "slurm":
-        jobs = launchers.submit(launchers.commands(chosen.workers), chosen.slurm)
-        raise Waiting(f"submitted {', '.join(job.job_id for job in jobs)}; the last to end draws.")
+
+
+def _to_jobs(out: Path, parts: Mapping[str, Experiment], config: Options, data: Mapping[str, Any]) -> None:
+    """Has Slurm train what is missing, or says what became of the jobs that should have."""
+
+    def done(mine: Shard) -> bool:
+        return all(trained(experiment.layout, out / name, mine) for name, experiment in parts.items())
+
+    if config.launcher == "slurm":
+        for name, experiment in parts.items():  # what a job would refuse is refused here
+            for spec in experiment.specs:
+                check(spec, data.get(name))
+            manifest.check_place(out / name)
+        slurm.spread(out, done, config.workers, config.slurm)
+    else:
+        for line in slurm.told(out, done, shard(config.shard)):
+            plain_console(stderr=True).print(line, soft_wrap=True)
 
 
 def fingerprint(data: Mapping[str, Any]) -> dict[str, str]:
@@ -129,8 +174,10 @@ def launch_all(
     vocabulary: Sequence[str] | None = None,
 ) -> dict[str, Path]:
     """`launch` of several experiments in one run directory, each in a folder of its name ("": the directory itself) and
-    on the `data` of its name. Raises `Waiting`, after the last, if any lacks what other shards have yet to train."""
+    on the `data` of its name. Raises `Waiting`, after the last, if any lacks what other shards have yet to train, and
+    `slurm.Queued` where jobs have it."""
     out = config.out or default_out(*parts.values())
+    _to_jobs(out, parts, config, data or {})
     done = {name: out / name for name in parts}
     noted = json.loads(json.dumps(dataclasses.asdict(config), default=str), parse_constant=str)  # JSON has no inf
     for name, experiment in parts.items():

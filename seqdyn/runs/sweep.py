@@ -1,8 +1,8 @@
 """The same for a tile of the grid: `lax.map` over groups of `width` vmapped runs, one single-device program.
 
-At width 1 (a CPU) a run's bits do not depend on its companions: a run in a grid is the run alone, bit for bit. An
-accelerator takes the whole tile at once. Tiles are padded to one size, so numbers and grids of any length share a
-program per spec.
+At width 1 (a CPU) a run's bits do not depend on its companions, nor on which probes look at it: a run in a grid is the
+run alone, bit for bit. An accelerator takes the whole tile at once. Tiles are padded to one size, so numbers and grids
+of any length share a program per spec.
 """
 
 from functools import cache
@@ -13,29 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.backend import compiled
+from seqdyn.layout import Tile
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Hypers, Looking, Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import flossing, probes
 from seqdyn.types import Metrics
-
-
-class Tile(NamedTuple):
-    """Runs of one spec that share a program, a device, a checkpoint and a chunk of the record store."""
-
-    index: int
-    """Position in the experiment; rows index · size … of the record store are this tile's."""
-    spec: int
-    """Index into `Experiment.specs`."""
-    runs: tuple[int, ...]
-    """Indices into `Experiment.hypers`; at most `Experiment.tile`, the rest of the tile is padding."""
-
-
-def tiles(experiment: Experiment) -> tuple[Tile, ...]:
-    """The experiment cut into tiles: a function of the experiment alone, never of the devices present."""
-    runs = range(len(experiment.hypers))
-    cuts = [tuple(runs[i : i + experiment.tile]) for i in range(0, len(runs), experiment.tile)]
-    return tuple(Tile(s * len(cuts) + c, s, cut) for s in range(len(experiment.specs)) for c, cut in enumerate(cuts))
 
 
 def tile_hypers(experiment: Experiment, tile: Tile) -> Hypers:
@@ -54,9 +37,19 @@ def width(experiment: Experiment) -> int:
 
 
 def _over(width: int, function: Any, *args: Any) -> Any:
-    if width == 1:
-        return jax.lax.map(lambda a: function(*a), args)
-    return jax.lax.map(lambda a: function(*a), args, batch_size=width)
+    if width > 1:
+        return jax.lax.map(lambda a: function(*a), args, batch_size=width)
+    # XLA takes a loop of one turn, and axes of length 1, apart, and then rounds elsewhere: a run alone would not be the
+    # run in a grid. So it gets a companion, which is idle.
+    alone = jax.tree.leaves(args)[0].shape[0] == 1
+    done = jax.lax.map(lambda a: function(*a), tuple(map(_accompanied, args)) if alone else args)
+    return jax.tree.map(lambda leaf: leaf[:1], done) if alone else done
+
+
+def _accompanied(rows: Any) -> Any:
+    """One row twice; of a state, the second no longer running."""
+    two = jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), rows)
+    return two._replace(alive=jnp.stack([rows.alive[0], False])) if isinstance(rows, TrainState) else two
 
 
 class Programs(NamedTuple):
@@ -92,10 +85,17 @@ def programs(spec: Spec, width: int) -> Programs:
     return Programs(compiled(init), compiled(chunk, static_argnums=3), compiled(evaluate), compiled(looked))
 
 
-@cache
 def look(spec: Spec, width: int, looking: Looking) -> Any:
-    """(hypers, states, data) -> what each probe sees of every run, compiled like training itself."""
+    """(hypers, states, data) -> what each probe sees of every run, compiled like training itself.
 
+    A program for each probe: what one sees does not depend, in its last bits, on which others look.
+    """
+    each = [_look(spec, width, looking._replace(probes=(name,))) for name in looking.probes]
+    return lambda *given: {name: seen for program in each for name, seen in program(*given).items()}
+
+
+@cache
+def _look(spec: Spec, width: int, looking: Looking) -> Any:
     def seen(hypers: Hypers, states: TrainState, data: Any) -> Any:
         return _over(width, lambda h, s: probes.look(spec, looking, h, s, data), hypers, states)
 

@@ -1,0 +1,105 @@
+"""What a manifest says of parts, against the parts of this process: the first difference, and parts made anew.
+
+Comparing needs no code: what a manifest does not say had the default that the class has now, so a new field makes no
+old run another one. Making parts anew imports and runs nothing: only classes and functions that this process holds
+already are found.
+"""
+
+import dataclasses
+import hashlib
+import inspect
+from typing import Any
+
+import numpy as np
+
+from seqdyn.parts import FUNCTIONS, PARTS, describe, is_part
+from seqdyn.types import ConfigError
+
+
+def difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first place where what a manifest says, `there`, is not what `here` is, a part or tuple of parts:
+    (path, there, here), both as JSON; None where they agree."""
+    return _difference(there, describe(here), here, name)
+
+
+def _difference(there: Any, here: Any, live: Any, name: str) -> tuple[str, Any, Any] | None:
+    if isinstance(there, dict) and isinstance(here, dict):
+        defaults = {f.name: _default(f) for f in dataclasses.fields(live)} if is_part(live) else {}
+        for key in [*here, *(k for k in there if k not in here)]:
+            old = there[key] if key in there else describe(defaults.get(key))
+            path = f"{name}.{key}".lstrip(".")
+            found = _difference(old, here.get(key), getattr(live, key, None), path)
+            if found:
+                return found
+        return None
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        lives = live if isinstance(live, tuple) else [None] * len(here)
+        for i, (old, new, one) in enumerate(zip(there, here, lives, strict=True)):
+            found = _difference(old, new, one, f"{name}[{i}]")
+            if found:
+                return found
+        return None
+    return None if there == here and type(there) is type(here) else (name, there, here)
+
+
+def _default(field: Any) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else None
+
+
+def rebuilt(described: Any) -> Any:
+    """The parts that a manifest describes. Raises ConfigError for a part or function that this process does not hold,
+    with the module to import, and for values that the class refuses."""
+    if isinstance(described, list):
+        return tuple(map(rebuilt, described))
+    if not isinstance(described, dict):
+        return described
+    if "runs" in described:
+        return np.asarray(rebuilt(described["runs"]))
+    if "float" in described:
+        return float(described["float"])
+    if "function" in described:
+        return _held(FUNCTIONS, described["function"], "function")
+    cls: Any = _held(PARTS, described.get("part"), "part")
+    fields = [f.name for f in dataclasses.fields(cls)]
+    given = {name: rebuilt(value) for name, value in described.items() if name != "part"}
+    for name in given:
+        if name not in fields:
+            raise ConfigError(f"{described['part']} has no field '{name}'; it has {', '.join(fields)}.")
+    return cls(**given)
+
+
+def _held(there: dict[str, Any], name: Any, what: str) -> Any:
+    if name not in there:
+        module = str(name).partition(":")[0]
+        raise ConfigError(f"the {what} {name!r} is not known in this process; import {module} before.")
+    return there[name]
+
+
+def sources(value: Any) -> dict[str, str]:
+    """A digest of the source of every class and function that parts are made of, by name: an edited step is the same
+    JSON. Those of this library are left out, whose version the manifest has; so is what has no source, as a class
+    typed at a prompt."""
+    found: dict[str, str] = {}
+    _sources(value, found)
+    return found
+
+
+def _sources(value: Any, found: dict[str, str]) -> None:
+    if isinstance(value, tuple):
+        for one in value:
+            _sources(one, found)
+        return
+    if is_part(value):
+        of, name = type(value), type(value).__part_name__
+        for f in dataclasses.fields(value):
+            _sources(getattr(value, f.name), found)
+    else:
+        name = describe(value).get("function") if callable(value) else None
+        of = value
+    if name and not name.startswith("seqdyn:"):
+        try:
+            found[name] = hashlib.sha256(inspect.getsource(of).encode()).hexdigest()
+        except (OSError, TypeError):
+            return

@@ -1,0 +1,141 @@
+"""A grid: one spec whose numbers are [r], a value for each run.
+
+An axis is named by the end of a number's path: of `layers[0].u.gain`, 'gain' where that means one thing, 'u.gain' or
+the whole path where it does not.
+"""
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqdyn.parts import Range, describe, is_part, listed
+from seqdyn.types import ConfigError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Runs:
+    """The runs of a grid."""
+
+    spec: Any
+    """A part whose numbers are [r]."""
+    axes: dict[str, tuple[str, ...]]
+    """name -> the paths of the numbers that it sets"""
+
+    def __len__(self) -> int:
+        return len(self.spec.seed)
+
+    def at(self, index: Any) -> Any:
+        """The spec of one run, or of a slice of them."""
+        return jax.tree.map(lambda leaf: leaf[index], self.spec)
+
+    def describe(self) -> dict[str, Any]:
+        """As JSON."""
+        axes = {name: list(paths) for name, paths in self.axes.items()}
+        return {"runs": len(self), "axes": axes, "spec": describe(self.spec)}
+
+
+def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Runs:
+    """The Cartesian product of the named values; seeds vary fastest. `seeds` is how many, from 0 on, or which.
+
+    >>> len(grid(spec, seeds=3, gain=[0.5, 1.0], **{"layers[1].tau": [2.0, 10.0]}))
+    12
+
+    Layers that differ in nothing but their place take an axis together. Raises ConfigError for a name that is the end
+    of no path, or of several; for an axis without values, and for values that the number refuses.
+    """
+    there = numbers(spec)
+    if "seed" not in there:
+        raise ConfigError(f"grid has a {type(spec).__name__}; it takes a part with a number 'seed'.")
+    given = {name: listed(values) for name, values in axes.items()}
+    given["seed"] = listed(seeds)
+    hit = {name: _hit(name, there) for name in given}
+    for name, values in given.items():
+        if not values:
+            raise ConfigError(f"{name} has no values; give at least one.")
+        for value in values:
+            _check(name, there[hit[name][0]][0], value)
+    if not isinstance(seeds, Iterable):
+        if seeds < 1:
+            raise ConfigError(f"seeds is {seeds!r}; it must be at least 1, or a list of seeds.")
+        given["seed"] = list(range(int(seeds)))
+    taken: dict[str, str] = {}
+    for name, paths in hit.items():
+        for path in paths:
+            if path in taken:
+                raise ConfigError(f"grid has '{taken[path]}' and '{name}', which are both {path}; give one of them.")
+            taken[path] = name
+    points = list(itertools.product(*given.values()))
+    columns = dict(zip(given, map(np.asarray, zip(*points, strict=True)), strict=True))
+
+    def column(path: str, allowed: Range, value: Any) -> np.ndarray:
+        if path not in taken and np.ndim(value):
+            raise ConfigError(
+                f"{path} has {np.size(value)} values in the spec; name it as an axis of the grid instead."
+            )
+        return columns[taken[path]] if path in taken else np.full(len(points), value)
+
+    return Runs(mapped(spec, column), {name: hit[name] for name in axes})
+
+
+def _check(name: str, allowed: Range, value: Any) -> None:
+    right = allowed.refuses(value)
+    if right:
+        raise ConfigError(f"{name} is {value!r:.80}; it must be {right}.")
+
+
+def _hit(name: str, there: dict[str, Any]) -> tuple[str, ...]:
+    """The paths that an axis means."""
+    found = [path for path in there if f".{path}".endswith(f".{name}") or f".{_placeless(path)}".endswith(f".{name}")]
+    if name in there:
+        found = [name]
+    if not found:
+        raise ConfigError(
+            f"grid has no axis '{name}'; it takes seeds and {', '.join(p for p in there if p != 'seed')}."
+        )
+    if len({_placeless(path) for path in found}) > 1:
+        raise ConfigError(f"the axis '{name}' is {', '.join(found)}; say more of the path of the one that is meant.")
+    return tuple(found)
+
+
+def _placeless(path: str) -> str:
+    return re.sub(r"\[\d+\]", "", path)
+
+
+def numbers(spec: Any) -> dict[str, tuple[Range, Any]]:
+    """path -> (what it may be, its value) of every number of a part and of the parts below."""
+    found: dict[str, tuple[Range, Any]] = {}
+
+    def see(path: str, allowed: Range, value: Any) -> Any:
+        found[path] = allowed, value
+        return value
+
+    mapped(spec, see)
+    return found
+
+
+def mapped(spec: Any, change: Callable[[str, Range, Any], Any], at: str = "") -> Any:
+    """The same parts with `change(path, range, value)` in the place of each number."""
+    if isinstance(spec, tuple):
+        return tuple(mapped(value, change, f"{at}[{i}]") for i, value in enumerate(spec))
+    if not is_part(spec):
+        return spec
+    new = object.__new__(type(spec))  # no check: what `change` makes need not be a number
+    for f in dataclasses.fields(spec):
+        value, path = getattr(spec, f.name), f"{at}.{f.name}".lstrip(".")
+        is_number = "number" in f.metadata and value is not None
+        object.__setattr__(
+            new, f.name, change(path, f.metadata["number"], value) if is_number else mapped(value, change, path)
+        )
+    return new
+
+
+def arrays(spec: Any) -> Any:
+    """The same parts with JAX arrays for numbers, int32 where they are whole, float32 elsewhere: of one type whatever
+    was given, for a weak type is another program."""
+    return mapped(spec, lambda _, allowed, value: jnp.asarray(value, jnp.int32 if allowed.whole else jnp.float32))

@@ -1,0 +1,68 @@
+"""Where the runs of an experiment lie in its directory: a function of the manifest's JSON alone.
+
+Neither the experiment's code nor its validity is needed to find and read what was recorded: a directory stays readable
+when a class of its parts is gone, or when a later version refuses such an experiment.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Tile(NamedTuple):
+    """Runs of one spec that share a program, a device, a checkpoint and a chunk of the record store."""
+
+    index: int
+    """Position in the experiment; rows index · size … of the record store are this tile's."""
+    spec: int
+    """Index into `Experiment.specs`."""
+    runs: tuple[int, ...]
+    """Indices into `Experiment.hypers`; at most `Experiment.tile`, the rest of the tile is padding."""
+
+
+class Layout(NamedTuple):
+    """The sizes of an experiment's records and checkpoints."""
+
+    counts: tuple[int, ...]
+    """Runs of each spec; run numbers count through them."""
+    tile: int
+    """Runs in a tile."""
+    updates: int
+    chunk: int
+    """Updates in a chunk of the records on disk."""
+    probe_every: int
+    """Updates from one probe to the next; the first is before the first update."""
+    steps: int
+    """T of the sequences."""
+
+    @property
+    def tiles(self) -> tuple[Tile, ...]:
+        """The runs cut into tiles, each of one spec: never a function of the devices present."""
+        cuts = [
+            (spec, tuple(range(first, min(first + self.tile, count))))
+            for spec, count in enumerate(self.counts)
+            for first in range(0, count, self.tile)
+        ]
+        return tuple(Tile(index, spec, runs) for index, (spec, runs) in enumerate(cuts))
+
+    @property
+    def rows(self) -> int:
+        """Of the record store: those of padding included."""
+        return len(self.tiles) * self.tile
+
+    @property
+    def probes(self) -> int:
+        """How many probes there are in all."""
+        return self.updates // self.probe_every + 1
+
+
+def layout(described: Mapping[str, Any]) -> Layout:
+    """Of what `Experiment.describe` gives and a manifest holds."""
+    runs = len(described["hypers"]["seed"])
+    return Layout(
+        counts=(runs,) * len(described["specs"]),
+        tile=described["tile"],
+        updates=described["updates"],
+        chunk=described["chunk"],
+        probe_every=described["probe_every"],
+        steps=described["specs"][0]["steps"],
+    )

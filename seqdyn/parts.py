@@ -1,0 +1,346 @@
+"""Parts: frozen dataclasses of which an experiment is made, each a pytree and each JSON.
+
+A part's `number()` fields are leaves: a grid sweeps them, and another value compiles nothing. Its fields that hold
+parts are branches. All else is structure, which decides code: two structures are two programs. A part *builds* what it
+stands for (a cell, a task, an optax transformation) by its method `build`; here is what all parts have in common.
+"""
+
+import dataclasses
+import json
+import math
+import os
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+
+import jax
+import numpy as np
+from jax.core import Tracer
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
+
+from seqdyn.types import ConfigError
+
+Number = Any
+"""A number of one run; [r] of the runs of a grid; or traced."""
+
+
+class Range(NamedTuple):
+    """What a `number` may be."""
+
+    low: float
+    high: float
+    above: float
+    below: float
+    whole: bool
+    infinite: bool
+
+    def refuses(self, value: Any) -> str | None:
+        """What `value` must be, in words; None where it is that."""
+        if isinstance(value, bool | np.bool) or not isinstance(value, int | float | np.integer | np.floating):
+            return "a whole number" if self.whole else "a number"
+        value = value.item() if isinstance(value, np.generic) else value
+        if math.isnan(value) or (math.isinf(value) and not (self.infinite and value > 0)):
+            return "finite, or inf" if self.infinite else "finite"
+        if math.isinf(value):
+            return None
+        if self.whole and value != int(value):
+            return "a whole number"
+        if not (self.low <= value <= self.high and self.above < value < self.below):
+            ends = {"at least": self.low, "above": self.above, "at most": self.high, "below": self.below}
+            return " and ".join(f"{word} {end:g}" for word, end in ends.items() if math.isfinite(end))
+        least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
+        if value and not least <= abs(value) <= most:
+            return f"0 or between {least:.2g} and {most:.2g} in size, as 32-bit floats are"
+        return None
+
+
+def number(
+    default: Any = dataclasses.MISSING,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    whole: bool = False,
+    infinite: bool = False,
+) -> Any:
+    """A field of a part that is a number, low ≤ value ≤ high and above < value < below; inf only if `infinite`.
+
+    `whole` ones are int32 when they run, the others float32.
+    """
+    allowed = Range(low, high, above, below, whole, infinite)
+    return dataclasses.field(default=default, metadata={"number": allowed})
+
+
+PARTS: dict[str, type] = {}
+"""The classes that are parts, by the names that manifests have for them, of modules that this process has imported."""
+FUNCTIONS: dict[str, Callable[..., Any]] = {}
+"""The functions that a part of this process holds or held, by name: no other is looked up for a manifest."""
+_CLASSES: set[type] = set()  # a notebook defines a class of one name twice, and both are parts
+
+
+@typing.dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def part(cls: Any = None, *, name: str | None = None) -> Any:
+    """Makes a class a part: `@part` above it.
+
+    The class is written like a dataclass. Its `check()`, if it has one, is called on every new part and raises
+    ConfigError for values that do not go together; types and ranges are checked before. Two parts are equal if they
+    are written alike (`describe`), so a part is a key of a cache. `name` is what manifests call the class instead of
+    'module:Class', for one that shall be found again after it has moved to another file.
+    """
+    if cls is None:
+        return lambda cls: _part(cls, name)
+    return _part(cls, name)
+
+
+def _part(cls: type, name: str | None) -> type:
+    own = cls.__dict__.get("__post_init__")
+
+    def __post_init__(self: Any) -> None:
+        if type(self) not in _CLASSES:
+            raise ConfigError(
+                f"{type(self).__name__} is no part, though a class above it is; write @part above it, too."
+            )
+        _check(self)
+        if own:
+            own(self)
+        if hasattr(self, "check"):
+            self.check()
+
+    cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
+    made: Any = dataclasses.dataclass(frozen=True, eq=False)(cls)
+    made.__part_name__ = name or _name(made)
+    fields = dataclasses.fields(made)
+    names, numbers = [f.name for f in fields], {f.name for f in fields if "number" in f.metadata}
+
+    def split(self: Any) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+        # By the value, not by the hint: a field of `Init | None` is a branch where it holds a part.
+        branches = tuple(n for n in names if n in numbers or _holds_parts(getattr(self, n)))
+        return branches, (branches, tuple((n, _keyed(getattr(self, n))) for n in names if n not in branches))
+
+    def flat_with_keys(self: Any) -> Any:
+        branches, structure = split(self)
+        return [(jax.tree_util.GetAttrKey(n), getattr(self, n)) for n in branches], structure
+
+    def flat(self: Any) -> Any:
+        branches, structure = split(self)
+        return [getattr(self, n) for n in branches], structure
+
+    def unflat(structure: Any, children: Any) -> Any:
+        # Not by __init__: JAX rebuilds trees of tracers, of None and of anything else, which no check would pass.
+        self = object.__new__(made)
+        for n, v in [*zip(structure[0], children, strict=True), *((n, _unkeyed(v)) for n, v in structure[1])]:
+            object.__setattr__(self, n, v)
+        return self
+
+    jax.tree_util.register_pytree_with_keys(made, flat_with_keys, unflat, flat)
+    made.__eq__ = lambda self, other: type(self) is type(other) and _text(self) == _text(other)
+    made.__hash__ = lambda self: hash(_text(self))
+    PARTS[made.__part_name__] = made
+    _CLASSES.add(made)
+    return made
+
+
+def is_part(value: Any) -> bool:
+    """Is it a part, not a class of them?"""
+    return type(value) in _CLASSES
+
+
+def _holds_parts(value: Any) -> bool:
+    return is_part(value) or (isinstance(value, tuple) and any(_holds_parts(v) for v in value))
+
+
+class _Keyed(NamedTuple):
+    """Structure with its type: 1, 1.0 and True are equal, and are not the same code."""
+
+    type: type
+    value: Any
+
+
+def _keyed(value: Any) -> _Keyed:
+    return _Keyed(tuple, tuple(map(_keyed, value))) if isinstance(value, tuple) else _Keyed(type(value), value)
+
+
+def _unkeyed(kept: _Keyed) -> Any:
+    return tuple(map(_unkeyed, kept.value)) if kept.type is tuple else kept.value
+
+
+# --- names ----------------------------------------------------------------------------------------------------
+
+
+def _name(of: Any) -> str:
+    """'module:Name' by which a manifest knows a class or function.
+
+    A script's own module is called as its file is. What the library exports is 'seqdyn:Name', wherever it stands.
+    """
+    module = of.__module__
+    if module == "__main__":
+        main = sys.modules["__main__"]
+        module = (
+            main.__spec__.name
+            if main.__spec__
+            else os.path.basename(getattr(main, "__file__", None) or "__main__").removesuffix(".py")
+        )
+    if module.partition(".")[0] == "seqdyn":
+        module = "seqdyn"
+    return f"{_public(module, of)}:{of.__qualname__}"
+
+
+def _public(module: str, of: Any) -> str:
+    """The module that offers a function to the world, where the one that holds it is private: jax.nn of relu."""
+    if not any(piece.startswith("_") for piece in module.split(".")) or module == "__main__":
+        return module
+    root = module.partition(".")[0]
+    offers = [
+        m
+        for m, found in list(sys.modules.items())
+        if m.partition(".")[0] == root and "._" not in m and getattr(found, of.__qualname__, None) is of
+    ]
+    return min(offers, key=lambda m: (m.count("."), m), default=module)
+
+
+def _is_function(value: Any) -> bool:
+    """A function or a class; jax.nn.relu is an object that has the name of a function."""
+    return callable(value) and hasattr(value, "__qualname__") and hasattr(value, "__module__") and not is_part(value)
+
+
+def _is_found(function: Any) -> bool:
+    """Has its module a function of its name, and is that it?"""
+    found: Any = sys.modules.get(function.__module__ or "")
+    for piece in function.__qualname__.split("."):
+        found = getattr(found, piece, None)
+    return found is function
+
+
+# --- what is wrong, in one sentence -----------------------------------------------------------------------------
+
+
+def _check(self: Any) -> None:
+    try:
+        hints = typing.get_type_hints(type(self))
+    except NameError:  # a class made inside a function, of names that are only there
+        hints = {}
+    for f in dataclasses.fields(self):
+        value, where = getattr(self, f.name), f"{type(self).__name__}.{f.name}"
+        if "number" in f.metadata:
+            _check_number(where, value, f.metadata["number"], f.default)
+            continue
+        value = _plain(value)
+        object.__setattr__(self, f.name, value)
+        _check_structure(where, value)
+        right = _mistyped(value, hints.get(f.name, Any))
+        if right:
+            raise ConfigError(f"{where} is {value!r:.80}; it must be {right}.")
+
+
+def _check_number(where: str, value: Any, allowed: Range, default: Any) -> None:
+    if isinstance(value, Tracer) or (value is None and default is None):
+        return
+    for one in listed(value):
+        right = allowed.refuses(one)
+        if right:
+            raise ConfigError(f"{where} is {one!r:.80}; it must be {right}.")
+
+
+def listed(values: Any) -> list[Any]:
+    """One value or many, NumPy's, JAX's or Python's, as a list of Python's."""
+    plain = values.tolist() if hasattr(values, "tolist") else values
+    many = isinstance(plain, Iterable) and not isinstance(plain, str | bytes)
+    return [v.item() if isinstance(v, np.generic) else v for v in plain] if many else [plain]
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, a list as a tuple."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list) or type(value) is tuple:
+        return tuple(map(_plain, value))
+    return value
+
+
+def _check_structure(where: str, value: Any) -> None:
+    """Raises for what cannot be the key of a program, or cannot be written into a manifest."""
+    if type(value) is tuple:
+        for i, one in enumerate(value):
+            _check_structure(f"{where}[{i}]", one)
+    elif is_part(value) or value is None or isinstance(value, bool | int | str):
+        return
+    elif isinstance(value, float):
+        if math.isnan(value):
+            raise ConfigError(f"{where} is nan; it must be a number.")
+    elif hasattr(value, "update") and hasattr(value, "init"):
+        raise ConfigError(
+            f"{where} is an optax transformation; return it from the build() of a part, whose numbers it has."
+        )
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        raise ConfigError(f"{where} is a {type(value).__name__}, which is no part; write @part above its class.")
+    elif _is_function(value):
+        if not _is_found(value):
+            raise ConfigError(
+                f"{where} is {value.__qualname__}, which no module has by that name; write it as a function at the top "
+                "of a file, with its numbers as fields of the part."
+            )
+        FUNCTIONS[_name(value)] = value
+    else:
+        raise ConfigError(
+            f"{where} is {value!r:.60}, a {type(value).__name__}; it must be a number, a word, a part, a function of a "
+            "module, or a tuple of these."
+        )
+
+
+def _mistyped(value: Any, hint: Any) -> str | None:
+    """What a value must be by its hint, in words; None where it is that."""
+    if isinstance(value, bool) and hint in (int, float):  # Python takes True for a number
+        return _worded(hint)
+    try:
+        check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+    except TypeCheckError:
+        return _worded(hint)
+    return None
+
+
+def _worded(hint: Any) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, args))}"
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_worded, args))
+    if origin is tuple:
+        return f"a tuple, each {_worded(args[0])}" if args[1:] == (...,) else "a tuple"
+    if origin is Callable:
+        return "a function"
+    words = {int: "a whole number", str: "a word", bool: "True or False", float: "a number", type(None): "None"}
+    return words.get(hint, f"a {getattr(hint, '__name__', hint)}")
+
+
+# --- as JSON ----------------------------------------------------------------------------------------------------
+
+
+def describe(value: Any) -> Any:
+    """A part as JSON: {"part": its name, its fields}; a function {"function": its name}; a number that differs between
+    the runs of a grid {"runs": […]}, one that does not as itself; infinity, which JSON lacks, {"float": "inf"}."""
+    if is_part(value):
+        described = {"part": type(value).__part_name__}
+        for f in dataclasses.fields(value):
+            v, allowed = getattr(value, f.name), f.metadata.get("number")
+            described[f.name] = _number(v, allowed) if allowed and v is not None else describe(v)
+        return described
+    if isinstance(value, tuple):
+        return [describe(v) for v in value]
+    return {"function": _name(value)} if _is_function(value) else _finite(value)
+
+
+def _number(value: Any, allowed: Range) -> Any:
+    plain = [int(v) if allowed.whole else float(v) for v in listed(value)]  # 1 and 1.0 are one number
+    return _finite(plain[0]) if len(set(plain)) == 1 else {"runs": [_finite(v) for v in plain]}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity."""
+    return {"float": str(value)} if isinstance(value, float) and math.isinf(value) else value
+
+
+def _text(value: Any) -> str:
+    return json.dumps(describe(value))

@@ -1,0 +1,85 @@
+"""An update of a whole network, compiled once a spec and read by many laws, beside what autodiff makes of its loss."""
+
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqdyn.backend import compiled
+from seqdyn.data.tasks import TASKS
+from seqdyn.learn import model, train
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.nets.stack import unroll_autodiff
+
+
+class Update(NamedTuple):
+    """What one update makes of a state."""
+
+    after: Any
+    metrics: dict
+    autodiff: Any
+    """The gradient of the same loss through a plain scan."""
+
+
+@cache
+def _program(spec: Spec):
+    def one(hypers, state, data):
+        tickets = TASKS[spec.task](spec).tickets(data, train.keys(hypers).data, state.step[None])
+        batch = train.drawn(spec, hypers, data, jax.tree.map(lambda leaf: leaf[0], tickets), state.step)
+        carries = train.begun(spec, hypers, state.carries, batch)
+
+        def loss(params):
+            return model.judge(spec, hypers, params, batch, carries, by=unroll_autodiff).loss
+
+        return Update(*train.step(spec, hypers, state, batch), jax.grad(loss)(state.params))
+
+    return compiled(one)
+
+
+def update(spec, hypers, state, data=None) -> Update:
+    """Update number `state.step`."""
+    with jax.numpy_dtype_promotion("standard"):
+        return _program(spec)(hypers, state, data)
+
+
+@cache
+def _evaluation(spec: Spec):
+    return compiled(partial(train.evaluate, spec))
+
+
+def evaluated(spec, hypers, state, data=None) -> dict:
+    """What a look at the held-out splits says."""
+    with jax.numpy_dtype_promotion("standard"):
+        return _evaluation(spec)(hypers, state, data)
+
+
+def start(spec, data=None, seed=0):
+    """A state whose parameters, biases too, are drawn by NumPy: nothing is compiled for it."""
+    rng = np.random.default_rng(seed)
+    state = jax.eval_shape(lambda data: train.init(spec, Hypers().arrays(), data), data)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+    params = jax.tree.map(lambda leaf: np.float32(0.5 * rng.standard_normal(leaf.shape)), state.params)
+    return jax.tree.map(jnp.asarray, zeros._replace(params=params, alive=np.bool_(True)))
+
+
+def assert_descends(spec, data=None, state=None, **hypers) -> tuple[Any, Update]:
+    """Plain descent at rate 1 is the step along autodiff's gradient, group by group. Returns the state and its
+    update."""
+    assert spec.optimizer == "sgd"
+    state = start(spec, data) if state is None else state
+    found = update(spec, Hypers(lr=1.0, **hypers).arrays(), state, data)
+    before, after, slopes = (model.groups(tree) for tree in (state.params, found.after.params, found.autodiff))
+    for name in slopes:
+        p, q, g = (_flat(groups[name]) for groups in (before, after, slopes))
+        size = np.linalg.norm(g)
+        allowed = 2e-5 * size + np.finfo(np.float32).eps * np.linalg.norm(q)  # the step's end is rounded
+        assert allowed < 1e-2 * size, f"{name}: too small a gradient to tell"
+        assert np.linalg.norm(p - q - g) < allowed, name
+    assert bool(found.metrics["finite"])
+    return state, found
+
+
+def _flat(tree):
+    return np.concatenate([np.ravel(leaf).astype(np.float64) for leaf in jax.tree.leaves(tree)])

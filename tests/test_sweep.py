@@ -1,0 +1,44 @@
+"""Laws of `runs.sweep`: a run in a tile is the run alone, whatever else looks at it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqdyn.learn.config import Looking, Spec, grid
+from seqdyn.measure.probes import PROBES
+from seqdyn.runs import sweep
+
+X64 = False
+
+
+def one(spec, seeds, probes):
+    """All that is known of the first of `seeds` runs of a tile: its state, its records, and what `probes` see of it."""
+    hypers, programs = grid(seeds=seeds).arrays(), sweep.programs(spec, 1)
+    states, metrics = programs.chunk(hypers, programs.init(hypers, jnp.ones(seeds, bool), None), None, 3)
+    seen = sweep.look(spec, 1, Looking(probes, 4, "holdout", 8))(hypers, states, None)
+    return jax.tree.map(lambda leaf: leaf[0], (states, metrics, programs.evaluate(hypers, states, None), seen))
+
+
+@pytest.mark.parametrize(
+    "cell, hidden, probes",
+    [
+        ("lstm", (8, 4), ("lyapunov",)),
+        pytest.param("lstm", (16, 12), tuple(PROBES), marks=pytest.mark.slow),
+        pytest.param("gru", (5, 3), tuple(PROBES), marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_alone_in_its_tile_has_the_bits_it_has_beside_others(cell, hidden, probes):
+    spec = Spec("adding", steps=30, batch=4, holdout=4, cell=cell, hidden=hidden)
+    jax.tree.map(np.testing.assert_array_equal, one(spec, 1, probes), one(spec, 2, probes))
+
+
+def test_what_a_probe_sees_is_the_same_program_whichever_others_look():
+    spec = Spec("adding", steps=5, batch=2, hidden=(3,))
+    hypers, programs = grid(seeds=1).arrays(), sweep.programs(spec, 1)
+    states = programs.init(hypers, jnp.ones(1, bool), None)
+    together = sweep.look(spec, 1, Looking(("weights", "units"), 2, "holdout", 3))(hypers, states, None)
+    known = sweep._look.cache_info().misses
+    alone = sweep.look(spec, 1, Looking(("units",), 2, "holdout", 3))(hypers, states, None)
+    assert set(together) == {"weights", "units"} and sweep._look.cache_info().misses == known
+    jax.tree.map(np.testing.assert_array_equal, alone["units"], together["units"])
