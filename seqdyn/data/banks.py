@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from seqdyn.data.arrays import whole_numbers
 from seqdyn.data.cache import cached
 from seqdyn.data.extras import needed
 from seqdyn.data.text import Examples, Pad, Truncate, encode, pad_to, tokenize
@@ -57,7 +58,8 @@ def bank(
             raise ConfigError(f"a variant of text {i} is without a word: {list(of_one)!r:.80}.")
         rows += coded
     ids, lengths = pad_to(rows, length, truncate, pad)
-    return Examples(ids.reshape(-1, k, length), lengths.reshape(-1, k), np.asarray(labels, np.int32))
+    ys = whole_numbers("labels", labels, 0, 2**31 - 1, "classes, counted from 0")
+    return Examples(ids.reshape(-1, k, length), lengths.reshape(-1, k), ys)
 
 
 # --- synonyms -----------------------------------------------------------------------------------------------

@@ -1,10 +1,12 @@
 """Sequences of numbers as a network takes them: padded, and scaled by what the training split says alone."""
 
+from typing import get_args
+
 import numpy as np
 from jaxtyping import Float32, Int32
 
 from seqdyn.data.text import Examples, Pad
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, one_of, whole
 
 
 def scaled(
@@ -31,6 +33,8 @@ def standardised(splits: dict[str, Examples], pad: Pad = "before") -> dict[str, 
     and so does, in 'train', a feature that is constant there.
     """
 
+    one_of("pad", pad, get_args(Pad))
+
     def live(e: Examples) -> np.ndarray:
         t = np.arange(e.xs.shape[1])[None]
         n = e.lengths[:, None]
@@ -51,6 +55,8 @@ def padded(
     sequences: list[Float32[np.ndarray, "_ d"]], steps: int, pad: Pad = "before"
 ) -> tuple[Float32[np.ndarray, "n s d"], Int32[np.ndarray, " n"]]:
     """`(xs, lengths)` of sequences of numbers: the first `steps` steps of each, zeros before or after them."""
+    one_of("pad", pad, get_args(Pad))
+    steps = whole("steps", steps)
     lengths = np.array([min(len(one), steps) for one in sequences], np.int32)
     xs = np.zeros((len(sequences), steps, sequences[0].shape[-1]), np.float32)
     for row, one, n in zip(xs, sequences, lengths, strict=True):
