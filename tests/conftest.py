@@ -86,9 +86,8 @@ def _setting(request):
     jax.config.update("jax_enable_x64", False)
     jax.config.update("jax_disable_most_optimizations", quick)
     for kept in gc.get_objects():
-        if isinstance(kept, functools._lru_cache_wrapper) and kept.__module__.startswith(
-            ("seqdyn.runs.", "experiments.")
-        ):
+        # By type(): isinstance would ask a weak reference for what is gone.
+        if type(kept) is functools._lru_cache_wrapper and kept.__module__.startswith(("seqdyn.runs.", "experiments.")):
             kept.cache_clear()
     jax.clear_caches()
     gc.collect()

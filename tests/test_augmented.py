@@ -73,7 +73,7 @@ def test_the_names_that_a_spec_knows_are_the_augmentations_there_are():
     "changes, strength, sentence",
     [
         (dict(augment=("blur",)), 0.0, "augment is ('blur',); it must be a tuple of names among time_warp,"),
-        (dict(augment=["jitter"]), 0.0, "it must be a tuple of names"),
+        (dict(augment={"jitter": 1}), 0.0, "it must be a tuple of names"),
         (dict(augment=("rotation",)), 0.0, "augment has 'rotation' for data of the kind 'series'; it is of image."),
         (dict(augment=("jitter",), kind="image"), 0.0, "augment has 'jitter' for data of the kind 'image'"),
         (dict(augment=("jitter",), features=0, vocabulary=5), 0.0, "'jitter' for ids, which are text; it is of series"),

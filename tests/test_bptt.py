@@ -25,6 +25,7 @@ from seqdyn.types import ConfigError
 
 D, H, T, B = 3, 5, 7, 4
 F64 = dict(dtype=jnp.float64)
+OPTIMISED = True
 CELLS = {
     "rnn": lambda d=D, h=H, **kw: rnn(d, h, **kw),
     "lstm": lambda d=D, h=H, **kw: lstm(d, h, **kw),

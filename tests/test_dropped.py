@@ -12,6 +12,7 @@ from seqdyn.nets import cells, dropped
 from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll
 from seqdyn.nets.stack import unroll_autodiff
 
+OPTIMISED = True
 MAKE = {"rnn": cells.rnn, "lstm": cells.lstm, "gru": cells.gru}
 KINDS = {
     "recurrent": dropped.recurrent,

@@ -23,6 +23,7 @@ from seqdyn.nets.bptt import live_steps
 from seqdyn.nets.cells import lstm, rnn
 from seqdyn.nets.inits import constant, gaussian, orthogonal
 
+OPTIMISED = True
 KEY = jax.random.key(0)
 ROOT = Path(__file__).parents[1]
 

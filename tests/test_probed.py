@@ -8,7 +8,7 @@ from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.measure import jacobians, probes
 from seqdyn.runs import checkpoint
 
-X64 = False
+X64, OPTIMISED = False, True
 STEPS = 8
 
 

@@ -9,7 +9,7 @@ from seqdyn.learn.config import Looking, Spec, grid
 from seqdyn.measure.probes import PROBES
 from seqdyn.runs import sweep
 
-X64 = False
+X64, OPTIMISED = False, True
 
 
 def one(spec, seeds, probes):

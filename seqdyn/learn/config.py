@@ -369,17 +369,12 @@ class Experiment:
 
 
 def experiment_from(described: dict[str, Any]) -> Experiment:
-    """The inverse of `Experiment.describe`, for reading: what an earlier version did not know had its default, and
-    nothing is refused, for what was recorded stays readable whatever a later version thinks of it."""
-    plain: list[dict[str, Any]] = [
-        {name: tuple(v) if isinstance(v, list) else v for name, v in _known(Spec, spec).items()}
-        for spec in described["specs"]
-    ]
-    specs = tuple(Spec(**spec) for spec in plain)
+    """The inverse of `Experiment.describe`, for reading: nothing is refused, and what is not said had its default."""
     given = {k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described["hypers"].items()}
     runs = len(given["seed"])
     hypers = Hypers(**{f.name: given.get(f.name, np.full(runs, f.default)) for f in dataclasses.fields(Hypers)})
-    found = _known(Experiment, described) | {"specs": specs, "hypers": hypers, "probes": tuple(described["probes"])}
+    found = _known(Experiment, described) | {"hypers": hypers, "probes": tuple(described["probes"])}
+    found["specs"] = tuple(Spec(**_known(Spec, spec)) for spec in described["specs"])
     read = object.__new__(Experiment)  # not by __init__, which refuses
     for f in dataclasses.fields(Experiment):
         default = f.default_factory() if callable(f.default_factory) else f.default
