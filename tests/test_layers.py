@@ -90,7 +90,7 @@ def test_a_module_imports_only_from_below(name):
 
 def test_imports_are_seen_where_they_are():
     """The law above is not kept by seeing nothing."""
-    below = "types norms nets.bptt data.augment data.tasks learn.config learn.model learn.penalties learn.optim"
+    below = "types norms nets.bptt data.augment data.check data.tasks learn.config learn.model learn.penalties learn.optim"
     below += " learn.stopping"
     assert siblings(MODULES["learn.train"]) == set(below.split())
     assert "learn.config" not in siblings(MODULES["data.tasks"])  # under TYPE_CHECKING

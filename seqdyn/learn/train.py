@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.data.augment import augmented
+from seqdyn.data.check import check
 from seqdyn.data.tasks import TASKS, VECTORS, Batch
 from seqdyn.learn import model, optim, penalties, stopping
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import Model
 from seqdyn.nets.bptt import Watch, at_end, watching
 from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
-from seqdyn.types import Array, Bool, Float, Int, Key, Metrics
+from seqdyn.types import Array, Bool, Float, Int, Key, Metrics, whole
 
 
 class TrainState(NamedTuple):
@@ -269,11 +270,14 @@ def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""])
 
 
 def training_batch(spec: Spec, hypers: Hypers, data: Any, update: Any) -> Batch:
-    """The batch that update number `update` of a run is made on, the first being 0: of run i of an experiment,
-    `training_batch(spec, experiment.hypers.at(i), data, update)`, `data` as it was trained on."""
-    hypers, n = hypers.arrays(), jnp.asarray(update, jnp.int32)
-    tickets = TASKS[spec.task](spec).tickets(data, keys(hypers).data, n[None])
-    return drawn(spec, hypers, data, jax.tree.map(lambda leaf: leaf[0], tickets), n)
+    """The batch that update `update` of a run is made on (0 is the first), augmented, time before examples.
+
+    `hypers` are one run's, `experiment.hypers.at(i)`; `data` are what that experiment was run on. In a data set
+    `Batch.rows` says which of the training split's examples they are. ConfigError if the data do not fit.
+    """
+    n, data, of = jnp.int32(whole("update", update, 0)), check(spec, data), hypers.arrays()
+    ticket = jax.tree.map(lambda leaf: leaf[0], TASKS[spec.task](spec).tickets(data, keys(of).data, n[None]))
+    return drawn(spec, of, data, ticket, n)
 
 
 def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:
