@@ -1,10 +1,12 @@
 """Laws of `seqdyn.data.splits`: parts are disjoint, complete, stratified, and functions of labels and seed."""
 
+import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from _refusals import refusal
 
-from seqdyn.data.splits import balanced_order, folds, grouped, stratified_split, three_way
+from seqdyn.data.splits import balanced_order, beginning, folds, grouped, stratified_split, three_way
 
 
 def test_split_is_disjoint_complete_stratified_and_a_function_of_the_seed():
@@ -88,3 +90,109 @@ def test_each_example_is_held_out_once_and_every_fold_is_stratified(k):
 def test_folds_that_cannot_be_are_refused():
     assert "class 1 has 2 members" in refusal(folds, np.array([0, 0, 0, 1, 1]), 3)
     assert "folds is 1" in refusal(folds, np.array([0, 1]), 1)
+
+
+# --- what labels may be -------------------------------------------------------------------------------------
+
+AMOUNTS = {
+    "numbers": np.sort(np.random.default_rng(0).normal(size=300)),
+    "mostly 0": np.sort(np.maximum(np.random.default_rng(0).normal(size=300), 0)),
+    "whole numbers": np.sort(np.random.default_rng(0).integers(0, 10**6, 300)),
+    "few of each": np.sort(np.random.default_rng(0).integers(0, 200, 300)),
+    "rising": np.arange(300),
+}
+
+
+@pytest.mark.parametrize("y", AMOUNTS.values(), ids=AMOUNTS)
+def test_labels_that_say_how_much_are_shuffled_by_the_seed_alone(y):
+    """Every function agrees with itself on labels that are all the same, which leave nothing to stratify by."""
+    same = np.zeros(len(y), int)
+    for split in (
+        lambda y, seed: three_way(y, seed=seed),
+        lambda y, seed: stratified_split(y, 0.2, seed),
+        lambda y, seed: [balanced_order(y, seed), beginning(y, 60, seed)],
+        lambda y, seed: [rows for pair in folds(y, 4, seed) for rows in pair],
+    ):
+        for seed in (0, 7):
+            assert all(np.array_equal(a, b) for a, b in zip(split(y, seed), split(same, seed), strict=True))
+        assert not all(np.array_equal(a, b) for a, b in zip(split(y, 0), split(y, 7), strict=True))
+    share = [np.mean(rows / 299) for rows in three_way(y, seed=1)]
+    assert max(abs(s - 0.5) for s in share) < 0.15  # about the whole's mean, in places of the sorted file
+
+
+BINARY = np.random.default_rng(3).permutation(np.repeat([0, 1], [70, 30]))
+WAYS = {
+    "list": BINARY.tolist(),
+    "tuple": tuple(BINARY.tolist()),
+    "words": np.array(["neg", "pos"])[BINARY].tolist(),
+    "objects": np.array(["neg", "pos"], object)[BINARY],
+    "bytes": [b"np"[i : i + 1] for i in BINARY],
+    "truth": (BINARY == 1).tolist(),
+    "floats": BINARY.astype(float),
+    "small": BINARY.astype(np.uint8),
+    "jax": jnp.asarray(BINARY),
+    "pandas": pd.Series(BINARY, index=range(100, 0, -1)),
+    "pandas words": pd.Series(np.array(["neg", "pos"])[BINARY], dtype="category"),
+}
+
+
+@pytest.mark.parametrize("labels", WAYS.values(), ids=WAYS)
+def test_classes_are_classes_in_whatever_they_are_listed(labels):
+    assert np.array_equal(balanced_order(labels, 5), balanced_order(BINARY, 5))
+    assert np.array_equal(beginning(labels, np.int64(9), np.int32(5)), beginning(BINARY, 9, 5))
+    for split in (
+        lambda y: stratified_split(y, np.float32(0.25), 5),
+        lambda y: three_way(y, [0.5, 0.25, 0.25], np.int64(5)),
+        lambda y: grouped(y, np.array([0.5, 0.5, 0.0]), 5),
+        lambda y: [rows for pair in folds(y, np.int8(3), 5) for rows in pair],
+    ):
+        assert all(np.array_equal(a, b) for a, b in zip(split(labels), split(BINARY), strict=True))
+
+
+WRONG = {
+    "missing": [0, 1, None, 1],
+    "missing number": [0, 1, float("nan"), 1],
+    "infinite": [0.5, float("inf"), 1, 2],
+    "missing word": ["a", float("nan"), "b", "a"],
+    "mixed": ["a", 1, "a", 1],
+    "ragged": [[0], [1, 2], [0], [1]],
+    "rows": np.zeros((4, 2)),
+    "complex": np.array([1j, 0, 1j, 0]),
+    "a word": "abab",
+    "a set": {1, 2, 3, 4},
+    "masked": np.ma.array([0, 1, 0, 1], mask=[0, 0, 0, 1]),
+}
+
+
+@pytest.mark.parametrize("labels", WRONG.values(), ids=WRONG)
+def test_labels_that_are_none_are_one_sentence(labels):
+    for call in (
+        lambda: three_way(labels),
+        lambda: stratified_split(labels, 0.5, 0),
+        lambda: folds(labels, 2),
+        lambda: beginning(labels, 2),
+    ):
+        assert "labels" in refusal(call)
+    assert "groups" in refusal(grouped, labels)
+
+
+@pytest.mark.parametrize("ratios, sizes", [((0.8, 0.2, 0.0), (80, 20, 0)), ([0.9, 0, 0.1], (90, 0, 10))])
+def test_a_part_of_ratio_0_is_empty_and_no_other(ratios, sizes):
+    parts = three_way(np.arange(100) % 2, ratios)
+    assert tuple(map(len, parts)) == sizes and np.array_equal(np.sort(np.concatenate(parts)), np.arange(100))
+    assert [len(part) for part in three_way([0, 1], ratios)] == [int(r > 0) for r in ratios]
+    assert [len(part) > 0 for part in grouped(np.arange(100) // 10, ratios)] == [r > 0 for r in ratios]
+
+
+def test_sizes_and_seeds_that_are_none_are_refused():
+    for call, words in (
+        (lambda: beginning([0, 1], -1), "size is -1"),
+        (lambda: beginning([0, 1], 1.5), "size is 1.5"),
+        (lambda: balanced_order([0, 1], -1), "seed is -1"),
+        (lambda: balanced_order([0, 1], None), "seed is None"),
+        (lambda: folds([0, 1], 2.5), "folds is 2.5"),
+        (lambda: stratified_split([0, 1], "half", 0), "fraction is 'half'"),
+        (lambda: three_way([0, 1, 2], (0.0, 0.5, 0.5)), "ratios is (0.0, 0.5, 0.5)"),
+        (lambda: three_way([0, 1, 2], "0.6"), "ratios is '0.6'"),
+    ):
+        assert words in refusal(call)

@@ -76,3 +76,21 @@ def first_wrong(where: str, found: np.ndarray, wrong: np.ndarray, right: str) ->
         at = np.unravel_index(int(wrong.argmax()), wrong.shape)
         example = f" in example {at[0]}" if at else ""
         raise ConfigError(f"{where} has {found[at].item()!r}{example}; it must be {right}.")
+
+
+def plain(value: Any) -> Any:
+    """The same in Python's own types; lists, and arrays of one axis, as tuples."""
+    if isinstance(value, np.generic) or (hasattr(value, "__array__") and np.ndim(value) == 0):
+        return np.asarray(value).item()
+    if isinstance(value, list | tuple) or (hasattr(value, "__array__") and np.ndim(value) == 1):
+        return tuple(plain(v) for v in value)
+    return value
+
+
+def plain_json(value: Any) -> Any:
+    """The same with NumPy's numbers and arrays, wherever they lie, as JSON has them."""
+    if isinstance(value, dict):
+        return {key: plain_json(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(v) for v in value]
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value

@@ -5,22 +5,21 @@ say alone.
 """
 
 from colorsys import hsv_to_rgb
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Float32, Int32
 
+from seqdyn.data.arrays import array, numbers
 from seqdyn.data.extras import needed
 from seqdyn.data.scaling import padded, scaled, standardised
 from seqdyn.data.splits import stratified_split, three_way
 from seqdyn.data.text import Examples, Pad
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, one_of
 
-Ratios = tuple[float, ...]
 SPLITS = ("train", "validation", "test")
 
 
-def digits(*, coloured: bool = False, ratios: Ratios = (0.6, 0.2, 0.2), seed: int = 0) -> dict[str, Examples]:
+def digits(*, coloured: bool = False, ratios: Any = (0.6, 0.2, 0.2), seed: int = 0) -> dict[str, Examples]:
     """1,797 handwritten digits of 8 × 8 pixels, read row by row from the top: xs [n, 8, 8] in [0, 1], classes 0 … 9.
 
     Alpaydın & Kaynak 1998 (UCI: Optical Recognition of Handwritten Digits, its test part), as scikit-learn packs them.
@@ -34,7 +33,7 @@ def digits(*, coloured: bool = False, ratios: Ratios = (0.6, 0.2, 0.2), seed: in
         paint = np.array([hsv_to_rgb(hue, 1.0, 1.0) for hue in hues], np.float32)
         xs = (xs[..., None] * paint[:, None, None]).reshape(-1, 8, 24)
     parts = dict(zip(SPLITS, three_way(ys, ratios, seed), strict=True))
-    return {name: Examples(xs[rows], np.full(len(rows), 8, np.int32), ys[rows]) for name, rows in parts.items()}
+    return {n: Examples(xs[rows], np.full(len(rows), 8, np.int32), ys[rows]) for n, rows in parts.items() if len(rows)}
 
 
 def japanese_vowels(*, validation: float = 0.2, seed: int = 0, pad: Pad = "before") -> dict[str, Examples]:
@@ -64,14 +63,14 @@ Reading = Literal["features", "row"]
 
 
 def breast_cancer(
-    *, reading: Reading = "features", ratios: Ratios = (0.6, 0.2, 0.2), seed: int = 0
+    *, reading: Reading = "features", ratios: Any = (0.6, 0.2, 0.2), seed: int = 0
 ) -> dict[str, Examples]:
     """569 tumours by 30 measures of cell nuclei, class 1 benign, 0 malignant (Street, Wolberg & Mangasarian 1993;
     scikit-learn); see `table` for `reading`."""
     return table(*_packed("breast_cancer"), reading=reading, ratios=ratios, seed=seed)
 
 
-def wine(*, reading: Reading = "features", ratios: Ratios = (0.6, 0.2, 0.2), seed: int = 0) -> dict[str, Examples]:
+def wine(*, reading: Reading = "features", ratios: Any = (0.6, 0.2, 0.2), seed: int = 0) -> dict[str, Examples]:
     """178 wines by 13 chemical measures, of three growers 0 … 2 (Aeberhard, Coomans & de Vel 1992; scikit-learn); see
     `table` for `reading`."""
     return table(*_packed("wine"), reading=reading, ratios=ratios, seed=seed)
@@ -83,24 +82,28 @@ def _packed(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def table(
-    rows: Float32[np.ndarray, "n f"],
-    ys: Int32[np.ndarray, " n"],
-    *,
-    reading: Reading = "features",
-    ratios: Ratios = (0.6, 0.2, 0.2),
-    seed: int = 0,
+    rows: Any, ys: Any, *, reading: Reading = "features", ratios: Any = (0.6, 0.2, 0.2), seed: int = 0
 ) -> dict[str, Examples]:
-    """A labelled table as sequences, its features `scaled` to −1 … 1: 'features' reads one a step, [n, f, 1], in the
-    table's order; 'row' reads all at one step, [n, 1, f]. ConfigError for another reading."""
-    if reading not in ("features", "row"):
-        raise ConfigError(f"reading is {reading!r}, but must be 'features' or 'row'.")
-    parts = dict(zip(SPLITS, three_way(ys, ratios, seed), strict=True))
+    """A labelled table [n, f] as sequences, its features `scaled` to −1 … 1: 'features' reads one a step, [n, f, 1], in
+    the table's order; 'row' reads all at one step, [n, 1, f]. Labels [n] are classes 0 … k − 1, or numbers.
+
+    ConfigError for another reading, for what is no table of finite numbers, and for another number of labels.
+    """
+    one_of("reading", reading, get_args(Reading))
+    rows, labels = numbers("rows", rows), array("ys", ys, "classes or numbers")
+    if rows.ndim != 2 or not rows.size or labels.shape != rows.shape[:1]:
+        raise ConfigError(f"rows has the shape {rows.shape} and ys {labels.shape}; they must be [n, f] and [n].")
+    values = numbers("ys", labels)
+    if (values == np.floor(values)).all():
+        values = values.astype(np.int32)
+    parts = dict(zip(SPLITS, three_way(labels, ratios, seed), strict=True))
     xs = scaled({name: rows[kept] for name, kept in parts.items()})
     one_a_step = reading == "features"
     steps = rows.shape[1] if one_a_step else 1
     return {
         name: Examples(
-            xs[name][..., None] if one_a_step else xs[name][:, None], np.full(len(kept), steps, np.int32), ys[kept]
+            xs[name][..., None] if one_a_step else xs[name][:, None], np.full(len(kept), steps, np.int32), values[kept]
         )
         for name, kept in parts.items()
+        if len(kept)
     }

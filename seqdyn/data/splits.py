@@ -31,7 +31,7 @@ class Strata(NamedTuple):
     sizes: Int[np.ndarray, " k"]
 
 
-def balanced_order(labels: Any, seed: int) -> Int[np.ndarray, " n"]:
+def balanced_order(labels: Any, seed: Any) -> Int[np.ndarray, " n"]:
     """A random order of the examples in which every beginning holds the classes in their proportions.
 
     A shorter beginning is part of a longer one. ConfigError for labels that are no list of numbers or words, or of
@@ -46,13 +46,13 @@ def balanced_order(labels: Any, seed: int) -> Int[np.ndarray, " n"]:
     return np.argsort(place, kind="stable")
 
 
-def beginning(labels: Any, size: int | None, seed: int = 0) -> Rows:
+def beginning(labels: Any, size: Any, seed: Any = 0) -> Rows:
     """The first `size` of the balanced order (all, of fewer, or for None), ascending: fewer examples, each smaller set
     part of every larger one."""
     return np.sort(balanced_order(labels, seed)[: None if size is None else whole("size", size, 0)])
 
 
-def stratified_split(labels: Any, fraction: float, seed: int) -> tuple[Rows, Rows]:
+def stratified_split(labels: Any, fraction: Any, seed: Any) -> tuple[Rows, Rows]:
     """`(rest, held_out)`: disjoint, complete, ascending indices; `held_out` has `fraction` of the examples,
     rounded, and of each class, and neither is empty. ConfigError for fewer than two examples or a fraction
     outside (0, 1)."""
@@ -66,7 +66,7 @@ def stratified_split(labels: Any, fraction: float, seed: int) -> tuple[Rows, Row
     return np.sort(order[k:]), np.sort(order[:k])
 
 
-def three_way(labels: Any, ratios: Any = (0.6, 0.2, 0.2), seed: int = 0) -> tuple[Rows, Rows, Rows]:
+def three_way(labels: Any, ratios: Any = (0.6, 0.2, 0.2), seed: Any = 0) -> tuple[Rows, Rows, Rows]:
     """`(train, validation, test)`: disjoint, complete, ascending indices, each class in proportion in each.
 
     For a set without an official test split. A part of ratio 0 is empty, no other is. ConfigError for ratios that are
@@ -86,7 +86,7 @@ def three_way(labels: Any, ratios: Any = (0.6, 0.2, 0.2), seed: int = 0) -> tupl
     return np.sort(parts[0]), np.sort(parts[1]), np.sort(parts[2])
 
 
-def grouped(groups: Any, ratios: Any = (0.6, 0.2, 0.2), seed: int = 0) -> tuple[Rows, Rows, Rows]:
+def grouped(groups: Any, ratios: Any = (0.6, 0.2, 0.2), seed: Any = 0) -> tuple[Rows, Rows, Rows]:
     """`three_way`, but no group (a speaker, say) lies in two parts: what is tested then is a voice never heard.
 
     Groups are taken in a random order, each into the part that is furthest, in examples, from its share; every part
@@ -111,7 +111,7 @@ def grouped(groups: Any, ratios: Any = (0.6, 0.2, 0.2), seed: int = 0) -> tuple[
     return train, validation, test
 
 
-def folds(labels: Any, k: int, seed: int = 0) -> list[tuple[Rows, Rows]]:
+def folds(labels: Any, k: Any, seed: Any = 0) -> list[tuple[Rows, Rows]]:
     """k pairs `(rest, held_out)` of ascending indices: each example is held out once, each class in proportion.
 
     ConfigError for fewer than two folds and for a class with fewer members than folds.

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.data.arrays import array
+from seqdyn.data.arrays import array, plain, plain_json
 from seqdyn.layout import Layout, layout
 from seqdyn.learn.choices import (
     Activation,
@@ -128,7 +128,7 @@ class Spec:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
-            object.__setattr__(self, f.name, _plain(getattr(self, f.name)))
+            object.__setattr__(self, f.name, plain(getattr(self, f.name)))
 
     @property
     def label(self) -> str:
@@ -259,15 +259,6 @@ def _listed(values: Any) -> list[Any]:
     return [v.item() if hasattr(v, "item") and np.ndim(v) == 0 else v for v in plain] if _many(values) else [plain]
 
 
-def _plain(value: Any) -> Any:
-    """The same in Python's own types; lists, and arrays of one axis, as tuples."""
-    if isinstance(value, np.generic) or (hasattr(value, "__array__") and np.ndim(value) == 0):
-        return np.asarray(value).item()
-    if isinstance(value, list | tuple) or (hasattr(value, "__array__") and np.ndim(value) == 1):
-        return tuple(_plain(v) for v in value)
-    return value
-
-
 class Looking(NamedTuple):
     """What an experiment's probes are and look at: `Experiment.probes` and the fields after it, hashable."""
 
@@ -309,13 +300,13 @@ class Experiment:
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
 
     def __post_init__(self) -> None:
-        taken = {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "hypers"}
+        taken = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "hypers"}
         taken["specs"] = (self.specs,) if isinstance(self.specs, Spec) else taken["specs"]
         taken["hypers"] = grid() if self.hypers is None else self.hypers
         if isinstance(self.hypers, Hypers):
             columns = {f.name: getattr(self.hypers, f.name) for f in dataclasses.fields(Hypers)}
             taken["hypers"] = Hypers(**{name: array(f"hypers.{name}", c, "numbers") for name, c in columns.items()})
-        taken["settings"] = _settings(self.settings)
+        taken["settings"] = plain_json(self.settings)
         for name, value in taken.items():
             object.__setattr__(self, name, value)
         self._check_types()
@@ -324,8 +315,9 @@ class Experiment:
     def _check_types(self) -> None:
         if not isinstance(self.name, str):
             raise ConfigError(f"name is {self.name!r}; it must be a string.")
-        if not isinstance(self.specs, tuple) or not all(isinstance(spec, Spec) for spec in self.specs):
-            raise ConfigError(f"specs is {self.specs!r:.80}; it must be a Spec, or a tuple of them.")
+        odd = [s for s in self.specs if not isinstance(s, Spec)] if isinstance(self.specs, tuple) else [self.specs]
+        if odd:
+            raise ConfigError(f"specs has {odd[0]!r:.80}; it must be a Spec, or a tuple of them.")
         if not self.specs:
             raise ConfigError("specs is empty; an experiment needs at least one Spec.")
         if not isinstance(self.hypers, Hypers):
@@ -385,15 +377,6 @@ def experiment_from(described: dict[str, Any]) -> Experiment:
 def _known(cls: Any, described: dict[str, Any]) -> dict[str, Any]:
     """What the fields of a class are said to be."""
     return {f.name: described[f.name] for f in dataclasses.fields(cls) if f.name in described}
-
-
-def _settings(value: Any) -> Any:
-    """Settings with NumPy's numbers and arrays as JSON has them."""
-    if isinstance(value, dict):
-        return {key: _settings(v) for key, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_settings(v) for v in value]
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _finite(value: float) -> float | str:

@@ -109,6 +109,8 @@ def _check_probes(experiment: "Experiment") -> None:
     if len(set(experiment.probes)) < len(experiment.probes):
         raise ConfigError(f"probes is {experiment.probes!r}; each may be named once.")
     one_of("diagnostic_from", split, get_args(choices.Split))
+    if "jacobians" in experiment.probes and experiment.specs[0].steps == 1:
+        raise ConfigError("probes has 'jacobians' and steps is 1; of one step there is no product to look at.")
     blind = {"weights", "units", "jacobians", "lyapunov"} & set(experiment.probes)
     for spec in experiment.specs:
         if blind and spec.cell.startswith("dense"):
@@ -150,7 +152,7 @@ def _check_spec(spec: "Spec") -> None:
             raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be True or False.")
     if not isinstance(spec.name, str):
         raise ConfigError(f"name is {spec.name!r}; it must be a string.")
-    for name in ("steps", "batch", "holdout"):
+    for name in ("steps", "batch", "holdout", "floss_steps"):
         whole(name, getattr(spec, name))
     names = get_args(choices.PenaltyName)
     if not _are_words(spec.penalties, names) or len({*spec.penalties}) < len(spec.penalties):
@@ -337,7 +339,6 @@ def _check_augment(spec: "Spec") -> None:
 
 def _check_floss(spec: "Spec") -> None:
     _whole_or_none("floss", spec.floss)
-    whole("floss_steps", spec.floss_steps)
     if not spec.floss:
         return
     if spec.cell.startswith("dense") or len(spec.widths) > 1 or spec.normalise != "none":

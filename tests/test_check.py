@@ -1,0 +1,142 @@
+"""Laws of `seqdyn.data.check`: data of any type whose values have one meaning are the library's own arrays, the rest is
+one sentence."""
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from _refusals import refusal
+
+from seqdyn.data.check import check
+from seqdyn.data.text import Examples
+from seqdyn.learn.config import Spec
+
+X64 = False
+N, T, D = 6, 5, 2
+WORDS = Spec("labelled", steps=T, vocabulary=9, classes=3)
+SERIES = Spec("labelled", steps=T, features=D, classes=2)
+AMOUNTS = Spec("labelled", steps=T, features=D, classes=0)
+NOTES = Spec("next_step", steps=T, features=D, readout="every")
+SINGLE = Spec("labelled", steps=T, features=1, classes=0)
+SPECS = {"words": WORDS, "series": SERIES, "amounts": AMOUNTS, "notes": NOTES, "single": SINGLE}
+RNG = np.random.default_rng(0)
+
+
+def good(spec):
+    xs = RNG.integers(0, 9, (N, T)) if spec.vocabulary else RNG.integers(-4, 5, (N, T, spec.features))
+    ys = {"next_step": RNG.integers(0, 2, (N, T, D)), "labelled": np.arange(N) % (spec.classes or 4)}[spec.task]
+    whole = spec.vocabulary > 0, spec.task == "labelled" and spec.classes > 0
+    return Examples(
+        xs.astype(np.int32 if whole[0] else np.float32),
+        np.arange(N, dtype=np.int32) % T + 1,
+        ys.astype(np.int32 if whole[1] else np.float32),
+    )
+
+
+def checked(spec, split):
+    return check(spec, {"train": good(spec), "validation": split})["validation"]
+
+
+def listed(split):
+    return tuple(leaf.tolist() for leaf in split)
+
+
+WAYS = {
+    "tuple": tuple,
+    "lists": listed,
+    "wide": lambda e: [leaf.astype(np.float64 if leaf.dtype == np.float32 else np.int64) for leaf in e],
+    "small": lambda e: tuple(leaf.astype(np.int8) for leaf in e),
+    "jax": lambda e: tuple(jnp.asarray(leaf) for leaf in e),
+    "whole lengths": lambda e: (e.xs, e.lengths.astype(float), e.ys),
+    "series": lambda e: (e.xs, pd.Series(e.lengths, index=range(N, 0, -1)), pd.Series(list(e.ys))),
+    "columns": lambda e: (e.xs, e.lengths[:, None], e.ys),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_what_has_one_meaning_is_the_librarys_own_arrays(spec, way):
+    right = good(spec)
+    found = checked(spec, way(right))
+    for leaf, own in zip(found, right, strict=True):
+        assert isinstance(leaf, np.ndarray) and leaf.dtype == own.dtype and np.array_equal(leaf, own)
+
+
+def test_right_arrays_are_not_copied():
+    right = good(SERIES)
+    assert all(a is b for a, b in zip(checked(SERIES, right), right, strict=True))
+
+
+def test_one_number_a_step_needs_no_axis_of_its_own():
+    right = good(SINGLE)
+    assert np.array_equal(checked(SINGLE, (right.xs[..., 0], right.lengths, right.ys[:, None])).xs, right.xs)
+    ids = good(WORDS)
+    assert np.array_equal(checked(WORDS, (ids.xs[..., None], *ids[1:])).xs, ids.xs)
+
+
+def test_a_stream_is_ids_in_any_list_and_what_lies_beside_the_splits_is_cast_too():
+    spec = Spec("stream", steps=2, batch=1, vocabulary=300, readout="every")
+    for text in ([5, 6, 299], np.array([5, 6, 299], np.uint16), pd.Series([5, 6, 299])):
+        found = check(spec, {"train": text, "validation": text})["train"]
+        assert found.dtype == np.int32 and found.tolist() == [5, 6, 299]
+    spec = Spec("labelled", steps=T, vocabulary=9, classes=3, embedding=2, pretrained=True)
+    e = good(spec)
+    bank = (np.repeat(e.xs[:, None], 2, 1).tolist(), np.repeat(e.lengths[:, None], 2, 1).astype(float), e.ys.tolist())
+    beside = {"vectors": np.ones((9, 2)).tolist(), "neighbours": np.zeros((9, 3), np.uint8), "bank": bank}
+    found = check(spec, {"train": e, "validation": e} | beside)
+    assert found["vectors"].dtype == np.float32 and found["neighbours"].dtype == np.int32
+    assert [leaf.dtype for leaf in found["bank"]] == [np.int32] * 3 and found["bank"].xs.shape == (N, 2, T)
+
+
+def test_synthetic_tasks_take_what_they_are_given():
+    assert check(Spec(), None) is None
+
+
+def replaced(spec, name, value):
+    return tuple(good(spec)._replace(**{name: value}))
+
+
+def at(array, index, value):
+    array = np.array(array)
+    array[index] = value
+    return array
+
+
+WRONG = [
+    (SERIES, "lengths", at(np.full(N, 5.0), 1, 2.5), ["lengths", "2.5", "example 1", "whole number"]),
+    (SERIES, "lengths", at(np.full(N, 5.0), 2, np.nan), ["lengths", "nan", "example 2"]),
+    (SERIES, "lengths", ["5"] * N, ["lengths", "whole number"]),
+    (SERIES, "lengths", [5, 5, None, 5, 5, 5], ["lengths", "None"]),
+    (SERIES, "xs", at(np.zeros((N, T, D)), (3, 0, 0), 1e39), ["xs", "1e+39", "example 3", "3.4e+38"]),
+    (SERIES, "xs", at(np.zeros((N, T, D)), (3, 0, 0), -1e39), ["-1e+39"]),
+    (SERIES, "xs", np.zeros((N, T, D), complex), ["xs", "complex"]),
+    (SERIES, "xs", np.zeros((N, T, D), "datetime64[s]"), ["xs", "datetime64"]),
+    (SERIES, "xs", np.full((N, T, D), "1"), ["xs", "numbers"]),
+    (SERIES, "xs", [[[0, 1]] * T] * (N - 1) + [[[0, 1]]], ["xs", "array"]),
+    (SERIES, "xs", None, ["xs"]),
+    (SERIES, "xs", np.array([object()] * N), ["xs", "object"]),
+    (SERIES, "ys", ["pos", "neg"] * 3, ["ys", "'pos'", "np.unique"]),
+    (SERIES, "ys", [b"pos", b"neg"] * 3, ["ys", "b'pos'", "np.unique"]),
+    (SERIES, "ys", [0, 1, 0, 1, 0.5, 1], ["ys", "0.5", "example 4"]),
+    (SERIES, "ys", [0, 1, None, 1, 0, 1], ["ys", "None"]),
+    (AMOUNTS, "ys", at(np.zeros(N), 1, 1e300), ["ys", "1e+300", "example 1"]),
+    (AMOUNTS, "ys", ["1"] * N, ["ys", "numbers"]),
+    (WORDS, "xs", np.zeros((N, T)), ["xs", "float64", "whole numbers"]),
+    (WORDS, "xs", np.zeros((N, T), bool), ["xs", "bool", "whole numbers"]),
+    (WORDS, "xs", np.full((N, T), 2**40), ["xs", str(2**40), "between 0 and 8"]),
+    (NOTES, "ys", np.full((N, T, D), 2, np.uint8), ["ys", "2", "0 or 1"]),
+]
+
+
+@pytest.mark.parametrize("spec, name, value, words", WRONG, ids=[" ".join(map(str, case[3])) for case in WRONG])
+def test_what_has_no_meaning_is_one_sentence(spec, name, value, words):
+    sentence = refusal(checked, spec, replaced(spec, name, value))
+    assert "validation" in sentence and all(word in sentence for word in words), sentence
+
+
+def test_a_split_of_another_form_is_one_sentence():
+    e = good(SERIES)
+    for split in (e[:2], (*e, e.ys), {"xs": 1}, "train", None, 3):
+        assert "(xs, lengths, ys)" in refusal(checked, SERIES, split)
+    data = {"train": e, "validation": e, "vectors": [[1e39]]}
+    assert "1e+39" in refusal(check, SERIES, data)
