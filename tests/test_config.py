@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _refusals import refusal
 
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Activation, Experiment, Hypers, InitName, Spec, experiment_from, grid
@@ -366,3 +367,75 @@ def test_every_field_is_described():
     assert set(described) == {f.name for f in dataclasses.fields(Experiment)}
     assert set(described["specs"][0]) == {f.name for f in dataclasses.fields(Spec)}
     assert set(described["hypers"]) == {f.name for f in dataclasses.fields(Hypers)}
+
+
+# --- what has one meaning -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields, same",
+    [
+        (dict(hidden=(np.int32(4), np.uint8(3))), dict(hidden=(4, 3))),
+        (dict(hidden=[4, 3]), dict(hidden=(4, 3))),
+        (dict(hidden=np.array([4, 3])), dict(hidden=(4, 3))),
+        (dict(steps=np.int64(20), batch=np.array(4), holdout=jnp.int32(8)), dict(steps=20, batch=4, holdout=8)),
+        (dict(task="labelled", features=3, classes=np.int64(3)), dict(task="labelled", features=3, classes=3)),
+        (dict(truncate=np.True_), dict(truncate=True)),
+        (dict(cell=np.str_("gru"), penalties=["l2"]), dict(cell="gru", penalties=("l2",))),
+    ],
+)
+def test_a_spec_of_numpys_values_is_that_of_pythons(fields, same):
+    one, two = experiment(Spec(**fields)), experiment(Spec(**same))
+    assert one.specs == two.specs and hash(one.specs) == hash(two.specs)
+    assert json.dumps(one.describe()) == json.dumps(two.describe())
+
+
+def test_an_experiment_of_numpys_values_is_that_of_pythons():
+    numbers = dict(updates=np.int64(40), chunk=np.uint8(10), probe_every=jnp.int32(20), tile=np.int16(2))
+    one = experiment(hypers=grid(np.array(2), window=np.float64(5)), settings={"n": np.int64(3)}, **numbers)
+    two = experiment(hypers=grid(2, window=5), settings={"n": 3}, tile=2)
+    assert json.dumps(one.describe()) == json.dumps(two.describe()) and hash(one.looking) == hash(two.looking)
+
+
+def test_one_spec_a_list_and_no_grid_have_one_meaning():
+    plain = experiment(hypers=grid()).describe()
+    assert experiment(hypers=None).describe() == plain
+    for specs in (Spec(), [Spec()]):
+        assert experiment(specs=specs, hypers=grid(), probes=["weights"]).describe() == plain
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (dict(specs="rnn"), ["specs", "'rnn'", "Spec"]),
+        (dict(specs=(Spec(), None)), ["specs", "None", "Spec"]),
+        (dict(specs=None), ["specs", "None", "Spec"]),
+        (dict(specs=[]), ["specs", "empty"]),
+        (dict(hypers={"lr": 1.0}), ["hypers", "grid"]),
+        (dict(hypers=dataclasses.replace(grid(seeds=2), lr=[[1.0], [1.0, 2.0]])), ["hypers.lr", "no array"]),
+        (dict(probes=("weights", ["units"])), ["probes", "names among"]),
+        (dict(specs=Spec(penalties=([],))), ["penalties", "((),)"]),
+        (dict(specs=Spec(cell=("rnn",))), ["cell", "('rnn',)"]),
+        (dict(specs=Spec(steps=2**31)), ["steps", "2³¹"]),
+        (dict(name=None), ["name", "None", "string"]),
+        (dict(settings=[1]), ["settings", "[1]", "dict"]),
+    ],
+    ids=lambda v: "" if isinstance(v, dict) else " ".join(v),
+)
+def test_values_of_another_type_are_one_sentence(changes, words):
+    sentence = refusal(experiment, **changes)
+    assert all(word in sentence for word in words), sentence
+
+
+@pytest.mark.parametrize("kind", ["batch", "batch_drive"])
+def test_the_statistics_of_one_value_are_refused(kind):
+    assert "batch is 1" in refusal(experiment, Spec(normalise=kind, batch=1))
+    experiment(Spec(normalise=kind, batch=2))
+    assert "hidden is (4, 1)" in refusal(experiment, Spec(normalise="layer", hidden=(4, 1)))
+
+
+def test_a_row_of_a_table_is_a_sequence_of_one_step():
+    row = Spec("labelled", steps=1, features=3)
+    experiment(row)
+    assert "jacobians" in refusal(experiment, row, probes=("jacobians",))
+    assert "steps is 1" in refusal(experiment, Spec(steps=1))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _refusals import refusal
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS, Batch
@@ -134,6 +135,27 @@ def test_logistic_loss_neither_overflows_nor_vanishes_far_out():
     losses = compiled(partial(model.losses, TEXT))
     far = np.float32([1e4, -1e4, 1e4, -1e4])
     np.testing.assert_allclose(losses(far[:, None], np.float32([1, 0, 0, 1])), [0, 0, 1e4, 1e4])
+
+
+def test_a_word_that_means_nothing_is_refused_not_taken_for_another(monkeypatch):
+    params, batch = trained(ADDING), Batch(jnp.ones((STEPS, 4, 2)), jnp.ones(4))
+    assert "readout is 'max'" in refusal(model.run, dataclasses.replace(ADDING, readout="max"), hypers(), params, batch)
+    assert "cell is 'elman'" in refusal(model.layers, dataclasses.replace(ADDING, cell="elman"), hypers())
+    real = TASKS["adding"]
+    monkeypatch.setitem(TASKS, "adding", lambda spec: real(spec)._replace(loss="huber"))
+    for call in (model.losses, model.hits):
+        assert "'huber'" in refusal(call, ADDING, jnp.ones((3, 1)), jnp.ones(3))
+    assert "'huber'" in refusal(model.mean_prediction, ADDING, jnp.ones((2, 3, 1)))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16])
+@pytest.mark.parametrize("embedding", [0, 3])
+def test_the_type_of_an_id_changes_nothing(kind, embedding):
+    spec = Spec("labelled", steps=1, vocabulary=300, embedding=embedding)
+    table = jnp.arange(900, dtype=jnp.float32).reshape(300, 3) if embedding else None
+    ids = np.array([[5, 127, 0]])
+    found = model.embedded(spec, model.Model(table, (), None), jnp.asarray(ids, kind))
+    np.testing.assert_array_equal(found, (np.eye(300) if table is None else np.asarray(table))[ids])
 
 
 def test_the_loss_is_the_mean_over_the_batch():

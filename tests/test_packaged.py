@@ -122,6 +122,19 @@ def test_a_table_is_read_feature_by_feature_or_row_by_row():
     assert "ratios" in refusal(wine, ratios=(0.5, 0.5, 0.5))
 
 
+def test_a_table_may_be_of_lists_and_its_labels_numbers():
+    rng = np.random.default_rng(0)
+    rows, ys = rng.normal(size=(40, 3)), rng.normal(size=40)
+    found = table(rows.tolist(), ys.tolist(), ratios=[0.75, 0.25, 0])
+    assert {name: e.xs.shape for name, e in found.items()} == {"train": (30, 3, 1), "validation": (10, 3, 1)}
+    assert found["train"].ys.dtype == np.float32 and found["train"].xs.dtype == np.float32
+    check(Spec("labelled", steps=1, features=3, classes=0), table(rows, ys, reading="row"))
+    assert table(rows, np.arange(40) % 2)["train"].ys.dtype == np.int32
+    for wrong in (rows[0], rows[1:], np.full((40, 3), np.nan), "rows"):
+        assert "rows" in refusal(table, wrong, ys)
+    assert "ys" in refusal(table, rows, ["a"] * 40)
+
+
 def test_sequences_are_cut_at_their_end_and_padded_on_the_side_asked_for():
     sequences = [np.arange(n, dtype=np.float32)[:, None] + 1 for n in (2, 5)]
     before, after = padded(sequences, 3, "before"), padded(sequences, 3, "after")

@@ -1,5 +1,6 @@
 """Laws of `seqdyn.data.tasks`: what a batch holds, and that the data of update n is a function of (key, n)."""
 
+import dataclasses
 from functools import cache
 
 import jax
@@ -10,7 +11,8 @@ import pytest
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS
 from seqdyn.data.text import Examples
-from seqdyn.learn.config import Spec
+from seqdyn.learn import train
+from seqdyn.learn.config import Spec, grid
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -337,3 +339,31 @@ def test_sequences_may_have_lengths_of_their_own(task):
         np.testing.assert_array_equal(batch.ys, ((batch.xs[..., 0] > 0) & batch.live).sum(0) % 2)
     look = TASKS[task](Spec(task=task, steps=20, batch=8, **spec)).diagnostic(None, jax.random.key(0), "holdout", 3)
     assert look.live.shape == (20, 3) and look.live.sum(0).min() >= 12
+
+
+@pytest.mark.parametrize(
+    "spec, n",
+    [
+        (TEXT, 0),
+        (dataclasses.replace(TEXT, augment=("delete",), dropout="words"), 7),
+        (ADDING, 5),
+        (dataclasses.replace(ADDING, training_set=16), 5),
+    ],
+    ids=["text", "changed", "fresh", "set"],
+)
+def test_the_batch_of_an_update_is_the_one_that_the_update_is_made_on(spec, n, data, monkeypatch):
+    """What `step` is given in a chunk, caught there."""
+    numbers = dict(strength=0.5) if spec.augment else {}
+    hypers = grid(seeds=[3], **numbers).at(0)
+    of = hypers.arrays()
+    state = train.init(spec, of)
+    monkeypatch.setattr(
+        train, "step", lambda spec, hypers, state, batch: (state._replace(step=state.step + 1), {"batch": batch})
+    )
+    monkeypatch.setattr(train, "nothing", lambda shape: jnp.zeros(shape.shape, shape.dtype))
+    keyless = dataclasses.replace(spec, dropout="none")
+    seen = compiled(lambda data: train.chunk(keyless, of, state, data, 9)[1]["batch"])(data)
+    found = train.training_batch(spec, hypers, data, np.int64(n))
+    assert (found.noise is None) == (spec.dropout == "none")
+    assert_equal(found._replace(noise=None), row(seen, n))
+    assert not np.array_equal(found.xs, train.training_batch(spec, hypers, data, n + 1).xs)

@@ -315,8 +315,9 @@ class Experiment:
     def _check_types(self) -> None:
         if not isinstance(self.name, str):
             raise ConfigError(f"name is {self.name!r}; it must be a string.")
-        if not isinstance(self.specs, tuple) or not all(isinstance(spec, Spec) for spec in self.specs):
-            raise ConfigError(f"specs is {self.specs!r:.80}; it must be a Spec, or a tuple of them.")
+        odd = [s for s in self.specs if not isinstance(s, Spec)] if isinstance(self.specs, tuple) else [self.specs]
+        if odd:
+            raise ConfigError(f"specs has {odd[0]!r:.80}; it must be a Spec, or a tuple of them.")
         if not self.specs:
             raise ConfigError("specs is empty; an experiment needs at least one Spec.")
         if not isinstance(self.hypers, Hypers):
