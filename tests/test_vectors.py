@@ -128,6 +128,11 @@ def test_a_first_word_of_several_pieces_is_read_where_a_header_says_the_width(tm
     assert read_vectors(tmp_path / "v.txt").words == (". . .", "a\u00a0b")
 
 
+def test_a_file_of_fewer_words_than_its_first_line_says_costs_a_warning(tmp_path):
+    with pytest.warns(UserWarning, match="has 3 of the 4 words"):
+        assert read_vectors(written(tmp_path, "txt", "4 3\n" + TEXT)).words == WORDS
+
+
 def test_of_a_word_that_stands_twice_the_first_counts_with_a_warning(tmp_path):
     (tmp_path / "v.txt").write_text("the 1 2\nof 3 4\nthe 7 8\nof 7 8\na 5 6\n", encoding="utf-8")
     with pytest.warns(UserWarning, match="'the' of line 1 stands again in line 3, and 1 more line"):

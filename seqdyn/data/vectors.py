@@ -4,6 +4,7 @@ import difflib
 import gzip
 import io
 import json
+import lzma
 import os
 import re
 import warnings
@@ -22,7 +23,7 @@ from seqdyn.types import ConfigError
 
 _SEPARATOR = re.compile("[ \t]")  # no other white space: a word may hold a non-breaking space
 _DAMAGE = (
-    *(UnicodeDecodeError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error),
+    *(UnicodeDecodeError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError),
     *(NotImplementedError, RuntimeError),  # an archive packed in a way that Python does not know, or encrypted
 )
 _FORMAT = "seqdyn vocabulary of so many words, each a JSON string"
@@ -56,14 +57,14 @@ def read_vectors(path: str | Path, limit: int | None = None) -> Vectors:
     rows: dict[str, np.ndarray] = {}
     at: dict[str, int] = {}
     again: list[tuple[str, int]] = []
-    width = blank = 0
+    promised = width = blank = 0
     with _lines(path) as lines:
         for number, line in enumerate(lines, 1):
             if limit is not None and len(rows) == limit:
                 break
             fields = _SEPARATOR.split(line.rstrip("\r\n \t"))
             if number == 1 and len(fields) == 2 and all(f.isascii() and f.isdigit() for f in fields):
-                width = int(fields[1])
+                promised, width = int(fields[0]), int(fields[1])
                 continue
             if fields == [""]:
                 blank = blank or number  # right at the end of a file only
@@ -88,6 +89,8 @@ def read_vectors(path: str | Path, limit: int | None = None) -> Vectors:
             at[word], rows[word] = number, row
     if not rows:
         raise ConfigError(f"{path} is empty, but must be a text of a word and its numbers a line.")
+    if limit is None and len(rows) + len(again) < promised:
+        warnings.warn(f"{path} has {len(rows) + len(again)} of the {promised} words of its first line", stacklevel=2)
     if again:
         word, number = again[0]
         others = f", and {len(again) - 1} more lines repeat words" if len(again) > 1 else ""
