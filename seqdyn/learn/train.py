@@ -275,7 +275,8 @@ def training_batch(spec: Spec, hypers: Hypers, data: Any, update: Any) -> Batch:
     `hypers` are one run's, `experiment.hypers.at(i)`; `data` are what that experiment was run on. In a data set
     `Batch.rows` says which of the training split's examples they are. ConfigError if the data do not fit.
     """
-    n, data, of = jnp.int32(whole("update", update, 0)), check(spec, data), hypers.arrays()
+    n, of = jnp.int32(whole("update", update, 0)), hypers.arrays()
+    data = jax.tree.map(jnp.asarray, check(spec, data))
     ticket = jax.tree.map(lambda leaf: leaf[0], TASKS[spec.task](spec).tickets(data, keys(of).data, n[None]))
     return drawn(spec, of, data, ticket, n)
 
