@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib
 import json
 import math
 from collections.abc import Callable
@@ -205,12 +206,18 @@ def test_a_name_may_be_given_and_functions_have_public_ones():
     assert describe(Leaky(1, phi=jax.nn.relu))["phi"] == {"function": "jax.nn:relu"}
 
 
-def test_an_edited_function_is_seen_by_its_source():
-    before = described.sources(Leaky(4, phi=halved))
-    assert set(before) == {"test_parts:Leaky", "test_parts:Init", "test_parts:halved"}
-    edited = {"__name__": "test_parts"}
-    exec("def halved(x):\n    return x / 3\n", edited)  # no file: no source, which is no failure
-    assert described.sources((edited["halved"],)) == {} and len(set(before.values())) == 3
+def test_an_edited_function_is_seen_by_its_source(tmp_path, monkeypatch):
+    found = described.sources(Leaky(4, phi=halved))
+    assert set(found) == {"test_parts:Leaky", "test_parts:Init", "test_parts:halved"} and len(set(found.values())) == 3
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, by in (("first", 2), ("edited", 3), ("same", 2)):
+        (tmp_path / f"{name}.py").write_text(f"def shrunk(x):\n    return x / {by}\n", encoding="utf-8")
+    digests = [
+        described.sources(Leaky(4, phi=importlib.import_module(name).shrunk))[f"{name}:shrunk"]
+        for name in ("first", "edited", "same")
+    ]
+    assert digests[0] == digests[2] != digests[1]
+    assert described.sources(Leaky(4, phi=math.tanh)).keys() == {"test_parts:Leaky", "test_parts:Init"}  # has none
 
 
 # --- what is wrong ----------------------------------------------------------------------------------------------
