@@ -24,7 +24,7 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
-jax.config.update("jax_enable_compilation_cache", False)  # no program is compiled twice here
+jax.config.update("jax_enable_compilation_cache", False)  # of the tests' own process: few are compiled twice
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
