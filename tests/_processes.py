@@ -1,8 +1,8 @@
 """Processes as a user starts them, but forked from one that has imported everything, which takes seconds.
 
 Each is a process of its own, with its argv, environment, signals, devices and exit code. Only what is read by imports,
-as JAX's own variables, is that of the tests; a warning while a script is imported is no error here, and a submodule that
-it forgot to import may be there already.
+as JAX's own variables, is that of the tests; a warning while a script is imported is no error here, and a submodule
+that it forgot to import may be there already.
 """
 
 import functools
