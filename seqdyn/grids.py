@@ -7,14 +7,14 @@ the whole path where it does not.
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.parts import Range, describe, is_part, listed
+from seqdyn.parts import Range, describe, is_many, is_part, listed
 from seqdyn.types import ConfigError
 
 
@@ -60,7 +60,7 @@ def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Runs:
             raise ConfigError(f"{name} has no values; give at least one.")
         for value in values:
             _check(name, there[hit[name][0]][0], value)
-    if not isinstance(seeds, Iterable):
+    if not is_many(seeds):
         if seeds < 1:
             raise ConfigError(f"seeds is {seeds!r}; it must be at least 1, or a list of seeds.")
         given["seed"] = list(range(int(seeds)))

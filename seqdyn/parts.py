@@ -244,11 +244,17 @@ def _check_number(where: str, value: Any, allowed: Range, default: Any) -> None:
             raise ConfigError(f"{where} is {one!r:.80}; it must be {right}.")
 
 
+def is_many(values: Any) -> bool:
+    """Is it a list of any kind, not one value?"""
+    return isinstance(values, Iterable) and not isinstance(values, str | bytes) and getattr(values, "ndim", 1) > 0
+
+
 def listed(values: Any) -> list[Any]:
     """One value or many, NumPy's, JAX's or Python's, as a list of Python's."""
     plain = values.tolist() if hasattr(values, "tolist") else values
-    many = isinstance(plain, Iterable) and not isinstance(plain, str | bytes)
-    return [v.item() if isinstance(v, np.generic) else v for v in plain] if many else [plain]
+    if not is_many(values) and not is_many(plain):  # what only offers tolist() is many once it is a list
+        return [plain]
+    return [v.item() if hasattr(v, "item") and np.ndim(v) == 0 else v for v in plain]
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.backend import compiled
-from seqdyn.data.tasks import TASKS
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.nets.stack import unroll_autodiff
@@ -26,8 +25,7 @@ class Update(NamedTuple):
 @cache
 def _program(spec: Spec):
     def one(hypers, state, data):
-        tickets = TASKS[spec.task](spec).tickets(data, train.keys(hypers).data, state.step[None])
-        batch = train.drawn(spec, hypers, data, jax.tree.map(lambda leaf: leaf[0], tickets), state.step)
+        batch = train.drawn(spec, hypers, data, train.ticket(spec, hypers, data, state.step), state.step)
         carries = train.begun(spec, hypers, state.carries, batch)
 
         def loss(params):

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from _digests import digests
 from _processes import ROOT, Process
 
 import seqdyn
-from seqdyn.runs.checkpoint import digest, steps
+from seqdyn.runs.checkpoint import steps
 
 X64 = False
 SCRIPT = ROOT / "tests" / "_attacked.py"
@@ -57,12 +58,6 @@ def finish(process, *expected):
         process.phase.unlink()
     assert process.returncode in (expected or (0,)), text
     return text
-
-
-def digests(out):
-    """Of every record and of every run's parameters."""
-    ds = seqdyn.load(out).load()
-    return digest(dict(ds.data_vars)), [digest(seqdyn.restore(out, r)) for r in range(ds.sizes["run"])]
 
 
 @pytest.fixture(scope="module")

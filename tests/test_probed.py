@@ -2,21 +2,14 @@
 
 import numpy as np
 import pytest
+from _digests import digests
 
 import seqdyn
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.measure import jacobians, probes
-from seqdyn.runs import checkpoint
 
 X64, OPTIMISED = False, True
 STEPS = 8
-
-
-def digests(out):
-    """Every record and every run's parameters, as bytes."""
-    ds = seqdyn.load(out).load()
-    records = {str(name): np.asarray(v).tobytes() for name, v in ds.data_vars.items()}
-    return records, [checkpoint.digest(seqdyn.restore(out, r)) for r in range(ds.sizes["run"])]
 
 
 def observed(probes, specs):

@@ -6,12 +6,11 @@ Real processes, real signals, both kinds of data: a task sampled on the device a
 import signal
 import time
 
-import numpy as np
 import pytest
+from _digests import digests
 from _processes import Process
 
 import seqdyn
-from seqdyn.runs.checkpoint import digest
 
 X64 = False
 # A script's own config and main, but for the drawing: that reads what is compared here, and takes as long again. Told
@@ -64,12 +63,6 @@ def stop(command, out, signum, chunks):
     process.send_signal(signum)
     gate.touch()
     return finish(process, LAST[signum])
-
-
-def digests(out):
-    ds = seqdyn.load(out).load()
-    records = {str(name): np.asarray(v).tobytes() for name, v in ds.data_vars.items()}
-    return records, [digest(seqdyn.restore(out, r)) for r in range(ds.sizes["run"])]
 
 
 def test_a_run_that_was_interrupted_again_and_again_equals_one_that_was_not_bit_for_bit(tmp_path):

@@ -10,6 +10,7 @@ import warnings
 import jax
 import numpy as np
 import pytest
+from _digests import digests
 
 import seqdyn
 from seqdyn.backend import compiled
@@ -28,13 +29,6 @@ def experiment(tile=5, updates=6, specs=("rnn", "lstm"), **axes):
     axes = dict(seeds=2, gain=[0.5, 1.0], clip=[0.1], lr=1e-2) | axes
     specs = tuple(Spec(cell=c, **TINY) for c in specs)
     return Experiment("tiny", specs, grid(**axes), updates=updates, chunk=2, probe_every=2, tile=tile)
-
-
-def digests(out):
-    """Every record and every run's parameters, as bytes."""
-    ds = seqdyn.load(out).load()
-    records = {str(name): np.asarray(v).tobytes() for name, v in ds.data_vars.items()}
-    return records, [checkpoint.digest(seqdyn.restore(out, r)) for r in range(ds.sizes["run"])]
 
 
 @pytest.fixture(scope="module")

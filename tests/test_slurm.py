@@ -12,10 +12,9 @@ import time
 from pathlib import Path
 
 import pytest
+from _digests import digests
 
-import seqdyn
 from seqdyn.runs import slurm
-from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.lock import Shard
 from seqdyn.types import ConfigError
 
@@ -62,12 +61,6 @@ def states():
     """The state of each job that Slurm remembers."""
     rows = asked("squeue", "-r", "--noheader", "--states=all", "--format=%i %T").split("\n")
     return dict(row.split() for row in rows if row)
-
-
-def digests(out):
-    """Of every record and of every run's parameters."""
-    ds = seqdyn.load(out).load()
-    return digest(dict(ds.data_vars)), [digest(seqdyn.restore(out, r)) for r in range(ds.sizes["run"])]
 
 
 @pytest.mark.slow

@@ -121,8 +121,9 @@ def folds(labels: Any, k: Any, seed: Any = 0) -> list[tuple[Rows, Rows]]:
     strata = _classes(labels)
     sizes = strata.sizes
     if len(sizes) == 0 or sizes.min() < k:
-        rarest = f"class {strata.names[sizes.argmin()]} has {sizes.min()} members" if len(sizes) else ""
-        rare = rarest or "there are no examples"
+        rare = "there are no examples"
+        if len(sizes):
+            rare = f"class {strata.names[sizes.argmin()]} has {sizes.min()} members"
         raise ConfigError(f"folds is {k}, but must be at most the members of each class: {rare}.")
     rng = np.random.default_rng(whole("seed", seed, 0))
     fold, start = np.empty(len(strata.of), int), 0

@@ -9,6 +9,7 @@ import numpy as np
 import regex
 from jaxtyping import Float32, Int, Int32
 
+from seqdyn.parts import listed
 from seqdyn.types import ConfigError
 
 SPECIAL = ("<pad>", "<start>", "<unk>")
@@ -135,7 +136,7 @@ def labelled_text(
     labels: dict[str, list[int]] = {}
     names: tuple[str, ...] = ()
     for name in sorted(reviews, key=lambda name: name != "train"):  # train first: it says what the classes are
-        texts[name], given = _texts(name, reviews[name][0]), _listed(reviews[name][1])
+        texts[name], given = _texts(name, reviews[name][0]), _decoded(reviews[name][1])
         if not texts[name] or len(texts[name]) != len(given):
             raise ConfigError(
                 f"{name} has {len(texts[name])} texts and {len(given)} labels, but must have one each, or more."
@@ -161,16 +162,15 @@ def labelled_text(
     return Text(words, {name: examples(name) for name in reviews}, names)
 
 
-def _listed(values: Any) -> list[Any]:
-    """A list, array, Series or tensor as a list of Python's values, bytes as words."""
-    plain = values.tolist() if hasattr(values, "tolist") else list(values)
-    return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in plain]
+def _decoded(values: Any) -> list[Any]:
+    """A list of any kind as Python's, bytes as words."""
+    return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in listed(values)]
 
 
 def _texts(name: str, texts: Any) -> list[str]:
     if isinstance(texts, str | bytes):
         raise ConfigError(f"the texts of {name} are {texts[:40]!r}, but must be a list of texts.")
-    found = _listed(texts)
+    found = _decoded(texts)
     for i, text in enumerate(found):
         if not isinstance(text, str):
             raise ConfigError(f"text {i} of {name} is {text!r:.40}, but must be a string.")

@@ -54,8 +54,7 @@ def read_vectors(path: str | Path, limit: int | None = None) -> Vectors:
     damaged, or not such a text, a line of another width, and a number that is none or is not finite.
     """
     path = Path(path)
-    rows: dict[str, np.ndarray] = {}
-    at: dict[str, int] = {}
+    rows: dict[str, tuple[int, np.ndarray]] = {}  # with the line
     again: list[tuple[str, int]] = []
     promised = width = blank = 0
     with _lines(path) as lines:
@@ -71,34 +70,35 @@ def read_vectors(path: str | Path, limit: int | None = None) -> Vectors:
                 continue
             width = width or len(fields) - 1
             word, values = " ".join(fields[: len(fields) - width]), fields[len(fields) - width :]
-            row = None if blank else _numbers(values)
+            right = f"a word and {width or 'n'} numbers"
+            if blank:
+                raise _wrong(path, blank, "has 0 fields after a word", right)
+            row = _numbers(values)
             if len(fields) < width + 1 or width < 1 or row is None:
-                wrong = (blank, 0) if blank else (number, len(fields) - 1)
-                raise _wrong(
-                    path, wrong[0], f"has {wrong[1]} fields after a word", f"a word and {width or 'n'} numbers"
-                )
+                raise _wrong(path, number, f"has {len(fields) - 1} fields after a word", right)
             if len(fields) > width + 1 and _numbers([fields[-width - 1]]) is not None:
-                raise _wrong(path, number, f"has {len(fields) - 1} numbers", f"a word and {width} numbers")
+                raise _wrong(path, number, f"has {len(fields) - 1} numbers", right)
             if not np.isfinite(row).all():
                 raise _wrong(path, number, "has a number that is Inf or NaN, or beyond 32 bits", "finite numbers")
             if not word:
-                raise _wrong(path, number, "has no word", f"a word and {width} numbers")
+                raise _wrong(path, number, "has no word", right)
             if word in rows:
                 again.append((word, number))
                 continue
-            at[word], rows[word] = number, row
+            rows[word] = number, row
     if not rows:
         raise ConfigError(f"{path} is empty, but must be a text of a word and its numbers a line.")
     if limit is None and len(rows) + len(again) < promised:
         warnings.warn(f"{path} has {len(rows) + len(again)} of the {promised} words of its first line", stacklevel=2)
     if again:
         word, number = again[0]
+        first = rows[word][0]
         others = f", and {len(again) - 1} more lines repeat words" if len(again) > 1 else ""
         warnings.warn(
-            f"{path}: the word {word!r} of line {at[word]} stands again in line {number}{others}; the first counts",
+            f"{path}: the word {word!r} of line {first} stands again in line {number}{others}; the first counts",
             stacklevel=2,
         )
-    return Vectors(tuple(rows), np.stack(list(rows.values())))
+    return Vectors(tuple(rows), np.stack([row for _, row in rows.values()]))
 
 
 def _numbers(fields: Sequence[str]) -> np.ndarray | None:

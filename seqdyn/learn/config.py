@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ from seqdyn.learn.choices import (
     TaskName,
 )
 from seqdyn.learn.validate import check_hyper, validate
+from seqdyn.parts import is_many, listed
 from seqdyn.types import ConfigError
 
 _WHOLE = ("seed", "window")
@@ -225,9 +226,9 @@ def grid(seeds: int | Sequence[int] = 1, **axes: Any) -> Hypers:
     for name in axes:
         if name not in names:
             raise ConfigError(f"grid has no axis '{name}'; it takes seeds and {', '.join(sorted(names))}.")
-    values = {name: _listed(v) for name, v in axes.items()}
-    values["seed"] = _listed(seeds)
-    if not _many(seeds):
+    values = {name: listed(v) for name, v in axes.items()}
+    values["seed"] = listed(seeds)
+    if not is_many(seeds):
         check_hyper("seed", values["seed"][0])
         values["seed"] = list(range(int(values["seed"][0])))
     for name, v in values.items():
@@ -246,17 +247,6 @@ def grid(seeds: int | Sequence[int] = 1, **axes: Any) -> Hypers:
 def joined(*grids: Hypers) -> Hypers:
     """The points of several grids, one after the other: what is no product of axes."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *grids)
-
-
-def _many(values: Any) -> bool:
-    """A list of any kind, not one value?"""
-    return isinstance(values, Iterable) and not isinstance(values, str | bytes) and getattr(values, "ndim", 1) > 0
-
-
-def _listed(values: Any) -> list[Any]:
-    """One value or many, NumPy's or Python's, as a list of Python's."""
-    plain = values.tolist() if hasattr(values, "tolist") else values
-    return [v.item() if hasattr(v, "item") and np.ndim(v) == 0 else v for v in plain] if _many(values) else [plain]
 
 
 class Looking(NamedTuple):

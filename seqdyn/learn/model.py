@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from seqdyn.data.tasks import TASKS, Batch
+from seqdyn.data.tasks import TASKS, Batch, Task
 from seqdyn.learn import dropout
 from seqdyn.learn.choices import CellName
 from seqdyn.learn.config import Hypers, Spec
@@ -240,10 +240,11 @@ def per_layer(spec: Spec, hypers: Hypers, model: Model, batch: Batch) -> tuple[L
     return run(spec, hypers, model, batch._replace(noise=None)).stacked.layers
 
 
-def _loss(spec: Spec) -> str:
-    kind = TASKS[spec.task](spec).loss
-    one_of(f"loss of the task '{spec.task}'", kind, ("mse", "binary", "categorical"))
-    return kind
+def _task(spec: Spec) -> Task:
+    """The task, its loss one of those below."""
+    task = TASKS[spec.task](spec)
+    one_of(f"loss of the task '{spec.task}'", task.loss, ("mse", "binary", "categorical"))
+    return task
 
 
 def losses(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"]:
@@ -255,7 +256,7 @@ def losses(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Ar
 
     ConfigError for a task whose loss has another name.
     """
-    kind = _loss(spec)
+    kind = _task(spec).loss
     if kind == "categorical":
         chosen = jnp.take_along_axis(predictions, ys[..., None].astype(jnp.int32), axis=-1)[..., 0]
         return jax.nn.logsumexp(predictions, axis=-1) - chosen
@@ -266,10 +267,10 @@ def losses(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Ar
 
 def hits(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"] | None:
     """1 where the class predicted is right, else 0; None for a task without classes, or with many outputs at once."""
-    kind = _loss(spec)
-    if kind == "categorical":
+    task = _task(spec)
+    if task.loss == "categorical":
         right = jnp.argmax(predictions, axis=-1) == ys
-    elif kind == "binary" and TASKS[spec.task](spec).outputs == 1:
+    elif task.loss == "binary" and task.outputs == 1:
         right = (predictions[..., 0] > 0) == (ys > 0.5)
     else:
         return None
@@ -337,7 +338,7 @@ def sampled(spec: Spec, hypers: Hypers, model: Model, batch: Batch, keys: Key[Ar
 
 def mean_prediction(spec: Spec, predictions: Float[Array, "n *s k"]) -> Float[Array, "*s k"]:
     """The prediction (logits, if the task has classes) that stands for the mean of n predicted probabilities."""
-    kind, count = _loss(spec), predictions.shape[0]
+    kind, count = _task(spec).loss, predictions.shape[0]
 
     def mean(logs: Array) -> Array:
         return jax.nn.logsumexp(logs, axis=0) - jnp.log(jnp.asarray(count, logs.dtype))

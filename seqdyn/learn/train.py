@@ -258,6 +258,12 @@ def nothing(shape: jax.ShapeDtypeStruct) -> Array:
     return jnp.full(shape.shape, jnp.nan if jnp.issubdtype(shape.dtype, jnp.floating) else 0, shape.dtype)
 
 
+def ticket(spec: Spec, hypers: Hypers, data: Any, n: Int[Array, ""]) -> Any:
+    """What names the batch of update n: see `Task.tickets`."""
+    tickets = TASKS[spec.task](spec).tickets(data, keys(hypers).data, n[None])
+    return jax.tree.map(lambda leaf: leaf[0], tickets)
+
+
 def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""]) -> Batch:
     """The batch that a ticket names for update n, augmented, with a key if there is something that acts in training
     alone: see `Batch.noise`."""
@@ -277,8 +283,7 @@ def training_batch(spec: Spec, hypers: Hypers, data: Any, update: Any) -> Batch:
     """
     n, of = jnp.int32(whole("update", update, 0)), hypers.arrays()
     data = jax.tree.map(jnp.asarray, check(spec, data))
-    ticket = jax.tree.map(lambda leaf: leaf[0], TASKS[spec.task](spec).tickets(data, keys(of).data, n[None]))
-    return drawn(spec, of, data, ticket, n)
+    return drawn(spec, of, data, ticket(spec, of, data, n), n)
 
 
 def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:

@@ -36,8 +36,8 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
 
     def error(hypers: Hypers, data: Any) -> tuple[jax.Array, jax.Array, Any]:
         params = train.init(spec, hypers, data).params
-        ticket = jax.tree.map(lambda leaf: leaf[0], task.tickets(data, train.keys(hypers).data, jnp.arange(1)))
-        batch = task.batch(data, "train", ticket)._replace(noise=train.keys(hypers).noise)
+        batch = task.batch(data, "train", train.ticket(spec, hypers, data, jnp.int32(0)))
+        batch = batch._replace(noise=train.keys(hypers).noise)
 
         def loss(params: model.Model, watch: Any, by: Any) -> jax.Array:
             return model.loss(spec, hypers, params, batch, watch, by)
@@ -74,8 +74,7 @@ def deaf(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
     def arrived(data: Any, seed: jax.Array) -> jax.Array:
         of = dataclasses.replace(hypers, seed=seed, **gains)
         keys, params = train.keys(of), train.init(drawn, of).params
-        ticket = jax.tree.map(lambda leaf: leaf[0], task.tickets(data, keys.data, jnp.arange(1)))
-        batch = task.batch(data, "train", ticket)
+        batch = task.batch(data, "train", train.ticket(spec, of, data, jnp.int32(0)))
         if spec.vocabulary:
             xs = jax.random.randint(keys.augment, batch.xs.shape, 0, spec.vocabulary, jnp.int32)
         else:

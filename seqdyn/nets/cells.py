@@ -133,7 +133,8 @@ def _outer(parts: list[Array], dz: Array, power: Array | None) -> Array:
     return x.reshape(-1, x.shape[-1]).T @ dz.reshape(-1, dz.shape[-1])
 
 
-def _split(z: Array, gates: int) -> list[Array]:
+def split(z: Array, gates: int) -> list[Array]:
+    """The blocks of z, one for each gate."""
     return apart(z, *[z.shape[-1] // gates] * gates)
 
 
@@ -243,7 +244,7 @@ def lstm(
     def gate(params: Weights, carry: Memory, zx: Array, zh: Array) -> tuple[Memory, Partials]:
         z = zx + zh
         h3 = 3 * hidden
-        i, f, o = _split(fence(jax.nn.sigmoid(z[..., :h3])), 3)
+        i, f, o = split(fence(jax.nn.sigmoid(z[..., :h3])), 3)
         g = fence(jnp.tanh(z[..., h3:]))
         c = fence(f * carry.c + i * g)
         s = fence(jnp.tanh(c))
@@ -266,7 +267,7 @@ def lstm(
         return Memory(delta * f, jnp.zeros_like(adjoint.h)), dz, None
 
     def units(params: Weights, carry: Memory, zx: Array, zh: Array) -> dict[str, tuple[Array, Array]]:
-        i, f, o, g = _split(zx + zh, 4)
+        i, f, o, g = split(zx + zh, 4)
         return {"i": _sigmoid(i), "f": _sigmoid(f), "o": _sigmoid(o), "g": _tanh(g)}
 
     return Cell(
@@ -310,7 +311,7 @@ def gru(
 
     def gate(params: GRUWeights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
         h2 = 2 * hidden
-        r, z = _split(fence(jax.nn.sigmoid(zx[..., :h2] + zh[..., :h2])), 2)
+        r, z = split(fence(jax.nn.sigmoid(zx[..., :h2] + zh[..., :h2])), 2)
         un = zh[..., h2:] + jax.lax.broadcast_in_dim(params.bn, zh[..., h2:].shape, (zh.ndim - 1,))
         n = fence(jnp.tanh(zx[..., h2:] + r * un))
         partials = fence(
@@ -340,7 +341,7 @@ def gru(
         return GRUWeights(w=gx[:-1], u=gh[:-1], b=gx[-1], bn=gh[-1, 2 * hidden :])
 
     def units(params: GRUWeights, carry: Hidden, zx: Array, zh: Array) -> dict[str, tuple[Array, Array]]:
-        (xr, xz, xn), (hr, hz, hn) = _split(zx, 3), _split(zh, 3)
+        (xr, xz, xn), (hr, hz, hn) = split(zx, 3), split(zh, 3)
         r = _sigmoid(xr + hr)
         un = hn + jax.lax.broadcast_in_dim(params.bn, hn.shape, (hn.ndim - 1,))
         return {"r": r, "z": _sigmoid(xz + hz), "n": _tanh(xn + r[0] * un)}
@@ -378,12 +379,12 @@ def gru_reset_before(
     h2 = 2 * hidden
 
     def gate(params: Weights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
-        r, z = _split(fence(jax.nn.sigmoid(zx[..., :h2] + zh)), 2)
+        r, z = split(fence(jax.nn.sigmoid(zx[..., :h2] + zh)), 2)
         n = fence(jnp.tanh(zx[..., h2:] + (r * carry.h) @ params.u[:, h2:]))
         return Hidden((1 - z) * n + z * carry.h), ()
 
     def units(params: Weights, carry: Hidden, zx: Array, zh: Array) -> dict[str, tuple[Array, Array]]:
-        (xr, xz, xn), (hr, hz) = _split(zx, 3), _split(zh, 2)
+        (xr, xz, xn), (hr, hz) = split(zx, 3), split(zh, 2)
         r = _sigmoid(xr + hr)
         return {"r": r, "z": _sigmoid(xz + hz), "n": _tanh(xn + (r[0] * carry.h) @ params.u[:, h2:])}
 

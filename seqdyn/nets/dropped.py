@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.backend import fence
-from seqdyn.nets.cells import Carry, Cell, Hidden, Memory, Partials, _split
+from seqdyn.nets.cells import Carry, Cell, Hidden, Memory, Partials, split
 from seqdyn.types import Array, Float
 
 
@@ -95,7 +95,7 @@ def _reading(cell: Cell, parts: int) -> Cell:
 
     def drive(params: Any, x: Array) -> Masked:
         d = params.w.shape[0]
-        return Masked(cell.drive(params, x[..., :d]), tuple(_split(x[..., d:], parts)))
+        return Masked(cell.drive(params, x[..., :d]), tuple(split(x[..., d:], parts)))
 
     def gate(params: Any, carry: Carry, zx: Masked, zh: Array) -> tuple[Carry, Partials]:
         return cell.gate(params, carry, zx.zx, zh)
@@ -121,7 +121,7 @@ def _reading(cell: Cell, parts: int) -> Cell:
 def _lstm(params: Any, carry: Memory, zx: Array, zh: Array, m: Array) -> tuple[Memory, Partials]:
     z = zx + zh
     h3 = 3 * carry.h.shape[-1]
-    i, f, o = _split(fence(jax.nn.sigmoid(z[..., :h3])), 3)
+    i, f, o = split(fence(jax.nn.sigmoid(z[..., :h3])), 3)
     g = fence(jnp.tanh(z[..., h3:]))
     written = fence(m * g)
     c = fence(f * carry.c + i * written)
@@ -139,7 +139,7 @@ def _lstm(params: Any, carry: Memory, zx: Array, zh: Array, m: Array) -> tuple[M
 
 def _gru(params: Any, carry: Hidden, zx: Array, zh: Array, m: Array) -> tuple[Hidden, Partials]:
     h2 = 2 * carry.h.shape[-1]
-    r, z = _split(fence(jax.nn.sigmoid(zx[..., :h2] + zh[..., :h2])), 2)
+    r, z = split(fence(jax.nn.sigmoid(zx[..., :h2] + zh[..., :h2])), 2)
     un = zh[..., h2:] + jax.lax.broadcast_in_dim(params.bn, zh[..., h2:].shape, (zh.ndim - 1,))
     n = fence(jnp.tanh(zx[..., h2:] + r * un))
     written = fence(m * n)

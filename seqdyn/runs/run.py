@@ -99,7 +99,8 @@ def _train_all(
     console: Console,
     shard: Shard,
 ) -> None:
-    store = Store(out / "records.zarr", experiment.layout)
+    at = experiment.layout
+    store = Store(out / "records.zarr", at)
     coordinates = axes.coordinates(experiment)
     with gate(out):
         store.create(names, coordinates)
@@ -107,7 +108,7 @@ def _train_all(
         if noted.get("records") != digest:
             manifest.write(out, noted | {"records": digest})
     devices = jax.local_devices()
-    mine = [tile for tile in experiment.layout.tiles if shard.has(tile.index)]
+    mine = [tile for tile in at.tiles if shard.has(tile.index)]
     with signals.awaited() as stop, Display(experiment, console, mine) as display:
         # The i-th tile belongs to device i mod n; each device has a thread that takes its tiles one after the other.
         work = _Work(experiment, store, coordinates, out, checkpoint_seconds, stop, display)
