@@ -14,7 +14,7 @@ import seqdyn
 
 X64 = False
 # A script's own config and main, but for the drawing: that reads what is compared here, and takes as long again. Told
-# to hold, it waits with its `hold`-th chunk recorded until the signal has been sent: no machine is too fast or slow.
+# to hold, it waits with its `hold`-th chunk recorded until the signal is heard: no machine is too fast or slow.
 DRIVER = """
 import os, time
 from pathlib import Path
@@ -52,7 +52,7 @@ def finish(process, expected=0):
 
 
 def stop(command, out, signum, chunks):
-    """Starts the command, lets it record `chunks` more chunks, sends the signal; its output."""
+    """Starts the command, lets it record `chunks` more chunks and sends a signal that it hears before it goes on."""
     gate = out.with_suffix(".gate")
     held = gate.with_suffix(".held")
     gate.unlink(missing_ok=True)
@@ -61,8 +61,11 @@ def stop(command, out, signum, chunks):
     while not held.exists() and process.poll() is None:
         time.sleep(0.005)
     process.send_signal(signum)
+    said = ""
+    while signum != signal.SIGKILL and "stopping" not in said and (line := process.stdout.readline()):
+        said += line
     gate.touch()
-    return finish(process, LAST[signum])
+    return said + finish(process, LAST[signum])
 
 
 def test_a_run_that_was_interrupted_again_and_again_equals_one_that_was_not_bit_for_bit(tmp_path):

@@ -9,7 +9,7 @@ import json
 import time
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,8 +117,10 @@ def _train_all(
             lanes = [
                 pool.submit(_lane, queue, device, data, work) for queue, device in zip(queues, devices, strict=True)
             ]
-            for lane in as_completed(lanes):
-                if lane.exception() and not stop:
+            waiting = set(lanes)
+            while waiting:  # in turns: a signal that reached another thread is handled when this one runs again
+                done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_EXCEPTION)
+                if not stop and any(lane.exception() for lane in done):
                     stop.ask()  # the other devices save and end, then the failure is raised
         for lane in lanes:
             lane.result()
