@@ -1,9 +1,11 @@
 """Strict JAX, run-time shape checks, one compilation cache for all processes of a session, and a tiny experiment."""
 
+import ctypes
 import functools
 import gc
 import os
 import resource
+import sys
 import tempfile
 
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -47,6 +49,8 @@ def pytest_addoption(parser):
     parser.addoption("--attack", action="store_true", help="also run the long forms of the attacks")
 
 
+LARGE = 1600 << 20
+"""Bytes that a worker may hold after a test before its programs are dropped."""
 _used = []
 """What each worker said at its end."""
 
@@ -77,7 +81,7 @@ def key():
 @pytest.fixture(autouse=True, scope="module")
 def _setting(request):
     """Laws of formulas hold in float64; a module about whole runs, which are float32, says `X64 = False`. One whose
-    laws a compiler might break says `OPTIMISED = True`. Programs are dropped after each module: memory does not grow.
+    laws a compiler might break says `OPTIMISED = True`. Programs are dropped after each module.
     """
     quick = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_enable_x64", getattr(request.module, "X64", True))
@@ -89,8 +93,25 @@ def _setting(request):
         # By type(): isinstance would ask a weak reference for what is gone.
         if type(kept) is functools._lru_cache_wrapper and kept.__module__.startswith(("seqdyn.runs.", "experiments.")):
             kept.cache_clear()
+    _drop_programs()
+
+
+@pytest.fixture(autouse=True)
+def _lean():
+    """Programs are dropped where a module's have made the process large."""
+    yield
+    if sys.platform == "linux":
+        with open("/proc/self/statm") as file:
+            resident = int(file.read().split()[1]) * resource.getpagesize()
+        if resident > LARGE:
+            _drop_programs()
+
+
+def _drop_programs():
     jax.clear_caches()
     gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what was freed, a gigabyte of it
 
 
 @pytest.fixture(scope="session")
