@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -41,7 +41,8 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
     A ConfigError that nobody catches then ends the process with its sentence and the line that asked for it. Raises
     ConfigError if JAX has no such device.
     """
-    sys.excepthook = _told
+    if not isinstance(sys.excepthook, _Told):
+        sys.excepthook = _Told(sys.excepthook)
     given = flags()
     wanted = {"xla_cpu_multi_thread_eigen": "false", "xla_gpu_deterministic_ops": "true"}
     added = [f"--{name}={value}" for name, value in wanted.items() if name not in given]
@@ -95,14 +96,18 @@ def check_settings() -> None:
             raise ConfigError(f"jax_transfer_guard{name} is {value}; it must be allow or log: training moves arrays.")
 
 
-def _told(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """A ConfigError as its sentence, after the caller's line that met it; anything else as Python tells it."""
-    if not issubclass(kind, ConfigError):
-        return sys.__excepthook__(kind, error, trace)
-    package = str(Path(__file__).parent)
-    lines = [f for f in traceback.extract_tb(trace) if not f.filename.startswith(package)]
-    where = f"{lines[-1].filename}, line {lines[-1].lineno}: " if lines else ""
-    sys.stderr.write(f"{where}{error}\n")
+class _Told(NamedTuple):
+    """A ConfigError as its sentence, after the caller's line that met it; anything else as it was told `before`."""
+
+    before: Callable[..., Any]
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if not issubclass(kind, ConfigError):
+            return self.before(kind, error, trace)
+        package = str(Path(__file__).parent)
+        lines = [f for f in traceback.extract_tb(trace) if not f.filename.startswith(package)]
+        where = f"{lines[-1].filename}, line {lines[-1].lineno}: " if lines else ""
+        sys.stderr.write(f"{where}{error}\n")
 
 
 def _cores() -> int:

@@ -213,7 +213,7 @@ def test_a_cache_that_cannot_be_written_costs_only_a_warning(tiny, tmp_path):
 def test_a_wrong_argument_is_one_sentence_before_anything_is_read(field, value, tmp_path):
     # Unwrapped, because the tests' own type checker refuses a wrong Literal before `imdb` sees it.
     sentence = refusal(inspect.unwrap(imdb), tmp_path / "nothing here", **{field: value})
-    assert sentence.startswith(f"{field} is {value!r}, but must be ")
+    assert sentence.startswith((f"{field} is {value!r}, but must be ", f"{field} is {value!r}; it must be "))
 
 
 def test_a_wrong_data_dir_is_one_sentence(tmp_path):

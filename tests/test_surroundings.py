@@ -121,13 +121,23 @@ def test_settings_under_which_training_cannot_be_right_are_refused_before_anythi
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wrong_input_that_nobody_catches_is_a_sentence_and_the_line_that_asked(capsys):
+def test_a_wrong_input_that_nobody_catches_is_a_sentence_and_the_line_that_asked(capsys, monkeypatch):
+    others = []
+    monkeypatch.setattr(sys, "excepthook", lambda *told: others.append(told))
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    for _ in range(2):
+        backend.start(jax.device_count())
     try:
         seqdyn.restore(ROOT / "tests", 0)
     except ConfigError as error:
-        backend._told(type(error), error, error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)
         told = capsys.readouterr().err
         assert str(error) in told and Path(__file__).name in told and "Traceback" not in told
+    assert not others
+    fault = ValueError("a user's own")
+    sys.excepthook(ValueError, fault, None)
+    assert others == [(ValueError, fault, None)], "told as it was before"
 
 
 # --- names ----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import inspect
 import unicodedata
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from _refusals import refusal
@@ -19,6 +20,7 @@ from seqdyn.data.text import (
     shuffled,
     tokenize,
 )
+from seqdyn.nets.bptt import live_steps
 
 
 def index_of(vocabulary):
@@ -197,4 +199,26 @@ def test_a_text_set_without_training_split_or_with_a_wrong_setting_is_named():
     assert "train" in refusal(labelled_text, {"test": REVIEWS["test"]})
     call = inspect.unwrap(labelled_text)  # the tests' own type checker refuses a wrong Literal before it does
     for field, value in [("vocabulary", 3), ("length", 0)]:
-        assert refusal(call, REVIEWS, **{field: value}).startswith(f"{field} is {value!r}, but must be ")
+        assert refusal(call, REVIEWS, **{field: value}).startswith(f"{field} is {value!r}; it must be ")
+
+
+@pytest.mark.parametrize(
+    "call, wrong, sentence",
+    [
+        (
+            pad_to,
+            dict(rows=[[1, 4]], length=3, truncate="middle"),
+            "truncate is 'middle'; it must be one of first, last.",
+        ),
+        (pad_to, dict(rows=[[1, 4]], length=3, pad="front"), "pad is 'front'; it must be one of before, after."),
+        (pad_to, dict(rows=[[1, 4]], length=3.5), "length is 3.5; it must be a whole number of at least 1."),
+        (shuffled, dict(examples=None, seed=0, pad="front"), "pad is 'front'; it must be one of before, after."),
+        (
+            live_steps,
+            dict(lengths=jnp.array([2]), steps=3, pad="front"),
+            "pad is 'front'; it must be one of before, after.",
+        ),
+    ],
+)
+def test_another_word_for_a_side_is_a_sentence(call, wrong, sentence):
+    assert refusal(inspect.unwrap(call), **wrong) == sentence

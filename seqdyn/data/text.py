@@ -3,14 +3,14 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import regex
 from jaxtyping import Float32, Int, Int32
 
 from seqdyn.parts import listed
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, one_of, whole
 
 SPECIAL = ("<pad>", "<start>", "<unk>")
 PAD, START, UNKNOWN = range(3)
@@ -89,7 +89,10 @@ def pad_to(
     rows: Sequence[Sequence[int]], length: int, truncate: Truncate = "last", pad: Pad = "before"
 ) -> tuple[Int32[np.ndarray, "n s"], Int32[np.ndarray, " n"]]:
     """`(ids, lengths)` with s = `length`: the first or last ids of each row, `PAD` before or after them, and
-    how many were kept (0 for an empty row, which `encode` never makes)."""
+    how many were kept (0 for an empty row, which `encode` never makes). ConfigError for another word or length."""
+    one_of("truncate", truncate, get_args(Truncate))
+    one_of("pad", pad, get_args(Pad))
+    length = whole("length", length)
     ids = np.full((len(rows), length), PAD, np.int32)
     lengths = np.array([min(len(row), length) for row in rows], np.int32)
     for out, row, n in zip(ids, rows, lengths, strict=True):
@@ -100,7 +103,8 @@ def pad_to(
 
 def shuffled(examples: Examples, seed: int, pad: Pad = "before") -> Examples:
     """The same sequences, the steps of each in a random order of its own, padding where it was: what a network
-    loses on them is what order was worth to it."""
+    loses on them is what order was worth to it. ConfigError for another `pad`."""
+    one_of("pad", pad, get_args(Pad))
     n, s = examples.xs.shape[:2]
     step = np.arange(s)[None]
     lengths = examples.lengths[:, None]
@@ -189,11 +193,7 @@ def _class(name: str, i: int, label: Any, names: tuple[str, ...]) -> int:
 
 def check_settings(vocabulary: int, length: int, truncate: str, pad: str) -> None:
     """Raises ConfigError for a setting of `labelled_text` that cannot be."""
-    for right, field, value, rule in (
-        (vocabulary >= 4, "vocabulary", vocabulary, "at least 4: the three special ids and a word"),
-        (length >= 1, "length", length, "at least 1"),
-        (truncate in ("first", "last"), "truncate", truncate, "'first' or 'last'"),
-        (pad in ("before", "after"), "pad", pad, "'before' or 'after'"),
-    ):
-        if not right:
-            raise ConfigError(f"{field} is {value!r}, but must be {rule}.")
+    whole("vocabulary", vocabulary, len(SPECIAL) + 1)
+    whole("length", length)
+    one_of("truncate", truncate, get_args(Truncate))
+    one_of("pad", pad, get_args(Pad))

@@ -19,7 +19,7 @@ from jax.custom_derivatives import SymbolicZero
 from seqdyn.backend import fence, unrolled
 from seqdyn.nets.cells import Carry, Cell
 from seqdyn.norms import norm, norm_near, power_of_two
-from seqdyn.types import Array, Bool, ConfigError, Float, Int, Tree
+from seqdyn.types import Array, Bool, ConfigError, Float, Int, Tree, one_of
 
 
 class Cut(NamedTuple):
@@ -60,7 +60,8 @@ def window(steps: int, length: Int[Array, ""] | int) -> Bool[Array, " t"]:
 
 
 def live_steps(lengths: Int[Array, "*b"], steps: int, pad: str = "after") -> Bool[Array, " t *b"]:
-    """`Cut.live` of sequences padded 'before' or 'after' their `lengths` steps."""
+    """`Cut.live` of sequences padded 'before' or 'after' their `lengths` steps; ConfigError for another word."""
+    one_of("pad", pad, ("before", "after"))
     t = jax.lax.broadcasted_iota(jnp.int32, (steps, *lengths.shape), 0)
     lengths = jnp.broadcast_to(lengths.astype(jnp.int32), t.shape)
     return t < lengths if pad == "after" else t >= steps - lengths
