@@ -121,6 +121,20 @@ def test_settings_under_which_training_cannot_be_right_are_refused_before_anythi
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    "name, context",
+    [
+        ("jax_default_prng_impl", lambda: jax.default_prng_impl("rbg")),
+        ("jax_threefry_partitionable", lambda: jax.threefry_partitionable(False)),
+        ("jax_default_matmul_precision", lambda: jax.default_matmul_precision("bfloat16")),
+    ],
+)
+def test_a_setting_that_the_training_threads_would_not_see_is_refused(tmp_path, name, context):
+    with context():
+        assert f"jax.config.update('{name}'" in refusal(seqdyn.run.run, TINY, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_wrong_input_that_nobody_catches_is_a_sentence_and_the_line_that_asked(capsys, monkeypatch):
     others = []
     monkeypatch.setattr(sys, "excepthook", lambda *told: others.append(told))

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import jax
 from seqdyn.backend import flags
 from seqdyn.learn.config import Experiment
 from seqdyn.runs.sweep import width
+from seqdyn.types import ConfigError
 
 DRAWS = (
     "jax_default_prng_impl",
@@ -70,6 +72,21 @@ def _settings(names: tuple[str, ...]) -> dict[str, Any]:
     # Another version of JAX has others; an enumeration is noted by its value.
     found = {name: jax.config.values.get(name) for name in names}
     return {name: getattr(value, "value", value) for name, value in found.items()}
+
+
+def check_threads() -> None:
+    """Raises ConfigError for a setting of the calling thread alone, by a `with` of JAX: training's threads do not see
+    it."""
+    names = (*DRAWS, *ROUNDING, "jax_default_matmul_precision")
+    here = _settings(names)
+    with ThreadPoolExecutor(1) as pool:
+        there = pool.submit(_settings, names).result()
+    for name in names:
+        if here[name] != there[name]:
+            raise ConfigError(
+                f"{name} is {here[name]} in this thread and {there[name]} in others; it must be set for all, by "
+                f"jax.config.update({name!r}, …)."
+            )
 
 
 def _cpuinfo() -> dict[str, str]:

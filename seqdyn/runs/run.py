@@ -29,6 +29,7 @@ from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
 from seqdyn.runs import axes, checkpoint, manifest, signals, sweep
 from seqdyn.runs.display import Display, plain_console
+from seqdyn.runs.environment import check_threads
 from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.runs.signals import Interrupted, Stop
@@ -65,6 +66,7 @@ def run(
         shard = Shard(jax.process_index(), jax.process_count())
     out, console = Path(out), console or plain_console(stderr=True)
     check_settings()
+    check_threads()
     for spec in experiment.specs:
         data = check(spec, data)
     names = _recorded(experiment, data)
