@@ -227,6 +227,9 @@ def test_an_old_vocabulary_is_read_and_a_damaged_one_is_a_sentence(tmp_path):
     path = tmp_path / "vocabulary.txt"
     path.write_text('<pad>\n<start>\n<unk>\nété\n"a"\n', encoding="utf-8", newline="\n")
     assert load_vocabulary(path) == (*SPECIAL, "été", '"a"')
+    for words in [("\n", "a", "b"), ("a", "\n", "b"), ("a", "b", "\n")]:  # of characters
+        path.write_bytes(("\n".join(words) + "\n").encode())
+        assert load_vocabulary(path) == words
     save_vocabulary(path, SPECIAL)
     whole = path.read_bytes()
     for damaged in (whole[:-5], whole[: whole.rindex(b'"<unk')], whole.replace(b'"<pad>"', b"7"), whole + b"\xff\n"):

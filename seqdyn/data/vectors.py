@@ -238,7 +238,11 @@ def load_vocabulary(path: str | Path) -> tuple[str, ...]:
     try:
         first, *lines = path.read_bytes().decode("utf-8", "surrogatepass").removesuffix("\n").split("\n")
         if not first.startswith(f'{{"{_FORMAT}"'):
-            return (first, *lines)
+            old = (first, *lines)
+            if "" in old:  # a line break as a word made two empty lines there
+                at = old.index("")
+                old = (*old[:at], "\n", *old[at + 2 :])
+            return old
         words = tuple(json.loads(line) for line in lines)
         if len(words) != json.loads(first)[_FORMAT] or not all(isinstance(word, str) for word in words):
             raise ValueError(f"it has {len(words)} lines")
