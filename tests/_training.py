@@ -23,7 +23,7 @@ class Update(NamedTuple):
 
 
 @cache
-def _program(spec: Spec):
+def _program(spec: Spec, autodiff: bool):
     def one(hypers, state, data):
         batch = train.drawn(spec, hypers, data, train.ticket(spec, hypers, data, state.step), state.step)
         carries = train.begun(spec, hypers, state.carries, batch)
@@ -31,15 +31,16 @@ def _program(spec: Spec):
         def loss(params):
             return model.judge(spec, hypers, params, batch, carries, by=unroll_autodiff).loss
 
-        return Update(*train.step(spec, hypers, state, batch), jax.grad(loss)(state.params))
+        slopes = jax.grad(loss)(state.params) if autodiff else None
+        return Update(*train.step(spec, hypers, state, batch), slopes)
 
     return compiled(one)
 
 
-def update(spec, hypers, state, data=None) -> Update:
-    """Update number `state.step`."""
+def update(spec, hypers, state, data=None, autodiff=True) -> Update:
+    """Update number `state.step`; a law that does not read autodiff's gradient need not compile it."""
     with jax.numpy_dtype_promotion("standard"):
-        return _program(spec)(hypers, state, data)
+        return _program(spec, autodiff)(hypers, state, data)
 
 
 @cache

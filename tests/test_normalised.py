@@ -24,12 +24,30 @@ T, B, D, H = 6, 5, 3, 4
 every = pytest.mark.parametrize("name", MAKE)
 
 
+def program(function):
+    """`compiled`, with NumPy's arrays as results: JAX would compile every slice of its own."""
+    ran = compiled(function)
+    return lambda *given: jax.tree.map(np.asarray, ran(*given))
+
+
+def begun(cell, seed=0):
+    """Parameters drawn by NumPy around those that a cell begins with, but for its averages: nothing is compiled."""
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(
+        lambda leaf: 0.6 * rng.standard_normal(leaf.shape), jax.eval_shape(cell.init, jax.random.key(0))
+    )
+    moments = lambda m: type(m)(np.zeros_like(m.mean), np.ones_like(m.variance))  # noqa: E731
+    return params._replace(
+        statistics=jax.tree.map(moments, params.statistics, is_leaf=lambda leaf: hasattr(leaf, "variance"))
+    )
+
+
 def made(name, kind, training=True, gain=1.0):
     return normalised(MAKE[name](D, H, dtype=jnp.float64), kind, T, gain, training=training)
 
 
 def xs(seed=0, b=B):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=(T, b, D)))
+    return np.random.default_rng(seed).normal(size=(T, b, D))
 
 
 @pytest.fixture
@@ -56,122 +74,132 @@ doubly = pytest.mark.usefixtures("double")
         pytest.param("gru", "batch", marks=pytest.mark.slow),
     ],
 )
-def test_the_gradient_through_a_normalised_cell_is_autodiffs(name, kind, key):
+def test_the_gradient_through_a_normalised_cell_is_autodiffs(name, kind):
     cell = made(name, kind)
-    params = cell.init(key)
 
     def loss(params, xs, by):
         hs, last = by(cell, params, cell.rest((B,)), xs)
         return jnp.sum(jnp.sin(hs)) + jnp.sum(last.h**2)
 
-    ours, theirs = (
-        compiled(jax.grad(lambda p, x, by=by: loss(p, x, by), argnums=(0, 1)))(params, xs())
-        for by in (unroll, unroll_autodiff)
-    )
+    both = program(lambda *given: [jax.grad(loss, argnums=(0, 1))(*given, by) for by in (unroll, unroll_autodiff)])
+    ours, theirs = both(begun(cell), xs())
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-7, atol=1e-9), ours, theirs)
 
 
 @doubly
 @every
-def test_layer_normalisation_forgets_the_size_of_the_weights(name, key):
+def test_a_layer_is_normalised_over_its_units_an_example_does_not_feel_the_others_nor_the_size_of_the_weights(name):
     cell = made(name, "layer")
-    params = cell.init(key)
-    large = params._replace(w=100 * params.w, u=100 * params.u)
-    hs, _ = unroll(cell, params, cell.rest((B,)), 100 * xs())
-    grown, _ = unroll(cell, large, cell.rest((B,)), 100 * xs())
+
+    @program
+    def ran(params, xs):
+        large = params._replace(w=100 * params.w, u=100 * params.u)
+        of = ((params, xs), (large, xs), (params, xs[:, :1]))
+        return [unroll(cell, p, cell.rest(x.shape[1:2]), x)[0] for p, x in of]
+
+    params = begun(cell)
+    hs, grown, alone = ran(params._replace(u=10 * params.u), 100 * xs())
     np.testing.assert_allclose(hs, grown, atol=2e-4)  # but for ε
+    np.testing.assert_allclose(hs[:, :1], alone, rtol=1e-12)
 
 
 @doubly
-@every
-def test_a_layer_is_normalised_over_its_units_and_an_example_does_not_feel_the_others(name, key):
-    cell = made(name, "layer")
-    params = cell.init(key)
-    together, _ = unroll(cell, params, cell.rest((B,)), xs())
-    alone, _ = unroll(cell, params, cell.rest((1,)), xs()[:, :1])
-    np.testing.assert_allclose(together[:, :1], alone, rtol=1e-12)
-
-
-@doubly
-def test_layer_normalisation_of_an_rnn_is_ba_et_als(key):
+def test_layer_normalisation_of_an_rnn_is_ba_et_als():
     cell = made("rnn", "layer")
-    params = cell.init(key)
-    h = np.random.default_rng(1).normal(size=(B, H))
-    a = np.asarray(xs()[0] @ params.w + h @ params.u)
-    a = (a - a.mean(1, keepdims=True)) / np.sqrt(a.var(1, keepdims=True) + EPSILON)
-    np.testing.assert_allclose(cells.step(cell, params, cells.Hidden(h), xs()[0]).h, np.tanh(a), rtol=1e-10)
+    params, h, x = begun(cell), np.random.default_rng(1).normal(size=(B, H)), xs()[0]
+    a = x @ params.w + h @ params.u
+    a = params.gain_x * (a - a.mean(1, keepdims=True)) / np.sqrt(a.var(1, keepdims=True) + EPSILON) + params.b
+    after = program(lambda params, h, x: cells.step(cell, params, cells.Hidden(h), x).h)(params, h, x)
+    np.testing.assert_allclose(after, np.tanh(a), rtol=1e-10)
 
 
 @doubly
-def test_batch_normalisation_of_an_lstm_is_cooijmans_et_als(key):
+def test_batch_normalisation_of_an_lstm_is_cooijmans_et_als():
     cell = made("lstm", "batch")
-    params = cell.init(key)
-    h, before = np.random.default_rng(1).normal(size=(2, B, H))
+    params, (h, before), x = begun(cell), np.random.default_rng(1).normal(size=(2, B, H)), xs()[0]
 
-    def bn(x):
-        return 0.1 * (x - x.mean(0)) / np.sqrt(x.var(0) + EPSILON)
+    def bn(x, gain):
+        return gain * (x - x.mean(0)) / np.sqrt(x.var(0) + EPSILON)
 
-    z = bn(np.asarray(xs()[0] @ params.w)) + bn(np.asarray(h @ params.u)) + np.asarray(params.b)
+    z = bn(x @ params.w, params.gain_x) + bn(h @ params.u, params.gain_h) + params.b
     i, f, o, g = np.split(z, 4, axis=1)
     s = lambda v: 1 / (1 + np.exp(-v))  # noqa: E731
     c = s(f) * before + s(i) * np.tanh(g)
-    after = cells.step(
-        cell, params, cells.Memory(jnp.asarray(np.random.default_rng(1).normal(size=(2, B, H))[1]), h), xs()[0]
+    after = program(lambda params, *given: cells.step(cell, params, cells.Memory(*given[:2]), given[2]))(
+        params, before, h, x
     )
     np.testing.assert_allclose(after.c, c, rtol=1e-10)
-    np.testing.assert_allclose(after.h, s(o) * np.tanh(bn(c)), rtol=1e-10)
+    np.testing.assert_allclose(after.h, s(o) * np.tanh(bn(c, params.gain_c) + params.shift_c), rtol=1e-10)
 
 
 @doubly
 @every
-def test_the_drive_is_normalised_over_the_batch_and_all_steps(name, key):
+def test_the_drive_is_normalised_over_the_batch_and_all_steps(name):
     cell = made(name, "batch_drive")
-    params = cell.init(key)._replace(b=jnp.zeros_like(cell.init(key).b))
-    z = np.asarray(cell.drive(params, 50 * xs() + 3)).reshape(T * B, -1)
-    np.testing.assert_allclose(z.mean(0), 0, atol=1e-10)
-    np.testing.assert_allclose(z.std(0), 1, rtol=1e-4)
+    params = begun(cell)
+    z = program(cell.drive)(params, 50 * xs() + 3).reshape(T * B, -1)
+    np.testing.assert_allclose(z.mean(0), params.b, atol=1e-10)
+    np.testing.assert_allclose(z.std(0), np.abs(params.gain_x), rtol=1e-4)
+
+
+@doubly
+def test_a_cell_begins_with_the_gain_of_its_paper():
+    """γ is 0.1 within a recurrence whose batch is normalised (Cooijmans et al. 2017, §4), else 1, times what is set."""
+    kinds = {"layer": 1.0, "batch_drive": 1.0, "batch": 0.1}
+    found = program(lambda key: {k: made("rnn", k, gain=0.5).init(key).gain_x for k in kinds})(jax.random.key(0))
+    for kind, gamma in kinds.items():
+        np.testing.assert_allclose(found[kind], 0.5 * gamma, rtol=1e-12)
 
 
 @doubly
 @every
 @pytest.mark.parametrize("kind", ["batch_drive", "batch"])
-def test_averages_that_have_settled_judge_a_batch_as_its_own_statistics_do(name, kind, key):
+def test_averages_that_have_settled_judge_a_batch_as_its_own_statistics_do(name, kind):
     """And then an example alone gives what it gave among the others, at any batch size."""
     learning, judging = made(name, kind), made(name, kind, training=False)
-    params = learning.init(key)
 
-    @compiled
-    def observe(p):
-        hs, _ = unroll(learning, p, learning.rest((B,)), xs())
-        return p._replace(statistics=learning.observe(Layer(learning, p, learning.rest((B,)), xs(), None, hs)))
+    @program
+    def judged(fresh, xs):
+        def observe(_, params):
+            hs, _ = unroll(learning, params, learning.rest((B,)), xs)
+            seen = Layer(learning, params, learning.rest((B,)), xs, None, hs)
+            return params._replace(statistics=learning.observe(seen))
 
-    for _ in range(300):
-        params = observe(params)
-    among, _ = unroll(learning, params, learning.rest((B,)), xs())
-    apart, _ = unroll(judging, params, judging.rest((B,)), xs())
-    alone, _ = unroll(judging, params, judging.rest((1,)), xs()[:, 2:3])
+        params = jax.lax.fori_loop(0, 300, observe, fresh)
+        among, _ = unroll(learning, params, learning.rest((B,)), xs)
+        apart, anew = (unroll(judging, p, judging.rest((B,)), xs)[0] for p in (params, fresh))
+        alone, _ = unroll(judging, params, judging.rest((1,)), xs[:, 2:3])
+        return among, apart, alone, anew
+
+    among, apart, alone, anew = judged(begun(learning), xs())
     np.testing.assert_allclose(apart, among, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(alone, apart[:, 2:3], rtol=1e-12)
-    fresh, _ = unroll(judging, learning.init(key), judging.rest((B,)), xs())
-    assert np.abs(fresh - among).max() > 1e-3  # the averages matter
+    assert np.abs(anew - among).max() > 1e-3  # the averages matter
 
 
 @pytest.mark.parametrize("kind", ["layer", "batch_drive", "batch"])
 def test_a_run_trains_keeps_its_averages_and_is_judged_with_them(kind):
     spec = Spec(steps=8, batch=16, hidden=(6,), cell="lstm", normalise=kind, holdout=64)
     h = Hypers(lr=1e-2).arrays()
-    start = train.init(spec, h)
-    state, metrics = compiled(lambda s: train.chunk(spec, h, s, None, 60))(start)
-    assert bool(state.alive) and np.isfinite(metrics["loss"]).all()
-    assert metrics["loss"][-10:].mean() < metrics["loss"][:5].mean()
+    single = dataclasses.replace(spec, batch=1)
+
+    @program
+    def ran(h):
+        start = train.init(spec, h)
+        state, metrics = train.chunk(spec, h, start, None, 60)
+        one = TASKS[spec.task](single).batch(None, "test", jax.random.key(0))
+        alone = model.predict(single, h, state.params, one)
+        return start.params, state, metrics["loss"], alone, train.evaluate(spec, h, state, None)["test_loss"]
+
+    with jax.numpy_dtype_promotion("standard"):
+        first, state, losses, alone, judged = ran(h)
+    assert bool(state.alive) and np.isfinite(losses).all()
+    assert losses[-10:].mean() < losses[:5].mean()
     kept = state.params.layers[0].statistics
     assert (kept is None) == (kind == "layer")
     if kept is not None:
-        assert np.abs(kept.x.mean - start.params.layers[0].statistics.x.mean).max() > 1e-2
+        assert np.abs(kept.x.mean - first.layers[0].statistics.x.mean).max() > 1e-2
         assert not any("statistics" in name for name in model.groups(state.params))
     assert gradient_error(spec, h, None) < 1e-5
-    one = TASKS[spec.task](dataclasses.replace(spec, batch=1)).batch(None, "test", jax.random.key(0))
-    single = dataclasses.replace(spec, batch=1)
-    assert np.isfinite(model.predict(single, h, state.params, one)).all()
-    judged = compiled(lambda s: train.evaluate(spec, h, s, None))(state)
-    assert judged["test_loss"] < 2 * metrics["loss"][-10:].mean() + 0.1
+    assert np.isfinite(alone).all()
+    assert judged < 2 * losses[-10:].mean() + 0.1

@@ -1,11 +1,13 @@
 """Laws of `learn.penalties`: each is its formula, acts before clipping, and leaves the recorded adjoints alone."""
 
 import dataclasses
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _training import start
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS
@@ -25,8 +27,24 @@ def random(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
 
 
+def program(function):
+    """`compiled`, with NumPy's arrays as results: JAX would compile every slice of its own."""
+    ran = compiled(function)
+    return lambda *given, **more: jax.tree.map(np.asarray, ran(*given, **more))
+
+
+@cache
+def formula():
+    """Ω and its gradients by u, adjoint and slope."""
+    return program(
+        lambda u, adjoint, slope, exponent=None, live=None: jax.value_and_grad(penalties.omega, argnums=(0, 1, 2))(
+            u, adjoint, slope, exponent=exponent, live=live
+        )
+    )
+
+
 def omega(*given, **more):
-    return penalties.omega(*map(jnp.asarray, given), **{name: jnp.asarray(value) for name, value in more.items()})
+    return formula()(*given, **more)[0]
 
 
 def loop(u, adjoint, slope, bound=1e-20):
@@ -50,23 +68,22 @@ def double():
 def test_omega_is_its_formula_and_its_gradient_that_of_u_alone():
     u, adjoint, slope = random(4, 4), random(6, 3, 4, seed=1), random(6, 3, 4, seed=2)
     adjoint[3, 1] *= 1e-12  # left out
-    value, grad = jax.value_and_grad(omega)(jnp.asarray(u), adjoint, slope)
+    value, (grad, *of_rest) = formula()(u, adjoint, slope)
     np.testing.assert_allclose(value, loop(u, adjoint, slope), rtol=1e-12)
     for i, j in ((0, 0), (1, 3), (2, 1)):
         e = np.zeros((4, 4))
         e[i, j] = 1e-6
         apart = loop(u + e, adjoint, slope) - loop(u - e, adjoint, slope)
         np.testing.assert_allclose(grad[i, j], apart / 2e-6, rtol=1e-6)
-    of_rest = jax.grad(lambda a, s: omega(u, a, s), argnums=(0, 1))(*map(jnp.asarray, (adjoint, slope)))
     assert all((g == 0).all() for g in of_rest)
 
 
 @pytest.mark.usefixtures("double")
 def test_omega_is_0_where_every_step_keeps_the_norm_and_where_every_adjoint_is_faint():
     adjoint, one = random(5, 2, 4), np.ones((5, 2, 4))
-    assert omega(jnp.asarray(orthogonal(4)), adjoint, one) < 1e-28
-    np.testing.assert_allclose(omega(jnp.asarray(0.5 * orthogonal(4)), adjoint, one), 0.75**2)
-    assert omega(jnp.asarray(random(4, 4)), adjoint * 1e-11, one) == 0
+    assert omega(orthogonal(4), adjoint, one) < 1e-28
+    np.testing.assert_allclose(omega(0.5 * orthogonal(4), adjoint, one), 0.75**2)
+    assert omega(random(4, 4), adjoint * 1e-11, one) == 0
 
 
 @pytest.mark.usefixtures("double")
@@ -81,11 +98,35 @@ def test_omega_leaves_out_padding_and_takes_the_exponent_for_a_factor():
     assert omega(u, adjoint, slope, exponent=np.full((6, 3), -50.0, np.float32)) == 0
 
 
+@cache
+def drawing(spec):
+    def first(h):
+        ticket = TASKS[spec.task](spec).tickets(None, train.keys(h).data, jnp.arange(1))[0]
+        return TASKS[spec.task](spec).batch(None, "train", ticket)
+
+    return program(first)
+
+
 def setting(spec, **hypers):
+    """(hypers, a state whose weights NumPy draws, the first batch)"""
     h = Hypers(**hypers).arrays()
-    state = train.init(spec, h)
-    ticket = TASKS[spec.task](spec).tickets(None, train.keys(h).data, jnp.arange(1))[0]
-    return h, state, TASKS[spec.task](spec).batch(None, "train", ticket)
+    return h, start(spec), drawing(spec)(h)
+
+
+@cache
+def gradient(spec):
+    """(its gradient, readings, penalties, the layer's outputs): cells are functions and cannot leave."""
+
+    def run(h, params, batch):
+        found = train.gradient(spec, h, params, batch)
+        return found.grads, found.readings[0], found.penalties, found.judged.path[0].hs
+
+    return program(run)
+
+
+@cache
+def outputs(spec):
+    return program(lambda params, batch: model.run(spec, Hypers().arrays(), params, batch).stacked.hs)
 
 
 def by_hand(name, spec, params, batch):
@@ -98,77 +139,75 @@ def by_hand(name, spec, params, batch):
     if name == "orthogonality":
         us = [u for layer in params.layers for u in np.split(np.asarray(layer.u), layer.u.shape[1] // 5, axis=1)]
         return sum(np.square(u.T @ u - np.eye(5)).sum() for u in us)
-    return np.square(model.run(spec, Hypers().arrays(), params, batch).stacked.hs).mean()
+    return np.square(outputs(spec)(params, batch)).mean()
+
+
+NAMES = ("l1", "l2", "activity", "orthogonality")
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
-@pytest.mark.parametrize("name", ["l1", "l2", "activity", "orthogonality"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_penalty_adds_its_own_gradient_and_leaves_the_adjoints_alone(name, cell):
-    spec = dataclasses.replace(PLAIN, cell=cell, penalties=(name,), u_init="gaussian")
+    """The others at a weight of 0, where they add nothing."""
+    bare = dataclasses.replace(PLAIN, cell=cell)
+    spec = dataclasses.replace(bare, penalties=NAMES)
     h, state, batch = setting(spec, **{name: 0.3})
-    plain = gradient(dataclasses.replace(spec, penalties=()))(h, state.params, batch)
+    plain = gradient(bare)(h, state.params, batch)
     both = gradient(spec)(h, state.params, batch)
-    assert not plain[2]
-    np.testing.assert_allclose(both[2][name], by_hand(name, spec, state.params, batch), rtol=1e-5)
-    np.testing.assert_allclose(both[1].h, plain[1].h, rtol=1e-6)
-    extra = jax.tree.map(lambda a, b: (np.asarray(a, np.float64) - b) / 0.3, both[0], plain[0])
+    assert not plain[2] and set(both[2]) == set(NAMES)
+    np.testing.assert_allclose(both[2][name], by_hand(name, bare, state.params, batch), rtol=1e-5)
+    np.testing.assert_allclose(both[1].whole.h, plain[1].whole.h, rtol=1e-6)
+    extra = jax.tree.map(lambda a, b: (a.astype(float) - b) / 0.3, both[0], plain[0])
     direction = jax.tree.map(lambda p: random(*p.shape, seed=p.size), state.params)
 
     def at(sign):
-        moved = jax.tree.map(lambda p, d: jnp.float32(p + sign * 1e-3 * d), state.params, direction)
-        return float(by_hand(name, spec, moved, batch))
+        moved = jax.tree.map(lambda p, d: np.float32(p + sign * 1e-3 * d), state.params, direction)
+        return float(by_hand(name, bare, moved, batch))
 
     slope = sum(np.vdot(g, d) for g, d in zip(jax.tree.leaves(extra), jax.tree.leaves(direction), strict=True))
     np.testing.assert_allclose(slope, (at(1) - at(-1)) / 2e-3, rtol=1e-2, atol=1e-3)
 
 
-def gradient(spec):
-    """(its gradient, adjoint norms, penalties), compiled: cells are functions and cannot leave."""
-
-    def run(h, params, batch):
-        found = train.gradient(spec, h, params, batch)
-        return found.grads, found.readings[0].whole, found.penalties
-
-    return compiled(run)
-
-
 def test_omega_in_training_is_that_of_the_recorded_adjoint_and_is_clipped_with_the_rest():
-    spec = dataclasses.replace(PLAIN, penalties=("omega",), u_init="gaussian")
+    spec = dataclasses.replace(PLAIN, penalties=("omega",))
     h, state, batch = setting(spec, omega=2.0, clip=1e-3, lr=1.0)
-    found = train.gradient(spec, h, state.params, batch)
-    plain = train.gradient(dataclasses.replace(spec, penalties=()), h, state.params, batch)
-    (layer,) = found.judged.path
-    (reading,) = found.readings
-    factor = np.exp2(np.asarray(reading.exponent, np.float64))[..., None]
-    lam, slope = np.asarray(reading.adjoint.h) * factor, 1 - np.asarray(layer.hs, np.float64) ** 2
-    u = np.asarray(layer.params.u, np.float64)
+    grads, reading, found, hs = gradient(spec)(h, state.params, batch)
+    plain = gradient(PLAIN)(h, state.params, batch)[0]
+    factor = np.exp2(reading.exponent.astype(float))[..., None]
+    lam, slope = reading.adjoint.h * factor, 1 - hs.astype(float) ** 2
+    u = np.asarray(state.params.layers[0].u, np.float64)
     for t in range(len(lam) - 1, 0, -1):  # the loss reads h_T alone
         np.testing.assert_allclose(lam[t - 1], (lam[t] * slope[t]) @ u.T, rtol=1e-4, atol=1e-7)
     with_first = [np.concatenate([a[:1], a]) for a in (lam, slope)]  # a row for h_0: all T steps count
     value = loop(u, with_first[0], with_first[1])
-    np.testing.assert_allclose(found.penalties["omega"], value, rtol=1e-5)
-    others = jax.tree.map(lambda a, b: np.abs(a - b).max(), found.grads, plain.grads)
+    np.testing.assert_allclose(found["omega"], value, rtol=1e-5)
+    others = jax.tree.map(lambda a, b: np.abs(a - b).max(), grads, plain)
     assert others.layers[0].u > 1e-4
     assert max(jax.tree.leaves(others._replace(layers=(others.layers[0]._replace(u=0.0),)))) == 0
     sgd = dataclasses.replace(spec, optimizer="sgd")
-    move = train.move(sgd, h, train.init(sgd, h), found.grads)
-    assert move.size > np.sqrt(np.square(np.asarray(plain.grads.layers[0].u)).sum()) + 1e-3  # Ω is in what is clipped
-    np.testing.assert_allclose(tree_norm(move.updates), 1e-3, rtol=1e-4)
+
+    @program
+    def moved(h, state, grads):
+        move = train.move(sgd, h, state, grads)
+        return move.size, tree_norm(move.updates)
+
+    size, update = moved(h, start(sgd), grads)
+    assert size > np.linalg.norm(plain.layers[0].u) + 1e-3  # Ω is in what is clipped
+    np.testing.assert_allclose(update, 1e-3, rtol=1e-4)
 
 
 def test_omega_of_sequences_of_several_lengths_sees_their_steps_alone():
     """Measured only, it changes no record of an update; it is the formula's over each sequence's own steps."""
-    plain = dataclasses.replace(PLAIN, steps=9, shortest=4, u_init="gaussian")
+    plain = dataclasses.replace(PLAIN, steps=9, shortest=4)
     spec = dataclasses.replace(plain, penalties=("omega",))
     h, state, batch = setting(spec)
-    step = [compiled(lambda h, s, b, spec=spec: train.step(spec, h, s, b)) for spec in (plain, spec)]
-    (_, without), (_, measured) = (one(h, state, batch) for one in step)
+    step = [program(lambda h, s, b, spec=spec: train.step(spec, h, s, b)[1]) for spec in (plain, spec)]
+    without, measured = (one(h, state, batch) for one in step)
     omega = measured.pop("penalty_omega")
     jax.tree.map(np.testing.assert_array_equal, measured, without)
-    found = train.gradient(spec, h, state.params, batch)
-    (layer,), (reading,) = found.judged.path, found.readings
-    lam = np.asarray(reading.adjoint.h) * np.exp2(np.asarray(reading.exponent, np.float64))[..., None]
-    slope, u = 1 - np.asarray(layer.hs, np.float64) ** 2, np.asarray(layer.params.u)
+    _, reading, _, hs = gradient(spec)(h, state.params, batch)
+    lam = reading.adjoint.h * np.exp2(reading.exponent.astype(float))[..., None]
+    slope, u = 1 - hs.astype(float) ** 2, np.asarray(state.params.layers[0].u)
     terms = []
     for b, length in enumerate(np.asarray(batch.live).sum(axis=0)):
         back = (lam[:length, b] * slope[:length, b]) @ u.T
@@ -179,10 +218,12 @@ def test_omega_of_sequences_of_several_lengths_sees_their_steps_alone():
 def test_omega_brings_the_gradient_s_growth_to_1():
     """Descended, each step's factor comes closer to 1 than where it is only measured."""
     spec = dataclasses.replace(PLAIN, penalties=("omega",), u_init="gaussian", batch=8)
-    chunk = compiled(lambda h, s: train.chunk(spec, h, s, None, 150)[1]["penalty_omega"])
+
+    @program
+    def run(h):
+        return train.chunk(spec, h, train.init(spec, h), None, 150)[1]["penalty_omega"]
 
     def late(weight):
-        h = Hypers(omega=weight, gain=0.5, lr=1e-2).arrays()
-        return np.asarray(chunk(h, train.init(spec, h)))[-20:].mean()
+        return run(Hypers(omega=weight, gain=0.5, lr=1e-2).arrays())[-20:].mean()
 
     assert late(1e3) < 0.6 * late(0.0)
