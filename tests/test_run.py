@@ -76,7 +76,9 @@ def test_a_run_in_a_grid_is_the_run_alone_bit_for_bit(out, tmp_path):
     assert checkpoint.digest(seqdyn.restore(out, run)) == checkpoint.digest(seqdyn.restore(tmp_path / "alone", 0))
 
 
+@pytest.mark.slow
 def test_tile_size_and_padding_change_no_bits(out, tmp_path):
+    """Of a tile without padding that is not one run alone, of which the law before tells as much."""
     other = seqdyn.run.run(experiment(tile=4, specs=("rnn",)), tmp_path / "tile", verify=False)
     ours, theirs = seqdyn.load(out).load(), seqdyn.load(other).load()
     for name in ("loss", "adjoint_norm", "carried_norm", "group_update_norm", "test_loss"):

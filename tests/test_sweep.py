@@ -24,10 +24,12 @@ def one(spec, seeds, probes):
     )
 
 
+# Of an LSTM test_run tells it for whole runs.
 @pytest.mark.parametrize(
     "cell, hidden, probes",
     [
-        ("lstm", (8, 4), ("lyapunov",)),
+        ("rnn", (8,), ("lyapunov",)),
+        pytest.param("lstm", (8, 4), ("lyapunov",), marks=pytest.mark.slow),
         pytest.param("lstm", (16, 12), tuple(PROBES), marks=pytest.mark.slow),
         pytest.param("gru", (5, 3), tuple(PROBES), marks=pytest.mark.slow),
     ],
