@@ -36,6 +36,14 @@ def attack(request):
     return request.config.getoption("--attack", default=False)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def updates(request):
+    """Half as many in the short form: 6 chunks of each of two tiles."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UPDATES", "24" if request.config.getoption("--attack", default=False) else "12")
+        yield
+
+
 @pytest.fixture
 def long_form(attack):
     if not attack:

@@ -65,12 +65,12 @@ def digests(out):
     return checkpoint.digest(dict(ds.data_vars)), [checkpoint.digest(seqdyn.restore(out, r)) for r in range(2)]
 
 
-def damaged(whole, out, monkeypatch, wanted):
+def damaged(whole, out, monkeypatch, wanted, harms=HARM):
     """Yields (what was done, the directory) for every file `wanted` and harm; checks that nothing planted ran."""
     monkeypatch.setenv("BOMB", str(out.with_name("bomb")))
     files = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
     for file in (f for f in files if wanted(f)):
-        for harm in HARM:
+        for harm in harms:
             if out.exists():
                 shutil.rmtree(out)
             shutil.copytree(whole, out)
@@ -83,10 +83,8 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning_or_the_file_does_not
     whole, tmp_path, monkeypatch, attack, capsys
 ):
     wanted, idle = digests(whole), set()
-    newest = ("checkpoints", "tile-0000", "6")
-    for file, harm, out in damaged(whole, tmp_path / "out", monkeypatch, lambda f: f.parts[:3] == newest):
-        if not (attack or harm == "flip"):
-            continue
+    newest, harms = ("checkpoints", "tile-0000", "6"), HARM if attack else (flip,)
+    for file, harm, out in damaged(whole, tmp_path / "out", monkeypatch, lambda f: f.parts[:3] == newest, harms):
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             seqdyn.run.run(E, out, verify=False)

@@ -57,9 +57,12 @@ def check_figures(out, text, *names):
 
 
 def test_gradient_flow(tmp_path):
-    text = smoke("gradient_flow", tmp_path / "out", "--cells", "tanh", "lstm")
+    """The one that holds its gradient against autodiff's here."""
+    text = smoke("gradient_flow", tmp_path / "out", "--cells", "tanh")
     check_figures(tmp_path / "out", text, "norms_by_lag", "norms_through_training", "learning", "outcomes")
-    assert "rnn tanh" in text and "lstm" in text
+    assert "rnn tanh" in text and "lstm" not in text
+    verified = manifest.read(tmp_path / "out")["verified"]
+    assert list(verified) == ["rnn tanh"] and 0 < verified["rnn tanh"] < 1e-5
     every = gradient_flow.experiment(gradient_flow.Config()).specs
     assert [spec.label for spec in every] == ["rnn tanh", "rnn relu", "lstm", "gru"]
 
@@ -131,7 +134,10 @@ def test_wording(imdb_dir):
     assert done.returncode == 0 and "good, bad" in text and "reviews with a negation" in text, text
 
 
-@pytest.mark.parametrize("source", ["music", "characters", pytest.param("pixels", marks=pytest.mark.slow)])
+# On characters test_resume trains, without drawing.
+@pytest.mark.parametrize(
+    "source", ["music", *(pytest.param(s, marks=pytest.mark.slow) for s in ("characters", "pixels"))]
+)
 def test_sequences(source, tmp_path):
     out, given = tmp_path / "out", {"music": "music.json", "characters": "text.txt"}.get(source)
     if source == "music":
@@ -145,8 +151,8 @@ def test_sequences(source, tmp_path):
     text = smoke("sequences", out, "--source", source, *where, "--cells", "rnn", "--no-verify")
     check_figures(out, text, "norms_by_lag", "carried_by_lag", "learning")
     assert load(out)["finite"].all()
-    refused = refusal("sequences", "--source", "music", "--smoke")
-    assert "--file" in refused
+    if source == "music":
+        assert "--file" in refusal("sequences", "--source", "music", "--smoke")
 
 
 @pytest.mark.slow

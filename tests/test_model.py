@@ -1,7 +1,7 @@
 """Laws of `seqdyn.learn.model`: stacks, readouts and losses against loops over `cells.step` and textbook formulas."""
 
 import dataclasses
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -48,13 +48,18 @@ def adding_batch():
     return Batch(jnp.asarray(rng.normal(size=(STEPS, 4, 2)), jnp.float32), jnp.asarray(rng.normal(size=4), jnp.float32))
 
 
+@cache
+def _steps(spec):
+    return [(compiled(partial(cells.step, cell)), cell.rest(())) for cell in model.layers(spec, hypers())]
+
+
 def by_hand(spec, params, xs):
     """The prediction of one sequence xs [t, d], alone: a Python loop over steps and layers."""
-    stack = model.layers(spec, hypers())
-    carries, tops = [cell.rest(()) for cell in stack], []
-    for x in xs:
-        for i, (cell, p) in enumerate(zip(stack, params.layers, strict=True)):
-            carries[i] = cells.step(cell, p, carries[i], x)
+    stack = _steps(dataclasses.replace(spec, readout="last"))
+    carries, tops = [rest for _, rest in stack], []
+    for x in np.asarray(xs):
+        for i, ((step, _), p) in enumerate(zip(stack, params.layers, strict=True)):
+            carries[i] = step(p, carries[i], x)
             x = carries[i].h
         tops.append(np.asarray(x, np.float64))
     read = {"last": tops[-1], "mean": np.mean(tops, axis=0), "sum": np.sum(tops, axis=0)}[spec.readout]
@@ -197,8 +202,13 @@ def test_groups_hold_every_parameter_exactly_once(cell, spec):
     assert groups["layer0/u"] is params.layers[0].u and groups["layer0/w"] is params.layers[0].w
 
 
+@cache
+def _initial(spec):
+    return compiled(partial(model.init, spec))
+
+
 def initial(spec, seed=0, **changes):
-    return model.init(spec, hypers(**changes), jax.random.key(seed))
+    return jax.tree.map(np.asarray, _initial(spec)(hypers(**changes), jax.random.key(seed)))
 
 
 def test_gain_scales_the_recurrent_weights_alone():

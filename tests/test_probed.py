@@ -7,8 +7,9 @@ from _digests import digests
 import seqdyn
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.measure import jacobians, probes
+from seqdyn.runs import sweep
 
-X64, OPTIMISED = False, True
+X64 = False
 STEPS = 8
 
 
@@ -26,8 +27,12 @@ def probed(tmp_path_factory):
     return seqdyn.run.run(e, tmp_path_factory.mktemp("probed") / "out", verify=False)
 
 
-def test_probes_change_no_bit_of_a_run(probed, tmp_path):
-    bare = digests(seqdyn.run.run(observed((), ("lstm",)), tmp_path / "bare", verify=False))
+def test_probes_change_no_bit_of_a_run_nor_the_program_that_trains_it(probed, tmp_path):
+    e = observed((), ("lstm",))
+    programs = sweep.programs(e.specs[0], 1)[:3]
+    before = [program._cache_size() for program in programs]
+    bare = digests(seqdyn.run.run(e, tmp_path / "bare", verify=False))
+    assert [program._cache_size() for program in programs] == before and min(before) > 0
     records, parameters = digests(probed)
     recorded = {name for probe in probes.PROBES.values() for name in probe.names}
     assert recorded <= set(records)

@@ -1,15 +1,17 @@
 """Laws of early stopping: what stops when, what is kept, and that nobody else notices."""
 
 import dataclasses
+from functools import cache, partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _training import start
 
 import seqdyn
+from seqdyn.backend import compiled
 from seqdyn.data.text import Examples
-from seqdyn.learn import model, stopping
+from seqdyn.learn import stopping
 from seqdyn.learn.config import Experiment, Hypers, Spec, grid
 from seqdyn.runs import checkpoint, run, sweep
 from seqdyn.types import ConfigError
@@ -27,10 +29,11 @@ def examples(seed, n):
     return Examples(xs, np.full(n, 5, np.int32), ys.astype(np.int32))
 
 
-DATA = {"train": examples(0, 40), "validation": examples(1, 30), "test": examples(2, 30)}
+# 30 = 3 · 8 + 6: the last batch of each is filled up.
+DATA = {"train": examples(0, 30), "validation": examples(1, 30), "test": examples(2, 30)}
 
 
-def experiment(updates=100, spec=SPEC, **axes):
+def experiment(updates=60, spec=SPEC, **axes):
     axes = dict(patience=[np.inf, PATIENCE], seeds=2, lr=0.02) | axes
     return Experiment("stops", (spec,), grid(**axes), updates, chunk=5, probe_every=5, tile=4, probes=())
 
@@ -49,12 +52,17 @@ def ds(out):
     return seqdyn.load(out).load()
 
 
+@cache
+def _looked(spec):
+    return compiled(partial(stopping.looked, spec))
+
+
 @pytest.mark.parametrize("kind", ["loss", "accuracy"])
 @pytest.mark.parametrize("least", [0.0, 0.05])
 def test_the_decision_is_that_of_the_plain_loop(kind, least):
     spec, rng = dataclasses.replace(SPEC, stop=kind), np.random.default_rng(0)
     hypers = Hypers(patience=3, min_improvement=least).arrays()
-    params = model.init(spec, hypers, jax.random.key(0))
+    params, looked = start(spec).params, _looked(spec)
     for _ in range(20):
         seen = np.cumsum(rng.normal(size=12) * 0.1).astype(np.float32)
         kept, best, at, waited, stopped = stopping.begin(spec, params), np.inf, 0, 0, False
@@ -62,7 +70,7 @@ def test_the_decision_is_that_of_the_plain_loop(kind, least):
             if stopped:
                 break
             sign = -1 if kind == "accuracy" else 1
-            kept = stopping.looked(spec, hypers, kept, params, jnp.int32(n), {f"validation_{kind}": jnp.float32(value)})
+            kept = looked(hypers, kept, params, jnp.int32(n), {f"validation_{kind}": jnp.float32(value)})
             if sign * value < np.float32(best - np.float32(least)):
                 best, at, waited = sign * value, n, 0
             else:
@@ -87,7 +95,7 @@ def test_a_run_stops_after_its_patience_and_its_records_until_then_are_those_of_
             values = ds[name].values
             assert np.array_equal(values[on, : last * 5], values[off, : last * 5]), name
             assert np.isnan(values[off, last * 5 :]).all() and np.isfinite(values[on]).all(), name
-        assert np.array_equal(ds["recorded"].values[off], np.arange(100) < last * 5)
+        assert np.array_equal(ds["recorded"].values[off], np.arange(60) < last * 5)
 
 
 def test_the_best_parameters_are_those_at_the_best_look_and_the_last_those_at_which_it_stopped(out, ds, tmp_path):
@@ -99,7 +107,7 @@ def test_the_best_parameters_are_those_at_the_best_look_and_the_last_those_at_wh
 
 
 def test_a_run_that_goes_on_from_a_checkpoint_decides_the_same(out, tmp_path):
-    for updates in (15, 30, 100):
+    for updates in (15, 30, 60):
         trained(tmp_path / "out", updates=updates)
     first, again = seqdyn.load(out).load(), seqdyn.load(tmp_path / "out").load()
     assert first.identical(again)
@@ -139,13 +147,12 @@ def test_a_tile_whose_runs_have_all_stopped_is_not_computed(tmp_path, monkeypatc
 
     monkeypatch.setattr(sweep, "programs", counted)
     ds = seqdyn.load(trained(tmp_path / "out", patience=PATIENCE)).load()
-    assert len(called) * 5 == ds["recorded"].sum("step").max() < 100
+    assert len(called) * 5 == ds["recorded"].sum("step").max() < 60
     assert ds["stopped"].values[:, -1].all()
 
 
 def test_the_training_split_is_judged_like_the_held_out_ones_its_last_incomplete_batch_too(tmp_path):
-    # 30 = 3 · 8 + 6: the last batch of both is filled up.
-    data = DATA | {"train": examples(0, 30), "validation": examples(0, 30)}
+    data = DATA | {"validation": DATA["train"]}
     ds = seqdyn.load(trained(tmp_path / "out", data, updates=10)).load()
     for metric in ("loss", "accuracy"):
         assert np.array_equal(ds[f"train_{metric}"].values, ds[f"validation_{metric}"].values)
@@ -168,9 +175,3 @@ def test_the_training_split_is_judged_like_the_held_out_ones_its_last_incomplete
 def test_wrong_input_is_a_sentence(changes, axes, said):
     with pytest.raises(ConfigError, match=said):
         experiment(spec=dataclasses.replace(SPEC, **changes), **axes)
-
-
-def test_the_best_of_a_run_without_early_stopping_is_refused(tmp_path):
-    spec = dataclasses.replace(SPEC, stop="none")
-    with pytest.raises(ConfigError, match="best is True"):
-        seqdyn.restore(trained(tmp_path / "out", updates=5, spec=spec, patience=np.inf), 0, best=True)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _training import start
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS, Batch
@@ -66,9 +67,29 @@ def chunk(spec, h, state, data, updates):
         return _chunk(spec)(h, state, data, updates)
 
 
-def first(spec, h, data=None, n=0):
-    """The state before the first update, and the batch of update n."""
-    return train.init(spec, h), train.training_batch(spec, h, data, n)
+@cache
+def _init(spec):
+    return compiled(partial(train.init, spec))
+
+
+def init(spec, h):
+    """The state of update 0."""
+    return _init(spec)(h)
+
+
+@cache
+def _batch(spec):
+    return compiled(lambda h, data, n: train.drawn(spec, h, data, train.ticket(spec, h, data, n), n))
+
+
+def drawn(spec, h, data=None, n=0):
+    """The batch of update n: what `train.training_batch` gives, says a law of tasks."""
+    return _batch(spec)(h, data, n)
+
+
+def first(spec, data=None):
+    """A state before the first update, drawn by NumPy, and the batch of update 0."""
+    return start(spec), drawn(spec, hypers(), data)
 
 
 def assert_equal(ours, theirs):
@@ -90,13 +111,13 @@ def joined(*metrics):
 def six():
     """Six updates of the adding run in one chunk."""
     h = hypers(lr=0.05, clip=0.5)
-    return h, *chunk(ADDING, h, train.init(ADDING, h), None, 6)
+    return h, *chunk(ADDING, h, init(ADDING, h), None, 6)
 
 
 @pytest.mark.parametrize("length", [3, 1])
 def test_chunking_changes_no_bit(length, six):
     h, state, metrics = six
-    again, parts = train.init(ADDING, h), []
+    again, parts = init(ADDING, h), []
     for _ in range(6 // length):
         again, part = chunk(ADDING, h, again, None, length)
         parts.append(part)
@@ -108,22 +129,22 @@ def test_chunking_changes_no_bit(length, six):
 
 def test_a_chunk_is_steps_on_the_batches_of_seed_and_update(six):
     h, state, metrics = six
-    again = train.init(ADDING, h)
+    again = init(ADDING, h)
     for n in range(6):
-        again, one = step(ADDING, h, again, first(ADDING, h, n=n)[1])
+        again, one = step(ADDING, h, again, drawn(ADDING, h, n=n))
         assert_close(one, jax.tree.map(lambda leaf: leaf[n], metrics))  # noqa: B023
     assert_close(again, state)
 
 
 def test_the_data_of_an_update_is_a_function_of_seed_and_update_alone():
-    xs = [first(ADDING, h, n=3)[1].xs for h in (hypers(seed=5), hypers(seed=5, lr=0.5, gain=2.0), hypers(seed=6))]
+    xs = [drawn(ADDING, h, n=3).xs for h in (hypers(seed=5), hypers(seed=5, lr=0.5, gain=2.0), hypers(seed=6))]
     assert_equal(xs[0], xs[1])
     assert not np.array_equal(xs[0], xs[2])
-    assert not np.array_equal(xs[0], first(ADDING, hypers(seed=5), n=4)[1].xs)
+    assert not np.array_equal(xs[0], drawn(ADDING, hypers(seed=5), n=4).xs)
 
 
 def test_the_seed_decides_the_parameters():
-    a, b, c = (train.init(ADDING, hypers(seed=s, lr=r)).params for s, r in [(1, 0.1), (1, 0.2), (2, 0.1)])
+    a, b, c = (init(ADDING, hypers(seed=s, lr=r)).params for s, r in [(1, 0.1), (1, 0.2), (2, 0.1)])
     assert_equal(a, b)
     assert not np.array_equal(a.layers[0].w, c.layers[0].w) and not np.array_equal(a.readout.w, c.readout.w)
 
@@ -132,7 +153,7 @@ def test_other_hypers_do_not_compile_again(six):
     before = _chunk(ADDING)._cache_size()
     for changes in [dict(lr=0.1), dict(clip=math.inf), dict(gain=3.0), dict(seed=9), dict(window=2, decay_rate=0.0)]:
         h = hypers(**changes)
-        chunk(ADDING, h, train.init(ADDING, h), None, 6)
+        chunk(ADDING, h, init(ADDING, h), None, 6)
     assert _chunk(ADDING)._cache_size() == before > 0
 
 
@@ -146,11 +167,11 @@ def test_other_hypers_do_not_compile_again(six):
 )
 def test_a_run_that_diverges_is_flagged_there_and_frozen_before_it(at, changes):
     h = hypers(**changes)
-    start = train.init(ADDING, h)
-    end, metrics = chunk(ADDING, h, start, None, 6)
+    begun = init(ADDING, h)
+    end, metrics = chunk(ADDING, h, begun, None, 6)
     np.testing.assert_array_equal(metrics["finite"], np.arange(6) < at)
     assert not end.alive and int(end.step) == 6
-    before = start
+    before = begun
     for _ in range(at):
         before, _ = chunk(ADDING, h, before, None, 1)
     assert bool(before.alive)
@@ -166,10 +187,18 @@ def test_a_run_that_diverges_is_flagged_there_and_frozen_before_it(at, changes):
 
 def test_a_dead_run_stays_dead_and_counts_on():
     h = hypers(lr=0.01)
-    dead = train.init(ADDING, h)._replace(alive=jnp.bool_(False), step=jnp.int32(12))
+    dead = init(ADDING, h)._replace(alive=jnp.bool_(False), step=jnp.int32(12))
     end, metrics = chunk(ADDING, h, dead, None, 3)
     assert_equal(end, dead._replace(step=jnp.int32(15)))
     assert not np.any(metrics["finite"]) and np.all(np.isnan(metrics["loss"]))
+
+
+def test_an_infinite_second_moment_is_a_divergence_not_a_plateau():
+    h = hypers(lr=1e-3)
+    state, batch = first(ADDING)
+    huge = state._replace(opt=jax.tree.map(lambda m: m + np.float32(3e38) if m.ndim else m, state.opt))
+    far = batch._replace(ys=batch.ys * np.float32(1e19))
+    assert not step(ADDING, h, huge, far)[1]["finite"] and step(ADDING, h, state, far)[0].step == 1
 
 
 # --- one step, by hand --------------------------------------------------------------------------------------
@@ -212,8 +241,8 @@ STEPS_BY_HAND = {
 
 @pytest.mark.parametrize("name", STEPS_BY_HAND)
 def test_a_step_records_the_norms_of_a_loop_by_hand(name, data):
-    spec, h = STEPS_BY_HAND[name], hypers(gain=1.7)
-    state, batch = first(spec, h, data)
+    spec, h = STEPS_BY_HAND[name], hypers()
+    state, batch = first(spec, data)
     lengths = np.full(spec.batch, T) if batch.live is None else np.asarray(batch.live).sum(axis=0)
     assert spec.task == "adding" or len(set(lengths)) > 1
     _, metrics = step(spec, h, state, batch)
@@ -261,7 +290,7 @@ SGD = dataclasses.replace(ADDING, optimizer="sgd", schedule="exponential")
 
 def test_an_update_is_minus_the_rate_times_the_clipped_gradient():
     h = hypers(lr=0.2, clip=1e-2, warmup=2, decay_steps=5, decay_rate=0.5)
-    state, batch = first(SGD, h)
+    state, batch = first(SGD)
     free, _ = step(SGD, hypers(lr=1.0), state, batch)
     grads = jax.tree.map(jnp.subtract, state.params, free.params)
     for n in range(4):
@@ -305,7 +334,7 @@ def twice(batch):
 
 def test_adjoints_and_their_clipping_do_not_depend_on_the_batch_size(data):
     h = hypers(clip=0.05)
-    state, batch = first(ADJOINT, h, data)
+    state, batch = first(ADJOINT, data)
     one, metrics = step(ADJOINT, h, state, batch)
     two, doubled = step(dataclasses.replace(ADJOINT, batch=8), h, state, twice(batch))
     np.testing.assert_array_equal(doubled.pop("adjoint_count"), 2 * metrics.pop("adjoint_count"))
@@ -315,7 +344,7 @@ def test_adjoints_and_their_clipping_do_not_depend_on_the_batch_size(data):
 
 
 def test_adjoint_clipping_tells_how_much_it_clipped(data):
-    state, batch = first(ADJOINT, hypers(), data)
+    state, batch = first(ADJOINT, data)
     run = {bound: step(ADJOINT, hypers(clip=bound), state, batch) for bound in (1e-6, 0.1, 0.2, math.inf)}
     scales = [float(metrics["clip_scale"]) for _, metrics in run.values()]
     shares = [float(metrics["clipped"]) for _, metrics in run.values()]
@@ -329,7 +358,7 @@ def test_adjoint_clipping_tells_how_much_it_clipped(data):
 
 
 def test_an_infinite_adjoint_bound_gives_the_gradient_of_no_bound(data):
-    state, batch = first(ADJOINT, hypers(), data)
+    state, batch = first(ADJOINT, data)
     moved, metrics = step(ADJOINT, hypers(), state, batch)
     grads = compiled(lambda p: jax.grad(partial(model.loss, TEXT), argnums=1)(hypers(), p, batch))(state.params)
     expected = jax.tree.map(lambda p, g: p - np.float32(1e-3) * g, state.params, grads)
@@ -339,7 +368,7 @@ def test_an_infinite_adjoint_bound_gives_the_gradient_of_no_bound(data):
 
 def test_a_window_that_covers_the_sequence_is_full_backpropagation_and_a_shorter_one_is_not(six):
     spec = dataclasses.replace(ADDING, truncate=True)
-    state, batch = first(ADDING, hypers())
+    state, batch = first(ADDING)
     full = step(ADDING, hypers(), state, batch)
     for window in (T, T + 4):
         assert_close(step(spec, hypers(window=window), state, batch), full, rtol=1e-6)
@@ -352,14 +381,14 @@ def test_a_window_that_covers_the_sequence_is_full_backpropagation_and_a_shorter
 @pytest.mark.parametrize("clip", ["norm", "value", "adjoint"])
 def test_a_step_mixes_no_dtypes(clip, data):
     spec = dataclasses.replace(TEXT, clip=clip)
-    state, batch = first(TEXT, hypers(), data)
+    state, batch = first(TEXT, data)
     jax.eval_shape(partial(train.step, spec), hypers(), state, batch)
 
 
 def test_clipping_by_value_records_the_share_of_entries_it_changed():
     spec = dataclasses.replace(SGD, clip="value")
     h = hypers(lr=1.0, decay_rate=1.0)
-    state, batch = first(spec, h)
+    state, batch = first(spec)
 
     def moves(h):
         moved, metrics = step(spec, h, state, batch)
@@ -380,7 +409,7 @@ def test_clipping_by_value_records_the_share_of_entries_it_changed():
 
 def test_evaluation_counts_each_held_out_example_once(data):
     h = hypers(seed=2)
-    state = train.init(TEXT, h)
+    state = start(TEXT)
     metrics = compiled(partial(train.evaluate, TEXT))(h, state, data)
     assert set(metrics) == {"validation_loss", "validation_accuracy", "test_loss", "test_accuracy"}
     task, predict = TASKS["labelled"](TEXT), compiled(partial(model.predict, TEXT))
@@ -396,7 +425,7 @@ def test_evaluation_counts_each_held_out_example_once(data):
 
 def test_evaluation_of_a_synthetic_task_is_the_loss_on_its_test_set_whatever_the_seed():
     evaluate = compiled(partial(train.evaluate, ADDING))
-    state = train.init(ADDING, hypers())
+    state = start(ADDING)
     one, two = (evaluate(hypers(seed=s), state, None) for s in (0, 1))
     assert_equal(one, two)
     task = TASKS["adding"](ADDING)

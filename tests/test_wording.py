@@ -99,9 +99,9 @@ def test_labels_stay_and_padding_is_where_it_was(method, pad, strength, key):
 @either_side
 def test_padding_that_is_read_stays_out_of_it(pad, key):
     batch, data = given(pad)
-    new = delete(key, batch._replace(live=None), 0.5, data, pad)
+    new = COMPILED["delete", pad](key, batch._replace(live=None), 0.5, data)
     assert new.live is None
-    np.testing.assert_array_equal(new.xs, delete(key, batch, 0.5, data, pad).xs)
+    np.testing.assert_array_equal(new.xs, COMPILED["delete", pad](key, batch, 0.5, data).xs)
 
 
 @pytest.mark.parametrize("strength", [0.3, 1.0])
@@ -174,10 +174,11 @@ def test_strength_is_the_share_of_words_that_change(method, strength, key):
 
 @every_method
 def test_runs_of_a_grid_have_strengths_of_their_own(method, key):
-    batch, data = given("before", n=8)
-    both = jax.vmap(METHODS[method], in_axes=(None, None, 0, None))(key, batch, jnp.float32([0, 0.5]), data)
+    batch, data = given("before")
+    strengths = compiled(jax.vmap(METHODS[method], in_axes=(None, None, 0, None)))
+    both = strengths(key, batch, jnp.float32([0, 0.5]), data)
     np.testing.assert_array_equal(both.xs[0], batch.xs)
-    np.testing.assert_array_equal(both.xs[1], METHODS[method](key, batch, 0.5, data).xs)
+    np.testing.assert_array_equal(both.xs[1], COMPILED[method, "before"](key, batch, 0.5, data).xs)
 
 
 @pytest.mark.parametrize("method", ["insert", "neighbours"])
