@@ -194,11 +194,15 @@ def test_a_dead_run_stays_dead_and_counts_on():
 
 
 def test_an_infinite_second_moment_is_a_divergence_not_a_plateau():
+    """Loss, gradient and update are floats yet, the square of a gradient of 10^20 is none."""
     h = hypers(lr=1e-3)
     state, batch = first(ADDING)
-    huge = state._replace(opt=jax.tree.map(lambda m: m + np.float32(3e38) if m.ndim else m, state.opt))
-    far = batch._replace(ys=batch.ys * np.float32(1e19))
-    assert not step(ADDING, h, huge, far)[1]["finite"] and step(ADDING, h, state, far)[0].step == 1
+    loud = state.params.readout._replace(w=100 * state.params.readout.w)
+    state = state._replace(params=state.params._replace(readout=loud))
+    after, metrics = step(ADDING, h, state, batch._replace(ys=jnp.full(4, 1e18, jnp.float32)))
+    assert all(np.all(np.isfinite(metrics[name])) for name in ("loss", "grad_norm", "group_update_norm"))
+    assert not metrics["finite"] and not after.alive and after.step == 1
+    assert step(ADDING, h, state, batch)[1]["finite"]
 
 
 # --- one step, by hand --------------------------------------------------------------------------------------
