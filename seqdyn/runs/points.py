@@ -1,0 +1,99 @@
+"""What the runs of a directory differ in, read from the manifest's JSON alone: coordinates of `run`.
+
+The code of users' parts is not needed, nor is what words mean: an experiment stays readable when they are gone.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from seqdyn.layout import Layout
+from seqdyn.learn.config import Hypers
+from seqdyn.learn.custom import UNHEEDED
+from seqdyn.learn.spec import Spec, label
+
+WORDS = ("label", "cell", "activation", "u_init", "w_init")
+
+
+def per_run(described: Mapping[str, Any], at: Layout) -> dict[str, np.ndarray]:
+    """Name -> [run]: every number of `Hypers`, `WORDS`, and the numbers of users' parts by the shortest ends of their
+    paths that tell them apart, NaN in runs that have none of that name."""
+    specs, hypers = described["specs"], described["hypers"]
+    hypers = [hypers] * len(specs) if isinstance(hypers, dict) else hypers
+    found: dict[str, list[np.ndarray]] = {}
+    for f in dataclasses.fields(Hypers):
+        found[f.name] = [_numbers(h.get(f.name, f.default), n) for h, n in zip(hypers, at.counts, strict=True)]
+        if all(f.name in _unheeded(spec) for spec in specs):
+            del found[f.name]
+    for name in WORDS:
+        found[name] = [np.full(n, _word(spec, name)) for spec, n in zip(specs, at.counts, strict=True)]
+    own = [dict(_of_parts(spec)) for spec in specs]
+    for name, paths in _names(own).items():
+        columns = [
+            _numbers(next((o[p] for p in paths if p in o), np.nan), n) for o, n in zip(own, at.counts, strict=True)
+        ]
+        found[name] = columns
+    return {name: np.concatenate(columns) for name, columns in found.items()}
+
+
+def _numbers(described: Any, count: int) -> np.ndarray:
+    """[count] of a column, of {"runs": […]}, or of one value; infinity is a word, or {"float": "inf"}."""
+    values = described["runs"] if isinstance(described, dict) and "runs" in described else described
+    values = values if isinstance(values, list) else [values] * count
+    return np.asarray(
+        [float(v["float"] if isinstance(v, dict) else v) if isinstance(v, dict | str) else v for v in values]
+    )
+
+
+def _unheeded(spec: Mapping[str, Any]) -> set[str]:
+    """Numbers of `Hypers` in whose place a spec has parts."""
+    there = {"layers": bool(spec.get("layers")), "optimizer": isinstance(spec.get("optimizer"), dict)}
+    return {name for field, names in UNHEEDED.items() if there[field] for name in names}
+
+
+def _word(spec: Mapping[str, Any], name: str) -> str:
+    own = [layer["part"] for layer in spec.get("layers", [])]
+    said = {n: spec.get(n, getattr(Spec, n)) for n in ("name", *WORDS[1:])}
+    if name == "label":
+        return label(said["name"], said["cell"], said["activation"], own)
+    return said[name] if not own else label("", "", "", own) if name == "cell" else ""
+
+
+def _of_parts(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(path, what is said) of every number of a spec's parts."""
+    for name, value in spec.items():
+        if isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
+            yield from _within(name, value)
+
+
+def _within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list):
+        for i, one in enumerate(value):
+            yield from _within(f"{path}[{i}]", one)
+    elif isinstance(value, dict) and "part" in value:
+        for name, one in value.items():
+            yield from _within(f"{path}.{name}", one) if name != "part" else ()
+    elif isinstance(value, dict) and {"runs", "float"} & value.keys():
+        yield path, value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
+
+
+def _names(own: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Name -> the paths that it stands for: layers that agree in a number in all specs share one name."""
+    alike: dict[str, list[str]] = {}
+    for path in dict.fromkeys(path for numbers in own for path in numbers):
+        alike.setdefault(re.sub(r"\[\d+\]", "", path), []).append(path)
+    groups = {}
+    for path, paths in alike.items():
+        same = all(len({str(numbers[p]) for p in paths if p in numbers}) <= 1 for numbers in own)
+        groups |= {path: paths} if same else {p: [p] for p in paths}
+    names = {}
+    for path, paths in groups.items():
+        pieces = path.split(".")
+        ends = [".".join(pieces[i:]) for i in range(len(pieces) - 1, -1, -1)]
+        names[next(e for e in ends if [g for g in groups if f".{g}".endswith(f".{e}")] == [path])] = paths
+    return names
