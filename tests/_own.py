@@ -97,7 +97,9 @@ SPEC = sd.Spec(task=First(), layers=(Leaky(3),), optimizer=Lion(), records=(Reac
 
 def experiment(updates=4, spec=SPEC, **axes):
     """Four runs, if no axes are named."""
-    return sd.Experiment("own", sd.grid(spec, **(axes or {"seeds": 2, "tau": [2.0, 20.0]})), updates, chunk=2, tile=2)
+    return sd.Experiment(
+        "own", sd.grid(spec, **(axes or {"seeds": 2, "tau": [2.0, 20.0]})), updates=updates, chunk=2, tile=2
+    )
 
 
 if __name__ == "__main__":

@@ -257,7 +257,10 @@ class Experiment:
             right = "a Spec, or a tuple of them" if kind is Spec else "what grid(spec, …) makes, like the first"
             raise ConfigError(f"specs has {odd[0]!r:.80}; it must be {right}.")
         if kind is Runs and self.hypers is not None:
-            raise ConfigError("hypers is given beside what grid(spec, …) makes, which has its own; leave it out.")
+            raise ConfigError(
+                f"hypers is {self.hypers!r:.40} beside what grid(spec, …) makes, which has its numbers; leave it out, "
+                "and give what follows it by name."
+            )
         if not isinstance(self.hypers, Hypers | None):
             raise ConfigError(f"hypers is {self.hypers!r:.80}; it must be what grid() returns.")
         if not isinstance(self.settings, dict):

@@ -84,8 +84,9 @@ def fitted(spec: "Spec") -> dict[str, Any]:
         for i, one in enumerate(found[name]):
             _check_part(f"{name}[{i}]", one, "build" if name == "layers" else "record")
     for name in ("task", "optimizer"):
-        if not isinstance(getattr(spec, name), str | int | float | tuple | None):  # those are refused by their words
-            _check_part(name, getattr(spec, name), "build")
+        value = getattr(spec, name)
+        if is_part(value) or callable(value) or hasattr(value, "update"):  # all else is refused as no word
+            _check_part(name, value, "build")
     for i, one in enumerate(found["records"]):
         _check_variables(f"records[{i}]", one)
     # Numbers as shapes: a grid's are [r], and nothing that is checked here depends on a value.

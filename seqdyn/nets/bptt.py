@@ -248,6 +248,7 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
         body,
         (final, near, e),
         (local, sizes, kept, zx, masks, cut.live, cut.keep),
+        length=xs.shape[0],
         reverse=True,
         unroll=unrolled(),
     )

@@ -23,20 +23,21 @@ def per_run(described: Mapping[str, Any], at: Layout) -> dict[str, np.ndarray]:
     paths that tell them apart, NaN in runs that have none of that name."""
     specs, hypers = described["specs"], described["hypers"]
     hypers = [hypers] * len(specs) if isinstance(hypers, dict) else hypers
-    found: dict[str, list[np.ndarray]] = {}
-    for f in dataclasses.fields(Hypers):
-        found[f.name] = [_numbers(h.get(f.name, f.default), n) for h, n in zip(hypers, at.counts, strict=True)]
-        if all(f.name in _unheeded(spec) for spec in specs):
-            del found[f.name]
-    for name in WORDS:
-        found[name] = [np.full(n, _word(spec, name)) for spec, n in zip(specs, at.counts, strict=True)]
     own = [dict(_of_parts(spec)) for spec in specs]
-    for name, paths in _names(own).items():
-        columns = [
-            _numbers(next((o[p] for p in paths if p in o), np.nan), n) for o, n in zip(own, at.counts, strict=True)
-        ]
-        found[name] = columns
-    return {name: np.concatenate(columns) for name, columns in found.items()}
+    names = _names(own)
+    found: dict[str, list[np.ndarray]] = {}
+    for spec, words, parts, count in zip(specs, hypers, own, at.counts, strict=True):
+        numbers = {f.name: words.get(f.name, f.default) for f in dataclasses.fields(Hypers)}
+        numbers |= dict.fromkeys(_unheeded(spec), np.nan)
+        for name, paths in names.items():
+            numbers[name] = next((parts[p] for p in paths if p in parts), numbers.get(name, np.nan))
+        for name, said in numbers.items():
+            found.setdefault(name, []).append(_numbers(said, count))
+        for name in WORDS:
+            found.setdefault(name, []).append(np.full(count, _word(spec, name)))
+    columns = {name: np.concatenate(parts) for name, parts in found.items()}
+    nobody = set.intersection(*map(_unheeded, specs)) - names.keys()
+    return {name: column for name, column in columns.items() if name not in nobody}
 
 
 def _numbers(described: Any, count: int) -> np.ndarray:
