@@ -195,6 +195,22 @@ class Silent:
         return {"loss": context.loss}
 
 
+@sd.part
+class Short:
+    variables = {"short": sd.Variable(("time",), "too short")}
+
+    def record(self, context):
+        return {"short": jnp.ones(2)}
+
+
+@sd.part
+class Asking:
+    lr: sd.Number = sd.number(0.1)
+
+    def build(self):
+        return optax.sgd(self.lr if self.lr > 0 else 1.0)
+
+
 @pytest.mark.parametrize(
     "fields, words",
     [
@@ -226,6 +242,8 @@ class Silent:
         (dict(layers=(Leaky(3),), dropout="zoneout"), "dropout 'zoneout' Leaky"),
         (dict(records=(Leaky(3),)), "records[0] Leaky record()"),
         (dict(records=(Silent(),)), "records 'loss'"),
+        (dict(records=(Short(),), layers=(Leaky(3),)), "Short 'short' (2,) ('time',) (100,)"),
+        (dict(optimizer=Asking()), "optimizer Asking Python jnp.where"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_before_anything_is_compiled(fields, words, tmp_path):

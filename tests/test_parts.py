@@ -14,7 +14,7 @@ import numpy as np
 import optax
 import pytest
 from _refusals import refusal
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seqdyn import described, grids, parts
@@ -154,6 +154,7 @@ specs = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(specs)
 def test_a_part_written_and_read_is_the_same_part(spec):
     again = through_json(spec)

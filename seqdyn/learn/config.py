@@ -304,10 +304,13 @@ class Experiment:
         }
 
 
+PARTS = ("layers", "records")
+
+
 def _described(spec: Spec) -> dict[str, Any]:
     """Without what a spec of words does not have: its JSON is that of before there were parts."""
     found = {f.name: parts.describe(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
-    return {name: value for name, value in found.items() if value or name not in ("layers", "records")}
+    return {name: value for name, value in found.items() if name != "decided" and (value or name not in PARTS)}
 
 
 def experiment_from(described: dict[str, Any]) -> Experiment:

@@ -5,8 +5,10 @@ A part stands where a word stands. `layers` are parts with `build(inputs) -> Cel
 each of `records` has `variables` and `record(context)`.
 """
 
+import contextlib
 import dataclasses
 import inspect
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -167,12 +169,29 @@ def _check_built(spec: "Spec", found: dict[str, Any], task: Any, optimizer: Any,
     if task is not None:
         drawn = built("task", task, Drawn, "what seqdyn.task(…) returns")
         inputs = drawn.inputs
-        found["steps"] = custom.shapes(spec, type(task).__name__, drawn)
+        with _unknown(f"task is {type(task).__name__}"):
+            found["steps"] = custom.shapes(spec, type(task).__name__, drawn)
     if layers:
         # What words read is not known here, and no shape that is checked depends on it.
         found["hidden"] = _check_cells(layers, inputs, 2 if spec.bidirectional else 1)
     if optimizer is not None:
         _check_optimizer(optimizer)
+
+
+@contextlib.contextmanager
+def _unknown(name: str) -> Iterator[None]:
+    """What a part's functions must not do: ask Python for a number that is known when it runs."""
+    try:
+        yield
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+    ) as error:
+        raise ConfigError(
+            f"{name}, which asks for the value of a number in Python; use jax.numpy of it (jnp.where for if), or make "
+            "it a field that is no number()."
+        ) from error
 
 
 def _check_cells(layers: tuple[Any, ...], inputs: int, ways: int) -> tuple[int, ...]:
@@ -189,7 +208,8 @@ def _check_cells(layers: tuple[Any, ...], inputs: int, ways: int) -> tuple[int, 
             raise ConfigError(
                 f"{name}, whose init gives {_types(params)}; parameters must be floats, as they are trained."
             )
-        after = step(cell, params, carry, jnp.zeros((3, inputs)))
+        with _unknown(name):
+            after = step(cell, params, carry, jnp.zeros((3, inputs)))
         if _shape(after) != _shape(carry):
             raise ConfigError(f"{name}, whose step goes from {_shape(carry)} to {_shape(after)}; it must be the same.")
         widths.append(h.shape[-1])
@@ -207,7 +227,7 @@ def _types(tree: Any) -> Any:
 
 def _check_optimizer(optimizer: Any) -> None:
     rule, some = made_optimizer(optimizer), {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
-    with lenient():
+    with lenient(), _unknown(f"optimizer is {type(optimizer).__name__}"):
         updates, _ = rule.update(some, rule.init(some), some)
     if _shape(updates) != _shape(some):
         raise ConfigError(
@@ -227,7 +247,7 @@ def built(where: str, part: Any, kind: type, right: str, *given: Any) -> Any:
     except TypeError:
         takes = "inputs" if given else "nothing"
         raise ConfigError(f"{name}, whose build takes {inspect.signature(part.build)}; it must take {takes}.") from None
-    with lenient():
+    with lenient(), _unknown(name):
         made = part.build(*given)
     if not isinstance(made, kind):
         raise ConfigError(f"{name}, whose build returns {made!r:.60}; it must return {right}.")
@@ -276,8 +296,9 @@ def variables(spec: "Spec") -> dict[str, Variable]:
     }
 
 
-def recorded(spec: "Spec", context: Context) -> dict[str, Array]:
-    """What a spec's own records say of an update. Raises ConfigError where they are not their `variables`."""
+def recorded(spec: "Spec", context: Context, sizes: dict[str, int]) -> dict[str, Array]:
+    """What a spec's own records say of an update, `sizes` those of dims. Raises ConfigError where they are not their
+    `variables`."""
     found: dict[str, Array] = {}
     for record in spec.records:
         with lenient():
@@ -287,7 +308,12 @@ def recorded(spec: "Spec", context: Context) -> dict[str, Array]:
             got = list(said) if isinstance(said, dict) else type(said).__name__
             raise ConfigError(f"{name} returns {got}; it must be a dict of {list(wanted)}.")
         for key, value in said.items():
-            if jnp.ndim(value) != len(wanted[key].dims):
-                raise ConfigError(f"{name} gives '{key}' the shape {jnp.shape(value)}; it has dims {wanted[key].dims}.")
+            right = tuple(sizes[dim] for dim in wanted[key].dims)
+            if not hasattr(value, "shape") and not isinstance(value, int | float):
+                raise ConfigError(f"{name} gives '{key}' a {type(value).__name__}; it must be an array.")
+            if jnp.shape(value) != right:
+                raise ConfigError(
+                    f"{name} gives '{key}' the shape {jnp.shape(value)}; its dims {wanted[key].dims} have {right}."
+                )
             found[key] = jnp.asarray(value).astype(jnp.float32)
     return found

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from seqdyn import parts
 from seqdyn.data.arrays import plain
@@ -118,12 +120,20 @@ class Spec:
     """One's own cells, one a level, bottom first, instead of `cell` and what words say of it."""
     records: tuple[Part, ...] = ()
     """What else is recorded of every update."""
+    decided: tuple[tuple[str, Any], ...] = ()
+    """(field, value) of what the parts decide; made here, and anew by `dataclasses.replace`."""
 
     def __post_init__(self) -> None:
+        put = partial(object.__setattr__, self)
         for f in dataclasses.fields(self):
-            object.__setattr__(self, f.name, plain(getattr(self, f.name)))
-        for name, value in fitted(self).items():
-            object.__setattr__(self, name, value)
+            put(f.name, plain(getattr(self, f.name)))
+        for name, value in self.decided:
+            if getattr(self, name) == value:
+                put(name, getattr(Spec, name))
+        found = fitted(self)
+        for name, value in found.items():
+            put(name, value)
+        put("decided", tuple((name, found[name]) for name in ("steps", "hidden") if name in found))
 
     @property
     def label(self) -> str:

@@ -269,7 +269,9 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     }
     if spec.records:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(hypers.seed), RECORDS), state.step)
-        metrics |= custom.recorded(spec, custom.Context(batch, state.params, loss, grads, updates, state.step, key))
+        context = custom.Context(batch, state.params, loss, grads, updates, state.step, key)
+        sizes = {"layer": len(spec.widths), "time": spec.steps, "group": len(by_group), "unit": max(spec.hidden)}
+        metrics |= custom.recorded(spec, context, sizes)
     params = observed(spec, hypers, judged, jax.tree.map(jnp.add, state.params, updates))
     after = None if carries is None else judged.last
     moved = TrainState(params, opt, state.step + 1, finite, after, state.stopping)

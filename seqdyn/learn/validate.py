@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
+import jax
 import numpy as np
 
 from seqdyn.data.augment import AUGMENTATIONS
@@ -36,7 +37,7 @@ def validate(experiment: "Experiment") -> None:
     first = experiment.specs[0]
     for spec in experiment.specs[1:]:
         for name in ("task", "steps", "shortest", "training_set", "features"):
-            if getattr(spec, name) != getattr(first, name):
+            if not _alike(getattr(spec, name), getattr(first, name)):
                 raise ConfigError(
                     f"{name} is {getattr(spec, name)!r} in one spec and {getattr(first, name)!r} in another; "
                     "the specs of one experiment share it."
@@ -73,6 +74,11 @@ def validate(experiment: "Experiment") -> None:
         raise ConfigError(
             f"updates is {experiment.updates}; it must be a multiple of probe_every, {experiment.probe_every}."
         )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """The same, but for the numbers of parts."""
+    return jax.tree.structure(one) == jax.tree.structure(other) if is_part(one) and is_part(other) else one == other
 
 
 _SWITCHES = {

@@ -25,6 +25,9 @@ def cell(
 
     Raises ConfigError for a carry without h, and for a step that returns another carry than it was given.
     """
+    for name, function in {"init": init, "step": step, "rest": rest}.items():
+        if not callable(function):
+            raise ConfigError(f"{name} of a cell is {function!r:.80}; it must be a function.")
 
     def at_rest(batch: tuple[int, ...]) -> Any:
         with lenient():
