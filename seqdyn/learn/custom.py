@@ -22,7 +22,7 @@ from seqdyn.data.tasks import TASKS
 from seqdyn.grids import mapped
 from seqdyn.nets.cells import Cell, step
 from seqdyn.parts import check_structure, is_part, lenient
-from seqdyn.types import Array, ConfigError, Float, Int, Key, Tree
+from seqdyn.types import Array, ConfigError, Float, Int, Key, Tree, whole
 
 if TYPE_CHECKING:
     from seqdyn.learn.config import Spec
@@ -118,6 +118,8 @@ def _check_words(spec: "Spec", found: dict[str, Any]) -> None:
             raise ConfigError(
                 f"{name} is {value!r} and those of {called[field]} are {found[name]!r}; leave {name} out."
             )
+    if called and not isinstance(spec.penalties, tuple):
+        raise ConfigError(f"penalties is {spec.penalties!r:.80}; it must be a tuple of names.")
     of_words = {"layers": {"l1", "l2", "l0", "l1_proximal", "orthogonality", "omega"}, "optimizer": {"l1_proximal"}}
     for field, part in called.items():
         odd = [name for name in spec.penalties if name in of_words.get(field, ())]
@@ -167,6 +169,7 @@ def _check_variables(where: str, record: Any) -> None:
 def _check_built(spec: "Spec", found: dict[str, Any], task: Any, optimizer: Any, layers: tuple[Any, ...]) -> None:
     inputs = 1
     if task is not None:
+        whole("batch", spec.batch)
         drawn = built("task", task, Drawn, "what seqdyn.task(…) returns")
         inputs = drawn.inputs
         with _unknown(f"task is {type(task).__name__}"):

@@ -28,6 +28,10 @@ from seqdyn.learn.choices import (
 )
 from seqdyn.learn.custom import fitted
 from seqdyn.parts import Part
+from seqdyn.types import ConfigError
+
+DECIDED = ("steps", "hidden")
+"""The fields that parts decide."""
 
 
 @parts.registered
@@ -127,13 +131,15 @@ class Spec:
         put = partial(object.__setattr__, self)
         for f in dataclasses.fields(self):
             put(f.name, plain(getattr(self, f.name)))
-        for name, value in self.decided:
-            if getattr(self, name) == value:
-                put(name, getattr(Spec, name))
+        for pair in self.decided if isinstance(self.decided, tuple) else (self.decided,):
+            if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] not in DECIDED:
+                raise ConfigError(f"decided is {self.decided!r:.80}; it is made of the parts, so leave it out.")
+            if getattr(self, pair[0]) == pair[1]:
+                put(pair[0], getattr(Spec, pair[0]))
         found = fitted(self)
         for name, value in found.items():
             put(name, value)
-        put("decided", tuple((name, found[name]) for name in ("steps", "hidden") if name in found))
+        put("decided", tuple((name, found[name]) for name in DECIDED if name in found))
 
     @property
     def label(self) -> str:
