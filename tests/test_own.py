@@ -139,6 +139,8 @@ def test_a_changed_part_is_refused_by_its_path_and_an_edited_function_is_a_warni
     changed = dataclasses.replace(SPEC, layers=(Leaky(3, counted=True),))
     sentence = refusal(run, experiment(spec=changed, seeds=2, tau=[2.0, 20.0]), grid)
     assert "specs[0].layers[0].counted is False there and True here" in sentence
+    wider = dataclasses.replace(SPEC, layers=(Leaky(5),))
+    assert "specs[0].layers[0].hidden is 3" in refusal(run, experiment(spec=wider, seeds=2, tau=[2.0, 20.0]), grid)
     assert "specs[0].optimizer.b1" in refusal(run, experiment(seeds=2, tau=[2.0, 20.0], b1=0.5), grid)
     assert "specs[0].optimizer" in refusal(run, experiment(spec=dataclasses.replace(SPEC, optimizer="adam")), grid)
     monkeypatch.setattr(described.inspect, "getsource", lambda of: "edited")

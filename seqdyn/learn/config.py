@@ -308,8 +308,10 @@ PARTS = ("layers", "records")
 
 
 def _described(spec: Spec) -> dict[str, Any]:
-    """Without what a spec of words does not have: its JSON is that of before there were parts."""
-    found = {f.name: parts.describe(getattr(spec, f.name)) for f in dataclasses.fields(spec)}
+    """Without what a spec of words does not have: its JSON is that of before there were parts. What parts decide comes
+    last, so that a difference is told of the part."""
+    fields = sorted(dataclasses.fields(spec), key=lambda f: f.name in dict(spec.decided))
+    found = {f.name: parts.describe(getattr(spec, f.name)) for f in fields}
     return {name: value for name, value in found.items() if name != "decided" and (value or name not in PARTS)}
 
 

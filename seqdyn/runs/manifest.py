@@ -82,7 +82,7 @@ def _claim(out: Path, experiment: Experiment, config: dict[str, Any], allow_vers
             # Other code or hardware need not give the same bits: say so, keep what was, check the gradients anew.
             shown = ", ".join(f"{name} {old} → {new}" for name, old, new in other)
             warnings.warn(
-                f"{out} was begun on other versions or hardware, which may have other bits ({shown}): "
+                f"{out} was begun on other versions, hardware or code, which may have other bits ({shown}): "
                 f"see resumed_on in {NAME}",
                 stacklevel=4,
             )
