@@ -21,7 +21,7 @@ from seqdyn import described
 from seqdyn.learn import verify
 from seqdyn.nets.bptt import Cut, unroll, watching
 from seqdyn.nets.stack import unroll_autodiff
-from seqdyn.runs import manifest, sweep
+from seqdyn.runs import manifest, points, sweep
 from seqdyn.runs.run import default_out
 
 X64 = False
@@ -160,6 +160,28 @@ def test_words_and_parts_mix_and_words_alone_are_written_as_ever(tmp_path):
     specs = sd.Spec(steps=9), sd.Spec(cell="lstm", steps=9, hidden=(3, 4), penalties=("l2",))
     e = sd.Experiment("words", specs, sd.grid(seeds=2, clip=[1.0, np.inf], l2=0.1), 4, 2, 2)
     assert default_out(e) == Path("runs/words-89a7640d")  # as before there were parts
+
+
+def test_what_parts_decide_is_decided_anew_where_they_change():
+    wide = dataclasses.replace(SPEC, layers=(Leaky(5), Leaky(2)), task=First(8))
+    assert (wide.hidden, wide.steps) == ((5, 2), 8)
+    plain = dataclasses.replace(wide, layers=(), task="adding", optimizer="adam", records=())
+    assert plain == sd.Spec(batch=4, holdout=4)
+    e = dataclasses.replace(experiment(), updates=8)
+    assert len(e.runs[0]) == 4 and e.layout.counts == (4,) and e.describe()["specs"] == experiment().describe()["specs"]
+
+
+def test_the_numbers_of_parts_are_coordinates_by_the_shortest_end_of_their_path_that_means_one_thing():
+    two = dataclasses.replace(SPEC, layers=(Leaky(3), Leaky(4)))
+    word = dataclasses.replace(SPEC, layers=(), optimizer="adam", name="word")
+    e = sd.Experiment("x", (sd.grid(two, tau=[2.0, 3.0], lr=0.5), sd.grid(word, gain=0.5, lr=0.25)), updates=2)
+    found = points.per_run(json.loads(json.dumps(e.describe())), e.layout, {"steps"})
+    np.testing.assert_array_equal(found["tau"], [2.0, 3.0, np.nan])  # both layers'
+    np.testing.assert_array_equal(found["layers[1].hidden"], [4, 4, np.nan])
+    np.testing.assert_array_equal(found["task.steps"], [6, 6, 6])
+    np.testing.assert_array_equal(found["lr"], [0.5, 0.5, 0.25])
+    np.testing.assert_array_equal(found["gain"], [np.nan, np.nan, 0.5])
+    assert found["label"].tolist() == ["Leaky", "Leaky", "word"]
 
 
 # --- what is refused --------------------------------------------------------------------------------------------

@@ -216,8 +216,11 @@ class Experiment:
                 self._put(f.name, plain(getattr(self, f.name)))
         self._put("specs", self.specs if isinstance(self.specs, tuple) else (self.specs,))
         self._put("settings", plain_json(self.settings))
-        if self.hypers is None and self.runs and self.specs == tuple(one.at(0).spec for one in self.runs):
-            self._put("specs", self.runs)  # as dataclasses.replace gives them
+        if self.hypers is None and self.runs and not any(isinstance(one, Runs) for one in self.specs):
+            # From dataclasses.replace.
+            if self.specs != tuple(one.at(0).spec for one in self.runs):
+                raise ConfigError("specs is another beside the runs of a grid; give what grid(spec, …) makes of it.")
+            self._put("specs", self.runs)
         self._check_types()
         if isinstance(self.specs[0], Runs):
             self._put("runs", tuple(Runs(one.spec, _columns(one.hypers)) for one in self.specs))

@@ -5,7 +5,7 @@ The code of users' parts is not needed, nor is what words mean: an experiment st
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,13 +18,13 @@ from seqdyn.learn.spec import Spec, label
 WORDS = ("label", "cell", "activation", "u_init", "w_init")
 
 
-def per_run(described: Mapping[str, Any], at: Layout) -> dict[str, np.ndarray]:
+def per_run(described: Mapping[str, Any], at: Layout, taken: Collection[Any]) -> dict[str, np.ndarray]:
     """Name -> [run]: every number of `Hypers`, `WORDS`, and the numbers of users' parts by the shortest ends of their
-    paths that tell them apart, NaN in runs that have none of that name."""
+    paths that tell them apart and are not `taken`; NaN in runs that have none of that name."""
     specs, hypers = described["specs"], described["hypers"]
     hypers = [hypers] * len(specs) if isinstance(hypers, dict) else hypers
     own = [dict(_of_parts(spec)) for spec in specs]
-    names = _names(own)
+    names = _names(own, {*taken, *WORDS})
     found: dict[str, list[np.ndarray]] = {}
     for spec, words, parts, count in zip(specs, hypers, own, at.counts, strict=True):
         numbers = {f.name: words.get(f.name, f.default) for f in dataclasses.fields(Hypers)}
@@ -83,7 +83,7 @@ def _within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _names(own: list[dict[str, Any]]) -> dict[str, list[str]]:
+def _names(own: list[dict[str, Any]], taken: set[str]) -> dict[str, list[str]]:
     """Name -> the paths that it stands for: layers that agree in a number in all specs share one name."""
     alike: dict[str, list[str]] = {}
     for path in dict.fromkeys(path for numbers in own for path in numbers):
@@ -96,5 +96,6 @@ def _names(own: list[dict[str, Any]]) -> dict[str, list[str]]:
     for path, paths in groups.items():
         pieces = path.split(".")
         ends = [".".join(pieces[i:]) for i in range(len(pieces) - 1, -1, -1)]
-        names[next(e for e in ends if [g for g in groups if f".{g}".endswith(f".{e}")] == [path])] = paths
+        alone = (e for e in ends if e not in taken and [g for g in groups if f".{g}".endswith(f".{e}")] == [path])
+        names[next(alone, path)] = paths
     return names

@@ -303,7 +303,7 @@ def load(path: str | Path) -> "xr.Dataset":
     raw = xr.open_zarr(local(path / "records.zarr"), consolidated=False, chunks=None)
     rows = [tile.index * at.tile + i for tile in at.tiles for i in range(len(tile.runs))]
     ds = raw.isel(row=rows).rename(row="run")
-    per_run = points.per_run(noted["experiment"], at)
+    per_run = points.per_run(noted["experiment"], at, {*ds.variables, *ds.dims, "probe_step", "lag"})
     # The hyperparameter `window` gives way to the probes' axis of that name.
     coordinates: dict[str, Any] = {f"hypers_{k}" if k in ds.dims else k: ("run", v) for k, v in per_run.items()}
     coordinates |= {
