@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from seqdyn.learn.config import Experiment, ProbeName, Spec, grid
+from seqdyn.learn.choices import ProbeName
+from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import script
 
 

@@ -89,11 +89,11 @@ def seconds(e: Experiment, data: Any) -> dict[str, float]:
     with jax.default_device(jax.local_devices()[0]):
         held = jax.device_put(data, jax.local_devices()[0])
         for tile in {tile.spec: tile for tile in e.layout.tiles}.values():
-            programs, hypers = sweep.programs(e.specs[tile.spec], sweep.width(e)), sweep.tile_hypers(e, tile)
-            states, times = programs.init(hypers, jnp.ones(e.tile, bool), held), []
+            programs, runs = sweep.programs(e.specs[tile.spec], sweep.width(e)), sweep.tile_runs(e, tile)
+            states, times = programs.init(runs, jnp.ones(e.tile, bool), held), []
             for _ in range(6):
                 begun = time.perf_counter()
-                states = jax.block_until_ready(programs.chunk(hypers, states, held, e.chunk)[0])
+                states = jax.block_until_ready(programs.chunk(runs, states, held, e.chunk)[0])
                 times.append(time.perf_counter() - begun)
             took[e.specs[tile.spec].label] = float(np.median(times[1:])) * e.settings["updates per epoch"] / e.chunk
     return took

@@ -18,7 +18,8 @@ from typing import Literal
 
 from analysis import gradient_flow as analysis
 from seqdyn import backend
-from seqdyn.learn.config import Activation, CellName, Experiment, Spec, grid
+from seqdyn.learn.choices import Activation, CellName
+from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.script import Options, launch, script
 
 CELLS: dict[str, tuple[CellName, Activation]] = {

@@ -16,7 +16,8 @@ from pathlib import Path
 from analysis import imdb_gradients as analysis
 from seqdyn import backend
 from seqdyn.data.datasets import imdb
-from seqdyn.learn.config import CellName, Experiment, Spec, grid
+from seqdyn.learn.choices import CellName
+from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.script import Options, launch, script
 from seqdyn.types import ConfigError

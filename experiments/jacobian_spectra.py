@@ -27,7 +27,8 @@ from typing import Literal
 
 from analysis import jacobian_spectra as analysis
 from seqdyn import backend
-from seqdyn.learn.config import Activation, CellName, Experiment, InitName, Spec, grid
+from seqdyn.learn.choices import Activation, CellName, InitName
+from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.script import Options, launch_all, script
 from seqdyn.types import ConfigError
 

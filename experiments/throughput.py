@@ -43,7 +43,8 @@ from analysis import throughput as analysis
 from seqdyn import backend, norms
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import verify
-from seqdyn.learn.config import CellName, Looking, ProbeName, Spec, grid
+from seqdyn.learn.choices import CellName, ProbeName
+from seqdyn.learn.config import Looking, Spec, grid
 from seqdyn.learn.train import read
 from seqdyn.measure import probes
 from seqdyn.nets import cells
@@ -153,11 +154,12 @@ def in_torch(threads: int, name: str, steps: int, batch: int, inputs: int, hidde
 
 def in_tiles(name: CellName, steps: int, batch: int, hidden: int, runs: int) -> Contest:
     """A grid of the adding problem in tiles on all devices (ours), and its runs one after another (alone)."""
-    devices, updates, hypers = backend.start(), 50, grid(seeds=runs).arrays()
-    programs = sweep.programs(Spec("adding", steps, batch, hidden=(hidden,), cell=name), 1)
+    devices, updates = backend.start(), 50
+    spec = Spec("adding", steps, batch, hidden=(hidden,), cell=name)
+    points, programs = grid(spec, seeds=runs).arrays(), sweep.programs(spec, 1)
 
     def call(rows: slice, device: Device) -> Callable[[], Any]:
-        tile = jax.device_put(hypers.at(rows), device)
+        tile = jax.device_put(points.at(rows), device)
         states = programs.init(tile, jnp.ones(len(tile), bool), None)
         return lambda: jax.block_until_ready(programs.chunk(tile, states, None, updates))
 
@@ -171,18 +173,18 @@ def in_probes(name: CellName, steps: int, batch: int, hidden: int, sequences: in
     """A run's update (ours) and one look of every probe at it, on the device and on the host."""
     backend.start(1)
     spec = Spec("adding", steps, batch, hidden=(hidden,), cell=name)
-    hypers, programs, updates = grid().arrays(), sweep.programs(spec, 1), 20
-    states = programs.init(hypers, jnp.ones(1, bool), None)
+    runs, programs, updates = grid(spec).arrays(), sweep.programs(spec, 1), 20
+    states = programs.init(runs, jnp.ones(1, bool), None)
     alive = np.ones(1, bool)
 
     def call(probe: ProbeName) -> Callable[[], dict[str, np.ndarray]]:
         looking = Looking((probe,), sequences, "holdout", 8)
         look = sweep.look(spec, 1, looking)
-        return lambda: probes.finish(spec, looking, jax.block_until_ready(look(hypers, states, None)), alive)
+        return lambda: probes.finish(spec, looking, jax.block_until_ready(look(runs, states, None)), alive)
 
     looks = {probe: call(probe) for probe in get_args(ProbeName)}
     kept = {probe: sum(4 * v.size for v in look().values()) for probe, look in looks.items()}  # float32 on disk
-    update = (lambda: jax.block_until_ready(programs.chunk(hypers, states, None, updates)), updates)
+    update = (lambda: jax.block_until_ready(programs.chunk(runs, states, None, updates)), updates)
     return kept, {"ours": update} | {probe: (look, 1) for probe, look in looks.items()}
 
 

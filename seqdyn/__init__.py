@@ -1,16 +1,51 @@
 """Training dynamics of recurrent networks: gradient norms through time, for whole grids of runs, at every step.
 
-experiment = seqdyn.Experiment("mine", (seqdyn.Spec(cell="lstm"),), seqdyn.grid(seeds=3, gain=[0.5, 1.0]), …)
-out = seqdyn.run.run(experiment, "runs/mine")
+spec = seqdyn.Spec(task="adding", cell="lstm")          # or parts of one's own: see `learn.custom`
+runs = seqdyn.grid(spec, seeds=3, gain=[0.5, 1.0])
+out = seqdyn.run(seqdyn.Experiment("mine", runs, updates=2000), "runs/mine")
 seqdyn.load(out).adjoint_norm            # run, step, layer, time
 """
 
 from seqdyn.backend import compiled as compiled
+from seqdyn.data.custom import Drawn as Task
+from seqdyn.data.custom import task as task
 from seqdyn.learn.config import Experiment as Experiment
 from seqdyn.learn.config import Hypers as Hypers
-from seqdyn.learn.config import Spec as Spec
+from seqdyn.learn.config import Runs as Runs
 from seqdyn.learn.config import grid as grid
-from seqdyn.runs import run as run
+from seqdyn.learn.custom import Context as Context
+from seqdyn.learn.custom import Variable as Variable
+from seqdyn.learn.spec import Spec as Spec
+from seqdyn.nets.cells import Cell as Cell
+from seqdyn.nets.custom import cell as cell
+from seqdyn.parts import Number as Number
+from seqdyn.parts import number as number
+from seqdyn.parts import part as part
 from seqdyn.runs.records import load as load
 from seqdyn.runs.run import restore as restore
+from seqdyn.runs.run import run as run
 from seqdyn.types import ConfigError as ConfigError
+
+run.run = run  # type: ignore[attr-defined]  # what scripts of before called
+
+__all__ = [
+    "Cell",
+    "ConfigError",
+    "Context",
+    "Experiment",
+    "Hypers",
+    "Number",
+    "Runs",
+    "Spec",
+    "Task",
+    "Variable",
+    "cell",
+    "compiled",
+    "grid",
+    "load",
+    "number",
+    "part",
+    "restore",
+    "run",
+    "task",
+]

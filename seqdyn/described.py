@@ -16,30 +16,27 @@ from seqdyn.parts import FUNCTIONS, PARTS, describe, is_part
 from seqdyn.types import ConfigError
 
 
-def difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """The first place where what a manifest says, `there`, is not what `here` is, a part or tuple of parts:
-    (path, there, here), both as JSON; None where they agree."""
-    return _difference(there, describe(here), here, name)
+def difference(there: Any, here: Any, live: Any = None, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first place where two JSON values differ: (path, there, here); None where they agree.
 
-
-def _difference(there: Any, here: Any, live: Any, name: str) -> tuple[str, Any, Any] | None:
+    `live` is what `here` describes. In a part, 1 and 1.0 differ, and what `there` does not say had its default.
+    """
     if isinstance(there, dict) and isinstance(here, dict):
         defaults = {f.name: _default(f) for f in dataclasses.fields(live)} if is_part(live) else {}
         for key in [*here, *(k for k in there if k not in here)]:
             old = there[key] if key in there else describe(defaults.get(key))
-            path = f"{name}.{key}".lstrip(".")
-            found = _difference(old, here.get(key), getattr(live, key, None), path)
+            found = difference(old, here.get(key), getattr(live, key, None), f"{name}.{key}".lstrip("."))
             if found:
                 return found
         return None
     if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        lives = live if isinstance(live, tuple) else [None] * len(here)
+        lives = live if isinstance(live, tuple) and len(live) == len(here) else [None] * len(here)
         for i, (old, new, one) in enumerate(zip(there, here, lives, strict=True)):
-            found = _difference(old, new, one, f"{name}[{i}]")
+            found = difference(old, new, one, f"{name}[{i}]")
             if found:
                 return found
         return None
-    return None if there == here and type(there) is type(here) else (name, there, here)
+    return None if there == here and (live is None or type(there) is type(here)) else (name, there, here)
 
 
 def _default(field: Any) -> Any:

@@ -7,43 +7,21 @@ the whole path where it does not.
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.parts import Range, describe, is_many, is_part, listed
+from seqdyn.parts import Range, is_many, is_part, listed
 from seqdyn.types import ConfigError
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Runs:
-    """The runs of a grid."""
+def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Any:
+    """The Cartesian product of the named values: the spec, its numbers [r]. Seeds vary fastest; `seeds` is how many,
+    from 0 on, or which.
 
-    spec: Any
-    """A part whose numbers are [r]."""
-    axes: dict[str, tuple[str, ...]]
-    """name -> the paths of the numbers that it sets"""
-
-    def __len__(self) -> int:
-        return len(self.spec.seed)
-
-    def at(self, index: Any) -> Any:
-        """The spec of one run, or of a slice of them."""
-        return jax.tree.map(lambda leaf: leaf[index], self.spec)
-
-    def describe(self) -> dict[str, Any]:
-        """As JSON."""
-        axes = {name: list(paths) for name, paths in self.axes.items()}
-        return {"runs": len(self), "axes": axes, "spec": describe(self.spec)}
-
-
-def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Runs:
-    """The Cartesian product of the named values; seeds vary fastest. `seeds` is how many, from 0 on, or which.
-
-    >>> len(grid(spec, seeds=3, gain=[0.5, 1.0], **{"layers[1].tau": [2.0, 10.0]}))
+    >>> len(grid(spec, seeds=3, gain=[0.5, 1.0], **{"layers[1].tau": [2.0, 10.0]}).seed)
     12
 
     Layers that differ in nothing but their place take an axis together. Raises ConfigError for a name that is the end
@@ -52,18 +30,21 @@ def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Runs:
     there = numbers(spec)
     if "seed" not in there:
         raise ConfigError(f"grid has a {type(spec).__name__}; it takes a part with a number 'seed'.")
-    given = {name: listed(values) for name, values in axes.items()}
-    given["seed"] = listed(seeds)
+    if "seed" in axes:
+        raise ConfigError("grid has no axis 'seed'; it takes seeds, how many or which.")
+    given = {name: listed(values) for name, values in axes.items()} | {"seed": listed(seeds)}
     hit = {name: _hit(name, there) for name in given}
     for name, values in given.items():
         if not values:
             raise ConfigError(f"{name} has no values; give at least one.")
+        allowed = there[hit[name][0]][0]
         for value in values:
-            _check(name, there[hit[name][0]][0], value)
+            _check(name, allowed, value)
+        given[name] = [int(value) if allowed.whole else value for value in values]
     if not is_many(seeds):
         if seeds < 1:
-            raise ConfigError(f"seeds is {seeds!r}; it must be at least 1, or a list of seeds.")
-        given["seed"] = list(range(int(seeds)))
+            raise ConfigError(f"seeds is {seeds!r}; it must be at least one, or a list of seeds.")
+        given["seed"] = list(range(given["seed"][0]))
     taken: dict[str, str] = {}
     for name, paths in hit.items():
         for path in paths:
@@ -73,14 +54,20 @@ def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Runs:
     points = list(itertools.product(*given.values()))
     columns = dict(zip(given, map(np.asarray, zip(*points, strict=True)), strict=True))
 
-    def column(path: str, allowed: Range, value: Any) -> np.ndarray:
-        if path not in taken and np.ndim(value):
+    return spread(spec, len(points), {path: columns[name] for path, name in taken.items()})
+
+
+def spread(spec: Any, count: int, columns: Mapping[str, Any]) -> Any:
+    """A spec whose numbers are [count]: those of `columns`, by path, the others repeated."""
+
+    def column(path: str, _: Range, value: Any) -> Any:
+        if path not in columns and np.ndim(value):
             raise ConfigError(
                 f"{path} has {np.size(value)} values in the spec; name it as an axis of the grid instead."
             )
-        return columns[taken[path]] if path in taken else np.full(len(points), value)
+        return columns[path] if path in columns else np.full(count, value)
 
-    return Runs(mapped(spec, column), {name: hit[name] for name in axes})
+    return mapped(spec, column)
 
 
 def _check(name: str, allowed: Range, value: Any) -> None:

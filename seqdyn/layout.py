@@ -57,9 +57,11 @@ class Layout(NamedTuple):
 
 def layout(described: Mapping[str, Any]) -> Layout:
     """Of what `Experiment.describe` gives and a manifest holds."""
-    runs = len(described["hypers"]["seed"])
+    hypers = described["hypers"]  # of all specs, or of each
     return Layout(
-        counts=(runs,) * len(described["specs"]),
+        counts=tuple(
+            len(h["seed"]) for h in ([hypers] * len(described["specs"]) if isinstance(hypers, dict) else hypers)
+        ),
         tile=described["tile"],
         updates=described["updates"],
         chunk=described["chunk"],

@@ -5,6 +5,7 @@ parts are branches. All else is structure, which decides code: two structures ar
 stands for (a cell, a task, an optax transformation) by its method `build`; here is what all parts have in common.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -12,7 +13,7 @@ import os
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import jax
@@ -24,6 +25,8 @@ from seqdyn.types import ConfigError
 
 Number = Any
 """A number of one run; [r] of the runs of a grid; or traced."""
+Part = Any
+"""A part; of what kind is checked where it is used."""
 
 
 class Range(NamedTuple):
@@ -111,6 +114,13 @@ def _part(cls: type, name: str | None) -> type:
 
     cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
     made: Any = dataclasses.dataclass(frozen=True, eq=False)(cls)
+    made.__eq__ = lambda self, other: type(self) is type(other) and _text(self) == _text(other)
+    made.__hash__ = lambda self: hash(_text(self))
+    return registered(made, name)
+
+
+def registered(made: Any, name: str | None = None) -> Any:
+    """Makes a frozen dataclass a part as it stands, with its own checks and equality."""
     made.__part_name__ = name or _name(made)
     fields = dataclasses.fields(made)
     names, numbers = [f.name for f in fields], {f.name for f in fields if "number" in f.metadata}
@@ -136,11 +146,16 @@ def _part(cls: type, name: str | None) -> type:
         return self
 
     jax.tree_util.register_pytree_with_keys(made, flat_with_keys, unflat, flat)
-    made.__eq__ = lambda self, other: type(self) is type(other) and _text(self) == _text(other)
-    made.__hash__ = lambda self: hash(_text(self))
     PARTS[made.__part_name__] = made
     _CLASSES.add(made)
     return made
+
+
+@contextlib.contextmanager
+def lenient() -> Iterator[None]:
+    """Users' functions are traced under JAX's usual promotion, whatever the process has set."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def is_part(value: Any) -> bool:
@@ -229,7 +244,7 @@ def _check(self: Any) -> None:
             continue
         value = _plain(value)
         object.__setattr__(self, f.name, value)
-        _check_structure(where, value)
+        check_structure(where, value)
         right = _mistyped(value, hints.get(f.name, Any))
         if right:
             raise ConfigError(f"{where} is {value!r:.80}; it must be {right}.")
@@ -266,11 +281,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _check_structure(where: str, value: Any) -> None:
+def check_structure(where: str, value: Any) -> None:
     """Raises for what cannot be the key of a program, or cannot be written into a manifest."""
     if type(value) is tuple:
         for i, one in enumerate(value):
-            _check_structure(f"{where}[{i}]", one)
+            check_structure(f"{where}[{i}]", one)
     elif is_part(value) or value is None or isinstance(value, bool | int | str):
         return
     elif isinstance(value, float):

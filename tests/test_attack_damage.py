@@ -57,7 +57,7 @@ def attack(request):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return seqdyn.run.run(E, tmp_path_factory.mktemp("whole") / "out", verify=False, checkpoint_seconds=0)
+    return seqdyn.run(E, tmp_path_factory.mktemp("whole") / "out", verify=False, checkpoint_seconds=0)
 
 
 def digests(out):
@@ -87,7 +87,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning_or_the_file_does_not
     for file, harm, out in damaged(whole, tmp_path / "out", monkeypatch, lambda f: f.parts[:3] == newest, harms):
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            seqdyn.run.run(E, out, verify=False)
+            seqdyn.run(E, out, verify=False)
         if not any("passed over the checkpoint" in str(w.message) for w in said):
             idle.add(f"{'/'.join(file.parts[3:])} ({harm})")
         assert digests(out) == wanted, (file, harm)
@@ -112,7 +112,7 @@ def test_damaged_records_are_made_again_and_never_read_as_numbers(whole, tmp_pat
         if harm == "flip" or attack:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                seqdyn.run.run(E, out, verify=False)
+                seqdyn.run(E, out, verify=False)
             if file.name != "zarr.json":
                 assert any("they are made again" in str(w.message) for w in said), (file, harm)
             assert digests(out) == wanted, (file, harm)
@@ -149,7 +149,7 @@ def test_a_manifest_leads_nowhere_else(whole, tmp_path):
     found = manifest.read(out)
     manifest.write(out, found | {"experiment": found["experiment"] | {"name": "../../escape"}})
     with pytest.raises(ConfigError, match="another experiment: name is ../../escape there and damaged here"):
-        seqdyn.run.run(E, out, verify=False)
+        seqdyn.run(E, out, verify=False)
     assert seqdyn.load(out).loss.shape == (2, 6)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 

@@ -61,6 +61,7 @@ def attacked(many, strategy, tried):
 
 def _field(name):
     words = get_args(HINTS[name])
+    words = get_args(words[0]) or words if words else words  # of a word, or a part in its place
     if words and all(isinstance(w, str) for w in words):
         return st.sampled_from(words) | ODD
     if HINTS[name] is bool:
@@ -101,7 +102,7 @@ def test_one_odd_field_in_a_good_config_is_an_experiment_or_a_sentence(many):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     e = Experiment("odd", (Spec(steps=6, batch=3, hidden=(4,), holdout=6),), grid(seeds=2), 4, 2, 2, tile=2)
-    return e, seqdyn.run.run(e, tmp_path_factory.mktemp("made") / "out", verify=False)
+    return e, seqdyn.run(e, tmp_path_factory.mktemp("made") / "out", verify=False)
 
 
 JSON = st.recursive(

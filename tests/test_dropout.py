@@ -185,7 +185,7 @@ def test_a_dropped_word_is_dropped_wherever_it_stands_in_its_sequence():
 def test_where_the_masks_act():
     """Words on the vectors of ids, inputs on every level's, outputs on what is read out."""
     h, noise = hypers(dropout=0.5), jax.random.key(3)
-    batch = model.TASKS["labelled"](WORDS).batch(data(), "train", ROWS)._replace(noise=noise)
+    batch = model.task_of(WORDS).batch(data(), "train", ROWS)._replace(noise=noise)
     params = start(WORDS, data()).params
 
     @compiled
@@ -256,7 +256,7 @@ def test_monte_carlo_is_minus_log_of_the_mean_probability_by_keys_of_seed_and_up
         evaluated(spec, hypers(dropout=0.5, seed=1), state, data()),
     ):
         assert different(judged, other)
-    batch = model.TASKS["labelled"](spec).batch(data(), "test", (jnp.arange(N), jnp.ones(N)))
+    batch = model.task_of(spec).batch(data(), "test", (jnp.arange(N), jnp.ones(N)))
 
     @compiled
     def each(h, state):

@@ -86,8 +86,8 @@ def test_no_steps_change_no_bit():
 @cache
 def start(seeds):
     """The states of a tile of runs with these seeds before the first update."""
-    hypers = grid(seeds=seeds).arrays()
-    return sweep.programs(FLOSSED, 1).init(hypers, jnp.ones(len(seeds), bool), None)
+    runs = grid(FLOSSED, seeds=seeds).arrays()
+    return sweep.programs(FLOSSED, 1).init(runs, jnp.ones(len(seeds), bool), None)
 
 
 def test_a_flossed_start_differs_in_the_recurrent_layer_alone_and_whoever_asks_for_none_gets_none():

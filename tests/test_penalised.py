@@ -354,14 +354,15 @@ def test_a_weight_is_a_number_of_the_grid_and_leaves_fewer_weights(name, weights
     e = Experiment("x", (spec,), grid(**{name: weights}, lr=0.05), 200, 100, 200, tile=2)
     programs = sweep.programs(spec, 1)
     (tile,) = e.layout.tiles
-    hypers = sweep.tile_hypers(e, tile)
-    states = programs.init(hypers, sweep.real(e, tile), None)
+    runs = sweep.tile_runs(e, tile)
+    states = programs.init(runs, sweep.real(e, tile), None)
     for _ in range(2):
-        states, metrics = programs.chunk(hypers, states, None, 100)
-    programs.chunk(dataclasses.replace(hypers, **{name: hypers.lr}), states, None, 100)
+        states, metrics = programs.chunk(runs, states, None, 100)
+    other = dataclasses.replace(runs.hypers, **{name: runs.hypers.lr})
+    programs.chunk(dataclasses.replace(runs, hypers=other), states, None, 100)
     assert programs.chunk._cache_size() == 1
     assert metrics["finite"].all() and set(metrics) <= set(VARIABLES)
-    counts = np.asarray(programs.evaluate(hypers, states, None)["group_nonzero"])
+    counts = np.asarray(programs.evaluate(runs, states, None)["group_nonzero"])
     groups = axes.own(spec)["group"]
     assert counts.shape == (2, len(groups))
     of = dict(zip(groups, counts.T, strict=True))

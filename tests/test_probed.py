@@ -24,14 +24,14 @@ def observed(probes, specs):
 def probed(tmp_path_factory):
     """An LSTM under every probe."""
     e = observed(tuple(probes.PROBES), ("lstm",))
-    return seqdyn.run.run(e, tmp_path_factory.mktemp("probed") / "out", verify=False)
+    return seqdyn.run(e, tmp_path_factory.mktemp("probed") / "out", verify=False)
 
 
 def test_probes_change_no_bit_of_a_run_nor_the_program_that_trains_it(probed, tmp_path):
     e = observed((), ("lstm",))
     programs = sweep.programs(e.specs[0], 1)[:3]
     before = [program._cache_size() for program in programs]
-    bare = digests(seqdyn.run.run(e, tmp_path / "bare", verify=False))
+    bare = digests(seqdyn.run(e, tmp_path / "bare", verify=False))
     assert [program._cache_size() for program in programs] == before and min(before) > 0
     records, parameters = digests(probed)
     recorded = {name for probe in probes.PROBES.values() for name in probe.names}
@@ -52,7 +52,7 @@ def test_every_probe_records_what_it_names_and_nothing_of_a_run_that_diverged(pr
 
 @pytest.mark.slow
 def test_gates_that_a_cell_does_not_have_are_nan_at_their_place(tmp_path):
-    ds = seqdyn.load(seqdyn.run.run(observed(("units",), ("rnn", "lstm")), tmp_path / "out", verify=False)).load()
+    ds = seqdyn.load(seqdyn.run(observed(("units",), ("rnn", "lstm")), tmp_path / "out", verify=False)).load()
     assert ds["gate"].values.tolist() == ["h", "i", "f", "o", "g"]
     there = np.isfinite(ds["gate_mean"].isel(probe=0, layer=0, time=-1)).values
     np.testing.assert_array_equal(there[[0, 2]], [[1, 0, 0, 0, 0], [0, 1, 1, 1, 1]])

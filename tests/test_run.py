@@ -33,7 +33,7 @@ def out(tmp_path_factory):
     """Verified as any other, but what is found is given: two more programs are not compiled for it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("seqdyn.runs.run.gradient_error", lambda *_: 2e-7)
-        return seqdyn.run.run(experiment(), tmp_path_factory.mktemp("run") / "out")
+        return seqdyn.run(experiment(), tmp_path_factory.mktemp("run") / "out")
 
 
 def test_records_have_named_axes_with_the_grid_as_coordinates_of_run(out):
@@ -68,7 +68,7 @@ def test_the_spectral_radius_at_the_first_probe_is_the_gain_of_an_orthogonal_mat
 
 def test_a_run_in_a_grid_is_the_run_alone_bit_for_bit(out, tmp_path):
     alone = experiment(tile=1, specs=("lstm",), gain=1.0, seeds=[1])
-    single = seqdyn.load(seqdyn.run.run(alone, tmp_path / "alone", verify=False)).load()
+    single = seqdyn.load(seqdyn.run(alone, tmp_path / "alone", verify=False)).load()
     ds = seqdyn.load(out).load()
     run = int(np.flatnonzero((ds["label"] == "lstm") & (ds["gain"] == 1.0) & (ds["seed"] == 1))[0])
     for name in ("loss", "adjoint_norm", "adjoint_norm_c", "carried_norm", "group_grad_norm", "test_loss"):
@@ -79,7 +79,7 @@ def test_a_run_in_a_grid_is_the_run_alone_bit_for_bit(out, tmp_path):
 @pytest.mark.slow
 def test_tile_size_and_padding_change_no_bits(out, tmp_path):
     """Of a tile without padding that is not one run alone, of which the law before tells as much."""
-    other = seqdyn.run.run(experiment(tile=4, specs=("rnn",)), tmp_path / "tile", verify=False)
+    other = seqdyn.run(experiment(tile=4, specs=("rnn",)), tmp_path / "tile", verify=False)
     ours, theirs = seqdyn.load(out).load(), seqdyn.load(other).load()
     for name in ("loss", "adjoint_norm", "carried_norm", "group_update_norm", "test_loss"):
         assert ours[name][:4].values.tobytes() == theirs[name].values.tobytes(), name
@@ -88,7 +88,7 @@ def test_tile_size_and_padding_change_no_bits(out, tmp_path):
 
 
 def test_a_diverging_neighbour_changes_no_bits_and_is_flagged(out, tmp_path):
-    wild = seqdyn.run.run(experiment(gain=1.0, lr=[1e-2, 1e30]), tmp_path / "wild", verify=False)
+    wild = seqdyn.run(experiment(gain=1.0, lr=[1e-2, 1e30]), tmp_path / "wild", verify=False)
     ds, calm = seqdyn.load(wild).load(), seqdyn.load(out).load()
     calm = calm.isel(run=calm["gain"] == 1.0)
     steady = np.isclose(ds["lr"], 1e-2)
@@ -107,32 +107,32 @@ def test_a_diverging_neighbour_changes_no_bits_and_is_flagged(out, tmp_path):
 def test_new_numbers_and_other_grids_recompile_nothing(out, tmp_path):
     programs = [sweep.programs(spec, 1) for spec in experiment().specs]
     before = [p.chunk._cache_size() for p in programs]
-    seqdyn.run.run(experiment(gain=[0.3], clip=[1.0, 9.0], lr=[3e-3], seeds=[7, 8]), tmp_path / "b", verify=False)
+    seqdyn.run(experiment(gain=[0.3], clip=[1.0, 9.0], lr=[3e-3], seeds=[7, 8]), tmp_path / "b", verify=False)
     assert [p.chunk._cache_size() for p in programs] == before and min(before) > 0
 
 
 def test_going_on_for_longer_equals_having_asked_for_it_at_once(out, tmp_path):
     short = experiment(specs=("rnn",))
     long = dataclasses.replace(short, updates=10)
-    seqdyn.run.run(short, tmp_path / "grown", verify=False)
-    seqdyn.run.run(long, tmp_path / "grown", verify=False)
-    seqdyn.run.run(long, tmp_path / "at_once", verify=False)
+    seqdyn.run(short, tmp_path / "grown", verify=False)
+    seqdyn.run(long, tmp_path / "grown", verify=False)
+    seqdyn.run(long, tmp_path / "at_once", verify=False)
     assert digests(tmp_path / "grown") == digests(tmp_path / "at_once")
     with pytest.raises(ConfigError, match="10 updates and 6 were asked for; updates may only grow"):
-        seqdyn.run.run(short, tmp_path / "grown", verify=False)
+        seqdyn.run(short, tmp_path / "grown", verify=False)
 
 
 def test_another_experiment_is_refused_with_the_first_difference_and_nothing_changes(out):
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in out.rglob("*")}
     with pytest.raises(ConfigError, match=r"hypers.gain\[2\] is 1.0 there and 1.5 here"):
-        seqdyn.run.run(experiment(gain=[0.5, 1.5]), out)
+        seqdyn.run(experiment(gain=[0.5, 1.5]), out)
     assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in out.rglob("*")}
 
 
 def test_a_directory_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match="is not a run directory"):
-        seqdyn.run.run(experiment(), tmp_path)
+        seqdyn.run(experiment(), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
@@ -147,12 +147,12 @@ def test_the_manifest_says_what_was_run_and_on_what(out):
 def test_a_damaged_manifest_is_one_sentence(damage, tmp_path):
     (tmp_path / "manifest.json").write_text(damage)
     with pytest.raises(ConfigError, match="manifest.json"):
-        seqdyn.run.run(experiment(), tmp_path)
+        seqdyn.run(experiment(), tmp_path)
 
 
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
     e = experiment(specs=("rnn",))
-    out = seqdyn.run.run(e, tmp_path / "out", verify=False, checkpoint_seconds=0)
+    out = seqdyn.run(e, tmp_path / "out", verify=False, checkpoint_seconds=0)
     whole = digests(out)
     (tile,) = (out / "checkpoints").iterdir()
     assert sorted(int(p.name) for p in tile.iterdir() if p.name.isdigit()) == [4, 6]
@@ -162,7 +162,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path):
             data[len(data) // 2] ^= 1
             file.write_bytes(data)
     with pytest.warns(UserWarning, match="passed over the checkpoint"):
-        seqdyn.run.run(e, out, verify=False)
+        seqdyn.run(e, out, verify=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert digests(out) == whole
@@ -188,7 +188,7 @@ def test_restored_parameters_at_a_step_are_those_recorded_there(out):
 def test_two_processes_do_not_train_in_one_directory(out):
     said = rf"another process trains in .*: host {socket.gethostname()}, process {os.getpid()}, since 20"
     with lock.held(out), pytest.raises(RuntimeError, match=said):
-        seqdyn.run.run(experiment(), out)
+        seqdyn.run(experiment(), out)
 
 
 def test_the_shard_that_ends_last_draws_though_another_was_behind_it_in_the_first_part(tmp_path, monkeypatch):
@@ -213,14 +213,14 @@ def test_another_jax_is_refused_unless_it_is_allowed_and_then_noted_and_verified
     found = manifest.read(out)
     manifest.write(out, found | {"versions": found["versions"] | {"jax": "0.0.1"}})
     with pytest.raises(ConfigError, match=f"jax 0.0.1 and this is {jax.__version__}.*--allow-version-drift"):
-        seqdyn.run.run(e, out)
+        seqdyn.run(e, out)
     with pytest.warns(UserWarning, match="begun on other versions"):
-        seqdyn.run.run(e, out, allow_version_drift=True)
+        seqdyn.run(e, out, allow_version_drift=True)
     noted = manifest.read(out)
     assert noted["versions"]["jax"] == "0.0.1" and noted["resumed_on"][0]["versions"] == found["versions"]
     assert noted["resumed_on"][0]["allowed_version_drift"] == ["jax"]
     assert tuple(verified) == e.specs and noted["verified"] == dict.fromkeys(found["verified"], 3e-7)
-    seqdyn.run.run(e, out)  # who went on once need not say so again
+    seqdyn.run(e, out)  # who went on once need not say so again
     assert len(verified) == 2
 
 
@@ -229,14 +229,14 @@ def test_other_versions_of_the_rest_are_noted(out, tmp_path):
     found = manifest.read(out)
     manifest.write(out, found | {"versions": found["versions"] | {"zarr": "0.0.1"}})
     with pytest.warns(UserWarning, match="begun on other versions"):
-        seqdyn.run.run(e, out, verify=False)
+        seqdyn.run(e, out, verify=False)
     assert manifest.read(out)["resumed_on"][0]["versions"] == found["versions"]
 
 
 def test_a_wrong_gradient_stops_the_run_before_it_trains(tmp_path, monkeypatch):
     monkeypatch.setattr("seqdyn.runs.run.gradient_error", lambda *_: 0.3)
     with pytest.raises(RuntimeError, match="is 3.0e-01 away from autodiff's"):
-        seqdyn.run.run(experiment(), tmp_path / "wrong")
+        seqdyn.run(experiment(), tmp_path / "wrong")
     assert not (tmp_path / "wrong" / "records.zarr").exists()
 
 
@@ -244,3 +244,7 @@ def test_the_manifest_is_json_without_infinities(tmp_path):
     e = experiment(clip=[0.1, np.inf])
     text = json.dumps(e.describe(), allow_nan=False)
     assert json.loads(text)["hypers"]["clip"][-1] == "inf"
+
+
+def test_scripts_of_before_find_run_where_it_was():
+    assert seqdyn.run.run is seqdyn.run

@@ -38,7 +38,7 @@ LONGER = dataclasses.replace(TINY, updates=4)
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return seqdyn.run.run(TINY, tmp_path_factory.mktemp("made") / "run", verify=False)
+    return seqdyn.run(TINY, tmp_path_factory.mktemp("made") / "run", verify=False)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def noted(out, **changes):
 def test_a_setting_that_draws_other_data_is_refused_and_named(out, name, there):
     noted(out, draws=manifest.read(out)["draws"] | {name: there})
     before = manifest.read(out)
-    said = refusal(seqdyn.run.run, LONGER, out, verify=False)
+    said = refusal(seqdyn.run, LONGER, out, verify=False)
     assert f"{name} {there} and here it is {jax.config.values[name]}" in said and name.upper() in said
     assert manifest.read(out) == before
 
@@ -72,7 +72,7 @@ def test_what_only_rounds_otherwise_is_a_warning_that_names_it_and_a_line_in_the
     noted(out, **fact)
     (name, there) = next(iter(fact.items()))
     with pytest.warns(UserWarning, match=re.escape(name)):
-        seqdyn.run.run(LONGER, out, verify=False)
+        seqdyn.run(LONGER, out, verify=False)
     found = manifest.read(out)
     assert found[name] == there and [line[name] for line in found["resumed_on"]] == [here[name]]
 
@@ -82,7 +82,7 @@ def test_an_older_manifest_that_says_less_is_gone_on_with(out):
     noted(out, **dict.fromkeys(new))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        seqdyn.run.run(LONGER, out, verify=False)
+        seqdyn.run(LONGER, out, verify=False)
     assert seqdyn.load(out).recorded.all() and set(new) <= set(manifest.read(out)["resumed_on"][0])
 
 
@@ -115,7 +115,7 @@ def test_settings_under_which_training_cannot_be_right_are_refused_before_anythi
     was = jax.config.values[name]
     jax.config.update(name, "disallow" if was is None else True)
     try:
-        assert name in refusal(seqdyn.run.run, TINY, tmp_path / "out")
+        assert name in refusal(seqdyn.run, TINY, tmp_path / "out")
     finally:
         jax.config.update(name, was)
     assert not (tmp_path / "out").exists()
@@ -131,7 +131,7 @@ def test_settings_under_which_training_cannot_be_right_are_refused_before_anythi
 )
 def test_a_setting_that_the_training_threads_would_not_see_is_refused(tmp_path, name, context):
     with context():
-        assert f"jax.config.update('{name}'" in refusal(seqdyn.run.run, TINY, tmp_path / "out")
+        assert f"jax.config.update('{name}'" in refusal(seqdyn.run, TINY, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -160,8 +160,8 @@ def test_a_wrong_input_that_nobody_catches_is_a_sentence_and_the_line_that_asked
 @pytest.mark.parametrize("name", ["a::b", "[x]", "a\\b", "*", "file:?#%20", "a\n$b$", os.fsdecode(b"\xff")], ids=ascii)
 def test_a_directory_may_have_any_name(name, tmp_path):
     (tmp_path / "ab").mkdir()
-    seqdyn.run.run(TINY, tmp_path / name, verify=False)
-    seqdyn.run.run(LONGER, tmp_path / name, verify=False)
+    seqdyn.run(TINY, tmp_path / name, verify=False)
+    seqdyn.run(LONGER, tmp_path / name, verify=False)
     assert seqdyn.load(tmp_path / name).recorded.all()
     seqdyn.restore(tmp_path / name, 0, 4)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["ab", name]) and not any((tmp_path / "ab").iterdir())
@@ -173,7 +173,7 @@ def test_a_users_names_are_shown_as_they_are(out, capsys):
     shown = capsys.readouterr().out
     assert all(shown.count(name) == 2 for name in names) and "[bold]n" in shown
     heard = plain_console(file=io.StringIO(), width=200)
-    seqdyn.run.run(TINY, out, console=heard)
+    seqdyn.run(TINY, out, console=heard)
     assert f"gradient of {SPEC.label} against" in heard.file.getvalue()
 
 

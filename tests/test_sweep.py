@@ -15,12 +15,12 @@ X64, OPTIMISED = False, True
 def one(spec, seeds, probes):
     """All that is known of the first of `seeds` runs of a tile: its state, its records, and what `probes` see of it.
     It starts from parameters drawn by NumPy: that `init` has the same bits is a law of whole runs in test_run."""
-    hypers, programs = grid(seeds=seeds).arrays(), sweep.programs(spec, 1)
+    runs, programs = grid(spec, seeds=seeds).arrays(), sweep.programs(spec, 1)
     begun = jax.tree.map(lambda *leaves: np.stack(leaves), *[start(spec, seed=seed) for seed in range(seeds)])
-    states, metrics = programs.chunk(hypers, begun, None, 3)
-    seen = sweep.look(spec, 1, Looking(probes, 4, "holdout", 8))(hypers, states, None)
+    states, metrics = programs.chunk(runs, begun, None, 3)
+    seen = sweep.look(spec, 1, Looking(probes, 4, "holdout", 8))(runs, states, None)
     return jax.tree.map(
-        lambda leaf: np.asarray(leaf)[0], (states, metrics, programs.evaluate(hypers, states, None), seen)
+        lambda leaf: np.asarray(leaf)[0], (states, metrics, programs.evaluate(runs, states, None), seen)
     )
 
 
@@ -41,10 +41,10 @@ def test_a_run_alone_in_its_tile_has_the_bits_it_has_beside_others(cell, hidden,
 
 def test_what_a_probe_sees_is_the_same_program_whichever_others_look():
     spec = Spec("adding", steps=5, batch=2, hidden=(3,))
-    hypers = grid(seeds=1).arrays()
+    runs = grid(spec, seeds=1).arrays()
     states = jax.tree.map(lambda leaf: leaf[None], start(spec))
-    together = sweep.look(spec, 1, Looking(("weights", "units"), 2, "holdout", 3))(hypers, states, None)
+    together = sweep.look(spec, 1, Looking(("weights", "units"), 2, "holdout", 3))(runs, states, None)
     known = sweep._look.cache_info().misses
-    alone = sweep.look(spec, 1, Looking(("units",), 2, "holdout", 3))(hypers, states, None)
+    alone = sweep.look(spec, 1, Looking(("units",), 2, "holdout", 3))(runs, states, None)
     assert set(together) == {"weights", "units"} and sweep._look.cache_info().misses == known
     jax.tree.map(np.testing.assert_array_equal, alone["units"], together["units"])

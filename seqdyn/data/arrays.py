@@ -79,7 +79,9 @@ def first_wrong(where: str, found: np.ndarray, wrong: np.ndarray, right: str) ->
 
 
 def plain(value: Any) -> Any:
-    """The same in Python's own types; lists, and arrays of one axis, as tuples."""
+    """The same in Python's own types; lists, and arrays of one axis, as tuples. NamedTuples are what they are."""
+    if hasattr(value, "_fields"):
+        return value
     if isinstance(value, np.generic) or (hasattr(value, "__array__") and np.ndim(value) == 0):
         return np.asarray(value).item()
     if isinstance(value, list | tuple) or (hasattr(value, "__array__") and np.ndim(value) == 1):

@@ -36,8 +36,9 @@ class Task(NamedTuple):
     """Width of x, or 0 where x is an id."""
     outputs: int
     """Numbers that the readout predicts of a sequence, or of each step."""
-    loss: str
-    """'mse'; 'binary' (each output a logit against 0 or 1, losses summed); 'categorical' (logits of one class)."""
+    loss: str | Callable[[Any, Any], Any]
+    """'mse'; 'binary' (each output a logit against 0 or 1, losses summed); 'categorical' (logits of one class); or
+    (predictions, ys) -> the loss of each."""
     chance: float
     """The loss of the best constant prediction."""
     learned: tuple[str, float]
@@ -54,3 +55,5 @@ class Task(NamedTuple):
     """(data, key, 'holdout' or 'train', n) -> the same n sequences at every call: what the probes look at"""
     stateful: bool = False
     """Does a batch begin with the state in which the one before ended?"""
+    correct: Callable[[Any, Any], Any] | None = None
+    """(predictions, ys) -> which are right, of a loss that is a function; None: nobody can say"""

@@ -1,149 +1,36 @@
-"""What an experiment is: `Spec`s decide code, `Hypers` decide numbers, an `Experiment` crosses them."""
+"""What an experiment is: `Spec`s decide code, `Hypers` and parts decide numbers, an `Experiment` crosses them."""
 
 import dataclasses
-import itertools
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from seqdyn import grids, parts
 from seqdyn.data.arrays import array, plain, plain_json
+from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, layout
-from seqdyn.learn.choices import (
-    Activation,
-    AugmentName,
-    CellName,
-    Clip,
-    Dropout,
-    InitName,
-    Kind,
-    Normalise,
-    Optimizer,
-    Pad,
-    PenalisedGroup,
-    PenaltyName,
-    ProbeName,
-    Readout,
-    Schedule,
-    Split,
-    Stop,
-    TaskName,
-)
-from seqdyn.learn.validate import check_hyper, validate
-from seqdyn.parts import is_many, listed
-from seqdyn.types import ConfigError
-
-_WHOLE = ("seed", "window")
-"""The numbers of `Hypers` that are whole."""
+from seqdyn.learn.choices import ProbeName, Split
+from seqdyn.learn.custom import unheeded
+from seqdyn.learn.numbers import Allowed
+from seqdyn.learn.spec import Spec
+from seqdyn.learn.validate import validate
+from seqdyn.types import ConfigError, whole
 
 
+def _numbers(cls: Any) -> Any:
+    """A class whose fields are all numbers of one run, as `parts.number` has them."""
+    for name in cls.__annotations__:
+        setattr(cls, name, field(default=getattr(cls, name), metadata={"number": Allowed(name)}))
+    return cls
+
+
+@parts.registered
 @dataclass(frozen=True)
-class Spec:
-    """What code runs: shapes and operations. Two specs are two compiled programs.
-
-    NumPy's whole numbers, truth values and strings become Python's, and lists become tuples, so that what is equal is
-    the same program.
-    """
-
-    task: TaskName = "adding"
-    steps: int = 100
-    """T, time steps of a sequence."""
-    batch: int = 32
-    """Sequences per update."""
-    holdout: int = 1000
-    """Fresh test sequences of a synthetic task (rounded up to whole batches)."""
-    training_set: int = 0
-    """Sequences of a synthetic task's training set, a multiple of `batch`, taken in order again and again (n = batch:
-    every update sees all of it); 0 draws fresh sequences at every update."""
-    shortest: int = 0
-    """Each sequence of a synthetic task has a length of its own, uniform from this to `steps`; 0: all have `steps`."""
-    features: int = 0
-    """Numbers a step of a data set's sequences; 0 where they are ids."""
-    classes: int = 2
-    """Of a 'labelled' sequence; 0: its label is a number."""
-    pad: Pad = "before"
-    """On which side of a data set's sequences the padding lies."""
-    mask: bool = True
-    """Is padding left out, as if the sequence were shorter? False: it is read like anything else."""
-    vocabulary: int = 0
-    """Ids of a data set's sequences; 0 where they are numbers."""
-    embedding: int = 0
-    """Width of the trained embedding of ids; 0 gives a cell their one-hot vectors, `vocabulary` wide."""
-    pretrained: bool = False
-    """Does the embedding begin with word vectors, `data["vectors"]` [vocabulary, embedding]? See `Hypers.thaw`."""
-    cell: CellName = "rnn"
-    activation: Activation = "tanh"
-    """φ of an rnn and of dense layers; LSTM and GRU have theirs."""
-    hidden: tuple[int, ...] = (32,)
-    """Width of each level, bottom first."""
-    bidirectional: bool = False
-    """Two layers a level, the second reading backwards: layers 2i and 2i + 1 of the records are level i."""
-    w_init: InitName = "glorot_uniform"
-    """Input weights, at `Hypers.input_gain`."""
-    u_init: InitName = "orthogonal"
-    """Recurrent weights, at `Hypers.gain`."""
-    chrono: bool = False
-    """Gate biases from `Hypers.longest` (LSTM, GRU) instead of `Hypers.forget_bias`."""
-    normalise: Normalise = "none"
-    """Of the pre-activations: see `nets.normalised`. The batch's kinds take whole sequences only."""
-    readout_init: InitName = "glorot_uniform"
-    """Readout weights, at `Hypers.readout_gain`."""
-    readout: Readout = "last"
-    """Which of the top level's outputs the prediction reads: the last, or the mean or sum over live steps; 'every' step
-    has a prediction of its own in the tasks of `validate.EVERY_STEP`."""
-    dropout: Dropout = "none"
-    """What `Hypers.dropout` drops: words, inputs, outputs, or something inside the recurrence; see `learn.dropout`."""
-    penalties: tuple[PenaltyName, ...] = ()
-    """What is added to the loss, weighted by the hyperparameters of these names; see `penalties`."""
-    optimizer: Optimizer = "adam"
-    schedule: Schedule = "constant"
-    clip: Clip = "norm"
-    """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step."""
-    truncate: bool = False
-    """Backpropagate through windows of `Hypers.window` steps only."""
-    name: str = ""
-    """What tables and figures call it; '' is the cell's name, which must tell the specs of an experiment apart."""
-    floss: int = 0
-    """Lyapunov exponents, the largest, that are pulled towards 0 before the first update: see `measure.flossing`."""
-    floss_steps: int = 500
-    """Steps of that."""
-    evaluate_train: bool = False
-    """Is a data set's training split judged at every look, too, as the held-out ones are: `train_loss`?"""
-    stop: Stop = "none"
-    """Early stopping on this metric of the validation split, at every look: see `stopping`."""
-    penalised: tuple[PenalisedGroup, ...] = ("input", "recurrent", "readout")
-    """The weight matrices that l1, l1_proximal, l2, l0 and the decay of 'adamw' act on; biases never are."""
-    monte_carlo: int = 0
-    """Networks with dropout whose mean prediction is evaluated on held-out splits, by keys of (seed, update), for −log
-    mean p and the accuracy of the mean (Gal & Ghahramani 2016); 0 evaluates one without dropout."""
-    augment: tuple[AugmentName, ...] = ()
-    """How the sequences of every training batch are changed, one after the other, by `Hypers.strength`: see
-    `data.augment`."""
-    kind: Kind = "series"
-    """What a data set's numbers are, which decides what augmentations fit; ids are text."""
-
-    def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            object.__setattr__(self, f.name, plain(getattr(self, f.name)))
-
-    @property
-    def label(self) -> str:
-        """`name`, or 'rnn tanh', 'lstm', 'gru'."""
-        return self.name or (f"rnn {self.activation}" if self.cell == "rnn" else self.cell.replace("_", " "))
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Of each recurrent layer, in the order of the records."""
-        return tuple(h for h in self.hidden for _ in range(2 if self.bidirectional else 1))
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@_numbers
 class Hypers:
     """What numbers it runs with: leaves of a pytree, scalars for one run or [r] for a grid. They never recompile."""
 
@@ -207,41 +94,67 @@ class Hypers:
 
     def arrays(self) -> "Hypers":
         """With JAX leaves: seed and window int32, the rest float32."""
-        cast = {
-            f.name: jnp.asarray(getattr(self, f.name), jnp.int32 if f.name in _WHOLE else jnp.float32)
-            for f in dataclasses.fields(self)
-        }
-        return Hypers(**cast)
+        return grids.arrays(self)
 
 
-def grid(seeds: int | Sequence[int] = 1, **axes: Any) -> Hypers:
-    """The Cartesian product of the named values as one `Hypers` with a run axis; seeds vary fastest.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Runs:
+    """Runs of one spec, all of whose numbers are [r]; or, without that axis, one run."""
 
-    >>> len(grid(seeds=3, gain=[0.5, 1.0], clip=[1.0, math.inf], lr=1e-3))
+    spec: Spec
+    hypers: Hypers
+
+    def __len__(self) -> int:
+        return len(self.hypers)
+
+    def at(self, index: Any) -> "Runs":
+        """One run, or a slice of them."""
+        return jax.tree.map(lambda leaf: leaf[index], self)
+
+    def arrays(self) -> "Runs":
+        """With JAX leaves, int32 where they are whole, float32 elsewhere."""
+        return Runs(grids.arrays(self.spec), self.hypers.arrays())
+
+
+@parts.registered
+@dataclass(frozen=True)
+class _Swept:
+    """Where a grid finds its axes."""
+
+    spec: Spec
+    hypers: Hypers
+    seed: Any = field(default=0, metadata={"number": Allowed("seed")})
+
+
+def grid(*given: Any, **axes: Any) -> Any:
+    """The Cartesian product of the named values, with a run axis; seeds vary fastest.
+
+    >>> len(grid(Spec(), seeds=3, gain=[0.5, 1.0], clip=[1.0, math.inf], lr=1e-3))
     12
 
-    Raises ConfigError for a name that is not a field of `Hypers`, an axis without values, and values out of range.
+    Of a spec its `Runs`: an axis is a field of `Hypers` or a number of its parts, by its name or the end of its path,
+    as 'layers[0].tau'. Without one, `Hypers` for any spec of words. `seeds` is how many, from 0 on, or which. Raises
+    ConfigError for a name that is no number here, or several; for an axis without values, and for values out of range.
     """
-    names = {f.name for f in dataclasses.fields(Hypers)} - {"seed"}
-    for name in axes:
-        if name not in names:
-            raise ConfigError(f"grid has no axis '{name}'; it takes seeds and {', '.join(sorted(names))}.")
-    values = {name: listed(v) for name, v in axes.items()}
-    values["seed"] = listed(seeds)
-    if not is_many(seeds):
-        check_hyper("seed", values["seed"][0])
-        values["seed"] = list(range(int(values["seed"][0])))
-    for name, v in values.items():
-        if not v:
-            raise ConfigError(f"{name} has no values; give at least one.")
-        for one in v:
-            check_hyper(name, one)
-        if name in _WHOLE:
-            values[name] = [int(one) for one in v]
-    points = list(itertools.product(*values.values()))
-    columns = dict(zip(values, zip(*points, strict=True), strict=True))
-    defaults = {f.name: f.default for f in dataclasses.fields(Hypers)}
-    return Hypers(**{name: np.asarray(columns.get(name, [d] * len(points))) for name, d in defaults.items()})
+    of = given[0] if given and isinstance(given[0], Spec) else None
+    seeds = given[0 if of is None else 1 :] or (axes.pop("seeds", 1),)
+    if len(seeds) > 1 or "seeds" in axes:
+        raise TypeError("grid takes a spec and seeds, each once; axes by their names")
+    if of is None:
+        return grids.grid(Hypers(), *seeds, **axes)
+    nobody = unheeded(of)
+    swept = grids.grid(_Swept(of, Hypers(**dict.fromkeys(nobody), seed=None)), *seeds, **axes)
+    without = {name: np.full(len(swept.seed), getattr(Hypers, name)) for name in nobody}
+    return Runs(swept.spec, dataclasses.replace(swept.hypers, seed=swept.seed, **without))
+
+
+FIELDS = dataclasses.fields(Hypers)
+
+
+def _columns(hypers: Hypers) -> Hypers:
+    """As arrays."""
+    return Hypers(**{f.name: array(f"hypers.{f.name}", getattr(hypers, f.name), "numbers") for f in FIELDS})
 
 
 def joined(*grids: Hypers) -> Hypers:
@@ -260,26 +173,30 @@ class Looking(NamedTuple):
 
 @dataclass(frozen=True)
 class Experiment:
-    """Specs × hypers, and how long: what a run directory holds the result of. Run r = spec index · len(hypers) + i.
+    """Specs × hypers, or the runs of grids, and how long: what a run directory holds the result of.
 
-    The data that a data set's tasks need are no part of it: `seqdyn.run.run(experiment, out, data)`, whose `data` are a
-    dict of splits as `data.check.check` describes them. Raises ConfigError for the first field that cannot be right.
+    The runs of a spec follow each other, those of the first spec first. The data that a data set's tasks need are no
+    part of it: `seqdyn.run(experiment, out, data)`, whose `data` are a dict of splits as `data.check.check` describes
+    them. Raises ConfigError for the first field that cannot be right.
     """
 
     name: str
-    specs: tuple[Spec, ...]
-    """One `Spec`, or several in a tuple or list."""
-    hypers: Hypers
-    """What `grid` makes; None is `grid()`."""
-    updates: int
-    chunk: int
-    """Updates in one compiled call: a signal is obeyed at its end."""
-    probe_every: int
-    """Updates between looks that cost more than a step: held-out error, spectral radius. A multiple of `chunk`."""
+    specs: Any
+    """One `Spec`, or several in a tuple or list, each run at all points of `hypers`; or what `grid(spec, …)` makes, one
+    or several, each with axes of its own. Here a tuple of the specs of the first runs."""
+    hypers: Hypers = None  # type: ignore[assignment]
+    """What `grid(…)` makes without a spec; None is `grid()`, and stays None beside what `grid(spec, …)` makes."""
+    updates: int = 0
+    chunk: int = None  # type: ignore[assignment]
+    """Updates in one compiled call: a signal is obeyed at its end. None: as many as divide `updates`, at most 100."""
+    probe_every: int = None  # type: ignore[assignment]
+    """Updates between looks that cost more than a step: held-out error, spectral radius. A multiple of `chunk`; None:
+    about 20 looks."""
     tile: int = 4
     """Runs in one program on one device: enough tiles for every core of a CPU, large ones for an accelerator."""
-    probes: tuple[ProbeName, ...] = ("weights",)
-    """Instruments of `seqdyn.measure` that look at every run at every probe; none changes a bit of the training."""
+    probes: tuple[ProbeName, ...] = None  # type: ignore[assignment]
+    """Instruments of `seqdyn.measure` that look at every run at every probe; none changes a bit of the training. None:
+    'weights', or none where there are cells of one's own, which need not have any U."""
     diagnostic: int = 8
     """Sequences of the fixed batch that they look at."""
     diagnostic_from: Split = "holdout"
@@ -288,32 +205,75 @@ class Experiment:
     """Singular values and exponents that 'jacobians' and 'lyapunov' record, largest first."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
+    runs: tuple[Runs, ...] = ()
+    """Those of each spec, made here of specs and hypers."""
+    ruled: tuple[str, ...] = field(init=False, default=())
+    """Which of chunk and probe_every were left to the rule."""
 
     def __post_init__(self) -> None:
-        taken = {f.name: plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "hypers"}
-        taken["specs"] = (self.specs,) if isinstance(self.specs, Spec) else taken["specs"]
-        taken["hypers"] = grid() if self.hypers is None else self.hypers
-        if isinstance(self.hypers, Hypers):
-            columns = {f.name: getattr(self.hypers, f.name) for f in dataclasses.fields(Hypers)}
-            taken["hypers"] = Hypers(**{name: array(f"hypers.{name}", c, "numbers") for name, c in columns.items()})
-        taken["settings"] = plain_json(self.settings)
-        for name, value in taken.items():
-            object.__setattr__(self, name, value)
+        for f in dataclasses.fields(self):
+            if f.init and f.name not in ("hypers", "runs"):
+                self._put(f.name, plain(getattr(self, f.name)))
+        self._put("specs", self.specs if isinstance(self.specs, tuple) else (self.specs,))
+        self._put("settings", plain_json(self.settings))
+        if self.hypers is None and self.runs and not any(isinstance(one, Runs) for one in self.specs):
+            # From dataclasses.replace.
+            if self.specs != tuple(one.at(0).spec for one in self.runs):
+                raise ConfigError("specs is another beside the runs of a grid; give what grid(spec, …) makes of it.")
+            self._put("specs", self.runs)
         self._check_types()
+        if isinstance(self.specs[0], Runs):
+            self._put("runs", tuple(Runs(one.spec, _columns(one.hypers)) for one in self.specs))
+            self._put("specs", tuple(one.at(0).spec for one in self.runs))
+        else:
+            hypers = _columns(grid() if self.hypers is None else self.hypers)
+            self._put("hypers", hypers)
+            self._put("runs", tuple(Runs(grids.spread(spec, len(hypers), {}), hypers) for spec in self.specs))
+        self._put("ruled", tuple(name for name in ("chunk", "probe_every") if getattr(self, name) is None))
+        self._rule()
         validate(self)
+
+    def _put(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _rule(self) -> None:
+        """What was left out."""
+        updates = whole("updates", self.updates)
+        if self.chunk is None:
+            self._put("chunk", max(n for n in range(1, 101) if updates % n == 0))
+        if self.probe_every is None:
+            calls = updates // whole("chunk", self.chunk) or 1
+            self._put(
+                "probe_every", self.chunk * min(n for n in range(1, calls + 1) if calls % n == 0 and calls <= 20 * n)
+            )
+        if self.probes is None:
+            self._put("probes", () if any(spec.layers for spec in self.specs) else ("weights",))
 
     def _check_types(self) -> None:
         if not isinstance(self.name, str):
             raise ConfigError(f"name is {self.name!r}; it must be a string.")
-        odd = [s for s in self.specs if not isinstance(s, Spec)] if isinstance(self.specs, tuple) else [self.specs]
-        if odd:
-            raise ConfigError(f"specs has {odd[0]!r:.80}; it must be a Spec, or a tuple of them.")
         if not self.specs:
             raise ConfigError("specs is empty; an experiment needs at least one Spec.")
-        if not isinstance(self.hypers, Hypers):
+        kind = Runs if isinstance(self.specs[0], Runs) else Spec
+        odd = [one for one in self.specs if not isinstance(one, kind)]
+        if odd:
+            right = "a Spec, or a tuple of them" if kind is Spec else "what grid(spec, …) makes, like the first"
+            raise ConfigError(f"specs has {odd[0]!r:.80}; it must be {right}.")
+        if kind is Runs and self.hypers is not None:
+            raise ConfigError(
+                f"hypers is {self.hypers!r:.40} beside what grid(spec, …) makes, which has its numbers; leave it out, "
+                "and give what follows it by name."
+            )
+        if not isinstance(self.hypers, Hypers | None):
             raise ConfigError(f"hypers is {self.hypers!r:.80}; it must be what grid() returns.")
         if not isinstance(self.settings, dict):
             raise ConfigError(f"settings is {self.settings!r:.80}; it must be a dict of what JSON can hold.")
+
+    def going_on(self, described: dict[str, Any]) -> "Experiment":
+        """The same with the chunk and probe_every of a directory that holds it, where they were left to the rule."""
+        kept = {name: described[name] for name in self.ruled}
+        fits = all(self.updates % unit == 0 for unit in kept.values())
+        return dataclasses.replace(self, **kept) if fits else self
 
     @property
     def layout(self) -> Layout:
@@ -327,17 +287,14 @@ class Experiment:
 
     def describe(self) -> dict[str, Any]:
         """As JSON: two experiments are the same if and only if this is. Infinity is written as a string."""
-        hypers = {
-            f.name: [_finite(v) for v in np.asarray(getattr(self.hypers, f.name)).tolist()]
-            for f in dataclasses.fields(Hypers)
-        }
+        hypers = [
+            {f.name: [_finite(v) for v in np.asarray(getattr(runs.hypers, f.name)).tolist()] for f in FIELDS}
+            for runs in self.runs
+        ]
         return {
             "name": self.name,
-            "specs": [
-                {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(s).items()}
-                for s in self.specs
-            ],
-            "hypers": hypers,
+            "specs": [_described(runs.spec) for runs in self.runs],
+            "hypers": hypers if self.hypers is None else hypers[0],
             "updates": self.updates,
             "chunk": self.chunk,
             "probe_every": self.probe_every,
@@ -350,18 +307,44 @@ class Experiment:
         }
 
 
+PARTS = ("layers", "records")
+
+
+def _described(spec: Spec) -> dict[str, Any]:
+    """Without what a spec of words does not have: its JSON is that of before there were parts. What parts decide comes
+    last, so that a difference is told of the part."""
+    fields = sorted(dataclasses.fields(spec), key=lambda f: f.name in dict(spec.decided))
+    found = {f.name: parts.describe(getattr(spec, f.name)) for f in fields}
+    return {name: value for name, value in found.items() if name != "decided" and (value or name not in PARTS)}
+
+
 def experiment_from(described: dict[str, Any]) -> Experiment:
-    """The inverse of `Experiment.describe`, for reading: nothing is refused, and what is not said had its default."""
-    given = {k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described["hypers"].items()}
-    runs = len(given["seed"])
-    hypers = Hypers(**{f.name: given.get(f.name, np.full(runs, f.default)) for f in dataclasses.fields(Hypers)})
-    found = _known(Experiment, described) | {"hypers": hypers, "probes": tuple(described["probes"])}
-    found["specs"] = tuple(Spec(**_known(Spec, spec)) for spec in described["specs"])
+    """The inverse of `Experiment.describe`, for reading: nothing is refused, and what is not said had its default.
+
+    Raises ConfigError for parts that this process does not hold.
+    """
+    shared = isinstance(described["hypers"], dict)
+    specs = [Spec(**{k: rebuilt(v) for k, v in _known(Spec, spec).items()}) for spec in described["specs"]]
+    hypers = [_hypers(one) for one in ([described["hypers"]] * len(specs) if shared else described["hypers"])]
+    found = _known(Experiment, described) | {"hypers": hypers[0] if shared else None}
+    found |= {"probes": tuple(described["probes"]), "ruled": ()}
+    found["runs"] = tuple(Runs(_repeated(spec, len(one)), one) for spec, one in zip(specs, hypers, strict=True))
+    found["specs"] = tuple(runs.at(0).spec for runs in found["runs"])
     read = object.__new__(Experiment)  # not by __init__, which refuses
     for f in dataclasses.fields(Experiment):
         default = f.default_factory() if callable(f.default_factory) else f.default
         object.__setattr__(read, f.name, found.get(f.name, default))
     return read
+
+
+def _repeated(spec: Spec, count: int) -> Spec:
+    return grids.mapped(spec, lambda _, allowed, value: value if np.ndim(value) else np.full(count, value))
+
+
+def _hypers(described: dict[str, Any]) -> Hypers:
+    given = {k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described.items()}
+    runs = len(given["seed"])
+    return Hypers(**{f.name: given.get(f.name, np.full(runs, f.default)) for f in FIELDS})
 
 
 def _known(cls: Any, described: dict[str, Any]) -> dict[str, Any]:

@@ -6,15 +6,17 @@ from typing import Any, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from seqdyn.data.tasks import TASKS, Batch, Task
+from seqdyn.data.tasks import Batch, Task
 from seqdyn.learn import dropout
 from seqdyn.learn.choices import CellName
 from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.custom import made_cell, task_of
 from seqdyn.nets import cells, hard_concrete, memoryless
 from seqdyn.nets.bptt import Cut, Watch, unroll, window
 from seqdyn.nets.inits import INITS, chrono, constant
 from seqdyn.nets.normalised import normalised
 from seqdyn.nets.stack import Layer, Stacked, unroll_stack
+from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float, Key, Tree, one_of
 
 
@@ -40,7 +42,10 @@ def layers(spec: Spec, hypers: Hypers, training: bool = False) -> tuple[cells.Ce
     is read in both directions follow each other. In `training` a batch is normalised by its own mean and variance, and
     a recurrence that drops reads its masks beside its inputs."""
     ways = 2 if spec.bidirectional else 1
-    inputs = (spec.embedding or spec.vocabulary or TASKS[spec.task](spec).inputs, *(ways * h for h in spec.hidden))
+    inputs = (spec.embedding or spec.vocabulary or task_of(spec).inputs, *(ways * h for h in spec.hidden))
+    if spec.layers:
+        own = enumerate(zip(inputs, spec.layers, strict=False))
+        return tuple(made_cell(f"layers[{i}]", layer, d) for i, (d, layer) in own for _ in range(ways))
     w, u = INITS[spec.w_init](hypers.input_gain), INITS[spec.u_init](hypers.gain)
     zero = constant(0.0)
 
@@ -86,7 +91,7 @@ def init(spec: Spec, hypers: Hypers, key: Key[Array, ""], vectors: Float[Array, 
                 found = "missing" if vectors is None else f"of the shape {vectors.shape}"
                 raise ConfigError(f'data["vectors"] is {found}; pretrained asks for [vocabulary, embedding], {shape}.')
             embedding = vectors.astype(embedding.dtype)
-    read = spec.hidden[-1] * (2 if spec.bidirectional else 1), TASKS[spec.task](spec).outputs
+    read = spec.hidden[-1] * (2 if spec.bidirectional else 1), task_of(spec).outputs
     model = Model(
         embedding=embedding,
         layers=tuple(c.init(k) for c, k in zip(stack, jax.random.split(k_cells, len(stack)), strict=True)),
@@ -147,14 +152,23 @@ def effective(spec: Spec, model: Model, noise: Key[Array, ""] | None = None) -> 
 
 def groups(model: Model) -> dict[str, Tree]:
     """The parameters by the names under which their norms are recorded: 'embedding', 'layer0/u', …, 'readout' and, of
-    gates, 'log_alpha'."""
+    gates, 'log_alpha'. In a cell of one's own each branch of its parameters is a group."""
     named: dict[str, Tree] = {} if model.embedding is None else {"embedding": model.embedding}
     for i, layer in enumerate(model.layers):
-        parts = layer._asdict()
-        parts.pop("statistics", None)  # of batches: kept, not trained
-        named |= {f"layer{i}/{k}": parts.pop(k) for k in "wu" if k in parts} | {f"layer{i}/b": parts}
+        if type(layer).__module__.startswith("seqdyn."):
+            parts = layer._asdict()
+            parts.pop("statistics", None)  # of batches: kept, not trained
+            named |= {f"layer{i}/{k}": parts.pop(k) for k in "wu" if k in parts} | {f"layer{i}/b": parts}
+        else:
+            named |= {f"layer{i}/{name}": part for name, part in _branches(layer).items()}
     named["readout"] = model.readout
     return named if model.log_alpha is None else named | {"log_alpha": model.log_alpha}
+
+
+def _branches(tree: Tree) -> dict[str, Tree]:
+    """What a tree has next to its root; of an array itself."""
+    found = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda branch: branch is not tree)
+    return {jax.tree_util.keystr(path, simple=True) or "params": branch for path, branch in found}
 
 
 def cut(spec: Spec, hypers: Hypers, batch: Batch) -> Cut:
@@ -242,8 +256,9 @@ def per_layer(spec: Spec, hypers: Hypers, model: Model, batch: Batch) -> tuple[L
 
 def _task(spec: Spec) -> Task:
     """The task, its loss one of those below."""
-    task = TASKS[spec.task](spec)
-    one_of(f"loss of the task '{spec.task}'", task.loss, ("mse", "binary", "categorical"))
+    task = task_of(spec)
+    if not callable(task.loss):
+        one_of(f"loss of the task '{spec.task}'", task.loss, ("mse", "binary", "categorical"))
     return task
 
 
@@ -254,9 +269,12 @@ def losses(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Ar
     binary        log(1 + exp((1 − 2y) p)), p a logit, y in {0, 1}
     categorical   log Σ_k exp p_k − p_y, y a class
 
-    ConfigError for a task whose loss has another name.
+    or what a task's own function says. ConfigError for a task whose loss has another name.
     """
     kind = _task(spec).loss
+    if callable(kind):
+        with lenient():
+            return jnp.asarray(kind(predictions, ys)).astype(predictions.dtype)
     if kind == "categorical":
         chosen = jnp.take_along_axis(predictions, ys[..., None].astype(jnp.int32), axis=-1)[..., 0]
         return jax.nn.logsumexp(predictions, axis=-1) - chosen
@@ -272,6 +290,9 @@ def hits(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Arra
         right = jnp.argmax(predictions, axis=-1) == ys
     elif task.loss == "binary" and task.outputs == 1:
         right = (predictions[..., 0] > 0) == (ys > 0.5)
+    elif task.correct is not None:
+        with lenient():
+            right = jnp.asarray(task.correct(predictions, ys))
     else:
         return None
     return right.astype(predictions.dtype)

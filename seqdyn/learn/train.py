@@ -9,12 +9,14 @@ import jax.numpy as jnp
 
 from seqdyn.data.augment import augmented
 from seqdyn.data.check import check
-from seqdyn.data.tasks import TASKS, VECTORS, Batch
-from seqdyn.learn import model, optim, penalties, stopping
+from seqdyn.data.tasks import VECTORS, Batch
+from seqdyn.learn import custom, model, optim, penalties, stopping
 from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.custom import task_of
 from seqdyn.learn.model import Model
 from seqdyn.nets.bptt import Watch, at_end, watching
 from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
+from seqdyn.parts import is_part
 from seqdyn.types import Array, Bool, Float, Int, Key, Metrics, whole
 
 
@@ -53,6 +55,10 @@ class Keys(NamedTuple):
     """Of changes of training batches."""
 
 
+RECORDS = len(Keys._fields)
+"""Folded into the root, it gives the key of users' records."""
+
+
 def keys(hypers: Hypers) -> Keys:
     """The keys of a run."""
     root = jax.random.key(hypers.seed)
@@ -64,13 +70,15 @@ def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
     `Spec.pretrained` asks for."""
     vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
     params = model.init(spec, hypers, keys(hypers).params, vectors)
-    carries = model.rest(spec, hypers) if TASKS[spec.task](spec).stateful else None
+    carries = model.rest(spec, hypers) if task_of(spec).stateful else None
     opt, kept = _rule(spec, hypers).init(params), stopping.begin(spec, params)
     return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), carries, kept)
 
 
 def _rule(spec: Spec, hypers: Hypers) -> Any:
     """Of the parameters together; what decays is what is penalised."""
+    if is_part(spec.optimizer):
+        return custom.made_optimizer(spec.optimizer)
     return optim.rule(spec, hypers, partial(penalties.counts, spec))
 
 
@@ -113,8 +121,14 @@ def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
         "adjoint_count": count,
     }
     metrics["adjoint_log_norm"], metrics["adjoint_nonzero"] = over_layers(logs)
-    if hasattr(readings[0].whole, "c"):
-        metrics["adjoint_norm_c"] = over_layers(lambda r: size * rms_ranged(r.whole.c, r.exponent, count))
+    if any(hasattr(r.whole, "c") for r in readings):
+
+        def of_c(r: Any) -> Float[Array, " t"]:
+            if not hasattr(r.whole, "c"):  # one's own cells may lie on each other, with and without
+                return jnp.full(count.shape, jnp.nan)
+            return size * rms_ranged(r.whole.c, r.exponent, count)
+
+        metrics["adjoint_norm_c"] = over_layers(of_c)
     if spec.clip == "adjoint":
         scales = jnp.stack([r.scale for r in readings if r.scale is not None])
         steps = jnp.sum(live).astype(scales.dtype) * len(readings)
@@ -212,8 +226,11 @@ def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Model) -> Move:
 
     with jax.numpy_dtype_promotion("standard"):
         updates, opt = _rule(spec, hypers).update(clipped.grads, state.opt, state.params)
-    lr = optim.learning_rate(spec, hypers, state.step)
-    updates = jax.tree.map(lambda u: -lr * u, updates)
+    if is_part(spec.optimizer):
+        lr = jnp.full((), jnp.nan)  # its updates are what is added, at a rate that only it knows
+    else:
+        lr = optim.learning_rate(spec, hypers, state.step)
+        updates = jax.tree.map(lambda u: -lr * u, updates)
     if "l1_proximal" in spec.penalties:
         updates = penalties.proximal(spec, hypers, state.params, updates, lr)
     if spec.pretrained:
@@ -233,19 +250,28 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     updates, opt, clipped, by_group, size, lr = move(spec, hypers, state, grads)
     if spec.clip != "adjoint":
         metrics |= {"clip_scale": clipped.scale, "clipped": clipped.fraction}
-    metrics["learning_rate"] = lr
+    if not is_part(spec.optimizer):
+        metrics["learning_rate"] = lr
     update_norm = jnp.stack([tree_norm(u) for u in model.groups(updates).values()])
 
     finite = jnp.isfinite(loss) & jnp.isfinite(size) & jnp.all(jnp.isfinite(update_norm))
-    for moment in jax.tree.leaves(opt):  # an infinite second moment would freeze Adam, with finite updates of 0
+    # An infinite second moment would freeze Adam, with finite updates of 0.
+    for moment, before in zip(jax.tree.leaves(opt), jax.tree.leaves(state.opt), strict=True):
         if jnp.issubdtype(moment.dtype, jnp.floating):
-            finite &= jnp.all(jnp.isfinite(moment))
+            fine = jnp.isfinite(moment)
+            # In an optimiser of one's own something may begin at infinity, as the best loss so far.
+            finite &= jnp.all(fine | ~jnp.isfinite(before) if is_part(spec.optimizer) else fine)
     metrics |= {
         "grad_norm": size,
         "group_grad_norm": by_group,
         "group_update_norm": update_norm,
         "finite": finite,
     }
+    if spec.records:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(hypers.seed), RECORDS), state.step)
+        context = custom.Context(batch, state.params, loss, grads, updates, state.step, key)
+        sizes = {"layer": len(spec.widths), "time": spec.steps, "group": len(by_group), "unit": max(spec.hidden)}
+        metrics |= custom.recorded(spec, context, sizes)
     params = observed(spec, hypers, judged, jax.tree.map(jnp.add, state.params, updates))
     after = None if carries is None else judged.last
     moved = TrainState(params, opt, state.step + 1, finite, after, state.stopping)
@@ -260,14 +286,14 @@ def nothing(shape: jax.ShapeDtypeStruct) -> Array:
 
 def ticket(spec: Spec, hypers: Hypers, data: Any, n: Int[Array, ""]) -> Any:
     """What names the batch of update n: see `Task.tickets`."""
-    tickets = TASKS[spec.task](spec).tickets(data, keys(hypers).data, n[None])
+    tickets = task_of(spec).tickets(data, keys(hypers).data, n[None])
     return jax.tree.map(lambda leaf: leaf[0], tickets)
 
 
 def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""]) -> Batch:
     """The batch that a ticket names for update n, augmented, with a key if there is something that acts in training
     alone: see `Batch.noise`."""
-    batch = TASKS[spec.task](spec).batch(data, "train", ticket)
+    batch = task_of(spec).batch(data, "train", ticket)
     if spec.augment:
         key = jax.random.fold_in(keys(hypers).augment, n)
         batch = augmented(spec.augment, key, batch, hypers.strength, data, spec.pad)
@@ -291,7 +317,7 @@ def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int
 
     A run that is no longer running is skipped, its metrics NaN (False, for `finite`); only its step count goes on.
     """
-    task = TASKS[spec.task](spec)
+    task = task_of(spec)
     tickets = task.tickets(data, keys(hypers).data, state.step + jnp.arange(updates))
 
     def on(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
@@ -330,7 +356,7 @@ def looked(spec: Spec, hypers: Hypers, state: TrainState, metrics: Metrics) -> t
 
 
 def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
-    task = TASKS[spec.task](spec)
+    task = task_of(spec)
     look = jax.random.fold_in(keys(hypers).sampling, state.step)
     metrics = {}
     for split in (*(("train",) if spec.evaluate_train else ()), *task.splits(data)):

@@ -2,20 +2,23 @@
 
 import dataclasses
 import json
-import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, get_args
 
+import jax
 import numpy as np
 
 from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.images import pix
 from seqdyn.data.tasks import BANK
 from seqdyn.learn import choices
+from seqdyn.learn.custom import INNER, unheeded
+from seqdyn.learn.numbers import check_hyper
+from seqdyn.parts import is_part
 from seqdyn.types import ConfigError, one_of, whole
 
 if TYPE_CHECKING:
-    from seqdyn.learn.config import Experiment, Spec
+    from seqdyn.learn.config import Experiment, Hypers, Spec
 
 EVERY_STEP = ("next_step", "stream", "copy", "memorization")
 """The tasks that ask for a prediction at every step."""
@@ -25,8 +28,6 @@ OF_ANY_LENGTH = ("adding", "multiplication", "temporal_order", "temporal_order_3
 """The tasks whose sequences may have lengths of their own."""
 LEAST = {"temporal_order": 10, "temporal_order_3": 10, "copy": 21, "memorization": 11} | dict.fromkeys(DATA_SETS, 1)
 """Steps without which a task makes no sense; 2 of the others. A row of a table is a sequence of one step."""
-INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
-"""The kinds of dropout that act inside the recurrence."""
 
 
 def validate(experiment: "Experiment") -> None:
@@ -36,7 +37,7 @@ def validate(experiment: "Experiment") -> None:
     first = experiment.specs[0]
     for spec in experiment.specs[1:]:
         for name in ("task", "steps", "shortest", "training_set", "features"):
-            if getattr(spec, name) != getattr(first, name):
+            if not _alike(getattr(spec, name), getattr(first, name)):
                 raise ConfigError(
                     f"{name} is {getattr(spec, name)!r} in one spec and {getattr(first, name)!r} in another; "
                     "the specs of one experiment share it."
@@ -45,13 +46,19 @@ def validate(experiment: "Experiment") -> None:
         raise ConfigError(
             f"specs have the labels {[s.label for s in experiment.specs]}; name, cell or activation must differ."
         )
-    for f in dataclasses.fields(experiment.hypers):
-        column = np.asarray(getattr(experiment.hypers, f.name))
-        if column.shape != (len(experiment.hypers),) or np.ndim(experiment.hypers.seed) != 1:
-            raise ConfigError(f"hypers.{f.name} has the shape {column.shape}; give one value a run, as grid() does.")
-        for value in column:
-            check_hyper(f.name, value)
-    _check_use(experiment)
+    grids = [(experiment.specs, experiment.hypers)]
+    if experiment.hypers is None:
+        grids = [((spec,), runs.hypers) for spec, runs in zip(experiment.specs, experiment.runs, strict=True)]
+    for specs, hypers in grids:
+        for f in dataclasses.fields(hypers):
+            column = np.asarray(getattr(hypers, f.name))
+            if column.shape != (len(hypers),) or np.ndim(hypers.seed) != 1:
+                raise ConfigError(
+                    f"hypers.{f.name} has the shape {column.shape}; give one value a run, as grid() does."
+                )
+            for value in column:
+                check_hyper(f.name, value)
+        _check_use(specs, hypers)
     try:
         json.dumps(experiment.settings, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -69,6 +76,11 @@ def validate(experiment: "Experiment") -> None:
         )
 
 
+def _alike(one: Any, other: Any) -> bool:
+    """The same, but for the numbers of parts."""
+    return jax.tree.structure(one) == jax.tree.structure(other) if is_part(one) and is_part(other) else one == other
+
+
 _SWITCHES = {
     "dropout": "dropout on",
     "thaw": "pretrained on",
@@ -80,26 +92,33 @@ _SWITCHES = {
 """What makes a spec heed a number, but for the penalties' own names."""
 
 
-def _check_use(experiment: "Experiment") -> None:
+def _check_use(specs: Sequence["Spec"], hypers: "Hypers") -> None:
     """No number may be given that no spec heeds."""
     for name, heeded in (
-        ("dropout", [s.dropout != "none" for s in experiment.specs]),
-        ("thaw", [s.pretrained for s in experiment.specs]),
-        ("patience", [s.stop != "none" for s in experiment.specs]),
-        ("min_improvement", [s.stop != "none" for s in experiment.specs]),
-        ("weight_decay", [s.optimizer == "adamw" for s in experiment.specs]),
-        ("strength", [s.augment for s in experiment.specs]),
-        *((name, [name in s.penalties for s in experiment.specs]) for name in get_args(choices.PenaltyName)),
+        ("dropout", [s.dropout != "none" for s in specs]),
+        ("thaw", [s.pretrained for s in specs]),
+        ("patience", [s.stop != "none" for s in specs]),
+        ("min_improvement", [s.stop != "none" for s in specs]),
+        ("weight_decay", [s.optimizer == "adamw" for s in specs]),
+        ("strength", [s.augment for s in specs]),
+        *((name, [name in s.penalties for s in specs]) for name in get_args(choices.PenaltyName)),
     ):
-        values = np.asarray(getattr(experiment.hypers, name), float)
+        values = np.asarray(getattr(hypers, name), float)
         largest = np.max(values, where=np.isfinite(values) | (name != "patience"), initial=0)
         if largest > 0 and not any(heeded):
             missing = _SWITCHES.get(name, f"'{name}' among its penalties")
             raise ConfigError(f"{name} is {largest:g}; no spec has {missing}.")
-    strongest = np.max(np.asarray(experiment.hypers.strength, float))
-    shares = [n for s in experiment.specs for n in s.augment if AUGMENTATIONS[n].kind in ("text", "any")]
+    strongest = np.max(np.asarray(hypers.strength, float))
+    shares = [n for s in specs for n in s.augment if AUGMENTATIONS[n].kind in ("text", "any")]
     if strongest > 1 and shares:
         raise ConfigError(f"strength is {strongest:g}; of '{shares[0]}' it is a share and must be at most 1.")
+    deaf = [unheeded(spec) for spec in specs]
+    for name in set.intersection(*map(set, deaf)):
+        odd = [v for v in np.asarray(getattr(hypers, name)).tolist() if v != getattr(type(hypers), name)]
+        if odd:
+            raise ConfigError(
+                f"{name} is {odd[0]:g}, which {type(deaf[0][name]).__name__} does not heed; leave it out."
+            )
 
 
 def _check_probes(experiment: "Experiment") -> None:
@@ -113,6 +132,11 @@ def _check_probes(experiment: "Experiment") -> None:
         raise ConfigError("probes has 'jacobians' and steps is 1; of one step there is no product to look at.")
     blind = {"weights", "units", "jacobians", "lyapunov"} & set(experiment.probes)
     for spec in experiment.specs:
+        own = {"weights", "units"} & blind if spec.layers else set()
+        if own:
+            raise ConfigError(
+                f"probes is {experiment.probes!r}; the cells of {spec.label} have no {min(own)} to look at."
+            )
         if blind and spec.cell.startswith("dense"):
             raise ConfigError(f"probes is {experiment.probes!r}; a {spec.label} has no recurrence for {min(blind)}.")
         if "units" in experiment.probes and spec.dropout == "zoneout":
@@ -146,7 +170,8 @@ def _check_spec(spec: "Spec") -> None:
         ("stop", choices.Stop),
         ("kind", choices.Kind),
     ):
-        one_of(name, getattr(spec, name), get_args(literal))
+        if not is_part(getattr(spec, name)):
+            one_of(name, getattr(spec, name), get_args(literal))
     for name in ("chrono", "truncate", "mask", "pretrained", "bidirectional", "evaluate_train"):
         if not isinstance(getattr(spec, name), bool):
             raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be True or False.")
@@ -162,7 +187,7 @@ def _check_spec(spec: "Spec") -> None:
     _check_penalties(spec)
     for name in ("shortest", "training_set", "vocabulary", "embedding", "features", "classes"):
         _whole_or_none(name, getattr(spec, name))
-    least = LEAST.get(spec.task, 2)
+    least = 1 if is_part(spec.task) else LEAST.get(spec.task, 2)
     for name in ("steps", "shortest") if spec.shortest else ("steps",):
         if getattr(spec, name) < least:
             raise ConfigError(f"{name} is {getattr(spec, name)}; a sequence of '{spec.task}' needs at least {least}.")
@@ -240,7 +265,7 @@ def _check_task(spec: "Spec") -> None:
     task = spec.task
     if spec.training_set and task in DATA_SETS:
         raise ConfigError(f"training_set is {spec.training_set} for the task '{task}'; a data set brings its own.")
-    if (spec.readout == "every") != (task in EVERY_STEP):
+    if not is_part(task) and (spec.readout == "every") != (task in EVERY_STEP):
         right = "'every', as it asks at every step" if task in EVERY_STEP else "'last', 'mean' or 'sum'"
         raise ConfigError(f"readout is '{spec.readout}' for the task '{task}'; it must be {right}.")
     ids, numbers = spec.vocabulary > 0, spec.features > 0
@@ -357,44 +382,3 @@ def _whole_or_none(name: str, value: Any) -> None:
 
 def _are_words(value: Any, words: Collection[str]) -> bool:
     return isinstance(value, tuple) and all(isinstance(word, str) and word in words for word in value)
-
-
-# --- numbers ------------------------------------------------------------------------------------------------
-
-_POSITIVE = ("lr", "clip", "decay_steps", "window", "patience")
-_FRACTION = ("momentum", "decay_rate")
-_NOT_NEGATIVE = (
-    *("gain", "input_gain", "readout_gain", "norm_gain", "weight_decay", "warmup", "thaw", "min_improvement"),
-    "strength",
-    *get_args(choices.PenaltyName),
-)
-
-
-def check_hyper(name: str, value: Any) -> None:
-    """Raises ConfigError for a value that `Hypers.<name>` cannot have."""
-
-    def must(right: str) -> ConfigError:
-        return ConfigError(f"{name} is {value!r}; it must be {right}.")
-
-    value = value.item() if isinstance(value, np.generic) else value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise must("a number")
-    if isinstance(value, int) and abs(value) >= 2**127:
-        raise must("below 2¹²⁷ in size")
-    if math.isnan(value) or (math.isinf(value) and name not in ("clip", "thaw", "patience")):
-        raise must("finite")
-    least, most = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-    if math.isfinite(value) and value and not least <= abs(value) <= most:
-        raise must(f"0 or between {least:.2g} and {most:.2g} in size, as 32-bit floats are")
-    if name in ("seed", "window") and (value != int(value) or not 0 <= value < 2**31):
-        raise must(f"a whole number of at least {0 if name == 'seed' else 1}, below 2³¹")
-    if name in _POSITIVE and value <= 0:
-        raise must("greater than 0")
-    if name in _FRACTION and not 0 <= value <= 1:
-        raise must("between 0 and 1")
-    if name == "longest" and value <= 2:
-        raise must("more than 2 steps")
-    if name == "dropout" and not 0 <= value < 1:
-        raise must("at least 0 and below 1")
-    if name in _NOT_NEGATIVE and value < 0:
-        raise must("at least 0")

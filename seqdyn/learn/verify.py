@@ -7,10 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from seqdyn import grids
 from seqdyn.backend import compiled
-from seqdyn.data.tasks import TASKS
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.custom import task_of
 from seqdyn.nets.bptt import unroll
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.norms import tree_norm
@@ -32,9 +33,9 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
     """
     spec = dataclasses.replace(spec, truncate=False, clip="norm")
     hypers = dataclasses.replace(hypers, gain=jnp.float32(1.0))
-    task = TASKS[spec.task](spec)
 
-    def error(hypers: Hypers, data: Any) -> tuple[jax.Array, jax.Array, Any]:
+    def error(spec: Spec, hypers: Hypers, data: Any) -> tuple[jax.Array, jax.Array, Any]:
+        task = task_of(spec)
         params = train.init(spec, hypers, data).params
         batch = task.batch(data, "train", train.ticket(spec, hypers, data, jnp.int32(0)))
         batch = batch._replace(noise=train.keys(hypers).noise)
@@ -50,7 +51,7 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
         worst = jnp.max(jnp.stack([tree_norm(apart[k]) / jnp.maximum(tree_norm(theirs[k]), tiny) for k in ours]))
         return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), readings
 
-    worst, silent, _ = compiled(error)(hypers, data)
+    worst, silent, _ = compiled(error)(grids.arrays(spec), hypers, data)
     if silent and (found := deaf(spec, hypers, data)):
         raise ConfigError(
             f"the gradient of {', '.join(found)} of {spec.label} is exactly 0, as it is in {NETWORKS} networks drawn "
@@ -67,7 +68,7 @@ def deaf(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
     on random inputs without padding; what is exactly 0 in all of them is 0 by the code. U is left out where there is
     one step, before which the state is at rest.
     """
-    task, drawn = TASKS[spec.task](spec), dataclasses.replace(spec, pretrained=False)
+    task, drawn = task_of(spec), dataclasses.replace(spec, pretrained=False)
     one = jnp.float32(1.0)
     gains = dict(gain=one, input_gain=one, readout_gain=one, norm_gain=one, dropout=jnp.float32(0.0))
 

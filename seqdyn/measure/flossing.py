@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seqdyn.data.tasks import TASKS
 from seqdyn.learn import model, stopping, train
 from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.custom import task_of
 from seqdyn.learn.model import Model
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.lyapunov import lyapunov_spectrum
@@ -54,7 +54,7 @@ def floss(
 
     One fresh sequence of the task a step; sequences and first tangents are drawn by keys of their own.
     """
-    (cell,), task = model.layers(spec, hypers), TASKS[spec.task](spec)
+    (cell,), task = model.layers(spec, hypers), task_of(spec)
     k_data, k_frame = jax.random.split(train.keys(hypers).floss)
     tickets, rule = task.tickets(data, k_data, jnp.arange(steps)), optax.adam(lr)
 

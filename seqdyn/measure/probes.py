@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from seqdyn.data.tasks import TASKS
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Looking, Spec
+from seqdyn.learn.custom import task_of
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import curvature, jacobians, lyapunov, units, updates, weights
 from seqdyn.measure.view import View
@@ -75,7 +75,7 @@ def look(spec: Spec, looking: Looking, hypers: Hypers, state: TrainState, data: 
         source, key = looking.diagnostic_from, train.keys(hypers).data
         batch: Any = None  # weights are looked at without one, however small the data set
         if set(looking.probes) - {"weights"}:
-            batch = TASKS[spec.task](spec).diagnostic(data, key, source, looking.diagnostic)
+            batch = task_of(spec).diagnostic(data, key, source, looking.diagnostic)
         view = View(batch, data, looking.modes)
         return {name: PROBES[name].look(spec, hypers, state, view) for name in looking.probes}
 

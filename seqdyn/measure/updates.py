@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.data.tasks import TASKS, Batch
+from seqdyn.data.tasks import Batch
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.custom import task_of
 from seqdyn.learn.model import Model
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.view import View
@@ -43,7 +44,7 @@ def next_updates(spec: Spec, hypers: Hypers, state: TrainState, data: Tree) -> M
     Gradients are those before clipping (of the gradient; clipping of the adjoint is inside them, and not in
     `effective_lr`). Ratios to a group whose weights are all 0, as biases may start, are NaN.
     """
-    task = TASKS[spec.task](spec)
+    task = task_of(spec)
     tickets = task.tickets(data, train.keys(hypers).data, state.step + jnp.arange(2))
 
     def drawn(i: int) -> Batch:

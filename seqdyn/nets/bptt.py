@@ -9,7 +9,7 @@ step's partial derivatives, the backward scan is the linear recurrence
 be known of it is read inside that scan and leaves as the cotangent of a dummy input, `watch`.
 """
 
-from functools import partial
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -249,6 +249,7 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
         body,
         (final, near, e),
         (local, sizes, kept, zx, masks, cut.live, cut.keep),
+        length=xs.shape[0],
         reverse=True,
         unroll=unrolled(),
     )
@@ -330,7 +331,7 @@ def _shift(
     """
     if e is None or near is None:
         return None, e, near
-    size = near.h if len(near) == 1 else jnp.maximum(*near)
+    size = reduce(jnp.maximum, near)
     up, down = size > 2.0**_STRIDE, (size < 2.0**-_STRIDE) & (size > 0)
     # A mantissa of 0 may begin anew at any exponent; one that is not finite says nothing more.
     before = jnp.where(up, e + _STRIDE, jnp.where(down, e - _STRIDE, jnp.where(size == 0, 0, e)))

@@ -11,18 +11,20 @@ import jax
 import numpy as np
 
 from seqdyn.data.tasks import VECTORS
-from seqdyn.learn import model, train
-from seqdyn.learn.config import Experiment, Hypers, Spec
+from seqdyn.learn import custom, model, train
+from seqdyn.learn.config import Experiment, Hypers, Runs, Spec
+from seqdyn.learn.custom import Variable
 from seqdyn.measure import jacobians, probes, updates
 from seqdyn.norms import Extended
 from seqdyn.runs.records import VARIABLES
-from seqdyn.types import Tree
+from seqdyn.types import ConfigError, Tree
 
 
 def shapes(spec: Spec) -> train.TrainState:
     """A run's state as shapes and types."""
     vectors = jax.ShapeDtypeStruct((spec.vocabulary, spec.embedding), np.dtype(np.float32))
-    return jax.eval_shape(lambda v: train.init(spec, Hypers().arrays(), {VECTORS: v}), vectors)
+    numbers = Runs(spec, Hypers()).arrays()
+    return jax.eval_shape(lambda runs, v: train.init(runs.spec, runs.hypers, {VECTORS: v}), numbers, vectors)
 
 
 @cache
@@ -49,12 +51,23 @@ def coordinates(experiment: Experiment) -> dict[str, list[Any]]:
     }
 
 
+def own_variables(experiment: Experiment) -> dict[str, Variable]:
+    """Of users' records. Raises ConfigError for a name that the library has, or that two specs mean otherwise."""
+    found: dict[str, Variable] = {}
+    for spec in experiment.specs:
+        for name, variable in custom.variables(spec).items():
+            if name in VARIABLES or found.setdefault(name, variable) != variable:
+                other = "the library records" if name in VARIABLES else "another record gives with other dims or units"
+                raise ConfigError(f"records has {name!r}, which {other}; take another name.")
+    return found
+
+
 def placed(values: Tree, name: str, spec: Spec, everything: dict[str, list[Any]]) -> np.ndarray:
     """What a spec recorded under `name` [run, …], as NumPy has it, at its places among `coordinates`."""
     # The two halves of an `Extended` are added in float64.
     halves = (values.high, values.low) if isinstance(values, Extended) else (values,)
     found = np.asarray(halves[0]) if len(halves) == 1 else np.asarray(halves[0], np.float64) + np.asarray(halves[1])
-    dims = ("run", *(d for d in VARIABLES[name].dims if d != "probe"))
+    dims = ("run", *(d for d in (VARIABLES | custom.variables(spec))[name].dims if d != "probe"))
     for axis, labels in own(spec).items():
         if axis in dims and labels != everything[axis]:
             at = dims.index(axis)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from seqdyn.described import difference
 from seqdyn.learn.config import Experiment, experiment_from
 from seqdyn.runs.environment import environment
 from seqdyn.runs.lock import GATE, gate
@@ -55,9 +56,9 @@ def _claim(out: Path, experiment: Experiment, config: dict[str, Any], allow_vers
     if (out / NAME).exists():
         found = read(out)
         there = found["experiment"]
-        difference = _difference(there | {"updates": 0}, wanted | {"updates": 0})
-        if difference:
-            name, old, new = difference
+        different = difference(there | {"updates": 0}, wanted | {"updates": 0}, experiment)
+        if different:
+            name, old, new = different
             raise ConfigError(
                 f"{out} holds another experiment: {name} is {old} there and {new} here; choose another --out."
             )
@@ -81,7 +82,7 @@ def _claim(out: Path, experiment: Experiment, config: dict[str, Any], allow_vers
             # Other code or hardware need not give the same bits: say so, keep what was, check the gradients anew.
             shown = ", ".join(f"{name} {old} → {new}" for name, old, new in other)
             warnings.warn(
-                f"{out} was begun on other versions or hardware, which may have other bits ({shown}): "
+                f"{out} was begun on other versions, hardware or code, which may have other bits ({shown}): "
                 f"see resumed_on in {NAME}",
                 stacklevel=4,
             )
@@ -94,6 +95,11 @@ def _claim(out: Path, experiment: Experiment, config: dict[str, Any], allow_vers
     fresh = {"format": FORMAT, "experiment": wanted, "config": config, "verified": {}, "resumed_on": []}
     write(out, fresh | now)
     return read(out)
+
+
+def going_on(out: Path, experiment: Experiment) -> Experiment:
+    """The experiment with the chunks of the directory that it goes on in, where they were left to a rule: see there."""
+    return experiment.going_on(read(out)["experiment"]) if (out / NAME).exists() else experiment
 
 
 def _last(found: dict[str, Any]) -> dict[str, Any]:
@@ -119,8 +125,8 @@ def _same_draws(out: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
 
 def _others(there: dict[str, Any], here: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """Each fact that both know and that differs: (dotted name, there, here). The revision says nothing of bits."""
-    found = [_difference(there[name], here[name], name) for name in here if name in there and name != "git"]
-    return [difference for difference in found if difference]
+    found = [difference(there[name], here[name], name=name) for name in here if name in there and name != "git"]
+    return [one for one in found if one]
 
 
 def read(out: str | Path) -> dict[str, Any]:
@@ -155,20 +161,3 @@ def _digest(manifest: dict[str, Any]) -> str:
 def experiment(out: str | Path) -> Experiment:
     """The experiment a run directory holds."""
     return experiment_from(read(out)["experiment"])
-
-
-def _difference(there: Any, here: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    """The first place where two JSON values differ: (dotted name, there, here)."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in [*here, *(k for k in there if k not in here)]:
-            found = _difference(there.get(key), here.get(key), f"{name}.{key}".lstrip("."))
-            if found:
-                return found
-        return None
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        for i, (a, b) in enumerate(zip(there, here, strict=True)):
-            found = _difference(a, b, f"{name}[{i}]")
-            if found:
-                return found
-        return None
-    return None if there == here else (name, there, here)

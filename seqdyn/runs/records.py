@@ -13,9 +13,8 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -23,21 +22,13 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore
 
 from seqdyn.layout import Layout, Tile, layout
-from seqdyn.learn.config import Hypers, experiment_from
-from seqdyn.runs import checkpoint, manifest
+from seqdyn.learn.custom import Variable
+from seqdyn.runs import checkpoint, manifest, points
 from seqdyn.runs.lock import gate
 from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
     import xarray as xr
-
-
-class Variable(NamedTuple):
-    """One recorded quantity: its axes after `run`, what it is, and its unit."""
-
-    dims: tuple[str, ...]
-    long_name: str
-    units: str = "1"
 
 
 _PER_TIME = ("step", "layer", "time")
@@ -157,18 +148,20 @@ class Store:
     def __init__(self, path: Path, layout: Layout) -> None:
         self.path, self.layout = path, layout
 
-    def create(self, names: Iterable[str], coordinates: Mapping[str, list[Any]]) -> None:
+    def create(
+        self, names: Iterable[str], coordinates: Mapping[str, list[Any]], own: Mapping[str, Variable] | None = None
+    ) -> None:
         """Allocates all variables in `names` (those of every spec together) if they are not there yet.
 
-        `coordinates` gives the values of all axes but run, step, probe and time. Arrays are as long as `updates`; a run
-        that goes on for longer has them resized, which moves nothing.
+        They are of `VARIABLES`, or users' `own`. `coordinates` gives the values of all axes but run, step, probe and
+        time. Arrays are as long as `updates`; a run that goes on for longer has them resized, which moves nothing.
         """
         sizes = self._sizes({dim: len(values) for dim, values in coordinates.items()})
         wanted: dict[str, Any] = {}  # made in memory: what is on disk is then put right in whole files
         root = zarr.open_group(MemoryStore(wanted), mode="w")
         root.attrs["coordinates"] = dict(coordinates)
         for name in names:
-            variable = VARIABLES[name]
+            variable = (VARIABLES | dict(own or {}))[name]
             dims = ("row", *variable.dims)
             shape = tuple(sizes[d] for d in dims)
             stretch = {"row": self.layout.tile, "step": self.layout.chunk, "probe": 1}
@@ -287,9 +280,10 @@ def load(path: str | Path) -> "xr.Dataset":
     """The records of a run directory with dimensions run, step, probe, time, layer, group, gate, and those of probes:
     unit, window (its lag T − t), mode, decade (a bin's lower edge).
 
-    Every hyperparameter, the seed, and the spec's label, cell, activation and initialisation are coordinates of
-    `run`; `step` and `probe_step` count updates done before the record; `lag` belongs to `time`. Values that do not
-    exist (yet, or after a run has diverged) are NaN. Lazy: nothing is read until it is asked for.
+    Every hyperparameter, the seed, the numbers of users' parts, and the spec's label, cell, activation and
+    initialisation are coordinates of `run`; `step` and `probe_step` count updates done before the record; `lag` belongs
+    to `time`. Values that do not exist (yet, or after a run has diverged) are NaN. Lazy: nothing is read until it is
+    asked for.
 
     Raises ConfigError if this is no run directory or has nothing recorded yet, RuntimeError if records are missing;
     damaged ones raise when read.
@@ -298,7 +292,6 @@ def load(path: str | Path) -> "xr.Dataset":
 
     path = Path(path)
     noted = manifest.read(path)
-    experiment = experiment_from(noted["experiment"])
     at = layout(noted["experiment"])
     store = Store(path / "records.zarr", at)
     try:
@@ -308,16 +301,9 @@ def load(path: str | Path) -> "xr.Dataset":
             noted = manifest.read(path)
         store.check(noted.get("records"))
     raw = xr.open_zarr(local(path / "records.zarr"), consolidated=False, chunks=None)
-    rows, specs, points = [], [], []
-    for tile in at.tiles:
-        rows += [tile.index * at.tile + i for i in range(len(tile.runs))]
-        specs += [experiment.specs[tile.spec]] * len(tile.runs)
-        points += tile.runs
+    rows = [tile.index * at.tile + i for tile in at.tiles for i in range(len(tile.runs))]
     ds = raw.isel(row=rows).rename(row="run")
-    per_run = {f.name: np.asarray(getattr(experiment.hypers, f.name))[points] for f in fields(Hypers)}
-    per_run |= {
-        n: np.asarray([getattr(s, n) for s in specs]) for n in ("label", "cell", "activation", "u_init", "w_init")
-    }
+    per_run = points.per_run(noted["experiment"], at, {*ds.variables, *ds.dims, "probe_step", "lag"})
     # The hyperparameter `window` gives way to the probes' axis of that name.
     coordinates: dict[str, Any] = {f"hypers_{k}" if k in ds.dims else k: ("run", v) for k, v in per_run.items()}
     coordinates |= {

@@ -69,6 +69,7 @@ def run(
     check_threads()
     for spec in experiment.specs:
         data = check(spec, data)
+    experiment = manifest.going_on(out, experiment)
     names = _recorded(experiment, data)
     noted = manifest.claim(out, experiment, config or {}, allow_version_drift)
     with held(out, shard):
@@ -105,7 +106,7 @@ def _train_all(
     store = Store(out / "records.zarr", at)
     coordinates = axes.coordinates(experiment)
     with gate(out):
-        store.create(names, coordinates)
+        store.create(names, coordinates, axes.own_variables(experiment))
         noted, digest = manifest.read(out), store.digest()
         if noted.get("records") != digest:
             manifest.write(out, noted | {"records": digest})
@@ -144,10 +145,10 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     the best of a run without early stopping.
     """
     experiment = manifest.experiment(path)
-    total = len(experiment.specs) * len(experiment.hypers)
-    if not 0 <= run < total:
-        raise ConfigError(f"run is {run}; {path} holds runs 0 to {total - 1}.")
-    spec, point = divmod(run, len(experiment.hypers))
+    counts = experiment.layout.counts
+    if not 0 <= run < sum(counts):
+        raise ConfigError(f"run is {run}; {path} holds runs 0 to {sum(counts) - 1}.")
+    spec, point = next((i, run - sum(counts[:i])) for i in range(len(counts)) if run < sum(counts[: i + 1]))
     tile = next(t for t in experiment.layout.tiles if t.spec == spec and point in t.runs)
     directory, like = checkpoint.of_tile(Path(path), tile.index), _abstract(experiment, tile)
     if step is None:
@@ -194,26 +195,26 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     """Takes a tile from where it is to the end, or to the end of the chunk in which a stop is asked for."""
     experiment = work.experiment
     programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
-    hypers = jax.device_put(sweep.tile_hypers(experiment, tile), device)
+    runs = jax.device_put(sweep.tile_runs(experiment, tile), device)
     directory = checkpoint.of_tile(work.out, tile.index)
     checkpoint.sweep_up(directory)
     work.store.sweep_up(tile)
     step, states = _resumed(tile, directory, device, work)
     if states is None:
-        states = programs.init(hypers, jax.device_put(sweep.real(experiment, tile), device), data)
-        states, metrics = _probe(tile, experiment, programs, hypers, states, data)
+        states = programs.init(runs, jax.device_put(sweep.real(experiment, tile), device), data)
+        states, metrics = _probe(tile, experiment, programs, runs, states, data)
         _record(work, tile, 0, metrics)
     work.display.at(tile, step, np.asarray(states.alive))
     saved_at = time.monotonic()
     stopping = bool(work.stop)
     while step < experiment.updates and not stopping:
         made = ~sweep.stopped(states)[:, None]
-        states, metrics = _chunk(experiment, programs, hypers, states, data)
+        states, metrics = _chunk(experiment, programs, runs, states, data)
         _record(work, tile, step, metrics | {"recorded": np.broadcast_to(made, metrics["finite"].shape)})
         step += experiment.chunk
         work.display.at(tile, step, np.asarray(states.alive), np.asarray(metrics["loss"])[:, -1])
         if step % experiment.probe_every == 0:
-            states, metrics = _probe(tile, experiment, programs, hypers, states, data)
+            states, metrics = _probe(tile, experiment, programs, runs, states, data)
             _record(work, tile, step // experiment.probe_every, metrics)
         stopping = bool(work.stop)
         if stopping or step == experiment.updates or time.monotonic() - saved_at >= work.checkpoint_seconds:
@@ -245,25 +246,25 @@ def _record(work: _Work, tile: Tile, number: int, metrics: dict[str, Any]) -> No
     work.store.write(tile, number, placed)
 
 
-def _chunk(experiment: Experiment, programs: Any, hypers: Any, states: Any, data: Any) -> tuple[Any, dict[str, Any]]:
+def _chunk(experiment: Experiment, programs: Any, runs: Any, states: Any, data: Any) -> tuple[Any, dict[str, Any]]:
     """One call of the compiled chunk, or nothing at all where no run of the tile is running any more."""
     if np.asarray(states.running).any():
-        return programs.chunk(hypers, states, data, experiment.chunk)
-    shapes = programs.chunk.eval_shape(hypers, states, data, experiment.chunk)[1]
+        return programs.chunk(runs, states, data, experiment.chunk)
+    shapes = programs.chunk.eval_shape(runs, states, data, experiment.chunk)[1]
     return states._replace(step=states.step + experiment.chunk), jax.tree.map(train.nothing, shapes)
 
 
 def _probe(
-    tile: Tile, experiment: Experiment, programs: Any, hypers: Any, states: Any, data: Any
+    tile: Tile, experiment: Experiment, programs: Any, runs: Any, states: Any, data: Any
 ) -> tuple[Any, dict[str, Any]]:
     """(the states, some of them stopped by what is seen; held-out metrics and what the probes record)"""
-    metrics = programs.evaluate(hypers, states, data)
+    metrics = programs.evaluate(runs, states, data)
     spec, looking, after = experiment.specs[tile.spec], experiment.looking, states
     if spec.stop != "none":
-        after, stopping = programs.looked(hypers, states, metrics)
+        after, stopping = programs.looked(runs, states, metrics)
         metrics |= stopping
     if looking.probes:
-        looked = sweep.look(spec, sweep.width(experiment), looking)(hypers, states, data)
+        looked = sweep.look(spec, sweep.width(experiment), looking)(runs, states, data)
         metrics |= probes.finish(spec, looking, looked, np.asarray(states.running))
     return after, metrics
 
@@ -278,33 +279,37 @@ def _abstract(experiment: Experiment, tile: Tile) -> Any:
 
 
 def _recorded(experiment: Experiment, data: Any) -> list[str]:
-    """Names of all variables that any spec records, in the order of `VARIABLES`."""
+    """Names of all variables that any spec records, the library's in the order of `VARIABLES`, then users'."""
     names = {"recorded"}
     for tile in {tile.spec: tile for tile in experiment.layout.tiles}.values():
         programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
-        hypers = sweep.tile_hypers(experiment, tile)
+        runs = sweep.tile_runs(experiment, tile)
         states = _abstract(experiment, tile)
-        names |= set(programs.chunk.eval_shape(hypers, states, data, 1)[1])
-        seen = programs.evaluate.eval_shape(hypers, states, data)
+        names |= set(programs.chunk.eval_shape(runs, states, data, 1)[1])
+        seen = programs.evaluate.eval_shape(runs, states, data)
         names |= set(seen)
         if states.stopping is not None:
-            names |= set(programs.looked.eval_shape(hypers, states, seen)[1])
+            names |= set(programs.looked.eval_shape(runs, states, seen)[1])
     names |= {name for probe in experiment.probes for name in probes.PROBES[probe].names}
-    return [name for name in VARIABLES if name in names]
+    return [name for name in (*VARIABLES, *axes.own_variables(experiment)) if name in names]
 
 
 def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any, console: Console) -> None:
     """Checks each spec's gradient once per directory and notes the result in its manifest."""
-    for spec in experiment.specs:
+    for spec, runs in zip(experiment.specs, experiment.runs, strict=True):
         if spec.label in noted["verified"]:
             continue
-        error = gradient_error(spec, experiment.hypers.at(0).arrays(), data)
+        first = runs.at(0).arrays()
+        error = gradient_error(first.spec, first.hypers, data)
         told = f" against autodiff: relative difference {error:.1e}"
         console.print(Text.assemble("gradient of ", (spec.label, "bold"), told), soft_wrap=True)
         if not error < TOLERANCE:
+            why = "this compiler gets these shapes wrong, so try another batch or hidden size"
+            if spec.layers:
+                why = "the pull, back or weigh of one of its cells is not the derivative of its gate"
             raise RuntimeError(
                 f"the gradient of {spec.label} is {error:.1e} away from autodiff's (at most {TOLERANCE:g} is right); "
-                "this compiler gets these shapes wrong, so try another batch or hidden size."
+                f"{why}."
             )
         verified = {spec.label: error}
         manifest.note(out, lambda noted, new=verified: noted | {"verified": noted["verified"] | new})

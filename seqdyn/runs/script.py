@@ -163,7 +163,7 @@ def fingerprint(data: Mapping[str, Any]) -> dict[str, str]:
 
 
 def launch(experiment: Experiment, config: Options, data: Any = None, vocabulary: Sequence[str] | None = None) -> Path:
-    """`seqdyn.run.run` as the options say; the whole config goes into the manifest."""
+    """`seqdyn.run` as the options say; the whole config goes into the manifest."""
     return launch_all({"": experiment}, config, {"": data}, vocabulary)[""]
 
 

@@ -15,16 +15,16 @@ import numpy as np
 from seqdyn.backend import compiled
 from seqdyn.layout import Tile
 from seqdyn.learn import train
-from seqdyn.learn.config import Experiment, Hypers, Looking, Spec
+from seqdyn.learn.config import Experiment, Looking, Runs, Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import flossing, probes
 from seqdyn.types import Metrics
 
 
-def tile_hypers(experiment: Experiment, tile: Tile) -> Hypers:
-    """[tile] hypers on the host; padding repeats the first run."""
+def tile_runs(experiment: Experiment, tile: Tile) -> Runs:
+    """[tile] runs on the host; padding repeats the first run."""
     rows = np.asarray([*tile.runs, *[tile.runs[0]] * (experiment.tile - len(tile.runs))])
-    return experiment.hypers.at(rows).arrays()
+    return experiment.runs[tile.spec].at(rows).arrays()
 
 
 def width(experiment: Experiment) -> int:
@@ -53,51 +53,55 @@ def _accompanied(rows: Any) -> Any:
 
 
 class Programs(NamedTuple):
-    """The compiled functions of one spec, over a tile."""
+    """The compiled functions of all specs of one structure, over a tile."""
 
     init: Any
-    """(hypers, real, data) -> states; runs that are not `real` (padding) start dead and cost nothing at width 1."""
+    """(runs, real, data) -> states; runs that are not `real` (padding) start dead and cost nothing at width 1."""
     chunk: Any
-    """(hypers, states, data, updates) -> (states, metrics [run, step, …])"""
+    """(runs, states, data, updates) -> (states, metrics [run, step, …])"""
     evaluate: Any
-    """(hypers, states, data) -> metrics [run]"""
+    """(runs, states, data) -> metrics [run]"""
     looked: Any
-    """(hypers, states, metrics [run]) -> (states, metrics [run]) of early stopping"""
+    """(runs, states, metrics [run]) -> (states, metrics [run]) of early stopping"""
+
+
+def programs(spec: Spec, width: int) -> Programs:
+    """One jitted function of each kind per (structure of the spec, width), shared by every tile: the numbers of parts
+    are arguments, as those of `Hypers` are."""
+    return _programs(jax.tree.structure(spec), width)
 
 
 @cache
-def programs(spec: Spec, width: int) -> Programs:
-    """One jitted function of each kind per (spec, width), shared by every tile."""
-
-    def init(hypers: Hypers, real: jax.Array, data: Any) -> TrainState:
-        states = _over(width, lambda h: flossing.init(spec, h, data), hypers)
+def _programs(structure: Any, width: int) -> Programs:
+    def init(runs: Runs, real: jax.Array, data: Any) -> TrainState:
+        states = _over(width, lambda r: flossing.init(r.spec, r.hypers, data), runs)
         return states._replace(alive=states.alive & real)
 
-    def chunk(hypers: Hypers, states: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:
-        return _over(width, lambda h, s: train.chunk(spec, h, s, data, updates), hypers, states)
+    def chunk(runs: Runs, states: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:
+        return _over(width, lambda r, s: train.chunk(r.spec, r.hypers, s, data, updates), runs, states)
 
-    def evaluate(hypers: Hypers, states: TrainState, data: Any) -> Metrics:
-        return _over(width, lambda h, s: train.evaluate(spec, h, s, data), hypers, states)
+    def evaluate(runs: Runs, states: TrainState, data: Any) -> Metrics:
+        return _over(width, lambda r, s: train.evaluate(r.spec, r.hypers, s, data), runs, states)
 
-    def looked(hypers: Hypers, states: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
-        return _over(width, lambda h, s, m: train.looked(spec, h, s, m), hypers, states, metrics)
+    def looked(runs: Runs, states: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+        return _over(width, lambda r, s, m: train.looked(r.spec, r.hypers, s, m), runs, states, metrics)
 
     return Programs(compiled(init), compiled(chunk, static_argnums=3), compiled(evaluate), compiled(looked))
 
 
 def look(spec: Spec, width: int, looking: Looking) -> Any:
-    """(hypers, states, data) -> what each probe sees of every run, compiled like training itself.
+    """(runs, states, data) -> what each probe sees of every run, compiled like training itself.
 
     A program for each probe: what one sees does not depend, in its last bits, on which others look.
     """
-    each = [_look(spec, width, looking._replace(probes=(name,))) for name in looking.probes]
+    each = [_look(jax.tree.structure(spec), width, looking._replace(probes=(name,))) for name in looking.probes]
     return lambda *given: {name: seen for program in each for name, seen in program(*given).items()}
 
 
 @cache
-def _look(spec: Spec, width: int, looking: Looking) -> Any:
-    def seen(hypers: Hypers, states: TrainState, data: Any) -> Any:
-        return _over(width, lambda h, s: probes.look(spec, looking, h, s, data), hypers, states)
+def _look(structure: Any, width: int, looking: Looking) -> Any:
+    def seen(runs: Runs, states: TrainState, data: Any) -> Any:
+        return _over(width, lambda r, s: probes.look(r.spec, looking, r.hypers, s, data), runs, states)
 
     return compiled(seen)
 

@@ -1,0 +1,101 @@
+"""A task from a function that draws its batches and one that says what a prediction costs."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.data.batches import Task
+from seqdyn.data.synthetic import sampled
+from seqdyn.parts import lenient
+from seqdyn.types import Array, ConfigError, Float, Key, whole
+
+if TYPE_CHECKING:
+    from seqdyn.learn.config import Spec
+
+
+class Drawn(NamedTuple):
+    """What a part for a task builds."""
+
+    draw: Callable[[Key[Array, ""], int], tuple[Float[Array, "t b d"], Array]]
+    """(key, b) -> (xs, ys), ys [b, …], or [t, b, …] of a task that asks at every step (`Spec.readout`)"""
+    loss: Callable[[Float[Array, "*s k"], Array], Float[Array, "*s"]]
+    """(predictions, ys) -> the loss of each prediction"""
+    inputs: int
+    """d"""
+    outputs: int
+    """k"""
+    correct: Callable[[Float[Array, "*s k"], Array], Array] | None = None
+    """(predictions, ys) -> which predictions are right, if that has a meaning: their share is `accuracy`"""
+
+
+def task(draw: Any, *, loss: Any, inputs: int, outputs: int, correct: Any = None) -> Drawn:
+    """A task that is sampled on the device: see `Drawn`. Batches are drawn anew at every update, from a key of it, and
+    `Spec.holdout` sequences for the test split, the same for every run."""
+    for name, function in {"draw": draw, "loss": loss, "correct": correct or draw}.items():
+        if not callable(function):
+            raise ConfigError(f"{name} of a task is {function!r:.80}; it must be a function.")
+    return Drawn(draw, loss, whole("inputs of a task", inputs), whole("outputs of a task", outputs), correct)
+
+
+def whole_task(spec: "Spec", drawn: Drawn) -> Task:
+    """The task that a spec trains on. Nobody knows its chance level, nor when it counts as learned: NaN."""
+
+    def sample(key: Key[Array, ""], lengths: Any) -> tuple[Array, Array]:
+        return batch_of(spec, drawn, key)
+
+    return Task(
+        inputs=drawn.inputs,
+        outputs=drawn.outputs,
+        loss=drawn.loss,
+        chance=math.nan,
+        learned=("test_loss", math.nan),
+        correct=drawn.correct,
+        **sampled(spec, sample),
+    )
+
+
+def batch_of(spec: "Spec", drawn: Drawn, key: Key[Array, ""]) -> tuple[Array, Array]:
+    """(xs, ys) of one batch, in 32 bits."""
+    with lenient():
+        xs, ys = map(jnp.asarray, drawn.draw(key, spec.batch))
+    return xs.astype(jnp.float32), ys.astype(jnp.float32 if jnp.issubdtype(ys.dtype, jnp.floating) else jnp.int32)
+
+
+def shapes(spec: "Spec", name: str, drawn: Drawn) -> int:
+    """How many steps its sequences have. Raises ConfigError, calling the task `name`, where the shapes that it draws,
+    or those of its loss, do not fit."""
+
+    def must(what: str, found: Any, right: str) -> ConfigError:
+        return ConfigError(f"{what} of {name} {found}; it must {right}.")
+
+    def one(key: Key[Array, ""]) -> Any:
+        pair = drawn.draw(key, spec.batch)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise must("draw", f"returns {type(pair).__name__}", "return (xs, ys)")
+        return pair
+
+    with lenient():
+        xs, ys = jax.eval_shape(one, jax.random.key(0))
+    if len(jax.tree.leaves((xs, ys))) != 2 or not hasattr(xs, "shape") or not hasattr(ys, "shape"):
+        raise must("draw", "returns trees", "return two arrays, (xs, ys)")
+    if xs.ndim != 3 or xs.shape[1:] != (spec.batch, drawn.inputs) or not xs.shape[0]:
+        right = f"be [steps, batch, inputs], (…, {spec.batch}, {drawn.inputs})"
+        raise must("xs", f"have the shape {xs.shape}", right)
+    if not jnp.issubdtype(xs.dtype, jnp.floating) and not jnp.issubdtype(xs.dtype, jnp.integer):
+        raise must("xs", f"have the type {xs.dtype}", "be numbers")
+    each = xs.shape[:2] if spec.readout == "every" else xs.shape[1:2]
+    if ys.shape[: len(each)] != each:
+        raise must("ys", f"have the shape {ys.shape}", f"begin with {each} where readout is '{spec.readout}'")
+    predictions = jax.ShapeDtypeStruct((*each, drawn.outputs), jnp.float32)
+    for what, function in (("loss", drawn.loss), ("correct", drawn.correct)):
+        if function is not None:
+            ys_as = jax.eval_shape(lambda: batch_of(spec, drawn, jax.random.key(0)))[1]
+            with lenient():
+                found = jax.eval_shape(function, predictions, ys_as)
+            if getattr(found, "shape", None) != each:
+                shape = getattr(found, "shape", type(found).__name__)
+                raise must(what, f"has the shape {shape}", f"have one number for each prediction, {each}")
+    return xs.shape[0]

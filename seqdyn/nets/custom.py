@@ -1,0 +1,122 @@
+"""A cell from its step function alone: what a paper writes down, differentiated by JAX one step at a time."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.nets.cells import Carry, Cell, Hidden, Memory
+from seqdyn.parts import lenient
+from seqdyn.types import Array, ConfigError, Key, Tree
+
+
+def cell(
+    init: Callable[[Key[Array, ""]], Tree],
+    step: Callable[[Tree, Any, Array], Any],
+    rest: Callable[[tuple[int, ...]], Any],
+) -> Cell:
+    """The cell carry_t = step(params, carry_{t−1}, x_t) with params = init(key) and carry_0 = rest(batch shape).
+
+    A carry is an array h [*b, h], or a NamedTuple, dataclass or dict of arrays [*b, …] of which one is `h`, the output;
+    `step` has one batch axis, x [b, d]. Here the other arrays of a carry lie side by side in `Memory.c`. Backward keeps
+    (carry, x) of every step, takes `jax.vjp` of the step at each, and one over all steps for the parameters.
+
+    Raises ConfigError for a carry without h, and for a step that returns another carry than it was given.
+    """
+    for name, function in {"init": init, "step": step, "rest": rest}.items():
+        if not callable(function):
+            raise ConfigError(f"{name} of a cell is {function!r:.80}; it must be a function.")
+
+    def at_rest(batch: tuple[int, ...]) -> Any:
+        with lenient():
+            return jax.tree.map(_strong, rest(batch))
+
+    def packed(carry: Any) -> Carry:
+        h, others = _taken_apart(carry)
+        if not others:
+            return Hidden(h)
+        flat = [jnp.reshape(leaf, (*h.shape[:-1], -1)).astype(h.dtype) for leaf in others]
+        return Memory(jnp.concatenate(flat, axis=-1), h)
+
+    def unpacked(carry: Carry) -> Any:
+        batch = carry.h.shape[:-1]
+        like = jax.eval_shape(lambda: at_rest(batch))
+        if not hasattr(carry, "c"):
+            return _put_together(like, carry.h, [])
+        others, start = [], 0
+        for leaf in _taken_apart(like)[1]:
+            width = leaf.size // max(1, carry.h[..., 0].size)
+            part = carry.c[..., start : start + width].reshape(leaf.shape)
+            others.append(part.astype(leaf.dtype))
+            start += width
+        return _put_together(like, carry.h, others)
+
+    def once(params: Any, carry: Carry, x: Array) -> Carry:
+        before = unpacked(carry)
+        with lenient():
+            after = step(params, before, x)
+        return packed(_like(before, after))
+
+    def gate(params: Any, carry: Carry, x: Array, zh: Any) -> tuple[Carry, tuple[()]]:
+        over = once
+        for _ in range(carry.h.ndim - 2):  # all steps at once
+            over = jax.vmap(over, in_axes=(None, 0, 0))
+        return over(params, carry, x), ()
+
+    def begin(key: Key[Array, ""]) -> Tree:
+        with lenient():
+            return jax.tree.map(_strong, init(key))
+
+    return Cell(
+        gates=("h",),
+        init=begin,
+        rest=lambda batch: packed(at_rest(batch)),
+        drive=lambda params, xs: xs,
+        recur=lambda params, h: (),  # all that h does is in the gate
+        gate=gate,
+    )
+
+
+def _strong(leaf: Any) -> Array:
+    """An array of a definite type: 0.0 and jnp.full(…, 1.0) are of a weak one, which is another program."""
+    found = jnp.asarray(leaf)
+    return jax.lax.convert_element_type(found, found.dtype)
+
+
+def _name(key: Any) -> str:
+    return jax.tree_util.keystr((key,), simple=True)
+
+
+def _taken_apart(carry: Any) -> tuple[Any, list[Any]]:
+    """(h, the other arrays) of a carry."""
+    found = jax.tree_util.tree_leaves_with_path(carry)
+    if len(found) == 1 and not found[0][0]:
+        return carry, []
+    hs = [leaf for path, leaf in found if len(path) == 1 and _name(path[0]) == "h"]
+    if len(hs) != 1:
+        raise ConfigError(
+            f"the carry of a cell is a {type(carry).__name__} without h; it must be an array, or a NamedTuple, "
+            "dataclass or dict of arrays of which one is h, the output."
+        )
+    return hs[0], [leaf for path, leaf in found if leaf is not hs[0]]
+
+
+def _put_together(like: Any, h: Array, others: list[Array]) -> Any:
+    paths, tree = jax.tree_util.tree_flatten_with_path(like)
+    rest = iter(others)
+    return jax.tree.unflatten(
+        tree, [h if not path or (len(path) == 1 and _name(path[0]) == "h") else next(rest) for path, _ in paths]
+    )
+
+
+def _like(before: Any, after: Any) -> Any:
+    """The carry that a step returns, in the types of the one it was given."""
+    shapes = functools.partial(jax.tree.map, jnp.shape)
+    if jax.tree.structure(before) != jax.tree.structure(after) or shapes(before) != shapes(after):
+        raise ConfigError(
+            f"the step of a cell returns a carry of the shape {shapes(after)}; it must be that of rest, "
+            f"{shapes(before)}."
+        )
+    return jax.tree.map(lambda old, new: jnp.asarray(new).astype(old.dtype), before, after)

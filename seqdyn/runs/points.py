@@ -1,0 +1,101 @@
+"""What the runs of a directory differ in, read from the manifest's JSON alone: coordinates of `run`.
+
+The code of users' parts is not needed, nor is what words mean: an experiment stays readable when they are gone.
+"""
+
+import dataclasses
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from seqdyn.layout import Layout
+from seqdyn.learn.config import Hypers
+from seqdyn.learn.custom import UNHEEDED
+from seqdyn.learn.spec import Spec, label
+
+WORDS = ("label", "cell", "activation", "u_init", "w_init")
+
+
+def per_run(described: Mapping[str, Any], at: Layout, taken: Collection[Any]) -> dict[str, np.ndarray]:
+    """Name -> [run]: every number of `Hypers`, `WORDS`, and the numbers of users' parts by the shortest ends of their
+    paths that tell them apart and are not `taken`; NaN in runs that have none of that name."""
+    specs, hypers = described["specs"], described["hypers"]
+    hypers = [hypers] * len(specs) if isinstance(hypers, dict) else hypers
+    own = [dict(_of_parts(spec)) for spec in specs]
+    names = _names(own, {*taken, *WORDS})
+    found: dict[str, list[np.ndarray]] = {}
+    for spec, words, parts, count in zip(specs, hypers, own, at.counts, strict=True):
+        numbers = {f.name: words.get(f.name, f.default) for f in dataclasses.fields(Hypers)}
+        numbers |= dict.fromkeys(_unheeded(spec), np.nan)
+        for name, paths in names.items():
+            numbers[name] = next((parts[p] for p in paths if p in parts), numbers.get(name, np.nan))
+        for name, said in numbers.items():
+            found.setdefault(name, []).append(_numbers(said, count))
+        for name in WORDS:
+            found.setdefault(name, []).append(np.full(count, _word(spec, name)))
+    columns = {name: np.concatenate(parts) for name, parts in found.items()}
+    nobody = set.intersection(*map(_unheeded, specs)) - names.keys()
+    return {name: column for name, column in columns.items() if name not in nobody}
+
+
+def _numbers(described: Any, count: int) -> np.ndarray:
+    """[count] of a column, of {"runs": […]}, or of one value; infinity is a word, or {"float": "inf"}."""
+    values = described["runs"] if isinstance(described, dict) and "runs" in described else described
+    values = values if isinstance(values, list) else [values] * count
+    return np.asarray(
+        [float(v["float"] if isinstance(v, dict) else v) if isinstance(v, dict | str) else v for v in values]
+    )
+
+
+def _unheeded(spec: Mapping[str, Any]) -> set[str]:
+    """Numbers of `Hypers` in whose place a spec has parts."""
+    there = {"layers": bool(spec.get("layers")), "optimizer": isinstance(spec.get("optimizer"), dict)}
+    return {name for field, names in UNHEEDED.items() if there[field] for name in names}
+
+
+def _word(spec: Mapping[str, Any], name: str) -> str:
+    own = [layer["part"] for layer in spec.get("layers", [])]
+    said = {n: spec.get(n, getattr(Spec, n)) for n in ("name", *WORDS[1:])}
+    if name == "label":
+        return label(said["name"], said["cell"], said["activation"], own)
+    return said[name] if not own else label("", "", "", own) if name == "cell" else ""
+
+
+def _of_parts(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(path, what is said) of every number of a spec's parts."""
+    for name, value in spec.items():
+        if isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
+            yield from _within(name, value)
+
+
+def _within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, list):
+        for i, one in enumerate(value):
+            yield from _within(f"{path}[{i}]", one)
+    elif isinstance(value, dict) and "part" in value:
+        for name, one in value.items():
+            yield from _within(f"{path}.{name}", one) if name != "part" else ()
+    elif isinstance(value, dict) and {"runs", "float"} & value.keys():
+        yield path, value
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
+
+
+def _names(own: list[dict[str, Any]], taken: set[str]) -> dict[str, list[str]]:
+    """Name -> the paths that it stands for: layers that agree in a number in all specs share one name."""
+    alike: dict[str, list[str]] = {}
+    for path in dict.fromkeys(path for numbers in own for path in numbers):
+        alike.setdefault(re.sub(r"\[\d+\]", "", path), []).append(path)
+    groups = {}
+    for path, paths in alike.items():
+        same = all(len({str(numbers[p]) for p in paths if p in numbers}) <= 1 for numbers in own)
+        groups |= {path: paths} if same else {p: [p] for p in paths}
+    names = {}
+    for path, paths in groups.items():
+        pieces = path.split(".")
+        ends = [".".join(pieces[i:]) for i in range(len(pieces) - 1, -1, -1)]
+        alone = (e for e in ends if e not in taken and [g for g in groups if f".{g}".endswith(f".{e}")] == [path])
+        names[next(alone, path)] = paths
+    return names

@@ -1,0 +1,310 @@
+"""Laws of users' own parts in a `Spec`: they train, are recorded, resumed and read as the library's words are."""
+
+import dataclasses
+import json
+from functools import partial
+from pathlib import Path
+
+import _own
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from _digests import digests
+from _own import SPEC, Descent, First, Leaky, Lion, experiment
+from _processes import Process
+from _refusals import refusal
+
+import seqdyn as sd
+from seqdyn import described
+from seqdyn.learn import verify
+from seqdyn.nets.bptt import Cut, unroll, watching
+from seqdyn.nets.stack import unroll_autodiff
+from seqdyn.runs import manifest, points, sweep
+from seqdyn.runs.run import default_out
+
+X64 = False
+run = partial(sd.run, verify=False)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """What the script makes, started in a folder of its own."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    process = Process([_own.__file__, "out"], cwd=folder)
+    said = process.finish()
+    assert process.returncode == 0, said
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """The same, made here."""
+    return run(experiment(), tmp_path_factory.mktemp("here") / "out")
+
+
+# --- cells ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_step_function_has_the_gradient_and_the_adjoint_of_autodiff(counted):
+    """Of a bare array, and of a carry of several parts, of several ranks and types."""
+    with jax.enable_x64(True):
+        cell = Leaky(3, tau=4.0, counted=counted).build(2)
+        params, xs = cell.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (5, 4, 2))
+        live = jnp.arange(5)[:, None] < jnp.array([[5, 2, 4, 1]])
+        cut = Cut(live=live)
+
+        def loss(by, params, xs, watch):
+            hs, last = by(cell, params, cell.rest((4,)), xs, cut, watch)
+            return jnp.sum(hs**3) + jnp.sum(last.h**2)
+
+        watch = watching(cell, 5, (4,))
+        *ours, seen = jax.jit(jax.grad(partial(loss, unroll), (0, 1, 2)))(params, xs, watch)
+        theirs = jax.jit(jax.grad(lambda *of: loss(unroll_autodiff, *of, type(watch)()), (0, 1)))(params, xs)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-14), tuple(ours), theirs)
+        last = jax.grad(lambda h: jnp.sum(h**3) + jnp.sum(h**2))(unroll(cell, params, cell.rest((4,)), xs)[0][-1])
+        np.testing.assert_allclose(seen.whole.h[-1, 0], jnp.linalg.norm(last[0]), rtol=1e-12)
+        assert hasattr(seen.whole, "c") == counted
+
+
+# --- runs -------------------------------------------------------------------------------------------------------
+
+
+def test_a_process_that_never_saw_the_script_reads_what_it_recorded(out):
+    code = f"""if True:
+        import sys, seqdyn
+        ds = seqdyn.load({str(out)!r}).load()
+        assert not any("_own" in name for name in sys.modules)
+        print(ds.tau.values.tolist(), ds.b1.values.tolist(), ds.label.values[0], ds.square.dims, ds.square.attrs)
+        print(ds.layer_square.shape, bool((ds.square > 0).all()), ds.sizes["time"], "gain" in ds.coords)
+        try:
+            seqdyn.restore({str(out)!r}, 0)
+        except seqdyn.ConfigError as error:
+            print(error)
+    """
+    said = Process(["-c", code]).finish()
+    assert "[2.0, 2.0, 20.0, 20.0] [0.9, 0.9, 0.9, 0.9] Leaky ('run', 'step')" in said, said
+    assert "'long_name': \"sum of the gradient's squares\", 'units': 'loss²'" in said
+    assert "(4, 4, 1) True 6 False" in said and "import _own before" in said
+
+
+def test_records_are_functions_of_the_update_that_was_made(out):
+    ds = sd.load(out).load()
+    np.testing.assert_allclose(ds.square, ds.grad_norm**2, rtol=1e-4)
+    layer = (ds.group_grad_norm.sel(group=["layer0/w", "layer0/u", "layer0/b"]) ** 2).sum("group")
+    np.testing.assert_allclose(ds.layer_square[:, :, 0], layer, rtol=1e-4)
+    assert bool(ds.accuracy.notnull().all()) and bool(np.isfinite(ds.adjoint_norm).all()) and "learning_rate" not in ds
+    assert not np.array_equal(ds.loss[0], ds.loss[1]) and not np.array_equal(ds.adjoint_norm[0], ds.adjoint_norm[2])
+
+
+def test_other_numbers_axes_and_seeds_compile_nothing_and_a_run_alone_is_the_run_in_the_grid(grid, tmp_path):
+    programs = sweep.programs(SPEC, 1)
+    known = [p._cache_size() for p in programs]
+    alone = dataclasses.replace(SPEC, layers=(Leaky(3, tau=20.0),))
+    records, params = digests(run(experiment(spec=alone, seeds=[1]), tmp_path / "alone"))
+    run(experiment(b1=[0.5, 0.7], scale=2.0, tau=3.0), tmp_path / "other")
+    assert [p._cache_size() for p in programs] == known and known[1] > 0
+    (whole, whole_params), last = digests(grid), slice(3, 4)
+    ds = sd.load(grid).load()
+    assert params == whole_params[last]
+    assert all(np.asarray(ds[name][last]).tobytes() == records[name] for name in whole if ds[name].dims[0] == "run")
+
+
+def test_going_on_is_having_asked_at_once_in_the_chunks_that_are_there(tmp_path):
+    def of(updates):
+        return sd.Experiment("own", sd.grid(SPEC, seeds=2), updates=updates, tile=2)
+
+    run(of(2), tmp_path / "twice")
+    run(of(4), tmp_path / "twice")
+    assert manifest.read(tmp_path / "twice")["experiment"]["chunk"] == 2
+    at_once = dataclasses.replace(of(4), chunk=2, probe_every=2)
+    assert digests(run(at_once, tmp_path / "once")) == digests(tmp_path / "twice")
+
+
+def test_a_new_field_with_a_default_orphans_nothing(grid):
+    def before(found):
+        there = json.loads(json.dumps(found["experiment"]))
+        del there["specs"][0]["layers"][0]["counted"], there["specs"][0]["task"]["scale"]
+        return found | {"experiment": there}
+
+    kept = manifest.read(grid)
+    manifest.note(grid, before)
+    run(experiment(), grid)
+    assert manifest.read(grid)["experiment"] == kept["experiment"]
+
+
+def test_a_changed_part_is_refused_by_its_path_and_an_edited_function_is_a_warning(grid, monkeypatch):
+    changed = dataclasses.replace(SPEC, layers=(Leaky(3, counted=True),))
+    sentence = refusal(run, experiment(spec=changed, seeds=2, tau=[2.0, 20.0]), grid)
+    assert "specs[0].layers[0].counted is False there and True here" in sentence
+    wider = dataclasses.replace(SPEC, layers=(Leaky(5),))
+    assert "specs[0].layers[0].hidden is 3" in refusal(run, experiment(spec=wider, seeds=2, tau=[2.0, 20.0]), grid)
+    assert "specs[0].optimizer.b1" in refusal(run, experiment(seeds=2, tau=[2.0, 20.0], b1=0.5), grid)
+    assert "specs[0].optimizer" in refusal(run, experiment(spec=dataclasses.replace(SPEC, optimizer="adam")), grid)
+    monkeypatch.setattr(described.inspect, "getsource", lambda of: "edited")
+    with pytest.warns(UserWarning, match="sources._own:"):
+        run(experiment(), grid)
+
+
+def test_words_and_parts_mix_and_words_alone_are_written_as_ever(tmp_path):
+    """Descent by a part is descent by a word, on an own task through a cell of the library, in one program each."""
+    parts = dataclasses.replace(SPEC, layers=(), hidden=(3,), cell="lstm", records=(), optimizer=Descent(0.1))
+    words = dataclasses.replace(parts, optimizer="sgd", name="word")
+    e = sd.Experiment("mixed", (sd.grid(parts), sd.grid(words, lr=0.1)), updates=2)
+    ds = sd.load(sd.run(e, tmp_path / "out")).load()
+    np.testing.assert_allclose(ds.loss[0], ds.loss[1], rtol=1e-6)
+    assert ds.lr.values.tolist() == [0.1, 0.1] and ds.label.values.tolist() == ["lstm", "word"]
+    assert np.isnan(ds.learning_rate[0]).all() and (ds.learning_rate[1] == np.float32(0.1)).all()
+    specs = sd.Spec(steps=9), sd.Spec(cell="lstm", steps=9, hidden=(3, 4), penalties=("l2",))
+    e = sd.Experiment("words", specs, sd.grid(seeds=2, clip=[1.0, np.inf], l2=0.1), 4, 2, 2)
+    assert default_out(e) == Path("runs/words-89a7640d")  # as before there were parts
+
+
+def test_what_parts_decide_is_decided_anew_where_they_change():
+    wide = dataclasses.replace(SPEC, layers=(Leaky(5), Leaky(2)), task=First(8))
+    assert (wide.hidden, wide.steps) == ((5, 2), 8)
+    plain = dataclasses.replace(wide, layers=(), task="adding", optimizer="adam", records=())
+    assert plain == sd.Spec(batch=4, holdout=4)
+    e = dataclasses.replace(experiment(), updates=8)
+    assert len(e.runs[0]) == 4 and e.layout.counts == (4,) and e.describe()["specs"] == experiment().describe()["specs"]
+
+
+def test_the_numbers_of_parts_are_coordinates_by_the_shortest_end_of_their_path_that_means_one_thing():
+    two = dataclasses.replace(SPEC, layers=(Leaky(3), Leaky(4)))
+    word = dataclasses.replace(SPEC, layers=(), optimizer="adam", name="word")
+    e = sd.Experiment("x", (sd.grid(two, tau=[2.0, 3.0], lr=0.5), sd.grid(word, gain=0.5, lr=0.25)), updates=2)
+    found = points.per_run(json.loads(json.dumps(e.describe())), e.layout, {"steps"})
+    np.testing.assert_array_equal(found["tau"], [2.0, 3.0, np.nan])  # both layers'
+    np.testing.assert_array_equal(found["layers[1].hidden"], [4, 4, np.nan])
+    np.testing.assert_array_equal(found["task.steps"], [6, 6, 6])
+    np.testing.assert_array_equal(found["lr"], [0.5, 0.5, 0.25])
+    np.testing.assert_array_equal(found["gain"], [np.nan, np.nan, 0.5])
+    assert found["label"].tolist() == ["Leaky", "Leaky", "word"]
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+def made(build):
+    """A part of any kind with this build."""
+
+    @sd.part
+    class Made:
+        def build(self):
+            return build()
+
+    return Made()
+
+
+def cell(step=lambda p, h, x: h, rest=lambda b: jnp.zeros((*b, 3)), init=lambda key: {"w": jnp.ones(3)}):
+    @sd.part
+    class Odd:
+        def build(self, inputs):
+            return sd.cell(init, step, rest)
+
+    return Odd()
+
+
+def task(draw=lambda key, b: (jnp.ones((5, b, 2)), jnp.ones(b)), loss=lambda p, y: p[:, 0] - y, **sizes):
+    return made(lambda: sd.task(draw, loss=loss, **{"inputs": 2, "outputs": 1} | sizes))
+
+
+@sd.part
+class Silent:
+    variables = {"loss": sd.Variable((), "taken")}
+
+    def record(self, context):
+        return {"loss": context.loss}
+
+
+@sd.part
+class Short:
+    variables = {"short": sd.Variable(("time",), "too short")}
+
+    def record(self, context):
+        return {"short": jnp.ones(2)}
+
+
+@sd.part
+class Asking:
+    lr: sd.Number = sd.number(0.1)
+
+    def build(self):
+        return optax.sgd(self.lr if self.lr > 0 else 1.0)
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        (dict(task=First), "task class First"),
+        (dict(task=lambda: 0), "task lambda"),
+        (dict(task=Leaky(3)), "task Leaky inputs nothing"),
+        (dict(task=Lion()), "task Lion seqdyn.task"),
+        (dict(task="first"), "task 'first'"),
+        (dict(task=task(inputs=3)), "xs (5, 4, 2) 3"),
+        (dict(task=task(loss=lambda p, y: jnp.mean(p))), "loss shape () (4,)"),
+        (dict(task=task(loss=lambda p, y: p)), "loss (4, 1) (4,)"),
+        (dict(task=task(draw=lambda key, b: jnp.ones((5, b, 2)))), "draw (xs, ys)"),
+        (dict(task=task(draw=lambda key, b: (jnp.ones((b, 5, 2)), jnp.ones(b)))), "xs (4, 5, 2)"),
+        (dict(task=task(), readout="every"), "ys (4,) (5, 4) 'every'"),
+        (dict(task=First(6), steps=7), "steps 7 First 6"),
+        (dict(task=First(), vocabulary=9), "vocabulary 9"),
+        (dict(optimizer=optax.adam(1e-3)), "optimizer optax build()"),
+        (dict(optimizer=First()), "optimizer First optax.GradientTransformation"),
+        (dict(optimizer=Lion(), schedule="cosine"), "schedule 'cosine' Lion"),
+        (dict(layers=(Leaky(3), "lstm")), "layers[1] 'lstm' part"),
+        (dict(layers=(Lion(),)), "layers[0] Lion inputs"),
+        (dict(layers=(cell(step=lambda p, h, x: h[:, :2]),)), "step (3, 2) rest (3, 3)"),
+        (dict(layers=(cell(rest=lambda b: (jnp.zeros(b), jnp.zeros(b))),)), "carry tuple h"),
+        (dict(layers=(cell(init=lambda key: {"n": jnp.arange(3)}),)), "layers[0] Odd int32 floats"),
+        (dict(layers=(Leaky(3),), cell="lstm"), "cell 'lstm' Leaky"),
+        (dict(layers=(Leaky(3),), hidden=(4,)), "hidden (4,) Leaky (3,)"),
+        (dict(layers=(Leaky(3),), penalties=("l2",)), "penalties 'l2' Leaky"),
+        (dict(layers=(Leaky(3),), optimizer="adamw"), "'adamw' Leaky"),
+        (dict(layers=(Leaky(3),), dropout="zoneout"), "dropout 'zoneout' Leaky"),
+        (dict(records=(Leaky(3),)), "records[0] Leaky record()"),
+        (dict(records=(Silent(),)), "records 'loss'"),
+        (dict(records=(Short(),), layers=(Leaky(3),)), "Short 'short' (2,) ('time',) (100,)"),
+        (dict(optimizer=Asking()), "optimizer Asking Python jnp.where"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence_before_anything_is_compiled(fields, words, tmp_path):
+    def tried():
+        sd.run(sd.Experiment("x", sd.Spec(**{"batch": 4, "holdout": 4} | fields), updates=2), tmp_path / "out")
+
+    sentence = refusal(tried)
+    assert all(word in sentence for word in words.split(" ")), sentence
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "tried, words",
+    [
+        (lambda: sd.grid(SPEC, gain=[1.0]), "'gain' tau b1"),
+        (lambda: sd.grid(SPEC, tau=[0.5]), "tau 0.5 at least 1"),
+        (lambda: sd.grid(dataclasses.replace(SPEC, optimizer="adam"), b1=[0.5]), "'b1' lr"),
+        (lambda: sd.Experiment("x", SPEC, sd.grid(lr=0.1), updates=2), "lr 0.1 Lion"),
+        (lambda: sd.Experiment("x", sd.grid(SPEC), sd.grid(), updates=2), "hypers"),
+        (lambda: sd.Experiment("x", sd.grid(SPEC), updates=2, probes=("weights",)), "probes weights Leaky"),
+        (lambda: sd.Experiment("x", sd.grid(SPEC)), "updates 0"),
+    ],
+)
+def test_a_number_that_nobody_heeds_is_one_sentence(tried, words):
+    sentence = refusal(tried)
+    assert all(word in sentence for word in words.split(" ")), sentence
+
+
+def test_a_pull_that_is_no_derivative_is_found_before_training(tmp_path):
+    @sd.part
+    class Wrong:
+        def build(self, inputs):
+            right = Leaky(3).build(inputs)
+            return right._replace(
+                pull=lambda adjoint, partials: (adjoint, jnp.zeros((*adjoint.h.shape[:-1], inputs)), ())
+            )
+
+    spec = dataclasses.replace(SPEC, layers=(Wrong(),), records=())
+    first = sd.grid(spec).at(0).arrays()
+    assert verify.gradient_error(first.spec, first.hypers, None) > verify.TOLERANCE
