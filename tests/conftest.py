@@ -37,7 +37,7 @@ _ARRAYS = (
     "norms averages theory nets.inits nets.activations nets.cells nets.memoryless nets.hard_concrete "
     "nets.bptt nets.stack nets.normalised nets.dropped "
     "data.batches data.synthetic data.tasks data.splits data.text data.scaling data.images data.wording data.augment "
-    "data.banks data.waves "
+    "data.banks data.waves data.custom nets.custom learn.custom "
     "learn.dropout learn.model learn.penalties learn.optim learn.stopping learn.train learn.verify "
     "measure.weights measure.units measure.jacobians measure.lyapunov measure.flossing measure.curvature "
     "measure.updates measure.probes runs.sweep"
