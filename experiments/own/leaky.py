@@ -1,6 +1,6 @@
 """Does a slower unit carry the gradient further? Asked with a cell, a task, an optimiser and a record of one's own.
 
-Nothing of the library is edited: each is a dataclass under `@sd.part` in this file, whose numbers a grid sweeps. Copy it.
+Nothing of the library is edited: each is a dataclass under `@sd.part` here, whose numbers a grid sweeps. Copy it.
 
     python experiments/own/leaky.py OUT [UPDATES]
 
@@ -84,8 +84,8 @@ def main(out: str, updates: int = 2000) -> None:
         reach = (of.adjoint_norm.isel(layer=0, time=0) / of.adjoint_norm.isel(layer=0, time=-1)).median("run")
         share, loss = of.small_share.isel(step=-1).median(), of.test_loss.isel(probe=-1).median()
         print(
-            f"τ {tau:4.0f}: ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ {float(reach[0]):.1e} at first, {float(reach[-1]):.1e} after {updates} "
-            f"updates; {float(share):.0%} of the gradient below 1e-6; test loss {float(loss):.4f}"
+            f"τ {tau:4.0f}: ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ {float(reach[0]):.1e} at first, {float(reach[-1]):.1e} after "
+            f"{updates} updates; {float(share):.0%} of the gradient below 1e-6; test loss {float(loss):.4f}"
         )
 
 
