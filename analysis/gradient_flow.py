@@ -18,11 +18,13 @@ from matplotlib.patches import Patch, Rectangle
 from analysis import lags, report, style
 from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.style import median
-from seqdyn.data.tasks import TASKS, Task
+from seqdyn.data.tasks import Task
 from seqdyn.learn.config import Experiment
+from seqdyn.learn.custom import task_of
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script
+from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -249,11 +251,25 @@ def story(rows: Sequence[dict[str, Any]], experiment: Experiment, task: Task) ->
     return text.strip()
 
 
+def _read(out: str | Path) -> tuple["xr.Dataset", Experiment]:
+    """The records, labelled by all that is swept but gain and clip; ConfigError where cells have no gain, or nobody
+    knows when the task is learned."""
+    ds = load(out)
+    if "gain" not in ds.coords:
+        raise ConfigError(f"{out} has cells of its own, without the gain by which this is drawn; plot its records.")
+    experiment = manifest.experiment(out)
+    if not np.isfinite(task_of(experiment.specs[0]).chance):
+        raise ConfigError(
+            f"{out} has a task of its own, of which it is not known when it is learned; plot its records."
+        )
+    return lags.split(ds, "gain", "clip"), experiment
+
+
 def draw(out: str | Path) -> list[Path]:
     """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
     out = Path(out)
-    ds, experiment = lags.split(load(out), "gain", "clip"), manifest.experiment(out)
-    task = TASKS[experiment.specs[0].task](experiment.specs[0])
+    ds, experiment = _read(out)
+    task = task_of(experiment.specs[0])
     updates, steps, layers = experiment.updates, experiment.specs[0].steps, ds.sizes["layer"]
     over = "Lines are medians over seeds, bands the middle half of them."
     gone = int(np.sum(statuses(ds, task) == "diverged"))
@@ -308,8 +324,8 @@ def draw(out: str | Path) -> list[Path]:
 def show(out: str | Path) -> None:
     """Draws a run directory and prints its summary and where the figures lie."""
     paths = draw(out)
-    ds, experiment = lags.split(load(out), "gain", "clip"), manifest.experiment(out)
-    report.show(table(summary(ds, TASKS[experiment.specs[0].task](experiment.specs[0]))), paths)
+    ds, experiment = _read(out)
+    report.show(table(summary(ds, task_of(experiment.specs[0]))), paths)
 
 
 if __name__ == "__main__":

@@ -70,14 +70,15 @@ def rebuilt(described: Any) -> Any:
 def _held(there: dict[str, Any], name: Any, what: str) -> Any:
     if name not in there:
         module = str(name).partition(":")[0]
-        raise ConfigError(f"the {what} {name!r} is not known in this process; import {module} before.")
+        cure = f"import {module} before" if what == "part" else "make a part that holds it before"
+        raise ConfigError(f"the {what} {name!r} is not known in this process; {cure}.")
     return there[name]
 
 
 def sources(value: Any) -> dict[str, str]:
-    """A digest of the source of every class and function that parts are made of, by name: an edited step is the same
-    JSON. Those of this library are left out, whose version the manifest has; so is what has no source, as a class
-    typed at a prompt."""
+    """A digest of the source of every class, with those above it, and function that parts are made of, by name: an
+    edited step is the same JSON. What they call is not looked at. Those of this library are left out, whose version the
+    manifest has; so is what has no source, as a class typed at a prompt."""
     found: dict[str, str] = {}
     _sources(value, found)
     return found
@@ -89,14 +90,14 @@ def _sources(value: Any, found: dict[str, str]) -> None:
             _sources(one, found)
         return
     if is_part(value):
-        of, name = type(value), type(value).__part_name__
+        of, name = [c for c in type(value).__mro__ if c is not object], type(value).__part_name__
         for f in dataclasses.fields(value):
             _sources(getattr(value, f.name), found)
     else:
         name = describe(value).get("function") if callable(value) else None
-        of = value
+        of = [value]
     if name and not name.startswith("seqdyn:"):
         try:
-            found[name] = hashlib.sha256(inspect.getsource(of).encode()).hexdigest()
+            found[name] = hashlib.sha256("".join(map(inspect.getsource, of)).encode()).hexdigest()
         except (OSError, TypeError):
             return

@@ -146,6 +146,10 @@ def registered(made: Any, name: str | None = None) -> Any:
         return self
 
     jax.tree_util.register_pytree_with_keys(made, flat_with_keys, unflat, flat)
+    for f in fields:
+        function: Any = f.default
+        if _is_function(function) and _is_found(function):
+            FUNCTIONS[_name(function)] = function
     PARTS[made.__part_name__] = made
     _CLASSES.add(made)
     return made
@@ -248,6 +252,9 @@ def _check(self: Any) -> None:
         right = _mistyped(value, hints.get(f.name, Any))
         if right:
             raise ConfigError(f"{where} is {value!r:.80}; it must be {right}.")
+        odd = [v for v in value if not _holds_parts(v)] if isinstance(value, tuple) and _holds_parts(value) else []
+        if odd:
+            raise ConfigError(f"{where} has {odd[0]!r:.60} beside parts; it must hold parts alone.")
 
 
 def _check_number(where: str, value: Any, allowed: Range, default: Any) -> None:

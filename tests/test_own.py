@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from _processes import Process
 from _refusals import refusal
 
 import seqdyn as sd
+from analysis import gradient_flow
 from seqdyn import described
 from seqdyn.learn import verify
 from seqdyn.nets.bptt import Cut, unroll, watching
@@ -193,6 +195,59 @@ def test_the_example_of_parts_of_ones_own_says_how_far_each_tau_reaches(tmp_path
     assert reach == sorted(reach)
 
 
+@sd.part
+class Noisy:
+    """Its state holds a key, its rate is named as a hyperparameter that training heeds, its function is JAX's."""
+
+    seed: sd.Number = sd.number(7, low=0, whole=True)
+    clip: sd.Number = sd.number(5.0, low=0.0)
+    rule: Callable = optax.sgd
+
+    def build(self) -> optax.GradientTransformation:
+        def labels(model):
+            return jax.tree.map(lambda _: "fast", model)._replace(readout=jax.tree.map(lambda _: "slow", model.readout))
+
+        own = {"fast": self.rule(0.1), "slow": self.rule(0.01)}
+        return optax.chain(
+            optax.clip(self.clip),
+            optax.add_noise(0.1, 0.5, jax.random.key(self.seed)),
+            optax.multi_transform(own, labels),
+        )
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    spec = dataclasses.replace(SPEC, optimizer=Noisy(), records=())
+    axes = {"hypers.clip": [0.1, 0.2], "optimizer.clip": [3.0]}
+    e = sd.Experiment("noisy", sd.grid(spec, seeds=2, **axes), updates=2, chunk=2, tile=4)
+    return run(e, tmp_path_factory.mktemp("noisy") / "out")
+
+
+def test_a_number_of_a_part_hides_no_hyperparameter_that_is_heeded(noisy):
+    ds = sd.load(noisy)
+    assert ds["clip"].values.tolist() == [0.1, 0.1, 0.2, 0.2] and ds["seed"].values.tolist() == [0, 1, 0, 1]
+    assert set(ds["optimizer.clip"].values.tolist()) == {3.0} and set(ds["optimizer.seed"].values.tolist()) == {7}
+
+
+def test_an_optimiser_may_hold_keys_and_know_the_network_and_is_made_anew_with_its_function(noisy):
+    code = f"""if True:
+        import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import jax, numpy as np, seqdyn, test_own
+        model = seqdyn.restore({str(noisy)!r}, 1)
+        print(all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model)))
+    """
+    process = Process(["-c", code])
+    assert process.finish().strip() == "True"
+
+
+def test_what_cannot_be_drawn_by_gain_is_a_sentence(grid):
+    assert "cells of its own" in refusal(gradient_flow.draw, grid)
+
+
+def test_a_directory_is_found_again_for_longer():
+    assert default_out(sd.Experiment("own", SPEC, updates=2000)) == default_out(sd.Experiment("own", SPEC, updates=150))
+
+
 # --- what is refused --------------------------------------------------------------------------------------------
 
 
@@ -286,6 +341,65 @@ def test_what_does_not_fit_is_one_sentence_before_anything_is_compiled(fields, w
     sentence = refusal(tried)
     assert all(word in sentence for word in words.split(" ")), sentence
     assert not (tmp_path / "out").exists()
+
+
+@sd.part
+class Hiding:
+    """Records what the library has a place for."""
+
+    of: str
+    dims: tuple[str, ...] = ()
+
+    @property
+    def variables(self):
+        return {self.of: sd.Variable(self.dims, "hides")}
+
+    def record(self, context):
+        return {self.of: context.loss}
+
+
+@sd.part
+class Halves:
+    """Of inputs that must be even."""
+
+    def build(self, inputs):
+        assert inputs % 2 == 0
+        return Leaky(3).build(inputs)
+
+
+@sd.part
+class Searching:
+    def build(self):
+        return optax.lbfgs()
+
+
+def around(factor):
+    @sd.part
+    class Inner:
+        def build(self, inputs):
+            return sd.cell(
+                lambda key: {"a": jnp.ones(3)}, lambda p, h, x: h * p["a"] * factor, lambda b: jnp.zeros((*b, 3))
+            )
+
+    return Inner()
+
+
+def test_an_own_cell_reads_what_the_word_of_a_task_gives():
+    assert sd.Spec("adding", layers=(Halves(),)).hidden == (3,)
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        *((dict(records=(Hiding(of),)), f"records {of}") for of in ("clip", "seed", "run", "lag", "layer", "label")),
+        (dict(records=(Hiding("a"), Hiding("a"))), "records[1] 'a' another"),
+        (dict(records=(Hiding("a", ("unit", "unit")),)), "'a' dims once"),
+        (dict(layers=(around(2.0),)), "Inner factor top"),
+        (dict(optimizer=Searching()), "Searching update value"),
+    ],
+)
+def test_what_would_be_lost_or_cannot_be_told_apart_is_one_sentence(fields, words, tmp_path):
+    test_what_does_not_fit_is_one_sentence_before_anything_is_compiled(fields, words, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from seqdyn.data.arrays import array, plain, plain_json
 from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, layout
 from seqdyn.learn.choices import ProbeName, Split
-from seqdyn.learn.custom import unheeded
+from seqdyn.learn.custom import check_alone, unheeded
 from seqdyn.learn.numbers import Allowed
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate
@@ -229,6 +229,8 @@ class Experiment:
             hypers = _columns(grid() if self.hypers is None else self.hypers)
             self._put("hypers", hypers)
             self._put("runs", tuple(Runs(grids.spread(spec, len(hypers), {}), hypers) for spec in self.specs))
+        for spec in self.specs:
+            check_alone(spec)
         self._put("ruled", tuple(name for name in ("chunk", "probe_every") if getattr(self, name) is None))
         self._rule()
         validate(self)
@@ -240,7 +242,8 @@ class Experiment:
         """What was left out."""
         updates = whole("updates", self.updates)
         if self.chunk is None:
-            self._put("chunk", max(n for n in range(1, 101) if updates % n == 0))
+            apart = updates if self.probe_every is None else math.gcd(updates, whole("probe_every", self.probe_every))
+            self._put("chunk", max(n for n in range(1, 101) if apart % n == 0))
         if self.probe_every is None:
             calls = updates // whole("chunk", self.chunk) or 1
             self._put(

@@ -35,6 +35,7 @@ _WORDS = {
     "task": ("monte_carlo",),
 }
 """The words of a spec that mean nothing where a field holds parts."""
+_TRAINED = (jnp.float32, jnp.float64)
 UNHEEDED = {
     "layers": ("gain", "input_gain", "norm_gain", "forget_bias", "longest"),
     "optimizer": ("lr", "momentum", "weight_decay", "warmup", "decay_steps", "decay_rate"),
@@ -89,8 +90,12 @@ def fitted(spec: "Spec") -> dict[str, Any]:
         value = getattr(spec, name)
         if is_part(value) or callable(value) or hasattr(value, "update"):  # all else is refused as no word
             _check_part(name, value, "build")
+    names: set[str] = set()
     for i, one in enumerate(found["records"]):
         _check_variables(f"records[{i}]", one)
+        for name in names & one.variables.keys():
+            raise ConfigError(f"records[{i}] is {type(one).__name__}, which records {name!r} as another does.")
+        names |= one.variables.keys()
     # Numbers as shapes: a grid's are [r], and nothing that is checked here depends on a value.
     task, optimizer = (part if is_part(part) else None for part in (spec.task, spec.optimizer))
     parts = (task, optimizer, found["layers"])
@@ -150,6 +155,38 @@ def _check_part(where: str, value: Any, method: str) -> None:
         raise ConfigError(f"{where} is {value!r:.80}; it must be a part.")
     if not callable(getattr(value, method, None)):
         raise ConfigError(f"{where} is {type(value).__name__}, which has no {method}(); it must have one.")
+    if method == "record" and not _takes(value.record, None):
+        given = inspect.signature(value.record)
+        raise ConfigError(f"{where} is {type(value).__name__}, whose record takes {given}; it must take a context.")
+
+
+def check_alone(value: Any) -> None:
+    """Raises ConfigError for a part, or one within it, whose methods read variables of a function around the class:
+    two classes of one name would be one experiment."""
+    if isinstance(value, tuple):
+        for one in value:
+            check_alone(one)
+        return
+    if not is_part(value):
+        return
+    for name, method in vars(type(value)).items():
+        code: Any = getattr(method, "__code__", None)
+        free = [v for v in code.co_freevars if v != "__class__"] if code and not name.startswith("__") else []
+        if free:
+            raise ConfigError(
+                f"{name} of {type(value).__name__} reads {free[0]!r} of the function around the class; write the class "
+                "at the top of a file, and what it needs as fields."
+            )
+    for f in dataclasses.fields(value):
+        check_alone(getattr(value, f.name))
+
+
+def _takes(function: Any, *given: Any) -> bool:
+    try:
+        inspect.signature(function).bind(*given)
+    except TypeError:
+        return False
+    return True
 
 
 def _check_variables(where: str, record: Any) -> None:
@@ -159,15 +196,16 @@ def _check_variables(where: str, record: Any) -> None:
     for key, variable in found.items():
         if not isinstance(key, str) or not key.isidentifier():
             raise ConfigError(f"{where} is {name}, which records {key!r:.80}; the name must be an identifier.")
-        if not isinstance(variable.dims, tuple) or not {*variable.dims} <= {"layer", "time", "group", "unit"}:
+        dims = variable.dims
+        if not isinstance(dims, tuple) or not {*dims} <= {"layer", "time", "group", "unit"} or len({*dims}) < len(dims):
             raise ConfigError(
-                f"{where} is {name}, whose '{key}' has the dims {variable.dims!r:.80}; they must be a tuple of names "
-                "among layer, time, group, unit."
+                f"{where} is {name}, whose '{key}' has the dims {dims!r:.80}; they must be a tuple of names among "
+                "layer, time, group, unit, each once."
             )
 
 
 def _check_built(spec: "Spec", found: dict[str, Any], task: Any, optimizer: Any, layers: tuple[Any, ...]) -> None:
-    inputs = 1
+    inputs = _read_by_words(spec) if layers else 1
     if task is not None:
         whole("batch", spec.batch)
         drawn = built("task", task, Drawn, "what seqdyn.task(…) returns")
@@ -175,10 +213,17 @@ def _check_built(spec: "Spec", found: dict[str, Any], task: Any, optimizer: Any,
         with _unknown(f"task is {type(task).__name__}"):
             found["steps"] = custom.shapes(spec, type(task).__name__, drawn)
     if layers:
-        # What words read is not known here, and no shape that is checked depends on it.
         found["hidden"] = _check_cells(layers, inputs, 2 if spec.bidirectional else 1)
     if optimizer is not None:
-        _check_optimizer(optimizer)
+        made_optimizer(optimizer)  # it is tried on the network's own parameters before anything is compiled
+
+
+def _read_by_words(spec: "Spec") -> int:
+    """Numbers a step that the lowest cell reads where the task is a word; 1 where validation has yet to refuse it."""
+    try:
+        return spec.embedding or spec.vocabulary or TASKS[spec.task](spec).inputs or 1
+    except (ConfigError, ArithmeticError, LookupError, TypeError, ValueError):
+        return 1
 
 
 @contextlib.contextmanager
@@ -202,14 +247,15 @@ def _check_cells(layers: tuple[Any, ...], inputs: int, ways: int) -> tuple[int, 
     for i, layer in enumerate(layers):
         name = f"layers[{i}] is {type(layer).__name__}"
         cell = made_cell(f"layers[{i}]", layer, inputs)
-        carry = cell.rest((3,))
+        with _unknown(name):
+            carry, params = cell.rest((3,)), cell.init(jax.random.key(0))
         h = getattr(carry, "h", None)
-        if not hasattr(carry, "_replace") or h is None or h.ndim != 2 or h.shape[0] != 3:
-            raise ConfigError(f"{name}, whose h is {_shape(carry)} for 3 sequences; it must be [*b, h].")
-        params = cell.init(jax.random.key(0))
-        if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(params)):
+        if not hasattr(carry, "_replace") or h is None or h.ndim != 2 or h.shape[0] != 3 or h.dtype not in _TRAINED:
+            found = _shape(carry), _types(carry)
+            raise ConfigError(f"{name}, whose carry is {found} for 3 sequences; its h must be floats [*b, h].")
+        if not all(leaf.dtype in _TRAINED for leaf in jax.tree.leaves(params)):
             raise ConfigError(
-                f"{name}, whose init gives {_types(params)}; parameters must be floats, as they are trained."
+                f"{name}, whose init gives {_types(params)}; parameters must be 32-bit floats, as they are trained."
             )
         with _unknown(name):
             after = step(cell, params, carry, jnp.zeros((3, inputs)))
@@ -228,28 +274,15 @@ def _types(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: str(leaf.dtype), tree)
 
 
-def _check_optimizer(optimizer: Any) -> None:
-    rule, some = made_optimizer(optimizer), {"w": jnp.ones((2, 3)), "b": jnp.ones(2)}
-    with lenient(), _unknown(f"optimizer is {type(optimizer).__name__}"):
-        updates, _ = rule.update(some, rule.init(some), some)
-    if _shape(updates) != _shape(some):
-        raise ConfigError(
-            f"optimizer is {type(optimizer).__name__}, whose updates of {_shape(some)} have the shapes "
-            f"{_shape(updates)}; they must be the same."
-        )
-
-
 # --- built ----------------------------------------------------------------------------------------------------
 
 
 def built(where: str, part: Any, kind: type, right: str, *given: Any) -> Any:
     """What a part builds. Raises ConfigError if that is not of the kind, `right` in words."""
     name = f"{where} is {type(part).__name__}"
-    try:
-        inspect.signature(part.build).bind(*given)
-    except TypeError:
+    if not _takes(part.build, *given):
         takes = "inputs" if given else "nothing"
-        raise ConfigError(f"{name}, whose build takes {inspect.signature(part.build)}; it must take {takes}.") from None
+        raise ConfigError(f"{name}, whose build takes {inspect.signature(part.build)}; it must take {takes}.")
     with lenient(), _unknown(name):
         made = part.build(*given)
     if not isinstance(made, kind):
@@ -265,20 +298,40 @@ def made_cell(where: str, layer: Any, inputs: int) -> Cell:
 
 
 def made_optimizer(optimizer: Any) -> optax.GradientTransformation:
-    """An optimiser whose state has definite types, and keeps them."""
+    """An optimiser whose state has definite types, and keeps them; its keys are numbers, as a checkpoint has them.
+
+    Its `update` raises ConfigError where the rule wants more than gradients and parameters, or gives other shapes.
+    """
+    name = f"optimizer is {type(optimizer).__name__}"
     rule = built("optimizer", optimizer, optax.GradientTransformation, "an optax.GradientTransformation")
 
     def cast(new: Any, old: Any) -> Array:
         return jnp.asarray(new).astype(old.dtype)
 
+    def is_key(leaf: Any) -> bool:
+        return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+    def numbers(leaf: Any) -> Array:
+        leaf = jnp.asarray(leaf)
+        return jax.random.key_data(leaf) if is_key(leaf) else cast(leaf, leaf)
+
     def init(params: Tree) -> Any:
-        with lenient():
-            return jax.tree.map(lambda leaf: cast(leaf, jnp.asarray(leaf)), rule.init(params))
+        with lenient(), _unknown(name):
+            return jax.tree.map(numbers, rule.init(params))
 
     def update(updates: Tree, state: Any, params: Any = None) -> tuple[Tree, Any]:
-        with lenient():
-            made, after = rule.update(updates, state, params)
-        return jax.tree.map(cast, made, updates), jax.tree.map(cast, after, state)
+        with lenient(), _unknown(name):
+            like = jax.eval_shape(lambda p: jax.tree.map(jnp.asarray, rule.init(p)), params)
+            given = jax.tree.map(lambda of, leaf: jax.random.wrap_key_data(leaf) if is_key(of) else leaf, like, state)
+            try:
+                made, after = rule.update(updates, given, params)
+            except TypeError as error:
+                if "required keyword" not in str(error):
+                    raise
+                raise ConfigError(f"{name}, whose update needs more than gradients and parameters: {error}.") from error
+        if jax.tree.structure(made) != jax.tree.structure(updates) or _shape(made) != _shape(updates):
+            raise ConfigError(f"{name}, whose updates have the shapes {_shape(made)}; they must be the parameters'.")
+        return jax.tree.map(cast, made, updates), jax.tree.map(lambda n, o: cast(numbers(n), o), after, state)
 
     return optax.GradientTransformation(init, update)
 
@@ -304,16 +357,16 @@ def recorded(spec: "Spec", context: Context, sizes: dict[str, int]) -> dict[str,
     `variables`."""
     found: dict[str, Array] = {}
     for record in spec.records:
-        with lenient():
-            said = record.record(context)
         name, wanted = f"the record {type(record).__name__}", record.variables
+        with lenient(), _unknown(name):
+            said = record.record(context)
         if not isinstance(said, dict) or said.keys() != wanted.keys():
             got = list(said) if isinstance(said, dict) else type(said).__name__
             raise ConfigError(f"{name} returns {got}; it must be a dict of {list(wanted)}.")
         for key, value in said.items():
             right = tuple(sizes[dim] for dim in wanted[key].dims)
-            if not hasattr(value, "shape") and not isinstance(value, int | float):
-                raise ConfigError(f"{name} gives '{key}' a {type(value).__name__}; it must be an array.")
+            if (not hasattr(value, "shape") and not isinstance(value, int | float)) or jnp.iscomplexobj(value):
+                raise ConfigError(f"{name} gives '{key}' a {type(value).__name__}; it must be an array of numbers.")
             if jnp.shape(value) != right:
                 raise ConfigError(
                     f"{name} gives '{key}' the shape {jnp.shape(value)}; its dims {wanted[key].dims} have {right}."

@@ -304,8 +304,9 @@ def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""])
 def training_batch(spec: Spec, hypers: Hypers, data: Any, update: Any) -> Batch:
     """The batch that update `update` of a run is made on (0 is the first), augmented, time before examples.
 
-    `hypers` are one run's, `experiment.hypers.at(i)`; `data` are what that experiment was run on. In a data set
-    `Batch.rows` says which of the training split's examples they are. ConfigError if the data do not fit.
+    `spec` and `hypers` are one run's: those of `experiment.runs[0].at(i)`, run i of the first spec. `data` are what
+    that experiment was run on. In a data set `Batch.rows` says which of the training split's examples they are.
+    ConfigError if the data do not fit.
     """
     n, of = jnp.int32(whole("update", update, 0)), hypers.arrays()
     data = jax.tree.map(jnp.asarray, check(spec, data))

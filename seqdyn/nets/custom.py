@@ -95,6 +95,12 @@ def _taken_apart(carry: Any) -> tuple[Any, list[Any]]:
     if len(found) == 1 and not found[0][0]:
         return carry, []
     hs = [leaf for path, leaf in found if len(path) == 1 and _name(path[0]) == "h"]
+    for _, leaf in found if len(hs) == 1 else ():
+        if leaf.shape[: hs[0].ndim - 1] != hs[0].shape[:-1] or not jnp.issubdtype(leaf.dtype, jnp.number):
+            raise ConfigError(
+                f"the carry of a cell has {leaf.dtype} of the shape {leaf.shape} beside h, {hs[0].shape}; it must be "
+                "numbers [*b, …]."
+            )
     if len(hs) != 1:
         raise ConfigError(
             f"the carry of a cell is a {type(carry).__name__} without h; it must be an array, or a NamedTuple, "

@@ -16,6 +16,7 @@ from seqdyn.learn.config import Experiment, Hypers, Runs, Spec
 from seqdyn.learn.custom import Variable
 from seqdyn.measure import jacobians, probes, updates
 from seqdyn.norms import Extended
+from seqdyn.runs.points import WORDS
 from seqdyn.runs.records import VARIABLES
 from seqdyn.types import ConfigError, Tree
 
@@ -54,10 +55,12 @@ def coordinates(experiment: Experiment) -> dict[str, list[Any]]:
 def own_variables(experiment: Experiment) -> dict[str, Variable]:
     """Of users' records. Raises ConfigError for a name that the library has, or that two specs mean otherwise."""
     found: dict[str, Variable] = {}
+    places = {"run", "row", "lag", "probe_step", *WORDS, *coordinates(experiment), *Hypers.__dataclass_fields__}
+    ours = {*VARIABLES, *places, *(dim for variable in VARIABLES.values() for dim in variable.dims)}
     for spec in experiment.specs:
         for name, variable in custom.variables(spec).items():
-            if name in VARIABLES or found.setdefault(name, variable) != variable:
-                other = "the library records" if name in VARIABLES else "another record gives with other dims or units"
+            if name in ours or found.setdefault(name, variable) != variable:
+                other = "the library has" if name in ours else "another record gives with other dims or units"
                 raise ConfigError(f"records has {name!r}, which {other}; take another name.")
     return found
 

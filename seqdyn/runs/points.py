@@ -24,7 +24,8 @@ def per_run(described: Mapping[str, Any], at: Layout, taken: Collection[Any]) ->
     specs, hypers = described["specs"], described["hypers"]
     hypers = [hypers] * len(specs) if isinstance(hypers, dict) else hypers
     own = [dict(_of_parts(spec)) for spec in specs]
-    names = _names(own, {*taken, *WORDS})
+    heeded = [{f.name for f in dataclasses.fields(Hypers)} - _unheeded(spec) for spec in specs]
+    names = _names(own, heeded, {*taken, *WORDS})
     found: dict[str, list[np.ndarray]] = {}
     for spec, words, parts, count in zip(specs, hypers, own, at.counts, strict=True):
         numbers = {f.name: words.get(f.name, f.default) for f in dataclasses.fields(Hypers)}
@@ -83,8 +84,9 @@ def _within(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _names(own: list[dict[str, Any]], taken: set[str]) -> dict[str, list[str]]:
-    """Name -> the paths that it stands for: layers that agree in a number in all specs share one name."""
+def _names(own: list[dict[str, Any]], heeded: list[set[str]], taken: set[str]) -> dict[str, list[str]]:
+    """Name -> the paths that it stands for: layers that agree in a number in all specs share one name. A number of a
+    part has that of a hyperparameter only where its spec heeds no such hyperparameter."""
     alike: dict[str, list[str]] = {}
     for path in dict.fromkeys(path for numbers in own for path in numbers):
         alike.setdefault(re.sub(r"\[\d+\]", "", path), []).append(path)
@@ -96,6 +98,8 @@ def _names(own: list[dict[str, Any]], taken: set[str]) -> dict[str, list[str]]:
     for path, paths in groups.items():
         pieces = path.split(".")
         ends = [".".join(pieces[i:]) for i in range(len(pieces) - 1, -1, -1)]
-        alone = (e for e in ends if e not in taken and [g for g in groups if f".{g}".endswith(f".{e}")] == [path])
+        mine = [words for numbers, words in zip(own, heeded, strict=True) if any(p in numbers for p in paths)]
+        blocked = taken.union(*mine)
+        alone = (e for e in ends if e not in blocked and [g for g in groups if f".{g}".endswith(f".{e}")] == [path])
         names[next(alone, path)] = paths
     return names

@@ -133,7 +133,7 @@ def _train_all(
 
 def default_out(experiment: Experiment, *others: Experiment) -> Path:
     """runs/<name of the first>-<digest of all>: the same command finds its directory again, longer or not."""
-    described = [e.describe() | {"updates": 0} for e in (experiment, *others)]
+    described = [e.describe() | {"updates": 0} | dict.fromkeys(e.ruled) for e in (experiment, *others)]
     return Path("runs") / f"{experiment.name}-{hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]}"
 
 
