@@ -29,7 +29,6 @@ def one(spec, seeds, probes):
     "cell, hidden, probes",
     [
         ("rnn", (8,), ("lyapunov",)),
-        pytest.param("lstm", (8, 4), ("lyapunov",), marks=pytest.mark.slow),
         pytest.param("lstm", (16, 12), tuple(PROBES), marks=pytest.mark.slow),
         pytest.param("gru", (5, 3), tuple(PROBES), marks=pytest.mark.slow),
     ],
