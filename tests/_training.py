@@ -10,6 +10,7 @@ import numpy as np
 from seqdyn.backend import compiled
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.custom import task_of
 from seqdyn.nets.stack import unroll_autodiff
 
 
@@ -61,6 +62,22 @@ def start(spec, data=None, seed=0):
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
     params = jax.tree.map(lambda leaf: np.float32(0.5 * rng.standard_normal(leaf.shape)), state.params)
     return jax.tree.map(jnp.asarray, zeros._replace(params=params, alive=np.bool_(True)))
+
+
+def first_batch(spec, hypers, data=None):
+    """The batch of the first update, nothing changed in it."""
+    return task_of(spec).batch(data, "train", train.ticket(spec, hypers, data, jnp.int32(0)))
+
+
+@cache
+def _drawing(spec: Spec):
+    return compiled(partial(first_batch, spec))
+
+
+def scene(spec, **hypers):
+    """(hypers, a state whose parameters NumPy draws, the first batch)"""
+    h = Hypers(**hypers).arrays()
+    return h, start(spec), _drawing(spec)(h)
 
 
 def assert_descends(spec, data=None, state=None, **hypers) -> tuple[Any, Update]:

@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _optimised import optimised
+from _programs import optimised, program
 
-from seqdyn.backend import compiled
 from seqdyn.nets import bptt
 from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.bptt import (
@@ -71,12 +70,6 @@ def gradients(unrolled, cell, loss, cut=Cut(), watch=Watch()):
 
     slopes = jax.value_and_grad(of, argnums=(0, 1, 2, 3))
     return lambda *given: slopes(*jax.tree.map(jnp.asarray, given), watch)
-
-
-def program(function):
-    """`compiled`, with NumPy's arrays as results: JAX would compile every slice of its own."""
-    ran = compiled(function)
-    return lambda *given: jax.tree.map(np.asarray, ran(*given))
 
 
 def at(place, tree):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _programs import program
 from _training import start
 from jax.flatten_util import ravel_pytree
 
@@ -22,12 +23,6 @@ from seqdyn.nets.cells import gru, lstm, rnn
 from seqdyn.nets.stack import unroll_autodiff
 
 KEY = jax.random.key(1)
-
-
-def program(function):
-    """`compiled`, with NumPy's arrays as results: JAX would compile every slice of its own."""
-    ran = compiled(function)
-    return lambda *given: jax.tree.map(np.asarray, ran(*given))
 
 
 def symmetric(values, seed=0, dtype=np.float64):

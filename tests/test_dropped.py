@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _optimised import optimised
+from _programs import optimised, program
 
-from seqdyn.backend import compiled
 from seqdyn.measure.jacobians import step_jacobians
 from seqdyn.nets import cells, dropped
 from seqdyn.nets.bptt import Cut, Watch, hold, live_steps, unroll
@@ -48,11 +47,6 @@ def judged(hs, last):
 
 def loss(by, cell, params, carry, x, masks):
     return judged(*by(cell, params, carry, jnp.concatenate([x, masks], axis=-1)))
-
-
-def program(function):
-    ran = compiled(function)
-    return lambda *given: jax.tree.map(np.asarray, ran(*given))
 
 
 def close(a, b, rtol=1e-9):

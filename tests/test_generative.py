@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _programs import program
 
 from experiments import _gan, _generative, _vae
 from experiments._generative import Kind, Sequences
-from seqdyn.backend import compiled
 from seqdyn.data.text import Examples
 from seqdyn.nets.bptt import Watch, live_steps, unroll, watching
 from seqdyn.nets.stack import unroll_autodiff
@@ -37,12 +37,6 @@ def batch(kind, pad="before", steps=6):
 
 def near(tree, other, rtol=1e-9):
     jax.tree.map(partial(np.testing.assert_allclose, rtol=rtol, atol=1e-12), tree, other)
-
-
-def program(function):
-    """`compiled`, with NumPy's arrays as results: JAX would compile every slice of its own."""
-    ran = compiled(function)
-    return lambda *given: jax.tree.map(np.asarray, ran(*given))
 
 
 def begun(of, kind, size):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _optimised import optimised
+from _programs import optimised, program
 
 from seqdyn import theory
 from seqdyn.backend import compiled, each
@@ -25,12 +25,6 @@ from seqdyn.nets.cells import lstm, rnn
 
 KEY = jax.random.key(0)
 ROOT = Path(__file__).parents[1]
-
-
-def program(function):
-    """`compiled`, with NumPy's arrays as results: JAX would compile every slice of its own."""
-    ran = compiled(function)
-    return lambda *given: jax.tree.map(np.asarray, ran(*given))
 
 
 def normal(*shape, seed=0):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _programs import program
 
-from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
@@ -22,12 +22,6 @@ X64 = False
 MAKE = {"rnn": cells.rnn, "lstm": cells.lstm, "gru": cells.gru}
 T, B, D, H = 6, 5, 3, 4
 every = pytest.mark.parametrize("name", MAKE)
-
-
-def program(function):
-    """`compiled`, with NumPy's arrays as results: JAX would compile every slice of its own."""
-    ran = compiled(function)
-    return lambda *given: jax.tree.map(np.asarray, ran(*given))
 
 
 def begun(cell, seed=0):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _training import assert_descends, start
+from _training import assert_descends, first_batch, scene, start
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS
@@ -28,23 +28,7 @@ GATED = Spec(steps=7, batch=3, hidden=(5,), penalties=("l0",))
 def setting(spec, data=None, **hypers):
     h = Hypers(**hypers).arrays()
     state = flossing.init(spec, h, data)
-    ticket = TASKS[spec.task](spec).tickets(data, train.keys(h).data, jnp.arange(1))
-    return h, state, TASKS[spec.task](spec).batch(data, "train", jax.tree.map(lambda leaf: leaf[0], ticket))
-
-
-@cache
-def drawing(spec):
-    def first(h):
-        ticket = TASKS[spec.task](spec).tickets(None, train.keys(h).data, jnp.arange(1))[0]
-        return TASKS[spec.task](spec).batch(None, "train", ticket)
-
-    return compiled(first)
-
-
-def scene(spec):
-    """(hypers, a state that NumPy draws, the first batch)"""
-    h = Hypers().arrays()
-    return h, start(spec), drawing(spec)(h)
+    return h, state, first_batch(spec, h, data)
 
 
 # --- a linear problem ---------------------------------------------------------------------------------------
@@ -134,8 +118,7 @@ def second_update(spec):
     """(hypers, state) -> the second update from its parameters, compiled: at the first Adam sees signs alone."""
 
     def run(h, state):
-        ticket = TASKS[spec.task](spec).tickets(None, train.keys(h).data, jnp.arange(1))[0]
-        batch = TASKS[spec.task](spec).batch(None, "train", ticket)
+        batch = first_batch(spec, h)
         grads = train.gradient(spec, h, state.params, batch).grads
         first = train.move(spec, h, state, grads)
         return train.move(spec, h, state._replace(opt=first.opt), grads).updates

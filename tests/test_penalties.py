@@ -4,13 +4,11 @@ import dataclasses
 from functools import cache
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from _training import start
+from _programs import program
+from _training import scene, start
 
-from seqdyn.backend import compiled
-from seqdyn.data.tasks import TASKS
 from seqdyn.learn import model, penalties, train
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.norms import tree_norm
@@ -25,12 +23,6 @@ def orthogonal(n, seed=0):
 
 def random(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape)
-
-
-def program(function):
-    """`compiled`, with NumPy's arrays as results: JAX would compile every slice of its own."""
-    ran = compiled(function)
-    return lambda *given, **more: jax.tree.map(np.asarray, ran(*given, **more))
 
 
 @cache
@@ -99,21 +91,6 @@ def test_omega_leaves_out_padding_and_takes_the_exponent_for_a_factor():
 
 
 @cache
-def drawing(spec):
-    def first(h):
-        ticket = TASKS[spec.task](spec).tickets(None, train.keys(h).data, jnp.arange(1))[0]
-        return TASKS[spec.task](spec).batch(None, "train", ticket)
-
-    return program(first)
-
-
-def setting(spec, **hypers):
-    """(hypers, a state whose weights NumPy draws, the first batch)"""
-    h = Hypers(**hypers).arrays()
-    return h, start(spec), drawing(spec)(h)
-
-
-@cache
 def gradient(spec):
     """(its gradient, readings, penalties, the layer's outputs): cells are functions and cannot leave."""
 
@@ -151,7 +128,7 @@ def test_a_penalty_adds_its_own_gradient_and_leaves_the_adjoints_alone(name, cel
     """The others at a weight of 0, where they add nothing."""
     bare = dataclasses.replace(PLAIN, cell=cell)
     spec = dataclasses.replace(bare, penalties=NAMES)
-    h, state, batch = setting(spec, **{name: 0.3})
+    h, state, batch = scene(spec, **{name: 0.3})
     plain = gradient(bare)(h, state.params, batch)
     both = gradient(spec)(h, state.params, batch)
     assert not plain[2] and set(both[2]) == set(NAMES)
@@ -170,7 +147,7 @@ def test_a_penalty_adds_its_own_gradient_and_leaves_the_adjoints_alone(name, cel
 
 def test_omega_in_training_is_that_of_the_recorded_adjoint_and_is_clipped_with_the_rest():
     spec = dataclasses.replace(PLAIN, penalties=("omega",))
-    h, state, batch = setting(spec, omega=2.0, clip=1e-3, lr=1.0)
+    h, state, batch = scene(spec, omega=2.0, clip=1e-3, lr=1.0)
     grads, reading, found, hs = gradient(spec)(h, state.params, batch)
     plain = gradient(PLAIN)(h, state.params, batch)[0]
     factor = np.exp2(reading.exponent.astype(float))[..., None]
@@ -200,7 +177,7 @@ def test_omega_of_sequences_of_several_lengths_sees_their_steps_alone():
     """Measured only, it changes no record of an update; it is the formula's over each sequence's own steps."""
     plain = dataclasses.replace(PLAIN, steps=9, shortest=4)
     spec = dataclasses.replace(plain, penalties=("omega",))
-    h, state, batch = setting(spec)
+    h, state, batch = scene(spec)
     step = [program(lambda h, s, b, spec=spec: train.step(spec, h, s, b)[1]) for spec in (plain, spec)]
     without, measured = (one(h, state, batch) for one in step)
     omega = measured.pop("penalty_omega")
