@@ -5,6 +5,7 @@ old run another one. Making parts anew imports and runs nothing: only classes an
 already are found.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from seqdyn.parts import FUNCTIONS, PARTS, describe, is_part
+from seqdyn.parts import FUNCTIONS, PARTS, describe, is_part, within
 from seqdyn.types import ConfigError
 
 
@@ -80,24 +81,12 @@ def sources(value: Any) -> dict[str, str]:
     edited step is the same JSON. What they call is not looked at. Those of this library are left out, whose version the
     manifest has; so is what has no source, as a class typed at a prompt."""
     found: dict[str, str] = {}
-    _sources(value, found)
+    for one in within(value):
+        if is_part(one):
+            name, of = type(one).__part_name__, [c for c in type(one).__mro__ if c is not object]
+        else:
+            name, of = describe(one)["function"], [one]
+        if not name.startswith("seqdyn:"):
+            with contextlib.suppress(OSError, TypeError):
+                found[name] = hashlib.sha256("".join(map(inspect.getsource, of)).encode()).hexdigest()
     return found
-
-
-def _sources(value: Any, found: dict[str, str]) -> None:
-    if isinstance(value, tuple):
-        for one in value:
-            _sources(one, found)
-        return
-    if is_part(value):
-        of, name = [c for c in type(value).__mro__ if c is not object], type(value).__part_name__
-        for f in dataclasses.fields(value):
-            _sources(getattr(value, f.name), found)
-    else:
-        name = describe(value).get("function") if callable(value) else None
-        of = [value]
-    if name and not name.startswith("seqdyn:"):
-        try:
-            found[name] = hashlib.sha256("".join(map(inspect.getsource, of)).encode()).hexdigest()
-        except (OSError, TypeError):
-            return

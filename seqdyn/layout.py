@@ -55,13 +55,16 @@ class Layout(NamedTuple):
         return self.updates // self.probe_every + 1
 
 
+def hypers_of(described: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The columns of `Hypers` of each spec: a manifest has them once if all specs share them."""
+    hypers = described["hypers"]
+    return [hypers] * len(described["specs"]) if isinstance(hypers, dict) else hypers
+
+
 def layout(described: Mapping[str, Any]) -> Layout:
     """Of what `Experiment.describe` gives and a manifest holds."""
-    hypers = described["hypers"]  # of all specs, or of each
     return Layout(
-        counts=tuple(
-            len(h["seed"]) for h in ([hypers] * len(described["specs"]) if isinstance(hypers, dict) else hypers)
-        ),
+        counts=tuple(len(hypers["seed"]) for hypers in hypers_of(described)),
         tile=described["tile"],
         updates=described["updates"],
         chunk=described["chunk"],

@@ -167,6 +167,19 @@ def is_part(value: Any) -> bool:
     return type(value) in _CLASSES
 
 
+def within(value: Any) -> Iterator[Any]:
+    """Every part in a part or a tuple, itself included, and every function that they hold."""
+    if isinstance(value, tuple):
+        for one in value:
+            yield from within(one)
+    elif is_part(value):
+        yield value
+        for f in dataclasses.fields(value):
+            yield from within(getattr(value, f.name))
+    elif _is_function(value):
+        yield value
+
+
 def _holds_parts(value: Any) -> bool:
     return is_part(value) or (isinstance(value, tuple) and any(_holds_parts(v) for v in value))
 

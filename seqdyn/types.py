@@ -10,7 +10,7 @@ Axes, everywhere in the library:
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -22,6 +22,8 @@ Params = Tree
 """Trained arrays: a NamedTuple per cell, of NamedTuples per model."""
 Metrics = dict[str, Any]
 """What one training step reports of itself, by name of the record: arrays, or `norms.Extended`."""
+Pad = Literal["before", "after"]
+"""On which side of a sequence its padding lies."""
 Initializer = Callable[[Key[Array, ""], Sequence[int], Any], Array]
 """`(key, shape, dtype) -> array`, the signature of `jax.nn.initializers`."""
 
@@ -35,6 +37,7 @@ __all__ = [
     "Int",
     "Key",
     "Metrics",
+    "Pad",
     "Params",
     "Tree",
     "one_of",

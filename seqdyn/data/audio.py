@@ -14,9 +14,9 @@ from seqdyn.data.extras import needed
 from seqdyn.data.scaling import padded, standardised
 from seqdyn.data.splits import beginning, stratified_split
 from seqdyn.data.tasks import BANK
-from seqdyn.data.text import Examples, Pad
+from seqdyn.data.text import Examples
 from seqdyn.data.waves import RATE, USUAL, ChangeName, Wave, changed
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, Pad
 
 TEST = 5
 """Recordings with an index below it are the official test split."""

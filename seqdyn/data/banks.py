@@ -19,9 +19,9 @@ from jaxtyping import Int
 from seqdyn.data.arrays import whole_numbers
 from seqdyn.data.cache import cached
 from seqdyn.data.extras import needed
-from seqdyn.data.text import Examples, Pad, Truncate, encode, pad_to, tokenize
+from seqdyn.data.text import Examples, Truncate, encode, pad_to, tokenize
 from seqdyn.data.wording import content
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, Pad
 
 Translate = Callable[[list[str]], list[str]]
 """Texts in one language → the same texts, in order, in another."""

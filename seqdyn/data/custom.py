@@ -90,11 +90,11 @@ def shapes(spec: "Spec", name: str, drawn: Drawn) -> int:
     if ys.shape[: len(each)] != each:
         raise must("ys", f"have the shape {ys.shape}", f"begin with {each} where readout is '{spec.readout}'")
     predictions = jax.ShapeDtypeStruct((*each, drawn.outputs), jnp.float32)
+    cast = jax.eval_shape(lambda: batch_of(spec, drawn, jax.random.key(0)))[1]
     for what, function in (("loss", drawn.loss), ("correct", drawn.correct)):
         if function is not None:
-            ys_as = jax.eval_shape(lambda: batch_of(spec, drawn, jax.random.key(0)))[1]
             with lenient():
-                found = jax.eval_shape(function, predictions, ys_as)
+                found = jax.eval_shape(function, predictions, cast)
             if getattr(found, "shape", None) != each:
                 shape = getattr(found, "shape", type(found).__name__)
                 raise must(what, f"has the shape {shape}", f"have one number for each prediction, {each}")

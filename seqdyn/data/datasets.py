@@ -15,8 +15,8 @@ from jaxtyping import Float32, Int32
 
 from seqdyn.data.cache import Arrays, cached
 from seqdyn.data.splits import beginning, stratified_split
-from seqdyn.data.text import Examples, Pad, Text, Truncate, check_settings, labelled_text
-from seqdyn.types import ConfigError
+from seqdyn.data.text import Examples, Text, Truncate, check_settings, labelled_text
+from seqdyn.types import ConfigError, Pad
 
 _IMDB = "imdb_reviews/plain_text/1.0.0"
 _MNIST = "mnist/3.0.1"

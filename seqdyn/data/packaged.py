@@ -13,8 +13,8 @@ from seqdyn.data.arrays import array, numbers
 from seqdyn.data.extras import needed
 from seqdyn.data.scaling import padded, scaled, standardised
 from seqdyn.data.splits import stratified_split, three_way
-from seqdyn.data.text import Examples, Pad
-from seqdyn.types import ConfigError, one_of
+from seqdyn.data.text import Examples
+from seqdyn.types import ConfigError, Pad, one_of
 
 SPLITS = ("train", "validation", "test")
 

@@ -5,8 +5,8 @@ from typing import get_args
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from seqdyn.data.text import Examples, Pad
-from seqdyn.types import ConfigError, one_of, whole
+from seqdyn.data.text import Examples
+from seqdyn.types import ConfigError, Pad, one_of, whole
 
 
 def scaled(

@@ -10,13 +10,12 @@ import regex
 from jaxtyping import Float32, Int, Int32
 
 from seqdyn.parts import listed
-from seqdyn.types import ConfigError, one_of, whole
+from seqdyn.types import ConfigError, Pad, one_of, whole
 
 SPECIAL = ("<pad>", "<start>", "<unk>")
 PAD, START, UNKNOWN = range(3)
 
 Truncate = Literal["first", "last"]
-Pad = Literal["before", "after"]
 _PIECE = r"(?:[\p{L}\p{N}]\p{M}*(?:[\u200c\u200d](?=[\p{L}\p{N}]))?)+"
 _WORD = regex.compile(rf"{_PIECE}(?:'{_PIECE})*")
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.data.tasks import NEIGHBOURS, Batch
-from seqdyn.data.text import PAD, START, Pad
-from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key
+from seqdyn.data.text import PAD, START
+from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key, Pad
 
 
 def delete(key: Key[Array, ""], batch: Batch, strength: Any, data: Any, pad: Pad = "before") -> Batch:

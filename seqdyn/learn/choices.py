@@ -54,7 +54,6 @@ AugmentName = Literal[
     "bank",
 ]
 Kind = Literal["series", "image", "table"]
-Pad = Literal["before", "after"]
 ProbeName = Literal["weights", "units", "jacobians", "lyapunov", "curvature", "updates"]
 Split = Literal["holdout", "train"]
 Stop = Literal["none", "loss", "accuracy"]

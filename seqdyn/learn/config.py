@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import numpy as np
 from seqdyn import grids, parts
 from seqdyn.data.arrays import array, plain, plain_json
 from seqdyn.described import rebuilt
-from seqdyn.layout import Layout, layout
+from seqdyn.layout import Layout, hypers_of, layout
 from seqdyn.learn.choices import ProbeName, Split
 from seqdyn.learn.custom import check_alone, unheeded
 from seqdyn.learn.numbers import Allowed
@@ -326,10 +327,9 @@ def experiment_from(described: dict[str, Any]) -> Experiment:
 
     Raises ConfigError for parts that this process does not hold.
     """
-    shared = isinstance(described["hypers"], dict)
     specs = [Spec(**{k: rebuilt(v) for k, v in _known(Spec, spec).items()}) for spec in described["specs"]]
-    hypers = [_hypers(one) for one in ([described["hypers"]] * len(specs) if shared else described["hypers"])]
-    found = _known(Experiment, described) | {"hypers": hypers[0] if shared else None}
+    hypers = [_hypers(one) for one in hypers_of(described)]
+    found = _known(Experiment, described) | {"hypers": hypers[0] if isinstance(described["hypers"], dict) else None}
     found |= {"probes": tuple(described["probes"]), "ruled": ()}
     found["runs"] = tuple(Runs(_repeated(spec, len(one)), one) for spec, one in zip(specs, hypers, strict=True))
     found["specs"] = tuple(runs.at(0).spec for runs in found["runs"])
@@ -344,7 +344,7 @@ def _repeated(spec: Spec, count: int) -> Spec:
     return grids.mapped(spec, lambda _, allowed, value: value if np.ndim(value) else np.full(count, value))
 
 
-def _hypers(described: dict[str, Any]) -> Hypers:
+def _hypers(described: Mapping[str, Any]) -> Hypers:
     given = {k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described.items()}
     runs = len(given["seed"])
     return Hypers(**{f.name: given.get(f.name, np.full(runs, f.default)) for f in FIELDS})

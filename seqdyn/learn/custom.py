@@ -21,7 +21,7 @@ from seqdyn.data.custom import Drawn
 from seqdyn.data.tasks import TASKS
 from seqdyn.grids import mapped
 from seqdyn.nets.cells import Cell, step
-from seqdyn.parts import check_structure, is_part, lenient
+from seqdyn.parts import check_structure, is_part, lenient, within
 from seqdyn.types import Array, ConfigError, Float, Int, Key, Tree, whole
 
 if TYPE_CHECKING:
@@ -163,22 +163,15 @@ def _check_part(where: str, value: Any, method: str) -> None:
 def check_alone(value: Any) -> None:
     """Raises ConfigError for a part, or one within it, whose methods read variables of a function around the class:
     two classes of one name would be one experiment."""
-    if isinstance(value, tuple):
-        for one in value:
-            check_alone(one)
-        return
-    if not is_part(value):
-        return
-    for name, method in vars(type(value)).items():
+    methods = [(type(one), *of) for one in within(value) if is_part(one) for of in vars(type(one)).items()]
+    for cls, name, method in methods:
         code: Any = getattr(method, "__code__", None)
         free = [v for v in code.co_freevars if v != "__class__"] if code and not name.startswith("__") else []
         if free:
             raise ConfigError(
-                f"{name} of {type(value).__name__} reads {free[0]!r} of the function around the class; write the class "
-                "at the top of a file, and what it needs as fields."
+                f"{name} of {cls.__name__} reads {free[0]!r} of the function around the class; write the class at the "
+                "top of a file, and what it needs as fields."
             )
-    for f in dataclasses.fields(value):
-        check_alone(getattr(value, f.name))
 
 
 def _takes(function: Any, *given: Any) -> bool:

@@ -18,7 +18,6 @@ from seqdyn.learn.choices import (
     Kind,
     Normalise,
     Optimizer,
-    Pad,
     PenalisedGroup,
     PenaltyName,
     Readout,
@@ -28,7 +27,7 @@ from seqdyn.learn.choices import (
 )
 from seqdyn.learn.custom import fitted
 from seqdyn.parts import Part
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, Pad
 
 DECIDED = ("steps", "hidden")
 """The fields that parts decide."""

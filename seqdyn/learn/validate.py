@@ -15,7 +15,7 @@ from seqdyn.learn import choices
 from seqdyn.learn.custom import INNER, unheeded
 from seqdyn.learn.numbers import check_hyper
 from seqdyn.parts import is_part
-from seqdyn.types import ConfigError, one_of, whole
+from seqdyn.types import ConfigError, Pad, one_of, whole
 
 if TYPE_CHECKING:
     from seqdyn.learn.config import Experiment, Hypers, Spec
@@ -166,7 +166,7 @@ def _check_spec(spec: "Spec") -> None:
         ("clip", choices.Clip),
         ("readout", choices.Readout),
         ("dropout", choices.Dropout),
-        ("pad", choices.Pad),
+        ("pad", Pad),
         ("stop", choices.Stop),
         ("kind", choices.Kind),
     ):

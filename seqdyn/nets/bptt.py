@@ -10,7 +10,7 @@ be known of it is read inside that scan and leaves as the cotangent of a dummy i
 """
 
 from functools import partial, reduce
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from jax.custom_derivatives import SymbolicZero
 from seqdyn.backend import fence, unrolled
 from seqdyn.nets.cells import Carry, Cell
 from seqdyn.norms import norm, norm_near, power_of_two
-from seqdyn.types import Array, Bool, ConfigError, Float, Int, Tree, one_of
+from seqdyn.types import Array, Bool, ConfigError, Float, Int, Pad, Tree, one_of
 
 
 class Cut(NamedTuple):
@@ -61,7 +61,7 @@ def window(steps: int, length: Int[Array, ""] | int) -> Bool[Array, " t"]:
 
 def live_steps(lengths: Int[Array, "*b"], steps: int, pad: str = "after") -> Bool[Array, " t *b"]:
     """`Cut.live` of sequences padded 'before' or 'after' their `lengths` steps; ConfigError for another word."""
-    one_of("pad", pad, ("before", "after"))
+    one_of("pad", pad, get_args(Pad))
     t = jax.lax.broadcasted_iota(jnp.int32, (steps, *lengths.shape), 0)
     lengths = jnp.broadcast_to(lengths.astype(jnp.int32), t.shape)
     return t < lengths if pad == "after" else t >= steps - lengths

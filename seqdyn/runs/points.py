@@ -3,15 +3,14 @@
 The code of users' parts is not needed, nor is what words mean: an experiment stays readable when they are gone.
 """
 
-import dataclasses
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from seqdyn.layout import Layout
-from seqdyn.learn.config import Hypers
+from seqdyn.layout import Layout, hypers_of
+from seqdyn.learn.config import FIELDS
 from seqdyn.learn.custom import UNHEEDED
 from seqdyn.learn.spec import Spec, label
 
@@ -21,15 +20,12 @@ WORDS = ("label", "cell", "activation", "u_init", "w_init")
 def per_run(described: Mapping[str, Any], at: Layout, taken: Collection[Any]) -> dict[str, np.ndarray]:
     """Name -> [run]: every number of `Hypers`, `WORDS`, and the numbers of users' parts by the shortest ends of their
     paths that tell them apart and are not `taken`; NaN in runs that have none of that name."""
-    specs, hypers = described["specs"], described["hypers"]
-    hypers = [hypers] * len(specs) if isinstance(hypers, dict) else hypers
+    specs, unheeded = described["specs"], [_unheeded(spec) for spec in described["specs"]]
     own = [dict(_of_parts(spec)) for spec in specs]
-    heeded = [{f.name for f in dataclasses.fields(Hypers)} - _unheeded(spec) for spec in specs]
-    names = _names(own, heeded, {*taken, *WORDS})
+    names = _names(own, [{f.name for f in FIELDS} - nobody for nobody in unheeded], {*taken, *WORDS})
     found: dict[str, list[np.ndarray]] = {}
-    for spec, words, parts, count in zip(specs, hypers, own, at.counts, strict=True):
-        numbers = {f.name: words.get(f.name, f.default) for f in dataclasses.fields(Hypers)}
-        numbers |= dict.fromkeys(_unheeded(spec), np.nan)
+    for spec, words, nobody, parts, count in zip(specs, hypers_of(described), unheeded, own, at.counts, strict=True):
+        numbers = {f.name: words.get(f.name, f.default) for f in FIELDS} | dict.fromkeys(nobody, np.nan)
         for name, paths in names.items():
             numbers[name] = next((parts[p] for p in paths if p in parts), numbers.get(name, np.nan))
         for name, said in numbers.items():
@@ -37,8 +33,8 @@ def per_run(described: Mapping[str, Any], at: Layout, taken: Collection[Any]) ->
         for name in WORDS:
             found.setdefault(name, []).append(np.full(count, _word(spec, name)))
     columns = {name: np.concatenate(parts) for name, parts in found.items()}
-    nobody = set.intersection(*map(_unheeded, specs)) - names.keys()
-    return {name: column for name, column in columns.items() if name not in nobody}
+    never = set.intersection(*unheeded) - names.keys()
+    return {name: column for name, column in columns.items() if name not in never}
 
 
 def _numbers(described: Any, count: int) -> np.ndarray:
