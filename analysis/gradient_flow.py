@@ -18,9 +18,8 @@ from matplotlib.patches import Patch, Rectangle
 from analysis import lags, report, style
 from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.style import median
-from seqdyn.data.tasks import Task
+from seqdyn.data.tasks import Task, task_of
 from seqdyn.learn.config import Experiment
-from seqdyn.learn.custom import task_of
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script

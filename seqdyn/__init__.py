@@ -1,23 +1,23 @@
 """Training dynamics of recurrent networks: gradient norms through time, for whole grids of runs, at every step.
 
-spec = seqdyn.Spec(task="adding", cell="lstm")          # or parts of one's own: see `learn.custom`
+spec = seqdyn.Spec(task="adding", cell="lstm")          # or parts of one's own: see `learn.fitted`
 runs = seqdyn.grid(spec, seeds=3, gain=[0.5, 1.0])
 out = seqdyn.run(seqdyn.Experiment("mine", runs, updates=2000), "runs/mine")
 seqdyn.load(out).adjoint_norm            # run, step, layer, time
 """
 
 from seqdyn.backend import compiled as compiled
-from seqdyn.data.custom import Drawn as Task
-from seqdyn.data.custom import task as task
+from seqdyn.data.sampled import Drawn as Task
+from seqdyn.data.sampled import task as task
 from seqdyn.learn.config import Experiment as Experiment
 from seqdyn.learn.config import Hypers as Hypers
 from seqdyn.learn.config import Runs as Runs
 from seqdyn.learn.config import grid as grid
-from seqdyn.learn.custom import Context as Context
-from seqdyn.learn.custom import Variable as Variable
+from seqdyn.learn.context import Context as Context
+from seqdyn.learn.context import Variable as Variable
 from seqdyn.learn.spec import Spec as Spec
 from seqdyn.nets.cells import Cell as Cell
-from seqdyn.nets.custom import cell as cell
+from seqdyn.nets.from_step import cell as cell
 from seqdyn.parts import Number as Number
 from seqdyn.parts import number as number
 from seqdyn.parts import part as part

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.backend import compiled
+from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.custom import task_of
 from seqdyn.nets.stack import unroll_autodiff
 
 

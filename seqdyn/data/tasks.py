@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from seqdyn.building import built
 from seqdyn.data import synthetic
 from seqdyn.data.batches import Batch, Task
+from seqdyn.data.sampled import Drawn, whole_task
 from seqdyn.nets.bptt import live_steps
 from seqdyn.types import Array, Bool, ConfigError, Int, Key
 
@@ -176,3 +178,10 @@ TASKS: dict[str, Callable[["Spec"], Task]] = {
     "stream": stream,
 }
 """By the names a `Spec` uses."""
+
+
+def task_of(spec: "Spec") -> Task:
+    """The task of a spec, a word's or a part's."""
+    if isinstance(spec.task, str):
+        return TASKS[spec.task](spec)
+    return whole_task(spec, built("task", spec.task, Drawn, "what seqdyn.task(…) returns"))

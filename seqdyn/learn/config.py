@@ -11,11 +11,12 @@ import jax
 import numpy as np
 
 from seqdyn import grids, parts
+from seqdyn.building import check_alone
 from seqdyn.data.arrays import array, plain, plain_json
 from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, hypers_of, layout
 from seqdyn.learn.choices import ProbeName, Split
-from seqdyn.learn.custom import check_alone, unheeded
+from seqdyn.learn.fitted import unheeded
 from seqdyn.learn.numbers import Allowed
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate

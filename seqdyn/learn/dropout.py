@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.custom import INNER
+from seqdyn.learn.fitted import INNER
 from seqdyn.nets import dropped
 from seqdyn.nets.cells import Cell
 from seqdyn.types import Array, Float, Int, Key

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from seqdyn.data.tasks import Batch, Task
+from seqdyn.data.tasks import Batch, Task, task_of
 from seqdyn.learn import dropout
 from seqdyn.learn.choices import CellName
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.custom import made_cell, task_of
+from seqdyn.learn.own_cells import made_cell
 from seqdyn.nets import cells, hard_concrete, memoryless
 from seqdyn.nets.bptt import Cut, Watch, unroll, window
 from seqdyn.nets.inits import INITS, chrono, constant

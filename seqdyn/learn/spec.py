@@ -25,7 +25,7 @@ from seqdyn.learn.choices import (
     Stop,
     TaskName,
 )
-from seqdyn.learn.custom import fitted
+from seqdyn.learn.fitted import fitted
 from seqdyn.parts import Part
 from seqdyn.types import ConfigError, Pad
 
@@ -39,7 +39,7 @@ class Spec:
     """What code runs: shapes and operations. Two specs of other structure are two compiled programs.
 
     NumPy's whole numbers, truth values and strings become Python's, and lists become tuples, so that what is equal is
-    the same program. Task, optimiser and cells may be a user's parts (`learn.custom`), whose numbers are the leaves of
+    the same program. Task, optimiser and cells may be a user's parts (`learn.fitted`), whose numbers are the leaves of
     this pytree: other numbers compile nothing.
     """
 

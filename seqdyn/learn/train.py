@@ -9,11 +9,11 @@ import jax.numpy as jnp
 
 from seqdyn.data.augment import augmented
 from seqdyn.data.check import check
-from seqdyn.data.tasks import VECTORS, Batch
-from seqdyn.learn import custom, model, optim, penalties, stopping
+from seqdyn.data.tasks import VECTORS, Batch, task_of
+from seqdyn.learn import context, model, optim, penalties, stopping
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.custom import task_of
 from seqdyn.learn.model import Model
+from seqdyn.learn.own_optimizers import made_optimizer
 from seqdyn.nets.bptt import Watch, at_end, watching
 from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
 from seqdyn.parts import is_part
@@ -78,7 +78,7 @@ def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
 def _rule(spec: Spec, hypers: Hypers) -> Any:
     """Of the parameters together; what decays is what is penalised."""
     if is_part(spec.optimizer):
-        return custom.made_optimizer(spec.optimizer)
+        return made_optimizer(spec.optimizer)
     return optim.rule(spec, hypers, partial(penalties.counts, spec))
 
 
@@ -269,9 +269,9 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     }
     if spec.records:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(hypers.seed), RECORDS), state.step)
-        context = custom.Context(batch, state.params, loss, grads, updates, state.step, key)
+        seen = context.Context(batch, state.params, loss, grads, updates, state.step, key)
         sizes = {"layer": len(spec.widths), "time": spec.steps, "group": len(by_group), "unit": max(spec.hidden)}
-        metrics |= custom.recorded(spec, context, sizes)
+        metrics |= context.recorded(spec, seen, sizes)
     params = observed(spec, hypers, judged, jax.tree.map(jnp.add, state.params, updates))
     after = None if carries is None else judged.last
     moved = TrainState(params, opt, state.step + 1, finite, after, state.stopping)

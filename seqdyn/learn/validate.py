@@ -12,7 +12,7 @@ from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.images import pix
 from seqdyn.data.tasks import BANK
 from seqdyn.learn import choices
-from seqdyn.learn.custom import INNER, unheeded
+from seqdyn.learn.fitted import INNER, unheeded
 from seqdyn.learn.numbers import check_hyper
 from seqdyn.parts import is_part
 from seqdyn.types import ConfigError, Pad, one_of, whole

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from seqdyn import grids
 from seqdyn.backend import compiled
+from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.custom import task_of
 from seqdyn.nets.bptt import unroll
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.norms import tree_norm

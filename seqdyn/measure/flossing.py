@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, stopping, train
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.custom import task_of
 from seqdyn.learn.model import Model
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.lyapunov import lyapunov_spectrum

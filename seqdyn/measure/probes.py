@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Looking, Spec
-from seqdyn.learn.custom import task_of
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import curvature, jacobians, lyapunov, units, updates, weights
 from seqdyn.measure.view import View

@@ -15,10 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.data.tasks import Batch
+from seqdyn.data.tasks import Batch, task_of
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.custom import task_of
 from seqdyn.learn.model import Model
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.view import View

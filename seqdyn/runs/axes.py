@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from seqdyn.data.tasks import VECTORS
-from seqdyn.learn import custom, model, train
+from seqdyn.learn import context, model, train
 from seqdyn.learn.config import Experiment, Hypers, Runs, Spec
-from seqdyn.learn.custom import Variable
+from seqdyn.learn.context import Variable
 from seqdyn.measure import jacobians, probes, updates
 from seqdyn.norms import Extended
 from seqdyn.runs.points import WORDS
@@ -58,7 +58,7 @@ def own_variables(experiment: Experiment) -> dict[str, Variable]:
     places = {"run", "row", "lag", "probe_step", *WORDS, *coordinates(experiment), *Hypers.__dataclass_fields__}
     ours = {*VARIABLES, *places, *(dim for variable in VARIABLES.values() for dim in variable.dims)}
     for spec in experiment.specs:
-        for name, variable in custom.variables(spec).items():
+        for name, variable in context.variables(spec).items():
             if name in ours or found.setdefault(name, variable) != variable:
                 other = "the library has" if name in ours else "another record gives with other dims or units"
                 raise ConfigError(f"records has {name!r}, which {other}; take another name.")
@@ -70,7 +70,7 @@ def placed(values: Tree, name: str, spec: Spec, everything: dict[str, list[Any]]
     # The two halves of an `Extended` are added in float64.
     halves = (values.high, values.low) if isinstance(values, Extended) else (values,)
     found = np.asarray(halves[0]) if len(halves) == 1 else np.asarray(halves[0], np.float64) + np.asarray(halves[1])
-    dims = ("run", *(d for d in (VARIABLES | custom.variables(spec))[name].dims if d != "probe"))
+    dims = ("run", *(d for d in (VARIABLES | context.variables(spec))[name].dims if d != "probe"))
     for axis, labels in own(spec).items():
         if axis in dims and labels != everything[axis]:
             at = dims.index(axis)

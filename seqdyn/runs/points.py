@@ -11,7 +11,7 @@ import numpy as np
 
 from seqdyn.layout import Layout, hypers_of
 from seqdyn.learn.config import FIELDS
-from seqdyn.learn.custom import UNHEEDED
+from seqdyn.learn.fitted import UNHEEDED
 from seqdyn.learn.spec import Spec, label
 
 WORDS = ("label", "cell", "activation", "u_init", "w_init")

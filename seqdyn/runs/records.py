@@ -22,7 +22,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore
 
 from seqdyn.layout import Layout, Tile, layout
-from seqdyn.learn.custom import Variable
+from seqdyn.learn.context import Variable
 from seqdyn.runs import checkpoint, manifest, points
 from seqdyn.runs.lock import gate
 from seqdyn.types import ConfigError

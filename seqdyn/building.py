@@ -1,0 +1,89 @@
+"""What parts build, checked before anything is compiled: a part of the wrong kind, a `build` that takes or returns
+something else, a function that asks Python for a number that is known only when it runs."""
+
+import contextlib
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.parts import check_structure, is_part, lenient, within
+from seqdyn.types import ConfigError
+
+
+def check_part(where: str, value: Any, method: str) -> None:
+    """Raises ConfigError where `value`, of the field `where`, is no part with that method."""
+    if isinstance(value, type):
+        raise ConfigError(f"{where} is the class {value.__name__}; it must be one of it, {value.__name__}(…).")
+    check_structure(where, value)
+    if not is_part(value):
+        raise ConfigError(f"{where} is {value!r:.80}; it must be a part.")
+    if not callable(getattr(value, method, None)):
+        raise ConfigError(f"{where} is {type(value).__name__}, which has no {method}(); it must have one.")
+    if method == "record" and not takes(value.record, None):
+        given = inspect.signature(value.record)
+        raise ConfigError(f"{where} is {type(value).__name__}, whose record takes {given}; it must take a context.")
+
+
+def check_alone(value: Any) -> None:
+    """Raises ConfigError for a part, or one within it, whose methods read variables of a function around the class:
+    two classes of one name would be one experiment."""
+    methods = [(type(one), *of) for one in within(value) if is_part(one) for of in vars(type(one)).items()]
+    for cls, name, method in methods:
+        code: Any = getattr(method, "__code__", None)
+        free = [v for v in code.co_freevars if v != "__class__"] if code and not name.startswith("__") else []
+        if free:
+            raise ConfigError(
+                f"{name} of {cls.__name__} reads {free[0]!r} of the function around the class; write the class at the "
+                "top of a file, and what it needs as fields."
+            )
+
+
+def takes(function: Any, *given: Any) -> bool:
+    """Can `function` be called with these arguments?"""
+    try:
+        inspect.signature(function).bind(*given)
+    except TypeError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def known_at_run_time(name: str) -> Iterator[None]:
+    """What a part's functions must not do: ask Python for a number that is known when it runs."""
+    try:
+        yield
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+    ) as error:
+        raise ConfigError(
+            f"{name}, which asks for the value of a number in Python; use jax.numpy of it (jnp.where for if), or make "
+            "it a field that is no number()."
+        ) from error
+
+
+def built(where: str, part: Any, kind: type, right: str, *given: Any) -> Any:
+    """What a part builds. Raises ConfigError if that is not of the kind, `right` in words."""
+    name = f"{where} is {type(part).__name__}"
+    if not takes(part.build, *given):
+        right_input = "inputs" if given else "nothing"
+        raise ConfigError(f"{name}, whose build takes {inspect.signature(part.build)}; it must take {right_input}.")
+    with lenient(), known_at_run_time(name):
+        made = part.build(*given)
+    if not isinstance(made, kind):
+        raise ConfigError(f"{name}, whose build returns {made!r:.60}; it must return {right}.")
+    return made
+
+
+def shapes_of(tree: Any) -> Any:
+    """The shape of every leaf."""
+    return jax.tree.map(jnp.shape, tree)
+
+
+def types_of(tree: Any) -> Any:
+    """The type of every leaf, by name."""
+    return jax.tree.map(lambda leaf: str(leaf.dtype), tree)

@@ -1,0 +1,88 @@
+"""What an update shows of itself, and what users' records make of it."""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax.numpy as jnp
+
+from seqdyn.building import known_at_run_time
+from seqdyn.data.batches import Batch
+from seqdyn.parts import lenient
+from seqdyn.types import Array, ConfigError, Float, Int, Key, Tree
+
+if TYPE_CHECKING:
+    from seqdyn.learn.spec import Spec
+
+
+class Variable(NamedTuple):
+    """One recorded quantity: its axes after `run` (of a user's record: after `run` and `step`), what it is, and its
+    unit."""
+
+    dims: tuple[str, ...]
+    long_name: str
+    units: str = "1"
+
+
+class Context(NamedTuple):
+    """What a record sees of an update."""
+
+    batch: Batch
+    """What it was made on."""
+    params: Tree
+    """The parameters before it."""
+    loss: Float[Array, ""]
+    grads: Tree
+    """Of loss and penalties together, before clipping."""
+    updates: Tree
+    """What is added to the parameters."""
+    step: Int[Array, ""]
+    """Updates done before it."""
+    key: Key[Array, ""]
+    """Its own, for what a record draws; the same for every record."""
+
+
+def check_variables(where: str, record: Any) -> None:
+    """Raises ConfigError where what a record says that it records cannot be recorded."""
+    name, found = type(record).__name__, getattr(record, "variables", None)
+    if not isinstance(found, dict) or not found or not all(isinstance(v, Variable) for v in found.values()):
+        raise ConfigError(f"{where} is {name}, whose variables are {found!r:.80}; they must be a dict of Variable.")
+    for key, variable in found.items():
+        if not isinstance(key, str) or not key.isidentifier():
+            raise ConfigError(f"{where} is {name}, which records {key!r:.80}; the name must be an identifier.")
+        dims = variable.dims
+        if not isinstance(dims, tuple) or not {*dims} <= {"layer", "time", "group", "unit"} or len({*dims}) < len(dims):
+            raise ConfigError(
+                f"{where} is {name}, whose '{key}' has the dims {dims!r:.80}; they must be a tuple of names among "
+                "layer, time, group, unit, each once."
+            )
+
+
+def variables(spec: "Spec") -> dict[str, Variable]:
+    """What a spec's own records are, with their axes after `run`."""
+    return {
+        name: variable._replace(dims=("step", *variable.dims))
+        for record in spec.records
+        for name, variable in record.variables.items()
+    }
+
+
+def recorded(spec: "Spec", context: Context, sizes: dict[str, int]) -> dict[str, Array]:
+    """What a spec's own records say of an update, `sizes` those of dims. Raises ConfigError where they are not their
+    `variables`."""
+    found: dict[str, Array] = {}
+    for record in spec.records:
+        name, wanted = f"the record {type(record).__name__}", record.variables
+        with lenient(), known_at_run_time(name):
+            said = record.record(context)
+        if not isinstance(said, dict) or said.keys() != wanted.keys():
+            got = list(said) if isinstance(said, dict) else type(said).__name__
+            raise ConfigError(f"{name} returns {got}; it must be a dict of {list(wanted)}.")
+        for key, value in said.items():
+            right = tuple(sizes[dim] for dim in wanted[key].dims)
+            if (not hasattr(value, "shape") and not isinstance(value, int | float)) or jnp.iscomplexobj(value):
+                raise ConfigError(f"{name} gives '{key}' a {type(value).__name__}; it must be an array of numbers.")
+            if jnp.shape(value) != right:
+                raise ConfigError(
+                    f"{name} gives '{key}' the shape {jnp.shape(value)}; its dims {wanted[key].dims} have {right}."
+                )
+            found[key] = jnp.asarray(value).astype(jnp.float32)
+    return found

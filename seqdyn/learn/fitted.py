@@ -1,0 +1,136 @@
+"""Do the parts of a `Spec` fit each other, and the words beside them?
+
+`layers` are parts with `build(inputs) -> Cell`, a `task` has `build() -> Drawn`, an `optimizer` has `build() ->
+optax.GradientTransformation`, whose updates are added to the parameters as they are, and each of `records` has
+`variables` and `record(context)`.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.building import built, check_part, known_at_run_time
+from seqdyn.data import sampled
+from seqdyn.data.sampled import Drawn
+from seqdyn.data.tasks import TASKS
+from seqdyn.grids import mapped
+from seqdyn.learn.context import check_variables
+from seqdyn.learn.own_cells import check_cells
+from seqdyn.learn.own_optimizers import made_optimizer
+from seqdyn.parts import is_part
+from seqdyn.types import ConfigError, whole
+
+if TYPE_CHECKING:
+    from seqdyn.learn.spec import Spec
+
+INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
+"""The kinds of dropout that act inside the recurrence."""
+_WORDS = {
+    "layers": ("cell", "activation", "w_init", "u_init", "chrono", "normalise", "floss"),
+    "optimizer": ("schedule",),
+    "task": ("monte_carlo",),
+}
+"""The words of a spec that mean nothing where a field holds parts."""
+UNHEEDED = {
+    "layers": ("gain", "input_gain", "norm_gain", "forget_bias", "longest"),
+    "optimizer": ("lr", "momentum", "weight_decay", "warmup", "decay_steps", "decay_rate"),
+}
+"""The numbers of `Hypers` that nobody heeds where a field holds parts."""
+
+
+def fitted(spec: "Spec") -> dict[str, Any]:
+    """The fields of a spec that its parts decide: `steps`, `hidden`, and what stands in its place as a tuple.
+
+    Raises ConfigError for a part of another kind than its field's, and where what parts build does not fit.
+    """
+    found: dict[str, Any] = {}
+    for name in ("layers", "records"):
+        value = getattr(spec, name)
+        found[name] = (value,) if is_part(value) else value
+        if not isinstance(found[name], tuple):
+            raise ConfigError(f"{name} is {value!r:.80}; it must be a tuple of parts.")
+        for i, one in enumerate(found[name]):
+            check_part(f"{name}[{i}]", one, "build" if name == "layers" else "record")
+    for name in ("task", "optimizer"):
+        value = getattr(spec, name)
+        if is_part(value) or callable(value) or hasattr(value, "update"):  # all else is refused as no word
+            check_part(name, value, "build")
+    names: set[str] = set()
+    for i, one in enumerate(found["records"]):
+        check_variables(f"records[{i}]", one)
+        for name in names & one.variables.keys():
+            raise ConfigError(f"records[{i}] is {type(one).__name__}, which records {name!r} as another does.")
+        names |= one.variables.keys()
+    # Numbers as shapes: a grid's are [r], and nothing that is checked here depends on a value.
+    task, optimizer = (part if is_part(part) else None for part in (spec.task, spec.optimizer))
+    parts = (task, optimizer, found["layers"])
+    like = mapped(
+        parts, lambda _, allowed, value: jax.ShapeDtypeStruct((), jnp.int32 if allowed.whole else jnp.float32)
+    )
+    numbers, tree = jax.tree.flatten(like)
+    jax.eval_shape(lambda numbers: _check_built(spec, found, *jax.tree.unflatten(tree, numbers)), numbers)
+    _check_words(spec, found)
+    return found
+
+
+def _check_words(spec: "Spec", found: dict[str, Any]) -> None:
+    """Nothing may be said that nobody heeds, as there is a part in its place."""
+    default = {f.name: f.default for f in dataclasses.fields(spec)}
+    own = {"layers": found["layers"][:1], "optimizer": (spec.optimizer,), "task": (spec.task,)}
+    called = {name: type(one).__name__ for name, parts in own.items() for one in parts if is_part(one)}
+    for field, part in called.items():
+        for name in _WORDS[field]:
+            if getattr(spec, name) != default[name]:
+                raise ConfigError(f"{name} is {getattr(spec, name)!r} and {field} has {part}; leave {name} out.")
+    for name, field in (("steps", "task"), ("hidden", "layers")):
+        value = getattr(spec, name)
+        if name in found and value not in (found[name], default[name]):
+            raise ConfigError(
+                f"{name} is {value!r} and those of {called[field]} are {found[name]!r}; leave {name} out."
+            )
+    if called and not isinstance(spec.penalties, tuple):
+        raise ConfigError(f"penalties is {spec.penalties!r:.80}; it must be a tuple of names.")
+    of_words = {"layers": {"l1", "l2", "l0", "l1_proximal", "orthogonality", "omega"}, "optimizer": {"l1_proximal"}}
+    for field, part in called.items():
+        odd = [name for name in spec.penalties if name in of_words.get(field, ())]
+        if odd:
+            raise ConfigError(f"penalties has {odd[0]!r} and {field} has {part}, which it does not know; leave it out.")
+    if "layers" in called and spec.dropout in INNER:
+        raise ConfigError(
+            f"dropout is {spec.dropout!r} and layers has {called['layers']}; it must be outside of cells."
+        )
+    if "layers" in called and spec.optimizer == "adamw":
+        raise ConfigError(
+            f"optimizer is 'adamw' and layers has {called['layers']}, of which it does not know what decays; take a "
+            "part that builds optax.adamw."
+        )
+
+
+def unheeded(spec: "Spec") -> dict[str, Any]:
+    """Number of `Hypers` -> the part of a spec in whose place there is nobody who heeds it."""
+    own = {"layers": spec.layers[0] if spec.layers else None, "optimizer": spec.optimizer}
+    return {name: own[field] for field, names in UNHEEDED.items() if is_part(own[field]) for name in names}
+
+
+def _check_built(spec: "Spec", found: dict[str, Any], task: Any, optimizer: Any, layers: tuple[Any, ...]) -> None:
+    inputs = _read_by_words(spec) if layers else 1
+    if task is not None:
+        whole("batch", spec.batch)
+        drawn = built("task", task, Drawn, "what seqdyn.task(…) returns")
+        inputs = drawn.inputs
+        with known_at_run_time(f"task is {type(task).__name__}"):
+            found["steps"] = sampled.shapes(spec, type(task).__name__, drawn)
+    if layers:
+        found["hidden"] = check_cells(layers, inputs, 2 if spec.bidirectional else 1)
+    if optimizer is not None:
+        made_optimizer(optimizer)  # it is tried on the network's own parameters before anything is compiled
+
+
+def _read_by_words(spec: "Spec") -> int:
+    """Numbers a step that the lowest cell reads where the task is a word; 1 where validation has yet to refuse it."""
+    try:
+        return spec.embedding or spec.vocabulary or TASKS[spec.task](spec).inputs or 1
+    except (ConfigError, ArithmeticError, LookupError, TypeError, ValueError):
+        return 1
