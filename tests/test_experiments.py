@@ -215,20 +215,6 @@ def test_jacobian_spectra(tmp_path):
 
 
 @pytest.mark.slow
-def test_shards_of_several_experiments_one_after_the_other_make_the_whole(tmp_path):
-    """The first trains its tiles of every experiment and waits, the second draws; the records are those of one."""
-    out, chosen = tmp_path / "out", ("--cells", "tanh", "relu", "--no-verify")
-    waiting, _ = script("jacobian_spectra", "--smoke", "--out", str(out), *chosen, "--shard", "1/2")
-    assert waiting.returncode == 0 and "this shard is done" in waiting.stderr and not (out / "report.html").exists()
-    for part in (out, out / "gaussian"):
-        assert [p.name for p in sorted((part / "checkpoints").iterdir())] == ["tile-0001"]
-    check_figures(out, smoke("jacobian_spectra", out, *chosen, "--shard", "0/2"), "spectra", "along_training")
-    smoke("jacobian_spectra", tmp_path / "alone", *chosen)
-    for part in ("", "gaussian"):
-        assert load(out / part).load().identical(load(tmp_path / "alone" / part).load())
-
-
-@pytest.mark.slow
 def test_clipping(tmp_path):
     """Each gain is a directory, and the threshold is drawn against what it does."""
     text = smoke("clipping", tmp_path / "out", "--no-verify")
@@ -246,14 +232,26 @@ def test_activations(tmp_path):
 
 
 @pytest.mark.slow
-def test_regularisation(tmp_path):
-    """A weight of 0 is measured and changes nothing: the penalties' networks without weight are one network."""
-    text = smoke("regularisation", tmp_path / "out")
-    check_figures(tmp_path / "out" / "omega", text, "norms_by_lag", "against")
-    l1, omega = (load(tmp_path / "out" / name) for name in ("l1", "omega"))
+def test_regularisation_whole_and_in_shards(tmp_path):
+    """A weight of 0 is measured and changes nothing: the penalties' networks without weight are one network.
+
+    Of two shards the first trains its tiles of every experiment and waits, the second draws; the records are those of
+    one."""
+    weights = [0, 1, 1, 0.1, 1, 1, 1, 1, 1, 10]  # of which a smoke takes every third: two tiles
+    out, chosen = tmp_path / "out", ("--weights", *map(str, weights), "--no-verify")
+    waiting, _ = script("regularisation", "--smoke", "--out", str(out), *chosen, "--shard", "1/2")
+    assert waiting.returncode == 0 and "this shard is done" in waiting.stderr
+    for part in (out / "l1", out / "omega"):
+        assert [p.name for p in sorted((part / "checkpoints").iterdir())] == ["tile-0001"]
+        assert not (part / "report.html").exists()
+    check_figures(out / "omega", smoke("regularisation", out, *chosen, "--shard", "0/2"), "norms_by_lag", "against")
+    smoke("regularisation", tmp_path / "alone", *chosen)
+    l1, omega = (load(out / name).load() for name in ("l1", "omega"))
+    for name, ds in {"l1": l1, "omega": omega}.items():
+        assert ds.identical(load(tmp_path / "alone" / name).load())
     assert (l1["penalty_l1"] > 0).all() and (omega["penalty_omega"] > 0).all()
     np.testing.assert_allclose(l1["loss"][l1["l1"] == 0], omega["loss"][omega["omega"] == 0], rtol=1e-5)
-    assert np.abs(l1["loss"][l1["l1"] != 0].values - l1["loss"][l1["l1"] == 0].values)[:, -1].max() > 1e-4
+    assert np.abs(l1["loss"][l1["l1"] == 10].values - l1["loss"][l1["l1"] == 0].values)[:, -1].max() > 1e-4
 
 
 @pytest.mark.slow

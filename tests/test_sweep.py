@@ -29,8 +29,8 @@ def one(spec, seeds, probes):
     "cell, hidden, probes",
     [
         ("rnn", (8,), ("lyapunov",)),
-        pytest.param("lstm", (16, 12), tuple(PROBES), marks=pytest.mark.slow),
-        pytest.param("gru", (5, 3), tuple(PROBES), marks=pytest.mark.slow),
+        pytest.param("lstm", (16, 12), tuple(PROBES)[::2], marks=pytest.mark.slow),  # each probe has its own program
+        pytest.param("gru", (5, 3), tuple(PROBES)[1::2], marks=pytest.mark.slow),
     ],
 )
 def test_a_run_alone_in_its_tile_has_the_bits_it_has_beside_others(cell, hidden, probes):
