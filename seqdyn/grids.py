@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -55,6 +56,11 @@ def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Any:
     columns = dict(zip(given, map(np.asarray, zip(*points, strict=True)), strict=True))
 
     return spread(spec, len(points), {path: columns[name] for path, name in taken.items()})
+
+
+def as_shapes(tree: Any) -> Any:
+    """The numbers of parts as shapes: for what is checked before anything has a value."""
+    return mapped(tree, lambda _, allowed, value: jax.ShapeDtypeStruct((), jnp.int32 if allowed.whole else jnp.float32))
 
 
 def spread(spec: Any, count: int, columns: Mapping[str, Any]) -> Any:

@@ -13,7 +13,8 @@ nets.normalised nets.dropped
 data.arrays data.batches data.synthetic data.sampled data.tasks data.text data.check data.splits data.extras
 data.scaling data.packaged data.images data.wording data.augment data.cache data.vectors data.banks data.datasets
 data.waves data.audio
-learn.choices learn.context learn.own_cells learn.own_optimizers learn.fitted
+watch.seen watch.step watch.loss
+learn.choices learn.context learn.own_cells learn.own_optimizers learn.network learn.fitted
 learn.numbers learn.spec learn.validate learn.config learn.dropout learn.model
 learn.penalties learn.optim learn.stopping
 learn.train learn.verify

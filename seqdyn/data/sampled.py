@@ -21,7 +21,7 @@ class Drawn(NamedTuple):
 
     draw: Callable[[Key[Array, ""], int], tuple[Float[Array, "t b d"], Array]]
     """(key, b) -> (xs, ys), ys [b, …], or [t, b, …] of a task that asks at every step (`Spec.readout`)"""
-    loss: Callable[[Float[Array, "*s k"], Array], Float[Array, "*s"]]
+    loss: Callable[[Float[Array, "*s k"], Array], Float[Array, "*s"]] | None
     """(predictions, ys) -> the loss of each prediction"""
     inputs: int
     """d"""
@@ -31,9 +31,14 @@ class Drawn(NamedTuple):
     """(predictions, ys) -> which predictions are right, if that has a meaning: their share is `accuracy`"""
 
 
-def task(draw: Any, *, loss: Any, inputs: int, outputs: int, correct: Any = None) -> Drawn:
+def task(draw: Any, *, loss: Any = None, inputs: Any = None, outputs: Any = None, correct: Any = None) -> Drawn:
     """A task that is sampled on the device: see `Drawn`. Batches are drawn anew at every update, from a key of it, and
-    `Spec.holdout` sequences for the test split, the same for every run."""
+    `Spec.holdout` sequences for the test split, the same for every run.
+
+    For a network that is no stack (`learn.network`) `draw` is enough; its xs and ys may be any pytrees.
+    """
+    if (loss, inputs, outputs, correct) == (None,) * 4:
+        return Drawn(draw, None, 0, 0)
     for name, function in {"draw": draw, "loss": loss, "correct": correct or draw}.items():
         if not callable(function):
             raise ConfigError(f"{name} of a task is {function!r:.80}; it must be a function.")
@@ -49,7 +54,7 @@ def whole_task(spec: "Spec", drawn: Drawn) -> Task:
     return Task(
         inputs=drawn.inputs,
         outputs=drawn.outputs,
-        loss=drawn.loss,
+        loss=drawn.loss or "a network's own",
         chance=math.nan,
         learned=("test_loss", math.nan),
         correct=drawn.correct,
@@ -60,8 +65,17 @@ def whole_task(spec: "Spec", drawn: Drawn) -> Task:
 def batch_of(spec: "Spec", drawn: Drawn, key: Key[Array, ""]) -> tuple[Array, Array]:
     """(xs, ys) of one batch, in 32 bits."""
     with lenient():
-        xs, ys = map(jnp.asarray, drawn.draw(key, spec.batch))
-    return xs.astype(jnp.float32), ys.astype(jnp.float32 if jnp.issubdtype(ys.dtype, jnp.floating) else jnp.int32)
+        pair = drawn.draw(key, spec.batch)
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ConfigError(f"draw of a task returns {type(pair).__name__}; it must return (xs, ys).")
+        xs, ys = jax.tree.map(jnp.asarray, pair)
+    if spec.network is None:
+        xs = xs.astype(jnp.float32)
+    return jax.tree.map(_in_32_bits, (xs, ys))
+
+
+def _in_32_bits(leaf: Array) -> Array:
+    return leaf.astype(jnp.float32 if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.int32)
 
 
 def shapes(spec: "Spec", name: str, drawn: Drawn) -> int:

@@ -28,6 +28,8 @@ BANK = "bank"
 [n, K, s] or [n, K, s, d], and lengths [n, K]. See `augment.from_bank`."""
 
 
+DATA_SETS = ("labelled", "next_step", "stream")
+"""The tasks whose sequences are given, not sampled."""
 HELD_OUT = ("validation", "test", "shuffled")
 """The splits that are looked at and not trained on, if they are there; 'shuffled' is the test split with the steps of
 each sequence in a random order."""

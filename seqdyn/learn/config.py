@@ -252,7 +252,7 @@ class Experiment:
                 "probe_every", self.chunk * min(n for n in range(1, calls + 1) if calls % n == 0 and calls <= 20 * n)
             )
         if self.probes is None:
-            self._put("probes", () if any(spec.layers for spec in self.specs) else ("weights",))
+            self._put("probes", () if any(spec.layers or spec.network for spec in self.specs) else ("weights",))
 
     def _check_types(self) -> None:
         if not isinstance(self.name, str):
@@ -312,7 +312,7 @@ class Experiment:
         }
 
 
-PARTS = ("layers", "records")
+PARTS = ("layers", "network", "records")
 
 
 def _described(spec: Spec) -> dict[str, Any]:

@@ -57,10 +57,11 @@ def check_variables(where: str, record: Any) -> None:
 
 
 def variables(spec: "Spec") -> dict[str, Variable]:
-    """What a spec's own records are, with their axes after `run`."""
+    """What a spec's own records, and its own network, record, with their axes after `run`."""
+    network = [spec.network] if hasattr(spec.network, "variables") else []
     return {
         name: variable._replace(dims=("step", *variable.dims))
-        for record in spec.records
+        for record in (*spec.records, *network)
         for name, variable in record.variables.items()
     }
 

@@ -9,13 +9,13 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import jax
-import jax.numpy as jnp
 
 from seqdyn.building import built, check_part, known_at_run_time
 from seqdyn.data import sampled
 from seqdyn.data.sampled import Drawn
 from seqdyn.data.tasks import TASKS
-from seqdyn.grids import mapped
+from seqdyn.grids import as_shapes
+from seqdyn.learn import network
 from seqdyn.learn.context import check_variables
 from seqdyn.learn.own_cells import check_cells
 from seqdyn.learn.own_optimizers import made_optimizer
@@ -31,10 +31,16 @@ _WORDS = {
     "layers": ("cell", "activation", "w_init", "u_init", "chrono", "normalise", "floss"),
     "optimizer": ("schedule",),
     "task": ("monte_carlo",),
+    "network": (
+        *("cell", "activation", "hidden", "layers", "bidirectional", "w_init", "u_init", "readout_init", "readout"),
+        *("chrono", "normalise", "dropout", "monte_carlo", "truncate", "embedding", "pretrained"),
+        *("penalties", "penalised", "floss", "floss_steps"),
+    ),
 }
 """The words of a spec that mean nothing where a field holds parts."""
 UNHEEDED = {
     "layers": ("gain", "input_gain", "norm_gain", "forget_bias", "longest"),
+    "network": ("gain", "input_gain", "readout_gain", "norm_gain", "forget_bias", "longest"),
     "optimizer": ("lr", "momentum", "weight_decay", "warmup", "decay_steps", "decay_rate"),
 }
 """The numbers of `Hypers` that nobody heeds where a field holds parts."""
@@ -57,6 +63,8 @@ def fitted(spec: "Spec") -> dict[str, Any]:
         value = getattr(spec, name)
         if is_part(value) or callable(value) or hasattr(value, "update"):  # all else is refused as no word
             check_part(name, value, "build")
+    if spec.network is not None:
+        network.check("network", spec.network)
     names: set[str] = set()
     for i, one in enumerate(found["records"]):
         check_variables(f"records[{i}]", one)
@@ -66,19 +74,18 @@ def fitted(spec: "Spec") -> dict[str, Any]:
     # Numbers as shapes: a grid's are [r], and nothing that is checked here depends on a value.
     task, optimizer = (part if is_part(part) else None for part in (spec.task, spec.optimizer))
     parts = (task, optimizer, found["layers"])
-    like = mapped(
-        parts, lambda _, allowed, value: jax.ShapeDtypeStruct((), jnp.int32 if allowed.whole else jnp.float32)
-    )
-    numbers, tree = jax.tree.flatten(like)
+    numbers, tree = jax.tree.flatten(as_shapes(parts))
     jax.eval_shape(lambda numbers: _check_built(spec, found, *jax.tree.unflatten(tree, numbers)), numbers)
     _check_words(spec, found)
+    if spec.network is not None and task is not None:
+        found["steps"] = max(network.scans(spec).values())
     return found
 
 
 def _check_words(spec: "Spec", found: dict[str, Any]) -> None:
     """Nothing may be said that nobody heeds, as there is a part in its place."""
     default = {f.name: f.default for f in dataclasses.fields(spec)}
-    own = {"layers": found["layers"][:1], "optimizer": (spec.optimizer,), "task": (spec.task,)}
+    own = {"layers": found["layers"][:1]} | {name: (getattr(spec, name),) for name in ("optimizer", "task", "network")}
     called = {name: type(one).__name__ for name, parts in own.items() for one in parts if is_part(one)}
     for field, part in called.items():
         for name in _WORDS[field]:
@@ -101,16 +108,17 @@ def _check_words(spec: "Spec", found: dict[str, Any]) -> None:
         raise ConfigError(
             f"dropout is {spec.dropout!r} and layers has {called['layers']}; it must be outside of cells."
         )
-    if "layers" in called and spec.optimizer == "adamw":
+    free = next((name for name in ("layers", "network") if name in called), None)
+    if free and spec.optimizer == "adamw":
         raise ConfigError(
-            f"optimizer is 'adamw' and layers has {called['layers']}, of which it does not know what decays; take a "
+            f"optimizer is 'adamw' and {free} has {called[free]}, of which it does not know what decays; take a "
             "part that builds optax.adamw."
         )
 
 
 def unheeded(spec: "Spec") -> dict[str, Any]:
     """Number of `Hypers` -> the part of a spec in whose place there is nobody who heeds it."""
-    own = {"layers": spec.layers[0] if spec.layers else None, "optimizer": spec.optimizer}
+    own = {"layers": spec.layers[0] if spec.layers else None, "optimizer": spec.optimizer, "network": spec.network}
     return {name: own[field] for field, names in UNHEEDED.items() if is_part(own[field]) for name in names}
 
 
@@ -120,8 +128,11 @@ def _check_built(spec: "Spec", found: dict[str, Any], task: Any, optimizer: Any,
         whole("batch", spec.batch)
         drawn = built("task", task, Drawn, "what seqdyn.task(…) returns")
         inputs = drawn.inputs
+        if drawn.loss is None and spec.network is None:
+            raise ConfigError(f"task is {type(task).__name__}, which has no loss; only a network brings its own.")
         with known_at_run_time(f"task is {type(task).__name__}"):
-            found["steps"] = sampled.shapes(spec, type(task).__name__, drawn)
+            if spec.network is None:
+                found["steps"] = sampled.shapes(spec, type(task).__name__, drawn)
     if layers:
         found["hidden"] = check_cells(layers, inputs, 2 if spec.bidirectional else 1)
     if optimizer is not None:

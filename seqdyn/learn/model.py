@@ -150,9 +150,11 @@ def effective(spec: Spec, model: Model, noise: Key[Array, ""] | None = None) -> 
     return with_matrices(model, gated)._replace(log_alpha=None)
 
 
-def groups(model: Model) -> dict[str, Tree]:
+def groups(model: Model | Tree) -> dict[str, Tree]:
     """The parameters by the names under which their norms are recorded: 'embedding', 'layer0/u', …, 'readout' and, of
-    gates, 'log_alpha'. In a cell of one's own each branch of its parameters is a group."""
+    gates, 'log_alpha'. Of a cell of one's own, and of a network that is no stack, each branch of its parameters."""
+    if not isinstance(model, Model):
+        return _branches(model)
     named: dict[str, Tree] = {} if model.embedding is None else {"embedding": model.embedding}
     for i, layer in enumerate(model.layers):
         if type(layer).__module__.startswith("seqdyn."):

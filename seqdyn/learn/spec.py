@@ -121,6 +121,8 @@ class Spec:
     """What a data set's numbers are, which decides what augmentations fit; ids are text."""
     layers: tuple[Part, ...] = ()
     """One's own cells, one a level, bottom first, instead of `cell` and what words say of it."""
+    network: Part | None = None
+    """A network that is no stack, instead of all that words say of one: see `learn.network`."""
     records: tuple[Part, ...] = ()
     """What else is recorded of every update."""
     decided: tuple[tuple[str, Any], ...] = ()
@@ -142,8 +144,8 @@ class Spec:
 
     @property
     def label(self) -> str:
-        """`name`, or 'rnn tanh', 'lstm', 'gru', or what the classes of `layers` are called."""
-        own = [parts.describe(layer)["part"] for layer in self.layers]
+        """`name`, or 'rnn tanh', 'lstm', 'gru', or what the classes of `layers` or `network` are called."""
+        own = [parts.describe(part)["part"] for part in (*self.layers, *filter(None, [self.network]))]
         return label(self.name, self.cell, self.activation, own)
 
     @property

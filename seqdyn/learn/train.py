@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from seqdyn.data.augment import augmented
 from seqdyn.data.check import check
 from seqdyn.data.tasks import VECTORS, Batch, task_of
-from seqdyn.learn import context, model, optim, penalties, stopping
+from seqdyn.learn import context, model, network, optim, penalties, stopping
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import Model
 from seqdyn.learn.own_optimizers import made_optimizer
@@ -68,6 +68,10 @@ def keys(hypers: Hypers) -> Keys:
 def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
     """The state before the first update, or before flossing (`measure.flossing`); `data` holds the word vectors that
     `Spec.pretrained` asks for."""
+    if spec.network is not None:
+        params = network.init(spec, keys(hypers).params)
+        opt, kept = _rule(spec, hypers).init(params), stopping.begin(spec, params)
+        return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), stopping=kept)
     vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
     params = model.init(spec, hypers, keys(hypers).params, vectors)
     carries = model.rest(spec, hypers) if task_of(spec).stateful else None
@@ -241,10 +245,13 @@ def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Model) -> Move:
 def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One update, and what it says of itself (`records.VARIABLES` defines each name)."""
     carries = begun(spec, hypers, state.carries, batch)
-    judged, grads, readings, penalised = gradient(spec, hypers, state.params, batch, carries)
-    loss = judged.loss
-    metrics = {"loss": loss} | read(spec, batch, readings)
-    metrics |= {f"penalty_{name}": value for name, value in penalised.items()}
+    if spec.network is None:
+        judged, grads, readings, penalised = gradient(spec, hypers, state.params, batch, carries)
+        metrics = read(spec, batch, readings) | {f"penalty_{name}": value for name, value in penalised.items()}
+    else:
+        judged, grads, seen = network.gradient(spec, state.params, batch)
+        metrics = network.read(spec, seen) | judged.others
+    loss = metrics["loss"] = judged.loss
     if judged.accuracy is not None:
         metrics["accuracy"] = judged.accuracy
     updates, opt, clipped, by_group, size, lr = move(spec, hypers, state, grads)
@@ -270,9 +277,12 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     if spec.records:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(hypers.seed), RECORDS), state.step)
         seen = context.Context(batch, state.params, loss, grads, updates, state.step, key)
-        sizes = {"layer": len(spec.widths), "time": spec.steps, "group": len(by_group), "unit": max(spec.hidden)}
+        layers = spec.widths if spec.network is None else seen
+        sizes = {"layer": len(layers), "time": spec.steps, "group": len(by_group), "unit": max(spec.hidden)}
         metrics |= context.recorded(spec, seen, sizes)
-    params = observed(spec, hypers, judged, jax.tree.map(jnp.add, state.params, updates))
+    params = jax.tree.map(jnp.add, state.params, updates)
+    if isinstance(judged, model.Judged):
+        params = observed(spec, hypers, judged, params)
     after = None if carries is None else judged.last
     moved = TrainState(params, opt, state.step + 1, finite, after, state.stopping)
     stays = state._replace(step=state.step + 1, alive=finite)
@@ -298,7 +308,8 @@ def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""])
         key = jax.random.fold_in(keys(hypers).augment, n)
         batch = augmented(spec.augment, key, batch, hypers.strength, data, spec.pad)
     alike = spec.dropout == "none" and "l0" not in spec.penalties and not spec.normalise.startswith("batch")
-    return batch if alike else batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n))
+    alone = alike and spec.network is None
+    return batch if alone else batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n))
 
 
 def training_batch(spec: Spec, hypers: Hypers, data: Any, update: Any) -> Batch:
@@ -365,12 +376,14 @@ def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metri
         def one(carries: Any, ticket: Any, split: str = split) -> tuple[Any, dict[str, Array]]:
             ticket, key = ticket
             batch = task.batch(data, split, ticket)
-            if key is not None:
+            if spec.network is not None:
+                judged = network.judge(spec, state.params, batch)
+            elif key is not None:
                 judged = model.sampled(spec, hypers, state.params, batch, jax.random.split(key, spec.monte_carlo))
             else:
                 judged = model.judge(spec, hypers, state.params, batch, begun(spec, hypers, carries, batch))
             of = {"loss": judged.loss} | ({} if judged.accuracy is None else {"accuracy": judged.accuracy})
-            count = jnp.sum(model.counted(spec, batch))
+            count = network.count(spec, batch) if spec.network is not None else jnp.sum(model.counted(spec, batch))
             sums = {name: value * count for name, value in of.items()} | {"count": count}
             return None if carries is None else judged.last, sums
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.images import pix
-from seqdyn.data.tasks import BANK
-from seqdyn.learn import choices
+from seqdyn.data.tasks import BANK, DATA_SETS
+from seqdyn.learn import choices, network
 from seqdyn.learn.fitted import INNER, unheeded
 from seqdyn.learn.numbers import check_hyper
 from seqdyn.parts import is_part
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 EVERY_STEP = ("next_step", "stream", "copy", "memorization")
 """The tasks that ask for a prediction at every step."""
-DATA_SETS = ("labelled", "next_step", "stream")
-"""The tasks whose sequences are given, not sampled."""
 OF_ANY_LENGTH = ("adding", "multiplication", "temporal_order", "temporal_order_3", "random_permutation", "parity")
 """The tasks whose sequences may have lengths of their own."""
 LEAST = {"temporal_order": 10, "temporal_order_3": 10, "copy": 21, "memorization": 11} | dict.fromkeys(DATA_SETS, 1)
@@ -130,6 +128,9 @@ def _check_probes(experiment: "Experiment") -> None:
     one_of("diagnostic_from", split, get_args(choices.Split))
     if "jacobians" in experiment.probes and experiment.specs[0].steps == 1:
         raise ConfigError("probes has 'jacobians' and steps is 1; of one step there is no product to look at.")
+    for spec in experiment.specs:
+        if spec.network is not None and experiment.probes:
+            raise ConfigError(f"probes is {experiment.probes!r}; {spec.label} is no stack of cells, so it must be ().")
     blind = {"weights", "units", "jacobians", "lyapunov"} & set(experiment.probes)
     for spec in experiment.specs:
         own = {"weights", "units"} & blind if spec.layers else set()
@@ -199,6 +200,8 @@ def _check_spec(spec: "Spec") -> None:
         raise ConfigError(f"training_set is {spec.training_set}; it must be a multiple of batch, {spec.batch}.")
     _check_cell(spec)
     _check_task(spec)
+    if spec.network is not None:
+        _check_network(spec)
     _check_dropout(spec)
     _check_floss(spec)
     _check_looks(spec)
@@ -265,7 +268,7 @@ def _check_task(spec: "Spec") -> None:
     task = spec.task
     if spec.training_set and task in DATA_SETS:
         raise ConfigError(f"training_set is {spec.training_set} for the task '{task}'; a data set brings its own.")
-    if not is_part(task) and (spec.readout == "every") != (task in EVERY_STEP):
+    if not is_part(task) and spec.network is None and (spec.readout == "every") != (task in EVERY_STEP):
         right = "'every', as it asks at every step" if task in EVERY_STEP else "'last', 'mean' or 'sum'"
         raise ConfigError(f"readout is '{spec.readout}' for the task '{task}'; it must be {right}.")
     ids, numbers = spec.vocabulary > 0, spec.features > 0
@@ -292,6 +295,15 @@ def _check_task(spec: "Spec") -> None:
         raise ConfigError("classes is 1; it must be 2 or more, or 0 for labels that are numbers.")
     if task in ("next_step", "stream") and spec.bidirectional:
         raise ConfigError(f"bidirectional is True for the task '{task}'; it would read what it is to predict.")
+
+
+def _check_network(spec: "Spec") -> None:
+    if spec.task == "stream":
+        raise ConfigError(f"network is {spec.label} for the task 'stream', which carries a state from batch to batch.")
+    if spec.clip == "adjoint":
+        raise ConfigError(f"clip is 'adjoint' and network is {spec.label}, whose scans are its own; take another.")
+    if not is_part(spec.task):
+        network.check_scans(spec)
 
 
 def _check_looks(spec: "Spec") -> None:

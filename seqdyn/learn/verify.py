@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from seqdyn import grids
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import task_of
-from seqdyn.learn import model, train
+from seqdyn.learn import model, network, train
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.nets.bptt import unroll
 from seqdyn.nets.stack import unroll_autodiff
@@ -44,8 +44,13 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
             return model.loss(spec, hypers, params, batch, watch, by)
 
         # With its readings, as it trains: other outputs are another program to the compiler.
-        ours, readings = jax.grad(partial(loss, by=unroll), argnums=(0, 1))(params, train.watches(spec, hypers))
-        ours, theirs = model.groups(ours), model.groups(jax.grad(partial(loss, watch=None, by=unroll_autodiff))(params))
+        if spec.network is None:
+            ours, readings = jax.grad(partial(loss, by=unroll), argnums=(0, 1))(params, train.watches(spec, hypers))
+            theirs = jax.grad(partial(loss, watch=None, by=unroll_autodiff))(params)
+        else:
+            _, ours, readings = network.gradient(spec, params, batch)
+            theirs = network.autodiff(spec, params, batch)
+        ours, theirs = model.groups(ours), model.groups(theirs)
         apart = jax.tree.map(jnp.subtract, ours, theirs)
         tiny = jnp.finfo(jnp.float32).tiny
         worst = jnp.max(jnp.stack([tree_norm(apart[k]) / jnp.maximum(tree_norm(theirs[k]), tiny) for k in ours]))
@@ -65,7 +70,8 @@ def deaf(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
 
     A gradient may be 0 for a reason that ends: a readout or a drive that begins at 0, units that are dead, inputs that
     are 0, a factor below 1e-38. So it is taken of `NETWORKS` networks of other seeds, all gains 1 and nothing dropped,
-    on random inputs without padding; what is exactly 0 in all of them is 0 by the code. U is left out where there is
+    on random inputs without padding (of a network that is no stack, near its own parameters on its own inputs); what
+    is exactly 0 in all of them is 0 by the code. U is left out where there is
     one step, before which the state is at rest.
     """
     task, drawn = task_of(spec), dataclasses.replace(spec, pretrained=False)
@@ -76,6 +82,9 @@ def deaf(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
         of = dataclasses.replace(hypers, seed=seed, **gains)
         keys, params = train.keys(of), train.init(drawn, of).params
         batch = task.batch(data, "train", train.ticket(spec, of, data, jnp.int32(0)))
+        if spec.network is not None:
+            params = jax.tree.map(jnp.add, params, network.noise(params, keys.augment))
+            return _arrived(model.groups(network.autodiff(spec, params, batch._replace(noise=keys.noise))))
         if spec.vocabulary:
             xs = jax.random.randint(keys.augment, batch.xs.shape, 0, spec.vocabulary, jnp.int32)
         else:

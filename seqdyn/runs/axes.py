@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from seqdyn.data.tasks import VECTORS
-from seqdyn.learn import context, model, train
+from seqdyn.learn import context, model, network, train
 from seqdyn.learn.config import Experiment, Hypers, Runs, Spec
 from seqdyn.learn.context import Variable
 from seqdyn.measure import jacobians, probes, updates
@@ -32,10 +32,10 @@ def shapes(spec: Spec) -> train.TrainState:
 def own(spec: Spec) -> dict[str, list[Any]]:
     """The labels of one spec, axis by axis."""
     return {
-        "layer": list(range(len(spec.widths))),
+        "layer": list(range(len(spec.widths))) if spec.network is None else list(network.scans(spec)),
         "group": list(model.groups(shapes(spec).params)),
-        "gate": list(probes.gate_names(spec)),
-        "unit": list(range(max(spec.hidden))),
+        "gate": list(probes.gate_names(spec)) if spec.network is None else [],
+        "unit": list(range(max(spec.hidden))) if spec.network is None else [],
     }
 
 
@@ -45,6 +45,8 @@ def coordinates(experiment: Experiment) -> dict[str, list[Any]]:
     for spec in experiment.specs:
         for axis, labels in own(spec).items():
             merged.setdefault(axis, {}).update(dict.fromkeys(labels))
+    if any(isinstance(layer, str) for layer in merged["layer"]):  # beside networks with names for them
+        merged["layer"] = dict.fromkeys(map(str, merged["layer"]))
     return {axis: list(labels) for axis, labels in merged.items()} | {
         "window": list(jacobians.windows(experiment.specs[0].steps)),
         "mode": list(range(experiment.modes)),
@@ -72,6 +74,7 @@ def placed(values: Tree, name: str, spec: Spec, everything: dict[str, list[Any]]
     found = np.asarray(halves[0]) if len(halves) == 1 else np.asarray(halves[0], np.float64) + np.asarray(halves[1])
     dims = ("run", *(d for d in (VARIABLES | context.variables(spec))[name].dims if d != "probe"))
     for axis, labels in own(spec).items():
+        labels = [type(everything[axis][0])(label) for label in labels]
         if axis in dims and labels != everything[axis]:
             at = dims.index(axis)
             wide = np.full((*found.shape[:at], len(everything[axis]), *found.shape[at + 1 :]), np.nan, found.dtype)

@@ -48,12 +48,16 @@ def _numbers(described: Any, count: int) -> np.ndarray:
 
 def _unheeded(spec: Mapping[str, Any]) -> set[str]:
     """Numbers of `Hypers` in whose place a spec has parts."""
-    there = {"layers": bool(spec.get("layers")), "optimizer": isinstance(spec.get("optimizer"), dict)}
+    there = {
+        "layers": bool(spec.get("layers")),
+        "network": bool(spec.get("network")),
+        "optimizer": isinstance(spec.get("optimizer"), dict),
+    }
     return {name for field, names in UNHEEDED.items() if there[field] for name in names}
 
 
 def _word(spec: Mapping[str, Any], name: str) -> str:
-    own = [layer["part"] for layer in spec.get("layers", [])]
+    own = [part["part"] for part in (*spec.get("layers", []), *filter(None, [spec.get("network")]))]
     said = {n: spec.get(n, getattr(Spec, n)) for n in ("name", *WORDS[1:])}
     if name == "label":
         return label(said["name"], said["cell"], said["activation"], own)

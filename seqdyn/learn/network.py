@@ -1,0 +1,196 @@
+"""A network that is no stack: a part with `init` and `loss`, trained, recorded and resumed like any other.
+
+    init(key) -> params                       any pytree of floats
+    loss(params, batch, key) -> loss          the mean over the batch; or (loss, {name: number})
+
+`batch` is what the task of the spec draws: xs and ys of a library's task, or whatever one's own `draw` returns. `key`
+is random in training and None where a batch is only judged, as `Batch.noise` is. What `loss` names beside the loss is
+`accuracy`, or one of the part's own `variables`, a dict of `Variable`. Of each `seqdyn.watch.scan` within it the norms
+of the adjoint are recorded, as those of a layer that has its name; the end of every scan lies at the end of `time`.
+"""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.building import check_part, known_at_run_time, takes, types_of
+from seqdyn.data.batches import Batch
+from seqdyn.data.tasks import DATA_SETS, task_of
+from seqdyn.grids import as_shapes
+from seqdyn.learn.context import Variable, check_variables
+from seqdyn.norms import mean_log2
+from seqdyn.parts import lenient
+from seqdyn.types import Array, ConfigError, Float, Key, Metrics, Tree
+from seqdyn.watch import Seen, value_and_grad
+
+if TYPE_CHECKING:
+    from seqdyn.learn.spec import Spec
+
+
+class Judged(NamedTuple):
+    """A batch's loss and what comes with it, as `model.Judged`."""
+
+    loss: Float[Array, ""]
+    accuracy: Float[Array, ""] | None
+    others: dict[str, Float[Array, ""]]
+    """By the names of the part's own `variables`."""
+    last: None = None
+    """Every batch begins at rest."""
+
+
+class Gradient(NamedTuple):
+    """Of one batch, before clipping."""
+
+    judged: Judged
+    grads: Tree
+    seen: dict[str, Seen]
+    """Of each watched scan, by its name."""
+
+
+def variables(spec: "Spec") -> dict[str, Variable]:
+    """What a network's loss comes with beside its accuracy, if there is a network."""
+    return getattr(spec.network, "variables", {})
+
+
+def init(spec: "Spec", key: Key[Array, ""]) -> Tree:
+    """The parameters that a network begins with, in 32 bits."""
+    name = f"network is {type(spec.network).__name__}"
+    with lenient(), known_at_run_time(name):
+        params = jax.tree.map(jnp.asarray, spec.network.init(key))
+    if not jax.tree.leaves(params):
+        raise ConfigError(f"{name}, whose init gives no parameters; there must be something to train.")
+    if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(params)):
+        raise ConfigError(
+            f"{name}, whose init gives {types_of(params)}; parameters must be floats, as they are trained."
+        )
+    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, jnp.float32), params)
+
+
+def _loss(spec: "Spec", batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
+    """params -> (loss, `Judged`)"""
+    name = f"network is {type(spec.network).__name__}"
+    wanted = {"accuracy", *variables(spec)}
+
+    def loss(params: Tree) -> tuple[Array, Judged]:
+        with lenient(), known_at_run_time(name):
+            found = spec.network.loss(params, batch, batch.noise)
+        value, others = found if isinstance(found, tuple) and len(found) == 2 else (found, {})
+        if not isinstance(others, dict) or not set(others) <= wanted or set(variables(spec)) - set(others):
+            got = sorted(others) if isinstance(others, dict) else type(others).__name__
+            raise ConfigError(f"{name}, whose loss comes with {got}; it must be a dict of {sorted(wanted)}.")
+        for of, number in {"loss": value, **others}.items():
+            if jnp.shape(number) != () or not jnp.issubdtype(jnp.asarray(number).dtype, jnp.floating):
+                raise ConfigError(
+                    f"{name}, whose {of} has the shape {jnp.shape(number)}; it must be one float, of the batch."
+                )
+        numbers = {of: jnp.asarray(number).astype(jnp.float32) for of, number in others.items()}
+        value = jnp.asarray(value).astype(jnp.float32)
+        return value, Judged(value, numbers.pop("accuracy", None), numbers)
+
+    return loss
+
+
+def judge(spec: "Spec", params: Tree, batch: Batch) -> Judged:
+    """The network held against what the batch should give."""
+    return _loss(spec, batch)(params)[1]
+
+
+def count(spec: "Spec", batch: Batch) -> Float[Array, ""]:
+    """How many examples a batch's loss is the mean of."""
+    return jnp.float32(spec.batch) if batch.weight is None else jnp.sum(batch.weight)
+
+
+def gradient(spec: "Spec", params: Tree, batch: Batch) -> Gradient:
+    """∂loss/∂params, with what is read of every watched scan."""
+    (_, judged), grads, seen = value_and_grad(_loss(spec, batch), has_aux=True)(params)
+    return Gradient(judged, grads, seen)
+
+
+def autodiff(spec: "Spec", params: Tree, batch: Batch) -> Tree:
+    """The gradient by JAX alone: no scan is watched."""
+    return jax.grad(_loss(spec, batch), has_aux=True)(params)[0]
+
+
+def noise(params: Tree, key: Key[Array, ""]) -> Tree:
+    """N(0, 0.01) for each parameter: near a network that begins with zeros lie those that do not."""
+    leaves, tree = jax.tree.flatten(params)
+    drawn = zip(leaves, jax.random.split(key, len(leaves)), strict=True)
+    return jax.tree.unflatten(tree, [0.1 * jax.random.normal(k, leaf.shape, leaf.dtype) for leaf, k in drawn])
+
+
+def read(spec: "Spec", seen: dict[str, Seen]) -> Metrics:
+    """The norms of `train.read` [layer, time], a layer for each watched scan: RMS over examples of λ_t = ∂L/∂carry_t of
+    each one's own loss, of what came from the next step, and the mean log₂; NaN before a scan that is shorter."""
+
+    def at_end(values: Array, fill: float = jnp.nan) -> Array:
+        return jnp.pad(values.reshape(-1), (spec.steps - values.size, 0), constant_values=fill)
+
+    def over(function: Callable[[Seen], Array]) -> Array:
+        return jnp.stack([at_end(function(one).astype(jnp.float32)) for one in seen.values()])
+
+    def logs(one: Seen) -> Any:
+        flat = one.mantissa.reshape(-1, one.mantissa.shape[-1])
+        return jax.tree.map(at_end, mean_log2(flat, one.exponent.reshape(flat.shape).astype(flat.dtype))[0])
+
+    return {
+        "adjoint_norm": over(lambda one: one.rms),
+        "carried_norm": over(lambda one: one.from_next.rms),
+        "adjoint_nonzero": over(lambda one: one.nonzero),
+        "adjoint_log_norm": jax.tree.map(lambda *layers: jnp.stack(layers), *map(logs, seen.values())),
+        "adjoint_count": jnp.full((spec.steps,), float(spec.batch)),
+    }
+
+
+def scans(spec: "Spec") -> dict[str, int]:
+    """The watched scans of a network's loss, and how many steps each has."""
+    numbers, tree = jax.tree.flatten(as_shapes(spec))
+
+    def seen(numbers: Any, key: Any) -> dict[str, Seen]:
+        of = jax.tree.unflatten(tree, numbers)
+        return gradient(of, init(of, key), _batch_like(of, key)).seen
+
+    found = jax.eval_shape(seen, numbers, jax.random.key(0))
+    return {name: math.prod(one.mantissa.shape[:-1]) for name, one in found.items()}
+
+
+def _batch_like(spec: "Spec", key: Key[Array, ""]) -> Batch:
+    """A training batch in shapes and types."""
+    if spec.task not in DATA_SETS:
+        return task_of(spec).batch(None, "train", key)._replace(noise=key)
+    t, b = spec.steps, spec.batch
+    xs = jnp.zeros((t, b), jnp.int32) if spec.vocabulary else jnp.zeros((t, b, spec.features))
+    ys = jnp.zeros((b,), jnp.int32 if spec.classes > 2 else jnp.float32)
+    if spec.task == "next_step":
+        ys = jnp.zeros((t, b, spec.features))
+    return Batch(xs, ys, jnp.ones((t, b), bool) if spec.mask else None, jnp.ones(b), noise=key)
+
+
+def check(where: str, network: Any) -> None:
+    """Raises ConfigError for what is no network: `init`, `loss` and `variables` as said above."""
+    name = f"{where} is {type(network).__name__}"
+    check_part(where, network, "loss")
+    for method, given, right in (("init", (None,), "a key"), ("loss", (None,) * 3, "params, a batch and a key")):
+        function = getattr(network, method, None)
+        if not callable(function):
+            raise ConfigError(f"{name}, which has no {method}(); it must have one.")
+        if not takes(function, *given):
+            raise ConfigError(f"{name}, whose {method} takes {inspect.signature(function)}; it must take {right}.")
+    if getattr(network, "variables", None) is not None:
+        check_variables(where, network)
+        for key, variable in network.variables.items():
+            if variable.dims:
+                raise ConfigError(f"{name}, whose '{key}' has the dims {variable.dims}; it is one number, so take ().")
+
+
+def check_scans(spec: "Spec") -> None:
+    """Raises ConfigError for a scan with more steps than the sequences of a library's task have."""
+    for name, steps in scans(spec).items():
+        if steps > spec.steps:
+            raise ConfigError(
+                f"network is {type(spec.network).__name__}, whose scan {name!r} has {steps} steps; it must be at most "
+                f"steps, {spec.steps}."
+            )
