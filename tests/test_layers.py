@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
-types layout parts described grids backend norms averages theory
+types layout parts described grids backend norms averages theory watch.seen watch.step watch.loss
 nets.inits nets.activations nets.cells nets.custom nets.memoryless nets.hard_concrete nets.bptt nets.stack
 nets.normalised nets.dropped
 data.arrays data.batches data.synthetic data.custom data.tasks data.text data.check data.splits data.extras data.scaling
