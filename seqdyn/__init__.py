@@ -6,6 +6,7 @@ out = seqdyn.run(seqdyn.Experiment("mine", runs, updates=2000), "runs/mine")
 seqdyn.load(out).adjoint_norm            # run, step, layer, time
 """
 
+from seqdyn import watch as watch
 from seqdyn.backend import compiled as compiled
 from seqdyn.data.sampled import Drawn as Task
 from seqdyn.data.sampled import task as task
@@ -48,4 +49,5 @@ __all__ = [
     "restore",
     "run",
     "task",
+    "watch",
 ]

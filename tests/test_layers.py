@@ -7,13 +7,12 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
-types layout parts building described grids backend norms averages theory
+types layout parts building described grids backend norms averages theory watch.seen watch.step watch.loss
 nets.inits nets.activations nets.cells nets.from_step nets.memoryless nets.hard_concrete nets.bptt nets.stack
 nets.normalised nets.dropped
 data.arrays data.batches data.synthetic data.sampled data.tasks data.text data.check data.splits data.extras
 data.scaling data.packaged data.images data.wording data.augment data.cache data.vectors data.banks data.datasets
 data.waves data.audio
-watch.seen watch.step watch.loss
 learn.choices learn.context learn.own_cells learn.own_optimizers learn.network learn.fitted
 learn.numbers learn.spec learn.validate learn.config learn.dropout learn.model
 learn.penalties learn.optim learn.stopping

@@ -1,0 +1,332 @@
+"""`scan` and `value_and_grad`: how readings find their way out of a loss.
+
+`value_and_grad` traces the loss twice. The first time every watched scan says its name and the shape of its readings;
+the second time each is given zeros of that shape, the gradient with respect to which is the reading. What stands
+around a scan (jit, cond, remat, other watched scans, vmap) is seen by the first trace.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
+
+from seqdyn.types import Array, ConfigError, one_of
+from seqdyn.watch.seen import Seen
+from seqdyn.watch.step import Plan, Tap, read
+
+_MARK = "seqdyn.watch"
+
+
+class _Record(NamedTuple):
+    """What the first trace learns of a scan."""
+
+    within: tuple[str, ...]
+    """The watched scans around it, outermost first."""
+    plan: Plan
+    times: tuple[int, ...]
+    """Steps of the scans around it, and its own."""
+    reverse: bool
+    vmaps: dict[int, int]
+    """Sizes of the vmapped axes around it within the loss, innermost first."""
+    carry: list[Any]
+    """Shapes and dtypes of the leaves."""
+
+    def zeros(self) -> Tap:
+        """What the second trace is given: [*times around, vmapped, time, …]."""
+        vmapped = (math.prod(self.vmaps.values()),) if self.vmaps else ()
+        return self.plan.tap(self.carry, (*self.times[:-1], *vmapped, self.times[-1]))
+
+    def seen(self, tap: Tap, mean: bool) -> Seen:
+        """Readings from the gradients with respect to `zeros`."""
+        around = len(self.times) - 1
+        if self.vmaps:
+            moved = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, around, around + 1), tap)
+            whole, travelled, e = (reading.reshape(*self.times, -1) for reading in moved[:3])
+            tap = Tap(whole, travelled, e, moved.adjoint)
+        last = 0 if self.reverse else -1
+        factor = tap.whole.shape[-1] if mean else 1
+        travelled = tap.travelled.at[..., last, :].set(0) if self.times[-1] else tap.travelled
+        tree = self.plan.adjoint
+        adjoint = None if tree is None else jax.tree.unflatten(tree, tap.adjoint)
+        return Seen(tap.whole * factor, tap.exponent, travelled * factor, adjoint)
+
+
+class _Frame(NamedTuple):
+    """Where a trace stands."""
+
+    records: dict[str, _Record]
+    taps: dict[str, Tap] | None = None
+    """None in the first trace."""
+    within: tuple[str, ...] = ()
+    times: tuple[int, ...] = ()
+
+
+_frame: ContextVar[_Frame | None] = ContextVar("frame", default=None)
+_trace = jax.make_user_context(None)
+"""Functions that a loss has jitted are traced anew for each trace of the loss: their programs differ."""
+
+
+@contextmanager
+def _standing(frame: _Frame | None) -> Any:
+    token = _frame.set(frame)
+    try:
+        with _trace(None if frame is None else object()):
+            yield
+    finally:
+        _frame.reset(token)
+
+
+def scan(
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+    unroll: int | bool = 1,
+    *,
+    name: str = "scan",
+    of: Callable[[Any], Any] | None = None,
+    batch: int | None | str = "first",
+    adjoint: bool = False,
+) -> tuple[Any, Any]:
+    """`jax.lax.scan`, whose backward pass `value_and_grad` reads as `seen[name]`, a `Seen`.
+
+    Without `value_and_grad` around it, it is `jax.lax.scan`. Within, values and gradients are those of `jax.lax.scan`,
+    too. Read is λ_t = ∂L/∂carry_t, over all leaves of the carry that are floats, or over those that `of(carry)`
+    returns: `of=lambda carry: carry[1]`. What carry_t receives from the step t + 1, from the loss of the last carry,
+    and from y_t where y_t is itself a leaf of the new carry, as in `return h, h`, is in it; a y_t that f computes from
+    the carry is a part of the step, and what enters there is seen at t − 1.
+
+    `batch` is the axis of the examples in the carry's leaves, the first; None if the carry is of one example, as within
+    a `jax.vmap`, whose axis then counts the examples. Examples are taken as independent where ‖λ_t‖ leaves the range
+    of its dtype; with a leaf without that axis they share an exponent, and the smallest may be read as 0. `adjoint`
+    keeps λ_t itself.
+
+    Raises ConfigError for a name that is no text or is another's in the same loss, for a carry that has no such axis,
+    for an `of` that returns anything but leaves of the carry, and in the body of a loop of `jax.lax` that is not
+    watched itself, where readings would add up.
+    """
+    if not isinstance(name, str):
+        raise ConfigError(f"name is {name!r}; it must be text, a name of its own for each watched scan of a loss.")
+    axis = _axis(name, batch)
+    frame = _frame.get()
+    plain = functools.partial(jax.lax.scan, length=length, reverse=reverse, unroll=unroll)
+    if frame is None:
+        return plain(f, init, xs)
+    if frame.taps is None and name in frame.records:
+        raise ConfigError(f"name is {name!r}, of two watched scans of this loss; each must have a name of its own.")
+
+    with _standing(None):
+        last, _ = jax.eval_shape(functools.partial(plain, f), init, xs)
+    init = jax.tree.map(_as, init, last)
+    xs = jax.tree.map(jnp.asarray, xs)
+    steps = length if not jax.tree.leaves(xs) else jax.tree.leaves(xs)[0].shape[0]
+    assert steps is not None  # jax.lax.scan has seen to it
+
+    taps = {} if frame.taps is None else {n: t for n, t in frame.taps.items() if name in frame.records[n].within}
+    below = frame._replace(within=(*frame.within, name), times=(*frame.times, steps))
+
+    def body(carry: Any, inputs: Any) -> tuple[Any, Any]:
+        x, taps = inputs
+        with _standing(below._replace(taps=None if frame.taps is None else taps)):
+            return f(carry, x)
+
+    first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (xs, taps))
+    closed, out = jax.make_jaxpr(body, return_shape=True)(init, first)
+    carried, tree = jax.tree.leaves(init), jax.tree.structure(out)
+
+    def step(consts: Any, carry: Any, x: Any) -> tuple[Any, Any]:
+        flat = jaxpr_as_fun(ClosedJaxpr(closed.jaxpr, consts))(*carry, *x)
+        return flat[: len(carry)], flat[len(carry) :]
+
+    def finish(found: Any) -> tuple[Any, Any]:
+        return jax.tree.unflatten(tree, [*found[0], *found[1]])
+
+    moved, given = jax.tree.leaves((xs, taps)), (carried, jax.tree.leaves(xs), closed.consts)
+    if frame.taps is None:
+        new, y = closed.jaxpr.outvars[: len(carried)], closed.jaxpr.outvars[len(carried) :]
+        plan = _plan(name, init, of, axis, adjoint, y, new)
+        record = _Record(frame.within, plan, below.times, reverse, {}, [leaf.aval for leaf in carried])
+        frame.records[name] = record
+        checkpoint_name(_index(record.vmaps, 0, True)(given), f"{_MARK} {len(frame.within)} {name}")
+        return finish(plain(functools.partial(step, closed.consts), carried, moved, length=steps))
+
+    record = frame.records[name]
+    tap = frame.taps[name]
+    if record.vmaps:
+        index = _index(record.vmaps, 0, False)(jax.tree.map(jax.lax.stop_gradient, given))
+        tap = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), tap)
+    watched = read(step, record.plan)
+
+    def watched_body(state: Any, inputs: Any) -> tuple[Any, Any]:
+        carry, back, y = watched(closed.consts, state[0], state[1], *inputs)
+        return (carry, back), y
+
+    (last, _), ys = plain(watched_body, (carried, record.plan.back(carried)), (moved, tap), length=steps)
+    return finish((last, ys))
+
+
+def value_and_grad(
+    fun: Callable[..., Any],
+    argnums: int | Sequence[int] = 0,
+    has_aux: bool = False,
+    allow_int: bool = False,
+    *,
+    reduction: str = "mean",
+) -> Callable[..., Any]:
+    """`jax.value_and_grad`, whose function returns what was read of the watched scans in `fun` as well.
+
+    (value, grads, seen), or ((value, aux), grads, seen) with `has_aux`; `seen` is a dict of `Seen` by the scans' names.
+    `reduction` says how the loss goes over the examples: of a 'mean' over b examples each one's own loss is b times
+    its share, of a 'sum' it is its share.
+
+    `fun` is traced twice, with abstract arrays as by `jax.jit`, which belongs around the function returned; a function
+    jitted within `fun` is compiled anew at each call from outside of a `jit`. Differentiate it further as you would
+    `jax.value_and_grad`'s; the readings are constants then. Under `jax.vmap`, readings have the axis in front.
+
+    Raises ConfigError where no watched scan is in `fun`, and what `scan` raises.
+    """
+    if not callable(fun):
+        raise ConfigError(f"fun is {fun!r:.80}; it must be a function, the loss.")
+    one_of("reduction", reduction, ["mean", "sum"])
+
+    @functools.wraps(fun)
+    def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any, dict[str, Seen]]:
+        try:
+            numbers = tuple(
+                range(len(args))[number] for number in ((argnums,) if isinstance(argnums, int) else argnums)
+            )
+        except (TypeError, IndexError):
+            raise ConfigError(
+                f"argnums is {argnums!r}; it must number the {len(args)} arguments by position."
+            ) from None
+        records = _records(fun, numbers, args, kwargs)
+
+        def tapped(taps: dict[str, Tap], *args: Any) -> Any:
+            with _standing(_Frame(records, taps)):
+                return fun(*args, **kwargs)
+
+        differentiated = jax.value_and_grad(tapped, (0, *(n + 1 for n in numbers)), has_aux, allow_int=allow_int)
+        value, (read, *grads) = differentiated({n: record.zeros() for n, record in records.items()}, *args)
+        seen = {name: records[name].seen(tap, reduction == "mean") for name, tap in read.items()}
+        return value, grads[0] if isinstance(argnums, int) else tuple(grads), seen
+
+    return wrapped
+
+
+def _records(fun: Callable[..., Any], numbers: tuple[int, ...], args: Any, kwargs: Any) -> dict[str, _Record]:
+    """The first trace."""
+    records: dict[str, _Record] = {}
+
+    def traced(given: Any) -> None:
+        filled = [given[i] if i in given else arg for i, arg in enumerate(args)]
+        with _standing(_Frame(records)):
+            fun(*filled, **kwargs)
+
+    closed = jax.make_jaxpr(traced)({n: args[n] for n in numbers})
+    if not records:
+        raise ConfigError(
+            f"fun is {getattr(fun, '__name__', fun)!r:.80}, in which no scan is watched; it must hold a watch.scan."
+        )
+    _check_loops(closed.jaxpr, 0)
+    return records
+
+
+def _check_loops(jaxpr: Jaxpr, loops: int) -> None:
+    """Raises ConfigError for a watched scan with more loops around it than are watched."""
+    for eqn in jaxpr.eqns:
+        mark, _, rest = str(eqn.params.get("name", "")).partition(" ")
+        if eqn.primitive.name == "name" and mark == _MARK and loops > int(rest.partition(" ")[0]):
+            name = rest.partition(" ")[2]
+            raise ConfigError(
+                f"name is {name!r}, of a watched scan in the body of a loop of jax.lax, whose turns would add their "
+                "readings up; that loop must be a watch.scan, too, or a jax.vmap."
+            )
+        inner = loops + (eqn.primitive.name in ("scan", "while"))
+        for param in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda p: isinstance(p, ClosedJaxpr | Jaxpr)):
+            if isinstance(param, ClosedJaxpr | Jaxpr):
+                _check_loops(param.jaxpr if isinstance(param, ClosedJaxpr) else param, inner)
+
+
+def _index(vmaps: dict[int, int], level: int, first: bool) -> Any:
+    """A function of what a scan is given that returns which of the vmapped scans it is, outermost axis first.
+
+    The `first` trace writes down the axes; the second knows by them which vmaps are within the loss.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def index(given: Any) -> Array:
+        return jnp.zeros((), jnp.int32)
+
+    @index.def_vmap
+    def rule(axis_size: int, in_batched: Any, given: Any) -> tuple[Array, bool]:
+        if first:
+            vmaps[level] = axis_size
+        elif level not in vmaps:
+            return jnp.zeros((), jnp.int32), False
+        outer = _index(vmaps, level + 1, first)(given)
+        return outer * axis_size + jnp.arange(axis_size, dtype=jnp.int32), True
+
+    return index
+
+
+def _as(leaf: Any, like: Any) -> Array:
+    """An initial leaf in the dtype in which jax.lax.scan carries it."""
+    leaf = jnp.asarray(leaf)
+    return leaf if leaf.dtype == like.dtype else jax.lax.convert_element_type(leaf, like.dtype)
+
+
+def _axis(name: str, batch: Any) -> int | None | str:
+    if batch is None or (isinstance(batch, str) and batch == "first"):
+        return batch
+    if isinstance(batch, int | np.integer) and not isinstance(batch, bool):
+        return int(batch)
+    raise ConfigError(f"batch of {name!r} is {batch!r}; it must be an axis, or None for the carry of one example.")
+
+
+class _Leaf:
+    """Stands for a leaf of a carry where `of` picks among them."""
+
+
+def _plan(name: str, carry: Any, of: Any, batch: Any, adjoint: bool, y: Sequence[Any], new: Sequence[Any]) -> Plan:
+    leaves, tree = jax.tree.flatten(carry)
+    floats = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    if of is None:
+        picked = floats
+        tree = jax.tree.structure(jax.tree.unflatten(tree, [i if i in floats else None for i in range(len(leaves))]))
+    else:
+        places = [_Leaf() for _ in leaves]
+        try:
+            chosen, tree = jax.tree.flatten(of(jax.tree.unflatten(tree, places)))
+        except (TypeError, AttributeError, LookupError):
+            chosen = [of]
+        picked = [places.index(leaf) for leaf in chosen if leaf in places]
+        if not 0 < len(chosen) == len(set(picked) & set(floats)):
+            raise ConfigError(f"of of {name!r} is {of!r:.80}; it must return leaves of the carry that are floats.")
+    if not picked:
+        raise ConfigError(f"the carry of {name!r} is {jax.tree.map(jnp.dtype, leaves)}; floats must be in it.")
+    axis = 0 if batch == "first" else batch
+    shapes = [leaves[i].shape for i in picked]
+    if batch == "first" and min(map(len, shapes)) < 2:
+        raise ConfigError(
+            f"batch of {name!r} is not given for leaves of the shapes {shapes}; it must be None for the carry of one "
+            "example, 0 for a batch of numbers; leaves without a batch are left out by `of`."
+        )
+    sizes = [1 if axis is None else s[axis] if -len(s) <= axis < len(s) else -1 for s in map(jnp.shape, leaves)]
+    examples = sizes[picked[0]]
+    if {sizes[i] for i in picked} != {max(0, examples)}:
+        raise ConfigError(
+            f"batch of {name!r} is {axis}; it must be an axis of the carry's leaves, of the shapes {shapes}, of one "
+            "size in all (or None, for the carry of one example)."
+        )
+    outputs = tuple(next((i for i in floats if new[i] is var), None) for var in y)
+    apart = all(sizes[i] == examples for i in floats)
+    return Plan(tuple(floats), tuple(picked), outputs, axis, examples, apart, tree if adjoint else None)
