@@ -232,11 +232,12 @@ def test_activations(tmp_path):
 
 
 @pytest.mark.slow
-def test_regularisation_whole_and_in_shards(tmp_path):
+def test_regularisation(tmp_path):
     """A weight of 0 is measured and changes nothing: the penalties' networks without weight are one network.
 
-    Of two shards the first trains its tiles of every experiment and waits, the second draws; the records are those of
-    one."""
+    Whole and in shards: of two the first trains its tiles of every experiment and waits, the second draws; the records
+    are those of one.
+    """
     weights = [0, 1, 1, 0.1, 1, 1, 1, 1, 1, 10]  # of which a smoke takes every third: two tiles
     out, chosen = tmp_path / "out", ("--weights", *map(str, weights), "--no-verify")
     waiting, _ = script("regularisation", "--smoke", "--out", str(out), *chosen, "--shard", "1/2")

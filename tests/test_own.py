@@ -102,6 +102,7 @@ def test_records_are_functions_of_the_update_that_was_made(out):
 
 
 def test_other_numbers_axes_and_seeds_compile_nothing_and_a_run_alone_is_the_run_in_the_grid(grid, tmp_path):
+    run(experiment(seeds=[6]), tmp_path / "before")  # programs are dropped where memory is short
     programs = sweep.programs(SPEC, 1)
     known = [p._cache_size() for p in programs]
     alone = dataclasses.replace(SPEC, layers=(Leaky(3, tau=20.0),))
