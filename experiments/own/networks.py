@@ -57,7 +57,7 @@ class Residual:
         return {
             "input": normal(first, 2, HIDDEN),
             "levels": [rnn_init(k, HIDDEN) for k in levels],
-            "readout": jnp.zeros(HIDDEN),
+            "readout": jnp.full(HIDDEN, HIDDEN**-0.5),
         }
 
     def loss(self, params, batch, key):
@@ -73,7 +73,7 @@ class Attention:
 
     def init(self, key):
         cell, v = jax.random.split(key)
-        return {"rnn": rnn_init(cell, 2), "v": normal(v, HIDDEN, 1)[:, 0], "readout": jnp.zeros(HIDDEN)}
+        return {"rnn": rnn_init(cell, 2), "v": normal(v, HIDDEN, 1)[:, 0], "readout": jnp.full(HIDDEN, HIDDEN**-0.5)}
 
     def loss(self, params, batch, key):
         hs = rnn(params["rnn"], rest(batch.xs), batch.xs, "rnn")
@@ -166,7 +166,7 @@ class TwoInputs:
 
     def init(self, key):
         fast, slow = jax.random.split(key)
-        return {"fast": rnn_init(fast, 1), "slow": rnn_init(slow, 1), "readout": jnp.zeros(2 * HIDDEN)}
+        return {"fast": rnn_init(fast, 1), "slow": rnn_init(slow, 1), "readout": jnp.full(2 * HIDDEN, HIDDEN**-0.5)}
 
     def loss(self, params, batch, key):
         last = [rnn(params[name], rest(xs), xs, name)[-1] for name, xs in sorted(batch.xs.items())]

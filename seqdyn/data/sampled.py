@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from seqdyn.data.batches import Task
 from seqdyn.data.synthetic import sampled
 from seqdyn.parts import lenient
-from seqdyn.types import Array, ConfigError, Float, Key, whole
+from seqdyn.types import Array, ConfigError, Float, Key, Tree, whole
 
 if TYPE_CHECKING:
     from seqdyn.learn.config import Spec
@@ -48,7 +48,7 @@ def task(draw: Any, *, loss: Any = None, inputs: Any = None, outputs: Any = None
 def whole_task(spec: "Spec", drawn: Drawn) -> Task:
     """The task that a spec trains on. Nobody knows its chance level, nor when it counts as learned: NaN."""
 
-    def sample(key: Key[Array, ""], lengths: Any) -> tuple[Array, Array]:
+    def sample(key: Key[Array, ""], lengths: Any) -> tuple[Tree, Tree]:
         return batch_of(spec, drawn, key)
 
     return Task(
@@ -62,7 +62,7 @@ def whole_task(spec: "Spec", drawn: Drawn) -> Task:
     )
 
 
-def batch_of(spec: "Spec", drawn: Drawn, key: Key[Array, ""]) -> tuple[Array, Array]:
+def batch_of(spec: "Spec", drawn: Drawn, key: Key[Array, ""]) -> tuple[Tree, Tree]:
     """(xs, ys) of one batch, in 32 bits."""
     with lenient():
         pair = drawn.draw(key, spec.batch)

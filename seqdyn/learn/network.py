@@ -129,8 +129,10 @@ def read(spec: "Spec", seen: dict[str, Seen]) -> Metrics:
     def at_end(values: Array, fill: float = jnp.nan) -> Array:
         return jnp.pad(values.reshape(-1), (spec.steps - values.size, 0), constant_values=fill)
 
+    each = [seen[name] for name in sorted(seen)]
+
     def over(function: Callable[[Seen], Array]) -> Array:
-        return jnp.stack([at_end(function(one).astype(jnp.float32)) for one in seen.values()])
+        return jnp.stack([at_end(function(one).astype(jnp.float32)) for one in each])
 
     def logs(one: Seen) -> Any:
         flat = one.mantissa.reshape(-1, one.mantissa.shape[-1])
@@ -140,13 +142,13 @@ def read(spec: "Spec", seen: dict[str, Seen]) -> Metrics:
         "adjoint_norm": over(lambda one: one.rms),
         "carried_norm": over(lambda one: one.from_next.rms),
         "adjoint_nonzero": over(lambda one: one.nonzero),
-        "adjoint_log_norm": jax.tree.map(lambda *layers: jnp.stack(layers), *map(logs, seen.values())),
+        "adjoint_log_norm": jax.tree.map(lambda *layers: jnp.stack(layers), *map(logs, each)),
         "adjoint_count": jnp.full((spec.steps,), float(spec.batch)),
     }
 
 
 def scans(spec: "Spec") -> dict[str, int]:
-    """The watched scans of a network's loss, and how many steps each has."""
+    """The watched scans of a network's loss by name, in the alphabet's order, and how many steps each has."""
     numbers, tree = jax.tree.flatten(as_shapes(spec))
 
     def seen(numbers: Any, key: Any) -> dict[str, Seen]:
@@ -154,7 +156,7 @@ def scans(spec: "Spec") -> dict[str, int]:
         return gradient(of, init(of, key), _batch_like(of, key)).seen
 
     found = jax.eval_shape(seen, numbers, jax.random.key(0))
-    return {name: math.prod(one.mantissa.shape[:-1]) for name, one in found.items()}
+    return {name: math.prod(one.mantissa.shape[:-1]) for name, one in sorted(found.items())}
 
 
 def _batch_like(spec: "Spec", key: Key[Array, ""]) -> Batch:

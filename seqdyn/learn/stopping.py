@@ -12,14 +12,13 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.model import Model
-from seqdyn.types import Array, Bool, Float, Int, Metrics
+from seqdyn.types import Array, Bool, Float, Int, Metrics, Tree
 
 
 class Stopping(NamedTuple):
     """What early stopping remembers of a run."""
 
-    best: Model
+    best: Tree
     """The parameters at the best look."""
     value: Float[Array, ""]
     """The metric there; an accuracy with a minus."""
@@ -30,7 +29,7 @@ class Stopping(NamedTuple):
     stopped: Bool[Array, ""]
 
 
-def begin(spec: Spec, params: Model) -> Stopping | None:
+def begin(spec: Spec, params: Tree) -> Stopping | None:
     """Before the first look; None where nothing is to be stopped."""
     if spec.stop == "none":
         return None
@@ -38,7 +37,7 @@ def begin(spec: Spec, params: Model) -> Stopping | None:
 
 
 def looked(
-    spec: Spec, hypers: Hypers, kept: Stopping, params: Model, step: Int[Array, ""], metrics: Metrics
+    spec: Spec, hypers: Hypers, kept: Stopping, params: Tree, step: Int[Array, ""], metrics: Metrics
 ) -> Stopping:
     """After a look with these metrics at `params`. A metric that is NaN changes nothing."""
     value = metrics[f"validation_{spec.stop}"] * (-1 if spec.stop == "accuracy" else 1)

@@ -17,13 +17,14 @@ from seqdyn.learn.own_optimizers import made_optimizer
 from seqdyn.nets.bptt import Watch, at_end, watching
 from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
 from seqdyn.parts import is_part
-from seqdyn.types import Array, Bool, Float, Int, Key, Metrics, whole
+from seqdyn.types import Array, Bool, Float, Int, Key, Metrics, Tree, whole
 
 
 class TrainState(NamedTuple):
     """Everything that changes; with (spec, hypers) it determines the rest of the run, bit for bit."""
 
-    params: Model
+    params: Tree
+    """A `Model`, or what a network's own `init` gives."""
     opt: Any
     step: Int[Array, ""]
     """Updates done."""
@@ -145,7 +146,7 @@ def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
 class Move(NamedTuple):
     """What one gradient does to a state."""
 
-    updates: Model
+    updates: Tree
     """Δw, to be added to the parameters."""
     opt: Any
     """The optimiser's state after it."""
@@ -217,7 +218,7 @@ def begun(spec: Spec, hypers: Hypers, carries: Any, batch: Any) -> Any:
     return jax.tree.map(lambda r, c: jnp.where(batch.fresh, r, c), model.rest(spec, hypers), carries)
 
 
-def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Model) -> Move:
+def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Tree) -> Move:
     """Clip, rule, learning rate and proximal step of update `state.step`."""
     by_group = jnp.stack([tree_norm(g) for g in model.groups(grads).values()])
     thawed = (state.step.astype(jnp.float32) >= hypers.thaw).astype(by_group.dtype)

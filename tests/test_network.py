@@ -1,0 +1,206 @@
+"""Laws of networks that are no stack: they train, are recorded, checked, resumed and read as stacks are."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _digests import digests
+from _network import RESIDUAL, Clocks, H, Residual, TwoInputs
+from _processes import Process
+from _refusals import refusal
+
+import seqdyn as sd
+from seqdyn import watch
+from seqdyn.learn import network, train, verify
+from seqdyn.learn.config import Hypers
+from seqdyn.runs import sweep
+
+X64 = False
+run = partial(sd.run, verify=False)
+
+
+def experiment(spec=RESIDUAL, updates=4, **axes):
+    axes = axes or {"seeds": 2, "scale": [0.5, 1.0]}
+    return sd.Experiment("network", sd.grid(spec, **axes), updates=updates, chunk=2, tile=2)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return run(experiment(), tmp_path_factory.mktemp("network") / "out")
+
+
+def test_a_process_that_never_saw_the_network_reads_it_as_any_other(out):
+    code = f"""if True:
+        import sys, seqdyn
+        ds = seqdyn.load({str(out)!r}).load()
+        assert not any("_network" in name for name in sys.modules)
+        print(ds.label.values[0], ds.scale.values.tolist(), ds.layer.values, ds.group.values, "gain" in ds.coords)
+        print(ds.adjoint_norm.shape, bool((ds.adjoint_norm > 0).all()), ds.square.attrs["long_name"])
+    """
+    said = Process(["-c", code]).finish()
+    assert "Residual [0.5, 0.5, 1.0, 1.0] ['level0' 'level1'] ['first' 'levels' 'readout'] False" in said, said
+    assert "(4, 4, 2, 6) True sum of the readout's squares" in said
+
+
+def test_the_records_are_those_of_a_loop_that_adds_zeros_to_the_state(out):
+    ds = sd.load(out).load().isel(run=2, step=0)
+    spec, hypers = RESIDUAL, Hypers(seed=0).arrays()
+    params = network.init(spec, train.keys(hypers).params)
+    batch = train.training_batch(spec, hypers, None, 0)
+
+    def loss(zeros):
+        hs = batch.xs @ params["first"]
+        for level, zero in zip(params["levels"], zeros, strict=True):
+            h, rows = jnp.zeros((4, H)), []
+            for x, z in zip(hs, zero, strict=True):
+                h = jnp.tanh(x @ level["w"] + h @ level["u"]) + z
+                rows.append(h)
+            hs = hs + jnp.stack(rows)
+        return jnp.mean(jnp.square(hs[-1] @ params["readout"] - batch.ys))
+
+    zeros = jnp.zeros((2, 6, 4, H))
+    value, adjoints = jax.value_and_grad(loss)(zeros)
+    each = 4 * jnp.linalg.norm(adjoints, axis=-1)
+    np.testing.assert_allclose(ds.loss, value, rtol=1e-5)
+    np.testing.assert_allclose(ds.adjoint_norm, jnp.sqrt(jnp.mean(each**2, axis=-1)), rtol=1e-4)
+    np.testing.assert_allclose(ds.adjoint_log_norm, jnp.mean(jnp.log2(each), axis=-1), atol=1e-4)
+    np.testing.assert_allclose(ds.square, H)
+
+
+def test_numbers_compile_nothing_a_run_alone_is_that_in_a_grid_and_going_on_is_having_asked_at_once(out, tmp_path):
+    run(experiment(seeds=[5]), tmp_path / "before")
+    programs = sweep.programs(RESIDUAL, 1)
+    known = [p._cache_size() for p in programs]
+    alone = experiment(dataclasses.replace(RESIDUAL, network=Residual(0.5)), updates=2, seeds=[1])
+    run(alone, tmp_path / "alone")
+    records, params = digests(run(dataclasses.replace(alone, updates=4), tmp_path / "alone"))
+    whole, whole_params = digests(out)
+    ds = sd.load(out).load()
+    assert params == whole_params[1:2]
+    assert all(np.asarray(ds[name][1:2]).tobytes() == records[name] for name in whole if ds[name].dims[0] == "run")
+    assert [p._cache_size() for p in programs] == known and known[1] > 0
+
+
+def test_a_changed_network_is_refused_by_its_path(out):
+    other = dataclasses.replace(RESIDUAL, network=Residual(noise=0.5))
+    assert "specs[0].network.noise is 0.0 there and 0.5 here" in refusal(run, experiment(other), out)
+
+
+def test_inputs_of_several_lengths_end_together_beside_a_stack_of_cells(tmp_path):
+    spec = sd.Spec(Clocks(), batch=4, holdout=4, network=TwoInputs())
+    assert spec.steps == 6 and network.scans(spec) == {"fast": 6, "slow": 4}
+    ds = sd.load(run(experiment(spec, seeds=1), tmp_path / "two")).load()
+    slow = ds.adjoint_norm.sel(layer="slow")
+    assert slow[..., :2].isnull().all() and (slow[..., 2:] > 0).all() and (ds.adjoint_norm.sel(layer="fast") > 0).all()
+
+
+def test_noise_is_drawn_in_training_alone_anew_at_every_update_and_by_the_seed():
+    spec = dataclasses.replace(RESIDUAL, network=Residual(noise=1.0))
+    hypers = Hypers(seed=3).arrays()
+    state = train.init(spec, hypers)
+    batch = train.training_batch(spec, hypers, None, 0)
+    again = batch._replace(noise=train.training_batch(spec, hypers, None, 1).noise)
+    losses = [network.judge(spec, state.params, b).loss for b in (batch, batch, again, batch._replace(noise=None))]
+    assert losses[0] == losses[1] and len({float(loss) for loss in losses}) == 3
+
+
+def test_the_gradient_is_held_against_that_of_scans_that_nobody_watches():
+    """And a parameter that no gradient reaches is refused, but none that begins behind a zero."""
+    assert verify.gradient_error(RESIDUAL, Hypers().arrays(), None) < 1e-5
+    blind = dataclasses.replace(RESIDUAL, network=Residual(0.0))
+    sentence = refusal(verify.gradient_error, blind, Hypers().arrays(), None)
+    assert "the gradient of levels of Residual is exactly 0" in sentence
+
+
+def changed(**methods):
+    return sd.part(type("Changed", (), {"__annotations__": {}, "__module__": __name__} | methods))()
+
+
+def init(self, key):
+    return jnp.ones(3)
+
+
+def loss(self, params, batch, key):
+    return jnp.sum(params)
+
+
+def whole(self, key):
+    return jnp.arange(3)
+
+
+def unwatched(self, params, batch, key):
+    return jnp.sum(params * batch.xs[0, 0, 0])
+
+
+def vector(self, params, batch, key):
+    return params
+
+
+def named(self, params, batch, key):
+    return jnp.sum(params), {"depth": 1.0}
+
+
+def python(self, params, batch, key):
+    return 1.0 if params[0] > 0 else 0.0
+
+
+def longer(self, params, batch, key):
+    return jnp.sum(watch.scan(lambda h, x: (h + x, None), params, jnp.ones(9), name="long", batch=None)[0])
+
+
+def short(self, params):
+    return 0.0
+
+
+REFUSED = {
+    "no loss": (dict(network=changed(init=init)), "network is Changed, which has no loss(); it must have one"),
+    "no init": (dict(network=changed(loss=loss)), "network is Changed, which has no init(); it must have one"),
+    "a class": (dict(network=Residual), "network is the class Residual; it must be one of it"),
+    "a word": (dict(network="residual"), "network is 'residual'; it must be a part"),
+    "whole": (dict(network=changed(init=whole, loss=loss)), "whose init gives int32; parameters must be floats"),
+    "vector": (dict(network=changed(init=init, loss=vector)), "whose loss has the shape (3,); it must be one float"),
+    "named": (dict(network=changed(init=init, loss=named)), "whose loss comes with ['depth']; it must be a dict of"),
+    "python": (dict(network=changed(init=init, loss=python)), "which asks for the value of a number in Python"),
+    "short": (dict(network=changed(init=init, loss=short)), "whose loss takes (params); it must take params, a batch"),
+    "unwatched": (dict(network=changed(init=init, loss=unwatched)), "in which no scan is watched"),
+    "cell": (dict(cell="lstm"), "cell is 'lstm' and network has Residual; leave cell out"),
+    "hidden": (dict(hidden=(4,)), "hidden is (4,) and network has Residual; leave hidden out"),
+    "penalty": (dict(penalties=("l2",)), "penalties is ('l2',) and network has Residual; leave penalties out"),
+    "adamw": (dict(optimizer="adamw"), "optimizer is 'adamw' and network has Residual"),
+    "adjoint": (dict(clip="adjoint"), "clip is 'adjoint' and network is Residual"),
+    "long": (
+        dict(network=changed(init=init, loss=longer)),
+        "whose scan 'long' has 9 steps; it must be at most steps, 6",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_is_a_sentence(name):
+    changes, told = REFUSED[name]
+
+    def whole():
+        return experiment(dataclasses.replace(RESIDUAL, **changes), seeds=1)
+
+    assert told in refusal(whole)
+
+
+def test_gain_is_no_axis_and_no_probe_looks():
+    assert "gain" in refusal(sd.grid, RESIDUAL, gain=[0.5, 1.0])
+    told = refusal(dataclasses.replace, experiment(), probes=("weights",))
+    assert "probes is ('weights',); Residual is no stack of cells" in told
+
+
+def test_a_network_and_a_stack_lie_in_one_experiment(tmp_path):
+    stack = sd.Spec("adding", steps=6, batch=4, holdout=8, hidden=(H,))
+    both = sd.Experiment("both", (sd.grid(RESIDUAL), sd.grid(stack)), updates=2, tile=1)
+    ds = sd.load(run(both, tmp_path / "both")).load()
+    assert ds.layer.values.tolist() == ["level0", "level1", "0"] and ds.label.values.tolist() == [
+        "Residual",
+        "rnn tanh",
+    ]
+    there = ds.adjoint_norm.notnull().all(["step", "time"]).values.tolist()
+    assert there == [[True, True, False], [False, False, True]]
