@@ -366,7 +366,8 @@ def test_descriptions_differ_where_experiments_do(changes):
 def test_every_field_is_described():
     described = experiment().describe()
     assert set(described) == {f.name for f in dataclasses.fields(Experiment)} - {"runs", "ruled"}
-    assert set(described["specs"][0]) == {f.name for f in dataclasses.fields(Spec)} - {"layers", "records", "decided"}
+    of_parts = {"layers", "network", "records", "decided"}
+    assert set(described["specs"][0]) == {f.name for f in dataclasses.fields(Spec)} - of_parts
     assert set(described["hypers"]) == {f.name for f in dataclasses.fields(Hypers)}
 
 
