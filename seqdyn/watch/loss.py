@@ -84,6 +84,11 @@ def _standing(frame: _Frame | None) -> Any:
         _frame.reset(token)
 
 
+def watching() -> bool:
+    """Is a loss being traced whose scans are read?"""
+    return _frame.get() is not None
+
+
 def scan(
     f: Callable[[Any, Any], tuple[Any, Any]],
     init: Any,
