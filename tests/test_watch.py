@@ -195,9 +195,9 @@ def test_integers_keys_none_and_weak_types_pass_as_in_lax_scan():
     assert seen["scan"].rms.shape == (T,) and (seen["scan"].rms > 0).all()
 
 
-def rnn(u, xs, scan=watch.scan, **options):
+def rnn(u, xs, scan=watch.scan, wrap=lambda f: f, **options):
     rest = jnp.zeros((*xs.shape[1:-1], H))
-    return scan(lambda h, x: (jnp.tanh(h @ u + x),) * 2, rest, xs, **options)[1]
+    return scan(wrap(lambda h, x: (jnp.tanh(h @ u + x),) * 2), rest, xs, **options)[1]
 
 
 def squares(u, **options):
@@ -230,6 +230,7 @@ AROUND = {
     "nothing": squares,
     "jit": jitted,
     "remat": jax.checkpoint(squares),
+    "remat of each step": functools.partial(squares, wrap=lambda f: jax.checkpoint(jax.jit(f))),
     "cond": lambda u: jax.lax.cond(u[0, 0] < 1e9, squares, jnp.sum, u),
     "vmap": one_by_one,
     "jit of vmap": jax.jit(one_by_one),
@@ -306,6 +307,15 @@ def test_a_gradient_is_differentiated_again_as_lax_scans():
     reverse, forward, right = jax.jit(products)(jnp.asarray(U))
     close(reverse, right)
     close(forward, right)
+
+
+def test_a_gradient_within_a_loss_is_lax_scans():
+    def loss(u, scan):
+        return jnp.sum(jax.grad(lambda u: squares(u, scan=scan))(u) ** 2)
+
+    _, grads, seen = watched(functools.partial(loss, scan=watch.scan), U)
+    close(grads, jax.jit(jax.grad(functools.partial(loss, scan=PLAIN)))(U))
+    assert (seen["scan"].nonzero == 0).all()  # as documented: there is no one adjoint
 
 
 # --- refusals -----------------------------------------------------------------------------------------------

@@ -170,10 +170,8 @@ def _read(plan: Plan, pull: Any, d_new: Any, d_y: Any, back: Any) -> tuple[Any, 
     guess = unit(guess)
     quick = plan.norms(near, whole, guess)
     low, high = jnp.maximum(guess * 2.0**-40, least), jnp.minimum(guess * 2.0**40, 1 / least)
-    usual = [
-        jnp.all((n > low.astype(n.dtype)) & (n < high.astype(n.dtype))) for n in {id(n): n for n in quick}.values()
-    ]
-    usual = reduce(jnp.logical_and, usual, away == 0)
+    inside = [(n > low.astype(n.dtype)) & (n < high.astype(n.dtype)) for n in {id(n): n for n in quick}.values()]
+    usual = (away == 0) & jnp.all(reduce(jnp.logical_and, inside))
     back, (size, travelled, guess), unit_of = jax.lax.cond(usual, lambda: plain(quick), careful)
     adjoint = [whole[plan.floats.index(i)] for i in plan.picked] if plan.adjoint is not None else None
     exponent = jnp.broadcast_to(unit_of, (plan.examples,))
