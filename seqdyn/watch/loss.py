@@ -193,9 +193,10 @@ def value_and_grad(
     `reduction` says how the loss goes over the examples: of a 'mean' over b examples each one's own loss is b times
     its share, of a 'sum' it is its share.
 
-    `fun` is traced twice, with abstract arrays as by `jax.jit`, which belongs around the function returned; a function
-    jitted within `fun` is compiled anew at each call from outside of a `jit`. Differentiate it further as you would
-    `jax.value_and_grad`'s; the readings are constants then. Under `jax.vmap`, readings have the axis in front.
+    `fun` is traced twice, with abstract arrays as by `jax.jit`. A `jax.jit` belongs around the function returned (on a
+    CPU `seqdyn.compiled`, which says why); functions jitted within `fun` are compiled anew at each call outside of one.
+    Differentiate it further as you would `jax.value_and_grad`'s: the readings are constants then. Under `jax.vmap`,
+    readings have its axis in front.
 
     Raises ConfigError where no watched scan is in `fun`, and what `scan` raises.
     """

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from seqdyn.backend import apart, beside
 from seqdyn.nets.cells import Cell, Hidden
 from seqdyn.nets.custom import cell
 from seqdyn.types import Array, ConfigError, Float
@@ -34,14 +35,11 @@ def probed(
         raise ConfigError(f"init has {given}; it must be floats of one dtype [b, …], with the b of xs {xs.shape}.")
 
     def side_by_side(carry: Any) -> Array:
-        return jnp.concatenate([leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(carry)], axis=-1)
+        return beside(*[leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(carry)])
 
     def step(params: tuple[()], state: Array, x: Array) -> Array:
-        parts, start = [], 0
-        for leaf in leaves:
-            width = leaf.size // leaf.shape[0]
-            parts.append(state[:, start : start + width].reshape(state.shape[0], *leaf.shape[1:]))
-            start += width
+        parts = apart(state, *[leaf.size // leaf.shape[0] for leaf in leaves])
+        parts = [part.reshape(-1, *leaf.shape[1:]) for part, leaf in zip(parts, leaves, strict=True)]
         return side_by_side(f(jax.tree.unflatten(tree, parts), x)[0])
 
     state = side_by_side(init)
