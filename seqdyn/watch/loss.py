@@ -49,14 +49,14 @@ class _Record(NamedTuple):
         around = len(self.times) - 1
         if self.vmaps:
             moved = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, around, around + 1), tap)
-            whole, travelled, e = (reading.reshape(*self.times, -1) for reading in moved[:3])
-            tap = Tap(whole, travelled, e, moved.adjoint)
+            size, from_next, e = (reading.reshape(*self.times, -1) for reading in moved[:3])
+            tap = Tap(size, from_next, e, moved.adjoint)
         last = 0 if self.reverse else -1
-        factor = tap.whole.shape[-1] if mean else 1
-        travelled = tap.travelled.at[..., last, :].set(0) if self.times[-1] else tap.travelled
+        factor = tap.size.shape[-1] if mean else 1
+        from_next = tap.from_next.at[..., last, :].set(0) if self.times[-1] else tap.from_next
         tree = self.plan.adjoint
         adjoint = None if tree is None else jax.tree.unflatten(tree, tap.adjoint)
-        return Seen(tap.whole * factor, tap.exponent, travelled * factor, adjoint)
+        return Seen(tap.size * factor, tap.exponent, from_next * factor, adjoint)
 
 
 class _Frame(NamedTuple):
