@@ -1,8 +1,8 @@
 """One step of a scan whose backward pass is read.
 
-Its gradients are `jax.vjp`'s of the step, untouched. What is read travels beside them, as the cotangent of a carry
-that does nothing forward: λ = m · 2^e, which takes over where the gradients near the ends of their dtype's range, and
-is pulled through the step once more there.
+Gradients are JAX's, untouched. What is read travels beside them, as the cotangent of a carry that does nothing forward:
+λ = m · 2^e, which takes over where the gradients near the ends of their dtype's range; there the step is
+differentiated once more, with respect to its carry.
 """
 
 from collections.abc import Callable, Sequence
@@ -128,29 +128,34 @@ def _reach(dtype: Any) -> int:
 def read(step: Callable[..., Any], plan: Plan) -> Callable[..., Any]:
     """(consts, carry, back, x, tap) -> (new carry, back, y) of `step`: (consts, carry, x) -> (new carry, y), all lists
     of leaves; the gradient with respect to `tap` is what `plan` reads.
+
+    The step itself is differentiated by JAX as it would be without us; what it returns then passes by here.
     """
 
     @jax.custom_vjp
-    def watched(consts: Any, carry: Any, back: Any, x: Any, tap: Tap) -> Any:
-        new, y = step(consts, carry, x)
+    def passing(new: Any, y: Any, back: Any, tap: Tap, inputs: Any) -> Any:
         return new, back, y
 
-    def forward(consts: Any, carry: Any, back: Any, x: Any, tap: Tap) -> Any:
-        (new, y), pull = jax.vjp(step, consts, carry, x)
-        return (new, back, y), pull
+    def forward(new: Any, y: Any, back: Any, tap: Tap, inputs: Any) -> Any:
+        return (new, back, y), inputs
 
-    def backward(pull: Any, cotangents: Any) -> Any:
+    def backward(inputs: Any, cotangents: Any) -> Any:
         d_new, back, d_y = cotangents
-        d_consts, d_carry, d_x = pull((d_new, d_y))
-        back, tap = _read(plan, *map(jax.lax.stop_gradient, (pull, d_new, d_y, back)))
-        return d_consts, d_carry, back, d_x, tap
+        consts, carry, x = inputs
+        back, tap = _read(plan, lambda carry: step(consts, carry, x), carry, *jax.lax.stop_gradient((d_new, d_y, back)))
+        return d_new, d_y, back, tap, None
 
-    watched.defvjp(forward, backward)
+    passing.defvjp(forward, backward)
+
+    def watched(consts: Any, carry: Any, back: Any, x: Any, tap: Tap) -> Any:
+        new, y = step(consts, carry, x)
+        return passing(new, y, back, tap, jax.lax.stop_gradient((consts, carry, x)))
+
     return watched
 
 
-def _read(plan: Plan, pull: Any, d_new: Any, d_y: Any, back: Any) -> tuple[Any, Tap]:
-    """(the cotangent of `back` for the step before, the readings of this one)."""
+def _read(plan: Plan, step: Callable[[Any], Any], carry: Any, d_new: Any, d_y: Any, back: Any) -> tuple[Any, Tap]:
+    """(the cotangent of `back` for the step before, the readings of this one), with `step` of the carry before it."""
     m, e, away, guess = back
     near, local = [d_new[i] for i in plan.floats], plan.local(d_y)
     adjoint = _plus(near, local)
@@ -164,7 +169,7 @@ def _read(plan: Plan, pull: Any, d_new: Any, d_y: Any, back: Any) -> tuple[Any, 
         size = norms[2]
         lost = (size != 0) & ~((size > least) & (size < 1 / least))
         kept = _all((away == 0) & ~jnp.any(lost))
-        return jax.lax.cond(kept, lambda: plain(norms), lambda: _ranged(plan, pull, d_new, d_y, m, e, away))
+        return jax.lax.cond(kept, lambda: plain(norms), lambda: _ranged(plan, step, carry, d_new, d_y, m, e, away))
 
     # Nearly always the last norm is a good guess at this one, which makes it the cheaper; all else has to be looked at.
     guess = unit(guess)
@@ -180,7 +185,7 @@ def _read(plan: Plan, pull: Any, d_new: Any, d_y: Any, back: Any) -> tuple[Any, 
 
 @jax.custom_batching.custom_vmap
 def _all(flag: Bool[Array, ""]) -> Bool[Array, ""]:
-    """The flag; of all together under `jax.vmap`, where one flag for each would make of a `cond` both of its branches."""
+    """The flag; under `jax.vmap` that of all, since with a flag for each a `cond` computes both of its branches."""
     return flag
 
 
@@ -189,7 +194,9 @@ def _all_of_them(axis_size: int, in_batched: Any, flag: Bool[Array, " n"]) -> tu
     return _all(jnp.all(flag)), False
 
 
-def _ranged(plan: Plan, pull: Any, d_new: Any, d_y: Any, m: Any, e: Array, away: Array) -> Any:
+def _ranged(
+    plan: Plan, step: Callable[[Any], Any], carry: Any, d_new: Any, d_y: Any, m: Any, e: Array, away: Array
+) -> Any:
     """As above, λ being m · 2^e where it is away from the gradients' range."""
     near = [jnp.where(away > 0, theirs, d_new[i]) for i, theirs in zip(plan.floats, m, strict=True)]
     near, adjoint, e = _sum(plan, near, e, plan.local(d_y))
@@ -197,12 +204,13 @@ def _ranged(plan: Plan, pull: Any, d_new: Any, d_y: Any, m: Any, e: Array, away:
     moved = list(d_new)
     for i, leaf in zip(plan.floats, adjoint, strict=True):
         moved[i] = leaf
-    earlier, before = pull((moved, nothing))[1], e
+    pull = jax.vjp(step, carry)[1]
+    (earlier,), before = pull((moved, nothing)), e
     earlier = [earlier[i] for i in plan.floats]
     within = [d for d, i in zip(d_y, plan.outputs, strict=True) if i is None and jnp.issubdtype(d.dtype, jnp.inexact)]
     if within:  # y that f computes: what it adds to λ is in units of 1
         d_y = [d if i is None else zero for d, zero, i in zip(d_y, nothing, plan.outputs, strict=True)]
-        entered = pull((d_new, d_y))[1]
+        (entered,) = pull((d_new, d_y))
         _, earlier, before = _sum(plan, earlier, e, [entered[i] for i in plan.floats])
     return (earlier, before, jnp.ones_like(away)), plan.norms(near, adjoint), e
 
