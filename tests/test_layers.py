@@ -7,9 +7,10 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
-types layout parts building described grids backend norms averages theory watch.seen watch.step watch.loss
+types layout parts building described grids backend norms averages theory
 nets.inits nets.activations nets.cells nets.from_step nets.memoryless nets.hard_concrete nets.bptt nets.stack
 nets.normalised nets.dropped
+watch.seen watch.step watch.loss watch.flax watch.linen watch.nnx watch.probed
 data.arrays data.batches data.synthetic data.sampled data.tasks data.text data.check data.splits data.extras
 data.scaling data.packaged data.images data.wording data.augment data.cache data.vectors data.banks data.datasets
 data.waves data.audio

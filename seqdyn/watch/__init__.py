@@ -3,10 +3,23 @@
 hs = watch.scan(f, init, xs, name="encoder")[1]                      # where jax.lax.scan stood
 value, grads, seen = watch.value_and_grad(loss)(params, batch)       # where jax.value_and_grad stood
 seen["encoder"].rms                                                  # [time]
+
+RNNs of Flax: `watch.linen.RNN`, `watch.nnx.RNN`. The same f under the probes of `seqdyn.measure`: `watch.probed`.
 """
+
+import importlib
+from types import ModuleType
 
 from seqdyn.watch.loss import scan as scan
 from seqdyn.watch.loss import value_and_grad as value_and_grad
+from seqdyn.watch.probed import probed as probed
 from seqdyn.watch.seen import Seen as Seen
 
-__all__ = ["Seen", "scan", "value_and_grad"]
+__all__ = ["Seen", "probed", "scan", "value_and_grad"]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Flax's modules are imported by those who use them."""
+    if name in ("linen", "nnx"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,7 +7,7 @@ around a scan (jit, cond, remat, other watched scans, vmap) is seen by the first
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple
@@ -49,14 +49,14 @@ class _Record(NamedTuple):
         around = len(self.times) - 1
         if self.vmaps:
             moved = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, around, around + 1), tap)
-            whole, travelled, e = (reading.reshape(*self.times, -1) for reading in moved[:3])
-            tap = Tap(whole, travelled, e, moved.adjoint)
+            size, from_next, e = (reading.reshape(*self.times, -1) for reading in moved[:3])
+            tap = Tap(size, from_next, e, moved.adjoint)
         last = 0 if self.reverse else -1
-        factor = tap.whole.shape[-1] if mean else 1
-        travelled = tap.travelled.at[..., last, :].set(0) if self.times[-1] else tap.travelled
+        factor = tap.size.shape[-1] if mean else 1
+        from_next = tap.from_next.at[..., last, :].set(0) if self.times[-1] else tap.from_next
         tree = self.plan.adjoint
         adjoint = None if tree is None else jax.tree.unflatten(tree, tap.adjoint)
-        return Seen(tap.whole * factor, tap.exponent, travelled * factor, adjoint)
+        return Seen(tap.size * factor, tap.exponent, from_next * factor, adjoint)
 
 
 class _Frame(NamedTuple):
@@ -84,6 +84,11 @@ def _standing(frame: _Frame | None) -> Any:
         _frame.reset(token)
 
 
+def watching() -> bool:
+    """Is a loss being traced whose scans are read?"""
+    return _frame.get() is not None
+
+
 def scan(
     f: Callable[[Any, Any], tuple[Any, Any]],
     init: Any,
@@ -108,7 +113,7 @@ def scan(
     `batch` is the axis of the examples in the carry's leaves, the first; None if the carry is of one example, as within
     a `jax.vmap`, whose axis then counts the examples. Examples are taken as independent where ‖λ_t‖ leaves the range
     of its dtype; with a leaf without that axis they share an exponent, and the smallest may be read as 0. `adjoint`
-    keeps λ_t itself.
+    keeps λ_t itself. A scan in a function that the loss differentiates itself, by `jax.grad`, is read as 0.
 
     Raises ConfigError for a name that is no text or is another's in the same loss, for a carry that has no such axis,
     for an `of` that returns anything but leaves of the carry, and in the body of a loop of `jax.lax` that is not
@@ -150,10 +155,10 @@ def scan(
     def finish(found: Any) -> tuple[Any, Any]:
         return jax.tree.unflatten(tree, [*found[0], *found[1]])
 
-    moved, given = jax.tree.leaves((xs, taps)), (carried, jax.tree.leaves(xs), closed.consts)
+    moved, given = jax.tree.leaves((xs, taps)), jax.lax.stop_gradient((carried, jax.tree.leaves(xs), closed.consts))
     if frame.taps is None:
-        new, y = closed.jaxpr.outvars[: len(carried)], closed.jaxpr.outvars[len(carried) :]
-        plan = _plan(name, init, of, axis, adjoint, y, new)
+        values = _values(closed.jaxpr)
+        plan = _plan(name, init, of, axis, adjoint, values[len(carried) :], values[: len(carried)])
         record = _Record(frame.within, plan, below.times, reverse, {}, [leaf.aval for leaf in carried])
         frame.records[name] = record
         checkpoint_name(_index(record.vmaps, 0, True)(given), f"{_MARK} {len(frame.within)} {name}")
@@ -162,7 +167,7 @@ def scan(
     record = frame.records[name]
     tap = frame.taps[name]
     if record.vmaps:
-        index = _index(record.vmaps, 0, False)(jax.tree.map(jax.lax.stop_gradient, given))
+        index = _index(record.vmaps, 0, False)(given)
         tap = jax.tree.map(lambda leaf: jax.lax.dynamic_index_in_dim(leaf, index, keepdims=False), tap)
     watched = read(step, record.plan)
 
@@ -188,9 +193,10 @@ def value_and_grad(
     `reduction` says how the loss goes over the examples: of a 'mean' over b examples each one's own loss is b times
     its share, of a 'sum' it is its share.
 
-    `fun` is traced twice, with abstract arrays as by `jax.jit`, which belongs around the function returned; a function
-    jitted within `fun` is compiled anew at each call from outside of a `jit`. Differentiate it further as you would
-    `jax.value_and_grad`'s; the readings are constants then. Under `jax.vmap`, readings have the axis in front.
+    `fun` is traced twice, with abstract arrays as by `jax.jit`. A `jax.jit` belongs around the function returned (on a
+    CPU `seqdyn.compiled`, which says why); functions jitted within `fun` are compiled anew at each call outside of one.
+    Differentiate it further as you would `jax.value_and_grad`'s: the readings are constants then. Under `jax.vmap`,
+    readings have its axis in front.
 
     Raises ConfigError where no watched scan is in `fun`, and what `scan` raises.
     """
@@ -251,9 +257,8 @@ def _check_loops(jaxpr: Jaxpr, loops: int) -> None:
                 "readings up; that loop must be a watch.scan, too, or a jax.vmap."
             )
         inner = loops + (eqn.primitive.name in ("scan", "while"))
-        for param in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda p: isinstance(p, ClosedJaxpr | Jaxpr)):
-            if isinstance(param, ClosedJaxpr | Jaxpr):
-                _check_loops(param.jaxpr if isinstance(param, ClosedJaxpr) else param, inner)
+        for body in _bodies(eqn):
+            _check_loops(body, inner)
 
 
 def _index(vmaps: dict[int, int], level: int, first: bool) -> Any:
@@ -290,6 +295,31 @@ def _axis(name: str, batch: Any) -> int | None | str:
     if isinstance(batch, int | np.integer) and not isinstance(batch, bool):
         return int(batch)
     raise ConfigError(f"batch of {name!r} is {batch!r}; it must be an axis, or None for the carry of one example.")
+
+
+def _values(jaxpr: Jaxpr) -> list[Any]:
+    """What a function returns, such that the same value twice is the same object, through calls of functions, too."""
+    same: dict[Any, Any] = {}
+    for eqn in jaxpr.eqns:
+        bodies = list(_bodies(eqn))
+        if bodies and eqn.primitive.name in _CALLS:
+            columns = list(zip(*map(_values, bodies), strict=True))
+            for i, var in enumerate(eqn.outvars):
+                first = next(
+                    j for j in range(i + 1) if all(a is b for a, b in zip(columns[i], columns[j], strict=True))
+                )
+                same[var] = eqn.outvars[first]
+    return [same.get(var, var) if isinstance(var, Hashable) else var for var in jaxpr.outvars]
+
+
+_CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2", "cond", "custom_jvp_call")
+"""What returns what its bodies do."""
+
+
+def _bodies(eqn: Any) -> Iterator[Jaxpr]:
+    for param in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda p: isinstance(p, ClosedJaxpr | Jaxpr)):
+        if isinstance(param, ClosedJaxpr | Jaxpr):
+            yield param.jaxpr if isinstance(param, ClosedJaxpr) else param
 
 
 class _Leaf:

@@ -18,7 +18,7 @@ class Seen(NamedTuple):
 
     mantissa: Float[Array, "*t b"]
     exponent: Float[Array, "*t b"]
-    travelled: Float[Array, "*t b"]
+    mantissa_from_next: Float[Array, "*t b"]
     """Mantissas of ‖λ_t‖ without what enters at t: see `from_next`."""
     adjoint: Tree = None
     """∂L/∂carry_t itself, [*t, ...] for each leaf: of the loss as it was given, in the range of its dtype."""
@@ -26,7 +26,7 @@ class Seen(NamedTuple):
     @property
     def from_next(self) -> "Seen":
         """Of what came from the next step alone, without the local error ∂L/∂y_t; 0 at the step that is last done."""
-        return self._replace(mantissa=self.travelled, adjoint=None)
+        return self._replace(mantissa=self.mantissa_from_next, adjoint=None)
 
     @property
     def each(self) -> Float[Array, "*t b"]:

@@ -1,8 +1,8 @@
 """One step of a scan whose backward pass is read.
 
-Its gradients are `jax.vjp`'s of the step, untouched. What is read travels beside them, as the cotangent of a carry
-that does nothing forward: λ = m · 2^e, which takes over where the gradients near the ends of their dtype's range, and
-is pulled through the step once more there.
+Gradients are JAX's, untouched. What is read travels beside them, as the cotangent of a carry that does nothing forward:
+λ = m · 2^e, which takes over where the gradients near the ends of their dtype's range; there the step is
+differentiated once more, with respect to its carry.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,15 +13,15 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.norms import norm, norm_near, power_of_two, unit
-from seqdyn.types import Array, Float
+from seqdyn.types import Array, Bool, Float
 
 
 class Tap(NamedTuple):
     """What is read of one step; the gradient with respect to it is the reading."""
 
-    whole: Float[Array, " b"]
+    size: Float[Array, " b"]
     """Mantissa of ‖λ_t‖."""
-    travelled: Float[Array, " b"]
+    from_next: Float[Array, " b"]
     """Mantissa of the norm of what came from the next step."""
     exponent: Float[Array, " b"]
     adjoint: Any
@@ -51,8 +51,8 @@ class Plan(NamedTuple):
     def tap(self, leaves: Sequence[Any], lead: tuple[int, ...]) -> Tap:
         """Zeros in the shape of the readings, behind the axes `lead`."""
         zeros = jnp.zeros((*lead, self.examples), self._dtype(leaves, self.picked))
-        whole = [jnp.zeros((*lead, *leaves[i].shape), leaves[i].dtype) for i in self.picked]
-        return Tap(zeros, zeros, zeros.astype(jnp.float32), whole if self.adjoint is not None else None)
+        kept = [jnp.zeros((*lead, *leaves[i].shape), leaves[i].dtype) for i in self.picked]
+        return Tap(zeros, zeros, zeros.astype(jnp.float32), None if self.adjoint is None else kept)
 
     def back(self, leaves: Sequence[Any]) -> Any:
         """(m, e, are they in use?, a guess at ‖λ‖) as zeros: the carry that does nothing forward."""
@@ -81,14 +81,14 @@ class Plan(NamedTuple):
             return real.reshape(1, -1)
         return jnp.moveaxis(real, self.batch, 0).reshape(self.examples, -1)
 
-    def norms(self, near: list[Array], whole: list[Array], guess: Array | None = None) -> tuple[Array, Array, Array]:
-        """Of ‖λ‖ and of what has travelled, the picked leaves', and of what has travelled, that of all leaves."""
+    def norms(self, near: list[Array], adjoint: list[Array], guess: Array | None = None) -> tuple[Array, Array, Array]:
+        """‖λ‖ of the picked leaves, the norm of what came to them from the next step, and that of what came to all."""
         places = [self.floats.index(i) for i in self.picked]
-        travelled = self.size([near[i] for i in places], False, guess)
-        same = all(whole[i] is near[i] for i in places)
-        size = travelled if same else self.size([whole[i] for i in places], False, guess)
+        from_next = self.size([near[i] for i in places], False, guess)
+        same = all(adjoint[i] is near[i] for i in places)
+        size = from_next if same else self.size([adjoint[i] for i in places], False, guess)
         alone = self.picked == self.floats and self.examples == self.exponents
-        return size, travelled, travelled if alone else self.size(near, not self.apart, guess)
+        return size, from_next, from_next if alone else self.size(near, not self.apart, guess)
 
     def times(self, leaf: Array, e: Float[Array, " b"]) -> Array:
         """leaf · 2^e. In two halves, since 2^e alone may be no float where the product is."""
@@ -128,74 +128,91 @@ def _reach(dtype: Any) -> int:
 def read(step: Callable[..., Any], plan: Plan) -> Callable[..., Any]:
     """(consts, carry, back, x, tap) -> (new carry, back, y) of `step`: (consts, carry, x) -> (new carry, y), all lists
     of leaves; the gradient with respect to `tap` is what `plan` reads.
+
+    The step itself is differentiated by JAX as it would be without us; what it returns then passes by here.
     """
 
     @jax.custom_vjp
-    def watched(consts: Any, carry: Any, back: Any, x: Any, tap: Tap) -> Any:
-        new, y = step(consts, carry, x)
+    def passing(new: Any, y: Any, back: Any, tap: Tap, inputs: Any) -> Any:
         return new, back, y
 
-    def forward(consts: Any, carry: Any, back: Any, x: Any, tap: Tap) -> Any:
-        (new, y), pull = jax.vjp(step, consts, carry, x)
-        return (new, back, y), pull
+    def forward(new: Any, y: Any, back: Any, tap: Tap, inputs: Any) -> Any:
+        return (new, back, y), inputs
 
-    def backward(pull: Any, cotangents: Any) -> Any:
+    def backward(inputs: Any, cotangents: Any) -> Any:
         d_new, back, d_y = cotangents
-        d_consts, d_carry, d_x = pull((d_new, d_y))
-        back, tap = _read(plan, *map(jax.lax.stop_gradient, (pull, d_new, d_y, back)))
-        return d_consts, d_carry, back, d_x, tap
+        consts, carry, x = inputs
+        back, tap = _read(plan, lambda carry: step(consts, carry, x), carry, *jax.lax.stop_gradient((d_new, d_y, back)))
+        return d_new, d_y, back, tap, None
 
-    watched.defvjp(forward, backward)
+    passing.defvjp(forward, backward)
+
+    def watched(consts: Any, carry: Any, back: Any, x: Any, tap: Tap) -> Any:
+        new, y = step(consts, carry, x)
+        return passing(new, y, back, tap, jax.lax.stop_gradient((consts, carry, x)))
+
     return watched
 
 
-def _read(plan: Plan, pull: Any, d_new: Any, d_y: Any, back: Any) -> tuple[Any, Tap]:
-    """(the cotangent of `back` for the step before, the readings of this one)."""
+def _read(plan: Plan, step: Callable[[Any], Any], carry: Any, d_new: Any, d_y: Any, back: Any) -> tuple[Any, Tap]:
+    """(the cotangent of `back` for the step before, the readings of this one), with `step` of the carry before it."""
     m, e, away, guess = back
     near, local = [d_new[i] for i in plan.floats], plan.local(d_y)
-    whole = _plus(near, local)
+    adjoint = _plus(near, local)
     least = 2.0 ** -min(_reach(leaf.dtype) for leaf in near)
 
     def plain(norms: Any) -> Any:
         return (m, jnp.zeros_like(e), away), norms, jnp.zeros_like(e)
 
     def careful() -> Any:
-        norms = plan.norms(near, whole)
+        norms = plan.norms(near, adjoint)
         size = norms[2]
         lost = (size != 0) & ~((size > least) & (size < 1 / least))
-        apart = (away > 0) | jnp.any(lost)
-        return jax.lax.cond(apart, lambda: _ranged(plan, pull, d_new, d_y, m, e, away), lambda: plain(norms))
+        kept = _all((away == 0) & ~jnp.any(lost))
+        return jax.lax.cond(kept, lambda: plain(norms), lambda: _ranged(plan, step, carry, d_new, d_y, m, e, away))
 
     # Nearly always the last norm is a good guess at this one, which makes it the cheaper; all else has to be looked at.
     guess = unit(guess)
-    quick = plan.norms(near, whole, guess)
+    quick = plan.norms(near, adjoint, guess)
     low, high = jnp.maximum(guess * 2.0**-40, least), jnp.minimum(guess * 2.0**40, 1 / least)
-    usual = [
-        jnp.all((n > low.astype(n.dtype)) & (n < high.astype(n.dtype))) for n in {id(n): n for n in quick}.values()
-    ]
-    usual = reduce(jnp.logical_and, usual, away == 0)
-    back, (size, travelled, guess), unit_of = jax.lax.cond(usual, lambda: plain(quick), careful)
-    adjoint = [whole[plan.floats.index(i)] for i in plan.picked] if plan.adjoint is not None else None
+    inside = [(n > low.astype(n.dtype)) & (n < high.astype(n.dtype)) for n in {id(n): n for n in quick}.values()]
+    usual = _all((away == 0) & jnp.all(reduce(jnp.logical_and, inside)))
+    back, (size, from_next, guess), unit_of = jax.lax.cond(usual, lambda: plain(quick), careful)
+    kept = None if plan.adjoint is None else [adjoint[plan.floats.index(i)] for i in plan.picked]
     exponent = jnp.broadcast_to(unit_of, (plan.examples,))
-    return (*back, guess), Tap(size, travelled, exponent, adjoint)
+    return (*back, guess), Tap(size, from_next, exponent, kept)
 
 
-def _ranged(plan: Plan, pull: Any, d_new: Any, d_y: Any, m: Any, e: Array, away: Array) -> Any:
+@jax.custom_batching.custom_vmap
+def _all(flag: Bool[Array, ""]) -> Bool[Array, ""]:
+    """The flag; under `jax.vmap` that of all, since with a flag for each a `cond` computes both of its branches."""
+    return flag
+
+
+@_all.def_vmap
+def _all_of_them(axis_size: int, in_batched: Any, flag: Bool[Array, " n"]) -> tuple[Bool[Array, ""], bool]:
+    return _all(jnp.all(flag)), False
+
+
+def _ranged(
+    plan: Plan, step: Callable[[Any], Any], carry: Any, d_new: Any, d_y: Any, m: Any, e: Array, away: Array
+) -> Any:
     """As above, λ being m · 2^e where it is away from the gradients' range."""
     near = [jnp.where(away > 0, theirs, d_new[i]) for i, theirs in zip(plan.floats, m, strict=True)]
-    near, whole, e = _sum(plan, near, e, plan.local(d_y))
+    near, adjoint, e = _sum(plan, near, e, plan.local(d_y))
     d_new, nothing = [jnp.zeros_like(d) for d in d_new], [jnp.zeros_like(d) for d in d_y]
     moved = list(d_new)
-    for i, leaf in zip(plan.floats, whole, strict=True):
+    for i, leaf in zip(plan.floats, adjoint, strict=True):
         moved[i] = leaf
-    earlier, before = pull((moved, nothing))[1], e
+    pull = jax.vjp(step, carry)[1]
+    (earlier,), before = pull((moved, nothing)), e
     earlier = [earlier[i] for i in plan.floats]
     within = [d for d, i in zip(d_y, plan.outputs, strict=True) if i is None and jnp.issubdtype(d.dtype, jnp.inexact)]
     if within:  # y that f computes: what it adds to λ is in units of 1
         d_y = [d if i is None else zero for d, zero, i in zip(d_y, nothing, plan.outputs, strict=True)]
-        entered = pull((d_new, d_y))[1]
+        (entered,) = pull((d_new, d_y))
         _, earlier, before = _sum(plan, earlier, e, [entered[i] for i in plan.floats])
-    return (earlier, before, jnp.ones_like(away)), plan.norms(near, whole), e
+    return (earlier, before, jnp.ones_like(away)), plan.norms(near, adjoint), e
 
 
 def _plus(near: list[Any], local: Sequence[Any]) -> list[Any]:
