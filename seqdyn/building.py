@@ -17,6 +17,8 @@ def check_part(where: str, value: Any, method: str) -> None:
     """Raises ConfigError where `value`, of the field `where`, is no part with that method."""
     if isinstance(value, type):
         raise ConfigError(f"{where} is the class {value.__name__}; it must be one of it, {value.__name__}(…).")
+    if callable(value) and not is_part(value):
+        raise ConfigError(f"{where} is the function {_called(value)}; return it from the build() of a part.")
     check_structure(where, value)
     if not is_part(value):
         raise ConfigError(f"{where} is {value!r:.80}; it must be a part.")
@@ -25,6 +27,10 @@ def check_part(where: str, value: Any, method: str) -> None:
     if method == "record" and not takes(value.record, None):
         given = inspect.signature(value.record)
         raise ConfigError(f"{where} is {type(value).__name__}, whose record takes {given}; it must take a context.")
+
+
+def _called(function: Any) -> str:
+    return getattr(function, "__qualname__", f"{function!r:.60}")
 
 
 def check_alone(value: Any) -> None:
@@ -66,7 +72,7 @@ def known_at_run_time(name: str) -> Iterator[None]:
         ) from error
 
 
-def built(where: str, part: Any, kind: type, right: str, *given: Any) -> Any:
+def built(where: str, part: Any, kind: Any, right: str, *given: Any) -> Any:
     """What a part builds. Raises ConfigError if that is not of the kind, `right` in words."""
     name = f"{where} is {type(part).__name__}"
     if not takes(part.build, *given):

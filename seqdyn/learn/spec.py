@@ -39,8 +39,8 @@ class Spec:
     """What code runs: shapes and operations. Two specs of other structure are two compiled programs.
 
     NumPy's whole numbers, truth values and strings become Python's, and lists become tuples, so that what is equal is
-    the same program. Task, optimiser and cells may be a user's parts (`learn.fitted`), whose numbers are the leaves of
-    this pytree: other numbers compile nothing.
+    the same program. Task, optimiser, clip, schedule and cells may be a user's parts (`learn.fitted`), whose numbers
+    are the leaves of this pytree: other numbers compile nothing.
     """
 
     task: TaskName | Part = "adding"
@@ -93,10 +93,14 @@ class Spec:
     """What `Hypers.dropout` drops: words, inputs, outputs, or something inside the recurrence; see `learn.dropout`."""
     penalties: tuple[PenaltyName, ...] = ()
     """What is added to the loss, weighted by the hyperparameters of these names; see `penalties`."""
-    optimizer: Optimizer | Part = "adam"
-    schedule: Schedule = "constant"
-    clip: Clip = "norm"
-    """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step."""
+    optimizer: Optimizer | Part | tuple[Part, ...] = "adam"
+    """From the gradient, clipped, to what is added to the parameters; of several parts one after the other: see
+    `optim`."""
+    schedule: Schedule | Part = "constant"
+    """Of `Hypers.lr`, which an optimizer that is a part does not heed."""
+    clip: Clip | Part = "norm"
+    """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step. A
+    part acts on the gradient (0 of an embedding that is frozen) before the optimizer."""
     truncate: bool = False
     """Backpropagate through windows of `Hypers.window` steps only."""
     name: str = ""

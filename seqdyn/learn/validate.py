@@ -14,6 +14,7 @@ from seqdyn.data.tasks import BANK
 from seqdyn.learn import choices
 from seqdyn.learn.fitted import INNER, unheeded
 from seqdyn.learn.numbers import check_hyper
+from seqdyn.learn.optim import decays, links
 from seqdyn.parts import is_part
 from seqdyn.types import ConfigError, Pad, one_of, whole
 
@@ -170,7 +171,7 @@ def _check_spec(spec: "Spec") -> None:
         ("stop", choices.Stop),
         ("kind", choices.Kind),
     ):
-        if not is_part(getattr(spec, name)):
+        if not is_part(getattr(spec, name)) and not (name == "optimizer" and links(spec)):
             one_of(name, getattr(spec, name), get_args(literal))
     for name in ("chrono", "truncate", "mask", "pretrained", "bidirectional", "evaluate_train"):
         if not isinstance(getattr(spec, name), bool):
@@ -216,7 +217,7 @@ def _check_penalties(spec: "Spec") -> None:
     if penalised == ("recurrent",) and spec.cell.startswith("dense"):
         raise ConfigError(f"penalised is {penalised!r} for the cell '{spec.cell}', which has no recurrence.")
     heed = {"l1", "l1_proximal", "l2", "l0"}
-    if {*penalised} != {*names[:3]} and not heed & {*penalties} and spec.optimizer != "adamw":
+    if {*penalised} != {*names[:3]} and not heed & {*penalties} and not decays(spec):
         raise ConfigError(
             f"penalised is {penalised!r}; neither a penalty among {', '.join(sorted(heed))} nor 'adamw' heeds it."
         )
