@@ -36,7 +36,8 @@ def _called(function: Any) -> str:
 def check_alone(value: Any) -> None:
     """Raises ConfigError for a part, or one within it, whose methods read variables of a function around the class:
     two classes of one name would be one experiment."""
-    methods = [(type(one), *of) for one in within(value) if is_part(one) for of in vars(type(one)).items()]
+    own = {type(one) for one in within(value) if is_part(one) and not type(one).__part_name__.startswith("seqdyn:")}
+    methods = [(cls, *of) for cls in own for of in vars(cls).items()]
     for cls, name, method in methods:
         code: Any = getattr(method, "__code__", None)
         free = [v for v in code.co_freevars if v != "__class__"] if code and not name.startswith("__") else []

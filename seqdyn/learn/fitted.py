@@ -1,9 +1,9 @@
 """Do the parts of a `Spec` fit each other, and the words beside them?
 
-`layers` are parts with `build(inputs) -> Cell`, a `task` has `build() -> Drawn`, an `optimizer`, each link of one, and
-a `clip` have `build() -> optax.GradientTransformation` or `rules.Rule`; the last link's updates are added to the
-parameters as they are. A `schedule` has `build() -> (updates done) -> factor` of `Hypers.lr`, and each of `records` has
-`variables` and `record(context)`.
+`layers` are parts with `build(inputs) -> Cell`, a `task` has `build() -> Drawn`, and a `loss` what `losses.made_loss`
+says. An `optimizer`, each link of one, and a `clip` have `build() -> optax.GradientTransformation` or `rules.Rule`; the
+last link's updates are added to the parameters as they are. A `schedule` has `build() -> (updates done) -> factor` of
+`Hypers.lr`, and each of `records` has `variables` and `record(context)`.
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from seqdyn.building import built, check_part, known_at_run_time
 from seqdyn.data import sampled
+from seqdyn.data.losses import made_loss
 from seqdyn.data.sampled import Drawn
 from seqdyn.data.tasks import TASKS
 from seqdyn.grids import mapped
@@ -32,7 +33,7 @@ INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
 _WORDS = {
     "layers": ("cell", "activation", "w_init", "u_init", "chrono", "normalise", "floss"),
     "optimizer": ("schedule",),
-    "task": ("monte_carlo",),
+    "task": ("monte_carlo", "loss"),
 }
 """The words of a spec that mean nothing where a field holds parts."""
 UNHEEDED = {
@@ -60,9 +61,11 @@ def fitted(spec: "Spec") -> dict[str, Any]:
     if type(spec.optimizer) is tuple:
         _check_chain(spec.optimizer)
         found["optimizer"] = spec.optimizer[0] if len(spec.optimizer) == 1 else spec.optimizer
-    for name in ("task", "optimizer", "clip", "schedule"):
+    for name in ("task", "optimizer", "clip", "schedule", "loss"):
         value = found.get(name, getattr(spec, name))
-        if is_part(value) or callable(value) or hasattr(value, "update"):  # all else is refused as no word
+        if (
+            (name == "loss" and value is not None) or is_part(value) or callable(value) or hasattr(value, "update")
+        ):  # all else is refused as no word
             check_part(name, value, "build")
     names: set[str] = set()
     for i, one in enumerate(found["records"]):
@@ -74,7 +77,7 @@ def fitted(spec: "Spec") -> dict[str, Any]:
     optimizer = found.get("optimizer", spec.optimizer)
     task, clip, schedule = (part if is_part(part) else None for part in (spec.task, spec.clip, spec.schedule))
     chain = optimizer if isinstance(optimizer, tuple) else (optimizer,) if is_part(optimizer) else ()
-    parts = (task, clip, schedule, chain, found["layers"])
+    parts = (task, clip, schedule, spec.loss, chain, found["layers"])
     like = mapped(
         parts, lambda _, allowed, value: jax.ShapeDtypeStruct((), jnp.int32 if allowed.whole else jnp.float32)
     )
@@ -141,7 +144,14 @@ def unheeded(spec: "Spec") -> dict[str, Any]:
 
 
 def _check_built(
-    spec: "Spec", found: dict[str, Any], task: Any, clip: Any, schedule: Any, chain: tuple[Any, ...], layers: Any
+    spec: "Spec",
+    found: dict[str, Any],
+    task: Any,
+    clip: Any,
+    schedule: Any,
+    loss: Any,
+    chain: tuple[Any, ...],
+    layers: Any,
 ) -> None:
     inputs = _read_by_words(spec) if layers else 1
     if task is not None:
@@ -159,6 +169,8 @@ def _check_built(
             link.rate(jnp.int32(0))
     if clip is not None:
         made_link("clip", clip)
+    if loss is not None:
+        made_loss("loss", loss)
     if schedule is not None:
         factor("schedule", schedule, jnp.int32(0))
 

@@ -59,6 +59,8 @@ class Spec:
     """Numbers a step of a data set's sequences; 0 where they are ids."""
     classes: int = 2
     """Of a 'labelled' sequence; 0: its label is a number."""
+    targets: int = 1
+    """Numbers (`classes` 0) or bits (`classes` 2) that a 'labelled' sequence has as its label, ys [n, targets]."""
     pad: Pad = "before"
     """On which side of a data set's sequences the padding lies."""
     mask: bool = True
@@ -125,6 +127,9 @@ class Spec:
     """What a data set's numbers are, which decides what augmentations fit; ids are text."""
     layers: tuple[Part, ...] = ()
     """One's own cells, one a level, bottom first, instead of `cell` and what words say of it."""
+    loss: Part = None
+    """What a prediction costs, in place of the task's own loss: a part with `build() -> (predictions, ys) -> [*s]`, and
+    if it has a meaning `correct(predictions, ys)` and `mean(predictions)`: see `data.losses`."""
     records: tuple[Part, ...] = ()
     """What else is recorded of every update."""
     decided: tuple[tuple[str, Any], ...] = ()
