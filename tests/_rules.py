@@ -25,6 +25,16 @@ class PerTensor:
 
 
 @sd.part
+class Whole:
+    """The global norm, as optax has it."""
+
+    bound: sd.Number = sd.number(1.0, above=0.0)
+
+    def build(self) -> optax.GradientTransformation:
+        return optax.clip_by_global_norm(self.bound)
+
+
+@sd.part
 class Gently:
     """An optax schedule as it is."""
 

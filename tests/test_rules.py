@@ -10,13 +10,14 @@ import numpy as np
 import optax
 import pytest
 from _refusals import refusal
-from _rules import Gently, Halves, Huber, Near, PerTensor, Weighted
+from _rules import Gently, Halves, Huber, Near, PerTensor, Weighted, Whole
 
 import seqdyn as sd
 from seqdyn import grids
 from seqdyn.backend import compiled
 from seqdyn.data.check import check
 from seqdyn.data.tasks import task_of
+from seqdyn.data.text import Examples
 from seqdyn.learn import model, optim, train
 from seqdyn.runs import sweep
 
@@ -89,6 +90,36 @@ def test_a_users_clip_and_schedule_go_with_the_librarys_rule_and_are_recorded():
     assert said["clip_scale"].max() < 1 and (said["clipped"] > 0).all()
 
 
+def test_a_users_clip_leaves_a_frozen_embedding_out_as_the_librarys_does():
+    words = dict(features=0, vocabulary=5, embedding=3, pretrained=True, optimizer="sgd")
+    spec = labelled(2, 1, **words)
+    data = {"train": (np.arange(6).reshape(2, 3) % 5, [3, 3], [0, 1])}
+    data = {"train": jax.tree.map(jnp.asarray, Examples(*map(np.asarray, data["train"])))}
+    hypers = sd.Hypers(lr=1.0, clip=0.1, thaw=9.0).arrays()
+    state = _training.start(spec, {"vectors": jnp.ones((5, 3))})
+    batch = task_of(spec).batch(data, "train", (jnp.arange(2), None))
+    found = []
+    for of in (spec, dataclasses.replace(spec, clip=Whole(0.1)), dataclasses.replace(spec, clip=sd.ClipByNorm(0.1))):
+        with jax.numpy_dtype_promotion("standard"):
+            now = grids.arrays(of)
+            begun = state._replace(opt=optim.rule(now, hypers).init(state.params))
+            moved, said = _step(of)(now, hypers, begun, batch)
+        found.append((moved.params, said["clip_scale"], said["clipped"], said["group_update_norm"]))
+    assert found[0][3][0] == 0 and found[0][1] < 1
+    np.testing.assert_allclose(np.linalg.norm(found[0][3]), 0.1, rtol=1e-5)
+    for other in found[1:]:
+        close(found[0], other)
+
+
+def test_where_adjoints_are_clipped_the_records_of_clipping_are_theirs():
+    chain = dict(optimizer=(sd.ClipByNorm(1e-3), sd.SGD(0.1)))
+    _, free, _ = three(dataclasses.replace(WORD, clip="adjoint", **chain), clip=np.inf)
+    _, bound, said = three(dataclasses.replace(WORD, clip="adjoint", **chain), clip=1e-3)
+    assert said["clip_scale"].max() < 1 and (said["clipped"] > 0).all()
+    np.testing.assert_allclose(np.sqrt(np.sum(said["group_update_norm"] ** 2, axis=-1)), 1e-4, rtol=1e-4)
+    assert any((a != b).any() for a, b in zip(jax.tree.leaves(free), jax.tree.leaves(bound), strict=True))
+
+
 def test_a_rule_of_ones_own_remembers_and_reports():
     spec = dataclasses.replace(WORD, optimizer=(sd.ClipByNorm(0.05), sd.ClipByValue(0.03), Halves(0.4)))
     _, _, said = three(spec)
@@ -147,7 +178,8 @@ def test_a_users_loss_takes_the_place_of_the_tasks():
 
 
 def labelled(classes, targets, **fields):
-    return sd.Spec("labelled", steps=3, features=1, classes=classes, targets=targets, batch=2, hidden=(3,), **fields)
+    given = dict(steps=3, features=1, batch=2, hidden=(3,)) | fields
+    return sd.Spec("labelled", classes=classes, targets=targets, **given)
 
 
 @pytest.mark.parametrize("classes", [0, 2])

@@ -158,6 +158,7 @@ class Descent:
     schedule: Part = None
 
     def check(self) -> None:
+        """Raises ConfigError for a schedule that is no part with a build."""
         if self.schedule is not None:
             check_part(f"{type(self).__name__}.schedule", self.schedule, "build")
 
@@ -197,6 +198,7 @@ class Momentum(Descent):
     momentum: Number = number(0.9, low=0.0, high=1.0)
 
     def direction(self, decayed: Callable[[Tree], Tree]) -> optax.GradientTransformation:
+        """The trace of gradients."""
         return optax.trace(decay=self.momentum)
 
 
@@ -207,6 +209,7 @@ class RMSProp(Descent):
     decay: Number = number(0.9, low=0.0, high=1.0)
 
     def direction(self, decayed: Callable[[Tree], Tree]) -> optax.GradientTransformation:
+        """g over its running root mean square."""
         return optax.scale_by_rms(decay=self.decay)
 
 
@@ -219,6 +222,7 @@ class Adam(Descent):
     eps: Number = number(1e-8, low=0.0)
 
     def direction(self, decayed: Callable[[Tree], Tree]) -> optax.GradientTransformation:
+        """The means, corrected for their start."""
         return optax.scale_by_adam(self.b1, self.b2, self.eps)
 
 
@@ -229,6 +233,7 @@ class AdamW(Adam):
     weight_decay: Number = number(1e-4, low=0.0)
 
     def direction(self, decayed: Callable[[Tree], Tree]) -> optax.GradientTransformation:
+        """Adam's, and w where it decays."""
         return optax.chain(
             optax.scale_by_adam(self.b1, self.b2, self.eps), optax.add_decayed_weights(self.weight_decay, decayed)
         )

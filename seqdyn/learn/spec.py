@@ -101,8 +101,9 @@ class Spec:
     schedule: Schedule | Part = "constant"
     """Of `Hypers.lr`, which an optimizer that is a part does not heed."""
     clip: Clip | Part = "norm"
-    """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step. A
-    part acts on the gradient (0 of an embedding that is frozen) before the optimizer."""
+    """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step (then
+    the records of clipping are those of adjoints alone). A part acts on the gradient (0 of an embedding that is
+    frozen) before the optimizer."""
     truncate: bool = False
     """Backpropagate through windows of `Hypers.window` steps only."""
     name: str = ""
