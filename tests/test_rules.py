@@ -230,6 +230,16 @@ ODD = {
 
 
 @sd.part
+class Asking:
+    """Optax asks for the value of its numbers."""
+
+    steps: sd.Number = sd.number(9.0, above=0.0)
+
+    def build(self):
+        return optax.cosine_decay_schedule(1.0, self.steps)
+
+
+@sd.part
 class Odd:
     what: str
 
@@ -244,6 +254,8 @@ class Odd:
         (dict(optimizer=(sd.ClipByNorm(1.0), "adam")), "optimizer[1] 'adam' seqdyn.Adam"),
         (dict(optimizer=(optax.clip(1.0), sd.Adam())), "optimizer[0] optax build()"),
         (dict(optimizer=(sd.Adam, sd.Adam())), "optimizer[0] class Adam"),
+        (dict(optimizer=sd.ClipByNorm(1.0)), "optimizer ClipByNorm seqdyn.Adam()"),
+        (dict(optimizer=(sd.SGD(), sd.ClipByNorm(1.0), sd.Adam())), "optimizer SGD Adam one"),
         (dict(clip=optax.clip(1.0)), "clip optax build()"),
         (dict(clip="tensor"), "clip 'tensor' norm"),
         (dict(clip=Gently()), "clip Gently optax.GradientTransformation"),
@@ -253,6 +265,9 @@ class Odd:
         (dict(schedule=optax.cosine_decay_schedule(1.0, 9)), "schedule function build()"),
         (dict(schedule=PerTensor()), "schedule PerTensor updates done"),
         (dict(schedule=Odd("many")), "schedule Odd one number"),
+        (dict(schedule=Asking()), "schedule Asking Python number()"),
+        (dict(optimizer=sd.SGD(schedule=Asking())), "SGD.schedule Asking Python"),
+        (dict(optimizer=sd.SGD(schedule=Odd("many"))), "SGD.schedule Odd one number"),
         (dict(schedule=Gently(), optimizer=Halves()), "schedule Gently optimizer Halves"),
         (dict(penalties=("l1_proximal",), optimizer=Halves()), "l1_proximal Halves"),
         (dict(loss="huber"), "loss 'huber' part"),

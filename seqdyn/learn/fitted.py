@@ -19,7 +19,7 @@ from seqdyn.data.sampled import Drawn
 from seqdyn.data.tasks import TASKS
 from seqdyn.grids import mapped
 from seqdyn.learn.context import check_variables
-from seqdyn.learn.optim import AdamW, Descent, links
+from seqdyn.learn.optim import AdamW, ClipByNorm, ClipByValue, Descent, links
 from seqdyn.learn.own_cells import check_cells
 from seqdyn.learn.rules import factor, made_link
 from seqdyn.parts import is_part
@@ -162,6 +162,13 @@ def _check_built(
             found["steps"] = sampled.shapes(spec, type(task).__name__, drawn)
     if layers:
         found["hidden"] = check_cells(layers, inputs, 2 if spec.bidirectional else 1)
+    rules = [type(link).__name__ for link in chain if isinstance(link, Descent)]
+    if len(rules) > 1:
+        raise ConfigError(f"optimizer has {' and '.join(rules)}, of which each descends; take one.")
+    if chain and all(isinstance(link, ClipByNorm | ClipByValue) for link in chain):
+        raise ConfigError(
+            f"optimizer is {type(chain[-1]).__name__}, which leaves a gradient; put a rule after it, as seqdyn.Adam()."
+        )
     # Links are tried on the network's own parameters before anything is compiled.
     for i, link in enumerate(chain):
         made_link(f"optimizer[{i}]" if len(chain) > 1 else "optimizer", link)
