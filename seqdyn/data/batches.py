@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     weight: Float[Array, "..."] | None = None
     """How much an example [b], or each step of it [t, b], counts in the means of loss and accuracy, Σ w x / Σ w, so
     that adjoints are those of w over its mean times an example's loss; 0 marks one that only fills the last held-out
-    batch. None: all count alike."""
+    batch. None: all count alike. Where all of a batch are 0 there is no mean, and the run diverges."""
     fresh: Bool[Array, ""] | None = None
     """Of a stateful task: does the state begin at rest here, or where the batch before left it?"""
     noise: Key[Array, ""] | None = None
