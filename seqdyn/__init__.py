@@ -16,6 +16,18 @@ from seqdyn.learn.config import Runs as Runs
 from seqdyn.learn.config import grid as grid
 from seqdyn.learn.context import Context as Context
 from seqdyn.learn.context import Variable as Variable
+from seqdyn.learn.optim import SGD as SGD
+from seqdyn.learn.optim import Adam as Adam
+from seqdyn.learn.optim import AdamW as AdamW
+from seqdyn.learn.optim import ClipByNorm as ClipByNorm
+from seqdyn.learn.optim import ClipByValue as ClipByValue
+from seqdyn.learn.optim import Cosine as Cosine
+from seqdyn.learn.optim import Exponential as Exponential
+from seqdyn.learn.optim import Inverse as Inverse
+from seqdyn.learn.optim import Momentum as Momentum
+from seqdyn.learn.optim import RMSProp as RMSProp
+from seqdyn.learn.optim import Warmup as Warmup
+from seqdyn.learn.rules import Rule as Rule
 from seqdyn.learn.spec import Spec as Spec
 from seqdyn.nets.cells import Cell as Cell
 from seqdyn.nets.from_step import cell as cell
@@ -30,16 +42,28 @@ from seqdyn.types import ConfigError as ConfigError
 run.run = run  # type: ignore[attr-defined]  # what scripts of before called
 
 __all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
     "Cell",
+    "ClipByNorm",
+    "ClipByValue",
     "ConfigError",
     "Context",
+    "Cosine",
     "Experiment",
+    "Exponential",
     "Hypers",
+    "Inverse",
+    "Momentum",
     "Number",
+    "RMSProp",
+    "Rule",
     "Runs",
     "Spec",
     "Task",
     "Variable",
+    "Warmup",
     "cell",
     "compiled",
     "grid",

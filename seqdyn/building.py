@@ -17,6 +17,8 @@ def check_part(where: str, value: Any, method: str) -> None:
     """Raises ConfigError where `value`, of the field `where`, is no part with that method."""
     if isinstance(value, type):
         raise ConfigError(f"{where} is the class {value.__name__}; it must be one of it, {value.__name__}(…).")
+    if callable(value) and not is_part(value):
+        raise ConfigError(f"{where} is the function {_called(value)}; return it from the build() of a part.")
     check_structure(where, value)
     if not is_part(value):
         raise ConfigError(f"{where} is {value!r:.80}; it must be a part.")
@@ -27,10 +29,15 @@ def check_part(where: str, value: Any, method: str) -> None:
         raise ConfigError(f"{where} is {type(value).__name__}, whose record takes {given}; it must take a context.")
 
 
+def _called(function: Any) -> str:
+    return getattr(function, "__qualname__", f"{function!r:.60}")
+
+
 def check_alone(value: Any) -> None:
     """Raises ConfigError for a part, or one within it, whose methods read variables of a function around the class:
     two classes of one name would be one experiment."""
-    methods = [(type(one), *of) for one in within(value) if is_part(one) for of in vars(type(one)).items()]
+    own = {type(one) for one in within(value) if is_part(one) and not type(one).__part_name__.startswith("seqdyn:")}
+    methods = [(cls, *of) for cls in own for of in vars(cls).items()]
     for cls, name, method in methods:
         code: Any = getattr(method, "__code__", None)
         free = [v for v in code.co_freevars if v != "__class__"] if code and not name.startswith("__") else []
@@ -66,7 +73,7 @@ def known_at_run_time(name: str) -> Iterator[None]:
         ) from error
 
 
-def built(where: str, part: Any, kind: type, right: str, *given: Any) -> Any:
+def built(where: str, part: Any, kind: Any, right: str, *given: Any) -> Any:
     """What a part builds. Raises ConfigError if that is not of the kind, `right` in words."""
     name = f"{where} is {type(part).__name__}"
     if not takes(part.build, *given):

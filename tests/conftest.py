@@ -36,9 +36,9 @@ jax.config.update("jax_default_matmul_precision", "highest")
 _ARRAYS = (
     "norms averages theory nets.inits nets.activations nets.cells nets.memoryless nets.hard_concrete "
     "nets.bptt nets.stack nets.normalised nets.dropped "
-    "data.batches data.synthetic data.tasks data.splits data.text data.scaling data.images data.wording data.augment "
-    "data.banks data.waves building data.sampled nets.from_step "
-    "learn.context learn.own_cells learn.own_optimizers learn.fitted "
+    "data.losses data.batches data.synthetic data.tasks data.splits data.text data.scaling data.images data.wording "
+    "data.augment data.banks data.waves building data.sampled nets.from_step "
+    "learn.context learn.own_cells learn.rules learn.fitted "
     "learn.dropout learn.model learn.penalties learn.optim learn.stopping learn.train learn.verify "
     "measure.weights measure.units measure.jacobians measure.lyapunov measure.flossing measure.curvature "
     "measure.updates measure.probes runs.sweep"

@@ -136,7 +136,8 @@ def test_each_rule_is_optaxs_optimizer(name):
     spec = Spec(optimizer=name)
 
     def ours(hypers, params):
-        return trained(optim.rule(spec, hypers), -hypers.lr, params)
+        direction = optim.of_words(spec, hypers).direction(lambda tree: jax.tree.map(lambda _: True, tree))
+        return trained(direction, -hypers.lr, params)
 
     hypers = Hypers(lr=LR, momentum=MOMENTUM, weight_decay=DECAY).arrays()
     with jax.numpy_dtype_promotion("standard"):
@@ -153,7 +154,7 @@ UPDATES = jnp.arange(60)
 
 
 def rates(schedule, **numbers):
-    rate = jax.vmap(lambda h, n: optim.learning_rate(Spec(schedule=schedule), h, n), in_axes=(None, 0))
+    rate = jax.vmap(lambda h, n: optim.of_words(Spec(schedule=schedule), h).rate(n), in_axes=(None, 0))
     return np.asarray(compiled(rate)(Hypers(**{"lr": 0.3, **numbers}).arrays(), UPDATES.astype(jnp.int32)))
 
 

@@ -196,6 +196,16 @@ def test_the_example_of_parts_of_ones_own_says_how_far_each_tau_reaches(tmp_path
     assert reach == sorted(reach)
 
 
+def test_the_example_of_a_clip_a_schedule_and_a_loss_says_what_each_bound_leaves(tmp_path):
+    process = Process(["experiments/own/rule.py", tmp_path / "out", "--smoke"], cwd=tmp_path)
+    said = process.finish()
+    assert process.returncode == 0, said
+    lines = said.splitlines()[-2:]
+    assert [line.split(":")[0] for line in lines] == ["bound 0.001", "bound 0.1"], said
+    left = [float(line.split("%")[0].split()[-1]) for line in lines]
+    assert left[0] < left[1] <= 100
+
+
 @sd.part
 class Noisy:
     """Its state holds a key, its rate is named as a hyperparameter that training heeds, its function is JAX's."""

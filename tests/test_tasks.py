@@ -10,6 +10,7 @@ import pytest
 from _training import start
 
 from seqdyn.backend import compiled
+from seqdyn.data import losses
 from seqdyn.data.tasks import TASKS
 from seqdyn.data.text import Examples
 from seqdyn.learn import train
@@ -265,7 +266,9 @@ def test_what_counts_as_learned_is_a_metric_of_a_held_out_split(spec):
     task = TASKS[spec.task](spec)
     split, _, metric = task.learned[0].partition("_")
     assert (
-        split in task.splits({}) + ("validation",) and metric in ("loss", "accuracy") and task.loss in ("mse", "binary")
+        split in task.splits({}) + ("validation",)
+        and metric in ("loss", "accuracy")
+        and task.loss in (losses.mse, losses.binary)
     )
     assert task.learned[1] < task.chance if metric == "loss" else task.learned[1] > 0.5
 

@@ -301,7 +301,7 @@ def test_an_update_is_minus_the_rate_times_the_clipped_gradient():
     for n in range(4):
         state = state._replace(step=jnp.int32(n))
         moved, metrics = step(SGD, h, state, batch)
-        rate = optim.learning_rate(SGD, h, jnp.int32(n))
+        rate = optim.of_words(SGD, h).rate(jnp.int32(n))
         factor = rate * np.float32(1e-2 / _norm(grads))
         assert_close(moved.params, jax.tree.map(lambda p, g: p - factor * g, state.params, grads))  # noqa: B023
         np.testing.assert_allclose(metrics["clip_scale"], 1e-2 / _norm(grads), rtol=1e-5)

@@ -125,7 +125,7 @@ def test_the_effective_rate_is_the_length_of_descent_s_step_over_that_of_the_gra
         got = _updates(SGD)(h, state, None)
         g, move = (got[f"group_{name}_ratio"][:2] * got["group_weight_norm"][:2] for name in ("gradient", "update"))
         np.testing.assert_allclose(got["effective_lr"], move / g, rtol=1e-4)
-        rate = optim.learning_rate(SGD, h, state.step)
+        rate = optim.of_words(SGD, h).rate(state.step)
         assert (got["effective_lr"] == rate) if np.isinf(h.clip) else (got["effective_lr"] < 0.1 * rate)
 
 

@@ -7,6 +7,7 @@ batch inside it. A synthetic task's ticket is a key, a data set's a row of examp
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from seqdyn.data.losses import Loss
 from seqdyn.types import Array, Bool, Float, Int, Key
 
 
@@ -18,8 +19,10 @@ class Batch(NamedTuple):
     """[b] or [b, k]; [t, b] or [t, b, k] of a task that asks at every step."""
     live: Bool[Array, "t b"] | None = None
     """None: every step counts."""
-    weight: Float[Array, " b"] | None = None
-    """0 marks an example that only fills the last held-out batch; None: all count."""
+    weight: Float[Array, "..."] | None = None
+    """How much an example [b], or each step of it [t, b], counts in the means of loss and accuracy, Σ w x / Σ w, so
+    that adjoints are those of w over its mean times an example's loss; 0 marks one that only fills the last held-out
+    batch. None: all count alike. Where all of a batch are 0 there is no mean, and the run diverges."""
     fresh: Bool[Array, ""] | None = None
     """Of a stateful task: does the state begin at rest here, or where the batch before left it?"""
     noise: Key[Array, ""] | None = None
@@ -36,9 +39,8 @@ class Task(NamedTuple):
     """Width of x, or 0 where x is an id."""
     outputs: int
     """Numbers that the readout predicts of a sequence, or of each step."""
-    loss: str | Callable[[Any, Any], Any]
-    """'mse'; 'binary' (each output a logit against 0 or 1, losses summed); 'categorical' (logits of one class); or
-    (predictions, ys) -> the loss of each."""
+    loss: Loss
+    """What a prediction costs, and whether it is right."""
     chance: float
     """The loss of the best constant prediction."""
     learned: tuple[str, float]
@@ -55,5 +57,3 @@ class Task(NamedTuple):
     """(data, key, 'holdout' or 'train', n) -> the same n sequences at every call: what the probes look at"""
     stateful: bool = False
     """Does a batch begin with the state in which the one before ended?"""
-    correct: Callable[[Any, Any], Any] | None = None
-    """(predictions, ys) -> which are right, of a loss that is a function; None: nobody can say"""

@@ -23,7 +23,8 @@ def check(spec: "Spec", data: Any) -> Any:
 
         xs       ids [n, s], or numbers [n, s, d], s = `Spec.steps`, d = `Spec.features`; [n, s] where d is 1
         lengths  [n], how many steps of each are not padding, 1 … s
-        ys       [n], classes 0 … `Spec.classes` − 1, or numbers where that is 0; in 'next_step' 0 or 1, [n, s, d]
+        ys       [n], classes 0 … `Spec.classes` − 1, or numbers where that is 0, [n, k] for k = `Spec.targets` above 1;
+                 in 'next_step' 0 or 1, [n, s, d]
 
     Beside them may lie `tasks.VECTORS`, `tasks.NEIGHBOURS` and `tasks.BANK`. Arrays may be lists, Series or tensors,
     and of any type whose values have one meaning: ids, lengths and classes become int32, numbers float32. Raises
@@ -90,7 +91,7 @@ def _bank(spec: "Spec", train: Any, bank: Any) -> Examples:
             f"{where} has xs of the shape {xs.shape} and lengths of {lengths.shape}; K variants of each "
             f"training example have {right} and {right[:2]}."
         )
-    if not np.array_equal(array(f"ys of {where}", ys, "labels").reshape(-1), train.ys):
+    if not np.array_equal(array(f"ys of {where}", ys, "labels").ravel(), train.ys.ravel()):
         raise ConfigError(f'{where} has other ys than data["train"]; its rows are those of the training examples.')
     flat = _examples(spec, BANK, (xs.reshape(-1, *right[2:]), lengths.ravel(), np.repeat(train.ys, k, axis=0)))
     return Examples(flat.xs.reshape(right), flat.lengths.reshape(right[:2]), train.ys)
@@ -121,13 +122,14 @@ def _examples(spec: "Spec", split: str, examples: Any) -> Examples:
     if spec.task == "next_step":
         ys = shaped("ys", ys, (n, spec.steps, spec.features), "0 or 1")
         return Examples(xs, lengths, whole_numbers(f"ys {of}", ys, 0, 1, "0 or 1").astype(np.float32))
+    labels = (n,) if spec.targets == 1 else (n, spec.targets)
     if not spec.classes:
-        return Examples(xs, lengths, numbers(f"ys {of}", shaped("ys", ys, (n,), "numbers")))
+        return Examples(xs, lengths, numbers(f"ys {of}", shaped("ys", ys, labels, "numbers")))
     right = f"a class between 0 and {spec.classes - 1}"
-    ys = shaped("ys", ys, (n,), right)
+    ys = shaped("ys", ys, labels, right)
     if ys.dtype.kind in "SU":
         right += "; np.unique(labels, return_inverse=True)[1] numbers labels that are words"
-        raise ConfigError(f"ys {of} has {ys[0].item()!r} in example 0; it must be {right}.")
+        raise ConfigError(f"ys {of} has {ys.flat[0].item()!r} in example 0; it must be {right}.")
     return Examples(xs, lengths, whole_numbers(f"ys {of}", ys, 0, spec.classes - 1, right))
 
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.data.batches import Task
+from seqdyn.data.losses import Loss
 from seqdyn.data.synthetic import sampled
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float, Key, Tree, whole
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 class Drawn(NamedTuple):
     """What a part for a task builds."""
 
-    draw: Callable[[Key[Array, ""], int], tuple[Float[Array, "t b d"], Array]]
-    """(key, b) -> (xs, ys), ys [b, …], or [t, b, …] of a task that asks at every step (`Spec.readout`)"""
+    draw: Callable[[Key[Array, ""], int], tuple[Any, ...]]
+    """(key, b) -> (xs, ys), xs [t, b, d], ys [b, …], or [t, b, …] of a task that asks at every step (`Spec.readout`);
+    or (xs, ys, weight), weight [b] or, of such a task, [t, b], at least 0: see `Batch.weight`"""
     loss: Callable[[Float[Array, "*s k"], Array], Float[Array, "*s"]] | None
     """(predictions, ys) -> the loss of each prediction"""
     inputs: int
@@ -48,30 +50,29 @@ def task(draw: Any, *, loss: Any = None, inputs: Any = None, outputs: Any = None
 def whole_task(spec: "Spec", drawn: Drawn) -> Task:
     """The task that a spec trains on. Nobody knows its chance level, nor when it counts as learned: NaN."""
 
-    def sample(key: Key[Array, ""], lengths: Any) -> tuple[Tree, Tree]:
+    def sample(key: Key[Array, ""], lengths: Any) -> tuple[Tree, ...]:
         return batch_of(spec, drawn, key)
 
     return Task(
         inputs=drawn.inputs,
         outputs=drawn.outputs,
-        loss=drawn.loss or "a network's own",
+        loss=Loss(drawn.loss, drawn.correct) if drawn.loss else Loss(lambda p, ys: p),  # or a network has its own
         chance=math.nan,
         learned=("test_loss", math.nan),
-        correct=drawn.correct,
         **sampled(spec, sample),
     )
 
 
-def batch_of(spec: "Spec", drawn: Drawn, key: Key[Array, ""]) -> tuple[Tree, Tree]:
-    """(xs, ys) of one batch, in 32 bits."""
+def batch_of(spec: "Spec", drawn: Drawn, key: Key[Array, ""]) -> tuple[Tree, ...]:
+    """(xs, ys), or (xs, ys, weight), of one batch, in 32 bits."""
     with lenient():
-        pair = drawn.draw(key, spec.batch)
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise ConfigError(f"draw of a task returns {type(pair).__name__}; it must return (xs, ys).")
-        xs, ys = jax.tree.map(jnp.asarray, pair)
+        drew = drawn.draw(key, spec.batch)
+        if not isinstance(drew, tuple | list) or len(drew) not in (2, 3):
+            raise ConfigError(f"draw of a task returns {type(drew).__name__}; it must return (xs, ys).")
+        xs, ys, *weight = jax.tree.map(jnp.asarray, drew)
     if spec.network is None:
         xs = xs.astype(jnp.float32)
-    return jax.tree.map(_in_32_bits, (xs, ys))
+    return (*jax.tree.map(_in_32_bits, (xs, ys)), *(w.astype(jnp.float32) for w in weight))
 
 
 def _in_32_bits(leaf: Array) -> Array:
@@ -87,14 +88,15 @@ def shapes(spec: "Spec", name: str, drawn: Drawn) -> int:
 
     def one(key: Key[Array, ""]) -> Any:
         pair = drawn.draw(key, spec.batch)
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise must("draw", f"returns {type(pair).__name__}", "return (xs, ys)")
-        return pair
+        if not isinstance(pair, tuple | list) or len(pair) not in (2, 3):
+            raise must("draw", f"returns {type(pair).__name__}", "return (xs, ys) or (xs, ys, weight)")
+        return tuple(pair)
 
     with lenient():
-        xs, ys = jax.eval_shape(one, jax.random.key(0))
-    if len(jax.tree.leaves((xs, ys))) != 2 or not hasattr(xs, "shape") or not hasattr(ys, "shape"):
-        raise must("draw", "returns trees", "return two arrays, (xs, ys)")
+        found = jax.eval_shape(one, jax.random.key(0))
+    if not all(hasattr(leaf, "shape") for leaf in found):
+        raise must("draw", "returns trees", "return arrays, (xs, ys) or (xs, ys, weight)")
+    xs, ys, *weight = found
     if xs.ndim != 3 or xs.shape[1:] != (spec.batch, drawn.inputs) or not xs.shape[0]:
         right = f"be [steps, batch, inputs], (…, {spec.batch}, {drawn.inputs})"
         raise must("xs", f"have the shape {xs.shape}", right)
@@ -103,6 +105,9 @@ def shapes(spec: "Spec", name: str, drawn: Drawn) -> int:
     each = xs.shape[:2] if spec.readout == "every" else xs.shape[1:2]
     if ys.shape[: len(each)] != each:
         raise must("ys", f"have the shape {ys.shape}", f"begin with {each} where readout is '{spec.readout}'")
+    if weight and weight[0].shape not in (each, each[-1:]):
+        right = " or ".join(map(str, dict.fromkeys((each, each[-1:]))))
+        raise must("weight", f"has the shape {weight[0].shape}", f"be {right} where readout is '{spec.readout}'")
     predictions = jax.ShapeDtypeStruct((*each, drawn.outputs), jnp.float32)
     cast = jax.eval_shape(lambda: batch_of(spec, drawn, jax.random.key(0)))[1]
     for what, function in (("loss", drawn.loss), ("correct", drawn.correct)):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from seqdyn.data import losses
 from seqdyn.data.batches import Batch, Task
 from seqdyn.nets.bptt import live_steps
 from seqdyn.types import Array, Bool, Float, Int, Key
@@ -28,16 +29,16 @@ def _lengths(spec: "Spec", key: Any) -> Int[Array, " b"]:
     return jax.random.randint(jax.random.fold_in(key, 0), (spec.batch,), spec.shortest, spec.steps + 1, jnp.int32)
 
 
-def sampled(spec: "Spec", sample: Callable[[Any, Any], tuple[Array, Array]]) -> dict[str, Any]:
-    """Tickets of a task that is sampled on the device, from `sample(key, lengths) -> (xs, ys)`, anew at every update or
-    from a training set of the key's own; its test set is the same for every run."""
+def sampled(spec: "Spec", sample: Callable[[Any, Any], tuple[Array, ...]]) -> dict[str, Any]:
+    """Tickets of a task that is sampled on the device, from `sample(key, lengths) -> (xs, ys)`, or (xs, ys, weight),
+    anew at every update or from a training set of the key's own; its test set is the same for every run."""
     rounds, in_set = -(-spec.holdout // spec.batch), spec.training_set // spec.batch
 
     def drawn(key: Any) -> Batch:
         lengths = _lengths(spec, key)
-        xs, ys = sample(key, lengths)
+        xs, ys, *weight = sample(key, lengths)
         if not spec.shortest:
-            return Batch(xs, ys)
+            return Batch(xs, ys, weight=weight[0] if weight else None)
         live = live_steps(lengths, spec.steps)
         return Batch(jnp.where(jnp.broadcast_to(live[..., None], xs.shape), xs, 0), ys, live)
 
@@ -51,10 +52,16 @@ def sampled(spec: "Spec", sample: Callable[[Any, Any], tuple[Array, Array]]) -> 
         batches = jnp.arange(-(-n // spec.batch))
         keys = tickets(data, key, batches) if split == "train" else fold(jax.random.key(2**31 - 2), batches)
         many, every = jax.vmap(drawn)(keys), spec.readout == "every"
-        timed = (many.xs, many.live, many.ys) if every else (many.xs, many.live)
-        firsts = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(spec.steps, -1, *x.shape[3:])[:, :n], timed)
-        ys = firsts[2] if every else many.ys.reshape(-1, *many.ys.shape[2:])[:n]
-        return Batch(firsts[0], ys, firsts[1])
+
+        def firsts(leaf: Array, timed: bool) -> Array:
+            """Of n sequences, from [batches, …]."""
+            if not timed:
+                return leaf.reshape(-1, *leaf.shape[2:])[:n]
+            return jnp.moveaxis(leaf, 0, 1).reshape(spec.steps, -1, *leaf.shape[3:])[:, :n]
+
+        live = None if many.live is None else firsts(many.live, True)
+        weight = None if many.weight is None else firsts(many.weight, many.weight.ndim == 3)
+        return Batch(firsts(many.xs, True), firsts(many.ys, every), live, weight)
 
     return dict(
         splits=lambda data: ("test",),
@@ -103,7 +110,9 @@ def adding(spec: "Spec") -> Task:
     the mean, 1, costs a mean squared error of 1/6; learned means a test error below 0.01.
     """
     sample = _marked(spec, jnp.add)
-    return Task(inputs=2, outputs=1, loss="mse", chance=1 / 6, learned=("test_loss", 0.01), **sampled(spec, sample))
+    return Task(
+        inputs=2, outputs=1, loss=losses.mse, chance=1 / 6, learned=("test_loss", 0.01), **sampled(spec, sample)
+    )
 
 
 def multiplication(spec: "Spec") -> Task:
@@ -114,7 +123,7 @@ def multiplication(spec: "Spec") -> Task:
     """
     sample = _marked(spec, jnp.multiply)
     learned = ("test_loss", 0.003)
-    return Task(inputs=2, outputs=1, loss="mse", chance=7 / 144, learned=learned, **sampled(spec, sample))
+    return Task(inputs=2, outputs=1, loss=losses.mse, chance=7 / 144, learned=learned, **sampled(spec, sample))
 
 
 # --- the order of symbols -----------------------------------------------------------------------------------
@@ -138,7 +147,7 @@ def _ordered(spec: "Spec", windows: tuple[int, ...]) -> Task:
         return _one_hot(symbols, 6), ys
 
     learned = ("test_accuracy", 0.99)
-    return Task(6, kinds, "categorical", math.log(kinds), learned, **sampled(spec, sample))
+    return Task(6, kinds, losses.categorical, math.log(kinds), learned, **sampled(spec, sample))
 
 
 def temporal_order(spec: "Spec") -> Task:
@@ -175,7 +184,7 @@ def random_permutation(spec: "Spec") -> Task:
         return _one_hot(others.at[0].set(first), 100), first
 
     learned = ("test_accuracy", 0.99)
-    return Task(100, 100, "categorical", math.log(2), learned, **sampled(spec, sample))
+    return Task(100, 100, losses.categorical, math.log(2), learned, **sampled(spec, sample))
 
 
 # --- bits ---------------------------------------------------------------------------------------------------
@@ -200,7 +209,7 @@ def delayed_xor(spec: "Spec") -> Task:
         return _signs(bits), (bits[first] ^ bits[second]).astype(jnp.float32)
 
     learned = ("test_accuracy", 0.95)
-    return Task(inputs=1, outputs=1, loss="binary", chance=math.log(2), learned=learned, **sampled(spec, sample))
+    return Task(inputs=1, outputs=1, loss=losses.binary, chance=math.log(2), learned=learned, **sampled(spec, sample))
 
 
 def parity(spec: "Spec") -> Task:
@@ -217,7 +226,7 @@ def parity(spec: "Spec") -> Task:
         return _signs(bits), (jnp.sum(counted, axis=0) % 2).astype(jnp.float32)
 
     learned = ("test_accuracy", 0.95)
-    return Task(inputs=1, outputs=1, loss="binary", chance=math.log(2), learned=learned, **sampled(spec, sample))
+    return Task(inputs=1, outputs=1, loss=losses.binary, chance=math.log(2), learned=learned, **sampled(spec, sample))
 
 
 def _signs(bits: Bool[Array, "t b"]) -> Float[Array, "t b d"]:
@@ -239,7 +248,7 @@ def _repeated(spec: "Spec", symbols: int, count: int, cue: int) -> Task:
 
     chance = count * math.log(symbols) / steps
     learned = ("test_loss", chance / 10)
-    return Task(symbols + 2, symbols + 1, "categorical", chance, learned, **sampled(spec, sample))
+    return Task(symbols + 2, symbols + 1, losses.categorical, chance, learned, **sampled(spec, sample))
 
 
 def copy(spec: "Spec") -> Task:

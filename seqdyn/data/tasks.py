@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.building import built
-from seqdyn.data import synthetic
+from seqdyn.data import losses, synthetic
 from seqdyn.data.batches import Batch, Task
 from seqdyn.data.sampled import Drawn, whole_task
 from seqdyn.nets.bptt import live_steps
@@ -91,8 +91,9 @@ def labelled(spec: "Spec") -> Task:
     """Sequences with one label each: `data[split]` is a `text.Examples`, of ids (`Spec.vocabulary`) or of
     `Spec.features` numbers a step.
 
-    `Spec.classes` says what a label is: 2 (a logit), more (a logit each) or, at 0, a number (squared error). Learned
-    means a validation accuracy above half-way from that of a guess among equally frequent classes to 1.
+    `Spec.classes` says what a label is: 2 (a logit), more (a logit each) or, at 0, a number (squared error); of
+    `Spec.targets` bits or numbers the losses add up. Learned means a validation accuracy above half-way from that of a
+    guess among equally frequent classes to 1.
     """
 
     def one(examples: Any, rows: Any) -> Batch:
@@ -100,13 +101,13 @@ def labelled(spec: "Spec") -> Task:
         ys = drawn.ys.astype(jnp.int32 if spec.classes > 2 else jnp.float32)
         return Batch(_steps_first(drawn.xs), ys, _live(spec, drawn))
 
-    k = spec.classes
+    k, targets = spec.classes, spec.targets
     return Task(
         inputs=spec.features,
-        outputs=k if k > 2 else 1,
-        loss="categorical" if k > 2 else "binary" if k else "mse",
-        chance=math.log(k) if k else 1.0,
-        learned=("validation_accuracy", (1 + 1 / k) / 2) if k else ("validation_loss", 0.5),
+        outputs=k if k > 2 else targets,
+        loss=losses.categorical if k > 2 else losses.binary if k else losses.mse,
+        chance=targets * (math.log(k) if k else 1.0),
+        learned=("validation_accuracy", (1 + 1 / k) / 2) if k else ("validation_loss", 0.5 * targets),
         **_listed(spec, one),
     )
 
@@ -125,7 +126,8 @@ def next_step(spec: "Spec") -> Task:
 
     coins = spec.features * math.log(2)
     learned = ("validation_loss", coins / 6)
-    return Task(spec.features, spec.features, "binary", coins, learned, **_listed(spec, one))
+    loss = losses.binary if spec.features == 1 else losses.binary._replace(correct=None)
+    return Task(spec.features, spec.features, loss, coins, learned, **_listed(spec, one))
 
 
 def stream(spec: "Spec") -> Task:
@@ -161,7 +163,7 @@ def stream(spec: "Spec") -> Task:
     return Task(
         inputs=0,
         outputs=spec.vocabulary,
-        loss="categorical",
+        loss=losses.categorical,
         chance=math.log(max(spec.vocabulary, 1)),
         learned=("validation_loss", 2.0),
         splits=held_out,
@@ -183,7 +185,12 @@ TASKS: dict[str, Callable[["Spec"], Task]] = {
 
 
 def task_of(spec: "Spec") -> Task:
-    """The task of a spec, a word's or a part's."""
+    """The task of a spec, a word's or a part's. Under a loss of one's own (`Spec.loss`) nobody knows its chance level,
+    nor when it counts as learned: NaN."""
     if isinstance(spec.task, str):
-        return TASKS[spec.task](spec)
+        task = TASKS[spec.task](spec)
+        if spec.loss is None:
+            return task
+        learned = (task.learned[0].partition("_")[0] + "_loss", math.nan)
+        return task._replace(loss=losses.made_loss("loss", spec.loss), chance=math.nan, learned=learned)
     return whole_task(spec, built("task", spec.task, Drawn, "what seqdyn.task(…) returns"))

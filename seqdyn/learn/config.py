@@ -312,7 +312,8 @@ class Experiment:
         }
 
 
-PARTS = ("layers", "network", "records")
+LATER = ("layers", "network", "records", "loss", "targets")
+"""What a spec of words does not say: fields that came with parts, at their defaults."""
 
 
 def _described(spec: Spec) -> dict[str, Any]:
@@ -320,7 +321,12 @@ def _described(spec: Spec) -> dict[str, Any]:
     last, so that a difference is told of the part."""
     fields = sorted(dataclasses.fields(spec), key=lambda f: f.name in dict(spec.decided))
     found = {f.name: parts.describe(getattr(spec, f.name)) for f in fields}
-    return {name: value for name, value in found.items() if name != "decided" and (value or name not in PARTS)}
+    default = {f.name: parts.describe(f.default) for f in fields}
+    return {
+        name: value
+        for name, value in found.items()
+        if name != "decided" and (name not in LATER or value != default[name])
+    }
 
 
 def experiment_from(described: dict[str, Any]) -> Experiment:

@@ -1,24 +1,28 @@
 """Do the parts of a `Spec` fit each other, and the words beside them?
 
-`layers` are parts with `build(inputs) -> Cell`, a `task` has `build() -> Drawn`, an `optimizer` has `build() ->
-optax.GradientTransformation`, whose updates are added to the parameters as they are, and each of `records` has
-`variables` and `record(context)`.
+`layers` are parts with `build(inputs) -> Cell`, a `task` has `build() -> Drawn`, and a `loss` what `losses.made_loss`
+says. An `optimizer`, each link of one, and a `clip` have `build() -> optax.GradientTransformation` or `rules.Rule`; the
+last link's updates are added to the parameters as they are. A `schedule` has `build() -> (updates done) -> factor` of
+`Hypers.lr`, and each of `records` has `variables` and `record(context)`.
 """
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 
 from seqdyn.building import built, check_part, known_at_run_time
 from seqdyn.data import sampled
+from seqdyn.data.losses import made_loss
 from seqdyn.data.sampled import Drawn
 from seqdyn.data.tasks import TASKS
 from seqdyn.grids import as_shapes
 from seqdyn.learn import network
 from seqdyn.learn.context import check_variables
+from seqdyn.learn.optim import AdamW, ClipByNorm, ClipByValue, Descent, links
 from seqdyn.learn.own_cells import check_cells
-from seqdyn.learn.own_optimizers import made_optimizer
+from seqdyn.learn.rules import factor, made_link
 from seqdyn.parts import is_part
 from seqdyn.types import ConfigError, whole
 
@@ -30,11 +34,11 @@ INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
 _WORDS = {
     "layers": ("cell", "activation", "w_init", "u_init", "chrono", "normalise", "floss"),
     "optimizer": ("schedule",),
-    "task": ("monte_carlo",),
+    "task": ("monte_carlo", "loss"),
     "network": (
         *("cell", "activation", "hidden", "layers", "bidirectional", "w_init", "u_init", "readout_init", "readout"),
         *("chrono", "normalise", "dropout", "monte_carlo", "truncate", "embedding", "pretrained"),
-        *("penalties", "penalised", "floss", "floss_steps"),
+        *("penalties", "penalised", "floss", "floss_steps", "loss"),
     ),
 }
 """The words of a spec that mean nothing where a field holds parts."""
@@ -42,6 +46,8 @@ UNHEEDED = {
     "layers": ("gain", "input_gain", "norm_gain", "forget_bias", "longest"),
     "network": ("gain", "input_gain", "readout_gain", "norm_gain", "forget_bias", "longest"),
     "optimizer": ("lr", "momentum", "weight_decay", "warmup", "decay_steps", "decay_rate"),
+    "schedule": ("warmup", "decay_steps", "decay_rate"),
+    "clip": ("clip",),
 }
 """The numbers of `Hypers` that nobody heeds where a field holds parts."""
 
@@ -59,9 +65,14 @@ def fitted(spec: "Spec") -> dict[str, Any]:
             raise ConfigError(f"{name} is {value!r:.80}; it must be a tuple of parts.")
         for i, one in enumerate(found[name]):
             check_part(f"{name}[{i}]", one, "build" if name == "layers" else "record")
-    for name in ("task", "optimizer"):
-        value = getattr(spec, name)
-        if is_part(value) or callable(value) or hasattr(value, "update"):  # all else is refused as no word
+    if type(spec.optimizer) is tuple:
+        _check_chain(spec.optimizer)
+        found["optimizer"] = spec.optimizer[0] if len(spec.optimizer) == 1 else spec.optimizer
+    for name in ("task", "optimizer", "clip", "schedule", "loss"):
+        value = found.get(name, getattr(spec, name))
+        if (
+            (name == "loss" and value is not None) or is_part(value) or callable(value) or hasattr(value, "update")
+        ):  # all else is refused as no word
             check_part(name, value, "build")
     if spec.network is not None:
         network.check("network", spec.network)
@@ -72,8 +83,10 @@ def fitted(spec: "Spec") -> dict[str, Any]:
             raise ConfigError(f"records[{i}] is {type(one).__name__}, which records {name!r} as another does.")
         names |= one.variables.keys()
     # Numbers as shapes: a grid's are [r], and nothing that is checked here depends on a value.
-    task, optimizer = (part if is_part(part) else None for part in (spec.task, spec.optimizer))
-    parts = (task, optimizer, found["layers"])
+    optimizer = found.get("optimizer", spec.optimizer)
+    task, clip, schedule = (part if is_part(part) else None for part in (spec.task, spec.clip, spec.schedule))
+    chain = optimizer if isinstance(optimizer, tuple) else (optimizer,) if is_part(optimizer) else ()
+    parts = (task, clip, schedule, spec.loss, chain, found["layers"])
     numbers, tree = jax.tree.flatten(as_shapes(parts))
     jax.eval_shape(lambda numbers: _check_built(spec, found, *jax.tree.unflatten(tree, numbers)), numbers)
     _check_words(spec, found)
@@ -82,10 +95,23 @@ def fitted(spec: "Spec") -> dict[str, Any]:
     return found
 
 
+def _check_chain(links: tuple[Any, ...]) -> None:
+    if not links:
+        raise ConfigError("optimizer is (); it must be a word, a part, or a tuple of parts, the first link first.")
+    for i, link in enumerate(links):
+        if isinstance(link, str):
+            raise ConfigError(
+                f"optimizer[{i}] is {link!r}; a link is a part, as seqdyn.Adam() and seqdyn.ClipByNorm(1.0)."
+            )
+        check_part(f"optimizer[{i}]", link, "build")
+
+
 def _check_words(spec: "Spec", found: dict[str, Any]) -> None:
     """Nothing may be said that nobody heeds, as there is a part in its place."""
     default = {f.name: f.default for f in dataclasses.fields(spec)}
-    own = {"layers": found["layers"][:1]} | {name: (getattr(spec, name),) for name in ("optimizer", "task", "network")}
+    chain = found.get("optimizer", spec.optimizer)
+    chain = chain if isinstance(chain, tuple) else (chain,)
+    own = {"layers": found["layers"][:1], "optimizer": chain[-1:], "task": (spec.task,), "network": (spec.network,)}
     called = {name: type(one).__name__ for name, parts in own.items() for one in parts if is_part(one)}
     for field, part in called.items():
         for name in _WORDS[field]:
@@ -100,6 +126,8 @@ def _check_words(spec: "Spec", found: dict[str, Any]) -> None:
     if called and not isinstance(spec.penalties, tuple):
         raise ConfigError(f"penalties is {spec.penalties!r:.80}; it must be a tuple of names.")
     of_words = {"layers": {"l1", "l2", "l0", "l1_proximal", "orthogonality", "omega"}, "optimizer": {"l1_proximal"}}
+    if isinstance(chain[-1], Descent):  # which says its rate
+        of_words["optimizer"] = set()
     for field, part in called.items():
         odd = [name for name in spec.penalties if name in of_words.get(field, ())]
         if odd:
@@ -109,20 +137,31 @@ def _check_words(spec: "Spec", found: dict[str, Any]) -> None:
             f"dropout is {spec.dropout!r} and layers has {called['layers']}; it must be outside of cells."
         )
     free = next((name for name in ("layers", "network") if name in called), None)
-    if free and spec.optimizer == "adamw":
+    if free and any(one == "adamw" or isinstance(one, AdamW) for one in chain):
+        said = "AdamW" if is_part(chain[-1]) else "'adamw'"
         raise ConfigError(
-            f"optimizer is 'adamw' and {free} has {called[free]}, of which it does not know what decays; take a "
+            f"optimizer is {said} and {free} has {called[free]}, of which it does not know what decays; take a "
             "part that builds optax.adamw."
         )
 
 
 def unheeded(spec: "Spec") -> dict[str, Any]:
     """Number of `Hypers` -> the part of a spec in whose place there is nobody who heeds it."""
-    own = {"layers": spec.layers[0] if spec.layers else None, "optimizer": spec.optimizer, "network": spec.network}
+    own = {"layers": spec.layers[:1], "optimizer": links(spec)[-1:], "schedule": (spec.schedule,), "clip": (spec.clip,)}
+    own = {field: of[0] if of else None for field, of in own.items()} | {"network": spec.network}
     return {name: own[field] for field, names in UNHEEDED.items() if is_part(own[field]) for name in names}
 
 
-def _check_built(spec: "Spec", found: dict[str, Any], task: Any, optimizer: Any, layers: tuple[Any, ...]) -> None:
+def _check_built(
+    spec: "Spec",
+    found: dict[str, Any],
+    task: Any,
+    clip: Any,
+    schedule: Any,
+    loss: Any,
+    chain: tuple[Any, ...],
+    layers: Any,
+) -> None:
     inputs = _read_by_words(spec) if layers else 1
     if task is not None:
         whole("batch", spec.batch)
@@ -135,8 +174,24 @@ def _check_built(spec: "Spec", found: dict[str, Any], task: Any, optimizer: Any,
                 found["steps"] = sampled.shapes(spec, type(task).__name__, drawn)
     if layers:
         found["hidden"] = check_cells(layers, inputs, 2 if spec.bidirectional else 1)
-    if optimizer is not None:
-        made_optimizer(optimizer)  # it is tried on the network's own parameters before anything is compiled
+    rules = [type(link).__name__ for link in chain if isinstance(link, Descent)]
+    if len(rules) > 1:
+        raise ConfigError(f"optimizer has {' and '.join(rules)}, of which each descends; take one.")
+    if chain and all(isinstance(link, ClipByNorm | ClipByValue) for link in chain):
+        raise ConfigError(
+            f"optimizer is {type(chain[-1]).__name__}, which leaves a gradient; put a rule after it, as seqdyn.Adam()."
+        )
+    # Links are tried on the network's own parameters before anything is compiled.
+    for i, link in enumerate(chain):
+        made_link(f"optimizer[{i}]" if len(chain) > 1 else "optimizer", link)
+        if isinstance(link, Descent):
+            link.rate(jnp.int32(0))
+    if clip is not None:
+        made_link("clip", clip)
+    if loss is not None:
+        made_loss("loss", loss)
+    if schedule is not None:
+        factor("schedule", schedule, jnp.int32(0))
 
 
 def _read_by_words(spec: "Spec") -> int:

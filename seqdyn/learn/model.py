@@ -6,7 +6,8 @@ from typing import Any, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 
-from seqdyn.data.tasks import Batch, Task, task_of
+from seqdyn.data.losses import Loss, applied
+from seqdyn.data.tasks import Batch, task_of
 from seqdyn.learn import dropout
 from seqdyn.learn.choices import CellName
 from seqdyn.learn.config import Hypers, Spec
@@ -16,8 +17,7 @@ from seqdyn.nets.bptt import Cut, Watch, unroll, window
 from seqdyn.nets.inits import INITS, chrono, constant
 from seqdyn.nets.normalised import normalised
 from seqdyn.nets.stack import Layer, Stacked, unroll_stack
-from seqdyn.parts import lenient
-from seqdyn.types import Array, ConfigError, Float, Key, Tree, one_of
+from seqdyn.types import Array, ConfigError, Float, Key, Tree
 
 
 class Dense(NamedTuple):
@@ -256,56 +256,43 @@ def per_layer(spec: Spec, hypers: Hypers, model: Model, batch: Batch) -> tuple[L
     return run(spec, hypers, model, batch._replace(noise=None)).stacked.layers
 
 
-def _task(spec: Spec) -> Task:
-    """The task, its loss one of those below."""
-    task = task_of(spec)
-    if not callable(task.loss):
-        one_of(f"loss of the task '{spec.task}'", task.loss, ("mse", "binary", "categorical"))
-    return task
+def loss_of(spec: Spec) -> Loss:
+    """What a prediction costs. ConfigError for a task whose loss is none."""
+    found = task_of(spec).loss
+    if not isinstance(found, Loss):
+        raise ConfigError(f"loss of the task {spec.task!r:.60} is {found!r:.60}; it must be a losses.Loss.")
+    return found
+
+
+def _named(spec: Spec, what: str) -> str:
+    if spec.loss is not None:
+        return f"{what} of {type(spec.loss).__name__}"
+    return (
+        f"{what} of the task {spec.task!r:.60}"
+        if isinstance(spec.task, str)
+        else f"{what} of {type(spec.task).__name__}"
+    )
 
 
 def losses(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"]:
-    """Of each prediction, in nats but for 'mse', summed over outputs k:
-
-    mse           (p − y)²
-    binary        log(1 + exp((1 − 2y) p)), p a logit, y in {0, 1}
-    categorical   log Σ_k exp p_k − p_y, y a class
-
-    or what a task's own function says. ConfigError for a task whose loss has another name.
-    """
-    kind = _task(spec).loss
-    if callable(kind):
-        with lenient():
-            return jnp.asarray(kind(predictions, ys)).astype(predictions.dtype)
-    if kind == "categorical":
-        chosen = jnp.take_along_axis(predictions, ys[..., None].astype(jnp.int32), axis=-1)[..., 0]
-        return jax.nn.logsumexp(predictions, axis=-1) - chosen
-    ys = ys.reshape(predictions.shape)
-    each = jnp.square(predictions - ys) if kind == "mse" else jax.nn.softplus((1 - 2 * ys) * predictions)
-    return jnp.sum(each, axis=-1)
+    """Of each prediction: see `data.losses`."""
+    return applied(_named(spec, "loss"), loss_of(spec).each, predictions, predictions.shape[:-1], predictions, ys)
 
 
 def hits(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"] | None:
-    """1 where the class predicted is right, else 0; None for a task without classes, or with many outputs at once."""
-    task = _task(spec)
-    if task.loss == "categorical":
-        right = jnp.argmax(predictions, axis=-1) == ys
-    elif task.loss == "binary" and task.outputs == 1:
-        right = (predictions[..., 0] > 0) == (ys > 0.5)
-    elif task.correct is not None:
-        with lenient():
-            right = jnp.asarray(task.correct(predictions, ys))
-    else:
+    """1 where a prediction is right, else 0, and of many bits at once the share that is; None where nobody can say."""
+    correct = loss_of(spec).correct
+    if correct is None:
         return None
-    return right.astype(predictions.dtype)
+    return applied(_named(spec, "correct"), correct, predictions, predictions.shape[:-1], predictions, ys)
 
 
 def counted(spec: Spec, batch: Batch) -> Float[Array, "*s"]:
-    """How much each prediction counts in a mean over a batch: 0 on padding and for examples without weight."""
+    """How much each prediction counts in a mean over a batch: its weight, 0 on padding and for examples without any."""
     count = jnp.ones(batch.xs.shape[1]) if batch.weight is None else batch.weight
     if spec.readout != "every":
         return count
-    count = jnp.broadcast_to(count[None], batch.xs.shape[:2])
+    count = jnp.broadcast_to(count if count.ndim == 2 else count[None], batch.xs.shape[:2])
     return count if batch.live is None else count * batch.live.astype(count.dtype)
 
 
@@ -313,7 +300,8 @@ class Judged(NamedTuple):
     """A batch's loss and what comes with it."""
 
     loss: Float[Array, ""]
-    """Mean over the batch, of a task that asks at every step over all steps of all sequences."""
+    """Mean over the batch, of a task that asks at every step over all steps of all sequences, weighted by
+    `Batch.weight`."""
     accuracy: Float[Array, ""] | None
     """Share of the predictions that are right, where that has a meaning."""
     last: tuple[Any, ...]
@@ -361,16 +349,10 @@ def sampled(spec: Spec, hypers: Hypers, model: Model, batch: Batch, keys: Key[Ar
 
 def mean_prediction(spec: Spec, predictions: Float[Array, "n *s k"]) -> Float[Array, "*s k"]:
     """The prediction (logits, if the task has classes) that stands for the mean of n predicted probabilities."""
-    kind, count = _task(spec).loss, predictions.shape[0]
-
-    def mean(logs: Array) -> Array:
-        return jax.nn.logsumexp(logs, axis=0) - jnp.log(jnp.asarray(count, logs.dtype))
-
-    if kind == "mse":
-        return jnp.mean(predictions, axis=0)
-    if kind == "categorical":
-        return mean(jax.nn.log_softmax(predictions, axis=-1))
-    return mean(jax.nn.log_sigmoid(predictions)) - mean(jax.nn.log_sigmoid(-predictions))
+    mean = loss_of(spec).mean
+    if mean is None:
+        raise ConfigError(f"monte_carlo is {spec.monte_carlo} and {_named(spec, 'the loss')} has no mean(); take 0.")
+    return applied(_named(spec, "mean"), mean, predictions, predictions.shape[1:], predictions)
 
 
 def loss(

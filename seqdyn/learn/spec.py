@@ -39,8 +39,8 @@ class Spec:
     """What code runs: shapes and operations. Two specs of other structure are two compiled programs.
 
     NumPy's whole numbers, truth values and strings become Python's, and lists become tuples, so that what is equal is
-    the same program. Task, optimiser and cells may be a user's parts (`learn.fitted`), whose numbers are the leaves of
-    this pytree: other numbers compile nothing.
+    the same program. Task, optimiser, clip, schedule and cells may be a user's parts (`learn.fitted`), whose numbers
+    are the leaves of this pytree: other numbers compile nothing.
     """
 
     task: TaskName | Part = "adding"
@@ -59,6 +59,8 @@ class Spec:
     """Numbers a step of a data set's sequences; 0 where they are ids."""
     classes: int = 2
     """Of a 'labelled' sequence; 0: its label is a number."""
+    targets: int = 1
+    """Numbers (`classes` 0) or bits (`classes` 2) that a 'labelled' sequence has as its label, ys [n, targets]."""
     pad: Pad = "before"
     """On which side of a data set's sequences the padding lies."""
     mask: bool = True
@@ -93,10 +95,15 @@ class Spec:
     """What `Hypers.dropout` drops: words, inputs, outputs, or something inside the recurrence; see `learn.dropout`."""
     penalties: tuple[PenaltyName, ...] = ()
     """What is added to the loss, weighted by the hyperparameters of these names; see `penalties`."""
-    optimizer: Optimizer | Part = "adam"
-    schedule: Schedule = "constant"
-    clip: Clip = "norm"
-    """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step."""
+    optimizer: Optimizer | Part | tuple[Part, ...] = "adam"
+    """From the gradient, clipped, to what is added to the parameters; of several parts one after the other: see
+    `optim`."""
+    schedule: Schedule | Part = "constant"
+    """Of `Hypers.lr`, which an optimizer that is a part does not heed."""
+    clip: Clip | Part = "norm"
+    """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step (then
+    the records of clipping are those of adjoints alone). A part acts on the gradient (0 of an embedding that is
+    frozen) before the optimizer."""
     truncate: bool = False
     """Backpropagate through windows of `Hypers.window` steps only."""
     name: str = ""
@@ -123,6 +130,9 @@ class Spec:
     """One's own cells, one a level, bottom first, instead of `cell` and what words say of it."""
     network: Part | None = None
     """A network that is no stack, instead of all that words say of one: see `learn.network`."""
+    loss: Part = None
+    """What a prediction costs, in place of the task's own loss: a part with `build() -> (predictions, ys) -> [*s]`, and
+    if it has a meaning `correct(predictions, ys)` and `mean(predictions)`: see `data.losses`."""
     records: tuple[Part, ...] = ()
     """What else is recorded of every update."""
     decided: tuple[tuple[str, Any], ...] = ()

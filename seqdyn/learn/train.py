@@ -13,7 +13,6 @@ from seqdyn.data.tasks import VECTORS, Batch, task_of
 from seqdyn.learn import context, model, network, optim, penalties, stopping
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import Model
-from seqdyn.learn.own_optimizers import made_optimizer
 from seqdyn.nets.bptt import Watch, at_end, watching
 from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
 from seqdyn.parts import is_part
@@ -71,20 +70,13 @@ def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
     `Spec.pretrained` asks for."""
     if spec.network is not None:
         params = network.init(spec, keys(hypers).params)
-        opt, kept = _rule(spec, hypers).init(params), stopping.begin(spec, params)
+        opt, kept = optim.rule(spec, hypers).init(params), stopping.begin(spec, params)
         return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), stopping=kept)
     vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
     params = model.init(spec, hypers, keys(hypers).params, vectors)
     carries = model.rest(spec, hypers) if task_of(spec).stateful else None
-    opt, kept = _rule(spec, hypers).init(params), stopping.begin(spec, params)
+    opt, kept = optim.rule(spec, hypers).init(params), stopping.begin(spec, params)
     return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), carries, kept)
-
-
-def _rule(spec: Spec, hypers: Hypers) -> Any:
-    """Of the parameters together; what decays is what is penalised."""
-    if is_part(spec.optimizer):
-        return made_optimizer(spec.optimizer)
-    return optim.rule(spec, hypers, partial(penalties.counts, spec))
 
 
 def watches(spec: Spec, hypers: Hypers) -> tuple[Watch, ...]:
@@ -150,13 +142,12 @@ class Move(NamedTuple):
     """Δw, to be added to the parameters."""
     opt: Any
     """The optimiser's state after it."""
-    clipped: optim.Clipped
+    said: dict[str, Float[Array, ""]]
+    """What the links report of it: see `rules.REPORTS`."""
     by_group: Float[Array, " group"]
     """‖g‖ of each of `model.groups`, before clipping."""
     size: Float[Array, ""]
     """‖g‖ of all parameters, before clipping."""
-    lr: Float[Array, ""]
-    """The scheduled learning rate."""
 
 
 class Gradient(NamedTuple):
@@ -220,27 +211,26 @@ def begun(spec: Spec, hypers: Hypers, carries: Any, batch: Any) -> Any:
 
 def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Tree) -> Move:
     """Clip, rule, learning rate and proximal step of update `state.step`."""
-    by_group = jnp.stack([tree_norm(g) for g in model.groups(grads).values()])
-    thawed = (state.step.astype(jnp.float32) >= hypers.thaw).astype(by_group.dtype)
-    # A frozen embedding's gradient is recorded, and feeds the rule's moments, but is no part of what is clipped.
-    size = norm(by_group.at[0].multiply(thawed) if spec.pretrained else by_group)
-    clipped = optim.Clipped(grads, jnp.ones(()), jnp.zeros(()))
-    if spec.clip != "adjoint":
-        clip = {"norm": optim.clip_by_norm, "value": optim.clip_by_value}[spec.clip]
-        clipped = clip(grads, hypers.clip, size)
+    thawed = (state.step.astype(jnp.float32) >= hypers.thaw).astype(jnp.float32)
 
+    def by_group(tree: Model) -> Float[Array, " group"]:
+        return jnp.stack([tree_norm(g) for g in model.groups(tree).values()])
+
+    def size(tree: Model) -> Float[Array, ""]:
+        # A frozen embedding's gradient is recorded, and feeds the rule's moments, but is no part of what is clipped.
+        return norm(by_group(tree).at[0].multiply(thawed) if spec.pretrained else by_group(tree))
+
+    shown = grads
+    if spec.pretrained and is_part(spec.clip):  # which has no other way to leave it out
+        shown = grads._replace(embedding=grads.embedding * thawed)
+    at = optim.At(state.step, size, partial(penalties.counts, spec))
     with jax.numpy_dtype_promotion("standard"):
-        updates, opt = _rule(spec, hypers).update(clipped.grads, state.opt, state.params)
-    if is_part(spec.optimizer):
-        lr = jnp.full((), jnp.nan)  # its updates are what is added, at a rate that only it knows
-    else:
-        lr = optim.learning_rate(spec, hypers, state.step)
-        updates = jax.tree.map(lambda u: -lr * u, updates)
+        updates, opt, said = optim.rule(spec, hypers).update(shown, state.opt, state.params, at)
     if "l1_proximal" in spec.penalties:
-        updates = penalties.proximal(spec, hypers, state.params, updates, lr)
+        updates = penalties.proximal(spec, hypers, state.params, updates, said["learning_rate"])
     if spec.pretrained:
         updates = updates._replace(embedding=updates.embedding * thawed)
-    return Move(updates, opt, clipped, by_group, size, lr)
+    return Move(updates, opt, said, by_group(grads), size(grads))
 
 
 def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -255,20 +245,18 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     loss = metrics["loss"] = judged.loss
     if judged.accuracy is not None:
         metrics["accuracy"] = judged.accuracy
-    updates, opt, clipped, by_group, size, lr = move(spec, hypers, state, grads)
-    if spec.clip != "adjoint":
-        metrics |= {"clip_scale": clipped.scale, "clipped": clipped.fraction}
-    if not is_part(spec.optimizer):
-        metrics["learning_rate"] = lr
+    updates, opt, said, by_group, size = move(spec, hypers, state, grads)
+    metrics = said | metrics  # where adjoints are clipped, that is what the records of clipping are of
     update_norm = jnp.stack([tree_norm(u) for u in model.groups(updates).values()])
 
     finite = jnp.isfinite(loss) & jnp.isfinite(size) & jnp.all(jnp.isfinite(update_norm))
+    own = not isinstance(spec.optimizer, str) or is_part(spec.clip)
     # An infinite second moment would freeze Adam, with finite updates of 0.
     for moment, before in zip(jax.tree.leaves(opt), jax.tree.leaves(state.opt), strict=True):
         if jnp.issubdtype(moment.dtype, jnp.floating):
             fine = jnp.isfinite(moment)
             # In an optimiser of one's own something may begin at infinity, as the best loss so far.
-            finite &= jnp.all(fine | ~jnp.isfinite(before) if is_part(spec.optimizer) else fine)
+            finite &= jnp.all(fine | ~jnp.isfinite(before) if own else fine)
     metrics |= {
         "grad_norm": size,
         "group_grad_norm": by_group,

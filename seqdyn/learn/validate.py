@@ -14,6 +14,7 @@ from seqdyn.data.tasks import BANK, DATA_SETS
 from seqdyn.learn import choices, network
 from seqdyn.learn.fitted import INNER, unheeded
 from seqdyn.learn.numbers import check_hyper
+from seqdyn.learn.optim import decays, links
 from seqdyn.parts import is_part
 from seqdyn.types import ConfigError, Pad, one_of, whole
 
@@ -171,14 +172,14 @@ def _check_spec(spec: "Spec") -> None:
         ("stop", choices.Stop),
         ("kind", choices.Kind),
     ):
-        if not is_part(getattr(spec, name)):
+        if not is_part(getattr(spec, name)) and not (name == "optimizer" and links(spec)):
             one_of(name, getattr(spec, name), get_args(literal))
     for name in ("chrono", "truncate", "mask", "pretrained", "bidirectional", "evaluate_train"):
         if not isinstance(getattr(spec, name), bool):
             raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be True or False.")
     if not isinstance(spec.name, str):
         raise ConfigError(f"name is {spec.name!r}; it must be a string.")
-    for name in ("steps", "batch", "holdout", "floss_steps"):
+    for name in ("steps", "batch", "holdout", "floss_steps", "targets"):
         whole(name, getattr(spec, name))
     names = get_args(choices.PenaltyName)
     if not _are_words(spec.penalties, names) or len({*spec.penalties}) < len(spec.penalties):
@@ -219,7 +220,7 @@ def _check_penalties(spec: "Spec") -> None:
     if penalised == ("recurrent",) and spec.cell.startswith("dense"):
         raise ConfigError(f"penalised is {penalised!r} for the cell '{spec.cell}', which has no recurrence.")
     heed = {"l1", "l1_proximal", "l2", "l0"}
-    if {*penalised} != {*names[:3]} and not heed & {*penalties} and spec.optimizer != "adamw":
+    if {*penalised} != {*names[:3]} and not heed & {*penalties} and not decays(spec):
         raise ConfigError(
             f"penalised is {penalised!r}; neither a penalty among {', '.join(sorted(heed))} nor 'adamw' heeds it."
         )
@@ -293,6 +294,9 @@ def _check_task(spec: "Spec") -> None:
         raise ConfigError("pretrained is True and embedding is 0; word vectors need an embedding of their width.")
     if task == "labelled" and spec.classes == 1:
         raise ConfigError("classes is 1; it must be 2 or more, or 0 for labels that are numbers.")
+    if spec.targets > 1 and (task != "labelled" or spec.classes > 2):
+        of = f"classes is {spec.classes}" if task == "labelled" else f"the task is {task!r:.60}"
+        raise ConfigError(f"targets is {spec.targets} and {of}; several are of 'labelled' with 0 or 2 classes.")
     if task in ("next_step", "stream") and spec.bidirectional:
         raise ConfigError(f"bidirectional is True for the task '{task}'; it would read what it is to predict.")
 
@@ -311,7 +315,11 @@ def _check_looks(spec: "Spec") -> None:
         raise ConfigError(f"evaluate_train is True for the task '{spec.task}'; only a data set has a training split.")
     if spec.stop != "none" and spec.task not in DATA_SETS:
         raise ConfigError(f"stop is '{spec.stop}' for the task '{spec.task}'; only a data set has a validation split.")
-    without = spec.task == "next_step" or (spec.task == "labelled" and not spec.classes)
+    if spec.stop == "accuracy" and spec.loss is not None and not hasattr(spec.loss, "correct"):
+        raise ConfigError(
+            f"stop is 'accuracy' and loss is {type(spec.loss).__name__}, which has no correct(); it must be 'loss'."
+        )
+    without = spec.loss is None and (spec.task == "next_step" or (spec.task == "labelled" and not spec.classes))
     if spec.stop == "accuracy" and without:
         raise ConfigError(f"stop is 'accuracy' for the task '{spec.task}', which has no classes; it must be 'loss'.")
 
@@ -334,6 +342,10 @@ def _check_dropout(spec: "Spec") -> None:
     _whole_or_none("monte_carlo", spec.monte_carlo)
     if spec.monte_carlo and kind == "none":
         raise ConfigError(f"monte_carlo is {spec.monte_carlo} and dropout is 'none'; it samples what dropout leaves.")
+    if spec.monte_carlo and spec.loss is not None and not hasattr(spec.loss, "mean"):
+        raise ConfigError(
+            f"monte_carlo is {spec.monte_carlo} and loss is {type(spec.loss).__name__}, which has no mean(); take 0."
+        )
     if spec.monte_carlo and "l0" in spec.penalties:
         raise ConfigError(
             f"monte_carlo is {spec.monte_carlo} and penalties has 'l0', whose gates it would draw; take 0."

@@ -61,7 +61,7 @@ def next_updates(spec: Spec, hypers: Hypers, state: TrainState, data: Tree) -> M
     def norms(tree: Model) -> Float[Array, " group"]:
         return jnp.stack([tree_norm(group) for group in model.groups(tree).values()])
 
-    weight = norms(state.params)
+    weight, lr = norms(state.params), move.said.get("learning_rate", jnp.full((), jnp.nan))
 
     def over_weight(x: Float[Array, " group"]) -> Float[Array, " group"]:
         return jnp.where(weight > 0, x / jnp.where(weight > 0, weight, 1), jnp.nan)
@@ -74,7 +74,7 @@ def next_updates(spec: Spec, hypers: Hypers, state: TrainState, data: Tree) -> M
         "group_gradient_cosine": jnp.stack([cosine(a, b) for a, b in pairs]),
         "gradient_cosine": cosine(grads, later),
         "gradient_update_cosine": -cosine(grads, move.updates),
-        "effective_lr": move.lr * move.clipped.scale,
+        "effective_lr": lr * move.said.get("clip_scale", jnp.ones(())),
     }
 
 

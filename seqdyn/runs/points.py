@@ -48,11 +48,7 @@ def _numbers(described: Any, count: int) -> np.ndarray:
 
 def _unheeded(spec: Mapping[str, Any]) -> set[str]:
     """Numbers of `Hypers` in whose place a spec has parts."""
-    there = {
-        "layers": bool(spec.get("layers")),
-        "network": bool(spec.get("network")),
-        "optimizer": isinstance(spec.get("optimizer"), dict),
-    }
+    there = {field: bool(spec.get(field)) and not isinstance(spec.get(field), str) for field in UNHEEDED}
     return {name for field, names in UNHEEDED.items() if there[field] for name in names}
 
 

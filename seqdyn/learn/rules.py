@@ -1,0 +1,163 @@
+"""Links of the chain from a gradient to an update: what a user's part builds, checked, and one after the other."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from seqdyn.building import built, known_at_run_time, shapes_of, takes
+from seqdyn.parts import lenient
+from seqdyn.types import Array, ConfigError, Float, Int, Tree
+
+
+class At(NamedTuple):
+    """Where an update stands."""
+
+    step: Int[Array, ""]
+    """Updates done before it."""
+    norm: Callable[[Tree], Float[Array, ""]]
+    """‖g‖ of a tree like the parameters, without an embedding that is frozen."""
+    decayed: Callable[[Tree], Tree]
+    """Of each array of such a tree, is it one of the matrices that decay (`Spec.penalised`)?"""
+
+
+class Rule(NamedTuple):
+    """A link at work: an optax transformation that is told where it stands, and reports.
+
+    A part's `build()` returns it, or an optax.GradientTransformation. Trees are those of the parameters.
+    """
+
+    init: Callable[[Tree], Any]
+    """params -> what it remembers, () if that is nothing"""
+    update: Callable[[Tree, Any, Tree, At], tuple[Tree, Any, dict[str, Float[Array, ""]]]]
+    """(updates, memory, params, `At`) -> (updates, memory, reports), reports a dict of any of `REPORTS`"""
+
+
+def forgetful(params: Tree) -> tuple[()]:
+    """The `init` of the library's links that remember nothing."""
+    return ()
+
+
+REPORTS = ("clip_scale", "clipped", "learning_rate")
+"""What a link may say of an update: ‖after‖ / ‖before‖, the share that clipping changed, the rate."""
+
+
+def chained(rules: Sequence[Rule]) -> Rule:
+    """One after the other, as `optax.chain`. Clip scales multiply, of the shares clipped it is the largest, and of the
+    rates the last."""
+    lasting = [r for r in rules if r.init is not forgetful]
+
+    def init(params: Tree) -> Any:
+        kept = tuple(r.init(params) for r in lasting)
+        return kept[0] if len(kept) == 1 else kept
+
+    def update(updates: Tree, state: Any, params: Tree, at: At) -> Any:
+        kept, after, said = iter((state,) if len(lasting) == 1 else state), [], {}
+        for r in rules:
+            updates, new, more = r.update(updates, next(kept) if r in lasting else (), params, at)
+            after += [new] if r in lasting else []
+            if {"clip_scale"} <= said.keys() & more.keys():
+                more = more | {"clip_scale": said["clip_scale"] * more["clip_scale"]}
+            if {"clipped"} <= said.keys() & more.keys():
+                more = more | {"clipped": jnp.maximum(said["clipped"], more["clipped"])}
+            said |= more
+        return updates, after[0] if len(lasting) == 1 else tuple(after), said
+
+    return Rule(init, update)
+
+
+def made_link(where: str, part: Any) -> Rule:
+    """A link whose memory has definite types, and keeps them; its keys are numbers, as a checkpoint has them.
+
+    Its `update` raises ConfigError where the rule wants more than gradients and parameters, gives other shapes, or
+    reports what is no report.
+    """
+    name = f"{where} is {type(part).__name__}"
+    kinds = optax.GradientTransformation | Rule
+    made = built(where, part, kinds, "an optax.GradientTransformation or a seqdyn.Rule")
+    if isinstance(made, Rule) and not takes(made.update, None, None, None, None):
+        raise ConfigError(f"{name}, whose update must take updates, memory, params and where it stands.")
+
+    def cast(new: Any, old: Any) -> Array:
+        return jnp.asarray(new).astype(old.dtype)
+
+    def is_key(leaf: Any) -> bool:
+        return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+    def numbers(leaf: Any) -> Array:
+        leaf = jnp.asarray(leaf)
+        return jax.random.key_data(leaf) if is_key(leaf) else cast(leaf, leaf)
+
+    def init(params: Tree) -> Any:
+        with lenient(), known_at_run_time(name):
+            return jax.tree.map(numbers, made.init(params))
+
+    def moved(updates: Tree, state: Any, params: Tree, at: At) -> Any:
+        found = (
+            made.update(updates, state, params, at) if isinstance(made, Rule) else made.update(updates, state, params)
+        )
+        right = 3 if isinstance(made, Rule) else 2
+        if not isinstance(found, tuple) or len(found) != right:
+            raise ConfigError(f"{name}, whose update returns {found!r:.60}; it must return a tuple of {right}.")
+        return found if right == 3 else (*found, {})
+
+    def update(updates: Tree, state: Any, params: Tree, at: At) -> Any:
+        with lenient(), known_at_run_time(name):
+            like = jax.eval_shape(lambda p: jax.tree.map(jnp.asarray, made.init(p)), params)
+            given = jax.tree.map(
+                lambda of, leaf: jax.random.wrap_key_data(leaf) if is_key(of) else leaf,
+                like,
+                state,
+            )
+            try:
+                new, after, said = moved(updates, given, params, at)
+            except TypeError as error:
+                if "required keyword" not in str(error):
+                    raise
+                raise ConfigError(f"{name}, whose update needs more than gradients and parameters: {error}.") from error
+        if jax.tree.structure(new) != jax.tree.structure(updates) or shapes_of(new) != shapes_of(updates):
+            raise ConfigError(f"{name}, whose updates have the shapes {shapes_of(new)}; they must be the parameters'.")
+        if not isinstance(said, dict) or not {*said} <= {*REPORTS} or any(jnp.shape(v) for v in said.values()):
+            raise ConfigError(
+                f"{name}, which reports {said!r:.80}; it must be a dict of {', '.join(REPORTS)}, scalars."
+            )
+        said = {key: jnp.asarray(value).astype(jnp.float32) for key, value in said.items()}
+        return jax.tree.map(cast, new, updates), jax.tree.map(lambda n, o: cast(numbers(n), o), after, state), said
+
+    return Rule(forgetful if made.init is forgetful else init, update)
+
+
+def made_clip(where: str, part: Any) -> Rule:
+    """A link that reports what it leaves of the gradient, if it does not say itself: clip_scale, ‖after‖ / ‖before‖,
+    and clipped, the share of the entries that are not 0 which it changed."""
+    made = made_link(where, part)
+
+    def update(grads: Tree, state: Any, params: Tree, at: At) -> Any:
+        after, state, said = made.update(grads, state, params, at)
+        size, left = at.norm(grads), at.norm(after)
+        pairs = list(zip(jax.tree.leaves(grads), jax.tree.leaves(after), strict=True))
+        some = sum(jnp.sum(g != 0).astype(jnp.float32) for g, _ in pairs)
+        changed = sum(jnp.sum((g != 0) & (g != a)).astype(jnp.float32) for g, a in pairs)
+        seen = {
+            "clip_scale": jnp.where(size > 0, left / jnp.where(size > 0, size, 1), 1),
+            "clipped": changed / jnp.maximum(some, 1),
+        }
+        return after, state, seen | said
+
+    return Rule(made.init, update)
+
+
+def factor(where: str, part: Any, step: Int[Array, ""]) -> Float[Array, ""]:
+    """What a schedule makes of the rate after `step` updates. Raises ConfigError where that is no number."""
+    name = f"{where} is {type(part).__name__}"
+    right = "a function of the number of updates done"
+    function = built(where, part, Callable, right)  # type: ignore[arg-type]
+    if not takes(function, step):
+        raise ConfigError(f"{name}, whose build returns {function!r:.60}; it must return {right}.")
+    with lenient(), known_at_run_time(name):
+        found = function(step)
+        if jnp.shape(found) or not isinstance(found, int | float | jax.Array):
+            raise ConfigError(f"{name}, whose function gives {found!r:.60}; it must give one number.")
+        return jnp.asarray(found).astype(jnp.float32)

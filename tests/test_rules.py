@@ -1,0 +1,306 @@
+"""Laws of users' rules and losses in a `Spec`: a clip and a schedule with the library's rule, chains, weights."""
+
+import dataclasses
+from functools import cache, partial
+
+import _training
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from _refusals import refusal
+from _rules import Gently, Halves, Huber, Near, PerTensor, Weighted, Whole
+
+import seqdyn as sd
+from seqdyn import grids
+from seqdyn.backend import compiled
+from seqdyn.data.check import check
+from seqdyn.data.tasks import task_of
+from seqdyn.data.text import Examples
+from seqdyn.learn import model, optim, train
+from seqdyn.runs import sweep
+
+X64 = False
+WORD = sd.Spec(steps=6, hidden=(3,), batch=4, holdout=4)
+
+
+@cache
+def _step(spec):
+    return compiled(train.step)
+
+
+def three(spec, **hypers):
+    """(parameters before, after, metrics [3]) of three updates from one state on one batch."""
+    h, bare = sd.Hypers(**hypers).arrays(), dataclasses.replace(WORD, optimizer="sgd")
+    _, state, batch = _training.scene(bare)
+    of, before, said = grids.arrays(spec), state.params, []
+    with jax.numpy_dtype_promotion("standard"):
+        state = state._replace(opt=optim.rule(of, h).init(before))
+        for _ in range(3):
+            state, metrics = _step(spec)(of, h, state, batch)
+            said.append(metrics)
+    found = jax.tree.map(np.asarray, state.params)
+    return before, found, jax.tree.map(lambda *values: np.stack(values), *said)
+
+
+def close(one, other, rtol=1e-5, atol=1e-6):
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=rtol, atol=atol), one, other)
+
+
+# --- rules ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words, chain, hypers",
+    [
+        (
+            dict(optimizer="adam", schedule="cosine"),
+            (sd.ClipByNorm(0.05), sd.Adam(0.02, sd.Cosine(9.0, warmup=2.0))),
+            dict(lr=0.02, clip=0.05, decay_steps=9.0, warmup=2.0),
+        ),
+        (
+            dict(optimizer="adamw", clip="value"),
+            (sd.ClipByValue(0.02), sd.AdamW(0.02, weight_decay=0.5)),
+            dict(lr=0.02, clip=0.02, weight_decay=0.5),
+        ),
+    ],
+    ids=["adam", "adamw"],
+)
+def test_a_chain_of_the_librarys_links_is_what_the_words_say(words, chain, hypers):
+    _, word, said = three(dataclasses.replace(WORD, **words), **hypers)
+    _, part, reported = three(dataclasses.replace(WORD, optimizer=chain))
+    close(word, part)
+    for name in ("clip_scale", "clipped", "learning_rate", "loss"):
+        np.testing.assert_allclose(said[name], reported[name], rtol=1e-5)
+    assert said["clip_scale"].max() < 1
+
+
+def test_a_users_clip_and_schedule_go_with_the_librarys_rule_and_are_recorded():
+    """The clip sees the parameters: what is left of each tensor is at most its share of them."""
+    spec = dataclasses.replace(WORD, clip=PerTensor(0.05), schedule=Gently(), optimizer="sgd")
+    before, after, said = three(spec, lr=0.5)
+    rates = [0.5 * float(Gently().build()(n)) for n in range(3)]
+    np.testing.assert_allclose(said["learning_rate"], rates, rtol=1e-6)
+    sizes = np.asarray([[np.linalg.norm(w) for w in jax.tree.leaves(t)] for t in (before, after)])
+    moved = np.asarray([np.linalg.norm(a - b) for a, b in zip(*map(jax.tree.leaves, (before, after)), strict=True)])
+    assert (moved <= sum(rates) * 0.05 * np.maximum(sizes.max(axis=0), 0.1) * 1.001).all() and moved.min() > 0
+    left = np.sqrt(np.sum(said["group_update_norm"] ** 2, axis=-1))[1:] / said["learning_rate"][1:]
+    np.testing.assert_allclose(said["clip_scale"][1:], left / said["grad_norm"][1:], rtol=1e-5)
+    assert said["clip_scale"].max() < 1 and (said["clipped"] > 0).all()
+
+
+def test_a_users_clip_leaves_a_frozen_embedding_out_as_the_librarys_does():
+    words = dict(features=0, vocabulary=5, embedding=3, pretrained=True, optimizer="sgd")
+    spec = labelled(2, 1, **words)
+    data = {"train": (np.arange(6).reshape(2, 3) % 5, [3, 3], [0, 1])}
+    data = {"train": jax.tree.map(jnp.asarray, Examples(*map(np.asarray, data["train"])))}
+    hypers = sd.Hypers(lr=1.0, clip=0.1, thaw=9.0).arrays()
+    state = _training.start(spec, {"vectors": jnp.ones((5, 3))})
+    batch = task_of(spec).batch(data, "train", (jnp.arange(2), None))
+    found = []
+    for of in (spec, dataclasses.replace(spec, clip=Whole(0.1)), dataclasses.replace(spec, clip=sd.ClipByNorm(0.1))):
+        with jax.numpy_dtype_promotion("standard"):
+            now = grids.arrays(of)
+            begun = state._replace(opt=optim.rule(now, hypers).init(state.params))
+            moved, said = _step(of)(now, hypers, begun, batch)
+        found.append((moved.params, said["clip_scale"], said["clipped"], said["group_update_norm"]))
+    assert found[0][3][0] == 0 and found[0][1] < 1
+    np.testing.assert_allclose(np.linalg.norm(found[0][3]), 0.1, rtol=1e-5)
+    for other in found[1:]:
+        close(found[0], other)
+
+
+def test_where_adjoints_are_clipped_the_records_of_clipping_are_theirs():
+    chain = dict(optimizer=(sd.ClipByNorm(1e-3), sd.SGD(0.1)))
+    _, free, _ = three(dataclasses.replace(WORD, clip="adjoint", **chain), clip=np.inf)
+    _, bound, said = three(dataclasses.replace(WORD, clip="adjoint", **chain), clip=1e-3)
+    assert said["clip_scale"].max() < 1 and (said["clipped"] > 0).all()
+    np.testing.assert_allclose(np.sqrt(np.sum(said["group_update_norm"] ** 2, axis=-1)), 1e-4, rtol=1e-4)
+    assert any((a != b).any() for a, b in zip(jax.tree.leaves(free), jax.tree.leaves(bound), strict=True))
+
+
+def test_a_rule_of_ones_own_remembers_and_reports():
+    spec = dataclasses.replace(WORD, optimizer=(sd.ClipByNorm(0.05), sd.ClipByValue(0.03), Halves(0.4)))
+    _, _, said = three(spec)
+    np.testing.assert_allclose(said["learning_rate"], [0.4, 0.2, 0.1], rtol=1e-6)
+    left = np.sqrt(np.sum(said["group_update_norm"] ** 2, axis=-1)) / said["learning_rate"]
+    np.testing.assert_allclose(said["clip_scale"], left / said["grad_norm"], rtol=1e-5)
+
+
+def test_a_part_and_a_word_give_a_proximal_step_the_same_rate():
+    word = dataclasses.replace(WORD, penalties=("l1_proximal",))
+    _, words, _ = three(word, lr=0.02, l1_proximal=3.0)
+    _, parts, _ = three(dataclasses.replace(word, optimizer=sd.Adam(0.02)), l1_proximal=3.0)
+    close(words, parts)
+    assert any((leaf == 0).any() for leaf in jax.tree.leaves(parts.layers))
+
+
+def test_numbers_of_links_schedules_and_losses_are_axes_that_compile_nothing(tmp_path):
+    schedule = sd.Cosine(9.0)
+    spec = dataclasses.replace(WORD, loss=Near(0.5), optimizer=(sd.ClipByNorm(1.0), sd.Adam(schedule=schedule)))
+    assert dataclasses.replace(spec, optimizer=[sd.Adam()]).optimizer == sd.Adam()
+
+    def ran(name, **axes):
+        e = sd.Experiment("rules", sd.grid(spec, **axes), updates=2, tile=2, probes=())
+        return sd.load(sd.run(e, tmp_path / name, verify=False)).load()
+
+    ds = ran("one", bound=[0.01, np.inf], decay_steps=4.0)
+    programs = sweep.programs(spec, 1)
+    known = [p._cache_size() for p in programs]
+    other = ran("two", lr=[0.1, 0.2], delta=0.1, warmup=2.0, b1=0.5)
+    assert [p._cache_size() for p in programs] == known
+    assert ds.clip_scale[0].max() < 1 and (ds.clip_scale[1] == 1).all() and ds.bound.values.tolist() == [0.01, np.inf]
+    assert other.learning_rate.values[:, 0].tolist() == np.float32([0.05, 0.1]).tolist()
+    assert not np.array_equal(ds.loss[0, 0], other.loss[0, 0]) and (ds.accuracy >= other.accuracy).all()
+    again = sd.Experiment("rules", sd.grid(spec, bound=[0.01, np.inf], decay_steps=4.0), updates=4, tile=2, probes=())
+    went = sd.load(sd.run(again, tmp_path / "one", verify=False)).load()
+    assert went.loss.shape == (2, 4) and np.array_equal(went.loss[:, :2], ds.loss)
+    assert "delta is 0.5 there" in refusal(sd.run, with_loss(again, Near(0.25)), tmp_path / "one")
+
+
+def with_loss(experiment, loss):
+    runs = sd.grid(dataclasses.replace(experiment.specs[0], loss=loss), bound=[0.01, np.inf], decay_steps=4.0)
+    return dataclasses.replace(experiment, specs=runs, runs=())
+
+
+# --- losses -----------------------------------------------------------------------------------------------------
+
+
+def test_a_users_loss_takes_the_place_of_the_tasks():
+    spec = dataclasses.replace(WORD, loss=Near(0.5))
+    p, y = jnp.asarray([[0.2], [2.0], [-3.0]]), jnp.asarray([0.0, 1.9, 0.0])
+    np.testing.assert_allclose(model.losses(spec, p, y), optax.huber_loss(p[:, 0], y, delta=0.5))
+    assert model.hits(spec, p, y).tolist() == [1, 1, 0]
+    np.testing.assert_allclose(model.mean_prediction(spec, jnp.stack([p, p, 9 * p])), p)
+    assert model.hits(dataclasses.replace(spec, loss=Huber()), p, y) is None
+    assert np.isnan(task_of(spec).chance)
+
+
+def labelled(classes, targets, **fields):
+    given = dict(steps=3, features=1, batch=2, hidden=(3,)) | fields
+    return sd.Spec("labelled", classes=classes, targets=targets, **given)
+
+
+@pytest.mark.parametrize("classes", [0, 2])
+def test_labels_of_several_numbers_or_bits_add_up(classes):
+    spec, rng = labelled(classes, 2), np.random.default_rng(0)
+    split = rng.normal(size=(4, 3, 1)), [3] * 4, [[0, 1], [1, 1], [0, 0], [1, 0]]
+    data = jax.tree.map(jnp.asarray, check(spec, {"train": split, "validation": split}))
+    batch = task_of(spec).batch(data, "train", (np.arange(2), None))
+    assert task_of(spec).outputs == 2 and batch.ys.tolist() == [[0, 1], [1, 1]]
+    p = jnp.asarray([[-1.0, 2.0], [-3.0, 0.5]])
+    exact = (p - batch.ys) ** 2 if classes == 0 else -jnp.log(jax.nn.sigmoid(p * (2 * batch.ys - 1)))
+    np.testing.assert_allclose(model.losses(spec, p, batch.ys), exact.sum(-1), rtol=1e-5)
+    right = model.hits(spec, p, batch.ys)
+    assert right is None if classes == 0 else right.tolist() == [1, 0.5]
+    assert "(4, 2)" in refusal(check, spec, {"train": (*split[:2], [0, 1, 0, 1]), "validation": split})
+
+
+def test_a_weight_is_what_an_example_or_a_step_counts():
+    """The two tasks weigh alike: of the second only the last step counts."""
+    readout = dict(steps=6, batch=3, hidden=(3,), holdout=3)
+    whole, stepwise = sd.Spec(Weighted(), **readout), sd.Spec(Weighted(True), readout="every", **readout)
+    params = _training.start(whole).params
+    found = []
+    for spec in (whole, stepwise):
+        batch = task_of(spec).batch(None, "train", jax.random.key(0))
+        found.append(model.judge(spec, sd.Hypers().arrays(), params, batch))
+    p = model.predict(whole, sd.Hypers().arrays(), params, task_of(whole).batch(None, "train", jax.random.key(0)))
+    batch = task_of(whole).batch(None, "train", jax.random.key(0))
+    each, weight = (np.asarray(p)[:, 0] - batch.ys) ** 2, np.float32([1, 2, 4])
+    np.testing.assert_allclose(found[0].loss, np.sum(each * weight) / 7, rtol=1e-5)
+    np.testing.assert_allclose(found[0].loss, found[1].loss, rtol=1e-5)
+    shown = task_of(stepwise).diagnostic(None, jax.random.key(0), "holdout", 2)
+    assert shown.weight.shape == (6, 2) and shown.ys.shape == (6, 2)
+
+
+# --- what is refused --------------------------------------------------------------------------------------------
+
+
+ODD = {
+    "takes": lambda: sd.Rule(lambda p: (), lambda g: g),
+    "says": lambda: sd.Rule(lambda p: (), lambda g, s, p, at: (g, s, {"x": 1})),
+    "two": lambda: sd.Rule(lambda p: (), lambda g, s, p, at: (g, s)),
+    "many": lambda: lambda n: jnp.ones(2),
+    "number": lambda: 1.0,
+    "column": lambda: lambda p, y: (p[..., 0] - y)[:, None],
+    "mean": lambda: lambda p, y: jnp.mean(p),
+}
+
+
+@sd.part
+class Asking:
+    """Optax asks for the value of its numbers."""
+
+    steps: sd.Number = sd.number(9.0, above=0.0)
+
+    def build(self):
+        return optax.cosine_decay_schedule(1.0, self.steps)
+
+
+@sd.part
+class Odd:
+    what: str
+
+    def build(self):
+        return ODD[self.what]()
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        (dict(optimizer=()), "optimizer () tuple"),
+        (dict(optimizer=(sd.ClipByNorm(1.0), "adam")), "optimizer[1] 'adam' seqdyn.Adam"),
+        (dict(optimizer=(optax.clip(1.0), sd.Adam())), "optimizer[0] optax build()"),
+        (dict(optimizer=(sd.Adam, sd.Adam())), "optimizer[0] class Adam"),
+        (dict(optimizer=sd.ClipByNorm(1.0)), "optimizer ClipByNorm seqdyn.Adam()"),
+        (dict(optimizer=(sd.SGD(), sd.ClipByNorm(1.0), sd.Adam())), "optimizer SGD Adam one"),
+        (dict(clip=optax.clip(1.0)), "clip optax build()"),
+        (dict(clip="tensor"), "clip 'tensor' norm"),
+        (dict(clip=Gently()), "clip Gently optax.GradientTransformation"),
+        (dict(clip=Odd("takes")), "clip Odd update"),
+        (dict(clip=Odd("says")), "clip Odd 'x' clipped"),
+        (dict(clip=Odd("two")), "clip Odd tuple 3"),
+        (dict(schedule=optax.cosine_decay_schedule(1.0, 9)), "schedule function build()"),
+        (dict(schedule=PerTensor()), "schedule PerTensor updates done"),
+        (dict(schedule=Odd("many")), "schedule Odd one number"),
+        (dict(schedule=Asking()), "schedule Asking Python number()"),
+        (dict(optimizer=sd.SGD(schedule=Asking())), "SGD.schedule Asking Python"),
+        (dict(optimizer=sd.SGD(schedule=Odd("many"))), "SGD.schedule Odd one number"),
+        (dict(schedule=Gently(), optimizer=Halves()), "schedule Gently optimizer Halves"),
+        (dict(penalties=("l1_proximal",), optimizer=Halves()), "l1_proximal Halves"),
+        (dict(loss="huber"), "loss 'huber' part"),
+        (dict(loss=optax.huber_loss), "loss function huber_loss build()"),
+        (dict(loss=Odd("number")), "loss Odd function (predictions, ys)"),
+        (dict(loss=Odd("column")), "loss Odd (4, 1) (4,)"),
+        (dict(loss=Odd("mean")), "loss Odd () (4,)"),
+        (dict(loss=Huber(), task=Weighted()), "loss Huber Weighted leave"),
+        (dict(loss=Huber(), monte_carlo=2, dropout="outputs"), "monte_carlo Huber mean()"),
+        (dict(targets=2), "targets 2 adding"),
+        (dict(targets=0), "targets 0"),
+        (dict(task="labelled", features=1, classes=3, targets=2), "targets 2 classes 3"),
+        (dict(task="labelled", features=1, loss=Huber(), stop="accuracy"), "stop Huber correct()"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence_before_anything_is_compiled(fields, words, tmp_path):
+    def tried():
+        e = sd.Experiment("x", sd.Spec(**{"steps": 6, "batch": 4, "holdout": 4} | fields), updates=2)
+        sd.run(e, tmp_path / "out")
+
+    sentence = refusal(tried)
+    assert all(word in sentence for word in words.split(" ")), sentence
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "spec, number",
+    [
+        (dict(optimizer=sd.Adam()), "lr"),
+        (dict(schedule=Gently()), "warmup"),
+        (dict(clip=PerTensor()), "clip"),
+    ],
+)
+def test_a_hyperparameter_that_a_part_does_not_heed_is_refused(spec, number):
+    sentence = refusal(sd.Experiment, "x", dataclasses.replace(WORD, **spec), sd.grid(**{number: 0.5}), updates=2)
+    assert f"{number} is 0.5" in sentence and "does not heed" in sentence
