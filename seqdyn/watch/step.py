@@ -141,15 +141,15 @@ def read(step: Callable[..., Any], plan: Plan) -> Callable[..., Any]:
 
     def backward(inputs: Any, cotangents: Any) -> Any:
         d_new, back, d_y = cotangents
-        consts, carry, x = inputs
-        back, tap = _read(plan, lambda carry: step(consts, carry, x), carry, *jax.lax.stop_gradient((d_new, d_y, back)))
+        (consts, carry, x), *given = jax.lax.stop_gradient((inputs, d_new, d_y, back))
+        back, tap = _read(plan, lambda carry: step(consts, carry, x), carry, *given)
         return d_new, d_y, back, tap, None
 
     passing.defvjp(forward, backward)
 
     def watched(consts: Any, carry: Any, back: Any, x: Any, tap: Tap) -> Any:
         new, y = step(consts, carry, x)
-        return passing(new, y, back, tap, jax.lax.stop_gradient((consts, carry, x)))
+        return passing(new, y, back, tap, (consts, carry, x))
 
     return watched
 
