@@ -23,7 +23,7 @@ from seqdyn.data.tasks import DATA_SETS, task_of
 from seqdyn.grids import as_shapes
 from seqdyn.learn.context import Variable, check_variables
 from seqdyn.norms import mean_log2
-from seqdyn.parts import lenient
+from seqdyn.parts import is_part, lenient
 from seqdyn.types import Array, ConfigError, Float, Key, Metrics, Tree
 from seqdyn.watch import Seen, value_and_grad
 
@@ -188,11 +188,16 @@ def check(where: str, network: Any) -> None:
                 raise ConfigError(f"{name}, whose '{key}' has the dims {variable.dims}; it is one number, so take ().")
 
 
-def check_scans(spec: "Spec") -> None:
-    """Raises ConfigError for a scan with more steps than the sequences of a library's task have."""
-    for name, steps in scans(spec).items():
+def check_spec(spec: "Spec") -> None:
+    """Raises ConfigError for words of a spec that a network cannot heed, and for a scan with more steps than the
+    sequences of a library's task have."""
+    name = type(spec.network).__name__
+    if spec.task == "stream":
+        raise ConfigError(f"network is {name} for the task 'stream', which carries a state from batch to batch.")
+    if spec.clip == "adjoint":
+        raise ConfigError(f"clip is 'adjoint' and network is {name}, whose scans are its own; take another.")
+    for scan, steps in () if is_part(spec.task) else scans(spec).items():
         if steps > spec.steps:
             raise ConfigError(
-                f"network is {type(spec.network).__name__}, whose scan {name!r} has {steps} steps; it must be at most "
-                f"steps, {spec.steps}."
+                f"network is {name}, whose scan {scan!r} has {steps} steps; it must be at most steps, {spec.steps}."
             )

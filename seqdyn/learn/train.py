@@ -213,10 +213,10 @@ def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Tree) -> Move:
     """Clip, rule, learning rate and proximal step of update `state.step`."""
     thawed = (state.step.astype(jnp.float32) >= hypers.thaw).astype(jnp.float32)
 
-    def by_group(tree: Model) -> Float[Array, " group"]:
+    def by_group(tree: Tree) -> Float[Array, " group"]:
         return jnp.stack([tree_norm(g) for g in model.groups(tree).values()])
 
-    def size(tree: Model) -> Float[Array, ""]:
+    def size(tree: Tree) -> Float[Array, ""]:
         # A frozen embedding's gradient is recorded, and feeds the rule's moments, but is no part of what is clipped.
         return norm(by_group(tree).at[0].multiply(thawed) if spec.pretrained else by_group(tree))
 

@@ -202,7 +202,7 @@ def _check_spec(spec: "Spec") -> None:
     _check_cell(spec)
     _check_task(spec)
     if spec.network is not None:
-        _check_network(spec)
+        network.check_spec(spec)
     _check_dropout(spec)
     _check_floss(spec)
     _check_looks(spec)
@@ -299,15 +299,6 @@ def _check_task(spec: "Spec") -> None:
         raise ConfigError(f"targets is {spec.targets} and {of}; several are of 'labelled' with 0 or 2 classes.")
     if task in ("next_step", "stream") and spec.bidirectional:
         raise ConfigError(f"bidirectional is True for the task '{task}'; it would read what it is to predict.")
-
-
-def _check_network(spec: "Spec") -> None:
-    if spec.task == "stream":
-        raise ConfigError(f"network is {spec.label} for the task 'stream', which carries a state from batch to batch.")
-    if spec.clip == "adjoint":
-        raise ConfigError(f"clip is 'adjoint' and network is {spec.label}, whose scans are its own; take another.")
-    if not is_part(spec.task):
-        network.check_scans(spec)
 
 
 def _check_looks(spec: "Spec") -> None:
