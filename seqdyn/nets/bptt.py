@@ -381,7 +381,8 @@ def _read(watch: Watch, made: Watch, power: Array | None, live: Array | None) ->
     travelled = made.travelled
     if power is not None:  # 0 · 2^∞ is 0
         travelled = jax.tree.map(lambda r: jnp.where(r == 0, r, r * power), travelled)
-    made = jax.lax.stop_gradient(made._replace(travelled=travelled))
+    # Norms are constants; the adjoint itself can be differentiated again, by a term of the objective that reads it.
+    made = jax.lax.stop_gradient(made._replace(travelled=travelled, adjoint=None))._replace(adjoint=made.adjoint)
     readings = Watch(*(given if asked is not None else None for asked, given in zip(watch, made, strict=True)))
     travelled = readings.travelled
     if live is None:
