@@ -67,6 +67,7 @@ def test_gradient_flow(tmp_path):
     assert [spec.label for spec in every] == ["rnn tanh", "rnn relu", "lstm", "gru"]
 
 
+@pytest.mark.slow
 def test_imdb_gradients(tmp_path, imdb_dir):
     text = smoke("imdb_gradients", tmp_path / "out", "--data-dir", str(imdb_dir), "--no-verify", "--cells", "gru")
     check_figures(tmp_path / "out", text, "norms_by_lag", "norms_through_training", "learning")
@@ -100,6 +101,7 @@ def test_imdb_accuracy(tmp_path, imdb_dir):
         assert network in text
 
 
+@pytest.mark.slow
 def test_pretrained(tmp_path, imdb_dir):
     """Frozen, the vectors stay as they are; the file is named with the line that is wrong."""
     vectors = tmp_path / "vectors.txt"
@@ -404,6 +406,7 @@ def test_the_full_setting_leaves_what_was_given(tmp_path):
     assert "smoke and paper" in refused and not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_augmentation(tmp_path):
     text = smoke("augmentation", tmp_path / "out", "--data", "images", "--no-verify")
     check_figures(tmp_path / "out", text, "augmentation", "augmented_images")

@@ -204,3 +204,13 @@ def test_a_network_and_a_stack_lie_in_one_experiment(tmp_path):
     ]
     there = ds.adjoint_norm.notnull().all(["step", "time"]).values.tolist()
     assert there == [[True, True, False], [False, False, True]]
+
+
+@pytest.mark.slow
+def test_the_examples_say_how_far_the_gradient_of_each_scan_reaches(tmp_path):
+    process = Process(["experiments/own/networks.py", tmp_path / "out", "2"])
+    said = process.finish()
+    assert process.returncode == 0, said
+    names = ["residual 0.1", "residual 1.0", "attention", "encoder_decoder", "tied", "two_inputs"]
+    assert all(f"\n{name}" in f"\n{said}" for name in names) and "nan" not in said
+    assert all(f"    {scan}: " in said for scan in ("level 2", "rnn", "encoder", "decoder", "fast", "slow")), said

@@ -196,6 +196,7 @@ def test_the_example_of_parts_of_ones_own_says_how_far_each_tau_reaches(tmp_path
     assert reach == sorted(reach)
 
 
+@pytest.mark.slow
 def test_the_example_of_a_clip_a_schedule_and_a_loss_says_what_each_bound_leaves(tmp_path):
     process = Process(["experiments/own/rule.py", tmp_path / "out", "--smoke"], cwd=tmp_path)
     said = process.finish()
