@@ -45,7 +45,7 @@ class Residual:
             hs = hs + self.noise * jax.random.normal(key, hs.shape)
         for i, level in enumerate(params["levels"]):
             hs = hs + self.scale * rnn(level, jnp.zeros_like(hs[0]), hs, f"level{i}")
-        loss = jnp.mean((hs[-1] @ params["readout"] - batch.ys) ** 2)
+        loss = batch.mean((hs[-1] @ params["readout"] - batch.ys) ** 2)
         return loss, {"square": jnp.sum(params["readout"] ** 2)}
 
 
@@ -68,7 +68,7 @@ class TwoInputs:
 
     def loss(self, params, batch, key):
         last = [rnn(params[name], jnp.zeros((xs.shape[1], H)), xs, name)[-1] for name, xs in batch.xs.items()]
-        return jnp.mean((jnp.sum(last[0] + last[1], axis=-1) - batch.ys) ** 2)
+        return batch.mean((jnp.sum(last[0] + last[1], axis=-1) - batch.ys) ** 2)
 
 
 RESIDUAL = sd.Spec("adding", steps=6, batch=4, holdout=8, network=Residual())

@@ -14,6 +14,7 @@ from _refusals import refusal
 
 import seqdyn as sd
 from seqdyn import watch
+from seqdyn.data.batches import Batch
 from seqdyn.learn import network, train, verify
 from seqdyn.learn.config import Hypers
 from seqdyn.runs import sweep
@@ -115,6 +116,51 @@ def test_the_gradient_is_held_against_that_of_scans_that_nobody_watches():
     assert "the gradient of levels of Residual is exactly 0" in sentence
 
 
+@sd.part
+class Square:
+    variables = {"square": sd.Variable((), "sum of the readout's squares")}
+
+    def record(self, context):
+        return {"square": jnp.ones(())}
+
+
+@sd.part
+class Layers:
+    variables = {"one": sd.Variable(("layer",), "one of each scan")}
+
+    def record(self, context):
+        return {"one": jnp.ones(2)}
+
+
+def test_a_record_over_layers_has_one_number_for_each_watched_scan(tmp_path):
+    spec = dataclasses.replace(RESIDUAL, records=(Layers(),))
+    ds = sd.load(run(experiment(spec, updates=2, seeds=1), tmp_path / "out"))
+    assert ds.one.dims == ("run", "step", "layer") and ds.one.shape == (1, 2, 2)
+
+
+def test_a_number_that_switches_a_part_off_or_overflows_is_data_in_any_order(tmp_path):
+    """And what is refused leaves nothing behind."""
+    e = sd.Experiment("off", sd.grid(RESIDUAL, scale=[0.0, 1e38, 1.0]), updates=2, tile=1)
+    ds = sd.load(sd.run(e, tmp_path / "off")).load()
+    assert ds.finite.all("step").values.tolist() == [True, False, True]
+    zero = sd.Experiment("off", sd.grid(RESIDUAL, scale=[0.0]), updates=2, tile=1)
+    assert "must not be in what init returns" in refusal(sd.run, zero, tmp_path / "new")
+    assert not (tmp_path / "new" / "manifest.json").exists()
+    assert sd.run(dataclasses.replace(e, name="on"), tmp_path / "new", verify=False)
+
+
+def test_the_mean_of_a_batch_leaves_out_what_does_not_count():
+    batch = Batch(jnp.zeros((2, 3, 1)), jnp.zeros(3), weight=jnp.array([1.0, 2.0, 0.0]))
+    assert batch.mean(jnp.array([3.0, 6.0, 100.0])) == 5 and batch._replace(weight=None).mean(jnp.arange(3.0)) == 1
+    live = batch._replace(live=jnp.array([[True, True, True], [False, True, True]]))
+    assert live.mean(jnp.array([[1.0, 2.0, 9.0], [5.0, 4.0, 9.0]])) == 13 / 5
+
+
+def test_labels_of_several_numbers_reach_a_network():
+    spec = sd.Spec("labelled", steps=6, batch=4, features=2, classes=0, targets=2, network=Residual())
+    assert network._batch_like(spec, jax.random.key(0)).ys.shape == (4, 2)
+
+
 def changed(**methods):
     return sd.part(type("Changed", (), {"__annotations__": {}, "__module__": __name__} | methods))()
 
@@ -143,6 +189,14 @@ def named(self, params, batch, key):
     return jnp.sum(params), {"depth": 1.0}
 
 
+def nothing(self, params, batch, key):
+    return None
+
+
+def keyed(self, params, batch, key):
+    return jnp.sum(params) + jax.random.normal(key)
+
+
 def python(self, params, batch, key):
     return 1.0 if params[0] > 0 else 0.0
 
@@ -161,11 +215,19 @@ REFUSED = {
     "a class": (dict(network=Residual), "network is the class Residual; it must be one of it"),
     "a word": (dict(network="residual"), "network is 'residual'; it must be a part"),
     "whole": (dict(network=changed(init=whole, loss=loss)), "whose init gives int32; parameters must be floats"),
-    "vector": (dict(network=changed(init=init, loss=vector)), "whose loss has the shape (3,); it must be one float"),
+    "vector": (dict(network=changed(init=init, loss=vector)), "whose loss is of the shape (3,); it must be one number"),
+    "nothing": (dict(network=changed(init=init, loss=nothing)), "whose loss is a NoneType; it must be one number"),
+    "keyed": (dict(network=changed(init=init, loss=keyed)), "whose loss cannot do with a key of None"),
+    "empty": (dict(network=changed(init=lambda self, key: jnp.zeros((0, 2)), loss=loss)), "parameters without numbers"),
+    "text": (dict(network=changed(init=lambda self, key: {"w": "x"}, loss=loss)), "whose init gives a str"),
+    "steps": (dict(task=Clocks(), network=TwoInputs(), steps=77), "steps is 77 and those of Clocks are 6"),
+    "shortest": (dict(task=Clocks(), network=TwoInputs(), shortest=3), "shortest is 3 and task has Clocks"),
+    "descends": (dict(clip=sd.SGD(1.0)), "clip is SGD, which descends"),
+    "twice": (dict(records=(Square(),)), "records[0] is Square, which records 'square' as another does"),
     "named": (dict(network=changed(init=init, loss=named)), "whose loss comes with ['depth']; it must be a dict of"),
     "python": (dict(network=changed(init=init, loss=python)), "which asks for the value of a number in Python"),
     "short": (dict(network=changed(init=init, loss=short)), "whose loss takes (params); it must take params, a batch"),
-    "unwatched": (dict(network=changed(init=init, loss=unwatched)), "in which no scan is watched"),
+    "unwatched": (dict(network=changed(init=init, loss=unwatched)), "network is Changed, in whose loss fun is"),
     "cell": (dict(cell="lstm"), "cell is 'lstm' and network has Residual; leave cell out"),
     "hidden": (dict(hidden=(4,)), "hidden is (4,) and network has Residual; leave hidden out"),
     "penalty": (dict(penalties=("l2",)), "penalties is ('l2',) and network has Residual; leave penalties out"),

@@ -64,7 +64,7 @@ class Residual:
         hs = batch.xs @ params["input"]
         for i, level in enumerate(params["levels"]):
             hs = hs + self.scale * rnn(level, rest(hs), hs, f"level {i}")
-        return jnp.mean((hs[-1] @ params["readout"] - batch.ys) ** 2)
+        return batch.mean((hs[-1] @ params["readout"] - batch.ys) ** 2)
 
 
 @sd.part
@@ -78,7 +78,7 @@ class Attention:
     def loss(self, params, batch, key):
         hs = rnn(params["rnn"], rest(batch.xs), batch.xs, "rnn")
         pooled = jnp.einsum("tb,tbh->bh", jax.nn.softmax(hs @ params["v"], axis=0), hs)
-        return jnp.mean((pooled @ params["readout"] - batch.ys) ** 2)
+        return batch.mean((pooled @ params["readout"] - batch.ys) ** 2)
 
 
 @sd.part
@@ -114,7 +114,7 @@ class EncoderDecoder:
         logits = rnn(params["decoder"], read, before, "decoder") @ params["out"]
         right = jnp.argmax(logits, axis=-1) == batch.ys
         loss = optax.softmax_cross_entropy_with_integer_labels(logits, batch.ys)
-        return jnp.mean(loss), {"accuracy": jnp.mean(right, dtype=jnp.float32)}
+        return batch.mean(loss), {"accuracy": batch.mean(right * 1.0)}
 
 
 @sd.part
@@ -143,7 +143,7 @@ class Tied:
     def loss(self, params, batch, key):
         xs = params["embedding"][batch.xs]
         logits = rnn(params["rnn"], rest(xs), xs, "rnn") @ params["embedding"].T
-        return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch.ys))
+        return batch.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch.ys))
 
 
 @sd.part
@@ -170,7 +170,7 @@ class TwoInputs:
 
     def loss(self, params, batch, key):
         last = [rnn(params[name], rest(xs), xs, name)[-1] for name, xs in sorted(batch.xs.items())]
-        return jnp.mean((jnp.concatenate(last, axis=-1) @ params["readout"] - batch.ys) ** 2)
+        return batch.mean((jnp.concatenate(last, axis=-1) @ params["readout"] - batch.ys) ** 2)
 
 
 NETWORKS = {

@@ -7,6 +7,8 @@ batch inside it. A synthetic task's ticket is a key, a data set's a row of examp
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 from seqdyn.data.losses import Loss
 from seqdyn.types import Array, Bool, Float, Int, Key
 
@@ -30,6 +32,16 @@ class Batch(NamedTuple):
     the deterministic ones, and a batch's normalisation uses its running averages."""
     rows: Int[Array, " b"] | None = None
     """Which examples of the training split these are; None where there is no list of them."""
+
+    def mean(self, each: Float[Array, "..."]) -> Float[Array, ""]:
+        """The mean of what is told of each example, [b], or of each of its steps, [t, b], over those that count: by
+        `weight`, and of steps by `live`."""
+        counts = jnp.ones(each.shape, each.dtype)
+        if self.weight is not None:
+            counts = counts * jnp.broadcast_to(self.weight.astype(each.dtype), each.shape)
+        if self.live is not None and each.shape == self.live.shape:
+            counts = counts * self.live.astype(each.dtype)
+        return jnp.sum(counts * each) / jnp.sum(counts)
 
 
 class Task(NamedTuple):

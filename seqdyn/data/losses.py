@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import built, known_at_run_time
+from seqdyn.building import built, known_at_run_time, takes
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float
 
@@ -66,7 +66,17 @@ probabilities."""
 def made_loss(where: str, part: Any) -> Loss:
     """The loss of a user's part: `build() -> (predictions, ys) -> [*s]`, and its methods `correct(predictions, ys)` and
     `mean(predictions)`, if it has them: see `Loss`."""
-    each = built(where, part, Callable, "a function of (predictions, ys)")
+    right = "a function of (predictions, ys)"
+    each = built(where, part, Callable, right)
+    name = f"{where} is {type(part).__name__}"
+    if not takes(each, None, None):
+        raise ConfigError(
+            f"{name}, whose build returns a function that does not take these two; it must return {right}."
+        )
+    for method, given in (("correct", (None, None)), ("mean", (None,))):
+        function = getattr(part, method, None)
+        if function is not None and not (callable(function) and takes(function, *given)):
+            raise ConfigError(f"{name}, whose {method} is {function!r:.60}; it must be a function of {len(given)}.")
     return Loss(each, getattr(part, "correct", None), getattr(part, "mean", None))
 
 
@@ -77,4 +87,6 @@ def applied(name: str, function: Callable[..., Any], like: Any, shape: tuple[int
         if getattr(found, "shape", None) != shape:
             got = getattr(found, "shape", type(found).__name__)
             raise ConfigError(f"{name} has the shape {got}; it must have one number for each prediction, {shape}.")
+        if jnp.iscomplexobj(found):
+            raise ConfigError(f"{name} is complex; it must be real numbers.")
         return jnp.asarray(found).astype(like.dtype)

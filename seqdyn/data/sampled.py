@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqdyn.data.batches import Task
 from seqdyn.data.losses import Loss
@@ -39,11 +40,12 @@ def task(draw: Any, *, loss: Any = None, inputs: Any = None, outputs: Any = None
 
     For a network that is no stack (`learn.network`) `draw` is enough; its xs and ys may be any pytrees.
     """
-    if (loss, inputs, outputs, correct) == (None,) * 4:
-        return Drawn(draw, None, 0, 0)
-    for name, function in {"draw": draw, "loss": loss, "correct": correct or draw}.items():
+    alone = (loss, inputs, outputs, correct) == (None,) * 4
+    for name, function in {"draw": draw, "loss": draw if alone else loss, "correct": correct or draw}.items():
         if not callable(function):
             raise ConfigError(f"{name} of a task is {function!r:.80}; it must be a function.")
+    if alone:
+        return Drawn(draw, None, 0, 0)
     return Drawn(draw, loss, whole("inputs of a task", inputs), whole("outputs of a task", outputs), correct)
 
 
@@ -69,6 +71,9 @@ def batch_of(spec: "Spec", drawn: Drawn, key: Key[Array, ""]) -> tuple[Tree, ...
         drew = drawn.draw(key, spec.batch)
         if not isinstance(drew, tuple | list) or len(drew) not in (2, 3):
             raise ConfigError(f"draw of a task returns {type(drew).__name__}; it must return (xs, ys).")
+        for leaf in jax.tree.leaves(drew):
+            if not isinstance(leaf, np.ndarray | np.generic | jax.Array | int | float) or not jnp.isrealobj(leaf):
+                raise ConfigError(f"draw of a task returns {leaf!r:.60}; what it draws must be arrays of real numbers.")
         xs, ys, *weight = jax.tree.map(jnp.asarray, drew)
     if spec.network is None:
         xs = xs.astype(jnp.float32)

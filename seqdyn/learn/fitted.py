@@ -76,7 +76,7 @@ def fitted(spec: "Spec") -> dict[str, Any]:
             check_part(name, value, "build")
     if spec.network is not None:
         network.check("network", spec.network)
-    names: set[str] = set()
+    names = {*network.variables(spec)}
     for i, one in enumerate(found["records"]):
         check_variables(f"records[{i}]", one)
         for name in names & one.variables.keys():
@@ -89,9 +89,11 @@ def fitted(spec: "Spec") -> dict[str, Any]:
     parts = (task, clip, schedule, spec.loss, chain, found["layers"])
     numbers, tree = jax.tree.flatten(as_shapes(parts))
     jax.eval_shape(lambda numbers: _check_built(spec, found, *jax.tree.unflatten(tree, numbers)), numbers)
-    _check_words(spec, found)
-    if spec.network is not None and task is not None:
+    if task is not None and spec.shortest:
+        raise ConfigError(f"shortest is {spec.shortest!r} and task has {type(task).__name__}; leave shortest out.")
+    if task is not None and spec.network is not None:
         found["steps"] = max(network.scans(spec).values())
+    _check_words(spec, found)
     return found
 
 
@@ -174,6 +176,8 @@ def _check_built(
                 found["steps"] = sampled.shapes(spec, type(task).__name__, drawn)
     if layers:
         found["hidden"] = check_cells(layers, inputs, 2 if spec.bidirectional else 1)
+    if isinstance(clip, Descent):
+        raise ConfigError(f"clip is {type(clip).__name__}, which descends; it must leave a gradient, as a clip does.")
     rules = [type(link).__name__ for link in chain if isinstance(link, Descent)]
     if len(rules) > 1:
         raise ConfigError(f"optimizer has {' and '.join(rules)}, of which each descends; take one.")

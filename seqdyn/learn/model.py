@@ -154,7 +154,10 @@ def groups(model: Model | Tree) -> dict[str, Tree]:
     """The parameters by the names under which their norms are recorded: 'embedding', 'layer0/u', …, 'readout' and, of
     gates, 'log_alpha'. Of a cell of one's own, and of a network that is no stack, each branch of its parameters."""
     if not isinstance(model, Model):
-        return _branches(model)
+        found = _branches(model)
+        while len(found) == 1 and len(_branches(*found.values())) > 1:  # as of Flax, whose root is {"params": …}
+            found = _branches(*found.values())
+        return found
     named: dict[str, Tree] = {} if model.embedding is None else {"embedding": model.embedding}
     for i, layer in enumerate(model.layers):
         if type(layer).__module__.startswith("seqdyn."):

@@ -3,10 +3,12 @@
     init(key) -> params                       any pytree of floats
     loss(params, batch, key) -> loss          the mean over the batch; or (loss, {name: number})
 
-`batch` is what the task of the spec draws: xs and ys of a library's task, or whatever one's own `draw` returns. `key`
-is random in training and None where a batch is only judged, as `Batch.noise` is. What `loss` names beside the loss is
-`accuracy`, or one of the part's own `variables`, a dict of `Variable`. Of each `seqdyn.watch.scan` within it the norms
-of the adjoint are recorded, as those of a layer that has its name; the end of every scan lies at the end of `time`.
+`batch` is what the task of the spec draws: xs and ys of a library's task, or whatever one's own `draw` returns.
+`batch.mean(each)` is the mean over what counts: the last batch of a held-out split is filled up with examples that do
+not. `key` is random in training and None where a batch is only judged, as `Batch.noise` is. What `loss` names beside
+the loss is `accuracy`, or one of the part's own `variables`, a dict of `Variable`. Of each `seqdyn.watch.scan` in it
+the norms of the adjoint are recorded, as those of a layer that has its name; the end of every scan lies at the end of
+`time`.
 """
 
 import inspect
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqdyn.building import check_part, known_at_run_time, takes, types_of
 from seqdyn.data.batches import Batch
@@ -60,9 +63,13 @@ def init(spec: "Spec", key: Key[Array, ""]) -> Tree:
     """The parameters that a network begins with, in 32 bits."""
     name = f"network is {type(spec.network).__name__}"
     with lenient(), known_at_run_time(name):
-        params = jax.tree.map(jnp.asarray, spec.network.init(key))
-    if not jax.tree.leaves(params):
-        raise ConfigError(f"{name}, whose init gives no parameters; there must be something to train.")
+        params = spec.network.init(key)
+    odd = [leaf for leaf in jax.tree.leaves(params) if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float)]
+    if odd:
+        raise ConfigError(f"{name}, whose init gives a {type(odd[0]).__name__}; parameters must be arrays of floats.")
+    params = jax.tree.map(jnp.asarray, params)
+    if not jax.tree.leaves(params) or not all(leaf.size for leaf in jax.tree.leaves(params)):
+        raise ConfigError(f"{name}, whose init gives parameters without numbers; there must be something to train.")
     if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(params)):
         raise ConfigError(
             f"{name}, whose init gives {types_of(params)}; parameters must be floats, as they are trained."
@@ -76,19 +83,27 @@ def _loss(spec: "Spec", batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
     wanted = {"accuracy", *variables(spec)}
 
     def loss(params: Tree) -> tuple[Array, Judged]:
-        with lenient(), known_at_run_time(name):
-            found = spec.network.loss(params, batch, batch.noise)
-        value, others = found if isinstance(found, tuple) and len(found) == 2 else (found, {})
+        try:
+            with lenient(), known_at_run_time(name):
+                found = spec.network.loss(params, batch, batch.noise)
+        except TypeError as error:
+            if batch.noise is None and "NoneType" in str(error):
+                raise ConfigError(
+                    f"{name}, whose loss cannot do with a key of None, as where a batch is only judged: {error}."
+                ) from error
+            raise
+        value, others = found if isinstance(found, tuple | list) and len(found) == 2 else (found, {})
         if not isinstance(others, dict) or not set(others) <= wanted or set(variables(spec)) - set(others):
             got = sorted(others) if isinstance(others, dict) else type(others).__name__
             raise ConfigError(f"{name}, whose loss comes with {got}; it must be a dict of {sorted(wanted)}.")
+        numbers = {}
         for of, number in {"loss": value, **others}.items():
-            if jnp.shape(number) != () or not jnp.issubdtype(jnp.asarray(number).dtype, jnp.floating):
-                raise ConfigError(
-                    f"{name}, whose {of} has the shape {jnp.shape(number)}; it must be one float, of the batch."
-                )
-        numbers = {of: jnp.asarray(number).astype(jnp.float32) for of, number in others.items()}
-        value = jnp.asarray(value).astype(jnp.float32)
+            real = isinstance(number, int | float | jax.Array | np.ndarray | np.generic) and jnp.isrealobj(number)
+            if not real or jnp.shape(number) != ():
+                what = f"of the shape {jnp.shape(number)}" if real else f"a {type(number).__name__}"
+                raise ConfigError(f"{name}, whose {of} is {what}; it must be one number, of the batch.")
+            numbers[of] = jnp.asarray(number).astype(jnp.float32)
+        value = numbers.pop("loss")
         return value, Judged(value, numbers.pop("accuracy", None), numbers)
 
     return loss
@@ -106,7 +121,11 @@ def count(spec: "Spec", batch: Batch) -> Float[Array, ""]:
 
 def gradient(spec: "Spec", params: Tree, batch: Batch) -> Gradient:
     """∂loss/∂params, with what is read of every watched scan."""
-    (_, judged), grads, seen = value_and_grad(_loss(spec, batch), has_aux=True)(params)
+    try:
+        (_, judged), grads, seen = value_and_grad(_loss(spec, batch), has_aux=True)(params)
+    except ConfigError as error:
+        name = type(spec.network).__name__
+        raise error if name in str(error) else ConfigError(f"network is {name}, in whose loss {error}") from error
     return Gradient(judged, grads, seen)
 
 
@@ -153,7 +172,9 @@ def scans(spec: "Spec") -> dict[str, int]:
 
     def seen(numbers: Any, key: Any) -> dict[str, Seen]:
         of = jax.tree.unflatten(tree, numbers)
-        return gradient(of, init(of, key), _batch_like(of, key)).seen
+        params, batch = init(of, key), _batch_like(of, key)
+        judge(of, params, batch._replace(noise=None))
+        return gradient(of, params, batch).seen
 
     found = jax.eval_shape(seen, numbers, jax.random.key(0))
     return {name: math.prod(one.mantissa.shape[:-1]) for name, one in sorted(found.items())}
@@ -162,10 +183,16 @@ def scans(spec: "Spec") -> dict[str, int]:
 def _batch_like(spec: "Spec", key: Key[Array, ""]) -> Batch:
     """A training batch in shapes and types."""
     if spec.task not in DATA_SETS:
-        return task_of(spec).batch(None, "train", key)._replace(noise=key)
+        batch = task_of(spec).batch(None, "train", key)._replace(noise=key)
+        if batch.weight is not None and batch.weight.shape not in ((spec.batch,), (spec.steps, spec.batch)):
+            raise ConfigError(
+                f"weight of {type(spec.task).__name__} has the shape {batch.weight.shape}; it must be one number for "
+                f"each sequence, ({spec.batch},), or step."
+            )
+        return batch
     t, b = spec.steps, spec.batch
     xs = jnp.zeros((t, b), jnp.int32) if spec.vocabulary else jnp.zeros((t, b, spec.features))
-    ys = jnp.zeros((b,), jnp.int32 if spec.classes > 2 else jnp.float32)
+    ys = jnp.zeros((b,) if spec.targets == 1 else (b, spec.targets), jnp.int32 if spec.classes > 2 else jnp.float32)
     if spec.task == "next_step":
         ys = jnp.zeros((t, b, spec.features))
     return Batch(xs, ys, jnp.ones((t, b), bool) if spec.mask else None, jnp.ones(b), noise=key)

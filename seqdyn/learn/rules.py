@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from seqdyn.building import built, known_at_run_time, shapes_of, takes
@@ -119,6 +120,12 @@ def made_link(where: str, part: Any) -> Rule:
                 raise ConfigError(f"{name}, whose update needs more than gradients and parameters: {error}.") from error
         if jax.tree.structure(new) != jax.tree.structure(updates) or shapes_of(new) != shapes_of(updates):
             raise ConfigError(f"{name}, whose updates have the shapes {shapes_of(new)}; they must be the parameters'.")
+        if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(new)):
+            raise ConfigError(f"{name}, whose updates are complex; they must be real numbers.")
+        if jax.tree.structure(after) != jax.tree.structure(given) or shapes_of(after) != shapes_of(given):
+            raise ConfigError(
+                f"{name}, whose memory goes from the shapes {shapes_of(given)} to {shapes_of(after)}; it must not."
+            )
         if not isinstance(said, dict) or not {*said} <= {*REPORTS} or any(jnp.shape(v) for v in said.values()):
             raise ConfigError(
                 f"{name}, which reports {said!r:.80}; it must be a dict of {', '.join(REPORTS)}, scalars."
@@ -149,6 +156,9 @@ def made_clip(where: str, part: Any) -> Rule:
     return Rule(made.init, update)
 
 
+_NUMBERS = int | float | np.ndarray | np.generic | jax.Array
+
+
 def factor(where: str, part: Any, step: Int[Array, ""]) -> Float[Array, ""]:
     """What a schedule makes of the rate after `step` updates. Raises ConfigError where that is no number."""
     name = f"{where} is {type(part).__name__}"
@@ -158,6 +168,6 @@ def factor(where: str, part: Any, step: Int[Array, ""]) -> Float[Array, ""]:
         raise ConfigError(f"{name}, whose build returns {function!r:.60}; it must return {right}.")
     with lenient(), known_at_run_time(name):
         found = function(step)
-        if jnp.shape(found) or not isinstance(found, int | float | jax.Array):
+        if jnp.shape(found) or jnp.iscomplexobj(found) or not isinstance(found, _NUMBERS):
             raise ConfigError(f"{name}, whose function gives {found!r:.60}; it must give one number.")
         return jnp.asarray(found).astype(jnp.float32)

@@ -265,10 +265,10 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     }
     if spec.records:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(hypers.seed), RECORDS), state.step)
-        seen = context.Context(batch, state.params, loss, grads, updates, state.step, key)
-        layers = spec.widths if spec.network is None else seen
-        sizes = {"layer": len(layers), "time": spec.steps, "group": len(by_group), "unit": max(spec.hidden)}
-        metrics |= context.recorded(spec, seen, sizes)
+        shown = context.Context(batch, state.params, loss, grads, updates, state.step, key)
+        layers = metrics["adjoint_norm"].shape[0]
+        sizes = {"layer": layers, "time": spec.steps, "group": len(by_group), "unit": max(spec.hidden)}
+        metrics |= context.recorded(spec, shown, sizes)
     params = jax.tree.map(jnp.add, state.params, updates)
     if isinstance(judged, model.Judged):
         params = observed(spec, hypers, judged, params)

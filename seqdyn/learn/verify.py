@@ -60,7 +60,8 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
     if silent and (found := deaf(spec, hypers, data)):
         raise ConfigError(
             f"the gradient of {', '.join(found)} of {spec.label} is exactly 0, as it is in {NETWORKS} networks drawn "
-            "afresh; the loss must depend on what is trained, so this network cannot be."
+            "afresh; the loss must depend on what is trained, so this network cannot be"
+            + (": what is not to be trained must not be in what init returns." if spec.network else ".")
         )
     return float(worst)
 

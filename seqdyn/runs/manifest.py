@@ -44,6 +44,11 @@ def claim(
         return _claim(out, experiment, config, allow_version_drift)
 
 
+def withdraw(out: Path) -> None:
+    """Takes back what `claim` has written of a new directory, in which nothing was trained."""
+    (out / NAME).unlink(missing_ok=True)
+
+
 def check_place(out: Path) -> None:
     """ConfigError if there is something else than a run in `out`."""
     foreign = out.exists() and (not out.is_dir() or any(not p.name.startswith(_OURS) for p in out.iterdir()))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -208,7 +208,7 @@ def value_and_grad(
     def wrapped(*args: Any, **kwargs: Any) -> tuple[Any, Any, dict[str, Seen]]:
         try:
             numbers = tuple(
-                range(len(args))[number] for number in ((argnums,) if isinstance(argnums, int) else argnums)
+                range(len(args))[number] for number in ((argnums,) if isinstance(argnums, SupportsIndex) else argnums)
             )
         except (TypeError, IndexError):
             raise ConfigError(
@@ -223,7 +223,7 @@ def value_and_grad(
         differentiated = jax.value_and_grad(tapped, (0, *(n + 1 for n in numbers)), has_aux, allow_int=allow_int)
         value, (read, *grads) = differentiated({n: record.zeros() for n, record in records.items()}, *args)
         seen = {name: records[name].seen(tap, reduction == "mean") for name, tap in read.items()}
-        return value, grads[0] if isinstance(argnums, int) else tuple(grads), seen
+        return value, grads[0] if isinstance(argnums, SupportsIndex) else tuple(grads), seen
 
     return wrapped
 
