@@ -137,9 +137,8 @@ def test_wording(imdb_dir):
 
 
 # On characters test_resume trains, without drawing.
-@pytest.mark.parametrize(
-    "source", ["music", *(pytest.param(s, marks=pytest.mark.slow) for s in ("characters", "pixels"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["music", "characters", "pixels"])
 def test_sequences(source, tmp_path):
     out, given = tmp_path / "out", {"music": "music.json", "characters": "text.txt"}.get(source)
     if source == "music":

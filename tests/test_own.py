@@ -187,6 +187,7 @@ def test_the_numbers_of_parts_are_coordinates_by_the_shortest_end_of_their_path_
     assert found["label"].tolist() == ["Leaky", "Leaky", "word"]
 
 
+@pytest.mark.slow
 def test_the_example_of_parts_of_ones_own_says_how_far_each_tau_reaches(tmp_path):
     process = Process(["experiments/own/leaky.py", tmp_path / "out", "2"], cwd=tmp_path)
     said = process.finish()

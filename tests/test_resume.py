@@ -80,6 +80,7 @@ def test_a_run_that_was_interrupted_again_and_again_equals_one_that_was_not_bit_
     assert digests(out) == digests(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_run_on_a_data_set_goes_on_after_usr1_kill_and_usr2(tmp_path):
     """A stream, whose state is more than parameters: each batch begins with the carries that the one before left."""
     text = tmp_path / "text.txt"
