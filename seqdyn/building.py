@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqdyn.parts import check_structure, is_part, lenient, within
 from seqdyn.types import ConfigError
@@ -46,6 +47,11 @@ def check_alone(value: Any) -> None:
                 f"{name} of {cls.__name__} reads {free[0]!r} of the function around the class; write the class at the "
                 "top of a file, and what it needs as fields."
             )
+
+
+def is_real(value: Any) -> bool:
+    """Is it a real number, or an array of them?"""
+    return isinstance(value, int | float | np.ndarray | np.generic | jax.Array) and jnp.isrealobj(value)
 
 
 def takes(function: Any, *given: Any) -> bool:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from seqdyn.building import is_real
 from seqdyn.data.batches import Task
 from seqdyn.data.losses import Loss
 from seqdyn.data.synthetic import sampled
@@ -68,16 +68,23 @@ def whole_task(spec: "Spec", drawn: Drawn) -> Task:
 def batch_of(spec: "Spec", drawn: Drawn, key: Key[Array, ""]) -> tuple[Tree, ...]:
     """(xs, ys), or (xs, ys, weight), of one batch, in 32 bits."""
     with lenient():
-        drew = drawn.draw(key, spec.batch)
-        if not isinstance(drew, tuple | list) or len(drew) not in (2, 3):
-            raise ConfigError(f"draw of a task returns {type(drew).__name__}; it must return (xs, ys).")
+        drew = _drew(type(spec.task).__name__, drawn, key, spec.batch)
         for leaf in jax.tree.leaves(drew):
-            if not isinstance(leaf, np.ndarray | np.generic | jax.Array | int | float) or not jnp.isrealobj(leaf):
+            if not is_real(leaf):
                 raise ConfigError(f"draw of a task returns {leaf!r:.60}; what it draws must be arrays of real numbers.")
         xs, ys, *weight = jax.tree.map(jnp.asarray, drew)
     if spec.network is None:
         xs = xs.astype(jnp.float32)
     return (*jax.tree.map(_in_32_bits, (xs, ys)), *(w.astype(jnp.float32) for w in weight))
+
+
+def _drew(name: str, drawn: Drawn, key: Key[Array, ""], batch: int) -> tuple[Any, ...]:
+    found = drawn.draw(key, batch)
+    if not isinstance(found, tuple | list) or len(found) not in (2, 3):
+        raise ConfigError(
+            f"draw of {name} returns {type(found).__name__}; it must return (xs, ys) or (xs, ys, weight)."
+        )
+    return tuple(found)
 
 
 def _in_32_bits(leaf: Array) -> Array:
@@ -91,14 +98,8 @@ def shapes(spec: "Spec", name: str, drawn: Drawn) -> int:
     def must(what: str, found: Any, right: str) -> ConfigError:
         return ConfigError(f"{what} of {name} {found}; it must {right}.")
 
-    def one(key: Key[Array, ""]) -> Any:
-        pair = drawn.draw(key, spec.batch)
-        if not isinstance(pair, tuple | list) or len(pair) not in (2, 3):
-            raise must("draw", f"returns {type(pair).__name__}", "return (xs, ys) or (xs, ys, weight)")
-        return tuple(pair)
-
     with lenient():
-        found = jax.eval_shape(one, jax.random.key(0))
+        found = jax.eval_shape(lambda key: _drew(name, drawn, key, spec.batch), jax.random.key(0))
     if not all(hasattr(leaf, "shape") for leaf in found):
         raise must("draw", "returns trees", "return arrays, (xs, ys) or (xs, ys, weight)")
     xs, ys, *weight = found

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from seqdyn.building import check_part, known_at_run_time, takes, types_of
+from seqdyn.building import check_part, is_real, known_at_run_time, takes, types_of
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import DATA_SETS, task_of
 from seqdyn.grids import as_shapes
@@ -98,9 +97,8 @@ def _loss(spec: "Spec", batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
             raise ConfigError(f"{name}, whose loss comes with {got}; it must be a dict of {sorted(wanted)}.")
         numbers = {}
         for of, number in {"loss": value, **others}.items():
-            real = isinstance(number, int | float | jax.Array | np.ndarray | np.generic) and jnp.isrealobj(number)
-            if not real or jnp.shape(number) != ():
-                what = f"of the shape {jnp.shape(number)}" if real else f"a {type(number).__name__}"
+            if not is_real(number) or jnp.shape(number) != ():
+                what = f"of the shape {jnp.shape(number)}" if is_real(number) else f"a {type(number).__name__}"
                 raise ConfigError(f"{name}, whose {of} is {what}; it must be one number, of the batch.")
             numbers[of] = jnp.asarray(number).astype(jnp.float32)
         value = numbers.pop("loss")

@@ -5,10 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from seqdyn.building import built, known_at_run_time, shapes_of, takes
+from seqdyn.building import built, is_real, known_at_run_time, shapes_of, takes
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float, Int, Tree
 
@@ -156,9 +155,6 @@ def made_clip(where: str, part: Any) -> Rule:
     return Rule(made.init, update)
 
 
-_NUMBERS = int | float | np.ndarray | np.generic | jax.Array
-
-
 def factor(where: str, part: Any, step: Int[Array, ""]) -> Float[Array, ""]:
     """What a schedule makes of the rate after `step` updates. Raises ConfigError where that is no number."""
     name = f"{where} is {type(part).__name__}"
@@ -168,6 +164,6 @@ def factor(where: str, part: Any, step: Int[Array, ""]) -> Float[Array, ""]:
         raise ConfigError(f"{name}, whose build returns {function!r:.60}; it must return {right}.")
     with lenient(), known_at_run_time(name):
         found = function(step)
-        if jnp.shape(found) or jnp.iscomplexobj(found) or not isinstance(found, _NUMBERS):
+        if not is_real(found) or jnp.shape(found):
             raise ConfigError(f"{name}, whose function gives {found!r:.60}; it must give one number.")
         return jnp.asarray(found).astype(jnp.float32)

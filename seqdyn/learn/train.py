@@ -68,13 +68,13 @@ def keys(hypers: Hypers) -> Keys:
 def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
     """The state before the first update, or before flossing (`measure.flossing`); `data` holds the word vectors that
     `Spec.pretrained` asks for."""
+    carries = None
     if spec.network is not None:
         params = network.init(spec, keys(hypers).params)
-        opt, kept = optim.rule(spec, hypers).init(params), stopping.begin(spec, params)
-        return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), stopping=kept)
-    vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
-    params = model.init(spec, hypers, keys(hypers).params, vectors)
-    carries = model.rest(spec, hypers) if task_of(spec).stateful else None
+    else:
+        vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
+        params = model.init(spec, hypers, keys(hypers).params, vectors)
+        carries = model.rest(spec, hypers) if task_of(spec).stateful else None
     opt, kept = optim.rule(spec, hypers).init(params), stopping.begin(spec, params)
     return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), carries, kept)
 

@@ -1,7 +1,6 @@
 """`flax.linen.RNN`, watched."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ from flax import linen as nn
 from flax.linen.recurrent import flip_sequences
 
 from seqdyn.types import Array, ConfigError
-from seqdyn.watch.flax import over_time, time_axis
+from seqdyn.watch.flax import chosen, one_step, over_time
 from seqdyn.watch.loss import watching
 
 
@@ -42,7 +41,7 @@ class RNN(nn.RNN):
     ) -> Any:
         """As `flax.linen.RNN.__call__`."""
         given = {"return_carry": return_carry, "time_major": time_major, "reverse": reverse, "keep_order": keep_order}
-        options: dict[str, Any] = {n: getattr(self, n) if one is None else one for n, one in given.items()}
+        options = chosen(self, **given)
         if not watching() or self.is_initializing():
             own: dict[str, Any] = {"initial_carry": initial_carry, "init_key": init_key, "seq_lengths": seq_lengths}
             return super().__call__(inputs, **own, **options)
@@ -50,12 +49,8 @@ class RNN(nn.RNN):
             if (own := getattr(self, field)) != (usual := nn.RNN.__dataclass_fields__[field].default):
                 raise ConfigError(f"{field} of a watched RNN is {own!r}; it must be as it is in Flax, {usual!r}.")
 
-        axis, batches = time_axis(inputs, self.cell.num_feature_axes, options["time_major"])
-        flip = partial(
-            flip_sequences, seq_lengths=seq_lengths, num_batch_dims=batches, time_major=options["time_major"]
-        )
         if initial_carry is None:
-            shape = inputs.shape[:axis] + inputs.shape[axis + 1 :]
+            shape = one_step(self, inputs, options["time_major"])
             key = jax.random.key(0) if init_key is None else init_key
             initial_carry = self.cell.initialize_carry(key, shape)
         cell, variables = self.cell.unbind()
@@ -65,19 +60,5 @@ class RNN(nn.RNN):
             carry, y = cell.apply(params, carry, x)
             return carry, None, y
 
-        carry, _, outputs = over_time(
-            step,
-            initial_carry,
-            None,
-            inputs,
-            axis,
-            flip if options["reverse"] else None,
-            options["keep_order"],
-            seq_lengths if options["return_carry"] else None,
-            self.of,
-            unroll=self.unroll,
-            name=self.label or "/".join(self.path) or "RNN",
-            batch=self.batch,
-            adjoint=self.adjoint,
-        )
-        return (carry, outputs) if options["return_carry"] else outputs
+        name = self.label or "/".join(self.path) or "RNN"
+        return over_time(self, flip_sequences, step, initial_carry, None, inputs, seq_lengths, name, options)[1]

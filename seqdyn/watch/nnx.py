@@ -1,7 +1,7 @@
 """`flax.nnx.RNN`, watched."""
 
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import wraps
 from typing import Any
 
 from flax import nnx
@@ -9,7 +9,7 @@ from flax.nnx.nn.recurrent import flip_sequences
 
 from seqdyn.types import Array, ConfigError
 from seqdyn.watch import loss
-from seqdyn.watch.flax import over_time, time_axis
+from seqdyn.watch.flax import chosen, one_step, over_time
 from seqdyn.watch.loss import watching
 from seqdyn.watch.seen import Seen
 
@@ -80,7 +80,7 @@ class RNN(nnx.RNN):
     ) -> Any:
         """As `flax.nnx.RNN.__call__`."""
         given = {"return_carry": return_carry, "time_major": time_major, "reverse": reverse, "keep_order": keep_order}
-        options: dict[str, Any] = {n: getattr(self, n) if one is None else one for n, one in given.items()}
+        options = chosen(self, **given)
         if not watching():
             own: dict[str, Any] = {"initial_carry": initial_carry, "seq_lengths": seq_lengths, "rngs": rngs}
             return super().__call__(inputs, **own, **options)
@@ -89,14 +89,10 @@ class RNN(nnx.RNN):
                 f"state_axes or broadcast_rngs of the RNN {self.label!r} is given; it must not be, watched."
             )
 
-        axis, batches = time_axis(inputs, self.cell.num_feature_axes, options["time_major"])
-        flip = partial(
-            flip_sequences, seq_lengths=seq_lengths, num_batch_dims=batches, time_major=options["time_major"]
-        )
         if initial_carry is None:
             rngs = self.rngs if rngs is None else rngs
             rngs = rngs.carry.fork() if isinstance(rngs, nnx.Rngs) else rngs
-            initial_carry = self.cell.initialize_carry(inputs.shape[:axis] + inputs.shape[axis + 1 :], rngs)
+            initial_carry = self.cell.initialize_carry(one_step(self, inputs, options["time_major"]), rngs)
         graph, params, rest = nnx.split(self.cell, nnx.Param, ...)
 
         def step(carry: Any, rest: Any, x: Array) -> tuple[Any, Any, Any]:
@@ -104,20 +100,7 @@ class RNN(nnx.RNN):
             carry, y = cell(carry, x)
             return carry, nnx.split(cell, nnx.Param, ...)[2], y
 
-        carry, rest, outputs = over_time(
-            step,
-            initial_carry,
-            rest,
-            inputs,
-            axis,
-            flip if options["reverse"] else None,
-            options["keep_order"],
-            seq_lengths if options["return_carry"] else None,
-            self.of,
-            unroll=self.unroll,
-            name=self.label,
-            batch=self.batch,
-            adjoint=self.adjoint,
-        )
+        by = flip_sequences, step, initial_carry, rest
+        rest, outputs = over_time(self, *by, inputs, seq_lengths, self.label, options)
         nnx.update(self.cell, rest)
-        return (carry, outputs) if options["return_carry"] else outputs
+        return outputs
