@@ -41,6 +41,11 @@ def validate(experiment: "Experiment") -> None:
                     f"{name} is {getattr(spec, name)!r} in one spec and {getattr(first, name)!r} in another; "
                     "the specs of one experiment share it."
                 )
+        if "float64" in {spec.dtype, first.dtype} and spec.dtype != first.dtype:
+            raise ConfigError(
+                f"dtype is {spec.dtype!r} in one spec and {first.dtype!r} in another; float64 is of all or of none, as "
+                "JAX computes in it or does not."
+            )
     if len({s.label for s in experiment.specs}) < len(experiment.specs):
         raise ConfigError(
             f"specs have the labels {[s.label for s in experiment.specs]}; name, cell or activation must differ."
@@ -171,6 +176,7 @@ def _check_spec(spec: "Spec") -> None:
         ("pad", Pad),
         ("stop", choices.Stop),
         ("kind", choices.Kind),
+        ("dtype", choices.Dtype),
     ):
         if not is_part(getattr(spec, name)) and not (name == "optimizer" and links(spec)):
             one_of(name, getattr(spec, name), get_args(literal))

@@ -66,7 +66,7 @@ def run(
     if shard == WHOLE:
         shard = Shard(jax.process_index(), jax.process_count())
     out, console = Path(out), console or plain_console(stderr=True)
-    check_settings()
+    check_settings(experiment.specs[0].dtype == "float64")
     check_threads()
     for spec in experiment.specs:
         data = check(spec, data)
