@@ -16,9 +16,9 @@ from seqdyn.building import check_alone
 from seqdyn.data.arrays import array, plain, plain_json
 from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, hypers_of, layout
+from seqdyn.learn import precision
 from seqdyn.learn.choices import ProbeName, Split
 from seqdyn.learn.fitted import unheeded
-from seqdyn.learn import precision
 from seqdyn.learn.numbers import Allowed
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate

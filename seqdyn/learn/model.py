@@ -67,7 +67,11 @@ def layers(spec: Spec, hypers: Hypers, training: bool = False) -> tuple[cells.Ce
                 return memoryless.dense_per_position(spec.steps, d, h, spec.activation, w=w, dtype=real)
         raise ConfigError(f"cell is {spec.cell!r}; it must be one of {', '.join(get_args(CellName))}.")
 
-    made = tuple(precision.computing(spec.dtype, cell(d, h)) for d, h in zip(inputs, spec.hidden, strict=False) for _ in range(ways))
+    made = tuple(
+        precision.computing(spec.dtype, cell(d, h))
+        for d, h in zip(inputs, spec.hidden, strict=False)
+        for _ in range(ways)
+    )
     if spec.normalise == "none":
         return tuple(dropout.cell(spec, hypers, c, training) for c in made)
     by = (spec.normalise, spec.steps, hypers.norm_gain, spec.activation, training)

@@ -11,7 +11,7 @@ import numpy as np
 from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.images import pix
 from seqdyn.data.tasks import BANK, DATA_SETS
-from seqdyn.learn import choices, network
+from seqdyn.learn import choices, network, precision
 from seqdyn.learn.fitted import INNER, unheeded
 from seqdyn.learn.numbers import check_hyper
 from seqdyn.learn.optim import decays, links
@@ -33,6 +33,7 @@ def validate(experiment: "Experiment") -> None:
     """Raises ConfigError, in one sentence, for the first field that cannot be right."""
     for spec in experiment.specs:
         _check_spec(spec)
+    precision.check(experiment.specs)
     first = experiment.specs[0]
     for spec in experiment.specs[1:]:
         for name in ("task", "steps", "shortest", "training_set", "features"):
@@ -41,11 +42,6 @@ def validate(experiment: "Experiment") -> None:
                     f"{name} is {getattr(spec, name)!r} in one spec and {getattr(first, name)!r} in another; "
                     "the specs of one experiment share it."
                 )
-        if "float64" in {spec.dtype, first.dtype} and spec.dtype != first.dtype:
-            raise ConfigError(
-                f"dtype is {spec.dtype!r} in one spec and {first.dtype!r} in another; float64 is of all or of none, as "
-                "JAX computes in it or does not."
-            )
     if len({s.label for s in experiment.specs}) < len(experiment.specs):
         raise ConfigError(
             f"specs have the labels {[s.label for s in experiment.specs]}; name, cell or activation must differ."
@@ -176,7 +172,6 @@ def _check_spec(spec: "Spec") -> None:
         ("pad", Pad),
         ("stop", choices.Stop),
         ("kind", choices.Kind),
-        ("dtype", choices.Dtype),
     ):
         if not is_part(getattr(spec, name)) and not (name == "optimizer" and links(spec)):
             one_of(name, getattr(spec, name), get_args(literal))
