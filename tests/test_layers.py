@@ -95,7 +95,7 @@ def test_a_module_imports_only_from_below(name):
 def test_imports_are_seen_where_they_are():
     """The law above is not kept by seeing nothing."""
     below = "types parts norms nets.bptt data.augment data.check data.tasks learn.context learn.config"
-    below += " learn.network learn.model learn.penalties learn.optim learn.stopping"
+    below += " learn.network learn.model learn.penalties learn.precision learn.optim learn.stopping"
     assert siblings(MODULES["learn.train"]) == set(below.split())
     assert "learn.config" not in siblings(MODULES["data.tasks"])  # under TYPE_CHECKING
     assert len({sibling for tree in MODULES.values() for sibling in siblings(tree)}) > 15
