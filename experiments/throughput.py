@@ -6,6 +6,7 @@ one core, so what is in JAX has one device, chunks of steps in `lax.scan`, and t
     watch     `unroll`, norms of the whole and the travelled adjoint read and reduced as training does
     autodiff  JAX's gradient of a plain scan of the same cell
     flax      JAX's gradient of `flax.linen.RNN`
+    bfloat16  ours, computing in it, and ours in float64, in a process of its own: see `learn.precision`
     torch-1   PyTorch's fused RNN, LSTM or GRU on one thread, the fair comparison; torch-2 has two
     alone     the runs of a small grid one after another; ours is then all of them at once, a tile on each device
     probes    one look of each instrument at one run, on 8 sequences; ours is then one update of that run
@@ -42,8 +43,8 @@ from flax import linen
 from analysis import throughput as analysis
 from seqdyn import backend, norms
 from seqdyn.data.tasks import Batch
-from seqdyn.learn import verify
-from seqdyn.learn.choices import CellName, ProbeName
+from seqdyn.learn import precision, verify
+from seqdyn.learn.choices import CellName, Dtype, ProbeName
 from seqdyn.learn.config import Looking, Spec, grid
 from seqdyn.learn.train import read
 from seqdyn.measure import probes
@@ -55,7 +56,7 @@ from seqdyn.runs.script import script
 from seqdyn.types import Array, ConfigError, Device, Tree
 
 Sizes = Literal["80,128,100,64", "250,64,128,64", "100,32,2,100", "400,16,2,128", "1000,8,1,256"]
-Contender = Literal["watch", "autodiff", "flax", "torch-1", "torch-2", "alone", "probes"]
+Contender = Literal["watch", "autodiff", "flax", "bfloat16", "float64", "torch-1", "torch-2", "alone", "probes"]
 BATCHES = 4  # taken in turn: data that are constants of the loop over steps would be prepared before it
 
 
@@ -83,11 +84,13 @@ training steps in it)}."""
 
 
 def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, inputs: int, hidden: int) -> Contest:
-    """ours, watch, autodiff and flax, on one device."""
+    """ours, watch, autodiff and flax, or ours in another type than float32, on one device."""
+    kind = contenders[0] if contenders[0] in get_args(Dtype) else "float32"
+    jax.config.update("jax_enable_x64", kind == "float64")
     backend.start(1)
     k_xs, k_ys, k_params = jax.random.split(jax.random.key(0), 3)
     data = Batch(jax.random.normal(k_xs, (BATCHES, steps, batch, inputs)), jax.random.normal(k_ys, (BATCHES, batch)))
-    cell = getattr(cells, name)(inputs, hidden)
+    cell = precision.computing(kind, getattr(cells, name)(inputs, hidden, dtype=precision.trained(kind)))
     theirs = {"rnn": linen.SimpleCell, "lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell}[name]
     flax = linen.RNN(theirs(hidden), time_major=True, return_carry=True)
     adam = optax.adam(1e-3)
@@ -99,7 +102,8 @@ def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, input
                 h = jax.tree.leaves(flax.apply(params[0], at.xs))[-2]  # of ([c,] h), hs
             else:
                 by = unroll_autodiff if contender == "autodiff" else unroll
-                h = by(cell, params[0], cell.rest((batch,)), at.xs, Cut(), watch)[1].h
+                computed, xs = precision.cast(kind, (params[0], at.xs))
+                h = by(cell, computed, cell.rest((batch,)), xs, Cut(), watch)[1].h.astype(precision.trained(kind))
             return jnp.mean(jnp.square(h @ params[1] - at.ys))
 
         watch = watching(cell, steps, (batch,), ranged=True) if contender == "watch" else Watch()
@@ -126,8 +130,10 @@ def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, input
         return lambda: jax.block_until_ready(program(state, data))
 
     own, flaxen = ((p, jnp.full(hidden, hidden**-0.5)) for p in (cell.init(k_params), flax.init(k_params, data.xs[0])))
-    error = backend.compiled(apart)(own, jax.tree.map(lambda leaf: leaf[0], data))
-    return float(error), {c: (call(c), chunk) for c in contenders}
+    calls = {c: (call(c), chunk) for c in contenders}
+    if kind != "float32":
+        return None, calls
+    return float(backend.compiled(apart)(own, jax.tree.map(lambda leaf: leaf[0], data))), calls
 
 
 def in_torch(threads: int, name: str, steps: int, batch: int, inputs: int, hidden: int) -> Contest:
@@ -268,6 +274,7 @@ def main(config: Config) -> None:
         print("PyTorch is not installed (the extra 'torch'): its contenders are left out.", file=sys.stderr)
     jaxen = ("ours", *(c for c in chosen if c in ("watch", "autodiff", "flax")))
     pipes: dict[str, Any] = dict.fromkeys(jaxen, worker(partial(in_jax, jaxen), seconds))
+    pipes |= {c: worker(partial(in_jax, (c,)), seconds) for c in chosen if c in get_args(Dtype)}
     pipes |= {c: worker(partial(in_torch, int(c[-1])), seconds) for c in chosen if "torch" in c}
     if len(pipes) > 1:
         found["shapes"] = [measure(pipes, rounds, c, *map(int, s.split(","))) for s in shapes for c in config.cells]

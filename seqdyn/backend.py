@@ -16,7 +16,7 @@ import jax
 from seqdyn.types import ConfigError, Device
 
 _OFF = {
-    "jax_enable_x64": "training is in float32",
+    "jax_enable_x64": "the dtype is not 'float64'",
     "jax_debug_nans": "a run that meets NaN is data",
     "jax_debug_infs": "infinity is a number here, as a clip threshold",
     "jax_check_tracer_leaks": "hand-written derivatives are taken for leaks",
@@ -82,13 +82,15 @@ def flags() -> dict[str, str]:
     return {name: value for name, _, value in (word.lstrip("-").partition("=") for word in words)}
 
 
-def check_settings() -> None:
-    """Raises ConfigError if JAX is set in a way that training cannot obey.
+def check_settings(double: bool = False) -> None:
+    """Raises ConfigError if JAX is set in a way that training, in float64 if `double`, cannot obey.
 
     Whoever sets up or measures without training is free to.
     """
+    if double and not jax.config.values["jax_enable_x64"]:
+        raise ConfigError("jax_enable_x64 is False; it must be True (JAX_ENABLE_X64=1): the dtype is 'float64'.")
     for name, why in _OFF.items():
-        if jax.config.values.get(name):
+        if jax.config.values.get(name) and not (double and name == "jax_enable_x64"):
             raise ConfigError(f"{name} is True; it must be False ({name.upper()}=0): {why}.")
     for name in ("", "_host_to_device", "_device_to_device", "_device_to_host"):
         value = jax.config.values.get(f"jax_transfer_guard{name}")

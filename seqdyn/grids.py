@@ -128,7 +128,7 @@ def mapped(spec: Any, change: Callable[[str, Range, Any], Any], at: str = "") ->
     return new
 
 
-def arrays(spec: Any) -> Any:
-    """The same parts with JAX arrays for numbers, int32 where they are whole, float32 elsewhere: of one type whatever
+def arrays(spec: Any, real: Any = jnp.float32) -> Any:
+    """The same parts with JAX arrays for numbers, int32 where they are whole, `real` elsewhere: of one type whatever
     was given, for a weak type is another program."""
-    return mapped(spec, lambda _, allowed, value: jnp.asarray(value, jnp.int32 if allowed.whole else jnp.float32))
+    return mapped(spec, lambda _, allowed, value: jnp.asarray(value, jnp.int32 if allowed.whole else real))

@@ -54,6 +54,7 @@ AugmentName = Literal[
     "bank",
 ]
 Kind = Literal["series", "image", "table"]
+Dtype = Literal["float32", "bfloat16", "float64"]
 ProbeName = Literal["weights", "units", "jacobians", "lyapunov", "curvature", "updates"]
 Split = Literal["holdout", "train"]
 Stop = Literal["none", "loss", "accuracy"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from seqdyn import grids, parts
@@ -15,6 +16,7 @@ from seqdyn.building import check_alone
 from seqdyn.data.arrays import array, plain, plain_json
 from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, hypers_of, layout
+from seqdyn.learn import precision
 from seqdyn.learn.choices import ProbeName, Split
 from seqdyn.learn.fitted import unheeded
 from seqdyn.learn.numbers import Allowed
@@ -94,9 +96,9 @@ class Hypers:
         """One run (or a slice of runs) of a grid."""
         return jax.tree.map(lambda leaf: leaf[index], self)
 
-    def arrays(self) -> "Hypers":
-        """With JAX leaves: seed and window int32, the rest float32."""
-        return grids.arrays(self)
+    def arrays(self, real: Any = jnp.float32) -> "Hypers":
+        """With JAX leaves: seed and window int32, the rest `real`."""
+        return grids.arrays(self, real)
 
 
 @jax.tree_util.register_dataclass
@@ -115,8 +117,9 @@ class Runs:
         return jax.tree.map(lambda leaf: leaf[index], self)
 
     def arrays(self) -> "Runs":
-        """With JAX leaves, int32 where they are whole, float32 elsewhere."""
-        return Runs(grids.arrays(self.spec), self.hypers.arrays())
+        """With JAX leaves, int32 where they are whole, elsewhere of the type of the parameters."""
+        real = precision.trained(self.spec.dtype)
+        return Runs(grids.arrays(self.spec, real), self.hypers.arrays(real))
 
 
 @parts.registered
@@ -312,7 +315,7 @@ class Experiment:
         }
 
 
-LATER = ("layers", "network", "records", "loss", "targets")
+LATER = ("layers", "network", "records", "loss", "targets", "dtype")
 """What a spec of words does not say: fields that came with parts, at their defaults."""
 
 

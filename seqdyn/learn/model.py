@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from seqdyn.data.losses import Loss, applied
 from seqdyn.data.tasks import Batch, task_of
-from seqdyn.learn import dropout
+from seqdyn.learn import dropout, precision
 from seqdyn.learn.choices import CellName
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.own_cells import made_cell
@@ -45,28 +45,33 @@ def layers(spec: Spec, hypers: Hypers, training: bool = False) -> tuple[cells.Ce
     inputs = (spec.embedding or spec.vocabulary or task_of(spec).inputs, *(ways * h for h in spec.hidden))
     if spec.layers:
         own = enumerate(zip(inputs, spec.layers, strict=False))
-        return tuple(made_cell(f"layers[{i}]", layer, d) for i, (d, layer) in own for _ in range(ways))
+        made = (made_cell(f"layers[{i}]", layer, d) for i, (d, layer) in own for _ in range(ways))
+        return tuple(precision.computing(spec.dtype, c) for c in made)
     w, u = INITS[spec.w_init](hypers.input_gain), INITS[spec.u_init](hypers.gain)
-    zero = constant(0.0)
+    zero, real = constant(0.0), precision.trained(spec.dtype)
 
     def cell(d: int, h: int) -> cells.Cell:
         match spec.cell:
             case "rnn":
-                return cells.rnn(d, h, spec.activation, w=w, u=u)
+                return cells.rnn(d, h, spec.activation, w=w, u=u, dtype=real)
             case "lstm":
                 bias = {"i": zero, "f": constant(hypers.forget_bias), "o": zero, "g": zero}
-                return cells.lstm(d, h, w=w, u=u, b=bias, longest=hypers.longest if spec.chrono else None)
+                return cells.lstm(d, h, w=w, u=u, b=bias, longest=hypers.longest if spec.chrono else None, dtype=real)
             case "gru" | "gru_reset_before":
                 make = cells.gru if spec.cell == "gru" else cells.gru_reset_before
                 z = chrono(hypers.longest) if spec.chrono else zero
-                return make(d, h, w=w, u=u, b={"r": zero, "z": z, "n": zero})
+                return make(d, h, w=w, u=u, b={"r": zero, "z": z, "n": zero}, dtype=real)
             case "dense":
-                return memoryless.dense(d, h, spec.activation, w=w)
+                return memoryless.dense(d, h, spec.activation, w=w, dtype=real)
             case "dense_per_position":
-                return memoryless.dense_per_position(spec.steps, d, h, spec.activation, w=w)
+                return memoryless.dense_per_position(spec.steps, d, h, spec.activation, w=w, dtype=real)
         raise ConfigError(f"cell is {spec.cell!r}; it must be one of {', '.join(get_args(CellName))}.")
 
-    made = tuple(cell(d, h) for d, h in zip(inputs, spec.hidden, strict=False) for _ in range(ways))
+    made = tuple(
+        precision.computing(spec.dtype, cell(d, h))
+        for d, h in zip(inputs, spec.hidden, strict=False)
+        for _ in range(ways)
+    )
     if spec.normalise == "none":
         return tuple(dropout.cell(spec, hypers, c, training) for c in made)
     by = (spec.normalise, spec.steps, hypers.norm_gain, spec.activation, training)
@@ -81,11 +86,11 @@ def backwards(spec: Spec) -> tuple[bool, ...]:
 def init(spec: Spec, hypers: Hypers, key: Key[Array, ""], vectors: Float[Array, "v d"] | None = None) -> Model:
     """Embedding N(0, 1/d) (row norms near 1) or `vectors`, cells and readout by their initialisers; gates open."""
     k_embed, k_cells, k_readout = jax.random.split(key, 3)
-    stack = layers(spec, hypers)
+    stack, real = layers(spec, hypers), precision.trained(spec.dtype)
     embedding = None
     if spec.embedding:
         shape = (spec.vocabulary, spec.embedding)
-        embedding = jax.random.normal(k_embed, shape) * spec.embedding**-0.5
+        embedding = jax.random.normal(k_embed, shape, real) * spec.embedding**-0.5
         if spec.pretrained:
             if vectors is None or vectors.shape != shape:
                 found = "missing" if vectors is None else f"of the shape {vectors.shape}"
@@ -96,7 +101,7 @@ def init(spec: Spec, hypers: Hypers, key: Key[Array, ""], vectors: Float[Array, 
         embedding=embedding,
         layers=tuple(c.init(k) for c, k in zip(stack, jax.random.split(k_cells, len(stack)), strict=True)),
         readout=Dense(
-            INITS[spec.readout_init](hypers.readout_gain)(k_readout, read, jnp.float32), jnp.zeros((read[1],))
+            INITS[spec.readout_init](hypers.readout_gain)(k_readout, read, real), jnp.zeros((read[1],), real)
         ),
     )
     if "l0" not in spec.penalties:
@@ -181,7 +186,7 @@ def cut(spec: Spec, hypers: Hypers, batch: Batch) -> Cut:
     return Cut(
         live=batch.live,
         keep=window(spec.steps, hypers.window) if spec.truncate else None,
-        clip=hypers.clip / batch.xs.shape[1] if spec.clip == "adjoint" else None,
+        clip=jnp.asarray(hypers.clip / batch.xs.shape[1], spec.dtype) if spec.clip == "adjoint" else None,
     )
 
 
@@ -220,13 +225,14 @@ def run(
     A sequence is read out from its last output, from the mean or sum of its outputs over live steps, or at every step.
     `by` unrolls a layer: `bptt.unroll`, or `unroll_autodiff` to hold it against.
     """
-    model = effective(spec, model, batch.noise)
-    xs = embedded(spec, model, batch.xs)
+    model = precision.cast(spec.dtype, effective(spec, model, batch.noise))
+    xs = precision.cast(spec.dtype, embedded(spec, model, batch.xs))
     stack = layers(spec, hypers, training=batch.noise is not None)
     carries = carries or tuple(cell.rest(xs.shape[1:-1]) for cell in stack)
     masks = dropout.Masks()
     if batch.noise is not None:
         masks = dropout.draw(spec, hypers, batch.noise, batch.xs if spec.vocabulary else None, xs.shape)
+        masks = precision.cast(spec.dtype, masks)
     if masks.words is not None:
         xs = xs * jnp.broadcast_to(masks.words[..., None], xs.shape)
     given = (stack, model.layers, carries, xs, cut(spec, hypers, batch), watches, by, spec.bidirectional)
@@ -245,8 +251,9 @@ def run(
             raise ConfigError(f"readout is {spec.readout!r}; it must be one of every, last, mean, sum.")
     if masks.outputs is not None:
         h = h * jnp.broadcast_to(masks.outputs, h.shape)
-    y = h @ model.readout.w
-    return Output(y + jnp.broadcast_to(model.readout.b, y.shape), stacked)
+    h, readout = precision.cast(precision.trained(spec.dtype), (h, model.readout))
+    y = h @ readout.w
+    return Output(y + jnp.broadcast_to(readout.b, y.shape), stacked)
 
 
 def predict(spec: Spec, hypers: Hypers, model: Model, batch: Batch, by: Any = unroll) -> Float[Array, "*s k"]:
@@ -293,6 +300,7 @@ def hits(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Arra
 def counted(spec: Spec, batch: Batch) -> Float[Array, "*s"]:
     """How much each prediction counts in a mean over a batch: its weight, 0 on padding and for examples without any."""
     count = jnp.ones(batch.xs.shape[1]) if batch.weight is None else batch.weight
+    count = precision.cast(precision.trained(spec.dtype), count)
     if spec.readout != "every":
         return count
     count = jnp.broadcast_to(count if count.ndim == 2 else count[None], batch.xs.shape[:2])
@@ -328,14 +336,14 @@ def judge(
 
 def held(spec: Spec, output: Output, batch: Batch) -> Judged:
     """What a network made of a batch, held against what the batch should give."""
-    count = counted(spec, batch)
+    count, ys = counted(spec, batch), precision.cast(precision.trained(spec.dtype), batch.ys)
     total = jnp.sum(count)
 
     def mean(each: Array) -> Array:
         return jnp.sum(count * each) / total
 
-    right = hits(spec, output.predictions, batch.ys)
-    loss = mean(losses(spec, output.predictions, batch.ys))
+    right = hits(spec, output.predictions, ys)
+    loss = mean(losses(spec, output.predictions, ys))
     return Judged(loss, None if right is None else mean(right), output.stacked.last, output.stacked.layers)
 
 

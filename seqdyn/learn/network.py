@@ -23,6 +23,7 @@ from seqdyn.building import check_part, is_real, known_at_run_time, takes, types
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import DATA_SETS, task_of
 from seqdyn.grids import as_shapes
+from seqdyn.learn import precision
 from seqdyn.learn.context import Variable, check_variables
 from seqdyn.norms import mean_log2
 from seqdyn.parts import is_part, lenient
@@ -59,7 +60,7 @@ def variables(spec: "Spec") -> dict[str, Variable]:
 
 
 def init(spec: "Spec", key: Key[Array, ""]) -> Tree:
-    """The parameters that a network begins with, in 32 bits."""
+    """The parameters that a network begins with, in the type in which they are trained."""
     name = f"network is {type(spec.network).__name__}"
     with lenient(), known_at_run_time(name):
         params = spec.network.init(key)
@@ -73,7 +74,7 @@ def init(spec: "Spec", key: Key[Array, ""]) -> Tree:
         raise ConfigError(
             f"{name}, whose init gives {types_of(params)}; parameters must be floats, as they are trained."
         )
-    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, jnp.float32), params)
+    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, precision.trained(spec.dtype)), params)
 
 
 def _loss(spec: "Spec", batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
@@ -84,7 +85,7 @@ def _loss(spec: "Spec", batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
     def loss(params: Tree) -> tuple[Array, Judged]:
         try:
             with lenient(), known_at_run_time(name):
-                found = spec.network.loss(params, batch, batch.noise)
+                found = spec.network.loss(*precision.cast(spec.dtype, (params, batch)), batch.noise)
         except TypeError as error:
             if batch.noise is None and "NoneType" in str(error):
                 raise ConfigError(
@@ -100,7 +101,7 @@ def _loss(spec: "Spec", batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
             if not is_real(number) or jnp.shape(number) != ():
                 what = f"of the shape {jnp.shape(number)}" if is_real(number) else f"a {type(number).__name__}"
                 raise ConfigError(f"{name}, whose {of} is {what}; it must be one number, of the batch.")
-            numbers[of] = jnp.asarray(number).astype(jnp.float32)
+            numbers[of] = jnp.asarray(number).astype(precision.trained(spec.dtype))
         value = numbers.pop("loss")
         return value, Judged(value, numbers.pop("accuracy", None), numbers)
 
@@ -114,7 +115,8 @@ def judge(spec: "Spec", params: Tree, batch: Batch) -> Judged:
 
 def count(spec: "Spec", batch: Batch) -> Float[Array, ""]:
     """How many examples a batch's loss is the mean of."""
-    return jnp.float32(spec.batch) if batch.weight is None else jnp.sum(batch.weight)
+    real = precision.trained(spec.dtype)
+    return real(spec.batch) if batch.weight is None else jnp.sum(batch.weight.astype(real))
 
 
 def gradient(spec: "Spec", params: Tree, batch: Batch) -> Gradient:

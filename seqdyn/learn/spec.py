@@ -14,6 +14,7 @@ from seqdyn.learn.choices import (
     CellName,
     Clip,
     Dropout,
+    Dtype,
     InitName,
     Kind,
     Normalise,
@@ -126,6 +127,9 @@ class Spec:
     `data.augment`."""
     kind: Kind = "series"
     """What a data set's numbers are, which decides what augmentations fit; ids are text."""
+    dtype: Dtype = "float32"
+    """What the network computes in: bfloat16 keeps parameters, optimiser and loss in float32; float64 has all in
+    float64 and needs JAX_ENABLE_X64=1. See `learn.precision`."""
     layers: tuple[Part, ...] = ()
     """One's own cells, one a level, bottom first, instead of `cell` and what words say of it."""
     network: Part | None = None

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqdyn.learn import precision
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.types import Array, Bool, Float, Int, Metrics, Tree
 
@@ -33,7 +34,8 @@ def begin(spec: Spec, params: Tree) -> Stopping | None:
     """Before the first look; None where nothing is to be stopped."""
     if spec.stop == "none":
         return None
-    return Stopping(params, jnp.float32(jnp.inf), jnp.int32(0), jnp.float32(0), jnp.bool_(False))
+    real = precision.trained(spec.dtype)
+    return Stopping(params, real(jnp.inf), jnp.int32(0), real(0), jnp.bool_(False))
 
 
 def looked(
@@ -42,7 +44,7 @@ def looked(
     """After a look with these metrics at `params`. A metric that is NaN changes nothing."""
     value = metrics[f"validation_{spec.stop}"] * (-1 if spec.stop == "accuracy" else 1)
     better, seen = value < kept.value - hypers.min_improvement, ~jnp.isnan(value)
-    waited = jnp.where(better, 0, kept.waited + seen.astype(jnp.float32))
+    waited = jnp.where(better, 0, kept.waited + seen.astype(kept.waited.dtype))
     new = Stopping(params, value, step, waited, waited >= hypers.patience)
     old = kept._replace(waited=waited, stopped=kept.stopped | (waited >= hypers.patience))
     return jax.tree.map(lambda n, o: jnp.where(better, n, o), new, old)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from seqdyn.data.augment import augmented
 from seqdyn.data.check import check
 from seqdyn.data.tasks import VECTORS, Batch, task_of
-from seqdyn.learn import context, model, network, optim, penalties, stopping
+from seqdyn.learn import context, model, network, optim, penalties, precision, stopping
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import Model
 from seqdyn.nets.bptt import Watch, at_end, watching
@@ -94,9 +94,10 @@ def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
     mean of log₂ ‖λ_b,t‖ over those of them where it is not 0, and `adjoint_nonzero`, their share. An LSTM's
     `adjoint_norm_c` is ∂L/∂c_t with h_t held fixed.
     """
-    size = batch.xs.shape[1]
+    size, real = batch.xs.shape[1], precision.trained(spec.dtype)
+    readings = precision.cast(real, readings)
     live = jnp.ones(batch.xs.shape[:2], bool) if batch.live is None else batch.live
-    count = jnp.sum(at_end(live.astype(jnp.float32), batch.live), axis=1)
+    count = jnp.sum(at_end(live.astype(real), batch.live), axis=1)
 
     def ended(r: Watch, back: bool) -> Watch:
         # A layer that reads backwards reports in the order in which it reads: its last step is the sequence's first.
@@ -166,11 +167,12 @@ class Gradient(NamedTuple):
 def gradient(spec: Spec, hypers: Hypers, params: Model, batch: Batch, carries: Any = None) -> Gradient:
     """∂(loss + Σ λ penalty)/∂params with all that is read on the way."""
     cells = model.layers(spec, hypers, training=batch.noise is not None)
-    active = "activity" in spec.penalties
+    active, real = "activity" in spec.penalties, precision.trained(spec.dtype)
 
     def objective(params: Model, watch: tuple[Watch, ...]) -> tuple[tuple[Array, ...], Any]:
         judged = model.judge(spec, hypers, params, batch, carries, watch)
-        path = tuple(layer._replace(cell=None) for layer in judged.path)  # functions cannot leave a trace
+        # Functions cannot leave a trace.
+        path = tuple(precision.cast(real, layer._replace(cell=None)) for layer in judged.path)
         ways = path[-2:] if spec.bidirectional else path[-1:]
         extra = tuple(penalties.activity(layer.hs, layer.live) for layer in ways) if active else ()
         return (judged.loss, *extra), judged._replace(path=path)
@@ -185,7 +187,7 @@ def gradient(spec: Spec, hypers: Hypers, params: Model, batch: Batch, carries: A
         grads = penalties.plus(grads, pull((jnp.zeros_like(values[0]), *share))[0], hypers.activity)
     if "omega" in spec.penalties:
         path = tuple(layer._replace(cell=c) for layer, c in zip(judged.path, cells, strict=True))
-        found["omega"], of_u = penalties.omega_gradient(path, readings)
+        found["omega"], of_u = penalties.omega_gradient(path, precision.cast(real, readings))
         after = [g._replace(u=g.u + hypers.omega * du) for g, du in zip(grads.layers, of_u, strict=True)]
         grads = grads._replace(layers=tuple(after))
     grads, of_weights = penalties.added(spec, hypers, params, grads)
@@ -211,7 +213,8 @@ def begun(spec: Spec, hypers: Hypers, carries: Any, batch: Any) -> Any:
 
 def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Tree) -> Move:
     """Clip, rule, learning rate and proximal step of update `state.step`."""
-    thawed = (state.step.astype(jnp.float32) >= hypers.thaw).astype(jnp.float32)
+    real = precision.trained(spec.dtype)
+    thawed = (state.step.astype(real) >= hypers.thaw).astype(real)
 
     def by_group(tree: Tree) -> Float[Array, " group"]:
         return jnp.stack([tree_norm(g) for g in model.groups(tree).values()])
@@ -319,7 +322,7 @@ def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int
     A run that is no longer running is skipped, its metrics NaN (False, for `finite`); only its step count goes on.
     """
     task = task_of(spec)
-    tickets = task.tickets(data, keys(hypers).data, state.step + jnp.arange(updates))
+    tickets = task.tickets(data, keys(hypers).data, state.step + jnp.arange(updates, dtype=jnp.int32))
 
     def on(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
         return step(spec, hypers, state, drawn(spec, hypers, data, ticket, state.step))

@@ -11,7 +11,7 @@ import numpy as np
 from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.images import pix
 from seqdyn.data.tasks import BANK, DATA_SETS
-from seqdyn.learn import choices, network
+from seqdyn.learn import choices, network, precision
 from seqdyn.learn.fitted import INNER, unheeded
 from seqdyn.learn.numbers import check_hyper
 from seqdyn.learn.optim import decays, links
@@ -33,6 +33,7 @@ def validate(experiment: "Experiment") -> None:
     """Raises ConfigError, in one sentence, for the first field that cannot be right."""
     for spec in experiment.specs:
         _check_spec(spec)
+    precision.check(experiment.specs)
     first = experiment.specs[0]
     for spec in experiment.specs[1:]:
         for name in ("task", "steps", "shortest", "training_set", "features"):

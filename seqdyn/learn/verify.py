@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from seqdyn import grids
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import task_of
-from seqdyn.learn import model, network, train
+from seqdyn.learn import model, network, precision, train
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.nets.bptt import unroll
 from seqdyn.nets.stack import unroll_autodiff
@@ -31,8 +31,8 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
     Two gradients that are exactly 0 agree, too, so where both are for some group, it is looked at whether anything can
     arrive there: see `deaf`. ConfigError, naming the groups, where nothing can: what is trained there is nothing.
     """
-    spec = dataclasses.replace(spec, truncate=False, clip="norm")
-    hypers = dataclasses.replace(hypers, gain=jnp.float32(1.0))
+    spec = dataclasses.replace(precision.exact(spec), truncate=False, clip="norm")
+    hypers = dataclasses.replace(hypers, gain=precision.trained(spec.dtype)(1.0))
 
     def error(spec: Spec, hypers: Hypers, data: Any) -> tuple[jax.Array, jax.Array, Any]:
         task = task_of(spec)
@@ -76,8 +76,8 @@ def deaf(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
     one step, before which the state is at rest.
     """
     task, drawn = task_of(spec), dataclasses.replace(spec, pretrained=False)
-    one = jnp.float32(1.0)
-    gains = dict(gain=one, input_gain=one, readout_gain=one, norm_gain=one, dropout=jnp.float32(0.0))
+    one = precision.trained(spec.dtype)(1.0)
+    gains = dict(gain=one, input_gain=one, readout_gain=one, norm_gain=one, dropout=one - 1)
 
     def arrived(data: Any, seed: jax.Array) -> jax.Array:
         of = dataclasses.replace(hypers, seed=seed, **gains)

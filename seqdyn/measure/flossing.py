@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from seqdyn.data.tasks import task_of
-from seqdyn.learn import model, stopping, train
+from seqdyn.learn import model, precision, stopping, train
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import Model
 from seqdyn.learn.train import TrainState
@@ -84,5 +84,6 @@ def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
     state = train.init(spec, hypers, data)
     if not spec.floss:
         return state
-    params = floss(spec, hypers, state.params, data, k=spec.floss, steps=spec.floss_steps)[0]
+    exact = precision.exact(spec)
+    params = floss(exact, hypers, state.params, data, k=spec.floss, steps=spec.floss_steps)[0]
     return state._replace(params=params, stopping=stopping.begin(spec, params))

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from seqdyn.data.tasks import task_of
-from seqdyn.learn import model, train
+from seqdyn.learn import model, precision, train
 from seqdyn.learn.config import Hypers, Looking, Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import curvature, jacobians, lyapunov, units, updates, weights
@@ -76,8 +76,8 @@ def look(spec: Spec, looking: Looking, hypers: Hypers, state: TrainState, data: 
         batch: Any = None  # weights are looked at without one, however small the data set
         if set(looking.probes) - {"weights"}:
             batch = task_of(spec).diagnostic(data, key, source, looking.diagnostic)
-        view = View(batch, data, looking.modes)
-        return {name: PROBES[name].look(spec, hypers, state, view) for name in looking.probes}
+        view, exact = View(batch, data, looking.modes), precision.exact(spec)
+        return {name: PROBES[name].look(exact, hypers, state, view) for name in looking.probes}
 
     def off(*given: Any) -> dict[str, dict[str, Array]]:
         return jax.tree.map(train.nothing, jax.eval_shape(on, *given))

@@ -66,7 +66,7 @@ def run(
     if shard == WHOLE:
         shard = Shard(jax.process_index(), jax.process_count())
     out, console = Path(out), console or plain_console(stderr=True)
-    check_settings()
+    check_settings(experiment.specs[0].dtype == "float64")
     check_threads()
     for spec in experiment.specs:
         data = check(spec, data)
@@ -152,6 +152,8 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     the best of a run without early stopping.
     """
     experiment = manifest.experiment(path)
+    if experiment.specs[0].dtype == "float64":
+        check_settings(double=True)
     counts = experiment.layout.counts
     if not 0 <= run < sum(counts):
         raise ConfigError(f"run is {run}; {path} holds runs 0 to {sum(counts) - 1}.")
