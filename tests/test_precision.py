@@ -19,30 +19,36 @@ X64 = False
 SMALL = dict(steps=6, batch=4, hidden=(4,), holdout=4)
 
 
-def halving(dtype):
-    """λ_t is halved at each step on its way back, for 200 steps."""
-    spec = sd.Spec(steps=200, batch=2, hidden=(3,), holdout=2, activation="identity", u_init="identity", dtype=dtype)
-    return sd.Experiment("halving", sd.grid(spec, seeds=1, gain=[0.5]), updates=1, probes=())
+def halving(*dtypes):
+    """λ_t is halved at each step on its way back, for 160 steps."""
+    alike = dict(steps=160, batch=2, hidden=(3,), holdout=2, activation="identity", u_init="identity")
+    specs = [sd.Spec(**alike, dtype=dtype, name=dtype) for dtype in dtypes]
+    return sd.Experiment("halving", specs, sd.grid(seeds=1, gain=[0.5]), updates=1, probes=("updates",))
 
 
-def check_halving(out, dtype):
-    ds = sd.load(out).load().isel(run=0, step=0, layer=0)
-    np.testing.assert_allclose(np.diff(ds["adjoint_log_norm"].values), 1, atol=1e-5)  # a mean over two
-    lost = ds["adjoint_norm"].values[:20] == 0
-    assert lost.all() or dtype == "float64", lost  # in float32's range there is nothing below 2^−149
+def check_halving(ds):
+    norms = ds.load().isel(step=0, layer=0)
+    np.testing.assert_allclose(np.diff(norms["adjoint_log_norm"].values, axis=-1), 1, atol=1e-5)  # a mean over two
+    assert (norms["adjoint_norm"].values[:, :5] == 0).all()  # records are float32, where there is nothing below 2^−149
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_logarithm_of_the_adjoint_reaches_beyond_the_range_of_the_type(dtype, tmp_path):
-    check_halving(sd.run(halving(dtype), tmp_path / "out"), dtype)
+def test_the_logarithm_of_the_adjoint_reaches_beyond_the_range_of_the_type(tmp_path):
+    """And probes, and the gradient that is verified, are of float32 where the network is of bfloat16."""
+    out = sd.run(halving("float32", "bfloat16"), tmp_path / "out")
+    ds = sd.load(out).load()
+    check_halving(ds)
+    errors = sd.runs.manifest.read(out)["verified"]
+    assert errors["float32"] == errors["bfloat16"] < 1e-5
+    looked = ds["group_gradient_ratio"].isel(probe=0).values
+    np.testing.assert_array_equal(looked[0], looked[1])
+    assert ds["loss"].values[0, 0] != ds["loss"].values[1, 0]
 
 
 @pytest.mark.parametrize(
     "over, numbers",
     [
-        (dict(cell="lstm", hidden=(4, 4), bidirectional=True, dropout="variational"), dict(dropout=0.2)),
-        (dict(cell="gru", normalise="layer", penalties=("activity",)), dict(activity=0.1)),
-        (dict(clip="adjoint", penalties=("omega",)), dict(omega=0.1, clip=0.1)),
+        (dict(cell="lstm", dropout="variational"), dict(dropout=0.2)),
+        (dict(clip="adjoint", penalties=("omega", "activity")), dict(omega=0.1, clip=0.1, activity=0.1)),
         (dict(layers=(Leaky(4, tau=3.3),), hidden=(32,)), {}),
     ],
 )
@@ -88,6 +94,7 @@ def test_a_network_that_is_no_stack_gets_its_parameters_and_inputs_in_the_type(t
     assert set(seen[-1]) == {jnp.dtype("bfloat16")}
 
 
+@pytest.mark.slow
 def test_float64_is_float64_from_the_parameters_to_the_gradient():
     """In a process of its own: gradients within 1e-13 of autodiff's, another reads what it wrote."""
     text = Process([__file__]).finish()
@@ -97,17 +104,11 @@ def test_float64_is_float64_from_the_parameters_to_the_gradient():
 def main(out):
     """What the test above starts."""
     jax.config.update("jax_enable_x64", True)
-    check_halving(sd.run(halving("float64"), f"{out}/halving"), "float64")
-    specs = [
-        sd.Spec("adding", cell=cell, dtype="float64", name=f"{cell} {n}", **(SMALL | over))
-        for cell, n, over in [
-            ("rnn", 0, dict(penalties=("omega",), clip="adjoint")),
-            ("lstm", 1, dict(dropout="zoneout", optimizer="adamw")),
-            ("gru", 2, dict(normalise="layer", bidirectional=True)),
-        ]
-    ]
+    check_halving(sd.load(sd.run(halving("float64"), f"{out}/halving")))
+    words = dict(cell="lstm", dropout="zoneout", optimizer="adamw"), dict(penalties=("omega",), clip="adjoint")
+    specs = tuple(sd.Spec(dtype="float64", **(SMALL | of)) for of in words)
     grid = sd.grid(seeds=1, omega=[0.1], dropout=0.2, weight_decay=0.1)
-    experiment = sd.Experiment("double", tuple(specs), grid, updates=2, probes=("weights", "curvature", "updates"))
+    experiment = sd.Experiment("double", specs, grid, updates=2)
     sd.run(experiment, f"{out}/double")
     for run in range(len(specs)):
         assert {str(leaf.dtype) for leaf in jax.tree.leaves(sd.restore(f"{out}/double", run))} == {"float64"}
@@ -117,18 +118,6 @@ def main(out):
     assert sd.load(f"{out}/double").load()["finite"].all()
     assert "JAX_ENABLE_X64=1" in refusal(sd.restore, f"{out}/double", 0)
     print("all of it is float64")
-
-
-def test_the_probes_and_the_gradient_that_is_verified_are_of_float32(tmp_path):
-    spec = sd.Spec(**SMALL, name="of float32")
-    specs = spec, dataclasses.replace(spec, dtype="bfloat16", name="of bfloat16")
-    experiment = sd.Experiment("both", specs, sd.grid(seeds=1), updates=1, probes=("jacobians",))
-    out = sd.run(experiment, tmp_path / "out")
-    errors = sd.runs.manifest.read(out)["verified"]
-    assert errors["of float32"] == errors["of bfloat16"] < 1e-5
-    looked = sd.load(out).load()["window_log_singular"].isel(probe=0).values
-    np.testing.assert_array_equal(looked[0], looked[1])
-    assert sd.load(out)["loss"].values[0, 0] != sd.load(out)["loss"].values[1, 0]
 
 
 @pytest.mark.parametrize(
