@@ -269,7 +269,7 @@ def draw(out: str | Path) -> list[Path]:
     out = Path(out)
     ds, experiment = _read(out)
     task = task_of(experiment.specs[0])
-    updates, steps, layers = experiment.updates, experiment.specs[0].steps, ds.sizes["layer"]
+    updates, steps, layers = experiment.updates, ", ".join(map(str, axis(ds, "steps"))), ds.sizes["layer"]
     over = "Lines are medians over seeds, bands the middle half of them."
     gone = int(np.sum(statuses(ds, task) == "diverged"))
     missing = f" {gone} of {ds.sizes['run']} runs diverged and are left out after training." if gone else ""

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -129,11 +129,17 @@ def relative(norms: Float[np.ndarray, " *s lag"]) -> Float[np.ndarray, " *s lag"
     return norms / np.where(np.isfinite(first) & (first > 0), first, np.nan)
 
 
+def ends(norms: Float[np.ndarray, " *s lag"]) -> Int[np.ndarray, " *s"]:
+    """T of each run: how many lags there are up to the last that has a value."""
+    there = ~np.isnan(norms)
+    return norms.shape[-1] - np.flip(there, -1).argmax(-1) * there.any(-1)
+
+
 def horizon(norms: Float[np.ndarray, " *s lag"]) -> Float[np.ndarray, " *s"]:
     """The first lag at which a norm is below 1% of its value at lag 0; T if none is (censored), NaN without values."""
     ratio = relative(norms)
     faint = ratio < FAINT
-    reach = np.where(faint.any(-1), faint.argmax(-1), norms.shape[-1]).astype(float)
+    reach = np.where(faint.any(-1), faint.argmax(-1), ends(norms)).astype(float)
     return np.where(np.isnan(ratio[..., 0]), np.nan, reach)
 
 
@@ -141,7 +147,7 @@ def middle_horizon(norms: Float[np.ndarray, "run lag"]) -> tuple[float, bool]:
     """The median horizon of some runs, and whether it is only a lower bound, a middle one being censored."""
     lags = horizon(norms)
     there = int(np.sum(~np.isnan(lags)))
-    return float(median(lags)), there > 0 and 2 * int(np.sum(lags == norms.shape[-1])) >= there
+    return float(median(lags)), there > 0 and 2 * int(np.sum(lags == ends(norms))) >= there
 
 
 def reaches(stages: dict[str, Float[np.ndarray, "run lag"]]) -> dict[str, Any]:
@@ -149,9 +155,10 @@ def reaches(stages: dict[str, Float[np.ndarray, "run lag"]]) -> dict[str, Any]:
     how many runs are `censored`."""
     row = {}
     for when, norms in stages.items():
-        row[f"ratio_{when}"] = float(median(relative(norms)[:, -1]))
+        last = np.take_along_axis(relative(norms), ends(norms)[:, None] - 1, axis=1)
+        row[f"ratio_{when}"] = float(median(last[:, 0]))
         row[f"horizon_{when}"], row[f"bound_{when}"] = middle_horizon(norms)
-        row[f"censored_{when}"] = int(np.sum(horizon(norms) == norms.shape[-1]))
+        row[f"censored_{when}"] = int(np.sum(horizon(norms) == ends(norms)))
     return row
 
 
@@ -272,8 +279,8 @@ def setting(ds: "xr.Dataset", experiment: Experiment) -> str:
         return ", ".join(map(text, axis(ds, name)))
 
     return (
-        f"{ds.sizes['run']} runs on the task '{spec.task}', T = {spec.steps}: cells {values('label')}; recurrent gains "
-        f"{values('gain')}; clip thresholds ({spec.clip}) {values('clip')}; seeds {values('seed')}; "
+        f"{ds.sizes['run']} runs on the task '{spec.task}', T = {values('steps')}: cells {values('label')}; recurrent "
+        f"gains {values('gain')}; clip thresholds ({spec.clip}) {values('clip')}; seeds {values('seed')}; "
         f"hidden {', '.join(hidden)}, batch {spec.batch}, {spec.optimizer} at learning rate {values('lr')}; "
         f"{experiment.updates:,} updates each, {ds['recorded'].values.mean():.0%} of them made. "
         "‖∂L/∂h_t‖ was recorded at every update, of each example's own loss, root mean square over the batch, by the "

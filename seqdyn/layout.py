@@ -32,7 +32,7 @@ class Layout(NamedTuple):
     probe_every: int
     """Updates from one probe to the next; the first is before the first update."""
     steps: int
-    """T of the sequences."""
+    """T of the longest sequences."""
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
@@ -69,5 +69,5 @@ def layout(described: Mapping[str, Any]) -> Layout:
         updates=described["updates"],
         chunk=described["chunk"],
         probe_every=described["probe_every"],
-        steps=described["specs"][0]["steps"],
+        steps=max(spec["steps"] for spec in described["specs"]),
     )

@@ -282,7 +282,6 @@ WRONG_EXPERIMENTS = [
     (dict(specs=()), ["specs", "empty"]),
     (dict(specs=(Spec(), Spec())), ["rnn tanh", "must differ"]),
     (dict(specs=(LSTM, Spec(cell="lstm", hidden=(8,)))), ["lstm", "must differ"]),
-    (dict(specs=(Spec(), Spec(cell="lstm", steps=50))), ["steps", "50", "100"]),
     (dict(specs=(Spec(), Spec(cell="lstm", **TEXT))), ["task", "'labelled'", "'adding'"]),
     (dict(specs=(Spec(cell="dense"),)), ["probes", "weights", "dense", "no recurrence"]),
     (dict(hypers=grid(dropout=0.5)), ["dropout", "0.5", "no spec"]),

@@ -36,7 +36,7 @@ def validate(experiment: "Experiment") -> None:
     precision.check(experiment.specs)
     first = experiment.specs[0]
     for spec in experiment.specs[1:]:
-        for name in ("task", "steps", "shortest", "training_set", "features"):
+        for name in ("task", "shortest", "training_set", "features", *(["steps"] if first.task in DATA_SETS else [])):
             if not _alike(getattr(spec, name), getattr(first, name)):
                 raise ConfigError(
                     f"{name} is {getattr(spec, name)!r} in one spec and {getattr(first, name)!r} in another; "

@@ -35,6 +35,7 @@ def own(spec: Spec) -> dict[str, list[Any]]:
     return {
         "layer": list(range(len(spec.widths))) if spec.network is None else list(network.scans(spec)),
         "group": list(model.groups(shapes(spec).params)),
+        "window": list(jacobians.windows(spec.steps)),
         "gate": list(probes.gate_names(spec)) if spec.network is None else [],
         "unit": list(range(max(spec.hidden))) if spec.network is None else [],
     }
@@ -49,7 +50,7 @@ def coordinates(experiment: Experiment) -> dict[str, list[Any]]:
     if any(isinstance(layer, str) for layer in merged["layer"]):  # beside networks with names for them
         merged["layer"] = dict.fromkeys(map(str, merged["layer"]))
     return {axis: list(labels) for axis, labels in merged.items()} | {
-        "window": list(jacobians.windows(experiment.specs[0].steps)),
+        "window": sorted({lag for spec in experiment.specs for lag in jacobians.windows(spec.steps)}),
         "mode": list(range(experiment.modes)),
         "decade": updates.DECADES[:-1].tolist(),
     }
@@ -68,8 +69,9 @@ def own_variables(experiment: Experiment) -> dict[str, Variable]:
     return found
 
 
-def placed(values: Tree, name: str, spec: Spec, everything: dict[str, list[Any]]) -> np.ndarray:
-    """What a spec recorded under `name` [run, …], as NumPy has it, at its places among `coordinates`."""
+def placed(values: Tree, name: str, spec: Spec, everything: dict[str, list[Any]], steps: int) -> np.ndarray:
+    """What a spec recorded under `name` [run, …], as NumPy has it, at its places among `coordinates` and at the end of
+    `steps` of time."""
     # The two halves of an `Extended` are added in float64.
     halves = (values.high, values.low) if isinstance(values, Extended) else (values,)
     found = np.asarray(halves[0]) if len(halves) == 1 else np.asarray(halves[0], np.float64) + np.asarray(halves[1])
@@ -81,4 +83,7 @@ def placed(values: Tree, name: str, spec: Spec, everything: dict[str, list[Any]]
             wide = np.full((*found.shape[:at], len(everything[axis]), *found.shape[at + 1 :]), np.nan, found.dtype)
             wide[(slice(None),) * at + ([everything[axis].index(label) for label in labels],)] = found
             found = wide
+    if "time" in dims and spec.steps < steps:
+        before = [(steps - spec.steps, 0) if dim == "time" else (0, 0) for dim in dims]
+        found = np.pad(found, before, constant_values=np.nan)
     return found

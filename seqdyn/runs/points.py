@@ -3,8 +3,9 @@
 The code of users' parts is not needed, nor is what words mean: an experiment stays readable when they are gone.
 """
 
+import dataclasses
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ from seqdyn.learn.fitted import UNHEEDED
 from seqdyn.learn.spec import Spec, label
 
 WORDS = ("label", "cell", "activation", "u_init", "w_init")
+ALWAYS = ("task", "steps", "batch", "hidden", "optimizer", "readout")
+"""Fields of a spec that are coordinates whatever they say; of the others those that are not at their default."""
 
 
 def per_run(described: Mapping[str, Any], at: Layout, taken: Collection[Any]) -> dict[str, np.ndarray]:
-    """Name -> [run]: every number of `Hypers`, `WORDS`, and the numbers of users' parts by the shortest ends of their
-    paths that tell them apart and are not `taken`; NaN in runs that have none of that name."""
+    """Name -> [run]: every number of `Hypers`, `WORDS`, the numbers of users' parts by the shortest ends of their
+    paths that tell them apart and are not `taken`, NaN in runs that have none of that name; and the fields of specs,
+    'spec_clip' where the name is another's."""
     specs, unheeded = described["specs"], [_unheeded(spec) for spec in described["specs"]]
     own = [dict(_of_parts(spec)) for spec in specs]
     names = _names(own, [{f.name for f in FIELDS} - nobody for nobody in unheeded], {*taken, *WORDS})
@@ -34,7 +38,12 @@ def per_run(described: Mapping[str, Any], at: Layout, taken: Collection[Any]) ->
             found.setdefault(name, []).append(np.full(count, _word(spec, name)))
     columns = {name: np.concatenate(parts) for name, parts in found.items()}
     never = set.intersection(*unheeded) - names.keys()
-    return {name: column for name, column in columns.items() if name not in never}
+    columns = {name: column for name, column in columns.items() if name not in never}
+    blocked = {*taken, *columns, *(f.name for f in FIELDS)}
+    return columns | {
+        f"spec_{name}" if name in blocked else name: np.repeat(values, at.counts)
+        for name, values in _of_fields(specs).items()
+    }
 
 
 def _numbers(described: Any, count: int) -> np.ndarray:
@@ -58,6 +67,28 @@ def _word(spec: Mapping[str, Any], name: str) -> str:
     if name == "label":
         return label(said["name"], said["cell"], said["activation"], own)
     return said[name] if not own else label("", "", "", own) if name == "cell" else ""
+
+
+def _of_fields(specs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Field -> [spec], as numbers or text."""
+    found = {}
+    for f in dataclasses.fields(Spec):
+        if f.name in (*WORDS, "name", "decided", "layers", "records"):
+            continue
+        said = [_told(spec.get(f.name, f.default)) for spec in specs]
+        if f.name in ALWAYS or set(said) != {_told(f.default)}:
+            found[f.name] = np.asarray(said if len({*map(type, said)}) == 1 else [*map(str, said)])
+    return found
+
+
+def _told(value: Any) -> Any:
+    """A field as one number or text: of a part its class, of several what each is."""
+    if isinstance(value, dict) and "part" in value:
+        return value["part"].rpartition(":")[2]
+    if isinstance(value, list | tuple):
+        told = [_told(one) for one in value]
+        return told[0] if len(told) == 1 else ", ".join(map(str, told))
+    return "" if value is None else value
 
 
 def _of_parts(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

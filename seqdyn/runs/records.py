@@ -314,4 +314,6 @@ def load(path: str | Path) -> "xr.Dataset":
         "lag": ("time", np.arange(at.steps)[::-1], {"long_name": "steps before the last valid one, T − t"}),
     }
     coordinates |= {dim: values for dim, values in raw.attrs["coordinates"].items() if dim in ds.dims}
-    return ds.assign_coords(coordinates).drop_attrs(deep=False)
+    said = {name: noted["experiment"][name] for name in ("name", "updates", "chunk", "probe_every", "tile")}
+    said |= {f"{name}_version": of for name, of in noted.get("versions", {}).items() if name in ("seqdyn", "jax")}
+    return ds.assign_coords(coordinates).drop_attrs(deep=False).assign_attrs(said)

@@ -251,7 +251,10 @@ def _resumed(tile: Tile, directory: Path, device: Device, work: _Work) -> tuple[
 def _record(work: _Work, tile: Tile, number: int, metrics: dict[str, Any]) -> None:
     """Writes metrics [run, …] of a tile from update, or probe, `number` on."""
     spec = work.experiment.specs[tile.spec]
-    placed = {name: axes.placed(values, name, spec, work.coordinates) for name, values in metrics.items()}
+    placed = {
+        name: axes.placed(values, name, spec, work.coordinates, work.store.layout.steps)
+        for name, values in metrics.items()
+    }
     work.store.write(tile, number, placed)
 
 

@@ -1,0 +1,70 @@
+"""Laws of what tells runs apart: fields of specs as coordinates, and sweeps over T."""
+
+import numpy as np
+import pytest
+
+import seqdyn as sd
+from analysis import gradient_flow, lags
+
+X64 = False
+SMALL = dict(batch=4, hidden=(4,), holdout=4)
+LENGTHS = 4, 9
+
+
+def specs():
+    words = dict(cell="lstm", optimizer="sgd", clip="value"), dict(cell="rnn", penalties=("l1", "l2"))
+    return tuple(sd.Spec(steps=t, name=f"T {t}", **(SMALL | w)) for t, w in zip(LENGTHS, words, strict=True))
+
+
+def experiment(*of):
+    return sd.Experiment("lengths", of, sd.grid(seeds=2), updates=2, probes=("jacobians",), tile=2)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return sd.run(experiment(*specs()), tmp_path_factory.mktemp("points") / "out", verify=False)
+
+
+def test_each_length_has_the_records_it_has_alone_and_ends_at_lag_0(out, tmp_path):
+    both = sd.load(out).load()
+    for spec in specs():
+        alone = sd.load(sd.run(experiment(spec), tmp_path / spec.name, verify=False)).load()
+        there = both.sel(run=both["steps"] == spec.steps)
+        np.testing.assert_array_equal(there.lag[-spec.steps :], alone.lag)
+        for name in ("adjoint_norm", "adjoint_log_norm", "carried_norm", "adjoint_count", "step_norm"):
+            np.testing.assert_array_equal(there[name].values[..., -spec.steps :], alone[name].values, err_msg=name)
+            assert np.isnan(there[name].values[..., : -spec.steps]).all(), name
+        singular = there.window_log_singular.sel(window=alone.window, mode=alone.mode)
+        np.testing.assert_array_equal(singular, alone.window_log_singular)
+        assert np.isnan(there.window_log_singular.drop_sel(window=alone.window)).all()
+
+
+def test_a_horizon_that_is_censored_is_that_of_its_own_length(out):
+    flat = np.array([[2.0, 1.0, np.nan, np.nan], [1.0, 1.0, 1.0, 1.0], [1.0, 1e-3, np.nan, np.nan], [np.nan] * 4])
+    np.testing.assert_array_equal(lags.horizon(flat), [2, 4, 1, np.nan])
+    row = lags.reaches({"end": flat[:3]})
+    assert row["censored_end"] == 2 and row["ratio_end"] == 0.5
+    assert "T = 4, 9" in gradient_flow.draw(out)[-1].read_text()
+
+
+def test_the_fields_of_specs_are_coordinates_of_run(out):
+    ds = sd.load(out)
+    said = {name: ds[name].values.tolist() for name in ("steps", "hidden", "batch", "optimizer", "task", "penalties")}
+    assert said == {
+        "steps": [4, 4, 9, 9],
+        "hidden": [4] * 4,
+        "batch": [4] * 4,
+        "optimizer": ["sgd", "sgd", "adam", "adam"],
+        "task": ["adding"] * 4,
+        "penalties": ["", "", "l1, l2", "l1, l2"],
+    }
+    assert ds["spec_clip"].values.tolist() == ["value", "value", "norm", "norm"]
+    assert ds["clip"].values.tolist() == [np.inf] * 4
+    assert "bidirectional" not in ds.coords
+    assert ds.attrs["name"] == "lengths" and ds.attrs["updates"] == 2 and ds.attrs["seqdyn_version"]
+
+
+def test_the_specs_of_a_data_set_share_its_length():
+    of = [sd.Spec("labelled", features=2, steps=t, name=str(t), batch=4) for t in LENGTHS]
+    with pytest.raises(sd.ConfigError, match="steps is 9 in one spec and 4 in another"):
+        experiment(*of)
