@@ -29,7 +29,7 @@ from experiments._reviews import Reviews, experiment, read
 from seqdyn import backend
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import sweep
-from seqdyn.runs.script import launch, script
+from seqdyn.runs.script import launch, script, sized
 from seqdyn.types import ConfigError
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -64,11 +64,6 @@ class Config(Reviews):
     """Adam's learning rate."""
 
 
-def smoke(c: Config) -> Config:
-    """The same at tiny sizes."""
-    return dataclasses.replace(c, vocabulary=300, length=12, embedding=4, hidden=4, batch=16, epochs=2, seeds=2)
-
-
 def specs(c: Config) -> tuple[Spec, ...]:
     """One per architecture."""
     unknown = [name for name in c.architectures if name not in ARCHITECTURES]
@@ -101,7 +96,7 @@ def seconds(e: Experiment, data: Any) -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Reads, trains (or goes on), times, draws."""
-    config = smoke(config) if config.smoke else config
+    config = sized(config, dict(vocabulary=300, length=12, embedding=4, hidden=4, batch=16, epochs=2, seeds=2))
     specs(config)  # a wrong name is refused before anything is read
     backend.start()
     text = read(config, config.length, order=True)

@@ -17,7 +17,6 @@ of the critical line; what fails within it is driven too weakly to be read (s = 
 it. Wherever they began, networks that learned end at the edge of chaos, with a largest exponent of 0.05 ± 0.03.
 """
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -35,7 +34,7 @@ from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.nets.bptt import Cut, Watch, unroll, watching
 from seqdyn.nets.cells import Cell, rnn
 from seqdyn.nets.inits import gaussian, identity
-from seqdyn.runs.script import Options, launch, script
+from seqdyn.runs.script import Options, launch, script, sized
 from seqdyn.types import Array, ConfigError, Key
 
 
@@ -75,13 +74,6 @@ class Config(Options):
     """Steps over which their largest exponent is taken; a third of it for all exponents."""
     nets: int = 4
     """Wide networks drawn for each point; one for a whole spectrum."""
-
-
-def smoke(c: Config) -> Config:
-    """The same at tiny sizes."""
-    tiny = dict(gains=c.gains[:3], drives=c.drives[:2], seeds=2, steps=6, hidden=6, batch=4, updates=20, chunk=5)
-    wide = dict(white=c.drives[:2], spectra=c.spectra[:2], width=16, length=60, nets=2)
-    return dataclasses.replace(c, **tiny, **wide)  # type: ignore[arg-type]
 
 
 def check(c: Config) -> None:
@@ -194,7 +186,11 @@ def keep(out: Path, c: Config) -> None:
 
 def main(config: Config) -> None:
     """Trains (or goes on), measures, then draws."""
-    config = smoke(config) if config.smoke else config
+    config = sized(
+        config,
+        dict(gains=config.gains[:3], drives=config.drives[:2], seeds=2, steps=6, hidden=6, batch=4, updates=20, chunk=5)
+        | dict(white=config.drives[:2], spectra=config.spectra[:2], width=16, length=60, nets=2),
+    )
     check(config)
     backend.start()
     out = launch(experiment(config), config)

@@ -20,14 +20,13 @@ that meet it) until the sharpness meets 2/η, and 3-, 3- and 31-fold after, to 1
 error 0.2 to 0.4, chance is 0.167); LSTM and GRU learn to add at the larger rates, two seeds of three (0.003 to 0.04).
 """
 
-import dataclasses
 from dataclasses import dataclass
 
 from analysis import edge_of_stability as analysis
 from seqdyn import backend
 from seqdyn.learn.choices import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import Options, launch, script
+from seqdyn.runs.script import Options, launch, script, sized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,12 +55,6 @@ class Config(Options):
     """Runs in one program on one device."""
 
 
-def smoke(c: Config) -> Config:
-    """The same at tiny sizes."""
-    tiny = dict(lrs=(0.05, 0.2, 100.0), seeds=2, steps=6, sequences=8, hidden=4, updates=40, every=10, tile=6)
-    return dataclasses.replace(c, **tiny)  # type: ignore[arg-type]
-
-
 def experiment(c: Config) -> Experiment:
     """One spec a cell; curvature of exactly the loss that is descended, and what the next updates do, at every look."""
     shapes = dict(steps=c.steps, batch=c.sequences, training_set=c.sequences, hidden=(c.hidden,))
@@ -82,7 +75,9 @@ def experiment(c: Config) -> Experiment:
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws."""
-    config = smoke(config) if config.smoke else config
+    config = sized(
+        config, dict(lrs=(0.05, 0.2, 100.0), seeds=2, steps=6, sequences=8, hidden=4, updates=40, every=10, tile=6)
+    )
     backend.start()
     analysis.show(launch(experiment(config), config))
 

@@ -11,7 +11,6 @@ Expect: LSTM and GRU learn from nearly every gain; the ReLU rnn gets below 0.05 
 nowhere, whatever its gain and threshold.
 """
 
-import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +19,7 @@ from analysis import gradient_flow as analysis
 from seqdyn import backend
 from seqdyn.learn.choices import Activation, CellName
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import Options, launch, script
+from seqdyn.runs.script import Options, launch, script, sized
 
 CELLS: dict[str, tuple[CellName, Activation]] = {
     "tanh": ("rnn", "tanh"),
@@ -58,12 +57,6 @@ class Config(Options):
     """Runs in one program on one device."""
 
 
-def smoke(c: Config) -> Config:
-    """The same at tiny sizes."""
-    tiny = dict(gains=c.gains[:2], seeds=2, steps=12, hidden=6, batch=4, updates=20, chunk=5, tile=4)
-    return dataclasses.replace(c, **tiny)  # type: ignore[arg-type]
-
-
 def experiment(c: Config) -> Experiment:
     """One spec a cell; a probe (test error, spectral radius) every second chunk."""
     specs = tuple(
@@ -76,7 +69,9 @@ def experiment(c: Config) -> Experiment:
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws."""
-    config = smoke(config) if config.smoke else config
+    config = sized(
+        config, dict(gains=config.gains[:2], seeds=2, steps=12, hidden=6, batch=4, updates=20, chunk=5, tile=4)
+    )
     backend.start()
     analysis.show(launch(experiment(config), config))
 

@@ -29,7 +29,7 @@ from seqdyn.data.datasets import imdb_reviews
 from seqdyn.data.text import tokenize
 from seqdyn.learn.config import Hypers, Spec, grid
 from seqdyn.runs.run import default_out
-from seqdyn.runs.script import launch_all, script
+from seqdyn.runs.script import launch_all, script, sized
 from seqdyn.types import ConfigError
 
 Setting = Literal["rnn", "gated", "best", "control"]
@@ -46,11 +46,6 @@ class Config(Reviews):
     best_epochs: int = 4
     best_seeds: int = 2
     """Seeds of the best setting."""
-
-
-def smoke(c: Config) -> Config:
-    """The same at tiny sizes."""
-    return dataclasses.replace(c, vocabulary=300, rnn_epochs=1, gated_epochs=1, best_epochs=1, seeds=1, best_seeds=1)
 
 
 def specs(c: Config, setting: str, words: int) -> tuple[tuple[Spec, ...], Hypers, int, int]:
@@ -105,7 +100,7 @@ def control(c: Config) -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Reads, trains (or goes on), draws."""
-    config = smoke(config) if config.smoke else config
+    config = sized(config, dict(vocabulary=300, rnn_epochs=1, gated_epochs=1, best_epochs=1, seeds=1, best_seeds=1))
     if not {"rnn", "gated", "best"} & set(config.settings):
         raise ConfigError(f"settings is {config.settings}; name at least one of rnn, gated, best.")
     backend.start()

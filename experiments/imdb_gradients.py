@@ -9,7 +9,6 @@ Cost: 9 runs × 3 epochs, about seven minutes on two cores, a third of it held-o
 Expect: all three near 82% on the test split; the rnn's upper layer reads some 25 words, the GRU's all 80.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from seqdyn.data.datasets import imdb
 from seqdyn.learn.choices import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.checkpoint import digest
-from seqdyn.runs.script import Options, launch, script
+from seqdyn.runs.script import Options, launch, script, sized
 from seqdyn.types import ConfigError
 
 
@@ -55,13 +54,6 @@ class Config(Options):
     """Updates in one compiled call; a signal is obeyed at its end."""
 
 
-def smoke(c: Config) -> Config:
-    """The same at tiny sizes."""
-    return dataclasses.replace(
-        c, vocabulary=500, length=20, embedding=8, hidden=(8, 8), batch=16, epochs=2, seeds=2, chunk=5
-    )
-
-
 def experiment(c: Config, training: int, settings: dict[str, object]) -> Experiment:
     """Cells × seeds; a probe (validation and test error) about twice an epoch of `training` reviews."""
     if c.epochs < 1 or c.chunk < 1 or c.batch < 1:
@@ -90,7 +82,9 @@ def experiment(c: Config, training: int, settings: dict[str, object]) -> Experim
 
 def main(config: Config) -> None:
     """Reads, trains (or goes on), draws."""
-    config = smoke(config) if config.smoke else config
+    config = sized(
+        config, dict(vocabulary=500, length=20, embedding=8, hidden=(8, 8), batch=16, epochs=2, seeds=2, chunk=5)
+    )
     backend.start()
     limit = 200 if config.smoke else None
     text = imdb(config.data_dir, vocabulary=config.vocabulary, length=config.length, limit=limit)

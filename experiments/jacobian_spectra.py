@@ -21,7 +21,6 @@ then follow the i-th slowest forget gate within 2 decades, having been 4 to 10 a
 with σ_1 at −7 over 99 steps.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +28,7 @@ from analysis import jacobian_spectra as analysis
 from seqdyn import backend
 from seqdyn.learn.choices import Activation, CellName, InitName
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import Options, launch_all, script
+from seqdyn.runs.script import Options, launch_all, script, sized
 from seqdyn.types import ConfigError
 
 CELLS: dict[str, tuple[CellName, Activation]] = {
@@ -72,12 +71,6 @@ class Config(Options):
     """Runs in one program on one device."""
 
 
-def smoke(c: Config) -> Config:
-    """The same at tiny sizes."""
-    tiny = dict(seeds=2, steps=12, hidden=6, batch=4, diagnostic=2, updates=20, chunk=5, tile=2)
-    return dataclasses.replace(c, **tiny)  # type: ignore[arg-type]
-
-
 def experiment(c: Config, init: InitName) -> Experiment:
     """One spec a cell; every singular value is recorded."""
     specs = tuple(
@@ -108,7 +101,7 @@ def experiment(c: Config, init: InitName) -> Experiment:
 
 def main(config: Config) -> None:
     """Trains (or goes on), one initialisation after the other, then draws."""
-    config = smoke(config) if config.smoke else config
+    config = sized(config, dict(seeds=2, steps=12, hidden=6, batch=4, diagnostic=2, updates=20, chunk=5, tile=2))
     backend.start()
     if not 1 <= len(set(config.inits)) == len(config.inits) <= 3:
         raise ConfigError(f"inits is {config.inits}; name one to three, each once.")

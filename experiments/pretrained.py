@@ -26,7 +26,7 @@ from seqdyn.data.tasks import VECTORS
 from seqdyn.data.vectors import coverage, match, read_vectors
 from seqdyn.learn.config import Spec, grid
 from seqdyn.runs.display import plain_console
-from seqdyn.runs.script import launch_all, script
+from seqdyn.runs.script import launch_all, script, sized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +49,9 @@ class Config(Reviews):
     """Adam's learning rate."""
 
 
-def smoke(c: Config) -> Config:
-    """The same at tiny sizes."""
-    return dataclasses.replace(c, vocabulary=300, length=12, hidden=4, batch=16, epochs=2, looks=1, seeds=2)
-
-
 def main(config: Config) -> None:
     """Reads, trains (or goes on), draws."""
-    config = smoke(config) if config.smoke else config
+    config = sized(config, dict(vocabulary=300, length=12, hidden=4, batch=16, epochs=2, looks=1, seeds=2))
     backend.start()
     text = read(config, config.length)
     matched = match(text.vocabulary, read_vectors(config.vectors))

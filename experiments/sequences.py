@@ -16,7 +16,6 @@ a character. Where the loss is at every step the gradient never dies: each step 
 says nothing there.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +25,7 @@ from seqdyn import backend
 from seqdyn.data.datasets import characters, mnist, music
 from seqdyn.learn.choices import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import Options, fingerprint, launch, script
+from seqdyn.runs.script import Options, fingerprint, launch, script, sized
 from seqdyn.types import ConfigError
 
 
@@ -56,11 +55,6 @@ class Config(Options):
     """Bound on the gradient's global norm."""
 
 
-def smoke(c: Config) -> Config:
-    """The same at tiny sizes."""
-    return dataclasses.replace(c, pool=4, seeds=1, updates=20)
-
-
 def data_and_shape(c: Config) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...] | None]:
     """(the splits, what a Spec says of them, the symbols of the ids if there are any)"""
     if c.source == "pixels":
@@ -81,7 +75,7 @@ def data_and_shape(c: Config) -> tuple[dict[str, Any], dict[str, Any], tuple[str
 
 def main(config: Config) -> None:
     """Reads, trains (or goes on), draws."""
-    config = smoke(config) if config.smoke else config
+    config = sized(config, dict(pool=4, seeds=1, updates=20))
     backend.start()
     data, shape, symbols = data_and_shape(config)
     specs = tuple(Spec(cell=cell, **shape) for cell in config.cells)

@@ -239,7 +239,7 @@ def test_regularisation(tmp_path):
     Whole and in shards: of two the first trains its tiles of every experiment and waits, the second draws; the records
     are those of one.
     """
-    weights = [0, 1, 1, 0.1, 1, 1, 1, 1, 1, 10]  # of which a smoke takes every third: two tiles
+    weights = [0, 0.1, 1, 10]  # two tiles
     out, chosen = tmp_path / "out", ("--weights", *map(str, weights), "--no-verify")
     waiting, _ = script("regularisation", "--smoke", "--out", str(out), *chosen, "--shard", "1/2")
     assert waiting.returncode == 0 and "this shard is done" in waiting.stderr
@@ -396,8 +396,10 @@ def test_every_full_setting_is_valid_and_larger_than_the_default(name, monkeypat
     assert seen[0] < seen[1]
 
 
-def test_the_full_setting_leaves_what_was_given(tmp_path):
-    """--paper fills in what stands at its default; it and --smoke are two sizes."""
+def test_a_tiny_or_full_setting_leaves_what_was_given(tmp_path):
+    """--smoke and --paper fill in what stands at its default; they are two sizes."""
+    tiny = _cures.sized(gating.Config(smoke=True, seeds=1), smoke={})
+    assert (tiny.seeds, tiny.hidden, tiny.updates) == (1, 6, 20)
     given = gating.Config(paper=True, seeds=2)
     full = _cures.sized(given, smoke={})
     assert (full.seeds, full.hidden, full.updates) == (2, 50, 30_000)

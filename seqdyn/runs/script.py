@@ -33,7 +33,7 @@ class Options:
     out: Path | None = None
     """Run directory; by default runs/<name>-<digest of the settings>, so the same command finds it again."""
     smoke: bool = False
-    """Tiny sizes: seconds, along the same path."""
+    """Tiny sizes: seconds, along the same path; options that differ from their default win over it."""
     verify: bool = True
     """Hold the gradient at these shapes against autodiff before training."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
@@ -59,7 +59,7 @@ class Sizes(Options):
 
 
 C = TypeVar("C")
-S = TypeVar("S", bound=Sizes)
+S = TypeVar("S", bound=Options)
 
 
 class Waiting(Exception):
@@ -123,15 +123,15 @@ def _heard() -> Iterator[None]:
         sys.exit(128 + signal.SIGPIPE)
 
 
-def sized(config: S, smoke: Mapping[str, Any], paper: Mapping[str, Any]) -> S:
-    """The config with its `smoke` changes if that was asked for, or those of its `paper` that are still at their
+def sized(config: S, smoke: Mapping[str, Any], paper: Mapping[str, Any] | None = None) -> S:
+    """The config with its `smoke` changes, or those of its `paper`, if that was asked for, where it still stands at its
     default. Raises ConfigError if both were."""
-    if config.smoke and config.paper:
+    paperlike = isinstance(config, Sizes) and config.paper
+    if config.smoke and paperlike:
         raise ConfigError("smoke and paper are both True; ask for one of the two.")
-    if not config.paper:
-        return dataclasses.replace(config, **(smoke if config.smoke else {}))
+    wanted = smoke if config.smoke else (paper or {}) if paperlike else {}
     untouched = {f.name for f in dataclasses.fields(config) if getattr(config, f.name) == f.default}
-    return dataclasses.replace(config, **{name: value for name, value in paper.items() if name in untouched})
+    return dataclasses.replace(config, **{name: value for name, value in wanted.items() if name in untouched})
 
 
 def _spread(chosen: Options) -> None:
