@@ -37,6 +37,9 @@ from seqdyn.parts import part as part
 from seqdyn.runs.records import load as load
 from seqdyn.runs.run import restore as restore
 from seqdyn.runs.run import run as run
+from seqdyn.runs.use import explained as explained
+from seqdyn.runs.use import generate as generate
+from seqdyn.runs.use import predict as predict
 from seqdyn.types import ConfigError as ConfigError
 
 run.run = run  # type: ignore[attr-defined]  # what scripts of before called
@@ -66,10 +69,13 @@ __all__ = [
     "Warmup",
     "cell",
     "compiled",
+    "explained",
+    "generate",
     "grid",
     "load",
     "number",
     "part",
+    "predict",
     "restore",
     "run",
     "task",

@@ -22,7 +22,7 @@ measure.view measure.weights measure.units measure.graded measure.jacobians meas
 measure.curvature measure.updates measure.probes
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.axes runs.display
 runs.signals
-runs.launchers runs.slurm runs.run runs.script
+runs.launchers runs.slurm runs.run runs.use runs.script
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
 WORLDLY = {
@@ -39,6 +39,7 @@ WORLDLY = {
     "runs.checkpoint",
     "runs.records",
     "runs.run",
+    "runs.use",
 }
 """The modules that may touch files, processes and the network."""
 

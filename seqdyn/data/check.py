@@ -104,21 +104,29 @@ def _three(where: str, examples: Any) -> tuple[Any, Any, Any]:
     return examples[0], examples[1], examples[2]
 
 
-def _examples(spec: "Spec", split: str, examples: Any) -> Examples:
-    xs, lengths, ys = _three(f"the split {split}", examples)
-    of = f"of the split {split}"
+def inputs(spec: "Spec", where: str, xs: Any, lengths: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(xs, lengths) of sequences that a spec's networks read, as they compute with them; ConfigError where they cannot
+    be read. `where` is what they are called, as 'the split train'."""
+    of = f"of {where}"
     xs = array(f"xs {of}", xs, "ids, whole numbers" if spec.vocabulary else "numbers")
     n = len(xs) if xs.ndim else 0
     if n == 0:
-        raise ConfigError(f"the split {split} is empty; it needs at least one sequence.")
+        raise ConfigError(f"{where} is empty; it needs at least one sequence.")
+    xs = _shaped(f"xs {of}", xs, (n, spec.steps) if spec.vocabulary else (n, spec.steps, spec.features))
+    xs = _ids(f"xs {of}", xs, spec.vocabulary) if spec.vocabulary else numbers(f"xs {of}", xs, "finite, on padding too")
+    right = f"a whole number between 1 and steps, {spec.steps}"
+    lengths = _shaped(f"lengths {of}", array(f"lengths {of}", lengths, right), (n,))
+    return xs, whole_numbers(f"lengths {of}", lengths, 1, spec.steps, right)
+
+
+def _examples(spec: "Spec", split: str, examples: Any) -> Examples:
+    xs, lengths, ys = _three(f"the split {split}", examples)
+    xs, lengths = inputs(spec, f"the split {split}", xs, lengths)
+    n, of = len(xs), f"of the split {split}"
 
     def shaped(name: str, value: Any, shape: tuple[int, ...], right: str) -> np.ndarray:
         return _shaped(f"{name} {of}", array(f"{name} {of}", value, right), shape)
 
-    xs = _shaped(f"xs {of}", xs, (n, spec.steps) if spec.vocabulary else (n, spec.steps, spec.features))
-    xs = _ids(f"xs {of}", xs, spec.vocabulary) if spec.vocabulary else numbers(f"xs {of}", xs, "finite, on padding too")
-    right = f"a whole number between 1 and steps, {spec.steps}"
-    lengths = whole_numbers(f"lengths {of}", shaped("lengths", lengths, (n,), right), 1, spec.steps, right)
     if spec.task == "next_step":
         ys = shaped("ys", ys, (n, spec.steps, spec.features), "0 or 1")
         return Examples(xs, lengths, whole_numbers(f"ys {of}", ys, 0, 1, "0 or 1").astype(np.float32))

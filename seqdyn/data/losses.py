@@ -12,7 +12,7 @@ from seqdyn.types import Array, ConfigError, Float
 
 
 class Loss(NamedTuple):
-    """Three functions of predictions [*s, k] and what they should be, ys [*s] or [*s, k]."""
+    """Functions of predictions [*s, k] and what they should be, ys [*s] or [*s, k]."""
 
     each: Callable[[Any, Any], Any]
     """(predictions, ys) -> the loss of each prediction, [*s]"""
@@ -20,6 +20,8 @@ class Loss(NamedTuple):
     """(predictions, ys) -> how right each is, [*s], 0 … 1: its mean is the accuracy. None: nobody can say"""
     mean: Callable[[Any], Any] | None = None
     """predictions [n, *s, k] of n samples -> the prediction [*s, k] that stands for them all. None: nobody can say"""
+    probability: Callable[[Any], Any] | None = None
+    """predictions [*s, k] -> the probabilities that they mean. None: they mean what they are"""
 
 
 def _logs(logs: Float[Array, "n ..."]) -> Float[Array, "..."]:
@@ -51,13 +53,14 @@ def _class(predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"]:
 
 mse = Loss(_squares, None, lambda predictions: jnp.mean(predictions, axis=0))
 """Σ_k (p_k − y_k)²; the mean of samples is their mean."""
-binary = Loss(_bits, _right_bits, _mean_bits)
+binary = Loss(_bits, _right_bits, _mean_bits, jax.nn.sigmoid)
 """Σ_k log(1 + exp((1 − 2 y_k) p_k)), p a logit, y in {0, 1}, in nats; right is the share of the k bits on the right
 side of 0; the mean of samples is the logit of their mean probability."""
 categorical = Loss(
     _class,
     lambda predictions, ys: jnp.argmax(predictions, axis=-1) == ys,
     lambda predictions: _logs(jax.nn.log_softmax(predictions, axis=-1)),
+    jax.nn.softmax,
 )
 """log Σ_k exp p_k − p_y, y a class, in nats; right is the largest p; the mean of samples is log of their mean
 probabilities."""

@@ -1,0 +1,197 @@
+"""A trained network put to use: what it predicts, what it writes, and which word a prediction hangs on."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqdyn.backend import compiled
+from seqdyn.data import check
+from seqdyn.data.batches import Batch
+from seqdyn.data.text import encode, pad_to, tokenize
+from seqdyn.data.vectors import load_vocabulary
+from seqdyn.learn import model
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.nets.bptt import live_steps
+from seqdyn.runs import manifest
+from seqdyn.runs.run import VOCABULARY, restore
+from seqdyn.types import Array, ConfigError, Float, Key, whole
+
+
+class Trained(NamedTuple):
+    """One run of a run directory, as it predicts."""
+
+    path: Path
+    spec: Spec
+    hypers: Hypers
+    params: Any
+
+
+def trained(path: str | Path, run: int, best: bool = False) -> Trained:
+    """Run `run` of a run directory after its last update, or with the `best` parameters that early stopping saw.
+
+    ConfigError as `restore`, and for a network that is no stack, whose part alone knows how it predicts.
+    """
+    params = restore(path, run, best=best)
+    experiment = manifest.experiment(path)
+    counts = experiment.layout.counts
+    of = next(i for i in range(len(counts)) if run < sum(counts[: i + 1]))
+    one = experiment.runs[of].at(run - sum(counts[:of])).arrays()
+    if one.spec.network is not None:
+        raise ConfigError(f"run is {run} of {path}, a network that is no stack; call its part with restore's params.")
+    return Trained(Path(path), one.spec, one.hypers, params)
+
+
+def predict(path: str | Path, run: int, data: Any, *, best: bool = False, batch: int = 256) -> np.ndarray:
+    """What run `run` makes of `data`: probabilities [n] of class 1, or [n, k] of k classes or bits; numbers [n] or
+    [n, k] where `Spec.classes` is 0; each with a step axis [n, t, …] where every step has a prediction.
+
+    `data` are a text or several, of a run directory with a vocabulary; arrays xs [n, steps] of ids or [n, steps, d] of
+    numbers, of full length or shorter; or (xs, lengths, …) as `data.check.check` has them. Under a loss of one's own
+    predictions are as they are. Raises ConfigError for what this network cannot read.
+    """
+    of = trained(path, run, best)
+    xs, lengths = _read(of, data)
+    batch = whole("batch", batch)
+
+    def of_rows(rows: Any) -> Array:
+        return _meant(of.spec, model.predict(of.spec, of.hypers, of.params, _batch(of.spec, *rows)))
+
+    size = min(batch, len(xs))
+    padded = np.minimum(np.arange(-(-len(xs) // size) * size), len(xs) - 1).reshape(-1, size)
+    program = compiled(of_rows)
+    found = [np.asarray(program((xs[rows], lengths[rows]))) for rows in padded]
+    if of.spec.readout == "every":
+        found = [np.moveaxis(one, 0, 1) for one in found]
+    whole_set = np.concatenate(found)[: len(xs)]
+    return whole_set[..., 0] if whole_set.shape[-1] == 1 else whole_set
+
+
+class Word(NamedTuple):
+    """One word of a text."""
+
+    word: str
+    gradient: float
+    """‖∂p/∂x_t‖ of the probability p with respect to the word's vector (its one-hot vector without an embedding)."""
+
+
+def explained(path: str | Path, run: int, text: str, *, best: bool = False) -> tuple[np.ndarray, list[Word]]:
+    """(`predict`'s answer to one text, the words that were read with how much the answer hangs on each).
+
+    Of k classes the gradient is that of the most probable one's probability. ConfigError as for `predict`.
+    """
+    of = trained(path, run, best)
+    if not isinstance(text, str):
+        raise ConfigError(f"text is {text!r:.60}; it must be one text.")
+    if of.spec.readout == "every":
+        raise ConfigError(f"run is {run} of {path}, which predicts at every step; there is no one answer to explain.")
+    words, (xs, lengths) = _vocabulary(of), _read(of, text)
+    batch = _batch(of.spec, xs, lengths)
+
+    def answer(vectors: Array) -> tuple[Array, Array]:
+        # The words' vectors are what is read, as numbers; gates of the embedding have acted on them.
+        spec = replace(of.spec, vocabulary=0, embedding=0, pretrained=False, features=vectors.shape[-1], dropout="none")
+        network = model.effective(of.spec, of.params)._replace(embedding=None)
+        found = _meant(spec, model.predict(spec, of.hypers, network, batch._replace(xs=vectors)))[0]
+        return jnp.max(found), found
+
+    vectors = model.embedded(of.spec, model.effective(of.spec, of.params), batch.xs)
+    gradient, found = compiled(jax.grad(answer, has_aux=True))(vectors)
+    norms = np.linalg.norm(np.asarray(gradient)[:, 0], axis=-1)
+    live = np.ones(len(norms), bool) if batch.live is None else np.asarray(batch.live)[:, 0]
+    found = np.asarray(found)
+    read = [Word(words[i], float(g)) for i, g, on in zip(xs[0], norms, live, strict=True) if on]
+    return found[0] if found.shape[-1] == 1 else found, read
+
+
+def generate(path: str | Path, run: int, prompt: str, n: int, *, temperature: float = 1.0, seed: int = 0) -> str:
+    """`n` symbols that a network trained on a stream writes after `prompt`, each drawn from softmax(logits /
+    temperature) and read in turn; at temperature 0 the most probable one.
+
+    ConfigError for another task, an empty prompt, a symbol that is not in its vocabulary, and a temperature below 0.
+    """
+    of = trained(path, run)
+    if of.spec.task != "stream":
+        raise ConfigError(f"run is {run} of {path}, whose task is {of.spec.task!r}; only a stream goes on.")
+    symbols, n = _vocabulary(of), whole("n", n)
+    if not isinstance(prompt, str) or not prompt:
+        raise ConfigError(f"prompt is {prompt!r:.60}; it must be a text of at least one symbol.")
+    odd = sorted({symbol for symbol in prompt if symbol not in symbols})
+    if odd:
+        raise ConfigError(f"prompt has {odd[0]!r}, which is not among the {len(symbols)} symbols of {path}.")
+    if not isinstance(temperature, int | float) or not 0 <= temperature < np.inf:
+        raise ConfigError(f"temperature is {temperature!r}; it must be a number of at least 0.")
+    ids = np.asarray([symbols.index(symbol) for symbol in prompt], np.int32)
+
+    def read(carries: Any, xs: Array) -> tuple[Any, Array]:
+        out = model.run(of.spec, of.hypers, of.params, Batch(xs[:, None], xs[:, None]), carries)
+        return out.stacked.last, out.predictions[-1, 0]
+
+    def write(ids: Array, key: Key[Array, ""], heat: Float[Array, ""]) -> Array:
+        start = tuple(cell.rest((1,)) for cell in model.layers(of.spec, of.hypers))
+
+        def step(at: Any, key: Key[Array, ""]) -> tuple[Any, Array]:
+            carries, logits = at
+            drawn = jax.random.categorical(key, logits / jnp.where(heat > 0, heat, jnp.ones_like(heat)))
+            new = jnp.where(heat > 0, drawn, jnp.argmax(logits)).astype(jnp.int32)
+            return read(carries, new[None]), new
+
+        return jax.lax.scan(step, read(start, ids), jax.random.split(key, n))[1]
+
+    written = compiled(write)(ids, jax.random.key(whole("seed", seed, 0)), jnp.float32(temperature))
+    return "".join(symbols[i] for i in np.asarray(written))
+
+
+# --- what is read -------------------------------------------------------------------------------------------
+
+
+def _vocabulary(of: Trained) -> tuple[str, ...]:
+    if not of.spec.vocabulary:
+        raise ConfigError(f"{of.path} has no vocabulary, as its networks read numbers; give arrays.")
+    return load_vocabulary(of.path / VOCABULARY)
+
+
+def _read(of: Trained, data: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(xs, lengths) of what was given."""
+    spec = of.spec
+    texts = [data] if isinstance(data, str) else data
+    if isinstance(texts, Sequence) and len(texts) and all(isinstance(text, str) for text in texts):
+        index = {word: i for i, word in enumerate(_vocabulary(of))}
+        if spec.task == "stream":
+            raise ConfigError(f"the task of {of.path} is 'stream'; let it go on with generate().")
+        rows = [encode(tokenize(text), index) for text in texts]
+        for text, row in zip(texts, rows, strict=True):
+            if len(row) == 1:
+                raise ConfigError(f"data has the text {text!r:.40}; it must have a word.")
+        return pad_to(rows, spec.steps, pad=spec.pad)
+    if isinstance(data, tuple | list) and len(data) in (2, 3) and np.ndim(data[0]) > 1:
+        return check.inputs(_reading(spec), "data", data[0], data[1])
+    xs = np.asarray(data)
+    if xs.ndim < 2 or not 1 <= xs.shape[1] <= spec.steps:
+        raise ConfigError(
+            f"data has the shape {xs.shape}; it must be [n, steps] of ids or [n, steps, d] of numbers, of at most "
+            f"{spec.steps} steps, or a text, or several."
+        )
+    lengths, missing = np.full(len(xs), xs.shape[1], np.int32), spec.steps - xs.shape[1]
+    around = (missing, 0) if spec.pad == "before" else (0, missing)
+    return check.inputs(_reading(spec), "data", np.pad(xs, [(0, 0), around, *[(0, 0)] * (xs.ndim - 2)]), lengths)
+
+
+def _reading(spec: Spec) -> Spec:
+    """A spec whose `features` are said, which are a sampled task's own inputs."""
+    return spec if spec.vocabulary or spec.features else replace(spec, features=model.task_of(spec).inputs)
+
+
+def _batch(spec: Spec, xs: Any, lengths: Any) -> Batch:
+    live = live_steps(jnp.asarray(lengths), spec.steps, spec.pad) if spec.mask else None
+    return Batch(jnp.moveaxis(jnp.asarray(xs), 1, 0), jnp.zeros(len(xs)), live)
+
+
+def _meant(spec: Spec, predictions: Float[Array, "*s k"]) -> Float[Array, "*s k"]:
+    """As probabilities, where they mean any."""
+    probability = model.loss_of(spec).probability
+    return predictions if probability is None else probability(predictions)

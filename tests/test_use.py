@@ -1,0 +1,126 @@
+"""Laws of trained networks put to use: predictions, explanations and what they write are those of the network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from _processes import Process
+from _refusals import refusal
+
+import seqdyn as sd
+from seqdyn.data.batches import Batch
+from seqdyn.data.text import Examples, labelled_text
+from seqdyn.learn import model
+from seqdyn.runs import use
+
+X64 = False
+TEXTS = ["a fine film", "dull, dull, dull", "what a film"]
+
+
+@pytest.fixture(scope="module")
+def reviews(tmp_path_factory):
+    texts, labels = TEXTS * 4, [1, 0, 2] * 4
+    text = labelled_text({name: (texts, labels) for name in ("train", "validation", "test")}, length=6)
+    spec = sd.Spec("labelled", steps=6, batch=4, hidden=(4,), vocabulary=len(text.vocabulary), embedding=3, classes=3)
+    out = tmp_path_factory.mktemp("use") / "out"
+    experiment = sd.Experiment("reviews", sd.grid(spec, seeds=2, lr=0.1), updates=3, probes=())
+    return sd.run(experiment, out, text.splits, vocabulary=text.vocabulary, verify=False), text.splits["test"]
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory):
+    text = "abca" * 40
+    ids = np.asarray(["abc".index(c) for c in text], np.int32)
+    spec = sd.Spec("stream", steps=5, batch=2, hidden=(4,), vocabulary=3, readout="every", cell="lstm")
+    out = tmp_path_factory.mktemp("use") / "out"
+    experiment = sd.Experiment("stream", sd.grid(spec, seeds=1, lr=0.1), updates=3, probes=())
+    data = {name: ids for name in ("train", "validation", "test")}
+    return sd.run(experiment, out, data, vocabulary=tuple("abc"), verify=False)
+
+
+def test_a_prediction_is_the_probability_that_the_network_gives(reviews):
+    out, examples = reviews
+    of = use.trained(out, 1)
+    batch = use._batch(of.spec, examples.xs, examples.lengths)
+    logits = model.predict(of.spec, of.hypers, sd.restore(out, 1), batch)
+    right = np.exp(np.asarray(logits, np.float64))
+    right /= right.sum(1, keepdims=True)
+    for data in (TEXTS * 4, examples, tuple(examples), (examples.xs.tolist(), examples.lengths.tolist())):
+        np.testing.assert_allclose(sd.predict(out, 1, data, batch=5), right, rtol=1e-5)
+    assert np.abs(sd.predict(out, 0, TEXTS * 4) - right).max() > 1e-3  # another run
+    np.testing.assert_allclose(sd.predict(out, 1, TEXTS[0]), right[:1], rtol=1e-5)
+    short = [examples.xs[:1, -int(examples.lengths[0]) :], right[:1]]
+    np.testing.assert_allclose(sd.predict(out, 1, short[0]), short[1], rtol=1e-5)
+
+
+def test_the_gradient_of_a_word_is_the_difference_that_its_vector_makes(reviews):
+    out, _ = reviews
+    answer, words = sd.explained(out, 0, TEXTS[1])
+    np.testing.assert_allclose(answer, sd.predict(out, 0, TEXTS[1])[0], rtol=1e-5)
+    assert [word.word for word in words] == ["<start>", "dull", "dull", "dull"]
+    of = use.trained(out, 0)
+    xs, lengths = use._read(of, TEXTS[1])
+    shift, k = 1e-2, int(np.argmax(answer))
+    slopes = []
+    for unit in np.eye(3, dtype=np.float32):  # of the last word alone: it gets an id of its own
+        sides = []
+        for side in (shift, -shift):
+            row = of.params.embedding[xs[0, -1]] + side * unit
+            params = of.params._replace(embedding=of.params.embedding.at[0].set(row))
+            batch = use._batch(of.spec, np.r_[xs[0, :-1], 0][None], lengths)
+            sides.append(jax.nn.softmax(model.predict(of.spec, of.hypers, params, batch))[0, k])
+        slopes.append((sides[0] - sides[1]) / (2 * shift))
+    np.testing.assert_allclose(words[-1].gradient, np.linalg.norm(np.asarray(slopes)), rtol=1e-2)
+
+
+def test_what_is_written_at_temperature_0_is_the_most_probable_symbol_after_all_before(stream):
+    written = sd.generate(stream, 0, "ab", 4, temperature=0)
+    of, text = use.trained(stream, 0), "ab"
+    for _ in range(4):
+        ids = jnp.asarray([["abc".index(c)] for c in text], jnp.int32)
+        text += "abc"[int(jnp.argmax(model.predict(of.spec, of.hypers, of.params, Batch(ids, ids))[-1, 0]))]
+    assert "ab" + written == text
+    hot = {sd.generate(stream, 0, "ab", 12, temperature=5.0, seed=seed) for seed in range(3)}
+    assert len(hot) == 3 and sd.generate(stream, 0, "ab", 12, temperature=5.0, seed=1) in hot
+
+
+def test_numbers_and_predictions_at_every_step_come_in_the_order_of_the_examples(tmp_path):
+    spec = sd.Spec("next_step", steps=4, batch=2, hidden=(3,), features=2, readout="every")
+    bits = (np.arange(3 * 4 * 2).reshape(3, 4, 2) % 3 == 0).astype(np.float32)
+    data = {name: Examples(bits, np.full(3, 4), bits) for name in ("train", "validation", "test")}
+    out = sd.run(sd.Experiment("bits", spec, updates=1, probes=()), tmp_path / "out", data, verify=False)
+    found = sd.predict(out, 0, bits, batch=2)
+    assert found.shape == (3, 4, 2) and (found > 0).all() and (found < 1).all()
+    np.testing.assert_allclose(found[2], sd.predict(out, 0, bits[2:])[0], rtol=1e-5)
+
+
+def test_a_sentence_is_said_with_a_bar_for_each_word(reviews, tmp_path):
+    process = Process(["experiments/say.py", "--run", reviews[0], TEXTS[0]])
+    lines = process.finish().splitlines()
+    assert lines[0].startswith("class ") and [line.split()[0] for line in lines[1:]] == ["<start>", *TEXTS[0].split()]
+    assert max(line.count("█") for line in lines) == 40
+
+
+@pytest.mark.parametrize(
+    "call, given, told",
+    [
+        (sd.predict, (9, "film"), "run is 9"),
+        (sd.predict, (0, ""), "must have a word"),
+        (sd.predict, (0, [[1.5] * 6]), "must be whole numbers"),
+        (sd.predict, (0, [[99] * 6]), "an id between 0 and"),
+        (sd.predict, (0, [[1] * 7]), "at most 6 steps"),
+        (sd.predict, (0, 3), "at most 6 steps"),
+        (sd.explained, (0, ["a", "b"]), "must be one text"),
+        (sd.generate, (0, "a", 3), "only a stream goes on"),
+    ],
+)
+def test_what_a_network_cannot_read_is_a_sentence(reviews, call, given, told):
+    assert told in refusal(call, reviews[0], *given)
+
+
+@pytest.mark.parametrize(
+    "prompt, n, heat, told",
+    [("", 1, 1.0, "prompt"), ("x", 1, 1.0, "'x'"), ("a", 0, 1.0, "n is 0"), ("a", 1, -1.0, "temperature")],
+)
+def test_what_a_stream_cannot_go_on_from_is_a_sentence(stream, prompt, n, heat, told):
+    assert told in refusal(sd.generate, stream, 0, prompt, n, temperature=heat)
