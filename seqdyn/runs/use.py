@@ -108,7 +108,7 @@ def explained(path: str | Path, run: int, text: str, *, best: bool = False) -> t
     return found[0] if found.shape[-1] == 1 else found, read
 
 
-def generate(path: str | Path, run: int, prompt: str, n: int, *, temperature: float = 1.0, seed: int = 0) -> str:
+def generate(path: str | Path, run: int, prompt: str, n: int, temperature: float = 1.0, *, seed: int = 0) -> str:
     """`n` symbols that a network trained on a stream writes after `prompt`, each drawn from softmax(logits /
     temperature) and read in turn; at temperature 0 the most probable one.
 
