@@ -94,7 +94,7 @@ def main(config: Config) -> None:
         "reviews": {name: digest(split) for name, split in text.splits.items()},
     }
     e = experiment(config, len(text.splits["train"].ys), settings)
-    analysis.show(launch(e, config, text.splits))
+    analysis.show(launch(e, config, text.splits, text.vocabulary))
 
 
 if __name__ == "__main__":
