@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
-import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
@@ -38,7 +37,7 @@ class Found(NamedTuple):
 
     samples: dict[str, np.ndarray]
     facts: dict[str, Any]
-    generators: dict[tuple[str, str], list[xr.Dataset]]
+    generators: dict[tuple[str, str], list[Any]]
     """(data set, setting of the VAE or 'gan') -> the run that was trained on most sequences, a seed each"""
     scores: dict[tuple[str, str, str, int], np.ndarray]
     """(data set, judgement, model, size) -> a score a seed"""
@@ -61,7 +60,7 @@ def read(out: Path) -> Found:
     for name, of in facts.items():
         for which, values in of["trts"].items():
             scores[name, "trts", which, of["sizes"][-1]] = dict(enumerate(values))
-    generators: dict[tuple[str, str], list[xr.Dataset]] = {}
+    generators: dict[tuple[str, str], list[Any]] = {}
     for name, of in facts.items():
         for which in ("vae", "gan"):
             for seed in range(of["seeds"]):

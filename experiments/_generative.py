@@ -16,7 +16,7 @@ from seqdyn.data.splits import balanced_order
 from seqdyn.data.text import Examples
 from seqdyn.learn.model import Dense
 from seqdyn.learn.spec import Spec
-from seqdyn.nets.bptt import Cut, hold, live_steps, unroll
+from seqdyn.nets.bptt import Cut, hold, unroll
 from seqdyn.nets.cells import Cell, advance
 from seqdyn.nets.inits import glorot_uniform
 from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key
@@ -85,9 +85,9 @@ def unscaled(kind: Kind, examples: Examples, scale: Scale) -> Examples:
 
 
 def batch_of(kind: Kind, examples: Examples) -> Batch:
-    """All of them as one batch, on a device."""
-    live = live_steps(jnp.asarray(examples.lengths), kind.steps, kind.pad)
-    return Batch(jnp.moveaxis(jnp.asarray(examples.xs), 1, 0), jnp.asarray(examples.ys), live)
+    """All of them as one batch."""
+    xs, live = np.moveaxis(examples.xs, 1, 0), live_of(kind, examples.lengths).T
+    return Batch(jnp.asarray(xs), jnp.asarray(examples.ys), jnp.asarray(live))
 
 
 # --- parts of networks ----------------------------------------------------------------------------------------
@@ -151,6 +151,10 @@ def wanted(kind: Kind, examples: Examples, n: int, seed: int) -> tuple[np.ndarra
     return ys, np.array([rng.choice(lengths[there == y]) for y in ys], np.int32)
 
 
+BLOCK = 100
+"""Sequences that are drawn at once: any number is of one program."""
+
+
 @cache
 def _sampler() -> Any:
     def sample(network: Any, params: Any, key: Key[Array, ""], ys: Int[Array, " b"], live: Bool[Array, "t b"]) -> Array:
@@ -162,6 +166,8 @@ def _sampler() -> Any:
 def synthesise(kind: Kind, network: Any, params: Any, scale: Scale, examples: Examples, n: int, seed: int) -> Examples:
     """n sequences of balanced classes drawn from a generator, each with a length that its class has in `examples`."""
     ys, lengths = wanted(kind, examples, n, seed)
-    live = jnp.asarray(live_of(kind, lengths).T)
-    xs = _sampler()(network, params, jax.random.key(seed), jnp.asarray(ys), live)
-    return unscaled(kind, Examples(np.asarray(xs), lengths, ys), scale)
+    keys, drawn = jax.random.split(jax.random.key(seed), -(-n // BLOCK)), []
+    for i, key in enumerate(keys):
+        rows = np.minimum(np.arange(BLOCK) + i * BLOCK, n - 1)
+        drawn.append(np.asarray(_sampler()(network, params, key, ys[rows], live_of(kind, lengths[rows]).T)))
+    return unscaled(kind, Examples(np.concatenate(drawn)[:n], lengths, ys), scale)

@@ -213,10 +213,12 @@ class Judged(NamedTuple):
 
 
 @cache
-def _judge(samples: int) -> Any:
+def _judge(ks: tuple[int, ...]) -> Any:
     def judge(vae: VAE, params: Any, batch: Batch, key: Key[Array, ""]) -> Any:
         mean, log_variance = vae.encode(params, batch)
-        return mean, divergence(mean, log_variance), vae.log_weights(params, batch, key, samples)
+        kl = jnp.mean(jnp.sum(divergence(mean, log_variance), axis=-1))
+        log_w = vae.log_weights(params, batch, key, max(ks))
+        return kl, jnp.var(mean, axis=0), [jnp.mean(bound(log_w, k)) for k in ks]
 
     return backend.compiled(judge)
 
@@ -228,11 +230,10 @@ def judge(
     not standardised."""
     few = examples.take(slice(limit))
     batch = generative.batch_of(kind, generative.scaled(kind, few, scale))
-    mean, kl, log_w = _judge(max(ks))(vae, params, batch, jax.random.key(0))
+    kl, spread, found = _judge(ks)(vae, params, batch, jax.random.key(0))
     volume = float(np.mean(few.lengths)) * float(np.sum(np.log(scale.deviation)))
-    bounds = {k: float(jnp.mean(bound(log_w, k))) - volume for k in ks}
-    active = int(np.sum(np.var(np.asarray(mean), axis=0) > 0.01))
-    return Judged(float(jnp.mean(jnp.sum(kl, axis=-1))), active, bounds)
+    bounds = {k: float(one) - volume for k, one in zip(ks, found, strict=True)}
+    return Judged(float(kl), int(np.sum(np.asarray(spread) > 0.01)), bounds)
 
 
 def augmented(
