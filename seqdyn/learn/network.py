@@ -5,15 +5,17 @@
 
 `batch` is what the task of the spec draws: xs and ys of a library's task, or whatever one's own `draw` returns.
 `batch.mean(each)` is the mean over what counts: the last batch of a held-out split is filled up with examples that do
-not. `key` is random in training and None where a batch is only judged, as `Batch.noise` is. What `loss` names beside
-the loss is `accuracy`, or one of the part's own `variables`, a dict of `Variable`. Of each `seqdyn.watch.scan` in it
-the norms of the adjoint are recorded, as those of a layer that has its name; the end of every scan lies at the end of
-`time`.
+not. `key` is random in training and None where a batch is only judged, as `Batch.noise` is; so is `batch.step`, the
+updates done before, for a loss that changes with them. What `loss` names beside the loss is `accuracy`, or one of the
+part's own `variables`, a dict of `Variable`. Of each `seqdyn.watch.scan` in it the norms of the adjoint are recorded,
+as those of a layer that has its name; the end of every scan lies at the end of `time`, and `batch.live` says which of
+its steps are padding, if it is over the batch's steps and examples.
 """
 
 import inspect
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -25,6 +27,7 @@ from seqdyn.data.tasks import DATA_SETS, task_of
 from seqdyn.grids import as_shapes
 from seqdyn.learn import precision
 from seqdyn.learn.context import Variable, check_variables
+from seqdyn.nets.bptt import at_end
 from seqdyn.norms import mean_log2
 from seqdyn.parts import is_part, lenient
 from seqdyn.types import Array, ConfigError, Float, Key, Metrics, Tree
@@ -89,7 +92,8 @@ def _loss(spec: "Spec", batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
         except TypeError as error:
             if batch.noise is None and "NoneType" in str(error):
                 raise ConfigError(
-                    f"{name}, whose loss cannot do with a key of None, as where a batch is only judged: {error}."
+                    f"{name}, whose loss cannot do with a key of None or a batch.step of None, as where a batch is "
+                    f"only judged: {error}."
                 ) from error
             raise
         value, others = found if isinstance(found, tuple | list) and len(found) == 2 else (found, {})
@@ -141,39 +145,62 @@ def noise(params: Tree, key: Key[Array, ""]) -> Tree:
     return jax.tree.unflatten(tree, [0.1 * jax.random.normal(k, leaf.shape, leaf.dtype) for leaf, k in drawn])
 
 
-def read(spec: "Spec", seen: dict[str, Seen]) -> Metrics:
+def _aligned(one: Seen, live: Any) -> tuple[Seen, Array]:
+    """(readings without padding, each example's last live step at the end; how many examples reach each time)"""
+    if live is None or one.mantissa.shape != live.shape:
+        return one, jnp.full(one.mantissa.shape[:-1], float(one.mantissa.shape[-1]))
+    later = jnp.flip(jnp.cumsum(jnp.flip(live, axis=0), axis=0), axis=0)  # live steps from t on
+    sizes = jnp.where(live, one.mantissa, 0), jnp.where(live & (later > 1), one.mantissa_from_next, 0)
+    mantissa, exponent, from_next = (at_end(leaf, live) for leaf in (sizes[0], one.exponent, sizes[1]))
+    return Seen(mantissa, exponent, from_next), jnp.sum(at_end(live.astype(jnp.float32), live), axis=1)
+
+
+def read(spec: "Spec", seen: dict[str, Seen], batch: Batch) -> Metrics:
     """The norms of `train.read` [layer, time], a layer for each watched scan: RMS over examples of λ_t = ∂L/∂carry_t of
-    each one's own loss, of what came from the next step, and the mean log₂; NaN before a scan that is shorter."""
+    each one's own loss, of what came from the next step, and the mean log₂; NaN before a scan that is shorter. Of a
+    scan over the batch's steps and examples padding is left out, as in `train.read`."""
 
-    def at_end(values: Array, fill: float = jnp.nan) -> Array:
-        return jnp.pad(values.reshape(-1), (spec.steps - values.size, 0), constant_values=fill)
+    def ended(values: Array) -> Array:
+        return jnp.pad(values.reshape(-1), (spec.steps - values.size, 0), constant_values=jnp.nan)
 
-    each = [seen[name] for name in sorted(seen)]
+    each, counts = zip(*(_aligned(seen[name], batch.live) for name in sorted(seen)), strict=True)
 
-    def over(function: Callable[[Seen], Array]) -> Array:
-        return jnp.stack([at_end(function(one).astype(jnp.float32)) for one in each])
+    def over(function: Callable[[Seen, Array], Array]) -> Array:
+        more = [
+            (one.mantissa.shape[-1] / count).astype(one.mantissa.dtype) for one, count in zip(each, counts, strict=True)
+        ]
+        return jnp.stack([ended(function(*pair).astype(jnp.float32)) for pair in zip(each, more, strict=True)])
 
     def logs(one: Seen) -> Any:
         flat = one.mantissa.reshape(-1, one.mantissa.shape[-1])
-        return jax.tree.map(at_end, mean_log2(flat, one.exponent.reshape(flat.shape).astype(flat.dtype))[0])
+        return jax.tree.map(ended, mean_log2(flat, one.exponent.reshape(flat.shape).astype(flat.dtype))[0])
 
+    count = jnp.full((spec.steps,), float(spec.batch))
+    if batch.live is not None:
+        count = ended(jnp.sum(at_end(batch.live.astype(jnp.float32), batch.live), axis=1))
     return {
-        "adjoint_norm": over(lambda one: one.rms),
-        "carried_norm": over(lambda one: one.from_next.rms),
-        "adjoint_nonzero": over(lambda one: one.nonzero),
+        "adjoint_norm": over(lambda one, more: jnp.where(more < jnp.inf, one.rms * jnp.sqrt(more), 0)),
+        "carried_norm": over(lambda one, more: jnp.where(more < jnp.inf, one.from_next.rms * jnp.sqrt(more), 0)),
+        "adjoint_nonzero": over(lambda one, more: one.nonzero * more),
         "adjoint_log_norm": jax.tree.map(lambda *layers: jnp.stack(layers), *map(logs, each)),
-        "adjoint_count": jnp.full((spec.steps,), float(spec.batch)),
+        "adjoint_count": count,
     }
 
 
 def scans(spec: "Spec") -> dict[str, int]:
     """The watched scans of a network's loss by name, in the alphabet's order, and how many steps each has."""
     numbers, tree = jax.tree.flatten(as_shapes(spec))
+    return dict(_scans(tree, tuple(numbers)))
+
+
+@cache
+def _scans(tree: Any, numbers: tuple[Any, ...]) -> dict[str, int]:
+    """Of specs of one structure, whose loss need be traced but once."""
 
     def seen(numbers: Any, key: Any) -> dict[str, Seen]:
         of = jax.tree.unflatten(tree, numbers)
-        params, batch = init(of, key), _batch_like(of, key)
-        judge(of, params, batch._replace(noise=None))
+        params, batch = init(of, key), _batch_like(of, key)._replace(step=jnp.int32(0))
+        judge(of, params, batch._replace(noise=None, step=None))
         return gradient(of, params, batch).seen
 
     found = jax.eval_shape(seen, numbers, jax.random.key(0))

@@ -244,7 +244,7 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
         metrics = read(spec, batch, readings) | {f"penalty_{name}": value for name, value in penalised.items()}
     else:
         judged, grads, seen = network.gradient(spec, state.params, batch)
-        metrics = network.read(spec, seen) | judged.others
+        metrics = network.read(spec, seen, batch) | judged.others
     loss = metrics["loss"] = judged.loss
     if judged.accuracy is not None:
         metrics["accuracy"] = judged.accuracy
@@ -299,9 +299,10 @@ def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""])
     if spec.augment:
         key = jax.random.fold_in(keys(hypers).augment, n)
         batch = augmented(spec.augment, key, batch, hypers.strength, data, spec.pad)
+    if spec.network is not None:
+        return batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n), step=n)
     alike = spec.dropout == "none" and "l0" not in spec.penalties and not spec.normalise.startswith("batch")
-    alone = alike and spec.network is None
-    return batch if alone else batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n))
+    return batch if alike else batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n))
 
 
 def training_batch(spec: Spec, hypers: Hypers, data: Any, update: Any) -> Batch:

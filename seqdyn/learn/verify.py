@@ -38,7 +38,7 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
         task = task_of(spec)
         params = train.init(spec, hypers, data).params
         batch = task.batch(data, "train", train.ticket(spec, hypers, data, jnp.int32(0)))
-        batch = batch._replace(noise=train.keys(hypers).noise)
+        batch = batch._replace(noise=train.keys(hypers).noise, step=jnp.int32(0))
 
         def loss(params: model.Model, watch: Any, by: Any) -> jax.Array:
             return model.loss(spec, hypers, params, batch, watch, by)
@@ -85,7 +85,8 @@ def deaf(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
         batch = task.batch(data, "train", train.ticket(spec, of, data, jnp.int32(0)))
         if spec.network is not None:
             params = jax.tree.map(jnp.add, params, network.noise(params, keys.augment))
-            return _arrived(model.groups(network.autodiff(spec, params, batch._replace(noise=keys.noise))))
+            batch = batch._replace(noise=keys.noise, step=jnp.int32(0))
+            return _arrived(model.groups(network.autodiff(spec, params, batch)))
         if spec.vocabulary:
             xs = jax.random.randint(keys.augment, batch.xs.shape, 0, spec.vocabulary, jnp.int32)
         else:
