@@ -102,7 +102,7 @@ def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, input
                 h = jax.tree.leaves(flax.apply(params[0], at.xs))[-2]  # of ([c,] h), hs
             else:
                 by = unroll_autodiff if contender == "autodiff" else unroll
-                computed, xs = precision.cast(kind, (params[0], at.xs))
+                computed, xs = precision.computed(kind, (params[0], at.xs))
                 h = by(cell, computed, cell.rest((batch,)), xs, Cut(), watch)[1].h.astype(precision.trained(kind))
             return jnp.mean(jnp.square(h @ params[1] - at.ys))
 

@@ -225,14 +225,14 @@ def run(
     A sequence is read out from its last output, from the mean or sum of its outputs over live steps, or at every step.
     `by` unrolls a layer: `bptt.unroll`, or `unroll_autodiff` to hold it against.
     """
-    model = precision.cast(spec.dtype, effective(spec, model, batch.noise))
-    xs = precision.cast(spec.dtype, embedded(spec, model, batch.xs))
+    model = precision.computed(spec.dtype, effective(spec, model, batch.noise))
+    xs = precision.computed(spec.dtype, embedded(spec, model, batch.xs))
     stack = layers(spec, hypers, training=batch.noise is not None)
     carries = carries or tuple(cell.rest(xs.shape[1:-1]) for cell in stack)
     masks = dropout.Masks()
     if batch.noise is not None:
         masks = dropout.draw(spec, hypers, batch.noise, batch.xs if spec.vocabulary else None, xs.shape)
-        masks = precision.cast(spec.dtype, masks)
+        masks = precision.computed(spec.dtype, masks)
     if masks.words is not None:
         xs = xs * jnp.broadcast_to(masks.words[..., None], xs.shape)
     given = (stack, model.layers, carries, xs, cut(spec, hypers, batch), watches, by, spec.bidirectional)
@@ -251,7 +251,7 @@ def run(
             raise ConfigError(f"readout is {spec.readout!r}; it must be one of every, last, mean, sum.")
     if masks.outputs is not None:
         h = h * jnp.broadcast_to(masks.outputs, h.shape)
-    h, readout = precision.cast(precision.trained(spec.dtype), (h, model.readout))
+    h, readout = precision.widened(spec.dtype, (h, model.readout))
     y = h @ readout.w
     return Output(y + jnp.broadcast_to(readout.b, y.shape), stacked)
 
@@ -300,7 +300,7 @@ def hits(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Arra
 def counted(spec: Spec, batch: Batch) -> Float[Array, "*s"]:
     """How much each prediction counts in a mean over a batch: its weight, 0 on padding and for examples without any."""
     count = jnp.ones(batch.xs.shape[1]) if batch.weight is None else batch.weight
-    count = precision.cast(precision.trained(spec.dtype), count)
+    count = precision.widened(spec.dtype, count)
     if spec.readout != "every":
         return count
     count = jnp.broadcast_to(count if count.ndim == 2 else count[None], batch.xs.shape[:2])
@@ -336,7 +336,7 @@ def judge(
 
 def held(spec: Spec, output: Output, batch: Batch) -> Judged:
     """What a network made of a batch, held against what the batch should give."""
-    count, ys = counted(spec, batch), precision.cast(precision.trained(spec.dtype), batch.ys)
+    count, ys = counted(spec, batch), precision.widened(spec.dtype, batch.ys)
     total = jnp.sum(count)
 
     def mean(each: Array) -> Array:

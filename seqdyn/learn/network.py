@@ -88,7 +88,7 @@ def _loss(spec: "Spec", batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
     def loss(params: Tree) -> tuple[Array, Judged]:
         try:
             with lenient(), known_at_run_time(name):
-                found = spec.network.loss(*precision.cast(spec.dtype, (params, batch)), batch.noise)
+                found = spec.network.loss(*precision.computed(spec.dtype, (params, batch)), batch.noise)
         except TypeError as error:
             if batch.noise is None and "NoneType" in str(error):
                 raise ConfigError(

@@ -29,14 +29,18 @@ def trained(dtype: str) -> Any:
     return jnp.float64 if dtype == "float64" else jnp.float32
 
 
-def cast(to: Any, tree: Tree) -> Tree:
-    """`tree` with its floats in the type `to`; itself where they are."""
+def computed(dtype: str, tree: Tree) -> Tree:
+    """`tree` with its floats in the type in which the network computes; for float32 as they are."""
+    return tree if dtype == "float32" else _cast(dtype, tree)
 
-    def one(leaf: Any) -> Any:
-        known = not jnp.issubdtype(leaf.dtype, jnp.floating) or leaf.dtype == jnp.dtype(to)
-        return leaf if known else leaf.astype(to)
 
-    return jax.tree.map(one, tree)
+def widened(dtype: str, tree: Tree) -> Tree:
+    """`tree` with its floats in the type in which the network is trained; for float32 as they are."""
+    return tree if dtype == "float32" else _cast(trained(dtype), tree)
+
+
+def _cast(to: Any, tree: Tree) -> Tree:
+    return jax.tree.map(lambda leaf: leaf.astype(to) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
 def computing(dtype: str, cell: Cell) -> Cell:
@@ -47,11 +51,11 @@ def computing(dtype: str, cell: Cell) -> Cell:
     def gate(params: Any, carry: Carry, zx: Any, zh: Any) -> tuple[Carry, Any]:
         # The numbers of one's own cell are float32, and what they meet becomes it, too.
         new, partials = cell.gate(params, carry, zx, zh)
-        return cast(carry.h.dtype, new), partials
+        return _cast(carry.h.dtype, new), partials
 
     return cell._replace(
-        init=lambda key: cast(trained(dtype), cell.init(key)),
-        rest=lambda batch: cast(dtype, cell.rest(batch)),
+        init=lambda key: _cast(trained(dtype), cell.init(key)),
+        rest=lambda batch: _cast(dtype, cell.rest(batch)),
         gate=gate,
     )
 

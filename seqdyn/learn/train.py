@@ -95,7 +95,7 @@ def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
     `adjoint_norm_c` is ∂L/∂c_t with h_t held fixed.
     """
     size, real = batch.xs.shape[1], precision.trained(spec.dtype)
-    readings = precision.cast(real, readings)
+    readings = precision.widened(spec.dtype, readings)
     live = jnp.ones(batch.xs.shape[:2], bool) if batch.live is None else batch.live
     count = jnp.sum(at_end(live.astype(real), batch.live), axis=1)
 
@@ -167,12 +167,12 @@ class Gradient(NamedTuple):
 def gradient(spec: Spec, hypers: Hypers, params: Model, batch: Batch, carries: Any = None) -> Gradient:
     """∂(loss + Σ λ penalty)/∂params with all that is read on the way."""
     cells = model.layers(spec, hypers, training=batch.noise is not None)
-    active, real = "activity" in spec.penalties, precision.trained(spec.dtype)
+    active = "activity" in spec.penalties
 
     def objective(params: Model, watch: tuple[Watch, ...]) -> tuple[tuple[Array, ...], Any]:
         judged = model.judge(spec, hypers, params, batch, carries, watch)
         # Functions cannot leave a trace.
-        path = tuple(precision.cast(real, layer._replace(cell=None)) for layer in judged.path)
+        path = tuple(precision.widened(spec.dtype, layer._replace(cell=None)) for layer in judged.path)
         ways = path[-2:] if spec.bidirectional else path[-1:]
         extra = tuple(penalties.activity(layer.hs, layer.live) for layer in ways) if active else ()
         return (judged.loss, *extra), judged._replace(path=path)
@@ -187,7 +187,7 @@ def gradient(spec: Spec, hypers: Hypers, params: Model, batch: Batch, carries: A
         grads = penalties.plus(grads, pull((jnp.zeros_like(values[0]), *share))[0], hypers.activity)
     if "omega" in spec.penalties:
         path = tuple(layer._replace(cell=c) for layer, c in zip(judged.path, cells, strict=True))
-        found["omega"], of_u = penalties.omega_gradient(path, precision.cast(real, readings))
+        found["omega"], of_u = penalties.omega_gradient(path, precision.widened(spec.dtype, readings))
         after = [g._replace(u=g.u + hypers.omega * du) for g, du in zip(grads.layers, of_u, strict=True)]
         grads = grads._replace(layers=tuple(after))
     grads, of_weights = penalties.added(spec, hypers, params, grads)
