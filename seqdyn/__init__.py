@@ -29,6 +29,8 @@ from seqdyn.learn.optim import RMSProp as RMSProp
 from seqdyn.learn.optim import Warmup as Warmup
 from seqdyn.learn.rules import Rule as Rule
 from seqdyn.learn.spec import Spec as Spec
+from seqdyn.learn.terms import LayerPass as LayerPass
+from seqdyn.learn.terms import Pass as Pass
 from seqdyn.nets.cells import Cell as Cell
 from seqdyn.nets.from_step import cell as cell
 from seqdyn.parts import Number as Number
@@ -54,9 +56,11 @@ __all__ = [
     "Experiment",
     "Exponential",
     "Hypers",
+    "LayerPass",
     "Inverse",
     "Momentum",
     "Number",
+    "Pass",
     "RMSProp",
     "Rule",
     "Runs",

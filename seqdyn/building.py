@@ -19,7 +19,7 @@ def check_part(where: str, value: Any, method: str) -> None:
     if isinstance(value, type):
         raise ConfigError(f"{where} is the class {value.__name__}; it must be one of it, {value.__name__}(…).")
     if callable(value) and not is_part(value):
-        raise ConfigError(f"{where} is the function {_called(value)}; return it from the build() of a part.")
+        raise ConfigError(f"{where} is the function {_called(value)}; return it from the {method}() of a part.")
     check_structure(where, value)
     if not is_part(value):
         raise ConfigError(f"{where} is {value!r:.80}; it must be a part.")

@@ -11,7 +11,7 @@ import numpy as np
 from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.images import pix
 from seqdyn.data.tasks import BANK, DATA_SETS
-from seqdyn.learn import choices, network
+from seqdyn.learn import choices, network, terms
 from seqdyn.learn.fitted import INNER, unheeded
 from seqdyn.learn.numbers import check_hyper
 from seqdyn.learn.optim import decays, links
@@ -181,10 +181,10 @@ def _check_spec(spec: "Spec") -> None:
         raise ConfigError(f"name is {spec.name!r}; it must be a string.")
     for name in ("steps", "batch", "holdout", "floss_steps", "targets"):
         whole(name, getattr(spec, name))
-    names = get_args(choices.PenaltyName)
-    if not _are_words(spec.penalties, names) or len({*spec.penalties}) < len(spec.penalties):
+    names, words = get_args(choices.PenaltyName), terms.words(spec)
+    if not _are_words(words, names) or len({*words}) < len(words):
         raise ConfigError(
-            f"penalties is {spec.penalties!r}; it must be a tuple of different names among {', '.join(names)}."
+            f"penalties is {words!r}; it must be a tuple of different names among {', '.join(names)}, or of parts."
         )
     _check_penalties(spec)
     for name in ("shortest", "training_set", "vocabulary", "embedding", "features", "classes"):
@@ -210,7 +210,7 @@ def _check_spec(spec: "Spec") -> None:
 
 
 def _check_penalties(spec: "Spec") -> None:
-    names, penalised, penalties = get_args(choices.PenalisedGroup), spec.penalised, spec.penalties
+    names, penalised, penalties = get_args(choices.PenalisedGroup), spec.penalised, terms.words(spec)
     if not _are_words(penalised, names) or not penalised or len({*penalised}) < len(penalised):
         raise ConfigError(
             f"penalised is {penalised!r}; it must be a tuple of one or more different names among {', '.join(names)}."

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from seqdyn.data.tasks import VECTORS
-from seqdyn.learn import context, model, network, train
+from seqdyn.learn import context, model, network, terms, train
 from seqdyn.learn.config import Experiment, Hypers, Runs, Spec
 from seqdyn.learn.context import Variable
 from seqdyn.measure import jacobians, probes, updates
@@ -55,16 +55,20 @@ def coordinates(experiment: Experiment) -> dict[str, list[Any]]:
 
 
 def own_variables(experiment: Experiment) -> dict[str, Variable]:
-    """Of users' records. Raises ConfigError for a name that the library has, or that two specs mean otherwise."""
+    """Of users' records and terms. Raises ConfigError for a name that the library has, or two specs mean otherwise."""
     found: dict[str, Variable] = {}
     places = {"run", "row", "lag", "probe_step", *WORDS, *coordinates(experiment), *Hypers.__dataclass_fields__}
     ours = {*VARIABLES, *places, *(dim for variable in VARIABLES.values() for dim in variable.dims)}
     for spec in experiment.specs:
-        for name, variable in context.variables(spec).items():
+        for name, variable in _own_variables(spec).items():
             if name in ours or found.setdefault(name, variable) != variable:
                 other = "the library has" if name in ours else "another record gives with other dims or units"
                 raise ConfigError(f"records has {name!r}, which {other}; take another name.")
     return found
+
+
+def _own_variables(spec: Spec) -> dict[str, Variable]:
+    return context.variables(spec) | terms.variables(spec)
 
 
 def placed(values: Tree, name: str, spec: Spec, everything: dict[str, list[Any]]) -> np.ndarray:
@@ -72,7 +76,7 @@ def placed(values: Tree, name: str, spec: Spec, everything: dict[str, list[Any]]
     # The two halves of an `Extended` are added in float64.
     halves = (values.high, values.low) if isinstance(values, Extended) else (values,)
     found = np.asarray(halves[0]) if len(halves) == 1 else np.asarray(halves[0], np.float64) + np.asarray(halves[1])
-    dims = ("run", *(d for d in (VARIABLES | context.variables(spec))[name].dims if d != "probe"))
+    dims = ("run", *(d for d in (VARIABLES | _own_variables(spec))[name].dims if d != "probe"))
     for axis, labels in own(spec).items():
         labels = [type(everything[axis][0])(label) for label in labels]
         if axis in dims and labels != everything[axis]:

@@ -63,7 +63,7 @@ def _word(spec: Mapping[str, Any], name: str) -> str:
 def _of_parts(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """(path, what is said) of every number of a spec's parts."""
     for name, value in spec.items():
-        if isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
+        if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, dict) for one in value)):
             yield from _within(name, value)
 
 
