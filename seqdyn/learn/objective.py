@@ -124,13 +124,16 @@ def of_pass(
         if term.reads == "weights":
             return valued(term, Pass(spec, params, batch))
 
-        def loss(watch: tuple[Watch, ...]) -> tuple[Array, Any]:
+        def loss(watch: tuple[Watch, ...] | None) -> tuple[Array, Any]:
             judged = model.judge(spec, hypers, params, batch, carries, watch, by)
             return judged.loss, tuple(layer._replace(cell=None) for layer in judged.path)
 
-        seen = jax.grad(loss, has_aux=True)(watches(spec, hypers, adjoint=True) if watch is None else watch)
-        readings, path = jax.lax.stop_gradient(seen) if detached(term) else seen
         cells = model.layers(spec, hypers, training=batch.noise is not None)
+        if term.reads == "states":
+            seen = [None] * len(cells), loss(None)[1]
+        else:
+            seen = jax.grad(loss, has_aux=True)(watches(spec, hypers, adjoint=True) if watch is None else watch)
+        readings, path = jax.lax.stop_gradient(seen) if detached(term) else seen
         given = zip(path, cells, readings, strict=True)
         ran = tuple(LayerPass(layer._replace(cell=cell), reading, faint) for layer, cell, reading in given)
         return valued(term, Pass(spec, params, batch, ran))
