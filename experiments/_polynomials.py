@@ -8,6 +8,7 @@ and the normal equations ten, where the orthonormal basis loses none.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +41,7 @@ def powers(x: Vector, degree: int, scale: float = HALF) -> Design:
     return (x / scale)[..., None] ** np.arange(degree + 1)
 
 
+@cache
 def nodes() -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]:
     """(x, weights): Σ weight · f(x) is the mean of f over [−5, 5]."""
     x, weights = np.polynomial.legendre.leggauss(NODES)

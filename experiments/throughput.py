@@ -189,9 +189,10 @@ def in_probes(name: CellName, steps: int, batch: int, hidden: int, sequences: in
 
 
 def worker(contest: Callable[..., Contest], seconds: float) -> Any:
-    """A pipe to a new process, which ends when this one does. See `ask`."""
+    """A pipe to a new process, which ends when this one does: see `ask`. It is forked from one that has imported this
+    script, which takes seconds, and computed nothing."""
     ours, theirs = Pipe()
-    get_context("spawn").Process(target=_serve, args=(theirs, contest, seconds), daemon=True).start()
+    get_context("forkserver").Process(target=_serve, args=(theirs, contest, seconds), daemon=True).start()
     theirs.close()
     return ours
 

@@ -124,6 +124,7 @@ if __name__ == "__main__":
     for folder in ("experiments", "experiments/reproduce"):
         for path in sorted((ROOT / folder).glob("*.py")):
             importlib.import_module(f"{folder.replace('/', '.')}.{path.stem}")
+    importlib.import_module("scipy.stats")  # which their figures load late
     child = _serve(socket.socket(fileno=int(sys.argv[1])))
     if child:
         _run(**child)

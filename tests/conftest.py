@@ -20,6 +20,9 @@ _cache = (
 if _cache:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _cache.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+if _cache and os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # then each would compile what it imports: three seconds
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(_cache.name, "bytecode")
 
 import _processes  # noqa: E402
 import jax  # noqa: E402

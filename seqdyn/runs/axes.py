@@ -21,6 +21,7 @@ from seqdyn.runs.records import VARIABLES
 from seqdyn.types import ConfigError, Tree
 
 
+@cache
 def shapes(spec: Spec) -> train.TrainState:
     """A run's state as shapes and types."""
     vectors = jax.ShapeDtypeStruct((spec.vocabulary, spec.embedding), np.dtype(np.float32))

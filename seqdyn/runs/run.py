@@ -292,7 +292,7 @@ def _recorded(experiment: Experiment, data: Any) -> list[str]:
         programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
         runs = sweep.tile_runs(experiment, tile)
         states = _abstract(experiment, tile)
-        names |= set(programs.chunk.eval_shape(runs, states, data, 1)[1])
+        names |= set(programs.chunk.eval_shape(runs, states, data, experiment.chunk)[1])
         seen = programs.evaluate.eval_shape(runs, states, data)
         names |= set(seen)
         if states.stopping is not None:
