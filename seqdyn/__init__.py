@@ -16,6 +16,7 @@ from seqdyn.learn.config import Runs as Runs
 from seqdyn.learn.config import grid as grid
 from seqdyn.learn.context import Context as Context
 from seqdyn.learn.context import Variable as Variable
+from seqdyn.learn.looks import Look as Look
 from seqdyn.learn.optim import SGD as SGD
 from seqdyn.learn.optim import Adam as Adam
 from seqdyn.learn.optim import AdamW as AdamW
@@ -57,6 +58,7 @@ __all__ = [
     "Exponential",
     "Hypers",
     "LayerPass",
+    "Look",
     "Inverse",
     "Momentum",
     "Number",

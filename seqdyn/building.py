@@ -25,9 +25,12 @@ def check_part(where: str, value: Any, method: str) -> None:
         raise ConfigError(f"{where} is {value!r:.80}; it must be a part.")
     if not callable(getattr(value, method, None)):
         raise ConfigError(f"{where} is {type(value).__name__}, which has no {method}(); it must have one.")
-    if method == "record" and not takes(value.record, None):
-        given = inspect.signature(value.record)
-        raise ConfigError(f"{where} is {type(value).__name__}, whose record takes {given}; it must take a context.")
+    seen = {"record": "a context", "measure": "a look", "value": "what is seen"}
+    if method in seen and not takes(getattr(value, method), None):
+        given = inspect.signature(getattr(value, method))
+        raise ConfigError(
+            f"{where} is {type(value).__name__}, whose {method} takes {given}; it must take {seen[method]}."
+        )
 
 
 def _called(function: Any) -> str:

@@ -9,14 +9,13 @@ True` in the class takes both for constants: the gradient is that through `seen.
 own. (`jax.lax.stop_gradient` of some of them does the same by halves.)
 """
 
-import inspect
 import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 import jax.numpy as jnp
 
-from seqdyn.building import check_part, is_real, known_at_run_time, takes
+from seqdyn.building import check_part, is_real, known_at_run_time
 from seqdyn.data.batches import Batch
 from seqdyn.learn.choices import PenaltyName
 from seqdyn.learn.context import Variable
@@ -157,8 +156,6 @@ def check_term(where: str, term: Any) -> None:
         raise ConfigError(f"{name}, whose reads is {got}; it must be one of {', '.join(READS)}.")
     if not isinstance(getattr(term, "detached", False), bool):
         raise ConfigError(f"{name}, whose detached is {term.detached!r:.60}; it must be True or False.")
-    if not takes(term.value, None):
-        raise ConfigError(f"{name}, whose value takes {inspect.signature(term.value)}; it must take what is seen.")
     said = called(term)
     if not isinstance(said, str) or not said.isidentifier():
         raise ConfigError(f"{name}, whose name is {said!r:.60}; it must be an identifier.")
