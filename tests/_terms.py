@@ -55,10 +55,10 @@ class Readout:
         return jnp.sum(seen.params.readout.w**2)
 
 
-SPEC = sd.Spec(steps=6, batch=4, holdout=4, hidden=(3,), penalties=("l2", Flat(), Fourth()))
+SPEC = sd.Spec(steps=6, batch=4, holdout=4, hidden=(3,), penalties=("l2", Flat()))
 
 
 def experiment(spec=SPEC, **axes):
     """Four runs, if no axes are named."""
-    runs = sd.grid(spec, **(axes or {"seeds": 2, "penalties[1].weight": [0.0, 0.5], "penalties[2].weight": 0.0}))
+    runs = sd.grid(spec, **(axes or {"seeds": 2, "weight": [0.0, 0.5]}))
     return sd.Experiment("terms", runs, updates=4, chunk=2, tile=2, probes=())

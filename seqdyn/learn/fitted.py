@@ -111,8 +111,8 @@ def _check_terms(spec: "Spec", found: dict[str, Any]) -> list[str]:
         name = f"penalty_{terms.called(one)}"
         if name in names:
             raise ConfigError(
-                f"penalties[{i}] is {type(one).__name__}, which is recorded as {name!r}, as another is; give its class "
-                "another name."
+                f"penalties[{i}] is {type(one).__name__}, which is recorded as {name!r}, as another is; give one "
+                "another `name`."
             )
         if spec.network is not None and one.reads != "weights":
             raise ConfigError(

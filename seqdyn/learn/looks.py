@@ -79,7 +79,7 @@ def check_probes(experiment: "Experiment") -> None:
     known: set[str] = set()
     for where, probe in parts.items():
         check_probe(where, probe)
-        for name in probe.variables.keys() & known:
+        for name in (name for name in probe.variables if name in known):
             raise ConfigError(f"{where} is {type(probe).__name__}, which records {name!r} as another does.")
         known |= probe.variables.keys()
     if len({*words}) < len(words):

@@ -176,7 +176,8 @@ def valued(term: Any, seen: Pass) -> Float[Array, ""]:
     except ConfigError as error:
         raise error if name in str(error) else ConfigError(f"{name}, in whose value {error}") from error
     if not is_real(found) or jnp.shape(found) != ():
-        got = f"of the shape {jnp.shape(found)}" if is_real(found) else f"a {type(found).__name__}"
+        what = "complex" if jnp.iscomplexobj(found) else f"a {type(found).__name__}"
+        got = f"of the shape {jnp.shape(found)}" if is_real(found) else what
         raise ConfigError(f"{name}, whose value is {got}; it must be one number.")
     found = jnp.asarray(found)
     return found if jnp.issubdtype(found.dtype, jnp.floating) else found.astype(jnp.float32)
