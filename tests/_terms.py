@@ -55,7 +55,7 @@ class Readout:
         return jnp.sum(seen.params.readout.w**2)
 
 
-SPEC = sd.Spec(steps=6, batch=4, holdout=4, hidden=(3,), penalties=("l2", Flat()))
+SPEC = sd.Spec(steps=6, batch=4, holdout=4, hidden=(3,), penalties=("l2", "omega", Flat()))
 
 
 def experiment(spec=SPEC, **axes):

@@ -16,6 +16,7 @@ import seqdyn as sd
 from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, train
 from seqdyn.runs import sweep
+from seqdyn.runs.run import _recorded
 
 X64 = False
 run = partial(sd.run, verify=False)
@@ -38,26 +39,23 @@ class Line:
 
 
 @sd.part
-class Drawn:
-    """A number of its own at every look."""
-
-    variables = {"drawn": sd.Variable((), "u"), "at": sd.Variable((), "updates done")}
-
-    def measure(self, look):
-        return {"drawn": jax.random.uniform(look.key), "at": look.step}
-
-
-@sd.part
 class Further:
+    """With a number of its own at every look."""
+
     length: sd.Number = sd.number(0.1)
-    variables = {"further": sd.Variable((), "loss further down")}
+    variables = {
+        "further": sd.Variable((), "loss further down"),
+        "drawn": sd.Variable((), "u"),
+        "at": sd.Variable((), "updates done"),
+    }
 
     def measure(self, look):
-        return {"further": look.loss_of(jax.tree.map(lambda w, g: w - self.length * g, look.params, look.grads))}
+        moved = jax.tree.map(lambda w, g: w - self.length * g, look.params, look.grads)
+        return {"further": look.loss_of(moved), "drawn": jax.random.uniform(look.key), "at": look.step}
 
 
-SPEC = sd.Spec(steps=6, batch=4, holdout=4, hidden=(3, 2))
-PROBES = ("weights", Line(), Further(), Drawn())
+SPEC = sd.Spec(steps=6, batch=4, holdout=4, hidden=(3,))
+PROBES = ("weights", Line(), Further())
 
 
 def experiment(spec=SPEC, probes=PROBES, **more):
@@ -110,10 +108,9 @@ def test_a_changed_probe_is_refused_by_its_path_and_the_same_one_goes_on(out):
     run(experiment(), out)
 
 
-def test_a_network_of_ones_own_is_looked_at(tmp_path):
-    e = experiment(RESIDUAL, probes=[Further()], updates=2)
-    ds = sd.load(run(e, tmp_path / "network")).load()
-    assert np.isfinite(ds.further.isel(run=0)).all() and ds.further.dims == ("run", "probe")
+def test_cells_and_networks_of_ones_own_are_looked_at():
+    for spec, probe in ((OWN, Line()), (RESIDUAL, Further())):
+        assert {*probe.variables} < {*_recorded(experiment(spec, probes=probe), None)}
 
 
 # --- what is refused --------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def out(tmp_path_factory):
 def test_at_weight_0_a_term_is_measured_and_changes_no_bit(out, tmp_path):
     records, params = digests(run(experiment(dataclasses.replace(SPEC, penalties=()), seeds=2), tmp_path / "plain"))
     measured, others = digests(out)
-    assert set(measured) - set(records) == {"penalty_l2", "penalty_Flat"}
+    assert set(measured) - set(records) == {"penalty_l2", "penalty_omega", "penalty_Flat"}
     assert others[:2] == params and not {*others[2:]} & {*params}
     ds = sd.load(out).load().isel(run=slice(0, 2))
     assert all(np.asarray(ds[name]).tobytes() == records[name] for name in records)
@@ -116,16 +116,16 @@ def test_at_weight_0_a_term_is_measured_and_changes_no_bit(out, tmp_path):
 def test_other_weights_compile_nothing_and_another_word_is_another_program(out, tmp_path):
     run(experiment(seeds=[6], weight=2.0), tmp_path / "before")  # programs are dropped where memory is short
     known = [p._cache_size() for p in sweep.programs(SPEC, 1)]
-    other = dataclasses.replace(SPEC, penalties=("l2", Flat(3.0)))
+    other = dataclasses.replace(SPEC, penalties=("l2", "omega", Flat(3.0)))
     run(experiment(other, seeds=[1], l2=0.5), tmp_path / "other")
     assert [p._cache_size() for p in sweep.programs(SPEC, 1)] == known and known[1] > 0
-    swapped = dataclasses.replace(SPEC, penalties=("l1", Flat()))
+    swapped = dataclasses.replace(SPEC, penalties=("l1", "omega", Flat()))
     assert len({jax.tree.structure(spec) for spec in (SPEC, other, swapped)}) == 2
 
 
 def test_a_word_beside_parts_is_structure():
     doubled = jax.tree.map(lambda number: 2 * number, SPEC)
-    assert doubled.penalties == ("l2", Flat(0.2)) and jax.tree.leaves(SPEC) == [0.1]
+    assert doubled.penalties == ("l2", "omega", Flat(0.2)) and jax.tree.leaves(SPEC) == [0.1]
     assert dataclasses.replace(SPEC, penalties=Flat()) == dataclasses.replace(SPEC, penalties=[Flat()])
 
 
@@ -138,9 +138,9 @@ def test_what_a_term_was_is_recorded_by_its_name_beside_its_weight(out):
 
 def test_a_changed_term_is_refused_by_its_path(out):
     changed = experiment(seeds=2, weight=[0.0, 0.6])
-    assert "specs[0].penalties[1].weight" in refusal(run, changed, out)
-    other = experiment(dataclasses.replace(SPEC, penalties=("l2", Fourth())), seeds=2, weight=[0.0, 0.5])
-    assert "specs[0].penalties[1].part is _terms:Flat there and _terms:Fourth here" in refusal(run, other, out)
+    assert "specs[0].penalties[2].weight" in refusal(run, changed, out)
+    other = experiment(dataclasses.replace(SPEC, penalties=("l2", "omega", Fourth())), seeds=2, weight=[0.0, 0.5])
+    assert "specs[0].penalties[2].part is _terms:Flat there and _terms:Fourth here" in refusal(run, other, out)
     run(experiment(), out)
 
 
