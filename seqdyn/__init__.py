@@ -16,6 +16,7 @@ from seqdyn.learn.config import Runs as Runs
 from seqdyn.learn.config import grid as grid
 from seqdyn.learn.context import Context as Context
 from seqdyn.learn.context import Variable as Variable
+from seqdyn.learn.looks import Look as Look
 from seqdyn.learn.optim import SGD as SGD
 from seqdyn.learn.optim import Adam as Adam
 from seqdyn.learn.optim import AdamW as AdamW
@@ -29,6 +30,8 @@ from seqdyn.learn.optim import RMSProp as RMSProp
 from seqdyn.learn.optim import Warmup as Warmup
 from seqdyn.learn.rules import Rule as Rule
 from seqdyn.learn.spec import Spec as Spec
+from seqdyn.learn.terms import LayerPass as LayerPass
+from seqdyn.learn.terms import Pass as Pass
 from seqdyn.nets.cells import Cell as Cell
 from seqdyn.nets.from_step import cell as cell
 from seqdyn.parts import Number as Number
@@ -57,9 +60,12 @@ __all__ = [
     "Experiment",
     "Exponential",
     "Hypers",
+    "LayerPass",
+    "Look",
     "Inverse",
     "Momentum",
     "Number",
+    "Pass",
     "RMSProp",
     "Rule",
     "Runs",

@@ -19,15 +19,18 @@ def check_part(where: str, value: Any, method: str) -> None:
     if isinstance(value, type):
         raise ConfigError(f"{where} is the class {value.__name__}; it must be one of it, {value.__name__}(…).")
     if callable(value) and not is_part(value):
-        raise ConfigError(f"{where} is the function {_called(value)}; return it from the build() of a part.")
+        raise ConfigError(f"{where} is the function {_called(value)}; return it from the {method}() of a part.")
     check_structure(where, value)
     if not is_part(value):
         raise ConfigError(f"{where} is {value!r:.80}; it must be a part.")
     if not callable(getattr(value, method, None)):
         raise ConfigError(f"{where} is {type(value).__name__}, which has no {method}(); it must have one.")
-    if method == "record" and not takes(value.record, None):
-        given = inspect.signature(value.record)
-        raise ConfigError(f"{where} is {type(value).__name__}, whose record takes {given}; it must take a context.")
+    seen = {"record": "a context", "measure": "a look", "value": "what is seen"}
+    if method in seen and not takes(getattr(value, method), None):
+        given = inspect.signature(getattr(value, method))
+        raise ConfigError(
+            f"{where} is {type(value).__name__}, whose {method} takes {given}; it must take {seen[method]}."
+        )
 
 
 def _called(function: Any) -> str:

@@ -132,11 +132,11 @@ def registered(made: Any, name: str | None = None) -> Any:
 
     def flat_with_keys(self: Any) -> Any:
         branches, structure = split(self)
-        return [(jax.tree_util.GetAttrKey(n), getattr(self, n)) for n in branches], structure
+        return [(jax.tree_util.GetAttrKey(n), _branch(getattr(self, n))) for n in branches], structure
 
     def flat(self: Any) -> Any:
         branches, structure = split(self)
-        return [getattr(self, n) for n in branches], structure
+        return [_branch(getattr(self, n)) for n in branches], structure
 
     def unflat(structure: Any, children: Any) -> Any:
         # Not by __init__: JAX rebuilds trees of tracers, of None and of anything else, which no check would pass.
@@ -182,6 +182,16 @@ def within(value: Any) -> Iterator[Any]:
 
 def _holds_parts(value: Any) -> bool:
     return is_part(value) or (isinstance(value, tuple) and any(_holds_parts(v) for v in value))
+
+
+@jax.tree_util.register_static
+class _Word(str):
+    """A word beside parts: structure among branches."""
+
+
+def _branch(value: Any) -> Any:
+    mixed = isinstance(value, tuple) and _holds_parts(value)
+    return tuple(_Word(one) if isinstance(one, str) else one for one in value) if mixed else value
 
 
 class _Keyed(NamedTuple):

@@ -14,9 +14,9 @@ watch.seen watch.step watch.loss watch.flax watch.linen watch.nnx watch.probed
 data.arrays data.losses data.batches data.synthetic data.sampled data.tasks data.text data.check data.splits data.extras
 data.scaling data.packaged data.images data.wording data.augment data.cache data.vectors data.banks data.datasets
 data.waves data.audio
-learn.choices learn.precision learn.context learn.own_cells learn.rules learn.optim learn.network learn.fitted
-learn.numbers learn.spec learn.validate learn.config learn.dropout learn.model
-learn.penalties learn.stopping
+learn.choices learn.precision learn.context learn.terms learn.looks learn.own_cells learn.rules learn.optim learn.network
+learn.fitted learn.numbers learn.spec learn.validate learn.config learn.dropout learn.model
+learn.penalties learn.objective learn.stopping
 learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.flossing
 measure.curvature measure.updates measure.probes
@@ -96,7 +96,7 @@ def test_a_module_imports_only_from_below(name):
 def test_imports_are_seen_where_they_are():
     """The law above is not kept by seeing nothing."""
     below = "types parts norms nets.bptt data.augment data.check data.tasks learn.context learn.config"
-    below += " learn.network learn.model learn.penalties learn.precision learn.optim learn.stopping"
+    below += " learn.network learn.model learn.objective learn.penalties learn.precision learn.optim learn.stopping"
     assert siblings(MODULES["learn.train"]) == set(below.split())
     assert "learn.config" not in siblings(MODULES["data.tasks"])  # under TYPE_CHECKING
     assert len({sibling for tree in MODULES.values() for sibling in siblings(tree)}) > 15

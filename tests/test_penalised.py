@@ -15,6 +15,7 @@ from seqdyn.data.tasks import TASKS
 from seqdyn.data.text import Examples
 from seqdyn.learn import model, penalties, train
 from seqdyn.learn.config import Experiment, Hypers, Spec, experiment_from, grid
+from seqdyn.learn.terms import Pass
 from seqdyn.measure import flossing, probes
 from seqdyn.nets import hard_concrete
 from seqdyn.runs import axes, sweep
@@ -169,7 +170,7 @@ def test_each_word_penalises_its_matrices_and_no_others(word):
     spec = dataclasses.replace(TEXT, penalised=(word,))
     params = start(spec).params
     assert list(model.matrices(spec, params)) == GROUPS[word]
-    grads = compiled(jax.grad(lambda m: penalties.l2(spec, Hypers().arrays(), m)))(params)
+    grads = compiled(jax.grad(lambda m: penalties.L2().value(Pass(spec, m, None))))(params)
     jax.tree.map(
         lambda counted, g, p: np.testing.assert_array_equal(g, p if counted else 0),
         penalties.counts(spec, params),
@@ -210,7 +211,7 @@ def test_the_expected_count_is_the_mean_of_what_is_drawn():
     error = np.sqrt(share * (1 - share) / 20_000)
     assert (np.abs(likely - share) < 4 * error + 1e-4).all()
     spec = dataclasses.replace(GATED, hidden=(9,))
-    h, params = Hypers().arrays(), start(spec).params
+    params = start(spec).params
     params = params._replace(log_alpha={k: np.asarray(a) - 0.6 for k, a in params.log_alpha.items()})
 
     def count(params, key):
@@ -220,7 +221,7 @@ def test_the_expected_count_is_the_mean_of_what_is_drawn():
     @compiled
     def both(params):
         each = jax.vmap(lambda key: count(params, key))(jax.random.split(jax.random.key(1), 2000))
-        return each, penalties.l0(spec, h, params)
+        return each, penalties.L0().value(Pass(spec, params, None))
 
     counts, expected = map(np.asarray, both(params))
     assert abs(counts.mean() - expected) < 4 * counts.std() / math.sqrt(2000)

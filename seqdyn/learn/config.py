@@ -22,6 +22,7 @@ from seqdyn.learn.fitted import unheeded
 from seqdyn.learn.numbers import Allowed
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate
+from seqdyn.parts import Part
 from seqdyn.types import ConfigError, whole
 
 
@@ -170,7 +171,7 @@ def joined(*grids: Hypers) -> Hypers:
 class Looking(NamedTuple):
     """What an experiment's probes are and look at: `Experiment.probes` and the fields after it, hashable."""
 
-    probes: tuple[ProbeName, ...]
+    probes: tuple[ProbeName | Part, ...]
     diagnostic: int
     diagnostic_from: Split
     modes: int
@@ -199,9 +200,9 @@ class Experiment:
     about 20 looks."""
     tile: int = 4
     """Runs in one program on one device: enough tiles for every core of a CPU, large ones for an accelerator."""
-    probes: tuple[ProbeName, ...] = None  # type: ignore[assignment]
-    """Instruments of `seqdyn.measure` that look at every run at every probe; none changes a bit of the training. None:
-    'weights', or none where there are cells of one's own, which need not have any U."""
+    probes: tuple[ProbeName | Part, ...] = None  # type: ignore[assignment]
+    """Instruments of `seqdyn.measure`, and parts (see `looks`), that look at every run at every probe; none changes a
+    bit of the training. None: 'weights', or none where there are cells of one's own, which need not have any U."""
     diagnostic: int = 8
     """Sequences of the fixed batch that they look at."""
     diagnostic_from: Split = "holdout"
@@ -220,6 +221,7 @@ class Experiment:
             if f.init and f.name not in ("hypers", "runs"):
                 self._put(f.name, plain(getattr(self, f.name)))
         self._put("specs", self.specs if isinstance(self.specs, tuple) else (self.specs,))
+        self._put("probes", (self.probes,) if parts.is_part(self.probes) else self.probes)
         self._put("settings", plain_json(self.settings))
         if self.hypers is None and self.runs and not any(isinstance(one, Runs) for one in self.specs):
             # From dataclasses.replace.
@@ -307,7 +309,7 @@ class Experiment:
             "chunk": self.chunk,
             "probe_every": self.probe_every,
             "tile": self.tile,
-            "probes": list(self.probes),
+            "probes": parts.describe(self.probes),
             "diagnostic": self.diagnostic,
             "diagnostic_from": self.diagnostic_from,
             "modes": self.modes,
@@ -340,7 +342,7 @@ def experiment_from(described: dict[str, Any]) -> Experiment:
     specs = [Spec(**{k: rebuilt(v) for k, v in _known(Spec, spec).items()}) for spec in described["specs"]]
     hypers = [_hypers(one) for one in hypers_of(described)]
     found = _known(Experiment, described) | {"hypers": hypers[0] if isinstance(described["hypers"], dict) else None}
-    found |= {"probes": tuple(described["probes"]), "ruled": ()}
+    found |= {"probes": rebuilt(described["probes"]), "ruled": ()}
     found["runs"] = tuple(Runs(_repeated(spec, len(one)), one) for spec, one in zip(specs, hypers, strict=True))
     found["specs"] = tuple(runs.at(0).spec for runs in found["runs"])
     read = object.__new__(Experiment)  # not by __init__, which refuses

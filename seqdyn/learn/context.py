@@ -1,5 +1,6 @@
 """What an update shows of itself, and what users' records make of it."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
@@ -71,19 +72,27 @@ def recorded(spec: "Spec", context: Context, sizes: dict[str, int]) -> dict[str,
     `variables`."""
     found: dict[str, Array] = {}
     for record in spec.records:
-        name, wanted = f"the record {type(record).__name__}", record.variables
-        with lenient(), known_at_run_time(name):
-            said = record.record(context)
-        if not isinstance(said, dict) or said.keys() != wanted.keys():
-            got = list(said) if isinstance(said, dict) else type(said).__name__
-            raise ConfigError(f"{name} returns {got}; it must be a dict of {list(wanted)}.")
-        for key, value in said.items():
-            right = tuple(sizes[dim] for dim in wanted[key].dims)
-            if (not hasattr(value, "shape") and not isinstance(value, int | float)) or jnp.iscomplexobj(value):
-                raise ConfigError(f"{name} gives '{key}' a {type(value).__name__}; it must be an array of numbers.")
-            if jnp.shape(value) != right:
-                raise ConfigError(
-                    f"{name} gives '{key}' the shape {jnp.shape(value)}; its dims {wanted[key].dims} have {right}."
-                )
-            found[key] = jnp.asarray(value).astype(jnp.float32)
+        found |= checked(f"the record {type(record).__name__}", record.record, context, record.variables, sizes)
+    return found
+
+
+def checked(
+    name: str, function: Callable[[Any], Any], seen: Any, wanted: dict[str, Variable], sizes: dict[str, int]
+) -> dict[str, Array]:
+    """`function(seen)`, in 32 bits. Raises ConfigError, calling it `name`, where that is not what is `wanted`."""
+    with lenient(), known_at_run_time(name):
+        said = function(seen)
+    if not isinstance(said, dict) or said.keys() != wanted.keys():
+        got = list(said) if isinstance(said, dict) else type(said).__name__
+        raise ConfigError(f"{name} returns {got}; it must be a dict of {list(wanted)}.")
+    found: dict[str, Array] = {}
+    for key, value in said.items():
+        right = tuple(sizes[dim] for dim in wanted[key].dims)
+        if (not hasattr(value, "shape") and not isinstance(value, int | float)) or jnp.iscomplexobj(value):
+            raise ConfigError(f"{name} gives '{key}' a {type(value).__name__}; it must be an array of numbers.")
+        if jnp.shape(value) != right:
+            raise ConfigError(
+                f"{name} gives '{key}' the shape {jnp.shape(value)}; its dims {wanted[key].dims} have {right}."
+            )
+        found[key] = jnp.asarray(value).astype(jnp.float32)
     return found

@@ -3,7 +3,8 @@
 `layers` are parts with `build(inputs) -> Cell`, a `task` has `build() -> Drawn`, and a `loss` what `losses.made_loss`
 says. An `optimizer`, each link of one, and a `clip` have `build() -> optax.GradientTransformation` or `rules.Rule`; the
 last link's updates are added to the parameters as they are. A `schedule` has `build() -> (updates done) -> factor` of
-`Hypers.lr`, and each of `records` has `variables` and `record(context)`.
+`Hypers.lr`, each of `records` has `variables` and `record(context)`, and each of `penalties` that is no word is what
+`terms` says.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from seqdyn.data.losses import made_loss
 from seqdyn.data.sampled import Drawn
 from seqdyn.data.tasks import TASKS
 from seqdyn.grids import as_shapes
-from seqdyn.learn import network
+from seqdyn.learn import network, terms
 from seqdyn.learn.context import check_variables
 from seqdyn.learn.optim import AdamW, ClipByNorm, ClipByValue, Descent, links
 from seqdyn.learn.own_cells import check_cells
@@ -38,7 +39,7 @@ _WORDS = {
     "network": (
         *("cell", "activation", "hidden", "layers", "bidirectional", "w_init", "u_init", "readout_init", "readout"),
         *("chrono", "normalise", "dropout", "monte_carlo", "truncate", "embedding", "pretrained"),
-        *("penalties", "penalised", "floss", "floss_steps", "loss"),
+        *("penalised", "floss", "floss_steps", "loss"),
     ),
 }
 """The words of a spec that mean nothing where a field holds parts."""
@@ -58,6 +59,8 @@ def fitted(spec: "Spec") -> dict[str, Any]:
     Raises ConfigError for a part of another kind than its field's, and where what parts build does not fit.
     """
     found: dict[str, Any] = {}
+    if is_part(spec.penalties):
+        found["penalties"] = (spec.penalties,)
     for name in ("layers", "records"):
         value = getattr(spec, name)
         found[name] = (value,) if is_part(value) else value
@@ -76,7 +79,7 @@ def fitted(spec: "Spec") -> dict[str, Any]:
             check_part(name, value, "build")
     if spec.network is not None:
         network.check("network", spec.network)
-    names = {*network.variables(spec)}
+    names = {*network.variables(spec), *_check_terms(spec, found)}
     for i, one in enumerate(found["records"]):
         check_variables(f"records[{i}]", one)
         for name in names & one.variables.keys():
@@ -95,6 +98,29 @@ def fitted(spec: "Spec") -> dict[str, Any]:
         found["steps"] = max(network.scans(spec).values())
     _check_words(spec, found)
     return found
+
+
+def _check_terms(spec: "Spec", found: dict[str, Any]) -> list[str]:
+    """The names under which the terms of a spec that are no words are recorded."""
+    given = found.get("penalties", spec.penalties)
+    names: list[str] = []
+    for i, one in enumerate(given if isinstance(given, tuple) else (given,)):
+        if not (is_part(one) or callable(one) or hasattr(one, "value")):
+            continue  # a word, or refused as none
+        terms.check_term(f"penalties[{i}]", one)
+        name = f"penalty_{terms.called(one)}"
+        if name in names:
+            raise ConfigError(
+                f"penalties[{i}] is {type(one).__name__}, which is recorded as {name!r}, as another is; give one "
+                "another `name`."
+            )
+        if spec.network is not None and one.reads != "weights":
+            raise ConfigError(
+                f"penalties[{i}] is {type(one).__name__}, which reads {one.reads!r}, and network has "
+                f"{type(spec.network).__name__}, whose scans are its own; it must read 'weights'."
+            )
+        names.append(name)
+    return names
 
 
 def _check_chain(links: tuple[Any, ...]) -> None:
@@ -125,13 +151,17 @@ def _check_words(spec: "Spec", found: dict[str, Any]) -> None:
             raise ConfigError(
                 f"{name} is {value!r} and those of {called[field]} are {found[name]!r}; leave {name} out."
             )
-    if called and not isinstance(spec.penalties, tuple):
-        raise ConfigError(f"penalties is {spec.penalties!r:.80}; it must be a tuple of names.")
+    given = found.get("penalties", spec.penalties)
+    if called and not isinstance(given, tuple):
+        raise ConfigError(f"penalties is {given!r:.80}; it must be a tuple of names.")
+    words = tuple(one for one in given if not is_part(one))
+    if words and "network" in called:
+        raise ConfigError(f"penalties is {words!r} and network has {called['network']}; leave penalties out.")
     of_words = {"layers": {"l1", "l2", "l0", "l1_proximal", "orthogonality", "omega"}, "optimizer": {"l1_proximal"}}
     if isinstance(chain[-1], Descent):  # which says its rate
         of_words["optimizer"] = set()
     for field, part in called.items():
-        odd = [name for name in spec.penalties if name in of_words.get(field, ())]
+        odd = [name for name in words if name in of_words.get(field, ())]
         if odd:
             raise ConfigError(f"penalties has {odd[0]!r} and {field} has {part}, which it does not know; leave it out.")
     if "layers" in called and spec.dropout in INNER:

@@ -1,4 +1,4 @@
-"""What is added to the loss, by the names of `Spec.penalties`, each weighted by the hyperparameter λ of its name.
+"""The library's penalties by the words of `Spec.penalties`, each weighted by the hyperparameter λ of its name.
 
     l1              Σ |w| of the weight matrices of `Spec.penalised`                 Tibshirani 1996
     l1_proximal     the same; descended by a proximal step                       Parikh & Boyd 2014, §4.2, §6.5.2
@@ -8,15 +8,15 @@
     orthogonality   Σ ‖UᵀU − I‖_F² over gates and layers              Vorontsov et al. 2017, eq. 2
     omega           Ω, how far the gradient is from keeping its norm from step to step     Pascanu et al. 2013, eq. 9
 
-Adjoints are those of the data loss alone: what a penalty contributes to the gradient is added to it afterwards, and
-before clipping. l1 adds its subgradient, λ sign(w), which steps over 0 and leaves hardly a weight there; l1_proximal
-adds nothing, and after the update shrinks each weight by lr · λ and no further than to 0, where it stays. l1 or
-l1_proximal together with l2 are the elastic net (Zou & Hastie 2005). Under l0, l1 and l2 count weights before their
-gates. Under Adam neither l1 nor l2 keeps its meaning, since its moments rescale what they add; the proximal step and
-the decoupled decay of 'adamw' come after it and do.
+All but l1_proximal, which is a step, are terms as users' are (`terms`). Adjoints are those of the data loss alone: what
+a penalty contributes to the gradient is added to it afterwards, and before clipping. l1 adds its subgradient,
+λ sign(w), which steps over 0 and leaves hardly a weight there; l1_proximal adds nothing, and after the update shrinks
+each weight by lr · λ and no further than to 0, where it stays. l1 or l1_proximal together with l2 are the elastic net
+(Zou & Hastie 2005). Under l0, l1 and l2 count weights before their gates. Under Adam neither l1 nor l2 keeps its
+meaning, since its moments rescale what they add; the proximal step and the decoupled decay of 'adamw' come after it and
+do.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -24,44 +24,15 @@ import jax.numpy as jnp
 
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import Model, effective, groups, layers, matrices, with_matrices
+from seqdyn.learn.terms import Pass, own
 from seqdyn.nets import hard_concrete
-from seqdyn.nets.bptt import Watch
-from seqdyn.nets.cells import Cell
 from seqdyn.nets.stack import Layer
 from seqdyn.norms import norm
+from seqdyn.parts import Number, number, part
 from seqdyn.types import Array, Bool, Float
 
 FAINT = 1e-20
 """Ω leaves out steps whose ‖λ‖² is below this: `bound` in the authors' code."""
-
-
-def l1(spec: Spec, hypers: Hypers, model: Model) -> Float[Array, ""]:
-    """Σ |w|; its gradient at 0 is 0."""
-    return jnp.sum(jnp.stack([jnp.sum(jnp.abs(w)) for w in matrices(spec, model).values()]))
-
-
-def l2(spec: Spec, hypers: Hypers, model: Model) -> Float[Array, ""]:
-    """½ Σ w²."""
-    return 0.5 * jnp.sum(jnp.stack([jnp.sum(jnp.square(w)) for w in matrices(spec, model).values()]))
-
-
-def l0(spec: Spec, hypers: Hypers, model: Model) -> Float[Array, ""]:
-    """The expected number of weights whose gate is not 0."""
-    assert model.log_alpha is not None
-    return jnp.sum(jnp.stack([jnp.sum(hard_concrete.expected(a)) for a in model.log_alpha.values()]))
-
-
-def orthogonality(spec: Spec, hypers: Hypers, model: Model) -> Float[Array, ""]:
-    """Σ ‖UᵀU − I‖_F², U each gate's own block."""
-    found = [jnp.zeros(())]
-    for cell, params in zip(layers(spec, hypers), model.layers, strict=True):
-        for u in jnp.split(params.u, len(cell.gates), axis=1) if cell.memory else ():
-            found.append(jnp.sum(jnp.square(u.T @ u - jnp.eye(u.shape[1], dtype=u.dtype))))
-    return jnp.sum(jnp.stack(found))
-
-
-OF_WEIGHTS = {"l1": l1, "l2": l2, "l0": l0, "orthogonality": orthogonality}
-"""The penalties that need nothing but the parameters."""
 
 
 def activity(hs: Float[Array, "t b h"], live: Bool[Array, "t b"] | None) -> Float[Array, ""]:
@@ -97,36 +68,116 @@ def omega(
     return total / jnp.maximum(jnp.sum(counts).astype(total.dtype), 1)
 
 
-def slopes(cell: Cell, layer: Layer) -> Float[Array, "t b h"]:
+def slopes(layer: Layer) -> Float[Array, "t b h"]:
     """φ'(z_t) of an rnn at every step, from its path: one product over all steps."""
+    cell = layer.cell
     zx, zh = cell.drive(layer.params, layer.xs), cell.recur(layer.params, layer.before)
     return cell.gate(layer.params, layer.carry._replace(h=layer.before), zx, zh)[1][0]
 
 
-def omega_gradient(path: tuple[Layer, ...], readings: tuple[Watch, ...]) -> tuple[Float[Array, ""], tuple[Any, ...]]:
-    """(Ω summed over layers, ∂Ω/∂U of each)."""
-    found, grads = [], []
-    for layer, reading in zip(path, readings, strict=True):
-        assert reading.adjoint is not None
-        given = (reading.adjoint.h, slopes(layer.cell, layer), reading.exponent, layer.live)
-        # A row in front for h_0, which no loss reads: every one of the T steps counts, the first one's pull included.
-        given = jax.tree.map(lambda rows: jnp.concatenate([rows[:1], rows]), given)
-        value, grad = jax.value_and_grad(omega)(layer.params.u, *given)
-        found.append(value)
-        grads.append(grad)
-    return jnp.sum(jnp.stack(found)), tuple(grads)
+def absolute(spec: Spec, model: Model) -> Float[Array, ""]:
+    """Σ |w| of the weight matrices of `Spec.penalised`."""
+    return jnp.sum(jnp.stack([jnp.sum(jnp.abs(w)) for w in matrices(spec, model).values()]))
 
 
-def added(spec: Spec, hypers: Hypers, model: Model, grads: Model) -> tuple[Model, Mapping[str, Array]]:
-    """(the gradient with that of the penalties `OF_WEIGHTS`, their values before λ)."""
-    values = {}
-    for name, penalty in OF_WEIGHTS.items():
-        if name in spec.penalties:
-            values[name], extra = jax.value_and_grad(lambda m, penalty=penalty: penalty(spec, hypers, m))(model)
-            grads = plus(grads, extra, getattr(hypers, name))
-    if "l1_proximal" in spec.penalties:
-        values["l1_proximal"] = l1(spec, hypers, model)
-    return grads, values
+@part
+class L1:
+    """Σ |w|; its gradient at 0 is 0."""
+
+    weight: Number = number(0.0, low=0.0)
+    name = "l1"
+    reads = "weights"
+
+    def value(self, seen: Pass) -> Float[Array, ""]:
+        """Of the weight matrices of `Spec.penalised`."""
+        return absolute(seen.spec, seen.params)
+
+
+@part
+class L2:
+    """½ Σ w²."""
+
+    weight: Number = number(0.0, low=0.0)
+    name = "l2"
+    reads = "weights"
+
+    def value(self, seen: Pass) -> Float[Array, ""]:
+        """Of the weight matrices of `Spec.penalised`."""
+        return 0.5 * jnp.sum(jnp.stack([jnp.sum(jnp.square(w)) for w in matrices(seen.spec, seen.params).values()]))
+
+
+@part
+class L0:
+    """The expected number of weights whose gate is not 0."""
+
+    weight: Number = number(0.0, low=0.0)
+    name = "l0"
+    reads = "weights"
+
+    def value(self, seen: Pass) -> Float[Array, ""]:
+        """Of the gates, which are parameters."""
+        return jnp.sum(jnp.stack([jnp.sum(hard_concrete.expected(a)) for a in seen.params.log_alpha.values()]))
+
+
+@part
+class Orthogonality:
+    """Σ ‖UᵀU − I‖_F², U each gate's own block."""
+
+    weight: Number = number(0.0, low=0.0)
+    name = "orthogonality"
+    reads = "weights"
+
+    def value(self, seen: Pass) -> Float[Array, ""]:
+        """Over gates and layers."""
+        found = [jnp.zeros(())]
+        for cell, params in zip(layers(seen.spec, Hypers()), seen.params.layers, strict=True):
+            for u in jnp.split(params.u, len(cell.gates), axis=1) if cell.memory else ():
+                found.append(jnp.sum(jnp.square(u.T @ u - jnp.eye(u.shape[1], dtype=u.dtype))))
+        return jnp.sum(jnp.stack(found))
+
+
+@part
+class Activity:
+    """Mean of h² of the top level; of two directions, the mean of theirs."""
+
+    weight: Number = number(0.0, low=0.0)
+    name = "activity"
+    reads = "states"
+
+    def value(self, seen: Pass) -> Float[Array, ""]:
+        """Over units, live steps and examples."""
+        return jnp.mean(jnp.stack([activity(layer.states, layer.ran.live) for layer in seen.top]))
+
+
+@part
+class Omega:
+    """Ω, summed over layers: see `omega`."""
+
+    weight: Number = number(0.0, low=0.0)
+    name = "omega"
+    reads = "adjoints"
+    detached = True
+
+    def value(self, seen: Pass) -> Float[Array, ""]:
+        """Of rnn layers."""
+        found = []
+        for layer, params in zip(seen.layers, seen.params.layers, strict=True):
+            assert layer.reading is not None and layer.reading.adjoint is not None
+            given = (layer.reading.adjoint.h, slopes(layer.ran), layer.reading.exponent, layer.ran.live)
+            # A row in front for h_0, which no loss reads: every one of the T steps counts, the first one's pull too.
+            given = jax.tree.map(lambda rows: jnp.concatenate([rows[:1], rows]), given)
+            found.append(omega(params.u, *given))
+        return jnp.sum(jnp.stack(found))
+
+
+TERMS = (Activity, Omega, L1, L2, L0, Orthogonality)
+"""The library's, in the order in which their gradients are added."""
+
+
+def terms(spec: Spec, hypers: Hypers) -> tuple[Any, ...]:
+    """What is added to the loss: of words the library's terms, weighted by `Hypers`, then users'."""
+    words = tuple(term(weight=getattr(hypers, term.name)) for term in TERMS if term.name in spec.penalties)
+    return (*words, *own(spec).values())
 
 
 def proximal(spec: Spec, hypers: Hypers, model: Model, updates: Model, lr: Float[Array, ""]) -> Model:
@@ -160,5 +211,9 @@ def tree_count(tree: Any) -> Float[Array, ""]:
 
 
 def plus(grads: Any, extra: Any, weight: Any) -> Any:
-    """grads + weight · extra."""
-    return jax.tree.map(lambda g, e: g + weight * e, grads, extra)
+    """grads + weight · extra, grads where `extra` is None."""
+
+    def added(g: Any, e: Any) -> Any:
+        return g if e is None else g + weight * e
+
+    return jax.tree.map(added, grads, extra, is_leaf=lambda leaf: leaf is None)

@@ -94,8 +94,9 @@ class Spec:
     has a prediction of its own in the tasks of `validate.EVERY_STEP`."""
     dropout: Dropout = "none"
     """What `Hypers.dropout` drops: words, inputs, outputs, or something inside the recurrence; see `learn.dropout`."""
-    penalties: tuple[PenaltyName, ...] = ()
-    """What is added to the loss, weighted by the hyperparameters of these names; see `penalties`."""
+    penalties: tuple[PenaltyName | Part, ...] | Part = ()
+    """What is added to the loss: words, weighted by the hyperparameters of these names (see `penalties`), and parts
+    with a weight of their own (see `terms`)."""
     optimizer: Optimizer | Part | tuple[Part, ...] = "adam"
     """From the gradient, clipped, to what is added to the parameters; of several parts one after the other: see
     `optim`."""

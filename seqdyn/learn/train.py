@@ -13,7 +13,8 @@ from seqdyn.data.tasks import VECTORS, Batch, task_of
 from seqdyn.learn import context, model, network, optim, penalties, precision, stopping
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.model import Model
-from seqdyn.nets.bptt import Watch, at_end, watching
+from seqdyn.learn.objective import gradient, of_weights
+from seqdyn.nets.bptt import Watch, at_end
 from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
 from seqdyn.parts import is_part
 from seqdyn.types import Array, Bool, Float, Int, Key, Metrics, Tree, whole
@@ -77,13 +78,6 @@ def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
         carries = model.rest(spec, hypers) if task_of(spec).stateful else None
     opt, kept = optim.rule(spec, hypers).init(params), stopping.begin(spec, params)
     return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), carries, kept)
-
-
-def watches(spec: Spec, hypers: Hypers) -> tuple[Watch, ...]:
-    """One watch a layer, for a whole batch."""
-
-    wanted = dict(clipped=spec.clip == "adjoint", ranged=True, adjoint="omega" in spec.penalties)
-    return tuple(watching(cell, spec.steps, (spec.batch,), **wanted) for cell in model.layers(spec, hypers))
 
 
 def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
@@ -151,49 +145,6 @@ class Move(NamedTuple):
     """‖g‖ of all parameters, before clipping."""
 
 
-class Gradient(NamedTuple):
-    """Of one batch, before clipping of the gradient."""
-
-    judged: model.Judged
-    """The loss, penalties excluded, and what comes with it."""
-    grads: Model
-    """Of loss and penalties together."""
-    readings: tuple[Watch, ...]
-    """Of the adjoint of the loss alone."""
-    penalties: dict[str, Float[Array, ""]]
-    """Value of each of `Spec.penalties`, before its weight."""
-
-
-def gradient(spec: Spec, hypers: Hypers, params: Model, batch: Batch, carries: Any = None) -> Gradient:
-    """∂(loss + Σ λ penalty)/∂params with all that is read on the way."""
-    cells = model.layers(spec, hypers, training=batch.noise is not None)
-    active = "activity" in spec.penalties
-
-    def objective(params: Model, watch: tuple[Watch, ...]) -> tuple[tuple[Array, ...], Any]:
-        judged = model.judge(spec, hypers, params, batch, carries, watch)
-        # Functions cannot leave a trace.
-        path = tuple(precision.widened(spec.dtype, layer._replace(cell=None)) for layer in judged.path)
-        ways = path[-2:] if spec.bidirectional else path[-1:]
-        extra = tuple(penalties.activity(layer.hs, layer.live) for layer in ways) if active else ()
-        return (judged.loss, *extra), judged._replace(path=path)
-
-    values, pull, judged = jax.vjp(objective, params, watches(spec, hypers), has_aux=True)
-    zeros = tuple(jnp.zeros_like(v) for v in values[1:])
-    grads, readings = pull((jnp.ones_like(values[0]), *zeros))
-    found: dict[str, Array] = {}
-    if active:
-        found["activity"] = jnp.mean(jnp.stack(values[1:]))
-        share = tuple(jnp.full_like(v, 1 / len(zeros)) for v in zeros)
-        grads = penalties.plus(grads, pull((jnp.zeros_like(values[0]), *share))[0], hypers.activity)
-    if "omega" in spec.penalties:
-        path = tuple(layer._replace(cell=c) for layer, c in zip(judged.path, cells, strict=True))
-        found["omega"], of_u = penalties.omega_gradient(path, precision.widened(spec.dtype, readings))
-        after = [g._replace(u=g.u + hypers.omega * du) for g, du in zip(grads.layers, of_u, strict=True)]
-        grads = grads._replace(layers=tuple(after))
-    grads, of_weights = penalties.added(spec, hypers, params, grads)
-    return Gradient(judged, grads, readings, found | dict(of_weights))
-
-
 def observed(spec: Spec, hypers: Hypers, judged: model.Judged, params: Model) -> Model:
     """`params` with the running statistics of batch normalisation moved towards those of the batch that was judged."""
     cells = model.layers(spec, hypers, training=True)
@@ -241,10 +192,14 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     carries = begun(spec, hypers, state.carries, batch)
     if spec.network is None:
         judged, grads, readings, penalised = gradient(spec, hypers, state.params, batch, carries)
-        metrics = read(spec, batch, readings) | {f"penalty_{name}": value for name, value in penalised.items()}
+        metrics = read(spec, batch, readings)
+        if "l1_proximal" in spec.penalties:
+            metrics["penalty_l1_proximal"] = penalties.absolute(spec, state.params)
     else:
         judged, grads, seen = network.gradient(spec, state.params, batch)
+        grads, penalised = of_weights(spec, hypers, state.params, batch, grads)
         metrics = network.read(spec, seen, batch) | judged.others
+    metrics |= {f"penalty_{name}": value for name, value in penalised.items()}
     loss = metrics["loss"] = judged.loss
     if judged.accuracy is not None:
         metrics["accuracy"] = judged.accuracy
@@ -387,6 +342,6 @@ def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metri
         totals = jax.tree.map(jnp.sum, jax.lax.scan(one, begin, (tickets, drawn))[1])
         count = totals.pop("count")
         metrics |= {f"{split}_{name}": total / count for name, total in totals.items()}
-    if {"l1", "l1_proximal", "l0"} & set(spec.penalties):
+    if any(name in spec.penalties for name in ("l1", "l1_proximal", "l0")):
         metrics["group_nonzero"] = penalties.nonzero(spec, state.params)
     return metrics

@@ -11,7 +11,7 @@ import numpy as np
 from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.images import pix
 from seqdyn.data.tasks import BANK, DATA_SETS
-from seqdyn.learn import choices, network, precision
+from seqdyn.learn import choices, looks, network, precision, terms
 from seqdyn.learn.fitted import INNER, unheeded
 from seqdyn.learn.numbers import check_hyper
 from seqdyn.learn.optim import decays, links
@@ -65,7 +65,7 @@ def validate(experiment: "Experiment") -> None:
         raise ConfigError(f"settings is {experiment.settings!r}; it must be JSON ({error}).") from None
     for name in ("updates", "chunk", "probe_every", "tile", "diagnostic", "modes"):
         whole(name, getattr(experiment, name))
-    _check_probes(experiment)
+    looks.check_probes(experiment)
     for name, unit in (("updates", "chunk"), ("probe_every", "chunk")):
         value, divisor = getattr(experiment, name), getattr(experiment, unit)
         if value % divisor:
@@ -121,40 +121,6 @@ def _check_use(specs: Sequence["Spec"], hypers: "Hypers") -> None:
             )
 
 
-def _check_probes(experiment: "Experiment") -> None:
-    names, split = get_args(choices.ProbeName), experiment.diagnostic_from
-    if not _are_words(experiment.probes, names):
-        raise ConfigError(f"probes is {experiment.probes!r}; it must be a tuple of names among {', '.join(names)}.")
-    if len(set(experiment.probes)) < len(experiment.probes):
-        raise ConfigError(f"probes is {experiment.probes!r}; each may be named once.")
-    one_of("diagnostic_from", split, get_args(choices.Split))
-    if "jacobians" in experiment.probes and experiment.specs[0].steps == 1:
-        raise ConfigError("probes has 'jacobians' and steps is 1; of one step there is no product to look at.")
-    for spec in experiment.specs:
-        if spec.network is not None and experiment.probes:
-            raise ConfigError(f"probes is {experiment.probes!r}; {spec.label} is no stack of cells, so it must be ().")
-    blind = {"weights", "units", "jacobians", "lyapunov"} & set(experiment.probes)
-    for spec in experiment.specs:
-        own = {"weights", "units"} & blind if spec.layers else set()
-        if own:
-            raise ConfigError(
-                f"probes is {experiment.probes!r}; the cells of {spec.label} have no {min(own)} to look at."
-            )
-        if blind and spec.cell.startswith("dense"):
-            raise ConfigError(f"probes is {experiment.probes!r}; a {spec.label} has no recurrence for {min(blind)}.")
-        if "units" in experiment.probes and spec.dropout == "zoneout":
-            raise ConfigError(
-                "probes has 'units' and dropout is 'zoneout'; its time constants and paths are of gates alone."
-            )
-    first = experiment.specs[0]
-    if split == "train" and first.task not in DATA_SETS and not first.training_set:
-        raise ConfigError("diagnostic_from is 'train' and training_set is 0; fresh sequences are no set to look at.")
-    if split == "train" and first.training_set and experiment.diagnostic > first.training_set:
-        raise ConfigError(
-            f"diagnostic is {experiment.diagnostic}; it must be at most training_set, {first.training_set}."
-        )
-
-
 def _check_spec(spec: "Spec") -> None:
     for name, literal in (
         ("task", choices.TaskName),
@@ -182,10 +148,10 @@ def _check_spec(spec: "Spec") -> None:
         raise ConfigError(f"name is {spec.name!r}; it must be a string.")
     for name in ("steps", "batch", "holdout", "floss_steps", "targets"):
         whole(name, getattr(spec, name))
-    names = get_args(choices.PenaltyName)
-    if not _are_words(spec.penalties, names) or len({*spec.penalties}) < len(spec.penalties):
+    names, words = get_args(choices.PenaltyName), terms.words(spec)
+    if not _are_words(words, names) or len({*words}) < len(words):
         raise ConfigError(
-            f"penalties is {spec.penalties!r}; it must be a tuple of different names among {', '.join(names)}."
+            f"penalties is {words!r}; it must be a tuple of different names among {', '.join(names)}, or of parts."
         )
     _check_penalties(spec)
     for name in ("shortest", "training_set", "vocabulary", "embedding", "features", "classes"):
@@ -211,7 +177,7 @@ def _check_spec(spec: "Spec") -> None:
 
 
 def _check_penalties(spec: "Spec") -> None:
-    names, penalised, penalties = get_args(choices.PenalisedGroup), spec.penalised, spec.penalties
+    names, penalised, penalties = get_args(choices.PenalisedGroup), spec.penalised, terms.words(spec)
     if not _are_words(penalised, names) or not penalised or len({*penalised}) < len(penalised):
         raise ConfigError(
             f"penalised is {penalised!r}; it must be a tuple of one or more different names among {', '.join(names)}."

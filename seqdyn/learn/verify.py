@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from seqdyn import grids
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import task_of
-from seqdyn.learn import model, network, precision, train
+from seqdyn.learn import model, network, objective, precision, terms, train
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.nets.bptt import unroll
+from seqdyn.nets.bptt import Watch, unroll
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.norms import tree_norm
 from seqdyn.types import ConfigError
@@ -29,7 +29,8 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
     the gradient itself is a chaotic function of rounding.
 
     Two gradients that are exactly 0 agree, too, so where both are for some group, it is looked at whether anything can
-    arrive there: see `deaf`. ConfigError, naming the groups, where nothing can: what is trained there is nothing.
+    arrive there: see `deaf`. ConfigError, naming the groups, where nothing can: what is trained there is nothing. And
+    what `term_error` says of each of the users' terms, if that is more, or raises.
     """
     spec = dataclasses.replace(precision.exact(spec), truncate=False, clip="norm")
     hypers = dataclasses.replace(hypers, gain=precision.trained(spec.dtype)(1.0))
@@ -45,7 +46,7 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
 
         # With its readings, as it trains: other outputs are another program to the compiler.
         if spec.network is None:
-            ours, readings = jax.grad(partial(loss, by=unroll), argnums=(0, 1))(params, train.watches(spec, hypers))
+            ours, readings = jax.grad(partial(loss, by=unroll), argnums=(0, 1))(params, objective.watches(spec, hypers))
             theirs = jax.grad(partial(loss, watch=None, by=unroll_autodiff))(params)
         else:
             _, ours, readings = network.gradient(spec, params, batch)
@@ -62,6 +63,62 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
             f"the gradient of {', '.join(found)} of {spec.label} is exactly 0, as it is in {NETWORKS} networks drawn "
             "afresh; the loss must depend on what is trained, so this network cannot be"
             + (": what is not to be trained must not be in what init returns." if spec.network else ".")
+        )
+    found = [float(worst)]
+    for term in terms.own(spec).values() if found[0] < TOLERANCE else ():
+        found.append(term_error(term, spec, hypers, data))
+    return max(found)
+
+
+FAINT = -100.0
+"""log₂ of the adjoints that a float has no room for: terms are compared without them."""
+
+
+def term_error(term: Any, spec: Spec, hypers: Hypers, data: Any) -> float:
+    """‖g − g_autodiff‖ / ‖g_autodiff‖ of a user's term, over all parameters, on the first batch of one run.
+
+    Autodiff's adjoints are those of zeros added to the states of a plain scan. Where both gradients are 0, as that of
+    max(x, 0) may be, they agree; of a detached term, and of one that reads weights alone, both are autodiff's.
+    ConfigError for a term that by its code depends on nothing that is trained, and for a gradient that is not finite;
+    RuntimeError for one that is wrong.
+    """
+    name = f"penalties has {type(term).__name__}"
+
+    def of(grad: Any, data: Any, *by: Any) -> Any:
+        params = train.init(spec, hypers, data).params
+        batch = task_of(spec).batch(data, "train", train.ticket(spec, hypers, data, jnp.int32(0)))
+        batch = batch._replace(noise=train.keys(hypers).noise)
+        return grad(objective.of_pass(term, spec, hypers, batch, None, *by), params)
+
+    if not jax.tree.leaves(jax.eval_shape(partial(of, objective.value_and_arrived), data)[1]):
+        raise ConfigError(
+            f"{name}, whose value depends by its code on nothing that is trained; norms of the records, comparisons "
+            "and what went through jax.lax.stop_gradient are constants."
+        )
+
+    def gradient(data: Any, *by: Any) -> Any:
+        return of(lambda value, params: jax.grad(value)(params), data, *by)
+
+    def error(data: Any) -> tuple[jax.Array, jax.Array]:
+        ours = gradient(data, unroll, None, FAINT)
+        size = tree_norm(ours)
+        if terms.detached(term):
+            return jnp.zeros_like(size), size
+        carries = jax.eval_shape(lambda: model.rest(spec, hypers))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros((spec.steps, *leaf.shape), leaf.dtype), carries)
+        theirs = gradient(data, unroll_autodiff, tuple(Watch(adjoint=of_layer) for of_layer in zeros), FAINT)
+        apart = tree_norm(jax.tree.map(jnp.subtract, ours, theirs))
+        return apart / jnp.maximum(tree_norm(theirs), jnp.finfo(size.dtype).tiny), size
+
+    worst, size = compiled(error)(data)
+    if not jnp.isfinite(size):
+        raise ConfigError(
+            f"{name}, whose gradient is not finite on the first batch; where jnp.where leaves a division or a log out, "
+            "what is divided by must be left out, too."
+        )
+    if not worst < TOLERANCE:
+        raise RuntimeError(
+            f"{name}, whose gradient is {worst:.1e} away from autodiff's (at most {TOLERANCE:g} is right)."
         )
     return float(worst)
 

@@ -4,17 +4,21 @@ In a notebook call their functions under `seqdyn.compiled`: XLA's CPU compiler g
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from seqdyn.data.tasks import task_of
-from seqdyn.learn import model, precision, train
+from seqdyn.learn import model, network, precision, train
 from seqdyn.learn.config import Hypers, Looking, Spec
+from seqdyn.learn.looks import Look, measured
+from seqdyn.learn.terms import LayerPass
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import curvature, jacobians, lyapunov, units, updates, weights
 from seqdyn.measure.view import View
+from seqdyn.nets.bptt import watching
 from seqdyn.types import Array, Tree
 
 
@@ -65,7 +69,42 @@ PROBES = {
         updates.look,
     ),
 }
-"""By the names of `Experiment.probes`; `records.VARIABLES` says what each records."""
+"""By the words of `Experiment.probes`; `records.VARIABLES` says what each records."""
+
+
+def made(one: Any) -> Probe:
+    """The probe of a word, or of a user's part."""
+    return PROBES[one] if isinstance(one, str) else Probe(tuple(one.variables), partial(_measured, one))
+
+
+def called(one: Any) -> str:
+    """What a probe is called among others: parts of one class may be several."""
+    return one if isinstance(one, str) else f"{type(one).__name__}: {', '.join(one.variables)}"
+
+
+def _measured(probe: Any, spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
+    """What a user's part says of the diagnostic batch."""
+    batch: Any = view.batch._replace(noise=None)
+    ran: tuple[LayerPass, ...] = ()
+    if spec.network is None:
+        steps, cells = batch.xs.shape[:2], model.layers(spec, hypers)
+        watches = tuple(watching(cell, steps[0], steps[1:], ranged=True, adjoint=True) for cell in cells)
+
+        def loss(watches: Any) -> Any:
+            judged = model.judge(spec, hypers, state.params, batch, None, watches)
+            return judged.loss, tuple(layer._replace(cell=None) for layer in judged.path)
+
+        readings, path = jax.grad(loss, has_aux=True)(watches)
+        ran = tuple(map(LayerPass, (p._replace(cell=cell) for p, cell in zip(path, cells, strict=True)), readings))
+
+    def loss_of(params: Tree) -> Array:
+        of = network.judge(spec, params, batch) if spec.network else model.judge(spec, hypers, params, batch)
+        return of.loss
+
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(hypers.seed), train.RECORDS + 1), state.step)
+    layers = len(spec.widths) if spec.network is None else len(network.scans(spec))
+    sizes = {"layer": layers, "time": spec.steps, "group": len(model.groups(state.params)), "unit": max(spec.hidden)}
+    return measured(probe, Look(batch, state.params, state.step, key, loss_of, ran), sizes)
 
 
 def look(spec: Spec, looking: Looking, hypers: Hypers, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
@@ -74,10 +113,10 @@ def look(spec: Spec, looking: Looking, hypers: Hypers, state: TrainState, data: 
     def on(hypers: Hypers, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
         source, key = looking.diagnostic_from, train.keys(hypers).data
         batch: Any = None  # weights are looked at without one, however small the data set
-        if set(looking.probes) - {"weights"}:
+        if any(one != "weights" for one in looking.probes):
             batch = task_of(spec).diagnostic(data, key, source, looking.diagnostic)
         view, exact = View(batch, data, looking.modes), precision.exact(spec)
-        return {name: PROBES[name].look(exact, hypers, state, view) for name in looking.probes}
+        return {called(one): made(one).look(exact, hypers, state, view) for one in looking.probes}
 
     def off(*given: Any) -> dict[str, dict[str, Array]]:
         return jax.tree.map(train.nothing, jax.eval_shape(on, *given))
@@ -90,8 +129,8 @@ def finish(
 ) -> dict[str, np.ndarray]:
     """The records of some runs from what was seen of them, NaN for those no longer running."""
     records: dict[str, np.ndarray] = {}
-    for name, seen in looked.items():
-        values, done = jax.tree.map(np.asarray, seen), PROBES[name].finish
+    for one in looking.probes:
+        values, done = jax.tree.map(np.asarray, looked[called(one)]), made(one).finish
         records |= done(spec, values, looking.modes) if done else values
     for name, values in records.items():
         on = running.reshape(-1, *(1,) * (values.ndim - 1))

@@ -98,21 +98,24 @@ def unroll_autodiff(
 ) -> tuple[Float[Array, "t *b h"], Carry]:
     """`unroll`'s forward pass as a plain scan that JAX differentiates: the oracle it is held against.
 
-    Knows `cut.live`; raises ValueError for what has no meaning without our backward pass.
+    Knows `cut.live`, and `watch.adjoint`, zeros that it adds to the state after each step: the gradient with respect to
+    them is the adjoint. Raises ValueError for what has no meaning without our backward pass.
     """
-    if cut.keep is not None or cut.clip is not None or watch != Watch():
-        raise ValueError("unroll_autodiff cannot truncate, clip or watch the adjoint; use unroll")
+    if cut.keep is not None or cut.clip is not None or watch._replace(adjoint=None) != Watch():
+        raise ValueError("unroll_autodiff cannot truncate or clip the adjoint or read its norms; use unroll")
     # Where a step's drive depends on the others' (on its position, or on the mean over all), it is taken at once.
     apart = cell.memory and cell.observe is None
     whole = None if apart else cell.drive(params, xs)
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Array]:
-        x, zx, live = inputs
+        x, zx, live, zeros = inputs
         new = step(cell, params, carry, x) if apart else advance(cell, params, zx, carry)
+        if zeros is not None:
+            new = jax.tree.map(jnp.add, new, zeros)
         carry = hold(live, new, carry)
         return carry, carry.h
 
-    last, hs = jax.lax.scan(body, carry, (xs, whole, cut.live))
+    last, hs = jax.lax.scan(body, carry, (xs, whole, cut.live, watch.adjoint))
     return hs, last
 
 

@@ -4,6 +4,7 @@ A cell has its own gates, a network its own layers and parameter groups. The rec
 those of every spec, and NaN where one has none.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -11,7 +12,7 @@ import jax
 import numpy as np
 
 from seqdyn.data.tasks import VECTORS
-from seqdyn.learn import context, model, network, train
+from seqdyn.learn import context, looks, model, network, terms, train
 from seqdyn.learn.config import Experiment, Hypers, Runs, Spec
 from seqdyn.learn.context import Variable
 from seqdyn.measure import jacobians, probes, updates
@@ -57,25 +58,33 @@ def coordinates(experiment: Experiment) -> dict[str, list[Any]]:
 
 
 def own_variables(experiment: Experiment) -> dict[str, Variable]:
-    """Of users' records. Raises ConfigError for a name that the library has, or that two specs mean otherwise."""
+    """Of users' records, terms and probes. Raises ConfigError for a name of the library, or with two meanings."""
     found: dict[str, Variable] = {}
     places = {"run", "row", "lag", "probe_step", *WORDS, *coordinates(experiment), *Hypers.__dataclass_fields__}
     ours = {*VARIABLES, *places, *(dim for variable in VARIABLES.values() for dim in variable.dims)}
-    for spec in experiment.specs:
-        for name, variable in context.variables(spec).items():
+    given = [("records", context.variables(spec) | terms.variables(spec)) for spec in experiment.specs]
+    for field, variables in (*given, ("probes", looks.variables(experiment.probes))):
+        for name, variable in variables.items():
             if name in ours or found.setdefault(name, variable) != variable:
-                other = "the library has" if name in ours else "another record gives with other dims or units"
-                raise ConfigError(f"records has {name!r}, which {other}; take another name.")
+                other = "the library has" if name in ours else "another records with other dims or units"
+                raise ConfigError(f"{field} has {name!r}, which {other}; take another name.")
     return found
 
 
-def placed(values: Tree, name: str, spec: Spec, everything: dict[str, list[Any]], steps: int) -> np.ndarray:
+def placed(
+    values: Tree,
+    name: str,
+    spec: Spec,
+    everything: dict[str, list[Any]],
+    variables: Mapping[str, Variable],
+    steps: int,
+) -> np.ndarray:
     """What a spec recorded under `name` [run, …], as NumPy has it, at its places among `coordinates` and at the end of
     `steps` of time."""
     # The two halves of an `Extended` are added in float64.
     halves = (values.high, values.low) if isinstance(values, Extended) else (values,)
     found = np.asarray(halves[0]) if len(halves) == 1 else np.asarray(halves[0], np.float64) + np.asarray(halves[1])
-    dims = ("run", *(d for d in (VARIABLES | context.variables(spec))[name].dims if d != "probe"))
+    dims = ("run", *(d for d in variables[name].dims if d != "probe"))
     for axis, labels in own(spec).items():
         labels = [type(everything[axis][0])(label) for label in labels]
         if axis in dims and labels != everything[axis]:

@@ -54,7 +54,7 @@ def environment(experiment: Experiment) -> dict[str, Any]:
     """All that the manifest notes of where a run is made."""
     packages = ("seqdyn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "zarr")
     cpu = _cpuinfo()
-    code = sources(experiment.specs)
+    code = sources((*experiment.specs, *experiment.probes))
     return {
         "versions": {name: version(name) for name in packages},
         "backend": jax.default_backend(),

@@ -94,7 +94,7 @@ def _told(value: Any) -> Any:
 def _of_parts(spec: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """(path, what is said) of every number of a spec's parts."""
     for name, value in spec.items():
-        if isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict)):
+        if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, dict) for one in value)):
             yield from _within(name, value)
 
 

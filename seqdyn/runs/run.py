@@ -23,8 +23,9 @@ from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
 from seqdyn.layout import Layout, Tile, layout
-from seqdyn.learn import train
+from seqdyn.learn import looks, train
 from seqdyn.learn.config import Experiment, Runs
+from seqdyn.learn.context import Variable
 from seqdyn.learn.model import Model
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
@@ -112,8 +113,9 @@ def _train_all(
     at = experiment.layout
     store = Store(out / "records.zarr", at)
     coordinates = axes.coordinates(experiment)
+    own = axes.own_variables(experiment)
     with gate(out):
-        store.create(names, coordinates, axes.own_variables(experiment))
+        store.create(names, coordinates, own)
         noted, digest = manifest.read(out), store.digest()
         if noted.get("records") != digest:
             manifest.write(out, noted | {"records": digest})
@@ -121,7 +123,7 @@ def _train_all(
     mine = [tile for tile in at.tiles if shard.has(tile.index)]
     with signals.awaited() as stop, Display(experiment, console, mine) as display:
         # The i-th tile belongs to device i mod n; each device has a thread that takes its tiles one after the other.
-        work = _Work(experiment, store, coordinates, out, checkpoint_seconds, stop, display)
+        work = _Work(experiment, store, coordinates, VARIABLES | own, out, checkpoint_seconds, stop, display)
         queues = [mine[i :: len(devices)] for i in range(len(devices))]
         with ThreadPoolExecutor(len(devices)) as pool:
             lanes = [
@@ -185,6 +187,7 @@ class _Work(NamedTuple):
     experiment: Experiment
     store: Store
     coordinates: dict[str, list[Any]]
+    variables: dict[str, Variable]
     out: Path
     checkpoint_seconds: float
     stop: Stop
@@ -252,7 +255,7 @@ def _record(work: _Work, tile: Tile, number: int, metrics: dict[str, Any]) -> No
     """Writes metrics [run, …] of a tile from update, or probe, `number` on."""
     spec = work.experiment.specs[tile.spec]
     placed = {
-        name: axes.placed(values, name, spec, work.coordinates, work.store.layout.steps)
+        name: axes.placed(values, name, spec, work.coordinates, work.variables, work.store.layout.steps)
         for name, values in metrics.items()
     }
     work.store.write(tile, number, placed)
@@ -293,6 +296,7 @@ def _abstract(experiment: Experiment, tile: Tile) -> Any:
 def _recorded(experiment: Experiment, data: Any) -> list[str]:
     """Names of all variables that any spec records, the library's in the order of `VARIABLES`, then users'."""
     names = {"recorded"}
+    own = experiment.looking._replace(probes=tuple(looks.own(experiment.probes).values()))
     for tile in {tile.spec: tile for tile in experiment.layout.tiles}.values():
         programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
         runs = sweep.tile_runs(experiment, tile)
@@ -302,7 +306,9 @@ def _recorded(experiment: Experiment, data: Any) -> list[str]:
         names |= set(seen)
         if states.stopping is not None:
             names |= set(programs.looked.eval_shape(runs, states, seen)[1])
-    names |= {name for probe in experiment.probes for name in probes.PROBES[probe].names}
+        for program in sweep.looks(experiment.specs[tile.spec], sweep.width(experiment), own):
+            program.eval_shape(runs, states, data)  # what users' probes return is checked in a trace
+    names |= {name for probe in experiment.probes for name in probes.made(probe).names}
     return [name for name in (*VARIABLES, *axes.own_variables(experiment)) if name in names]
 
 

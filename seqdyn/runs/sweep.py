@@ -94,8 +94,13 @@ def look(spec: Spec, width: int, looking: Looking) -> Any:
 
     A program for each probe: what one sees does not depend, in its last bits, on which others look.
     """
-    each = [_look(jax.tree.structure(spec), width, looking._replace(probes=(name,))) for name in looking.probes]
+    each = looks(spec, width, looking)
     return lambda *given: {name: seen for program in each for name, seen in program(*given).items()}
+
+
+def looks(spec: Spec, width: int, looking: Looking) -> list[Any]:
+    """The programs of `look`, probe by probe."""
+    return [_look(jax.tree.structure(spec), width, looking._replace(probes=(one,))) for one in looking.probes]
 
 
 @cache

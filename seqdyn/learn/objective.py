@@ -1,0 +1,157 @@
+"""What is descended: the loss and, each times its weight, the terms of `Spec.penalties`; and its gradient.
+
+What a term adds to the gradient is added after that of the loss has been made, so adjoints are those of the loss alone,
+and it follows from what the term reads. Weights: its own gradient. States: one more pull through the pass that the loss
+has made. Adjoints: a pass of its own, whose backward pass is differentiated again. Where it is detached, its gradient
+by `params` alone.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.data.tasks import Batch
+from seqdyn.learn import model, precision
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.model import Model
+from seqdyn.learn.penalties import plus, terms
+from seqdyn.learn.terms import LayerPass, Pass, called, detached, valued
+from seqdyn.nets.bptt import Watch, unroll, watching
+from seqdyn.types import Array, Float, Tree
+
+
+class Gradient(NamedTuple):
+    """Of one batch, before clipping of the gradient."""
+
+    judged: model.Judged
+    """The loss, penalties excluded, and what comes with it."""
+    grads: Model
+    """Of loss and penalties together."""
+    readings: tuple[Watch, ...]
+    """Of the adjoint of the loss alone."""
+    penalties: dict[str, Float[Array, ""]]
+    """Value of each of `penalties.terms`, before its weight, by its name."""
+
+
+def watches(spec: Spec, hypers: Hypers, adjoint: bool = False) -> tuple[Watch, ...]:
+    """One watch a layer, for a whole batch; of the adjoint itself, too, if that is asked for."""
+    wanted = dict(clipped=spec.clip == "adjoint", ranged=True, adjoint=adjoint)
+    return tuple(watching(cell, spec.steps, (spec.batch,), **wanted) for cell in model.layers(spec, hypers))
+
+
+def gradient(spec: Spec, hypers: Hypers, params: Model, batch: Batch, carries: Any = None) -> Gradient:
+    """∂(loss + Σ weight · term)/∂params with all that is read on the way."""
+    cells = model.layers(spec, hypers, training=batch.noise is not None)
+    every = terms(spec, hypers)
+    of_states = [term for term in every if term.reads == "states" and not detached(term)]
+
+    def objective(params: Model, watch: tuple[Watch, ...]) -> tuple[tuple[Array, ...], Any]:
+        judged = model.judge(spec, hypers, params, batch, carries, watch)
+        path = tuple(precision.widened(spec.dtype, layer._replace(cell=None)) for layer in judged.path)
+        ran = (LayerPass(layer._replace(cell=cell)) for layer, cell in zip(path, cells, strict=True))
+        seen = Pass(spec, params, batch, tuple(ran))
+        return (judged.loss, *(valued(term, seen) for term in of_states)), judged._replace(
+            path=path
+        )  # functions cannot leave a trace
+
+    asked = any(term.reads == "adjoints" and detached(term) for term in every)
+    values, pull, judged = jax.vjp(objective, params, watches(spec, hypers, asked), has_aux=True)
+    zeros = tuple(map(jnp.zeros_like, values))
+    grads, readings = pull((jnp.ones_like(values[0]), *zeros[1:]))
+    path = [layer._replace(cell=cell) for layer, cell in zip(judged.path, cells, strict=True)]
+    seen = Pass(spec, params, batch, tuple(map(LayerPass, path, precision.widened(spec.dtype, readings))))
+    pulls = iter(range(1, len(values)))
+    found: dict[str, Array] = {}
+    for term in every:
+        if detached(term):
+            value, extra = of_params(term, seen)
+        elif term.reads == "states":
+            i = next(pulls)
+            value, extra = values[i], pull((*zeros[:i], jnp.ones_like(zeros[i]), *zeros[i + 1 :]))[0]
+        else:
+            value, extra = jax.value_and_grad(of_pass(term, spec, hypers, batch, carries))(params)
+        found[called(term)], grads = value, plus(grads, extra, term.weight)
+    return Gradient(judged, grads, readings, found)
+
+
+def of_params(term: Any, seen: Pass) -> tuple[Float[Array, ""], Tree]:
+    """(value, gradient) of a term by `params` alone."""
+    if term.reads == "weights":
+        return jax.value_and_grad(lambda params: valued(term, replace(seen, params=params)))(seen.params)
+    # Where nothing arrives nothing is added: beside a sum with 0 XLA would round the rest elsewhere.
+    return value_and_arrived(lambda params: valued(term, replace(seen, params=params)), seen.params)
+
+
+def value_and_arrived(function: Callable[[Tree], Float[Array, ""]], params: Tree) -> tuple[Float[Array, ""], Tree]:
+    """(value, gradient), the latter None where by the code nothing arrives, whatever the numbers are."""
+    leaves, tree = jax.tree.flatten(params)
+    arrived: set[int] = set()
+
+    def tap(i: int) -> Callable[[Array], Array]:
+        @jax.custom_vjp
+        def same(leaf: Array) -> Array:
+            return leaf
+
+        def back(_: None, cotangent: Array) -> tuple[Array]:
+            arrived.add(i)  # which JAX only does where there is something to bring back
+            return (cotangent,)
+
+        same.defvjp(lambda leaf: (leaf, None), back)
+        return same
+
+    def tapped(leaves: list[Array]) -> Float[Array, ""]:
+        return function(jax.tree.unflatten(tree, [tap(i)(leaf) for i, leaf in enumerate(leaves)]))
+
+    value, pull = jax.vjp(tapped, leaves)
+    (found,) = pull(jnp.ones_like(value))
+    return value, jax.tree.unflatten(tree, [leaf if i in arrived else None for i, leaf in enumerate(found)])
+
+
+def of_pass(
+    term: Any,
+    spec: Spec,
+    hypers: Hypers,
+    batch: Batch,
+    carries: Any = None,
+    by: Any = unroll,
+    watch: tuple[Watch, ...] | None = None,
+    faint: float = -math.inf,
+) -> Callable[[Tree], Float[Array, ""]]:
+    """params -> the value of a term, by a pass of its own in which `by` runs each layer and is read by `watch`."""
+
+    def value(params: Tree) -> Float[Array, ""]:
+        if term.reads == "weights":
+            return valued(term, Pass(spec, params, batch))
+
+        def loss(watch: tuple[Watch, ...] | None) -> tuple[Array, Any]:
+            judged = model.judge(spec, hypers, params, batch, carries, watch, by)
+            path = tuple(layer._replace(cell=None) for layer in judged.path)
+            return judged.loss, precision.widened(spec.dtype, path)
+
+        cells = model.layers(spec, hypers, training=batch.noise is not None)
+        if term.reads == "states":
+            seen = [None] * len(cells), loss(None)[1]
+        else:
+            seen = jax.grad(loss, has_aux=True)(watches(spec, hypers, adjoint=True) if watch is None else watch)
+        readings, path = jax.lax.stop_gradient(seen) if detached(term) else seen
+        readings = precision.widened(spec.dtype, readings)
+        given = zip(path, cells, readings, strict=True)
+        ran = tuple(LayerPass(layer._replace(cell=cell), reading, faint) for layer, cell, reading in given)
+        return valued(term, Pass(spec, params, batch, ran))
+
+    return value
+
+
+def of_weights(
+    spec: Spec, hypers: Hypers, params: Tree, batch: Batch, grads: Tree
+) -> tuple[Tree, dict[str, Float[Array, ""]]]:
+    """(the gradient of a network that is no stack with that of its terms, their values)."""
+    found = {}
+    for term in terms(spec, hypers):
+        found[called(term)], extra = of_params(term, Pass(spec, params, batch))
+        grads = plus(grads, extra, term.weight)
+    return grads, found
