@@ -11,6 +11,7 @@ import pytest
 from _training import assert_descends, first_batch, scene, start
 
 from seqdyn.backend import compiled
+from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import TASKS
 from seqdyn.data.text import Examples
 from seqdyn.learn import model, penalties, train
@@ -165,12 +166,16 @@ GROUPS = {
 }
 
 
+NOTHING = Batch(jnp.zeros((1, 1, 1)), jnp.zeros(1))
+"""Terms of the weights do not look at it."""
+
+
 @pytest.mark.parametrize("word", GROUPS)
 def test_each_word_penalises_its_matrices_and_no_others(word):
     spec = dataclasses.replace(TEXT, penalised=(word,))
     params = start(spec).params
     assert list(model.matrices(spec, params)) == GROUPS[word]
-    grads = compiled(jax.grad(lambda m: penalties.L2().value(Pass(spec, m, None))))(params)
+    grads = compiled(jax.grad(lambda m: penalties.L2().value(Pass(spec, m, NOTHING))))(params)
     jax.tree.map(
         lambda counted, g, p: np.testing.assert_array_equal(g, p if counted else 0),
         penalties.counts(spec, params),
@@ -221,7 +226,7 @@ def test_the_expected_count_is_the_mean_of_what_is_drawn():
     @compiled
     def both(params):
         each = jax.vmap(lambda key: count(params, key))(jax.random.split(jax.random.key(1), 2000))
-        return each, penalties.L0().value(Pass(spec, params, None))
+        return each, penalties.L0().value(Pass(spec, params, NOTHING))
 
     counts, expected = map(np.asarray, both(params))
     assert abs(counts.mean() - expected) < 4 * counts.std() / math.sqrt(2000)
