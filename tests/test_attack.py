@@ -117,6 +117,7 @@ def test_two_shards_at_once_make_the_same_and_hold_off_a_third(whole, tmp_path):
     assert digests(out) == digests(whole)
 
 
+@pytest.mark.slow
 def test_two_processes_joined_by_jax_distributed_are_two_shards(whole, tmp_path):
     out = tmp_path / "out"
     with socket.create_server(("localhost", 0)) as free:

@@ -362,6 +362,7 @@ def test_samples_are_balanced_as_long_as_their_class_is_and_zero_on_padding(kind
     assert not np.array_equal(found.xs, draw(40, 2).xs)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("single")
 def test_augmented_is_a_function_of_training_and_validation_split_and_seed(tmp_path):
     data = {"train": examples(REAL, 12), "validation": examples(REAL, 6, 1), "test": examples(REAL, 6, 2)}

@@ -14,8 +14,8 @@ watch.seen watch.step watch.loss watch.flax watch.linen watch.nnx watch.probed
 data.arrays data.losses data.batches data.synthetic data.sampled data.tasks data.text data.check data.splits data.extras
 data.scaling data.packaged data.images data.wording data.augment data.cache data.vectors data.banks data.datasets
 data.waves data.audio
-learn.choices learn.precision learn.context learn.terms learn.looks learn.own_cells learn.rules learn.optim learn.network
-learn.fitted learn.numbers learn.spec learn.validate learn.config learn.dropout learn.model
+learn.choices learn.precision learn.context learn.terms learn.looks learn.own_cells learn.rules learn.optim
+learn.network learn.fitted learn.numbers learn.spec learn.validate learn.config learn.dropout learn.model
 learn.penalties learn.objective learn.stopping
 learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.flossing

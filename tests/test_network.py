@@ -204,6 +204,7 @@ def test_a_record_over_layers_has_one_number_for_each_watched_scan(tmp_path):
     assert ds.one.dims == ("run", "step", "layer") and ds.one.shape == (1, 2, 2)
 
 
+@pytest.mark.slow
 def test_a_number_that_switches_a_part_off_or_overflows_is_data_in_any_order(tmp_path):
     """And what is refused leaves nothing behind."""
     e = sd.Experiment("off", sd.grid(RESIDUAL, scale=[0.0, 1e38, 1.0]), updates=2, tile=1)

@@ -32,6 +32,7 @@ def check_halving(ds):
     assert (norms["adjoint_norm"].values[:, :5] == 0).all()  # records are float32, where there is nothing below 2^−149
 
 
+@pytest.mark.slow
 def test_the_logarithm_of_the_adjoint_reaches_beyond_the_range_of_the_type(tmp_path):
     """And probes, and the gradient that is verified, are of float32 where the network is of bfloat16."""
     out = sd.run(halving("float32", "bfloat16"), tmp_path / "out")

@@ -136,6 +136,7 @@ def test_a_part_and_a_word_give_a_proximal_step_the_same_rate():
     assert any((leaf == 0).any() for leaf in jax.tree.leaves(parts.layers))
 
 
+@pytest.mark.slow
 def test_numbers_of_links_schedules_and_losses_are_axes_that_compile_nothing(tmp_path):
     schedule = sd.Cosine(9.0)
     spec = dataclasses.replace(WORD, loss=Near(0.5), optimizer=(sd.ClipByNorm(1.0), sd.Adam(schedule=schedule)))
