@@ -16,6 +16,8 @@ from analysis import gradient_flow  # noqa: E402
 from seqdyn import ConfigError, load  # noqa: E402
 from seqdyn.watch import torch as watch  # noqa: E402
 
+torch.set_num_threads(1)  # two wait for each other where other tests use the cores
+
 T, B, D, H = 6, 3, 2, 4
 LENGTHS = torch.tensor([4, 6, 3])
 
@@ -235,15 +237,15 @@ def test_copies_of_a_watched_module_are_not_watched():
 # --- what is written ----------------------------------------------------------------------------------------------
 
 
-def trained(path, updates=5, lengths=LENGTHS, **options):
-    """(the open look, what was seen at each look, the losses) of a run of `updates` on packed sequences."""
+def trained(path, made=5, **options):
+    """(the open look, what was seen at each look, the losses) of a run on packed sequences."""
     torch.manual_seed(0)
     net, seen, losses = torch.nn.LSTM(D, H, bidirectional=True, dtype=torch.float64), {}, []
     options = dict(every=2, updates=5, verify=False, lr=0.5, seed=3) | options
     look = watch.module(net, path=path, **options)
     descent = torch.optim.SGD(net.parameters(), 0.5)
-    for update in range(updates):
-        ys, (h, _) = net(rnn_utils.pack_padded_sequence(XS, lengths, enforce_sorted=False))
+    for update in range(made):
+        ys, (h, _) = net(rnn_utils.pack_padded_sequence(XS, LENGTHS, enforce_sorted=False))
         loss = (ys.data**2).sum() / B + h.sum() / B
         descent.zero_grad()
         loss.backward()
@@ -264,7 +266,7 @@ def test_a_run_is_recorded_by_the_lag_from_each_sequences_last_step(tmp_path):
     assert list(seen) == [0, 2, 4] and list(np.flatnonzero(~np.isnan(ds.adjoint_norm[:, 0, -1]))) == [0, 2, 4]
     np.testing.assert_allclose(ds.loss, losses, rtol=1e-6)
     assert ds.recorded.all() and ds.finite.all()
-    np.testing.assert_array_equal(ds.test_loss, [np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(ds.test_loss, [np.nan, np.nan, 0.25])
     known = [str(ds[name].values) for name in ("label", "cell", "lr", "seed", "clip", "momentum")]
     assert known == ["ours", "lstm", "0.5", "3", "inf", "nan"] and 0.8 < ds.gain < 1.25  # PyTorch's own is 1
     counts = [int((LENGTHS > lag).sum()) for lag in range(T)][::-1]
@@ -281,12 +283,38 @@ def test_a_run_is_recorded_by_the_lag_from_each_sequences_last_step(tmp_path):
 
 def test_what_a_kill_leaves_opens(tmp_path, monkeypatch):
     monkeypatch.setattr("seqdyn.runs.elsewhere.SECONDS", 0.0)  # a stretch is one update
-    look, _, losses = trained(tmp_path / "run", updates=3)
+    look, _, losses = trained(tmp_path / "run", made=3)
     ds = load(tmp_path / "run").isel(run=0)  # nobody has closed it
     np.testing.assert_allclose(ds.loss, [*losses, np.nan, np.nan], rtol=1e-6)
     np.testing.assert_array_equal(ds.recorded, [1, 1, 1, 0, 0])
     with pytest.raises(RuntimeError, match="another process trains in"):
         trained(tmp_path / "run")
+    look.close()
+
+
+@pytest.mark.slow
+def test_a_loop_that_ends_early_is_written_at_the_end_of_the_process(tmp_path):
+    program = """
+import sys, torch
+from seqdyn.watch import torch as watch
+net = torch.nn.RNN(2, 4)
+look = watch.module(net, path=sys.argv[1], updates=5)
+for _ in range(3):
+    loss = net(torch.ones(6, 3, 2))[0].sum()
+    loss.backward()
+    look.step(loss)
+raise SystemExit(3)
+"""
+    process = Process(["-c", program, tmp_path / "run"])
+    assert (process.finish(), process.returncode) == ("", 3)
+    np.testing.assert_array_equal(load(tmp_path / "run").recorded[0], [1, 1, 1, 0, 0])
+
+
+def test_what_comes_after_the_last_update_is_not_recorded(tmp_path):
+    with pytest.warns(UserWarning, match="updates is 2; what the loop does after them is not recorded."):
+        look, seen, losses = trained(tmp_path / "run", updates=2, made=5)
+    np.testing.assert_allclose(load(tmp_path / "run").loss[0], losses[:2], rtol=1e-6)  # without close
+    assert list(seen) == [0, 1, 2, 4]
     look.close()
 
 
@@ -327,7 +355,8 @@ def test_a_thousand_updates_of_pytorch_draw_like_any_run(tmp_path):
     looks = np.flatnonzero((ds.adjoint_count > 0).all("time"))
     np.testing.assert_array_equal(looks, [*range(0, 1000, 50), 999])
     reach = (ds.adjoint_norm.isel(layer=0, time=0) / ds.adjoint_norm.isel(layer=0, time=-1)).values[looks]
-    assert reach[0] < 1e-3 < 10 * reach[0] < reach[-1]  # learning opens the way
+    assert 100 * reach[0] < reach[-1]  # to learn is to open the way
+    assert ds.test_loss[-1] < 0.05 < 0.12 < ds.loss[0]
     *figures, page = gradient_flow.draw(tmp_path / "out")
     assert {path.stem for path in figures} == {
         "norms_by_lag",
@@ -379,16 +408,18 @@ def test_other_modules_are_refused():
         watch.module(3)
 
 
-def test_a_look_that_cannot_be_right_says_so_at_once():
+def test_a_look_that_cannot_be_right_says_so_at_once(tmp_path):
     net = lstm()
-    look = watch.module(net)
-    loss = net(XS)[0].sum()
+    look = watch.module(net, path=tmp_path, updates=1)
+    net(XS)
     with pytest.raises(ConfigError, match="look.step.. came without loss.backward"):
         look.step()
+    look = watch.module(net, path=tmp_path, updates=1)  # which is free again
     loss = net(XS)[0].sum() + net.weight_hh_l0.square().sum()  # a penalty on the weights
     loss.backward()
     with pytest.raises(ConfigError, match="∂L/∂weight_hh_l0 of our backward pass is .* away from PyTorch's"):
         look.step(loss)
+    assert not net._forward_hooks
 
     class Scaled(torch.nn.LSTM):
         def forward(self, x):

@@ -28,9 +28,9 @@ def main(out: str, smoke: bool = False) -> None:
     torch.set_flush_denormal(True)  # what has vanished would take it many times as long
     torch.manual_seed(0)
     lstm, readout = torch.nn.LSTM(2, hidden), torch.nn.Linear(hidden, 1)
-    adam = torch.optim.Adam([*lstm.parameters(), *readout.parameters()], 1e-3)
+    adam = torch.optim.Adam([*lstm.parameters(), *readout.parameters()], 5e-3)
     look = watch.module(
-        lstm, every=updates // 20, path=out, updates=updates, task="adding", optimizer="adam", lr=1e-3, seed=0
+        lstm, every=updates // 20, path=out, updates=updates, task="adding", optimizer="adam", lr=5e-3, seed=0
     )
     for _ in range(updates):
         xs, ys = drawn(steps)

@@ -2,7 +2,9 @@
 
 import contextlib
 import math
+import threading
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,16 @@ from seqdyn.types import ConfigError, whole
 
 SECONDS = 5.0
 """What a kill may lose: about so long a stretch of updates is written at once."""
+_OPEN: dict[Path, "Directory"] = {}
+
+
+def _close_all() -> None:
+    for directory in list(_OPEN.values()):
+        directory.close()
+
+
+# Not by `atexit`, which comes after the end of the threads that zarr writes with, and of all others.
+threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 
 
 class Directory:
@@ -33,7 +45,7 @@ class Directory:
 
     def __init__(self, path: Any, updates: Any, probe_every: int, numbers: Mapping[str, Any]) -> None:
         try:
-            self.path = Path(path)
+            self.path = Path(path).absolute()  # wherever the loop goes
         except TypeError:
             raise ConfigError(f"path is {path!r}; it must be that of a new directory.") from None
         self.updates, self.probe_every = whole("updates", updates), probe_every
@@ -51,7 +63,8 @@ class Directory:
         self._names: tuple[str, ...] = ()
         self._rows: list[Mapping[str, Any]] = []
         self._tests: dict[int, float] = {}
-        self._done, self._since = 0, 0.0
+        self._done, self._since, self._over = 0, 0.0, False
+        _OPEN[self.path] = self
 
     def _claim(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
@@ -81,25 +94,32 @@ class Directory:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """The records [layer, time] or [time] or single of the next update; those that are left out are missing."""
-        if self._done + len(self._rows) < self.updates:
-            self._rows.append(row)
+        made = self._done + len(self._rows) + 1
+        if made > self.updates:
+            if not self._over:
+                warnings.warn(
+                    f"updates is {self.updates}; what the loop does after them is not recorded.", stacklevel=3
+                )
+            self._over = True
+            return
+        self._rows.append(row)
         if self._store is not None:
             due = len(self._rows) >= self._store.layout.chunk
         else:
-            due = self.described and time.monotonic() - self._since >= SECONDS
-        if due:
+            due = time.monotonic() - self._since >= SECONDS
+        if self.described and (due or made == self.updates):
             self._write()
 
     def test(self, done: int, loss: float) -> None:
-        """The loss on held-out examples after `done` updates, at the next probe from there."""
-        number = -(-done // self.probe_every)
-        if number <= self.updates // self.probe_every:
-            self._tests[number] = loss
-            if self._store is not None:
-                self._write_tests(self._store)
+        """The loss on held-out examples after `done` updates, at the next probe from there, or the last."""
+        number = min(-(-done // self.probe_every), self.updates // self.probe_every)
+        self._tests[number] = loss
+        if self._store is not None:
+            self._write_tests(self._store)
 
     def close(self) -> None:
-        """Writes what is left, and lets go of the directory."""
+        """Writes what is left, and lets go of the directory; so does the end of the process."""
+        _OPEN.pop(self.path, None)
         if self._rows and self.described:
             self._write()
         self._lock.close()

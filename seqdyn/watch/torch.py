@@ -7,7 +7,6 @@ At every 50th update hooks take the module's weights, its inputs and ∂L/∂out
 them what PyTorch's fused one does not show. The training is not touched.
 """
 
-import atexit
 import math
 import warnings
 from functools import partial
@@ -121,16 +120,17 @@ class Look:
         self._hooks = [rnn.register_forward_hook(_Hook(self._after), with_kwargs=True)]
         if rnn.dropout:
             self._hooks.append(rnn.register_forward_pre_hook(_Hook(self._before)))
-        atexit.register(self.close)
 
     def _before(self, rnn: Any, args: Any) -> None:
         if self._due and torch_calls.dropping(rnn):
             self._random = torch.get_rng_state()
 
     def _after(self, rnn: Any, args: Any, kwargs: Any, output: Any) -> None:
+        if not self._due:
+            return
         outputs, last = output
         data = torch_calls.data(outputs)
-        if not (self._due and data.requires_grad and data.numel()):
+        if not (data.requires_grad and data.numel()):
             return
         if torch_calls.dropping(rnn) and data.device.type != "cpu":
             where = f"dropout is {rnn.dropout} between layers on {data.device.type!r}"
@@ -188,8 +188,7 @@ class Look:
         self._directory.test(self._made, _number(loss))
 
     def close(self) -> None:
-        """Takes the hooks away and writes what is left; so does the end of the process."""
-        atexit.unregister(self.close)
+        """Takes the hooks away and writes what is left; the end of the process writes it, too."""
         hooks, self._hooks = self._hooks, []
         for hook in hooks:
             hook.remove()
@@ -201,13 +200,14 @@ class Look:
 
     def _fault(self, sentence: str) -> None:
         if not self.seen:
+            self.close()
             raise ConfigError(sentence)
         warnings.warn(f"{sentence} This look is left out.", stacklevel=4)
 
     def _read(self, taken: list[Taken]) -> Reading | None:
         readings, gradients = [], []
         for call in taken:
-            reading, of_weights, apart = self._reader.read(call)
+            reading, of_weights, apart = self._reader.read(call, bool(self._gradients))
             if apart > call.tolerance:
                 self._fault(
                     f"the outputs of the module are {apart:.1e} away from those of its weights and inputs; its forward "
@@ -217,24 +217,26 @@ class Look:
             factor = {"mean": len(reading.lengths), "sum": 1.0}.get(self._reduction, self._reduction)  # type: ignore
             readings.append(reading.times(float(factor)))
             gradients.append(of_weights)
-        if self._gradients:
-            self._check({name: sum(one[name] for one in gradients) for name in self._gradients}, taken[0].tolerance)
+        ours = {name: sum(one[name] for one in gradients) for name in self._gradients}
+        if ours and not self._agrees(ours, taken[0].tolerance):
+            return None
         found = torch_calls.beside(readings)
         self.seen = _seen(found, 0)
         self.seen_c = _seen(found, 1) if len(found.whole) > 1 else ()
         return found
 
-    def _check(self, ours: dict[str, Any], tolerance: float) -> None:
+    def _agrees(self, ours: dict[str, Any], tolerance: float) -> bool:
         name, apart = torch_calls.furthest(ours, self._gradients)
         self._let_gradients_go()
         if math.isnan(apart):
-            return  # diverged: there is nothing to compare
+            return True  # diverged: there is nothing to compare
         self._verify, self._error = False, apart
         if apart > tolerance:
-            raise ConfigError(
+            self._fault(
                 f"∂L/∂{name} of our backward pass is {apart:.1e} away from PyTorch's (at most {tolerance:g} is right): "
                 "the loss must reach the weights through calls of the module alone; verify=False looks at these."
             )
+        return apart <= tolerance
 
     def _recorded(self, reading: Reading, taken: Taken) -> dict[str, Any]:
         layers = taken.layers

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from seqdyn.data.extras import needed
 from seqdyn.watch import torch_layers
@@ -19,7 +20,7 @@ torch = needed("torch", "seqdyn.watch.torch")
 rnn_utils = needed("torch.nn.utils.rnn", "seqdyn.watch.torch")
 
 for _kind in ("float32", "float64"):
-    np.finfo(np.dtype(_kind))  # kept by NumPy: under `torch.set_flush_denormal` it warns that the least number is 0
+    jnp.finfo(_kind)  # kept for later: under `torch.set_flush_denormal` NumPy would warn that the least number is 0
 
 Tensor = Any
 """A `torch.Tensor`, which type checkers do not know where PyTorch is not installed."""
@@ -91,7 +92,7 @@ class Taken:
         zeros = np.zeros(state, x.dtype)
         first = tuple(self._numpy(h).reshape(state) for h in self.first) or (zeros,) * len(parts)
         d_last = tuple(self._numpy(self.d[name]).reshape(state) if name in self.d else zeros for name in parts)
-        live = np.arange(len(x))[:, None] < lengths
+        live = None if np.all(lengths == len(x)) else _live(lengths, len(x))
         weights = {name: self._numpy(weight) for name, weight in self.weights.items()}
         return Call(weights, x, live, first, self._masks(), outputs, d_outputs, d_last), lengths
 
@@ -147,11 +148,13 @@ class Reading(NamedTuple):
     @property
     def count(self) -> Int[np.ndarray, " t"]:
         """How many sequences have a step t."""
-        return np.sum(np.arange(self.exponent.shape[1])[:, None] < self.lengths, axis=1)
+        return np.sum(_live(self.lengths, self.exponent.shape[1]), axis=1)
 
 
 def beside(readings: Sequence[Reading]) -> Reading:
     """Of all calls, the shorter ones padded after their ends."""
+    if len(readings) == 1:
+        return readings[0]
     steps = max(one.exponent.shape[1] for one in readings)
 
     def joined(*parts: np.ndarray) -> np.ndarray:
@@ -168,12 +171,14 @@ class Reader:
     def __init__(self) -> None:
         self._rooms: list[tuple[int, int]] = []
 
-    def read(self, taken: Taken) -> tuple[Reading, dict[str, np.ndarray], float]:
-        """(what is read, ∂L/∂weights by name, how far the outputs are from ours)"""
+    def read(self, taken: Taken, check: bool) -> tuple[Reading, dict[str, np.ndarray], float]:
+        """(what is read, ∂L/∂weights by name if they are to `check`, how far the outputs are from ours)"""
         call, lengths = taken.arrays()
-        steps, batch = call.live.shape
+        call = call._replace(check=np.asarray(check))
+        steps, batch = call.xs.shape[:2]
         room = self._room(steps, batch)
-        call = _widened(call, room[0] - steps, room[1] - batch)
+        if room != (steps, batch):
+            call = _widened(call._replace(live=_live(lengths, steps)), room[0] - steps, room[1] - batch)
         wide = call.xs.dtype == np.float64
         with jax.enable_x64(wide or jax.config.values["jax_enable_x64"]), jax.default_matmul_precision("highest"):
             found = jax.tree.map(np.asarray, torch_layers.read(taken.layers, call))
@@ -191,6 +196,10 @@ class Reader:
         found = [n if n in of else 1 << (n - 1).bit_length() for n, of in zip((steps, batch), known, strict=True)]
         self._rooms.append((found[0], found[1]))
         return self._rooms[-1]
+
+
+def _live(lengths: Int[np.ndarray, " b"], steps: int) -> Bool[np.ndarray, "t b"]:
+    return np.arange(steps)[:, None] < lengths
 
 
 def _widened(call: Call, steps: int, batch: int) -> Call:
