@@ -63,9 +63,11 @@ def learned_at(ds: "xr.Dataset", task: Task) -> Float[np.ndarray, " run"]:
 
 
 def statuses(ds: "xr.Dataset", task: Task) -> np.ndarray:
-    """Of each run: diverged; learned, at its latest probe; unfinished; or censored, as 'at chance' or 'not yet'."""
-    learned = passes(latest(ds[task.learned[0]].values), task)
-    unfinished = ~ds["recorded"].all("step").values
+    """Of each run: diverged; learned, at its latest probe; unfinished, or never tested; or censored, as 'at chance' or
+    'not yet'."""
+    tested = latest(ds[task.learned[0]].values)
+    learned = passes(tested, task)
+    unfinished = ~ds["recorded"].all("step").values | np.isnan(tested)
     chance = latest(ds["test_loss"].values) > AT_CHANCE * task.chance
     told = {"diverged": diverged(ds).any(axis=1), "learned": learned, "unfinished": unfinished, "at chance": chance}
     return np.select(list(told.values()), list(told), "not yet")

@@ -278,12 +278,15 @@ def setting(ds: "xr.Dataset", experiment: Experiment) -> str:
     def values(name: str) -> str:
         return ", ".join(map(text, axis(ds, name)))
 
+    made = ds["recorded"].values
+    read = ~np.isnan(ds["adjoint_count"].isel(time=-1).values)
+    when = "every update" if read[made & ds["finite"].values].all() else f"{read.sum():,} updates"
     return (
         f"{ds.sizes['run']} runs on the task '{spec.task}', T = {values('steps')}: cells {values('label')}; recurrent "
         f"gains {values('gain')}; clip thresholds ({spec.clip}) {values('clip')}; seeds {values('seed')}; "
         f"hidden {', '.join(hidden)}, batch {spec.batch}, {spec.optimizer} at learning rate {values('lr')}; "
-        f"{experiment.updates:,} updates each, {ds['recorded'].values.mean():.0%} of them made. "
-        "‖∂L/∂h_t‖ was recorded at every update, of each example's own loss, root mean square over the batch, by the "
+        f"{experiment.updates:,} updates each, {made.mean():.0%} of them made. "
+        f"‖∂L/∂h_t‖ was recorded at {when}, of each example's own loss, root mean square over the batch, by the "
         f"lag T − t from the example's last step. The horizon is the first lag at which it is below {FAINT:.0%} of "
         "that at lag 0 (≥ T, censored, where it never is); the ratio is that of the largest lag to lag 0. Numbers are "
         "medians over seeds."

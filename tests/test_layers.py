@@ -10,7 +10,7 @@ ORDER = """
 types layout parts building described grids backend norms averages theory
 nets.inits nets.activations nets.cells nets.from_step nets.memoryless nets.hard_concrete nets.bptt nets.stack
 nets.normalised nets.dropped
-watch.seen watch.step watch.loss watch.flax watch.linen watch.nnx watch.probed
+watch.seen watch.step watch.loss watch.flax watch.linen watch.nnx watch.probed watch.torch_layers
 data.arrays data.losses data.batches data.synthetic data.sampled data.tasks data.text data.check data.splits data.extras
 data.scaling data.packaged data.images data.wording data.augment data.cache data.vectors data.banks data.datasets
 data.waves data.audio
@@ -22,7 +22,8 @@ measure.view measure.weights measure.units measure.graded measure.jacobians meas
 measure.curvature measure.updates measure.probes
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.axes runs.display
 runs.signals
-runs.launchers runs.slurm runs.run runs.use runs.script
+runs.launchers runs.slurm runs.run runs.use runs.script runs.elsewhere
+watch.torch_calls watch.torch
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
 WORLDLY = {
@@ -34,6 +35,7 @@ WORLDLY = {
     "runs.lock",
     "runs.launchers",
     "runs.environment",
+    "runs.elsewhere",
     "runs.slurm",
     "runs.manifest",
     "runs.checkpoint",

@@ -12,6 +12,7 @@ EXTRAS = {
     "nltk": ("nltk", "text"),
     "sklearn": ("scikit-learn", "images"),
     "soundfile": ("soundfile", "audio"),
+    "torch": ("torch", "torch"),
 }
 """module → (the library's name, the extra of seqdyn that brings it)"""
 

@@ -186,8 +186,11 @@ TASKS: dict[str, Callable[["Spec"], Task]] = {
 
 def task_of(spec: "Spec") -> Task:
     """The task of a spec, a word's or a part's. Under a loss of one's own (`Spec.loss`) nobody knows its chance level,
-    nor when it counts as learned: NaN."""
+    nor when it counts as learned: NaN. ConfigError for a word that is no task, as loops that are not ours may note."""
     if isinstance(spec.task, str):
+        if spec.task not in TASKS:
+            known = ", ".join(TASKS)
+            raise ConfigError(f"task is {spec.task!r}; it must be one of {known}, to know when it is learned.")
         task = TASKS[spec.task](spec)
         if spec.loss is None:
             return task

@@ -4,7 +4,8 @@ hs = watch.scan(f, init, xs, name="encoder")[1]                      # where jax
 value, grads, seen = watch.value_and_grad(loss)(params, batch)       # where jax.value_and_grad stood
 seen["encoder"].rms                                                  # [time]
 
-RNNs of Flax: `watch.linen.RNN`, `watch.nnx.RNN`. The same f under the probes of `seqdyn.measure`: `watch.probed`.
+RNNs of Flax: `watch.linen.RNN`, `watch.nnx.RNN`. Those of PyTorch, in a loop of PyTorch: `watch.torch.module`. The same
+f under the probes of `seqdyn.measure`: `watch.probed`.
 """
 
 import importlib
@@ -19,7 +20,7 @@ __all__ = ["Seen", "probed", "scan", "value_and_grad"]
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Flax's modules are imported by those who use them."""
-    if name in ("linen", "nnx"):
+    """What needs Flax's modules or PyTorch is imported by those who use it."""
+    if name in ("linen", "nnx", "torch"):
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

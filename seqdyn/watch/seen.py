@@ -22,6 +22,8 @@ class Seen(NamedTuple):
     """Mantissas of ‖λ_t‖ without what enters at t: see `from_next`."""
     adjoint: Tree = None
     """∂L/∂carry_t itself, [*t, ...] for each leaf: of the loss as it was given, in the range of its dtype."""
+    count: Float[Array, "*t"] | None = None
+    """Of sequences of unequal lengths, how many have a step t; the others' λ_t is 0. None: all b."""
 
     @property
     def from_next(self) -> "Seen":
@@ -44,8 +46,7 @@ class Seen(NamedTuple):
     def rms(self) -> Float[Array, "*t"]:
         """√(mean over examples of ‖λ_t‖²)."""
         mantissa, exponent = self._flat()
-        count = jnp.full(mantissa.shape[:1], mantissa.shape[1], mantissa.dtype)
-        return rms_ranged(mantissa, exponent, count).reshape(self.mantissa.shape[:-1])
+        return rms_ranged(mantissa, exponent, self._count().reshape(-1)).reshape(self.mantissa.shape[:-1])
 
     @property
     def log2(self) -> Float[Array, "*t"]:
@@ -56,7 +57,12 @@ class Seen(NamedTuple):
     @property
     def nonzero(self) -> Float[Array, "*t"]:
         """The fraction of examples whose λ_t is not 0."""
-        return jnp.mean(self.mantissa != 0, axis=-1, dtype=self.mantissa.dtype)
+        return jnp.sum(self.mantissa != 0, axis=-1, dtype=self.mantissa.dtype) / self._count()
+
+    def _count(self) -> Float[Array, "*t"]:
+        if self.count is not None:
+            return self.count
+        return jnp.full(self.mantissa.shape[:-1], self.mantissa.shape[-1], self.mantissa.dtype)
 
     def _split(self) -> tuple[Array, Array]:
         """(mantissas between ½ and 1, of which log₂ is exact at ½, exponents)."""

@@ -1,0 +1,292 @@
+"""‖∂L/∂h_t‖ and ‖∂L/∂c_t‖ of `torch.nn.RNN`, `nn.LSTM` and `nn.GRU` while they train in a loop of PyTorch.
+
+look = watch.torch.module(model.lstm, every=50, path="runs/mine", updates=1000)      # before the loop
+loss.backward(); look.step(loss)                                                     # in the loop
+
+At every 50th update hooks take the module's weights, its inputs and ∂L/∂outputs, and our own backward pass makes of
+them what PyTorch's fused one does not show. The training is not touched.
+"""
+
+import math
+import warnings
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from seqdyn.data.extras import needed
+from seqdyn.runs.elsewhere import Directory
+from seqdyn.types import ConfigError, whole
+from seqdyn.watch import torch_calls
+from seqdyn.watch.seen import Seen
+from seqdyn.watch.torch_calls import Reader, Reading, Taken, Tensor
+
+torch = needed("torch", "seqdyn.watch.torch")
+
+
+def module(
+    rnn: Any,
+    *,
+    every: int = 50,
+    reduction: str | float = "mean",
+    verify: bool = True,
+    path: Any = None,
+    updates: int | None = None,
+    steps: int | None = None,
+    task: str = "own",
+    optimizer: str = "own",
+    name: str = "",
+    **numbers: Any,
+) -> "Look":
+    """Looks at the first of `every` so many updates and, with a path, at the last.
+
+    λ_t is that of each example's own loss: `reduction` says that the loss is the 'mean' over the batch of a call, or
+    the 'sum', or is the number of examples that it is the mean over (all of those whose gradients accumulate). The
+    calls between two `look.step()` are one update; each sequence of each is an example, and those without a gradient
+    are not looked at. At the first look our ∂L/∂weights are held against PyTorch's, unless `verify` is False: they
+    differ where the weights enter a loss by another way, too, as by a penalty.
+
+    `path`, a new or empty directory, has the records of a run of `updates` updates: `seqdyn.load(path)`. Of sequences
+    longer than `steps` (None: than those of the first look) the last steps are recorded. What is known of the run is
+    noted there: one of seqdyn's words for its `task`, as 'adding', the `optimizer`, a `name` for figures, and numbers
+    of `seqdyn.Hypers`, as lr=1e-3, seed=0, clip=1.0. Unless said, clip is infinite, gain is that of uniform recurrent
+    matrices as large as those of the first look, and others are NaN.
+
+    Raises ConfigError for another module, for projections, for a `path` that holds something, and for what cannot be.
+    """
+    if not _fused(rnn):
+        own = [label for label, m in rnn.named_modules() if _fused(m)] if isinstance(rnn, torch.nn.Module) else []
+        has = f" (this one has {', '.join(own)})" if own else ""
+        raise ConfigError(f"module is {type(rnn).__name__}; it must be torch.nn's RNN, LSTM or GRU{has}.")
+    if rnn.proj_size:
+        raise ConfigError(f"proj_size is {rnn.proj_size}; it must be 0: an LSTM with projections is not looked at.")
+    every = whole("every", every)
+    if reduction not in ("mean", "sum") and not _positive(reduction):
+        right = "'mean', 'sum' or the number of examples that the loss is the mean over"
+        raise ConfigError(f"reduction is {reduction!r}; it must be {right}.")
+    words = {"task": task, "optimizer": optimizer, "name": name}
+    for field, word in words.items():
+        if not isinstance(word, str):
+            raise ConfigError(f"{field} is {word!r}; it must be a string.")
+    if path is None:
+        for field, value in ({"updates": updates, "steps": steps} | numbers).items():
+            if value is not None:
+                raise ConfigError(f"{field} is {value!r} without path; leave it out where nothing is recorded.")
+        return Look(rnn, every, reduction, verify)
+    if updates is None:
+        raise ConfigError("updates is None beside path; it must be how many updates the loop will make.")
+    steps = None if steps is None else whole("steps", steps)
+    directory = Directory(path, updates, every, {"clip": math.inf} | numbers)
+    return Look(rnn, every, reduction, verify, directory, steps, words)
+
+
+def _fused(module: Any) -> bool:
+    return isinstance(module, torch.nn.RNN | torch.nn.LSTM | torch.nn.GRU)
+
+
+def _positive(value: Any) -> bool:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return number and 0 < float(value) < math.inf
+
+
+class Look:
+    """What `module` returns."""
+
+    seen: tuple[Seen, ...] = ()
+    """‖∂L/∂h_t‖ at the latest look, [time, b] in the order of the steps, of each layer in the order of PyTorch's h_n:
+    of a bidirectional level its two directions."""
+    seen_c: tuple[Seen, ...] = ()
+    """‖∂L/∂c_t‖ with h_t held fixed, of an LSTM."""
+
+    def __init__(
+        self,
+        rnn: Any,
+        every: int,
+        reduction: str | float,
+        verify: bool,
+        directory: Directory | None = None,
+        steps: int | None = None,
+        words: Any = None,
+    ) -> None:
+        """See `module`."""
+        self._every, self._reduction, self._verify = every, reduction, verify
+        self._directory, self._steps, self._words = directory, steps, words
+        self._made, self._due, self._random, self._reader = 0, True, None, Reader()
+        self._calls: list[Taken] = []
+        self._gradients: dict[str, Tensor] = {}
+        self._of_weights: list[Any] = []
+        self._error: float | None = None
+        self._hooks = [rnn.register_forward_hook(_Hook(self._after), with_kwargs=True)]
+        if rnn.dropout:
+            self._hooks.append(rnn.register_forward_pre_hook(_Hook(self._before)))
+
+    def _before(self, rnn: Any, args: Any) -> None:
+        if self._due and torch_calls.dropping(rnn):
+            self._random = torch.get_rng_state()
+
+    def _after(self, rnn: Any, args: Any, kwargs: Any, output: Any) -> None:
+        if not self._due:
+            return
+        outputs, last = output
+        data = torch_calls.data(outputs)
+        if not (data.requires_grad and data.numel()):
+            return
+        if torch_calls.dropping(rnn) and data.device.type != "cpu":
+            where = f"dropout is {rnn.dropout} between layers on {data.device.type!r}"
+            return self._fault(f"{where}; it must be 0 there: watch a module for each layer, nn.Dropout between them.")
+        x, first = (*args, *(kwargs[key] for key in ("input", "hx") if key in kwargs), None)[:2]
+        first = first if isinstance(first, tuple) else () if first is None else (first,)
+        taken = Taken(rnn, x, first, outputs, self._random)
+        taken.hook("outputs", data)
+        for name, state in zip("hc", last if isinstance(last, tuple) else (last,), strict=False):
+            taken.hook(name, state)
+        if self._verify and not self._calls:
+            self._take_gradients(rnn)
+        self._calls.append(taken)
+
+    def _take_gradients(self, rnn: Any) -> None:
+        self._let_gradients_go()
+
+        def add(name: str, grad: Tensor) -> None:
+            self._gradients[name] = self._gradients.get(name, 0) + grad.detach()
+
+        for name in torch_calls.names(rnn):
+            weight = getattr(rnn, name)
+            if weight.requires_grad:
+                self._of_weights.append(weight.register_hook(partial(add, name)))
+
+    def _let_gradients_go(self) -> None:
+        for hook in self._of_weights:
+            hook.remove()
+        self._of_weights, self._gradients = [], {}
+
+    def step(self, loss: Any = None) -> None:
+        """Once an update, after `loss.backward()`, before or after the optimizer's step; the `loss` is recorded.
+
+        Raises ConfigError where the first look cannot be; a later one that cannot be is left out, with a warning.
+        """
+        row = {"recorded": True, "finite": True, "loss": math.nan if loss is None else _number(loss)}
+        if loss is not None:
+            row["finite"] = math.isfinite(row["loss"])
+        calls, self._calls = self._calls, []
+        taken = [call for call in calls if call.d]
+        if calls and not taken:
+            self._fault("look.step() came without loss.backward(); it must come after it.")
+        reading = self._read(taken) if taken else None
+        if self._directory is not None:
+            self._directory.add(row | (self._recorded(reading, taken[0]) if reading else {}))
+        self._made += 1
+        # An update without a call leaves the look to the next.
+        last = self._directory is not None and self._made == self._directory.updates - 1
+        self._due = last or self._made % self._every == 0 or (self._due and reading is None)
+
+    def test(self, loss: Any) -> None:
+        """The loss on held-out examples, now: `test_loss` of the records."""
+        if self._directory is None:
+            raise ConfigError("path is None; it must be given where a test loss is to be recorded.")
+        self._directory.test(self._made, _number(loss))
+
+    def close(self) -> None:
+        """Takes the hooks away and writes what is left; the end of the process writes it, too."""
+        hooks, self._hooks = self._hooks, []
+        for hook in hooks:
+            hook.remove()
+        self._let_gradients_go()
+        if hooks and self._made and not self.seen:
+            warnings.warn("nothing was seen: the module was not called in any update with a gradient.", stacklevel=2)
+        if hooks and self._directory is not None:
+            self._directory.close()
+
+    def _fault(self, sentence: str) -> None:
+        if not self.seen:
+            self.close()
+            raise ConfigError(sentence)
+        warnings.warn(f"{sentence} This look is left out.", stacklevel=4)
+
+    def _read(self, taken: list[Taken]) -> Reading | None:
+        readings, gradients = [], []
+        for call in taken:
+            reading, of_weights, apart = self._reader.read(call, bool(self._gradients))
+            if apart > call.tolerance:
+                self._fault(
+                    f"the outputs of the module are {apart:.1e} away from those of its weights and inputs; its forward "
+                    "must be PyTorch's own, without hooks that change what it returns."
+                )
+                return None
+            factor = {"mean": len(reading.lengths), "sum": 1.0}.get(self._reduction, self._reduction)  # type: ignore
+            readings.append(reading.times(float(factor)))
+            gradients.append(of_weights)
+        ours = {name: sum(one[name] for one in gradients) for name in self._gradients}
+        if ours and not self._agrees(ours, taken[0].tolerance):
+            return None
+        found = torch_calls.beside(readings)
+        self.seen = _seen(found, 0)
+        self.seen_c = _seen(found, 1) if len(found.whole) > 1 else ()
+        return found
+
+    def _agrees(self, ours: dict[str, Any], tolerance: float) -> bool:
+        name, apart = torch_calls.furthest(ours, self._gradients)
+        self._let_gradients_go()
+        if math.isnan(apart):
+            return True  # diverged: there is nothing to compare
+        self._verify, self._error = False, apart
+        if apart > tolerance:
+            self._fault(
+                f"∂L/∂{name} of our backward pass is {apart:.1e} away from PyTorch's (at most {tolerance:g} is right): "
+                "the loss must reach the weights through calls of the module alone; verify=False looks at these."
+            )
+        return apart <= tolerance
+
+    def _recorded(self, reading: Reading, taken: Taken) -> dict[str, Any]:
+        layers = taken.layers
+        if self._steps is None:
+            self._steps = reading.exponent.shape[1]
+        found = torch_calls.records(reading, self._steps, layers.directions)
+        assert self._directory is not None
+        if not self._directory.described:
+            words = self._words | {
+                "cell": layers.kind,
+                "activation": layers.activation,
+                "hidden": [layers.hidden] * layers.levels,
+                "bidirectional": layers.directions == 2,
+                "steps": self._steps,
+                "batch": len(reading.lengths),
+                "w_init": "uniform",
+                "u_init": "uniform",
+            }
+            notes = {"watched": "torch.nn", "every": self._every, "reduction": str(self._reduction)}
+            names = ("loss", "test_loss", "clipped", "finite", "recorded", *found)
+            about = {"versions": {"torch": torch.__version__}, "error": self._error}
+            self._directory.describe(words, torch_calls.gain(taken.weights), names, notes, **about)
+        return found
+
+
+def _seen(reading: Reading, part: int) -> tuple[Seen, ...]:
+    fields = [reading.whole[part], reading.exponent, reading.from_next[part]]
+    layers = zip(*(map(jnp.asarray, field) for field in fields), strict=True)
+    return tuple(Seen(m, e, near, count=jnp.asarray(reading.count, m.dtype)) for m, e, near in layers)
+
+
+def _number(loss: Any) -> float:
+    try:
+        return float(loss.detach() if torch.is_tensor(loss) else loss)
+    except (TypeError, ValueError, RuntimeError):
+        raise ConfigError(f"loss is {loss!r:.80}; it must be one number.") from None
+
+
+class _Hook:
+    """A hook that copies of the module, in memory or on disk, have as one that does nothing."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> None:
+        self._function(*args)
+
+    def __reduce__(self) -> Any:
+        return _Hook, (_nothing,)
+
+
+def _nothing(*args: Any) -> None:
+    return None

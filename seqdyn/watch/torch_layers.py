@@ -1,0 +1,166 @@
+"""The layers of PyTorch's `nn.RNN`, `nn.LSTM` and `nn.GRU` by `bptt.unroll`, given a call's arrays and ∂L/∂outputs.
+
+PyTorch's weights act from the left, an LSTM's gates lie i, f, g, o, and each gate has two biases that add up, but for a
+GRU's candidate, whose b_hn stands inside the reset: n = tanh(W_in x + b_in + r ⊙ (W_hn h + b_hn)).
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqdyn.backend import compiled
+from seqdyn.nets import cells
+from seqdyn.nets.bptt import Cut, Watch, unroll, watching
+from seqdyn.nets.cells import Carry, Cell, GRUWeights, Hidden, Memory, Weights
+from seqdyn.types import Array, Float
+
+
+class Layers(NamedTuple):
+    """What decides the program."""
+
+    kind: str
+    """'rnn', 'lstm' or 'gru'"""
+    inputs: int
+    hidden: int
+    levels: int
+    directions: int
+    activation: str
+    """φ of an rnn."""
+
+    @property
+    def suffixes(self) -> list[str]:
+        """Ends of the names of each layer's weights, in the order of h_n: 'l0', 'l0_reverse', 'l1', …"""
+        ways = ("", "_reverse")[: self.directions]
+        return [f"l{level}{way}" for level in range(self.levels) for way in ways]
+
+    def cell(self, level: int, check: Any = True) -> Cell:
+        """Of both directions of a level. Unless `check`, ∂L/∂weights are 0: they take a quarter of the time."""
+        sizes = self.hidden * self.directions if level else self.inputs, self.hidden
+        if self.kind == "rnn":
+            made = cells.rnn(*sizes, self.activation)
+        else:
+            made = {"lstm": cells.lstm, "gru": cells.gru}[self.kind](*sizes)
+
+        def weigh(params: Any, *rest: Any) -> Any:
+            assert made.weigh is not None
+            whole = partial(made.weigh, params, *rest)
+            return jax.lax.cond(check, whole, lambda: jax.tree.map(jnp.zeros_like, params))
+
+        return made._replace(weigh=weigh)
+
+
+class Call(NamedTuple):
+    """One call of the module, of NumPy's arrays or JAX's. Sequences are padded after their ends; l counts the
+    `Layers.suffixes`."""
+
+    weights: dict[str, Any]
+    """By PyTorch's names; without biases, where it has none."""
+    xs: Any
+    """[t, b, d]"""
+    live: Any
+    """[t, b]: False on padding; None: there is none."""
+    first: tuple[Any, ...]
+    """(h_0,) or (h_0, c_0), [l, b, h]"""
+    masks: Any
+    """[m, t, b, k]: what dropout multiplied the outputs of each level but the top one by; None: nothing."""
+    outputs: Any
+    """[t, b, k]"""
+    d_outputs: Any
+    """∂L/∂outputs [t, b, k]"""
+    d_last: tuple[Any, ...]
+    """∂L/∂h_n, or that and ∂L/∂c_n, [l, b, h]"""
+    check: Any = True
+    """Are ∂L/∂weights asked for?"""
+
+
+class Read(NamedTuple):
+    """What our two passes say of a call; readings in the order of its steps, whichever way a layer reads them."""
+
+    whole: tuple[Float[Array, "l t b"], ...]
+    """Mantissas of ‖∂L/∂h_t‖, and of ‖∂L/∂c_t‖ with h_t held fixed; 0 on padding."""
+    from_next: tuple[Float[Array, "l t b"], ...]
+    """Of what came from the step that is done next."""
+    exponent: Float[Array, "l t b"]
+    weights: dict[str, Array]
+    """∂L/∂weights, or 0"""
+    apart: Float[Array, ""]
+    """The largest difference between the outputs and ours, over the largest output."""
+
+
+def _params(layers: Layers, weights: dict[str, Array], end: str) -> Weights | GRUWeights:
+    w, u = weights[f"weight_ih_{end}"].T, weights[f"weight_hh_{end}"].T
+    none = jnp.zeros(u.shape[-1:], u.dtype)
+    b_x, b_h = (weights.get(f"bias_{of}_{end}", none) for of in ("ih", "hh"))
+    if layers.kind == "gru":
+        n = 2 * layers.hidden
+        return GRUWeights(w, u, b_x + b_h.at[n:].set(0), b_h[n:])
+    if layers.kind == "rnn":
+        return Weights(w, u, b_x + b_h)
+
+    def ours(blocks: Array) -> Array:
+        i, f, g, o = jnp.split(blocks, 4, axis=-1)
+        return jnp.concatenate([i, f, o, g], axis=-1)
+
+    return Weights(ours(w), ours(u), ours(b_x + b_h))
+
+
+def _forward(layers: Layers, weights: dict[str, Array], watches: list[Watch], call: Call) -> tuple[Array, Any]:
+    """(outputs of the top, (h_n,) or (h_n, c_n))"""
+    xs, last = call.xs, []
+    for level in range(layers.levels):
+        if level and call.masks is not None:
+            xs = xs * call.masks[level - 1]
+        cell, outputs = layers.cell(level, call.check), []
+        for way in range(layers.directions):
+            i = level * layers.directions + way
+            params = _params(layers, weights, layers.suffixes[i])
+            carry = _carry(layers, [part[i] for part in call.first])
+            out, end = unroll(cell, params, carry, xs, Cut(live=call.live), watches[i], reverse=way == 1)
+            outputs.append(out)
+            last.append(_parts(end))
+        xs = jnp.concatenate(outputs, axis=-1)
+    return xs, tuple(jnp.stack(part) for part in zip(*last, strict=True))
+
+
+def _carry(layers: Layers, parts: list[Array]) -> Carry:
+    return Memory(h=parts[0], c=parts[1]) if layers.kind == "lstm" else Hidden(parts[0])
+
+
+def _parts(carry: Carry) -> tuple[Array, ...]:
+    return (carry.h, carry.c) if isinstance(carry, Memory) else (carry.h,)
+
+
+def _read(layers: Layers, call: Call) -> Read:
+    steps, batch = call.xs.shape[:2]
+    kind = call.xs.dtype
+    empty = [watching(layers.cell(0), steps, (batch,), ranged=True)] * len(layers.suffixes)
+    empty = [jax.tree.map(lambda leaf: leaf.astype(kind), watch)._replace(exponent=watch.exponent) for watch in empty]
+
+    (outputs, _), pull = jax.vjp(lambda weights, watches: _forward(layers, weights, watches, call), call.weights, empty)
+    d_weights, readings = pull((call.d_outputs, call.d_last))
+
+    def over_layers(read: Any) -> Any:
+        found = [read(one) for one in readings]
+        turned = [
+            jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), one) if i % layers.directions else one
+            for i, one in enumerate(found)
+        ]
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *turned)
+
+    sizes = [jnp.abs(outputs - call.outputs), jnp.abs(outputs)]
+    if call.live is not None:
+        sizes = [jnp.where(call.live[..., None], size, 0) for size in sizes]
+    apart = jnp.max(sizes[0]) / jnp.max(sizes[1])
+    return Read(
+        over_layers(lambda one: _parts(one.whole)),
+        over_layers(lambda one: _parts(one.travelled)),
+        over_layers(lambda one: one.exponent),
+        d_weights,
+        apart,
+    )
+
+
+read = compiled(_read, static_argnums=0)
+"""(layers, call) -> `Read`"""
