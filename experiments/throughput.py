@@ -125,11 +125,13 @@ def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, input
         return jnp.stack([norms.tree_norm(a - b) / norms.tree_norm(b) for a, b in pairs]).max()
 
     def call(contender: str) -> Callable[[], Any]:
-        program, params = backend.compiled(partial(train, contender)), flaxen if contender == "flax" else own
+        program, params = backend.compiled(partial(train, contender)), own
+        if contender == "flax":
+            params = flax.init(k_params, data.xs[0]), own[1]
         state = params, adam.init(params)
         return lambda: jax.block_until_ready(program(state, data))
 
-    own, flaxen = ((p, jnp.full(hidden, hidden**-0.5)) for p in (cell.init(k_params), flax.init(k_params, data.xs[0])))
+    own = cell.init(k_params), jnp.full(hidden, hidden**-0.5)
     calls = {c: (call(c), chunk) for c in contenders}
     if kind != "float32":
         return None, calls
