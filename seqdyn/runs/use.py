@@ -108,13 +108,15 @@ def explained(path: str | Path, run: int, text: str, *, best: bool = False) -> t
     return found[0] if found.shape[-1] == 1 else found, read
 
 
-def generate(path: str | Path, run: int, prompt: str, n: int, temperature: float = 1.0, *, seed: int = 0) -> str:
+def generate(
+    path: str | Path, run: int, prompt: str, n: int, temperature: float = 1.0, *, best: bool = False, seed: int = 0
+) -> str:
     """`n` symbols that a network trained on a stream writes after `prompt`, each drawn from softmax(logits /
     temperature) and read in turn; at temperature 0 the most probable one.
 
     ConfigError for another task, an empty prompt, a symbol that is not in its vocabulary, and a temperature below 0.
     """
-    of = trained(path, run)
+    of = trained(path, run, best)
     if of.spec.task != "stream":
         raise ConfigError(f"run is {run} of {path}, whose task is {of.spec.task!r}; only a stream goes on.")
     symbols, n = _vocabulary(of), whole("n", n)
@@ -152,6 +154,8 @@ def generate(path: str | Path, run: int, prompt: str, n: int, temperature: float
 def _vocabulary(of: Trained) -> tuple[str, ...]:
     if not of.spec.vocabulary:
         raise ConfigError(f"{of.path} has no vocabulary, as its networks read numbers; give arrays.")
+    if not (of.path / VOCABULARY).exists():
+        raise ConfigError(f"{of.path} has no {VOCABULARY}; give seqdyn.run the vocabulary=, or arrays of ids here.")
     return load_vocabulary(of.path / VOCABULARY)
 
 
