@@ -44,6 +44,11 @@ class Layout(NamedTuple):
         ]
         return tuple(Tile(index, spec, runs) for index, (spec, runs) in enumerate(cuts))
 
+    def place(self, run: int) -> tuple[int, int]:
+        """(the spec of run number `run`, which of its runs it is)"""
+        spec = next(i for i in range(len(self.counts)) if run < sum(self.counts[: i + 1]))
+        return spec, run - sum(self.counts[:spec])
+
     @property
     def rows(self) -> int:
         """Of the record store: those of padding included."""

@@ -126,24 +126,38 @@ def of_pass(
     def value(params: Tree) -> Float[Array, ""]:
         if term.reads == "weights":
             return valued(term, Pass(spec, params, batch))
-
-        def loss(watch: tuple[Watch, ...] | None) -> tuple[Array, Any]:
-            judged = model.judge(spec, hypers, params, batch, carries, watch, by)
-            path = tuple(layer._replace(cell=None) for layer in judged.path)
-            return judged.loss, precision.widened(spec.dtype, path)
-
-        cells = model.layers(spec, hypers, training=batch.noise is not None)
-        if term.reads == "states":
-            seen = [None] * len(cells), loss(None)[1]
-        else:
-            seen = jax.grad(loss, has_aux=True)(watches(spec, hypers, adjoint=True) if watch is None else watch)
-        readings, path = jax.lax.stop_gradient(seen) if detached(term) else seen
-        readings = precision.widened(spec.dtype, readings)
-        given = zip(path, cells, readings, strict=True)
-        ran = tuple(LayerPass(layer._replace(cell=cell), reading, faint) for layer, cell, reading in given)
+        read = None
+        if term.reads == "adjoints":
+            read = watches(spec, hypers, adjoint=True) if watch is None else watch
+        ran = passed(spec, hypers, params, batch, read, carries, by, faint, detached(term))
         return valued(term, Pass(spec, params, batch, ran))
 
     return value
+
+
+def passed(
+    spec: Spec,
+    hypers: Hypers,
+    params: Model,
+    batch: Batch,
+    watch: tuple[Watch, ...] | None,
+    carries: Any = None,
+    by: Any = unroll,
+    faint: float = -math.inf,
+    constant: bool = False,
+) -> tuple[LayerPass, ...]:
+    """Every layer's way through a batch and, with a `watch`, back; `constant` lets no gradient through either."""
+
+    def loss(watch: tuple[Watch, ...] | None) -> tuple[Array, Any]:
+        judged = model.judge(spec, hypers, params, batch, carries, watch, by)
+        path = tuple(layer._replace(cell=None) for layer in judged.path)
+        return judged.loss, precision.widened(spec.dtype, path)
+
+    cells = model.layers(spec, hypers, training=batch.noise is not None)
+    seen = ([None] * len(cells), loss(None)[1]) if watch is None else jax.grad(loss, has_aux=True)(watch)
+    readings, path = jax.lax.stop_gradient(seen) if constant else seen
+    given = zip(path, cells, precision.widened(spec.dtype, readings), strict=True)
+    return tuple(LayerPass(layer._replace(cell=cell), reading, faint) for layer, cell, reading in given)
 
 
 def of_weights(

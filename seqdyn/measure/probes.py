@@ -14,6 +14,7 @@ from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, network, precision, train
 from seqdyn.learn.config import Hypers, Looking, Spec
 from seqdyn.learn.looks import Look, measured
+from seqdyn.learn.objective import passed
 from seqdyn.learn.terms import LayerPass
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import curvature, jacobians, lyapunov, units, updates, weights
@@ -87,15 +88,10 @@ def _measured(probe: Any, spec: Spec, hypers: Hypers, state: TrainState, view: V
     batch: Any = view.batch._replace(noise=None)
     ran: tuple[LayerPass, ...] = ()
     if spec.network is None:
-        steps, cells = batch.xs.shape[:2], model.layers(spec, hypers)
-        watches = tuple(watching(cell, steps[0], steps[1:], ranged=True, adjoint=True) for cell in cells)
-
-        def loss(watches: Any) -> Any:
-            judged = model.judge(spec, hypers, state.params, batch, None, watches)
-            return judged.loss, tuple(layer._replace(cell=None) for layer in judged.path)
-
-        readings, path = jax.grad(loss, has_aux=True)(watches)
-        ran = tuple(map(LayerPass, (p._replace(cell=cell) for p, cell in zip(path, cells, strict=True)), readings))
+        steps, *size = batch.xs.shape[:2]
+        cells = model.layers(spec, hypers)
+        watches = tuple(watching(cell, steps, tuple(size), ranged=True, adjoint=True) for cell in cells)
+        ran = passed(spec, hypers, state.params, batch, watches)
 
     def loss_of(params: Tree) -> Array:
         of = network.judge(spec, params, batch) if spec.network else model.judge(spec, hypers, params, batch)

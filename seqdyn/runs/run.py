@@ -159,7 +159,7 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     counts = experiment.layout.counts
     if not 0 <= run < sum(counts):
         raise ConfigError(f"run is {run}; {path} holds runs 0 to {sum(counts) - 1}.")
-    spec, point = next((i, run - sum(counts[:i])) for i in range(len(counts)) if run < sum(counts[: i + 1]))
+    spec, point = experiment.layout.place(run)
     tile = next(t for t in experiment.layout.tiles if t.spec == spec and point in t.runs)
     directory, like = checkpoint.of_tile(Path(path), tile.index), _abstract(experiment, tile)
     if step is None:

@@ -38,9 +38,8 @@ def trained(path: str | Path, run: int, best: bool = False) -> Trained:
     """
     params = restore(path, run, best=best)
     experiment = manifest.experiment(path)
-    counts = experiment.layout.counts
-    of = next(i for i in range(len(counts)) if run < sum(counts[: i + 1]))
-    one = experiment.runs[of].at(run - sum(counts[:of])).arrays()
+    spec, point = experiment.layout.place(run)
+    one = experiment.runs[spec].at(point).arrays()
     if one.spec.network is not None:
         raise ConfigError(f"run is {run} of {path}, a network that is no stack; call its part with restore's params.")
     return Trained(Path(path), one.spec, one.hypers, params)
