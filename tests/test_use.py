@@ -10,7 +10,7 @@ from _refusals import refusal
 import seqdyn as sd
 from seqdyn.data.batches import Batch
 from seqdyn.data.text import Examples, labelled_text
-from seqdyn.learn import model
+from seqdyn.learn import model, train
 from seqdyn.runs import use
 
 X64 = False
@@ -92,6 +92,19 @@ def test_numbers_and_predictions_at_every_step_come_in_the_order_of_the_examples
     found = sd.predict(out, 0, bits, batch=2)
     assert found.shape == (3, 4, 2) and (found > 0).all() and (found < 1).all()
     np.testing.assert_allclose(found[2], sd.predict(out, 0, bits[2:])[0], rtol=1e-5)
+
+
+def test_sampled_sequences_are_padded_where_their_task_pads_them(tmp_path):
+    spec = sd.Spec(steps=6, batch=5, hidden=(3,), holdout=5, shortest=2, mask=False)
+    out = sd.run(sd.Experiment("lengths", spec, updates=2, probes=()), tmp_path / "out", verify=False)
+    of = use.trained(out, 0)
+    batch = train.training_batch(of.spec, of.hypers, None, 0)
+    xs, lengths = np.asarray(batch.xs).swapaxes(0, 1), np.asarray(batch.live).sum(0)
+    assert lengths.min() < 6
+    right = np.asarray(model.predict(of.spec, of.hypers, of.params, batch))[:, 0]
+    np.testing.assert_allclose(sd.predict(out, 0, (xs, lengths)), right, rtol=1e-6)
+    short = int(lengths.argmin())
+    np.testing.assert_allclose(sd.predict(out, 0, xs[[short], : lengths[short]]), right[[short]], rtol=1e-6)
 
 
 def test_a_sentence_is_said_with_a_bar_for_each_word(reviews, tmp_path):

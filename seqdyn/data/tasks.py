@@ -12,7 +12,7 @@ from seqdyn.data import losses, synthetic
 from seqdyn.data.batches import Batch, Task
 from seqdyn.data.sampled import Drawn, whole_task
 from seqdyn.nets.bptt import live_steps
-from seqdyn.types import Array, Bool, ConfigError, Int, Key
+from seqdyn.types import Array, Bool, ConfigError, Int, Key, Pad
 
 if TYPE_CHECKING:
     from seqdyn.learn.config import Spec
@@ -83,8 +83,14 @@ def _steps_first(rows: Array) -> Array:
     return jnp.moveaxis(rows, 1, 0)
 
 
-def _live(spec: "Spec", examples: Any) -> Bool[Array, "t b"] | None:
-    return live_steps(examples.lengths, spec.steps, spec.pad) if spec.mask else None
+def padding(spec: "Spec") -> Pad:
+    """On which side of sequences padding lies: that of the data, or the end of those that a task samples."""
+    return spec.pad if spec.task in DATA_SETS else "after"
+
+
+def live(spec: "Spec", lengths: Int[Array, " b"]) -> Bool[Array, "t b"] | None:
+    """`Batch.live` of sequences of these lengths: None where padding of a data set is read like anything else."""
+    return live_steps(lengths, spec.steps, padding(spec)) if spec.mask or spec.task not in DATA_SETS else None
 
 
 def labelled(spec: "Spec") -> Task:
@@ -99,7 +105,7 @@ def labelled(spec: "Spec") -> Task:
     def one(examples: Any, rows: Any) -> Batch:
         drawn = jax.tree.map(lambda leaf: leaf[rows], examples)
         ys = drawn.ys.astype(jnp.int32 if spec.classes > 2 else jnp.float32)
-        return Batch(_steps_first(drawn.xs), ys, _live(spec, drawn))
+        return Batch(_steps_first(drawn.xs), ys, live(spec, drawn.lengths))
 
     k, targets = spec.classes, spec.targets
     return Task(
@@ -122,7 +128,7 @@ def next_step(spec: "Spec") -> Task:
 
     def one(examples: Any, rows: Any) -> Batch:
         drawn = jax.tree.map(lambda leaf: leaf[rows], examples)
-        return Batch(_steps_first(drawn.xs), _steps_first(drawn.ys), _live(spec, drawn))
+        return Batch(_steps_first(drawn.xs), _steps_first(drawn.ys), live(spec, drawn.lengths))
 
     coins = spec.features * math.log(2)
     learned = ("validation_loss", coins / 6)

@@ -12,11 +12,11 @@ import numpy as np
 from seqdyn.backend import compiled
 from seqdyn.data import check
 from seqdyn.data.batches import Batch
+from seqdyn.data.tasks import live, padding
 from seqdyn.data.text import encode, pad_to, tokenize
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.learn import model
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.nets.bptt import live_steps
 from seqdyn.runs import manifest
 from seqdyn.runs.run import VOCABULARY, restore
 from seqdyn.types import Array, ConfigError, Float, Key, whole
@@ -101,9 +101,9 @@ def explained(path: str | Path, run: int, text: str, *, best: bool = False) -> t
     vectors = model.embedded(of.spec, model.effective(of.spec, of.params), batch.xs)
     gradient, found = compiled(jax.grad(answer, has_aux=True))(vectors)
     norms = np.linalg.norm(np.asarray(gradient)[:, 0], axis=-1)
-    live = np.ones(len(norms), bool) if batch.live is None else np.asarray(batch.live)[:, 0]
+    there = np.ones(len(norms), bool) if batch.live is None else np.asarray(batch.live)[:, 0]
     found = np.asarray(found)
-    read = [Word(words[i], float(g)) for i, g, on in zip(xs[0], norms, live, strict=True) if on]
+    read = [Word(words[i], float(g)) for i, g, on in zip(xs[0], norms, there, strict=True) if on]
     return found[0] if found.shape[-1] == 1 else found, read
 
 
@@ -180,7 +180,7 @@ def _read(of: Trained, data: Any) -> tuple[np.ndarray, np.ndarray]:
             f"{spec.steps} steps, or a text, or several."
         )
     lengths, missing = np.full(len(xs), xs.shape[1], np.int32), spec.steps - xs.shape[1]
-    around = (missing, 0) if spec.pad == "before" else (0, missing)
+    around = (missing, 0) if padding(spec) == "before" else (0, missing)
     return check.inputs(_reading(spec), "data", np.pad(xs, [(0, 0), around, *[(0, 0)] * (xs.ndim - 2)]), lengths)
 
 
@@ -190,8 +190,7 @@ def _reading(spec: Spec) -> Spec:
 
 
 def _batch(spec: Spec, xs: Any, lengths: Any) -> Batch:
-    live = live_steps(jnp.asarray(lengths), spec.steps, spec.pad) if spec.mask else None
-    return Batch(jnp.moveaxis(jnp.asarray(xs), 1, 0), jnp.zeros(len(xs)), live)
+    return Batch(jnp.moveaxis(jnp.asarray(xs), 1, 0), jnp.zeros(len(xs)), live(spec, jnp.asarray(lengths)))
 
 
 def _meant(spec: Spec, predictions: Float[Array, "*s k"]) -> Float[Array, "*s k"]:
