@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from seqdyn.learn.choices import ProbeName
 from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.learn.looks import ProbeName
 from seqdyn.runs import script
 
 

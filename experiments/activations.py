@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from analysis import cures as analysis
 from experiments import _cures as cures
 from seqdyn import backend
-from seqdyn.learn.choices import Activation
 from seqdyn.learn.config import Experiment
+from seqdyn.nets.activations import Activation
 from seqdyn.runs.script import launch, script
 
 

@@ -42,7 +42,7 @@ from seqdyn.data.splits import balanced_order, beginning
 from seqdyn.data.tasks import BANK
 from seqdyn.data.text import Examples
 from seqdyn.data.waves import USUAL
-from seqdyn.learn.choices import AugmentName
+from seqdyn.fields import AugmentName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.nets.bptt import live_steps
 from seqdyn.runs.run import default_out

@@ -37,7 +37,7 @@ from seqdyn import backend
 from seqdyn.data.packaged import digits
 from seqdyn.data.splits import balanced_order
 from seqdyn.data.text import Examples
-from seqdyn.learn.choices import CellName
+from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.script import Sizes, fingerprint, launch_all, script, sized
 from seqdyn.types import ConfigError

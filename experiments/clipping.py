@@ -22,7 +22,7 @@ import numpy as np
 from analysis import cures as analysis
 from experiments import _cures as cures
 from seqdyn import backend
-from seqdyn.learn.choices import Clip
+from seqdyn.fields import Clip
 from seqdyn.learn.config import Experiment
 from seqdyn.runs.script import launch_all, script
 

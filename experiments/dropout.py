@@ -29,7 +29,7 @@ from seqdyn import backend
 from seqdyn.data.datasets import imdb
 from seqdyn.data.splits import beginning
 from seqdyn.data.text import Examples
-from seqdyn.learn.choices import Dropout
+from seqdyn.fields import Dropout
 from seqdyn.learn.config import Experiment, Hypers, Spec, grid
 from seqdyn.runs.script import Sizes, fingerprint, launch_all, script, sized
 from seqdyn.types import ConfigError

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 from analysis import edge_of_stability as analysis
 from seqdyn import backend
-from seqdyn.learn.choices import CellName
+from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.script import Options, launch, script, sized
 

@@ -17,8 +17,9 @@ from typing import Literal
 
 from analysis import gradient_flow as analysis
 from seqdyn import backend
-from seqdyn.learn.choices import Activation, CellName
+from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.nets.activations import Activation
 from seqdyn.runs.script import Options, launch, script, sized
 
 CELLS: dict[str, tuple[CellName, Activation]] = {

@@ -15,7 +15,7 @@ from pathlib import Path
 from analysis import imdb_gradients as analysis
 from seqdyn import backend
 from seqdyn.data.datasets import imdb
-from seqdyn.learn.choices import CellName
+from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.script import Options, launch, script, sized

@@ -20,8 +20,8 @@ from typing import get_args
 from analysis import cures as analysis
 from experiments import _cures as cures
 from seqdyn import backend
-from seqdyn.learn.choices import InitName
 from seqdyn.learn.config import Experiment
+from seqdyn.nets.inits import InitName
 from seqdyn.runs.script import launch_all, script
 
 

@@ -26,8 +26,10 @@ from typing import Literal
 
 from analysis import jacobian_spectra as analysis
 from seqdyn import backend
-from seqdyn.learn.choices import Activation, CellName, InitName
+from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.nets.activations import Activation
+from seqdyn.nets.inits import InitName
 from seqdyn.runs.script import Options, launch_all, script, sized
 from seqdyn.types import ConfigError
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from analysis import cures as analysis
 from experiments import _cures as cures
 from seqdyn import backend
-from seqdyn.learn.choices import CellName
+from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment
 from seqdyn.runs.script import launch, script
 

@@ -18,7 +18,7 @@ from typing import Any
 from analysis import cures as analysis
 from experiments import _cures as cures
 from seqdyn import backend
-from seqdyn.learn.choices import PenaltyName
+from seqdyn.fields import PenaltyName
 from seqdyn.learn.config import Experiment
 from seqdyn.runs.script import launch_all, script
 

@@ -21,7 +21,7 @@ import numpy as np
 from analysis import cures as analysis
 from experiments import _cures as cures
 from seqdyn import backend
-from seqdyn.learn.choices import Optimizer, Schedule
+from seqdyn.fields import Optimizer, Schedule
 from seqdyn.learn.config import Experiment, Spec
 from seqdyn.runs.script import launch_all, script
 

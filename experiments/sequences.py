@@ -23,7 +23,7 @@ from typing import Any, Literal
 from analysis import sequences as analysis
 from seqdyn import backend
 from seqdyn.data.datasets import characters, mnist, music
-from seqdyn.learn.choices import CellName
+from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.script import Options, fingerprint, launch, script, sized
 from seqdyn.types import ConfigError

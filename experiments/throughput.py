@@ -43,9 +43,10 @@ from flax import linen
 from analysis import throughput as analysis
 from seqdyn import backend, norms
 from seqdyn.data.tasks import Batch
+from seqdyn.fields import CellName, Dtype
 from seqdyn.learn import precision, verify
-from seqdyn.learn.choices import CellName, Dtype, ProbeName
-from seqdyn.learn.config import Looking, Spec, grid
+from seqdyn.learn.config import Spec, grid
+from seqdyn.learn.looks import Looking, ProbeName
 from seqdyn.learn.train import read
 from seqdyn.measure import probes
 from seqdyn.nets import cells

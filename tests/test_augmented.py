@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from _refusals import refusal
 
+from seqdyn import fields
 from seqdyn.backend import compiled
 from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.check import check
 from seqdyn.data.text import Examples
-from seqdyn.learn import choices
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.learn.train import chunk, drawn, init
 
@@ -65,8 +65,8 @@ def test_the_batch_of_an_update_is_a_function_of_seed_and_number():
 
 
 def test_the_names_that_a_spec_knows_are_the_augmentations_there_are():
-    assert set(get_args(choices.AugmentName)) == set(AUGMENTATIONS)
-    assert {a.kind for a in AUGMENTATIONS.values()} <= {*get_args(choices.Kind), "text", "any"}
+    assert set(get_args(fields.AugmentName)) == set(AUGMENTATIONS)
+    assert {a.kind for a in AUGMENTATIONS.values()} <= {*get_args(fields.Kind), "text", "any"}
 
 
 @pytest.mark.parametrize(

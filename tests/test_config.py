@@ -12,10 +12,10 @@ import pytest
 from _refusals import refusal
 
 from seqdyn.data.tasks import TASKS
-from seqdyn.learn.choices import Activation, InitName, TaskName
+from seqdyn.fields import TaskName
 from seqdyn.learn.config import LATER, Experiment, Hypers, Spec, experiment_from, grid
-from seqdyn.nets.activations import ACTIVATIONS
-from seqdyn.nets.inits import INITS
+from seqdyn.nets.activations import ACTIVATIONS, Activation
+from seqdyn.nets.inits import INITS, InitName
 from seqdyn.types import ConfigError
 
 X64 = False

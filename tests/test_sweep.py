@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from _training import start
 
-from seqdyn.learn.config import Looking, Spec, grid
+from seqdyn.learn.config import Spec, grid
+from seqdyn.learn.looks import Looking
 from seqdyn.measure.probes import PROBES
 from seqdyn.runs import sweep
 

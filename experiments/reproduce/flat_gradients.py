@@ -23,8 +23,9 @@ from analysis.published import Claim
 from analysis.style import median
 from experiments.reproduce import _cases
 from seqdyn import backend
-from seqdyn.learn.choices import Activation, InitName
 from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.nets.activations import Activation
+from seqdyn.nets.inits import InitName
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script, sized
 

@@ -19,7 +19,7 @@ from analysis.lags import relative, stage
 from analysis.published import Claim
 from experiments.reproduce import _cases
 from seqdyn import backend
-from seqdyn.learn.choices import TaskName
+from seqdyn.fields import TaskName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script, sized

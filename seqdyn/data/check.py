@@ -2,20 +2,18 @@
 device, an id out of range is silently another id."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from seqdyn.data.arrays import array, first_wrong, numbers, whole_numbers
 from seqdyn.data.tasks import BANK, HELD_OUT, NEIGHBOURS, VECTORS
 from seqdyn.data.text import Examples
+from seqdyn.fields import Fields
 from seqdyn.types import ConfigError
 
-if TYPE_CHECKING:
-    from seqdyn.learn.config import Spec
 
-
-def check(spec: "Spec", data: Any) -> Any:
+def check(spec: Fields, data: Any) -> Any:
     """The data of a task as the arrays that it is trained on; of a synthetic task, whatever was given.
 
     `data` is a dict of splits: 'train' and 'validation', and if wanted 'test' and 'shuffled' (`tasks.HELD_OUT`). In
@@ -67,7 +65,7 @@ def check(spec: "Spec", data: Any) -> Any:
     return splits | beside
 
 
-def _vectors(spec: "Spec", vectors: Any) -> Any:
+def _vectors(spec: Fields, vectors: Any) -> Any:
     found = None if vectors is None else numbers(f'data["{VECTORS}"]', vectors)
     wanted = (spec.vocabulary, spec.embedding)
     if spec.pretrained and (found is None or found.shape != wanted):
@@ -76,7 +74,7 @@ def _vectors(spec: "Spec", vectors: Any) -> Any:
     return found
 
 
-def _bank(spec: "Spec", train: Any, bank: Any) -> Examples:
+def _bank(spec: Fields, train: Any, bank: Any) -> Examples:
     if spec.task != "labelled":
         raise ConfigError(f"data[\"{BANK}\"] is there, but only the task 'labelled' has use for it.")
     where = f'data["{BANK}"]'
@@ -104,7 +102,7 @@ def _three(where: str, examples: Any) -> tuple[Any, Any, Any]:
     return examples[0], examples[1], examples[2]
 
 
-def inputs(spec: "Spec", where: str, xs: Any, lengths: Any) -> tuple[np.ndarray, np.ndarray]:
+def inputs(spec: Fields, where: str, xs: Any, lengths: Any) -> tuple[np.ndarray, np.ndarray]:
     """(xs, lengths) of sequences that a spec's networks read, as they compute with them; ConfigError where they cannot
     be read. `where` is what they are called, as 'the split train'."""
     of = f"of {where}"
@@ -119,7 +117,7 @@ def inputs(spec: "Spec", where: str, xs: Any, lengths: Any) -> tuple[np.ndarray,
     return xs, whole_numbers(f"lengths {of}", lengths, 1, spec.steps, right)
 
 
-def _examples(spec: "Spec", split: str, examples: Any) -> Examples:
+def _examples(spec: Fields, split: str, examples: Any) -> Examples:
     xs, lengths, ys = _three(f"the split {split}", examples)
     xs, lengths = inputs(spec, f"the split {split}", xs, lengths)
     n, of = len(xs), f"of the split {split}"

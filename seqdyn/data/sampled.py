@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,9 @@ from seqdyn.building import is_real
 from seqdyn.data.batches import Task
 from seqdyn.data.losses import Loss
 from seqdyn.data.synthetic import sampled
+from seqdyn.fields import Fields
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float, Key, Tree, whole
-
-if TYPE_CHECKING:
-    from seqdyn.learn.config import Spec
 
 
 class Drawn(NamedTuple):
@@ -49,7 +47,7 @@ def task(draw: Any, *, loss: Any = None, inputs: Any = None, outputs: Any = None
     return Drawn(draw, loss, whole("inputs of a task", inputs), whole("outputs of a task", outputs), correct)
 
 
-def whole_task(spec: "Spec", drawn: Drawn) -> Task:
+def whole_task(spec: Fields, drawn: Drawn) -> Task:
     """The task that a spec trains on. Nobody knows its chance level, nor when it counts as learned: NaN."""
 
     def sample(key: Key[Array, ""], lengths: Any) -> tuple[Tree, ...]:
@@ -65,7 +63,7 @@ def whole_task(spec: "Spec", drawn: Drawn) -> Task:
     )
 
 
-def batch_of(spec: "Spec", drawn: Drawn, key: Key[Array, ""]) -> tuple[Tree, ...]:
+def batch_of(spec: Fields, drawn: Drawn, key: Key[Array, ""]) -> tuple[Tree, ...]:
     """(xs, ys), or (xs, ys, weight), of one batch, in 32 bits."""
     with lenient():
         drew = _drew(type(spec.task).__name__, drawn, key, spec.batch)
@@ -91,7 +89,7 @@ def _in_32_bits(leaf: Array) -> Array:
     return leaf.astype(jnp.float32 if jnp.issubdtype(leaf.dtype, jnp.floating) else jnp.int32)
 
 
-def shapes(spec: "Spec", name: str, drawn: Drawn) -> int:
+def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
     """How many steps its sequences have. Raises ConfigError, calling the task `name`, where the shapes that it draws,
     or those of its loss, do not fit."""
 

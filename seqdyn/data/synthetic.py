@@ -7,21 +7,19 @@ own, uniform between the two, and is padded after its end.
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from seqdyn.data import losses
 from seqdyn.data.batches import Batch, Task
+from seqdyn.fields import Fields
 from seqdyn.nets.bptt import live_steps
 from seqdyn.types import Array, Bool, Float, Int, Key
 
-if TYPE_CHECKING:
-    from seqdyn.learn.config import Spec
 
-
-def _lengths(spec: "Spec", key: Any) -> Int[Array, " b"]:
+def _lengths(spec: Fields, key: Any) -> Int[Array, " b"]:
     """Of each sequence of a batch."""
     if not spec.shortest:
         return jnp.full((spec.batch,), spec.steps, jnp.int32)
@@ -29,7 +27,7 @@ def _lengths(spec: "Spec", key: Any) -> Int[Array, " b"]:
     return jax.random.randint(jax.random.fold_in(key, 0), (spec.batch,), spec.shortest, spec.steps + 1, jnp.int32)
 
 
-def sampled(spec: "Spec", sample: Callable[[Any, Any], tuple[Array, ...]]) -> dict[str, Any]:
+def sampled(spec: Fields, sample: Callable[[Any, Any], tuple[Array, ...]]) -> dict[str, Any]:
     """Tickets of a task that is sampled on the device, from `sample(key, lengths) -> (xs, ys)`, or (xs, ys, weight),
     anew at every update or from a training set of the key's own; its test set is the same for every run."""
     rounds, in_set = -(-spec.holdout // spec.batch), spec.training_set // spec.batch
@@ -72,7 +70,7 @@ def sampled(spec: "Spec", sample: Callable[[Any, Any], tuple[Array, ...]]) -> di
     )
 
 
-def _steps(spec: "Spec") -> Int[Array, "t b"]:
+def _steps(spec: Fields) -> Int[Array, "t b"]:
     return jax.lax.broadcasted_iota(jnp.int32, (spec.steps, spec.batch), 0)
 
 
@@ -83,7 +81,7 @@ def _one_hot(symbols: Int[Array, "t b"], kinds: int) -> Float[Array, "t b d"]:
 # --- two marked numbers -------------------------------------------------------------------------------------
 
 
-def _marked(spec: "Spec", combined: Callable[[Array, Array], Array]) -> Callable[[Any, Any], tuple[Array, Array]]:
+def _marked(spec: Fields, combined: Callable[[Array, Array], Array]) -> Callable[[Any, Any], tuple[Array, Array]]:
     """x_t = (value ~ U[0, 1], marker), one marker in each half of a sequence; the target combines the two marked."""
 
     def sample(key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
@@ -103,7 +101,7 @@ def _marked(spec: "Spec", combined: Callable[[Array, Array], Array]) -> Callable
     return sample
 
 
-def adding(spec: "Spec") -> Task:
+def adding(spec: Fields) -> Task:
     """The adding problem: x_t = (value ~ U[0, 1], marker), one marker in each half, target the sum of the two marked.
 
     As in Arjovsky, Shah & Bengio 2016, §5.2, after Hochreiter & Schmidhuber 1997, whose ranges differ. Predicting
@@ -115,7 +113,7 @@ def adding(spec: "Spec") -> Task:
     )
 
 
-def multiplication(spec: "Spec") -> Task:
+def multiplication(spec: Fields) -> Task:
     """The multiplication problem: as `adding`, target the product. Hochreiter & Schmidhuber 1997, §5.5.
 
     Predicting the mean, 1/4, costs 1/9 − 1/16 = 7/144; learned means a test error below 0.003, the same share of
@@ -129,7 +127,7 @@ def multiplication(spec: "Spec") -> Task:
 # --- the order of symbols -----------------------------------------------------------------------------------
 
 
-def _ordered(spec: "Spec", windows: tuple[int, ...]) -> Task:
+def _ordered(spec: Fields, windows: tuple[int, ...]) -> Task:
     """One of {A, B} at a random step of each window, [w, w + 1) tenths of a sequence; distractors elsewhere."""
     kinds = 2 ** len(windows)
 
@@ -150,7 +148,7 @@ def _ordered(spec: "Spec", windows: tuple[int, ...]) -> Task:
     return Task(6, kinds, losses.categorical, math.log(kinds), learned, **sampled(spec, sample))
 
 
-def temporal_order(spec: "Spec") -> Task:
+def temporal_order(spec: Fields) -> Task:
     """Temporal order: two of {A, B} among distractors {c, d, e, f}, one-hot; which of AA, AB, BA, BB was it?
 
     Hochreiter & Schmidhuber 1997, §5.6. The first stands in the second tenth of the sequence; the second in the sixth,
@@ -160,7 +158,7 @@ def temporal_order(spec: "Spec") -> Task:
     return _ordered(spec, (1, 5))
 
 
-def temporal_order_3(spec: "Spec") -> Task:
+def temporal_order_3(spec: Fields) -> Task:
     """Temporal order of three symbols of {A, B}: eight classes. Hochreiter & Schmidhuber 1997, §5.6, task 6b.
 
     In the second, fourth and seventh tenth of the sequence, as in the code of Pascanu, Mikolov & Bengio 2013. A guess
@@ -169,7 +167,7 @@ def temporal_order_3(spec: "Spec") -> Task:
     return _ordered(spec, (1, 3, 6))
 
 
-def random_permutation(spec: "Spec") -> Task:
+def random_permutation(spec: Fields) -> Task:
     """What was the first symbol? One of two; then symbols drawn from 98 others, all one-hot.
 
     After Hochreiter & Schmidhuber 1997, §5.2 ('noise-free sequences with long time lags'), asked at the last step only
@@ -195,7 +193,7 @@ def xor_steps(steps: int) -> tuple[int, int]:
     return steps // 3, 2 * steps // 3
 
 
-def delayed_xor(spec: "Spec") -> Task:
+def delayed_xor(spec: Fields) -> Task:
     """Delayed XOR: x_t = ±1, a fair coin at every step; the target is 1 where the two bits of `xor_steps` differ.
 
     After the temporal XOR of x_{t−d} and x_{t−d/2} in Engelken 2023 ("Gradient flossing"), asked at the last step
@@ -212,7 +210,7 @@ def delayed_xor(spec: "Spec") -> Task:
     return Task(inputs=1, outputs=1, loss=losses.binary, chance=math.log(2), learned=learned, **sampled(spec, sample))
 
 
-def parity(spec: "Spec") -> Task:
+def parity(spec: Fields) -> Task:
     """Parity: x_t = ±1, a fair coin at every step; the target is 1 where the number of +1 is odd.
 
     Every step matters, and no part of a sequence says anything (Bengio, Simard & Frasconi 1994, §2; Hochreiter &
@@ -236,7 +234,7 @@ def _signs(bits: Bool[Array, "t b"]) -> Float[Array, "t b d"]:
 # --- sequences to be repeated -------------------------------------------------------------------------------
 
 
-def _repeated(spec: "Spec", symbols: int, count: int, cue: int) -> Task:
+def _repeated(spec: Fields, symbols: int, count: int, cue: int) -> Task:
     """`count` of `symbols` symbols are read, and written when the cue, step `cue` of the sequence, has passed."""
     steps, b, blank = spec.steps, spec.batch, symbols
 
@@ -251,7 +249,7 @@ def _repeated(spec: "Spec", symbols: int, count: int, cue: int) -> Task:
     return Task(symbols + 2, symbols + 1, losses.categorical, chance, learned, **sampled(spec, sample))
 
 
-def copy(spec: "Spec") -> Task:
+def copy(spec: Fields) -> Task:
     """The copy problem: 10 of 8 symbols, T − 1 blanks, a delimiter, 10 blanks; repeat the symbols at the last 10 steps.
 
     Arjovsky, Shah & Bengio 2016, §5.1, with T = steps − 20. A prediction is asked for at every step (blank before the
@@ -261,7 +259,7 @@ def copy(spec: "Spec") -> Task:
     return _repeated(spec, symbols=8, count=10, cue=spec.steps - 11)
 
 
-def memorization(spec: "Spec") -> Task:
+def memorization(spec: Fields) -> Task:
     """Noiseless memorisation: 5 of 2 symbols, T blanks, then they are to be repeated, T = steps − 10.
 
     Hochreiter & Schmidhuber 1997's noise-free long lags in the form of Martens & Sutskever 2011 ('5-bit'), with the
@@ -272,7 +270,7 @@ def memorization(spec: "Spec") -> Task:
     return _repeated(spec, symbols=2, count=5, cue=spec.steps - 5)
 
 
-TASKS: dict[str, Callable[["Spec"], Task]] = {
+TASKS: dict[str, Callable[[Fields], Task]] = {
     "adding": adding,
     "multiplication": multiplication,
     "temporal_order": temporal_order,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +11,9 @@ from seqdyn.building import built
 from seqdyn.data import losses, synthetic
 from seqdyn.data.batches import Batch, Task
 from seqdyn.data.sampled import Drawn, whole_task
+from seqdyn.fields import Fields
 from seqdyn.nets.bptt import live_steps
 from seqdyn.types import Array, Bool, ConfigError, Int, Key, Pad
-
-if TYPE_CHECKING:
-    from seqdyn.learn.config import Spec
-
 
 VECTORS = "vectors"
 """The name, among the splits of a data set of ids, of the word vectors that the embedding begins with."""
@@ -40,7 +37,7 @@ def held_out(data: Any) -> tuple[str, ...]:
     return tuple(name for name in HELD_OUT if name in data)
 
 
-def _listed(spec: "Spec", one: Callable[[Any, Any], Batch]) -> dict[str, Any]:
+def _listed(spec: Fields, one: Callable[[Any, Any], Batch]) -> dict[str, Any]:
     """Tickets of a task whose splits are `text.Examples`, from `one(split, rows) -> batch`.
 
     An epoch is a permutation of the training split, a function of (key, epoch); its last, incomplete batch is left
@@ -83,17 +80,17 @@ def _steps_first(rows: Array) -> Array:
     return jnp.moveaxis(rows, 1, 0)
 
 
-def padding(spec: "Spec") -> Pad:
+def padding(spec: Fields) -> Pad:
     """On which side of sequences padding lies: that of the data, or the end of those that a task samples."""
     return spec.pad if spec.task in DATA_SETS else "after"
 
 
-def live(spec: "Spec", lengths: Int[Array, " b"]) -> Bool[Array, "t b"] | None:
+def live(spec: Fields, lengths: Int[Array, " b"]) -> Bool[Array, "t b"] | None:
     """`Batch.live` of sequences of these lengths: None where padding of a data set is read like anything else."""
     return live_steps(lengths, spec.steps, padding(spec)) if spec.mask or spec.task not in DATA_SETS else None
 
 
-def labelled(spec: "Spec") -> Task:
+def labelled(spec: Fields) -> Task:
     """Sequences with one label each: `data[split]` is a `text.Examples`, of ids (`Spec.vocabulary`) or of
     `Spec.features` numbers a step.
 
@@ -118,7 +115,7 @@ def labelled(spec: "Spec") -> Task:
     )
 
 
-def next_step(spec: "Spec") -> Task:
+def next_step(spec: Fields) -> Task:
     """What comes next, at every step: `Spec.features` bits of which any number may be 1, as the notes of a piano roll.
 
     `data[split]` is a `text.Examples` whose ys [n, s, k] are the steps after xs. Loss: Σ_k −log p(bit k) in nats a
@@ -136,7 +133,7 @@ def next_step(spec: "Spec") -> Task:
     return Task(spec.features, spec.features, loss, coins, learned, **_listed(spec, one))
 
 
-def stream(spec: "Spec") -> Task:
+def stream(spec: Fields) -> Task:
     """The next symbol of one long text, at every step: `data[split]` is its ids [n].
 
     The text is cut into `batch` pieces that are read side by side, `steps` symbols an update, and the state is
@@ -181,7 +178,7 @@ def stream(spec: "Spec") -> Task:
     )
 
 
-TASKS: dict[str, Callable[["Spec"], Task]] = {
+TASKS: dict[str, Callable[[Fields], Task]] = {
     **synthetic.TASKS,
     "labelled": labelled,
     "next_step": next_step,
@@ -190,7 +187,7 @@ TASKS: dict[str, Callable[["Spec"], Task]] = {
 """By the names a `Spec` uses."""
 
 
-def task_of(spec: "Spec") -> Task:
+def task_of(spec: Fields) -> Task:
     """The task of a spec, a word's or a part's. Under a loss of one's own (`Spec.loss`) nobody knows its chance level,
     nor when it counts as learned: NaN. ConfigError for a word that is no task, as loops that are not ours may note."""
     if isinstance(spec.task, str):

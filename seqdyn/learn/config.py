@@ -5,10 +5,9 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from seqdyn import grids, parts
@@ -16,90 +15,14 @@ from seqdyn.building import check_alone
 from seqdyn.data.arrays import array, plain, plain_json
 from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, hypers_of, layout
-from seqdyn.learn import precision
-from seqdyn.learn.choices import ProbeName, Split
+from seqdyn.learn import looks, precision
 from seqdyn.learn.fitted import unheeded
-from seqdyn.learn.numbers import Allowed
+from seqdyn.learn.hypers import FIELDS, Hypers
+from seqdyn.learn.looks import Looking, ProbeName, Split
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate
 from seqdyn.parts import Part
 from seqdyn.types import ConfigError, whole
-
-
-def _numbers(cls: Any) -> Any:
-    """A class whose fields are all numbers of one run, as `parts.number` has them."""
-    for name in cls.__annotations__:
-        setattr(cls, name, field(default=getattr(cls, name), metadata={"number": Allowed(name)}))
-    return cls
-
-
-@parts.registered
-@dataclass(frozen=True)
-@_numbers
-class Hypers:
-    """What numbers it runs with: leaves of a pytree, scalars for one run or [r] for a grid. They never recompile."""
-
-    seed: Any = 0
-    """Of parameters and data."""
-    lr: Any = 1e-3
-    """Peak learning rate."""
-    gain: Any = 1.0
-    """Factor of the recurrent initialisation."""
-    input_gain: Any = 1.0
-    """Factor of the initialisation of the input weights."""
-    readout_gain: Any = 1.0
-    """Factor of the initialisation of the readout."""
-    norm_gain: Any = 1.0
-    """Factor of a normalisation's initial γ (`normalised.GAMMA`)."""
-    clip: Any = math.inf
-    """Threshold of `Spec.clip`; inf clips nothing. An adjoint's bound is per example, whatever the batch size."""
-    forget_bias: Any = 1.0
-    """Initial bias of an LSTM's forget gate."""
-    longest: Any = 100.0
-    """T_max of a chrono initialisation, in steps."""
-    momentum: Any = 0.9
-    """Of 'momentum'; the decay of the second moment of 'rmsprop'."""
-    weight_decay: Any = 0.0
-    """Decoupled decay of 'adamw': Δw also has −lr · this · w, for the matrices of `Spec.penalised` alone."""
-    warmup: Any = 0.0
-    """Updates over which the learning rate rises linearly from lr / warmup to lr."""
-    decay_steps: Any = 1000.0
-    """Updates after warm-up in which 'cosine' falls to 0, 'exponential' by `decay_rate` and 'inverse' to half."""
-    decay_rate: Any = 0.1
-    window: Any = 10
-    """Steps of truncated backpropagation."""
-    dropout: Any = 0.0
-    """Rate of `Spec.dropout`: this share is 0 and the rest divided by 1 − rate; under 'zoneout' this share of the units
-    keeps its old value. Off in evaluation, where zoneout takes the expectation."""
-    l1: Any = 0.0
-    """Weight λ of the penalty of this name, as are the next four."""
-    l2: Any = 0.0
-    activity: Any = 0.0
-    orthogonality: Any = 0.0
-    omega: Any = 0.0
-    thaw: Any = 0.0
-    """Updates before which a pretrained embedding is frozen: 0 trains it from the start, inf never."""
-    patience: Any = math.inf
-    """Looks in a row without improvement after which `Spec.stop` ends a run; inf ends none, and keeps the best."""
-    min_improvement: Any = 0.0
-    """By how much more than this a look must better the best one before it to count."""
-    l1_proximal: Any = 0.0
-    """Weight λ of the penalty of this name, as is the next."""
-    l0: Any = 0.0
-    strength: Any = 0.0
-    """Of `Spec.augment`: 0 changes nothing, 1 as much as is usual, each says how much; the chance of a bank's
-    variant."""
-
-    def __len__(self) -> int:
-        return len(np.atleast_1d(np.asarray(self.seed)))
-
-    def at(self, index: Any) -> "Hypers":
-        """One run (or a slice of runs) of a grid."""
-        return jax.tree.map(lambda leaf: leaf[index], self)
-
-    def arrays(self, real: Any = jnp.float32) -> "Hypers":
-        """With JAX leaves: seed and window int32, the rest `real`."""
-        return grids.arrays(self, real)
 
 
 @jax.tree_util.register_dataclass
@@ -130,7 +53,7 @@ class _Swept:
 
     spec: Spec
     hypers: Hypers
-    seed: Any = field(default=0, metadata={"number": Allowed("seed")})
+    seed: Any = field(default=0, metadata=Hypers.__dataclass_fields__["seed"].metadata)
 
 
 def grid(*given: Any, **axes: Any) -> Any:
@@ -155,9 +78,6 @@ def grid(*given: Any, **axes: Any) -> Any:
     return Runs(swept.spec, dataclasses.replace(swept.hypers, seed=swept.seed, **without))
 
 
-FIELDS = dataclasses.fields(Hypers)
-
-
 def _columns(hypers: Hypers) -> Hypers:
     """As arrays."""
     return Hypers(**{f.name: array(f"hypers.{f.name}", getattr(hypers, f.name), "numbers") for f in FIELDS})
@@ -166,15 +86,6 @@ def _columns(hypers: Hypers) -> Hypers:
 def joined(*grids: Hypers) -> Hypers:
     """The points of several grids, one after the other: what is no product of axes."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *grids)
-
-
-class Looking(NamedTuple):
-    """What an experiment's probes are and look at: `Experiment.probes` and the fields after it, hashable."""
-
-    probes: tuple[ProbeName | Part, ...]
-    diagnostic: int
-    diagnostic_from: Split
-    modes: int
 
 
 @dataclass(frozen=True)
@@ -240,7 +151,7 @@ class Experiment:
             check_alone(spec)
         self._put("ruled", tuple(name for name in ("chunk", "probe_every") if getattr(self, name) is None))
         self._rule()
-        validate(self)
+        self._check()
 
     def _put(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -258,6 +169,23 @@ class Experiment:
             )
         if self.probes is None:
             self._put("probes", () if any(spec.layers or spec.network for spec in self.specs) else ("weights",))
+
+    def _check(self) -> None:
+        grids = [(self.specs, self.hypers)]
+        if self.hypers is None:
+            grids = [((spec,), runs.hypers) for spec, runs in zip(self.specs, self.runs, strict=True)]
+        validate(self.specs, grids)
+        try:
+            json.dumps(self.settings, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"settings is {self.settings!r}; it must be JSON ({error}).") from None
+        for name in ("updates", "chunk", "probe_every", "tile", "diagnostic", "modes"):
+            whole(name, getattr(self, name))
+        looks.check(self.looking, self.specs)
+        for name, unit in (("updates", "chunk"), ("probe_every", "chunk"), ("updates", "probe_every")):
+            value, divisor = getattr(self, name), getattr(self, unit)
+            if value % divisor:
+                raise ConfigError(f"{name} is {value}; it must be a multiple of {unit}, {divisor}.")
 
     def _check_types(self) -> None:
         if not isinstance(self.name, str):

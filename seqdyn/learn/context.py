@@ -1,17 +1,15 @@
 """What an update shows of itself, and what users' records make of it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
 from seqdyn.building import known_at_run_time
 from seqdyn.data.batches import Batch
+from seqdyn.fields import Fields
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float, Int, Key, Tree
-
-if TYPE_CHECKING:
-    from seqdyn.learn.spec import Spec
 
 
 class Variable(NamedTuple):
@@ -57,7 +55,7 @@ def check_variables(where: str, record: Any) -> None:
             )
 
 
-def variables(spec: "Spec") -> dict[str, Variable]:
+def variables(spec: Fields) -> dict[str, Variable]:
     """What a spec's own records, and its own network, record, with their axes after `run`."""
     network = [spec.network] if hasattr(spec.network, "variables") else []
     return {
@@ -67,7 +65,7 @@ def variables(spec: "Spec") -> dict[str, Variable]:
     }
 
 
-def recorded(spec: "Spec", context: Context, sizes: dict[str, int]) -> dict[str, Array]:
+def recorded(spec: Fields, context: Context, sizes: dict[str, int]) -> dict[str, Array]:
     """What a spec's own records say of an update, `sizes` those of dims. Raises ConfigError where they are not their
     `variables`."""
     found: dict[str, Array] = {}

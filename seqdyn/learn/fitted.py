@@ -8,7 +8,7 @@ last link's updates are added to the parameters as they are. A `schedule` has `b
 """
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from seqdyn.data import sampled
 from seqdyn.data.losses import made_loss
 from seqdyn.data.sampled import Drawn
 from seqdyn.data.tasks import TASKS
+from seqdyn.fields import Fields
 from seqdyn.grids import as_shapes
 from seqdyn.learn import network, terms
 from seqdyn.learn.context import check_variables
@@ -26,9 +27,6 @@ from seqdyn.learn.own_cells import check_cells
 from seqdyn.learn.rules import factor, made_link
 from seqdyn.parts import is_part
 from seqdyn.types import ConfigError, whole
-
-if TYPE_CHECKING:
-    from seqdyn.learn.spec import Spec
 
 INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
 """The kinds of dropout that act inside the recurrence."""
@@ -53,7 +51,7 @@ UNHEEDED = {
 """The numbers of `Hypers` that nobody heeds where a field holds parts."""
 
 
-def fitted(spec: "Spec") -> dict[str, Any]:
+def fitted(spec: Fields) -> dict[str, Any]:
     """The fields of a spec that its parts decide: `steps`, `hidden`, and what stands in its place as a tuple.
 
     Raises ConfigError for a part of another kind than its field's, and where what parts build does not fit.
@@ -100,7 +98,7 @@ def fitted(spec: "Spec") -> dict[str, Any]:
     return found
 
 
-def _check_terms(spec: "Spec", found: dict[str, Any]) -> list[str]:
+def _check_terms(spec: Fields, found: dict[str, Any]) -> list[str]:
     """The names under which the terms of a spec that are no words are recorded."""
     given = found.get("penalties", spec.penalties)
     names: list[str] = []
@@ -134,7 +132,7 @@ def _check_chain(links: tuple[Any, ...]) -> None:
         check_part(f"optimizer[{i}]", link, "build")
 
 
-def _check_words(spec: "Spec", found: dict[str, Any]) -> None:
+def _check_words(spec: Fields, found: dict[str, Any]) -> None:
     """Nothing may be said that nobody heeds, as there is a part in its place."""
     default = {f.name: f.default for f in dataclasses.fields(spec)}
     chain = found.get("optimizer", spec.optimizer)
@@ -177,7 +175,7 @@ def _check_words(spec: "Spec", found: dict[str, Any]) -> None:
         )
 
 
-def unheeded(spec: "Spec") -> dict[str, Any]:
+def unheeded(spec: Fields) -> dict[str, Any]:
     """Number of `Hypers` -> the part of a spec in whose place there is nobody who heeds it."""
     own = {"layers": spec.layers[:1], "optimizer": links(spec)[-1:], "schedule": (spec.schedule,), "clip": (spec.clip,)}
     own = {field: of[0] if of else None for field, of in own.items()} | {"network": spec.network}
@@ -185,7 +183,7 @@ def unheeded(spec: "Spec") -> dict[str, Any]:
 
 
 def _check_built(
-    spec: "Spec",
+    spec: Fields,
     found: dict[str, Any],
     task: Any,
     clip: Any,
@@ -228,7 +226,7 @@ def _check_built(
         factor("schedule", schedule, jnp.int32(0))
 
 
-def _read_by_words(spec: "Spec") -> int:
+def _read_by_words(spec: Fields) -> int:
     """Numbers a step that the lowest cell reads where the task is a word; 1 where validation has yet to refuse it."""
     try:
         return spec.embedding or spec.vocabulary or TASKS[spec.task](spec).inputs or 1

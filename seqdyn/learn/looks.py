@@ -3,8 +3,8 @@
 A part has `variables`, as a record has, and `measure(look) -> {name: array}`, of a `Look` at the diagnostic batch.
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -12,14 +12,15 @@ import numpy as np
 from seqdyn.building import check_alone, check_part
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import DATA_SETS
+from seqdyn.fields import Fields
 from seqdyn.grids import numbers
-from seqdyn.learn import choices
 from seqdyn.learn.context import Variable, check_variables, checked
 from seqdyn.learn.terms import LayerPass
+from seqdyn.parts import Part
 from seqdyn.types import Array, ConfigError, Float, Int, Key, Tree, one_of
 
-if TYPE_CHECKING:
-    from seqdyn.learn.config import Experiment
+ProbeName = Literal["weights", "units", "jacobians", "lyapunov", "curvature", "updates"]
+Split = Literal["holdout", "train"]
 
 
 class Look(NamedTuple):
@@ -49,6 +50,15 @@ class Look(NamedTuple):
         return jax.grad(self.loss_of)(self.params)
 
 
+class Looking(NamedTuple):
+    """What an experiment's probes are and look at: `Experiment.probes` and the fields after it, hashable."""
+
+    probes: tuple[ProbeName | Part, ...]
+    diagnostic: int
+    diagnostic_from: Split
+    modes: int
+
+
 def own(probes: tuple[Any, ...]) -> dict[str, Any]:
     """Those that are no words, by where they stand: 'probes[1]'."""
     return {f"probes[{i}]": one for i, one in enumerate(probes) if not isinstance(one, str)}
@@ -68,9 +78,9 @@ def measured(probe: Any, look: Look, sizes: dict[str, int]) -> dict[str, Array]:
     return checked(f"the probe {type(probe).__name__}", probe.measure, look, probe.variables, sizes)
 
 
-def check_probes(experiment: "Experiment") -> None:
+def check(looking: Looking, specs: Sequence[Fields]) -> None:
     """Raises ConfigError for the first of the probes that cannot be right."""
-    names, split, probes = get_args(choices.ProbeName), experiment.diagnostic_from, experiment.probes
+    names, split, probes = get_args(ProbeName), looking.diagnostic_from, looking.probes
     parts = own(probes) if isinstance(probes, tuple) else {}
     odd = [one for one in parts.values() if not (callable(one) or hasattr(one, "measure") or hasattr(one, "variables"))]
     words = [one for one in probes if isinstance(one, str)] if isinstance(probes, tuple) else ()
@@ -84,16 +94,16 @@ def check_probes(experiment: "Experiment") -> None:
         known |= probe.variables.keys()
     if len({*words}) < len(words):
         raise ConfigError(f"probes is {probes!r}; each may be named once.")
-    one_of("diagnostic_from", split, get_args(choices.Split))
-    if "jacobians" in words and experiment.specs[0].steps == 1:
+    one_of("diagnostic_from", split, get_args(Split))
+    if "jacobians" in words and specs[0].steps == 1:
         raise ConfigError("probes has 'jacobians' and steps is 1; of one step there is no product to look at.")
-    for spec in experiment.specs:
+    for spec in specs:
         if spec.network is not None and words:
             raise ConfigError(
                 f"probes is {(*words,)!r}; {spec.label} is no stack of cells, so it must be () or parts of one's own."
             )
     blind = {"weights", "units", "jacobians", "lyapunov"} & {*words}
-    for spec in experiment.specs:
+    for spec in specs:
         missing = {"weights", "units"} & blind if spec.layers else set()
         if missing:
             raise ConfigError(f"probes is {probes!r}; the cells of {spec.label} have no {min(missing)} to look at.")
@@ -103,13 +113,11 @@ def check_probes(experiment: "Experiment") -> None:
             raise ConfigError(
                 "probes has 'units' and dropout is 'zoneout'; its time constants and paths are of gates alone."
             )
-    first = experiment.specs[0]
+    first = specs[0]
     if split == "train" and first.task not in DATA_SETS and not first.training_set:
         raise ConfigError("diagnostic_from is 'train' and training_set is 0; fresh sequences are no set to look at.")
-    if split == "train" and first.training_set and experiment.diagnostic > first.training_set:
-        raise ConfigError(
-            f"diagnostic is {experiment.diagnostic}; it must be at most training_set, {first.training_set}."
-        )
+    if split == "train" and first.training_set and looking.diagnostic > first.training_set:
+        raise ConfigError(f"diagnostic is {looking.diagnostic}; it must be at most training_set, {first.training_set}.")
 
 
 def check_probe(where: str, probe: Any) -> None:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from seqdyn.data.losses import Loss, applied
 from seqdyn.data.tasks import Batch, task_of
+from seqdyn.fields import CellName
 from seqdyn.learn import dropout, precision
-from seqdyn.learn.choices import CellName
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.learn.own_cells import made_cell
 from seqdyn.nets import cells, hard_concrete, memoryless

@@ -16,7 +16,7 @@ import inspect
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from seqdyn.building import check_part, is_real, known_at_run_time, takes, types_of
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import DATA_SETS, task_of
+from seqdyn.fields import Fields
 from seqdyn.grids import as_shapes
 from seqdyn.learn import precision
 from seqdyn.learn.context import Variable, check_variables
@@ -32,9 +33,6 @@ from seqdyn.norms import mean_log2
 from seqdyn.parts import is_part, lenient
 from seqdyn.types import Array, ConfigError, Float, Key, Metrics, Tree
 from seqdyn.watch import Seen, value_and_grad
-
-if TYPE_CHECKING:
-    from seqdyn.learn.spec import Spec
 
 
 class Judged(NamedTuple):
@@ -57,12 +55,12 @@ class Gradient(NamedTuple):
     """Of each watched scan, by its name."""
 
 
-def variables(spec: "Spec") -> dict[str, Variable]:
+def variables(spec: Fields) -> dict[str, Variable]:
     """What a network's loss comes with beside its accuracy, if there is a network."""
     return getattr(spec.network, "variables", {})
 
 
-def init(spec: "Spec", key: Key[Array, ""]) -> Tree:
+def init(spec: Fields, key: Key[Array, ""]) -> Tree:
     """The parameters that a network begins with, in the type in which they are trained."""
     name = f"network is {type(spec.network).__name__}"
     with lenient(), known_at_run_time(name):
@@ -80,7 +78,7 @@ def init(spec: "Spec", key: Key[Array, ""]) -> Tree:
     return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, precision.trained(spec.dtype)), params)
 
 
-def _loss(spec: "Spec", batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
+def _loss(spec: Fields, batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
     """params -> (loss, `Judged`)"""
     name = f"network is {type(spec.network).__name__}"
     wanted = {"accuracy", *variables(spec)}
@@ -112,18 +110,18 @@ def _loss(spec: "Spec", batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
     return loss
 
 
-def judge(spec: "Spec", params: Tree, batch: Batch) -> Judged:
+def judge(spec: Fields, params: Tree, batch: Batch) -> Judged:
     """The network held against what the batch should give."""
     return _loss(spec, batch)(params)[1]
 
 
-def count(spec: "Spec", batch: Batch) -> Float[Array, ""]:
+def count(spec: Fields, batch: Batch) -> Float[Array, ""]:
     """How many examples a batch's loss is the mean of."""
     real = precision.trained(spec.dtype)
     return real(spec.batch) if batch.weight is None else jnp.sum(batch.weight.astype(real))
 
 
-def gradient(spec: "Spec", params: Tree, batch: Batch) -> Gradient:
+def gradient(spec: Fields, params: Tree, batch: Batch) -> Gradient:
     """∂loss/∂params, with what is read of every watched scan."""
     try:
         (_, judged), grads, seen = value_and_grad(_loss(spec, batch), has_aux=True)(params)
@@ -133,7 +131,7 @@ def gradient(spec: "Spec", params: Tree, batch: Batch) -> Gradient:
     return Gradient(judged, grads, seen)
 
 
-def autodiff(spec: "Spec", params: Tree, batch: Batch) -> Tree:
+def autodiff(spec: Fields, params: Tree, batch: Batch) -> Tree:
     """The gradient by JAX alone: no scan is watched."""
     return jax.grad(_loss(spec, batch), has_aux=True)(params)[0]
 
@@ -155,7 +153,7 @@ def _aligned(one: Seen, live: Any) -> tuple[Seen, Array]:
     return Seen(mantissa, exponent, from_next), jnp.sum(at_end(live.astype(jnp.float32), live), axis=1)
 
 
-def read(spec: "Spec", seen: dict[str, Seen], batch: Batch) -> Metrics:
+def read(spec: Fields, seen: dict[str, Seen], batch: Batch) -> Metrics:
     """The norms of `train.read` [layer, time], a layer for each watched scan: RMS over examples of λ_t = ∂L/∂carry_t of
     each one's own loss, of what came from the next step, and the mean log₂; NaN before a scan that is shorter. Of a
     scan over the batch's steps and examples padding is left out, as in `train.read`."""
@@ -187,7 +185,7 @@ def read(spec: "Spec", seen: dict[str, Seen], batch: Batch) -> Metrics:
     }
 
 
-def scans(spec: "Spec") -> dict[str, int]:
+def scans(spec: Fields) -> dict[str, int]:
     """The watched scans of a network's loss by name, in the alphabet's order, and how many steps each has."""
     numbers, tree = jax.tree.flatten(as_shapes(spec))
     return dict(_scans(tree, tuple(numbers)))
@@ -207,7 +205,7 @@ def _scans(tree: Any, numbers: tuple[Any, ...]) -> dict[str, int]:
     return {name: math.prod(one.mantissa.shape[:-1]) for name, one in sorted(found.items())}
 
 
-def _batch_like(spec: "Spec", key: Key[Array, ""]) -> Batch:
+def _batch_like(spec: Fields, key: Key[Array, ""]) -> Batch:
     """A training batch in shapes and types."""
     if spec.task not in DATA_SETS:
         batch = task_of(spec).batch(None, "train", key)._replace(noise=key)
@@ -242,7 +240,7 @@ def check(where: str, network: Any) -> None:
                 raise ConfigError(f"{name}, whose '{key}' has the dims {variable.dims}; it is one number, so take ().")
 
 
-def check_spec(spec: "Spec") -> None:
+def check_spec(spec: Fields) -> None:
     """Raises ConfigError for words of a spec that a network cannot heed, and for a scan with more steps than the
     sequences of a library's task have."""
     name = type(spec.network).__name__

@@ -6,21 +6,19 @@ numbers of `Hypers`. Numbers are arrays inside the trace, so sweeping them recom
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from seqdyn.building import check_part
+from seqdyn.fields import Fields
+from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.rules import At, Rule, chained, factor, forgetful, made_clip, made_link
 from seqdyn.norms import tree_norm
 from seqdyn.parts import Number, Part, is_part, number, part
 from seqdyn.types import Array, Float, Int, Tree
-
-if TYPE_CHECKING:
-    from seqdyn.learn.config import Hypers, Spec
-
 
 # --- clipping -------------------------------------------------------------------------------------------------
 
@@ -242,23 +240,23 @@ class AdamW(Adam):
 # --- a spec's -------------------------------------------------------------------------------------------------
 
 
-def links(spec: "Spec") -> tuple[Part, ...]:
+def links(spec: Fields) -> tuple[Part, ...]:
     """The parts of `Spec.optimizer`, first link first; none of a word."""
     return spec.optimizer if isinstance(spec.optimizer, tuple) else (spec.optimizer,) if is_part(spec.optimizer) else ()
 
 
-def named(spec: "Spec") -> dict[str, Part]:
+def named(spec: Fields) -> dict[str, Part]:
     """The same by where they stand: 'optimizer', or 'optimizer[0]', …"""
     several = isinstance(spec.optimizer, tuple)
     return {f"optimizer[{i}]" if several else "optimizer": link for i, link in enumerate(links(spec))}
 
 
-def decays(spec: "Spec") -> bool:
+def decays(spec: Fields) -> bool:
     """Does its rule heed `Spec.penalised`?"""
     return spec.optimizer == "adamw" or any(isinstance(link, AdamW) for link in links(spec))
 
 
-def of_words(spec: "Spec", hypers: "Hypers") -> Descent:
+def of_words(spec: Fields, hypers: Hypers) -> Descent:
     """The part of a rule and a schedule that are words; the schedule may be a part."""
     schedule, steps, warmup = spec.schedule, hypers.decay_steps, hypers.warmup
     if not is_part(schedule):
@@ -282,7 +280,7 @@ def of_words(spec: "Spec", hypers: "Hypers") -> Descent:
     raise ValueError(f"optimizer is {spec.optimizer!r}")
 
 
-def rule(spec: "Spec", hypers: "Hypers") -> Rule:
+def rule(spec: Fields, hypers: Hypers) -> Rule:
     """From gradient to Δw: what clips, then the optimiser. Of adjoints it is `nets.bptt` that clips.
 
     Call it under `jax.numpy_dtype_promotion("standard")`.

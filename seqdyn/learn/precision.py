@@ -19,7 +19,7 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
-from seqdyn.learn.choices import Dtype
+from seqdyn.fields import Dtype
 from seqdyn.nets.cells import Carry, Cell
 from seqdyn.types import ConfigError, Tree, one_of
 

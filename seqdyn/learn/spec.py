@@ -1,34 +1,14 @@
-"""What code runs: a `Spec`, of words and of users' parts."""
+"""`Spec`: what code runs, of words and of users' parts that fit each other."""
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from seqdyn import parts
 from seqdyn.data.arrays import plain
-from seqdyn.learn.choices import (
-    Activation,
-    AugmentName,
-    CellName,
-    Clip,
-    Dropout,
-    Dtype,
-    InitName,
-    Kind,
-    Normalise,
-    Optimizer,
-    PenalisedGroup,
-    PenaltyName,
-    Readout,
-    Schedule,
-    Stop,
-    TaskName,
-)
+from seqdyn.fields import Fields
 from seqdyn.learn.fitted import fitted
-from seqdyn.parts import Part
-from seqdyn.types import ConfigError, Pad
+from seqdyn.types import ConfigError
 
 DECIDED = ("steps", "hidden")
 """The fields that parts decide."""
@@ -36,112 +16,13 @@ DECIDED = ("steps", "hidden")
 
 @parts.registered
 @dataclass(frozen=True)
-class Spec:
+class Spec(Fields):
     """What code runs: shapes and operations. Two specs of other structure are two compiled programs.
 
     NumPy's whole numbers, truth values and strings become Python's, and lists become tuples, so that what is equal is
     the same program. Task, optimiser, clip, schedule and cells may be a user's parts (`learn.fitted`), whose numbers
     are the leaves of this pytree: other numbers compile nothing.
     """
-
-    task: TaskName | Part = "adding"
-    steps: int = 100
-    """T, time steps of a sequence; those that a task of one's own draws."""
-    batch: int = 32
-    """Sequences per update."""
-    holdout: int = 1000
-    """Fresh test sequences of a synthetic task (rounded up to whole batches)."""
-    training_set: int = 0
-    """Sequences of a synthetic task's training set, a multiple of `batch`, taken in order again and again (n = batch:
-    every update sees all of it); 0 draws fresh sequences at every update."""
-    shortest: int = 0
-    """Each sequence of a synthetic task has a length of its own, uniform from this to `steps`; 0: all have `steps`."""
-    features: int = 0
-    """Numbers a step of a data set's sequences; 0 where they are ids."""
-    classes: int = 2
-    """Of a 'labelled' sequence; 0: its label is a number."""
-    targets: int = 1
-    """Numbers (`classes` 0) or bits (`classes` 2) that a 'labelled' sequence has as its label, ys [n, targets]."""
-    pad: Pad = "before"
-    """On which side of a data set's sequences the padding lies."""
-    mask: bool = True
-    """Is padding left out, as if the sequence were shorter? False: it is read like anything else."""
-    vocabulary: int = 0
-    """Ids of a data set's sequences; 0 where they are numbers."""
-    embedding: int = 0
-    """Width of the trained embedding of ids; 0 gives a cell their one-hot vectors, `vocabulary` wide."""
-    pretrained: bool = False
-    """Does the embedding begin with word vectors, `data["vectors"]` [vocabulary, embedding]? See `Hypers.thaw`."""
-    cell: CellName = "rnn"
-    activation: Activation = "tanh"
-    """φ of an rnn and of dense layers; LSTM and GRU have theirs."""
-    hidden: tuple[int, ...] = (32,)
-    """Width of each level, bottom first; those of `layers`, if there are any."""
-    bidirectional: bool = False
-    """Two layers a level, the second reading backwards: layers 2i and 2i + 1 of the records are level i."""
-    w_init: InitName = "glorot_uniform"
-    """Input weights, at `Hypers.input_gain`."""
-    u_init: InitName = "orthogonal"
-    """Recurrent weights, at `Hypers.gain`."""
-    chrono: bool = False
-    """Gate biases from `Hypers.longest` (LSTM, GRU) instead of `Hypers.forget_bias`."""
-    normalise: Normalise = "none"
-    """Of the pre-activations: see `nets.normalised`. The batch's kinds take whole sequences only."""
-    readout_init: InitName = "glorot_uniform"
-    """Readout weights, at `Hypers.readout_gain`."""
-    readout: Readout = "last"
-    """Which of the top level's outputs the prediction reads: the last, or the mean or sum over live steps; 'every' step
-    has a prediction of its own in the tasks of `validate.EVERY_STEP`."""
-    dropout: Dropout = "none"
-    """What `Hypers.dropout` drops: words, inputs, outputs, or something inside the recurrence; see `learn.dropout`."""
-    penalties: tuple[PenaltyName | Part, ...] | Part = ()
-    """What is added to the loss: words, weighted by the hyperparameters of these names (see `penalties`), and parts
-    with a weight of their own (see `terms`)."""
-    optimizer: Optimizer | Part | tuple[Part, ...] = "adam"
-    """From the gradient, clipped, to what is added to the parameters; of several parts one after the other: see
-    `optim`."""
-    schedule: Schedule | Part = "constant"
-    """Of `Hypers.lr`, which an optimizer that is a part does not heed."""
-    clip: Clip | Part = "norm"
-    """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step (then
-    the records of clipping are those of adjoints alone). A part acts on the gradient (0 of an embedding that is
-    frozen) before the optimizer."""
-    truncate: bool = False
-    """Backpropagate through windows of `Hypers.window` steps only."""
-    name: str = ""
-    """What tables and figures call it; '' is the cell's name, which must tell the specs of an experiment apart."""
-    floss: int = 0
-    """Lyapunov exponents, the largest, that are pulled towards 0 before the first update: see `measure.flossing`."""
-    floss_steps: int = 500
-    """Steps of that."""
-    evaluate_train: bool = False
-    """Is a data set's training split judged at every look, too, as the held-out ones are: `train_loss`?"""
-    stop: Stop = "none"
-    """Early stopping on this metric of the validation split, at every look: see `stopping`."""
-    penalised: tuple[PenalisedGroup, ...] = ("input", "recurrent", "readout")
-    """The weight matrices that l1, l1_proximal, l2, l0 and the decay of 'adamw' act on; biases never are."""
-    monte_carlo: int = 0
-    """Networks with dropout whose mean prediction is evaluated on held-out splits, by keys of (seed, update), for −log
-    mean p and the accuracy of the mean (Gal & Ghahramani 2016); 0 evaluates one without dropout."""
-    augment: tuple[AugmentName, ...] = ()
-    """How the sequences of every training batch are changed, one after the other, by `Hypers.strength`: see
-    `data.augment`."""
-    kind: Kind = "series"
-    """What a data set's numbers are, which decides what augmentations fit; ids are text."""
-    dtype: Dtype = "float32"
-    """What the network computes in: bfloat16 keeps parameters, optimiser and loss in float32; float64 has all in
-    float64 and needs JAX_ENABLE_X64=1. See `learn.precision`."""
-    layers: tuple[Part, ...] = ()
-    """One's own cells, one a level, bottom first, instead of `cell` and what words say of it."""
-    network: Part | None = None
-    """A network that is no stack, instead of all that words say of one: see `learn.network`."""
-    loss: Part = None
-    """What a prediction costs, in place of the task's own loss: a part with `build() -> (predictions, ys) -> [*s]`, and
-    if it has a meaning `correct(predictions, ys)` and `mean(predictions)`: see `data.losses`."""
-    records: tuple[Part, ...] = ()
-    """What else is recorded of every update."""
-    decided: tuple[tuple[str, Any], ...] = ()
-    """(field, value) of what the parts decide; made here, and anew by `dataclasses.replace`."""
 
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
@@ -156,21 +37,3 @@ class Spec:
         for name, value in found.items():
             put(name, value)
         put("decided", tuple((name, found[name]) for name in DECIDED if name in found))
-
-    @property
-    def label(self) -> str:
-        """`name`, or 'rnn tanh', 'lstm', 'gru', or what the classes of `layers` or `network` are called."""
-        own = [parts.describe(part)["part"] for part in (*self.layers, *filter(None, [self.network]))]
-        return label(self.name, self.cell, self.activation, own)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Of each recurrent layer, in the order of the records."""
-        return tuple(h for h in self.hidden for _ in range(2 if self.bidirectional else 1))
-
-
-def label(name: str, cell: str, activation: str, own: Sequence[str] = ()) -> str:
-    """`Spec.label`; `own` are the layers' parts as a manifest has them, 'module:Class'."""
-    if name or own:
-        return name or " ".join(dict.fromkeys(part.rpartition(":")[2] for part in own))
-    return f"rnn {activation}" if cell == "rnn" else cell.replace("_", " ")

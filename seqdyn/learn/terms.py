@@ -11,22 +11,19 @@ own. (`jax.lax.stop_gradient` of some of them does the same by halves.)
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import jax.numpy as jnp
 
 from seqdyn.building import check_part, is_real, known_at_run_time
 from seqdyn.data.batches import Batch
-from seqdyn.learn.choices import PenaltyName
+from seqdyn.fields import Fields, PenaltyName
 from seqdyn.learn.context import Variable
 from seqdyn.nets import stack
 from seqdyn.nets.bptt import Watch
 from seqdyn.norms import norm, power_of_two
 from seqdyn.parts import is_part, lenient
 from seqdyn.types import Array, Bool, ConfigError, Float, Tree
-
-if TYPE_CHECKING:
-    from seqdyn.learn.spec import Spec
 
 READS = ("weights", "states", "adjoints")
 
@@ -113,12 +110,12 @@ class Pass:
         return self.layers[-2:] if self.spec.bidirectional else self.layers[-1:]
 
 
-def own(spec: "Spec") -> dict[str, Any]:
+def own(spec: Fields) -> dict[str, Any]:
     """The users' terms of a spec, by where they stand: 'penalties[1]'."""
     return {f"penalties[{i}]": one for i, one in enumerate(spec.penalties) if is_part(one)}
 
 
-def words(spec: "Spec") -> Any:
+def words(spec: Fields) -> Any:
     """Those that are no parts; what is no tuple as it is."""
     given = spec.penalties
     return tuple(one for one in given if not is_part(one)) if isinstance(given, tuple) else given
@@ -134,7 +131,7 @@ def detached(term: Any) -> bool:
     return term.reads == "weights" or getattr(term, "detached", False)
 
 
-def variables(spec: "Spec") -> dict[str, Variable]:
+def variables(spec: Fields) -> dict[str, Variable]:
     """What is recorded of a spec's own terms, with its axes after `run`."""
     return {
         f"penalty_{called(term)}": Variable(("step",), f"{called(term)}, before its weight")

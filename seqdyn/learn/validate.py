@@ -1,25 +1,24 @@
-"""Every sentence about a wrong value in a `Spec`, `Hypers` or `Experiment`, raised before anything is compiled."""
+"""What cannot be right in specs and in the numbers that they run with, said before anything is compiled."""
 
-import dataclasses
-import json
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import jax
 import numpy as np
 
+from seqdyn import fields
 from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.images import pix
 from seqdyn.data.tasks import BANK, DATA_SETS
-from seqdyn.learn import choices, looks, network, precision, terms
+from seqdyn.fields import Fields
+from seqdyn.learn import network, precision, terms
 from seqdyn.learn.fitted import INNER, unheeded
-from seqdyn.learn.numbers import check_hyper
+from seqdyn.learn.hypers import FIELDS, Hypers, check_hyper
 from seqdyn.learn.optim import decays, links
+from seqdyn.nets.activations import Activation
+from seqdyn.nets.inits import InitName
 from seqdyn.parts import is_part
 from seqdyn.types import ConfigError, Pad, one_of, whole
-
-if TYPE_CHECKING:
-    from seqdyn.learn.config import Experiment, Hypers, Spec
 
 EVERY_STEP = ("next_step", "stream", "copy", "memorization")
 """The tasks that ask for a prediction at every step."""
@@ -29,28 +28,24 @@ LEAST = {"temporal_order": 10, "temporal_order_3": 10, "copy": 21, "memorization
 """Steps without which a task makes no sense; 2 of the others. A row of a table is a sequence of one step."""
 
 
-def validate(experiment: "Experiment") -> None:
-    """Raises ConfigError, in one sentence, for the first field that cannot be right."""
-    for spec in experiment.specs:
+def validate(specs: Sequence[Fields], grids: Sequence[tuple[Sequence[Fields], Hypers]]) -> None:
+    """Raises ConfigError, in one sentence, for the first field of the specs of an experiment that cannot be right, or
+    number of the grids that they run on."""
+    for spec in specs:
         _check_spec(spec)
-    precision.check(experiment.specs)
-    first = experiment.specs[0]
-    for spec in experiment.specs[1:]:
+    precision.check(specs)
+    first = specs[0]
+    for spec in specs[1:]:
         for name in ("task", "shortest", "training_set", "features", *(["steps"] if first.task in DATA_SETS else [])):
             if not _alike(getattr(spec, name), getattr(first, name)):
                 raise ConfigError(
                     f"{name} is {getattr(spec, name)!r} in one spec and {getattr(first, name)!r} in another; "
                     "the specs of one experiment share it."
                 )
-    if len({s.label for s in experiment.specs}) < len(experiment.specs):
-        raise ConfigError(
-            f"specs have the labels {[s.label for s in experiment.specs]}; name, cell or activation must differ."
-        )
-    grids = [(experiment.specs, experiment.hypers)]
-    if experiment.hypers is None:
-        grids = [((spec,), runs.hypers) for spec, runs in zip(experiment.specs, experiment.runs, strict=True)]
-    for specs, hypers in grids:
-        for f in dataclasses.fields(hypers):
+    if len({s.label for s in specs}) < len(specs):
+        raise ConfigError(f"specs have the labels {[s.label for s in specs]}; name, cell or activation must differ.")
+    for of, hypers in grids:
+        for f in FIELDS:
             column = np.asarray(getattr(hypers, f.name))
             if column.shape != (len(hypers),) or np.ndim(hypers.seed) != 1:
                 raise ConfigError(
@@ -58,22 +53,7 @@ def validate(experiment: "Experiment") -> None:
                 )
             for value in column:
                 check_hyper(f.name, value)
-        _check_use(specs, hypers)
-    try:
-        json.dumps(experiment.settings, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"settings is {experiment.settings!r}; it must be JSON ({error}).") from None
-    for name in ("updates", "chunk", "probe_every", "tile", "diagnostic", "modes"):
-        whole(name, getattr(experiment, name))
-    looks.check_probes(experiment)
-    for name, unit in (("updates", "chunk"), ("probe_every", "chunk")):
-        value, divisor = getattr(experiment, name), getattr(experiment, unit)
-        if value % divisor:
-            raise ConfigError(f"{name} is {value}; it must be a multiple of {unit}, {divisor}.")
-    if experiment.updates % experiment.probe_every:
-        raise ConfigError(
-            f"updates is {experiment.updates}; it must be a multiple of probe_every, {experiment.probe_every}."
-        )
+        _check_use(of, hypers)
 
 
 def _alike(one: Any, other: Any) -> bool:
@@ -81,33 +61,14 @@ def _alike(one: Any, other: Any) -> bool:
     return jax.tree.structure(one) == jax.tree.structure(other) if is_part(one) and is_part(other) else one == other
 
 
-_SWITCHES = {
-    "dropout": "dropout on",
-    "thaw": "pretrained on",
-    "patience": "stop on",
-    "min_improvement": "stop on",
-    "weight_decay": "the optimizer 'adamw'",
-    "strength": "augment on",
-}
-"""What makes a spec heed a number, but for the penalties' own names."""
-
-
-def _check_use(specs: Sequence["Spec"], hypers: "Hypers") -> None:
+def _check_use(specs: Sequence[Fields], hypers: Hypers) -> None:
     """No number may be given that no spec heeds."""
-    for name, heeded in (
-        ("dropout", [s.dropout != "none" for s in specs]),
-        ("thaw", [s.pretrained for s in specs]),
-        ("patience", [s.stop != "none" for s in specs]),
-        ("min_improvement", [s.stop != "none" for s in specs]),
-        ("weight_decay", [s.optimizer == "adamw" for s in specs]),
-        ("strength", [s.augment for s in specs]),
-        *((name, [name in s.penalties for s in specs]) for name in get_args(choices.PenaltyName)),
-    ):
-        values = np.asarray(getattr(hypers, name), float)
-        largest = np.max(values, where=np.isfinite(values) | (name != "patience"), initial=0)
-        if largest > 0 and not any(heeded):
-            missing = _SWITCHES.get(name, f"'{name}' among its penalties")
-            raise ConfigError(f"{name} is {largest:g}; no spec has {missing}.")
+    for f in FIELDS:
+        switch = f.metadata["switch"]
+        values = np.asarray(getattr(hypers, f.name), float)
+        largest = np.max(values, where=np.isfinite(values) | (f.name != "patience"), initial=0)
+        if switch and largest > 0 and not any(map(switch.on, specs)):
+            raise ConfigError(f"{f.name} is {largest:g}; no spec has {switch.missing}.")
     strongest = np.max(np.asarray(hypers.strength, float))
     shares = [n for s in specs for n in s.augment if AUGMENTATIONS[n].kind in ("text", "any")]
     if strongest > 1 and shares:
@@ -121,23 +82,23 @@ def _check_use(specs: Sequence["Spec"], hypers: "Hypers") -> None:
             )
 
 
-def _check_spec(spec: "Spec") -> None:
+def _check_spec(spec: Fields) -> None:
     for name, literal in (
-        ("task", choices.TaskName),
-        ("cell", choices.CellName),
-        ("activation", choices.Activation),
-        ("w_init", choices.InitName),
-        ("u_init", choices.InitName),
-        ("readout_init", choices.InitName),
-        ("normalise", choices.Normalise),
-        ("optimizer", choices.Optimizer),
-        ("schedule", choices.Schedule),
-        ("clip", choices.Clip),
-        ("readout", choices.Readout),
-        ("dropout", choices.Dropout),
+        ("task", fields.TaskName),
+        ("cell", fields.CellName),
+        ("activation", Activation),
+        ("w_init", InitName),
+        ("u_init", InitName),
+        ("readout_init", InitName),
+        ("normalise", fields.Normalise),
+        ("optimizer", fields.Optimizer),
+        ("schedule", fields.Schedule),
+        ("clip", fields.Clip),
+        ("readout", fields.Readout),
+        ("dropout", fields.Dropout),
         ("pad", Pad),
-        ("stop", choices.Stop),
-        ("kind", choices.Kind),
+        ("stop", fields.Stop),
+        ("kind", fields.Kind),
     ):
         if not is_part(getattr(spec, name)) and not (name == "optimizer" and links(spec)):
             one_of(name, getattr(spec, name), get_args(literal))
@@ -148,7 +109,7 @@ def _check_spec(spec: "Spec") -> None:
         raise ConfigError(f"name is {spec.name!r}; it must be a string.")
     for name in ("steps", "batch", "holdout", "floss_steps", "targets"):
         whole(name, getattr(spec, name))
-    names, words = get_args(choices.PenaltyName), terms.words(spec)
+    names, words = get_args(fields.PenaltyName), terms.words(spec)
     if not _are_words(words, names) or len({*words}) < len(words):
         raise ConfigError(
             f"penalties is {words!r}; it must be a tuple of different names among {', '.join(names)}, or of parts."
@@ -176,8 +137,8 @@ def _check_spec(spec: "Spec") -> None:
     _check_augment(spec)
 
 
-def _check_penalties(spec: "Spec") -> None:
-    names, penalised, penalties = get_args(choices.PenalisedGroup), spec.penalised, terms.words(spec)
+def _check_penalties(spec: Fields) -> None:
+    names, penalised, penalties = get_args(fields.PenalisedGroup), spec.penalised, terms.words(spec)
     if not _are_words(penalised, names) or not penalised or len({*penalised}) < len(penalised):
         raise ConfigError(
             f"penalised is {penalised!r}; it must be a tuple of one or more different names among {', '.join(names)}."
@@ -201,7 +162,7 @@ def _check_penalties(spec: "Spec") -> None:
             raise ConfigError(f"penalties is {penalties!r} with '{two[0]}' and '{two[1]}': {why}.")
 
 
-def _check_cell(spec: "Spec") -> None:
+def _check_cell(spec: Fields) -> None:
     if not isinstance(spec.hidden, tuple):
         raise ConfigError(f"hidden is {spec.hidden!r}; it must be a tuple of widths, one per level.")
     if not spec.hidden:
@@ -232,7 +193,7 @@ def _check_cell(spec: "Spec") -> None:
         raise ConfigError("cell is 'dense_per_position' for the task 'stream', which has no positions.")
 
 
-def _check_task(spec: "Spec") -> None:
+def _check_task(spec: Fields) -> None:
     task = spec.task
     if spec.training_set and task in DATA_SETS:
         raise ConfigError(f"training_set is {spec.training_set} for the task '{task}'; a data set brings its own.")
@@ -268,7 +229,7 @@ def _check_task(spec: "Spec") -> None:
         raise ConfigError(f"bidirectional is True for the task '{task}'; it would read what it is to predict.")
 
 
-def _check_looks(spec: "Spec") -> None:
+def _check_looks(spec: Fields) -> None:
     if spec.evaluate_train and spec.task not in DATA_SETS:
         raise ConfigError(f"evaluate_train is True for the task '{spec.task}'; only a data set has a training split.")
     if spec.stop != "none" and spec.task not in DATA_SETS:
@@ -282,7 +243,7 @@ def _check_looks(spec: "Spec") -> None:
         raise ConfigError(f"stop is 'accuracy' for the task '{spec.task}', which has no classes; it must be 'loss'.")
 
 
-def _check_dropout(spec: "Spec") -> None:
+def _check_dropout(spec: Fields) -> None:
     kind = spec.dropout
     if kind == "words" and not spec.vocabulary:
         raise ConfigError("dropout is 'words' and vocabulary is 0; only ids are words, so choose 'inputs'.")
@@ -317,7 +278,7 @@ def _check_dropout(spec: "Spec") -> None:
         raise ConfigError(f"monte_carlo is {spec.monte_carlo} for the task 'stream', which carries one state; take 0.")
 
 
-def _check_augment(spec: "Spec") -> None:
+def _check_augment(spec: Fields) -> None:
     if not _are_words(spec.augment, AUGMENTATIONS):
         raise ConfigError(f"augment is {spec.augment!r}; it must be a tuple of names among {', '.join(AUGMENTATIONS)}.")
     if spec.augment and spec.task != "labelled":
@@ -344,7 +305,7 @@ def _check_augment(spec: "Spec") -> None:
             pix()
 
 
-def _check_floss(spec: "Spec") -> None:
+def _check_floss(spec: Fields) -> None:
     _whole_or_none("floss", spec.floss)
     if not spec.floss:
         return

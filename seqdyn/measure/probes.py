@@ -12,8 +12,8 @@ import numpy as np
 
 from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, network, precision, train
-from seqdyn.learn.config import Hypers, Looking, Spec
-from seqdyn.learn.looks import Look, measured
+from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.looks import Look, Looking, measured
 from seqdyn.learn.objective import passed
 from seqdyn.learn.terms import LayerPass
 from seqdyn.learn.train import TrainState

@@ -1,13 +1,17 @@
 """Activations, each beside its derivative: z → (φ(z), φ'(z)), elementwise."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from seqdyn.backend import fence
 from seqdyn.types import Array
+
+Activation = Literal[
+    "tanh", "sigmoid", "relu", "leaky_relu", "elu", "gelu", "softplus", "softsign", "hard_tanh", "identity"
+]
 
 _erf_slope = (2 * jnp.pi) ** -0.5
 

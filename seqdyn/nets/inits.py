@@ -5,7 +5,7 @@ All are `(key, shape, dtype) -> array` with shape [fan_in, fan_out], as in `jax.
 orthogonal. `gain` multiplies the draw and may be traced, so a grid of gains is one compiled program.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jax.nn import initializers
 
 from seqdyn.types import Array, Float, Initializer, Key
 
+InitName = Literal["glorot_uniform", "glorot_normal", "orthogonal", "gaussian", "uniform", "identity", "sparse"]
 Gain = float | Float[Array, ""]
 
 

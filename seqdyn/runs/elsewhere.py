@@ -13,7 +13,7 @@ import numpy as np
 
 from seqdyn.layout import layout
 from seqdyn.learn.config import Experiment, experiment_from
-from seqdyn.learn.numbers import check_hyper
+from seqdyn.learn.hypers import check_hyper
 from seqdyn.learn.spec import Spec
 from seqdyn.runs import manifest
 from seqdyn.runs.environment import environment

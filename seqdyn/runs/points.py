@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from seqdyn.fields import Fields, label
 from seqdyn.layout import Layout, hypers_of
-from seqdyn.learn.config import FIELDS
 from seqdyn.learn.fitted import UNHEEDED
-from seqdyn.learn.spec import Spec, label
+from seqdyn.learn.hypers import FIELDS
 
 WORDS = ("label", "cell", "activation", "u_init", "w_init")
 ALWAYS = ("task", "steps", "batch", "hidden", "optimizer", "readout")
@@ -63,7 +63,7 @@ def _unheeded(spec: Mapping[str, Any]) -> set[str]:
 
 def _word(spec: Mapping[str, Any], name: str) -> str:
     own = [part["part"] for part in (*spec.get("layers", []), *filter(None, [spec.get("network")]))]
-    said = {n: spec.get(n, getattr(Spec, n)) for n in ("name", *WORDS[1:])}
+    said = {n: spec.get(n, getattr(Fields, n)) for n in ("name", *WORDS[1:])}
     if name == "label":
         return label(said["name"], said["cell"], said["activation"], own)
     return said[name] if not own else label("", "", "", own) if name == "cell" else ""
@@ -72,7 +72,7 @@ def _word(spec: Mapping[str, Any], name: str) -> str:
 def _of_fields(specs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """Field -> [spec], as numbers or text."""
     found = {}
-    for f in dataclasses.fields(Spec):
+    for f in dataclasses.fields(Fields):
         if f.name in (*WORDS, "name", "decided", "layers", "records"):
             continue
         said = [_told(spec.get(f.name, f.default)) for spec in specs]

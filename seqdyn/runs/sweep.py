@@ -15,7 +15,8 @@ import numpy as np
 from seqdyn.backend import compiled
 from seqdyn.layout import Tile
 from seqdyn.learn import train
-from seqdyn.learn.config import Experiment, Looking, Runs, Spec
+from seqdyn.learn.config import Experiment, Runs, Spec
+from seqdyn.learn.looks import Looking
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import flossing, probes
 from seqdyn.types import Metrics
