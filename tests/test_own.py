@@ -253,8 +253,10 @@ def test_an_optimiser_may_hold_keys_and_know_the_network_and_is_made_anew_with_i
     assert process.finish().strip() == "True"
 
 
-def test_what_cannot_be_drawn_by_gain_is_a_sentence(grid):
-    assert "cells of its own" in refusal(gradient_flow.draw, grid)
+def test_cells_and_tasks_of_ones_own_are_drawn_and_said_to_have_no_criterion(grid):
+    *figures, page = gradient_flow.draw(grid)
+    text = page.read_text()
+    assert figures and "not known when it is learned" in text and "Leaky, tau" in text and "gain 1" not in text
 
 
 def test_a_directory_is_found_again_for_longer():
