@@ -277,6 +277,12 @@ def made(build):
     return Made()
 
 
+def test_an_error_in_ones_own_code_says_in_a_note_whose_it_is():
+    with pytest.raises(ZeroDivisionError) as raised:
+        sd.Experiment("own", sd.Spec(task=made(lambda: 1 / 0)), updates=1)
+    assert raised.value.__notes__[0] == "task is Made, in whose code this was raised."
+
+
 def cell(step=lambda p, h, x: h, rest=lambda b: jnp.zeros((*b, 3)), init=lambda key: {"w": jnp.ones(3)}):
     @sd.part
     class Odd:

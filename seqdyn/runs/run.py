@@ -35,7 +35,7 @@ from seqdyn.runs.environment import check_threads
 from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.runs.signals import Interrupted, Stop
-from seqdyn.types import ConfigError, Device
+from seqdyn.types import ConfigError, Device, whole
 
 VOCABULARY = "vocabulary.txt"
 CHECKPOINT_SECONDS = 20.0
@@ -157,7 +157,8 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     if experiment.specs[0].dtype == "float64":
         check_settings(double=True)
     counts = experiment.layout.counts
-    if not 0 <= run < sum(counts):
+    run = whole("run", run, 0)
+    if run >= sum(counts):
         raise ConfigError(f"run is {run}; {path} holds runs 0 to {sum(counts) - 1}.")
     spec, point = experiment.layout.place(run)
     tile = next(t for t in experiment.layout.tiles if t.spec == spec and point in t.runs)
