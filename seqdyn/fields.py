@@ -3,7 +3,7 @@ heed them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from seqdyn import parts
 from seqdyn.nets.activations import Activation
@@ -183,3 +183,9 @@ def label(name: str, cell: str, activation: str, own: Sequence[str] = ()) -> str
     if name or own:
         return name or " ".join(dict.fromkeys(part.rpartition(":")[2] for part in own))
     return f"rnn {activation}" if cell == "rnn" else cell.replace("_", " ")
+
+
+def words(name: str) -> tuple[str, ...]:
+    """Those that a field takes."""
+    hint = get_type_hints(Fields)[name]
+    return get_args(hint if get_origin(hint) is Literal else get_args(hint)[0])

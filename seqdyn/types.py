@@ -9,7 +9,7 @@ Axes, everywhere in the library:
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -40,8 +40,10 @@ __all__ = [
     "Pad",
     "Params",
     "Tree",
+    "are_words",
     "one_of",
     "whole",
+    "whole_or_none",
 ]
 
 
@@ -65,6 +67,17 @@ def whole(field: str, value: Any, least: int = 1) -> int:
         most = ", below 2³¹" if number >= 2**31 else ""
         raise ConfigError(f"{field} is {value!r}; it must be a whole number of at least {least}{most}.")
     return number
+
+
+def whole_or_none(field: str, value: Any) -> None:
+    """Raises ConfigError for what is neither 0 nor a `whole` number."""
+    if not isinstance(value, int) or value != 0 or value is False:
+        whole(field, value)
+
+
+def are_words(value: Any, words: Collection[str]) -> bool:
+    """Is it a tuple of some of these words?"""
+    return isinstance(value, tuple) and all(isinstance(word, str) and word in words for word in value)
 
 
 def one_of(field: str, value: Any, words: Sequence[str]) -> None:

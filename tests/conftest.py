@@ -42,7 +42,8 @@ _ARRAYS = (
     "data.losses data.batches data.synthetic data.tasks data.splits data.text data.scaling data.images data.wording "
     "data.augment data.banks data.waves building data.sampled nets.from_step "
     "learn.context learn.terms learn.looks learn.own_cells learn.rules learn.fitted "
-    "learn.dropout learn.model learn.penalties learn.objective learn.optim learn.stopping learn.train learn.verify "
+    "learn.dropout learn.layers learn.model learn.penalties learn.objective learn.optim learn.stopping learn.train "
+    "learn.verify "
     "measure.weights measure.units measure.jacobians measure.lyapunov measure.flossing measure.curvature "
     "measure.updates measure.probes runs.sweep"
 ).split()

@@ -18,11 +18,13 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqdyn.data import images, wording
 from seqdyn.data.tasks import BANK, Batch
+from seqdyn.fields import Fields
 from seqdyn.nets.bptt import live_steps
-from seqdyn.types import Array, Bool, Float, Key
+from seqdyn.types import Array, Bool, ConfigError, Float, Key, are_words
 
 KNOTS = 6
 """Of a random curve of speed."""
@@ -175,3 +177,39 @@ def augmented(
         more = (data, pad) if one.of_data else ()
         batch = one.apply(jax.random.fold_in(key, i), batch, strength, *more)
     return batch
+
+
+def check(spec: Fields) -> None:
+    """Raises ConfigError for augmentations that do not fit the data."""
+    if not are_words(spec.augment, AUGMENTATIONS):
+        raise ConfigError(f"augment is {spec.augment!r}; it must be a tuple of names among {', '.join(AUGMENTATIONS)}.")
+    if spec.augment and spec.task != "labelled":
+        raise ConfigError(f"augment is {spec.augment!r} for the task '{spec.task}'; it must be 'labelled'.")
+    if BANK in spec.augment[1:]:
+        raise ConfigError(
+            f"augment is {spec.augment!r}; '{BANK}' must come first, as it takes the place of a sequence."
+        )
+    kind = "text" if spec.vocabulary else spec.kind
+    for name in spec.augment:
+        fits = AUGMENTATIONS[name].kind
+        if fits not in (kind, "any"):
+            what = "ids, which are text" if kind == "text" else f"data of the kind '{kind}'"
+            raise ConfigError(f"augment has '{name}' for {what}; it is of {fits}.")
+        if fits == "image" and spec.features % spec.steps:
+            raise ConfigError(
+                f"augment has '{name}' and features is {spec.features}; an image has a multiple of steps, {spec.steps}."
+            )
+        if name == "colour" and spec.features != 3 * spec.steps:
+            raise ConfigError(
+                f"augment has 'colour' and features is {spec.features}; it needs three channels, {3 * spec.steps}."
+            )
+        if fits == "image":
+            images.pix()
+
+
+def check_strength(specs: Sequence[Fields], strength: Any) -> None:
+    """Raises ConfigError for a strength, [r], that cannot be one of an augmentation."""
+    strongest = np.max(np.asarray(strength, float))
+    shares = [n for s in specs for n in s.augment if AUGMENTATIONS[n].kind in ("text", "any")]
+    if strongest > 1 and shares:
+        raise ConfigError(f"strength is {strongest:g}; of '{shares[0]}' it is a share and must be at most 1.")

@@ -109,7 +109,13 @@ def adding(spec: Fields) -> Task:
     """
     sample = _marked(spec, jnp.add)
     return Task(
-        inputs=2, outputs=1, loss=losses.mse, chance=1 / 6, learned=("test_loss", 0.01), **sampled(spec, sample)
+        inputs=2,
+        outputs=1,
+        loss=losses.mse,
+        chance=1 / 6,
+        learned=("test_loss", 0.01),
+        **sampled(spec, sample),
+        any_length=True,
     )
 
 
@@ -121,7 +127,9 @@ def multiplication(spec: Fields) -> Task:
     """
     sample = _marked(spec, jnp.multiply)
     learned = ("test_loss", 0.003)
-    return Task(inputs=2, outputs=1, loss=losses.mse, chance=7 / 144, learned=learned, **sampled(spec, sample))
+    return Task(
+        inputs=2, outputs=1, loss=losses.mse, chance=7 / 144, learned=learned, **sampled(spec, sample), any_length=True
+    )
 
 
 # --- the order of symbols -----------------------------------------------------------------------------------
@@ -145,7 +153,9 @@ def _ordered(spec: Fields, windows: tuple[int, ...]) -> Task:
         return _one_hot(symbols, 6), ys
 
     learned = ("test_accuracy", 0.99)
-    return Task(6, kinds, losses.categorical, math.log(kinds), learned, **sampled(spec, sample))
+    return Task(
+        6, kinds, losses.categorical, math.log(kinds), learned, **sampled(spec, sample), least=10, any_length=True
+    )
 
 
 def temporal_order(spec: Fields) -> Task:
@@ -182,7 +192,7 @@ def random_permutation(spec: Fields) -> Task:
         return _one_hot(others.at[0].set(first), 100), first
 
     learned = ("test_accuracy", 0.99)
-    return Task(100, 100, losses.categorical, math.log(2), learned, **sampled(spec, sample))
+    return Task(100, 100, losses.categorical, math.log(2), learned, **sampled(spec, sample), any_length=True)
 
 
 # --- bits ---------------------------------------------------------------------------------------------------
@@ -224,7 +234,15 @@ def parity(spec: Fields) -> Task:
         return _signs(bits), (jnp.sum(counted, axis=0) % 2).astype(jnp.float32)
 
     learned = ("test_accuracy", 0.95)
-    return Task(inputs=1, outputs=1, loss=losses.binary, chance=math.log(2), learned=learned, **sampled(spec, sample))
+    return Task(
+        inputs=1,
+        outputs=1,
+        loss=losses.binary,
+        chance=math.log(2),
+        learned=learned,
+        **sampled(spec, sample),
+        any_length=True,
+    )
 
 
 def _signs(bits: Bool[Array, "t b"]) -> Float[Array, "t b d"]:
@@ -234,7 +252,7 @@ def _signs(bits: Bool[Array, "t b"]) -> Float[Array, "t b d"]:
 # --- sequences to be repeated -------------------------------------------------------------------------------
 
 
-def _repeated(spec: Fields, symbols: int, count: int, cue: int) -> Task:
+def _repeated(spec: Fields, symbols: int, count: int, cue: int, least: int) -> Task:
     """`count` of `symbols` symbols are read, and written when the cue, step `cue` of the sequence, has passed."""
     steps, b, blank = spec.steps, spec.batch, symbols
 
@@ -246,7 +264,16 @@ def _repeated(spec: Fields, symbols: int, count: int, cue: int) -> Task:
 
     chance = count * math.log(symbols) / steps
     learned = ("test_loss", chance / 10)
-    return Task(symbols + 2, symbols + 1, losses.categorical, chance, learned, **sampled(spec, sample))
+    return Task(
+        symbols + 2,
+        symbols + 1,
+        losses.categorical,
+        chance,
+        learned,
+        **sampled(spec, sample),
+        least=least,
+        every_step=True,
+    )
 
 
 def copy(spec: Fields) -> Task:
@@ -256,7 +283,7 @@ def copy(spec: Fields) -> Task:
     last 10); a network without memory does best with a loss of 10 log 8 / (T + 20) a step. Learned means below a tenth
     of that. Needs 21 steps.
     """
-    return _repeated(spec, symbols=8, count=10, cue=spec.steps - 11)
+    return _repeated(spec, symbols=8, count=10, cue=spec.steps - 11, least=21)
 
 
 def memorization(spec: Fields) -> Task:
@@ -267,7 +294,7 @@ def memorization(spec: Fields) -> Task:
     training and test sets are the same 32. Without memory the best loss is 5 log 2 / (T + 10) a step; learned means
     below a tenth of that. Needs 11 steps.
     """
-    return _repeated(spec, symbols=2, count=5, cue=spec.steps - 5)
+    return _repeated(spec, symbols=2, count=5, cue=spec.steps - 5, least=11)
 
 
 TASKS: dict[str, Callable[[Fields], Task]] = {

@@ -112,6 +112,7 @@ def labelled(spec: Fields) -> Task:
         chance=targets * (math.log(k) if k else 1.0),
         learned=("validation_accuracy", (1 + 1 / k) / 2) if k else ("validation_loss", 0.5 * targets),
         **_listed(spec, one),
+        least=1,
     )
 
 
@@ -130,7 +131,7 @@ def next_step(spec: Fields) -> Task:
     coins = spec.features * math.log(2)
     learned = ("validation_loss", coins / 6)
     loss = losses.binary if spec.features == 1 else losses.binary._replace(correct=None)
-    return Task(spec.features, spec.features, loss, coins, learned, **_listed(spec, one))
+    return Task(spec.features, spec.features, loss, coins, learned, **_listed(spec, one), least=1, every_step=True)
 
 
 def stream(spec: Fields) -> Task:
@@ -175,6 +176,8 @@ def stream(spec: Fields) -> Task:
         batch=one,
         diagnostic=diagnostic,
         stateful=True,
+        least=1,
+        every_step=True,
     )
 
 
@@ -200,3 +203,59 @@ def task_of(spec: Fields) -> Task:
         learned = (task.learned[0].partition("_")[0] + "_loss", math.nan)
         return task._replace(loss=losses.made_loss("loss", spec.loss), chance=math.nan, learned=learned)
     return whole_task(spec, built("task", spec.task, Drawn, "what seqdyn.task(…) returns"))
+
+
+def check_lengths(spec: Fields) -> None:
+    """Raises ConfigError for sequences that are too short for a task, or of lengths of their own where they cannot be,
+    and for a training set that is no whole number of batches."""
+    least, any_length = 1, False
+    if isinstance(spec.task, str):
+        task = TASKS[spec.task](spec)
+        least, any_length = task.least, task.any_length
+    for name in ("steps", "shortest") if spec.shortest else ("steps",):
+        if getattr(spec, name) < least:
+            raise ConfigError(f"{name} is {getattr(spec, name)}; a sequence of '{spec.task}' needs at least {least}.")
+    if spec.shortest > spec.steps:
+        raise ConfigError(f"shortest is {spec.shortest}; it must be at most steps, {spec.steps}.")
+    if spec.shortest and not any_length:
+        raise ConfigError(f"shortest is {spec.shortest} for the task '{spec.task}'; it must be 0.")
+    if spec.training_set % spec.batch:
+        raise ConfigError(f"training_set is {spec.training_set}; it must be a multiple of batch, {spec.batch}.")
+
+
+def check(spec: Fields) -> None:
+    """Raises ConfigError for what a spec says that its task does not take."""
+    task = spec.task
+    if spec.training_set and task in DATA_SETS:
+        raise ConfigError(f"training_set is {spec.training_set} for the task '{task}'; a data set brings its own.")
+    every_step = isinstance(task, str) and TASKS[task](spec).every_step
+    if isinstance(task, str) and spec.network is None and (spec.readout == "every") != every_step:
+        right = "'every', as it asks at every step" if every_step else "'last', 'mean' or 'sum'"
+        raise ConfigError(f"readout is '{spec.readout}' for the task '{task}'; it must be {right}.")
+    ids, numbers = spec.vocabulary > 0, spec.features > 0
+    right = {
+        "labelled": "one of the two above 0: ids or numbers",
+        "next_step": "features above 0 and no vocabulary",
+        "stream": "vocabulary above 0 and no features",
+    }.get(task, "neither: a synthetic task makes its own inputs")
+    if (ids, numbers) not in {
+        "labelled": [(True, False), (False, True)],
+        "next_step": [(False, True)],
+        "stream": [(True, False)],
+    }.get(task, [(False, False)]):
+        raise ConfigError(
+            f"vocabulary is {spec.vocabulary} and features is {spec.features} for the task '{task}'; it takes {right}."
+        )
+    if spec.vocabulary == 1:
+        raise ConfigError("vocabulary is 1; what is always the same id says nothing, so it must be 2 or more.")
+    if spec.embedding and not ids:
+        raise ConfigError(f"embedding is {spec.embedding} and vocabulary is 0; only ids are embedded.")
+    if spec.pretrained and not spec.embedding:
+        raise ConfigError("pretrained is True and embedding is 0; word vectors need an embedding of their width.")
+    if task == "labelled" and spec.classes == 1:
+        raise ConfigError("classes is 1; it must be 2 or more, or 0 for labels that are numbers.")
+    if spec.targets > 1 and (task != "labelled" or spec.classes > 2):
+        of = f"classes is {spec.classes}" if task == "labelled" else f"the task is {task!r:.60}"
+        raise ConfigError(f"targets is {spec.targets} and {of}; several are of 'labelled' with 0 or 2 classes.")
+    if task in ("next_step", "stream") and spec.bidirectional:
+        raise ConfigError(f"bidirectional is True for the task '{task}'; it would read what it is to predict.")

@@ -18,11 +18,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.fitted import INNER
+from seqdyn.fields import Fields
+from seqdyn.learn.hypers import Hypers
 from seqdyn.nets import dropped
 from seqdyn.nets.cells import Cell
-from seqdyn.types import Array, Float, Int, Key
+from seqdyn.types import Array, ConfigError, Float, Int, Key, whole_or_none
+
+INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
+"""The kinds of dropout that act inside the recurrence."""
 
 
 class Masks(NamedTuple):
@@ -36,7 +39,7 @@ class Masks(NamedTuple):
     outputs: Float[Array, "b h"] | None = None
 
 
-def cell(spec: Spec, hypers: Hypers, plain: Cell, training: bool) -> Cell:
+def cell(spec: Fields, hypers: Hypers, plain: Cell, training: bool) -> Cell:
     """The cell that this kind makes of a plain one."""
     if spec.dropout == "zoneout":
         return dropped.zoneout(plain) if training else dropped.expected(plain, hypers.dropout)
@@ -46,7 +49,7 @@ def cell(spec: Spec, hypers: Hypers, plain: Cell, training: bool) -> Cell:
 
 
 def draw(
-    spec: Spec, hypers: Hypers, key: Key[Array, ""], ids: Int[Array, "t b"] | None, shape: tuple[int, ...]
+    spec: Fields, hypers: Hypers, key: Key[Array, ""], ids: Int[Array, "t b"] | None, shape: tuple[int, ...]
 ) -> Masks:
     """The masks of a batch whose first level reads [t, b, d] = `shape`; `ids` are its words."""
     steps, size, inputs = shape
@@ -85,3 +88,39 @@ def _by_word(key: Key[Array, ""], ids: Int[Array, "t b"]) -> Float[Array, "t b"]
         return jax.random.uniform(jax.random.fold_in(key, id))
 
     return jax.vmap(jax.vmap(one), in_axes=(None, 0))(keys, ids)
+
+
+def check(spec: Fields) -> None:
+    """Raises ConfigError for dropout that does not fit the rest of a spec."""
+    kind = spec.dropout
+    if kind == "words" and not spec.vocabulary:
+        raise ConfigError("dropout is 'words' and vocabulary is 0; only ids are words, so choose 'inputs'.")
+    if kind in INNER and spec.cell not in ("rnn", "lstm", "gru"):
+        raise ConfigError(f"dropout is '{kind}' for the cell '{spec.cell}'; it takes rnn, lstm and gru.")
+    if kind == "candidate" and spec.cell == "rnn":
+        raise ConfigError("dropout is 'candidate' for an rnn, which has none; choose lstm or gru.")
+    if kind in INNER and spec.normalise != "none":
+        raise ConfigError(
+            f"dropout is '{kind}' and normalise is '{spec.normalise}'; of normalised cells only words, inputs and "
+            "outputs are dropped."
+        )
+    if kind in INNER and "omega" in spec.penalties:
+        raise ConfigError(f"penalties has 'omega' and dropout is '{kind}'; Ω is of a recurrence that is whole.")
+    whole_or_none("monte_carlo", spec.monte_carlo)
+    if spec.monte_carlo and kind == "none":
+        raise ConfigError(f"monte_carlo is {spec.monte_carlo} and dropout is 'none'; it samples what dropout leaves.")
+    if spec.monte_carlo and spec.loss is not None and not hasattr(spec.loss, "mean"):
+        raise ConfigError(
+            f"monte_carlo is {spec.monte_carlo} and loss is {type(spec.loss).__name__}, which has no mean(); take 0."
+        )
+    if spec.monte_carlo and "l0" in spec.penalties:
+        raise ConfigError(
+            f"monte_carlo is {spec.monte_carlo} and penalties has 'l0', whose gates it would draw; take 0."
+        )
+    if spec.monte_carlo and spec.normalise.startswith("batch"):
+        raise ConfigError(
+            f"monte_carlo is {spec.monte_carlo} and normalise is '{spec.normalise}'; with dropout on, a batch would be "
+            "normalised by its own mean and variance."
+        )
+    if spec.monte_carlo and spec.task == "stream":
+        raise ConfigError(f"monte_carlo is {spec.monte_carlo} for the task 'stream', which carries one state; take 0.")

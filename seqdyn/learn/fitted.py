@@ -22,14 +22,13 @@ from seqdyn.fields import Fields
 from seqdyn.grids import as_shapes
 from seqdyn.learn import network, terms
 from seqdyn.learn.context import check_variables
+from seqdyn.learn.dropout import INNER
 from seqdyn.learn.optim import AdamW, ClipByNorm, ClipByValue, Descent, links
 from seqdyn.learn.own_cells import check_cells
 from seqdyn.learn.rules import factor, made_link
 from seqdyn.parts import is_part
 from seqdyn.types import ConfigError, whole
 
-INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
-"""The kinds of dropout that act inside the recurrence."""
 _WORDS = {
     "layers": ("cell", "activation", "w_init", "u_init", "chrono", "normalise", "floss"),
     "optimizer": ("schedule",),

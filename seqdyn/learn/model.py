@@ -1,21 +1,21 @@
 """The networks that are trained: embedding → stacked cells → readout → loss, all from (spec, hypers)."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from seqdyn.data.losses import Loss, applied
 from seqdyn.data.tasks import Batch, task_of
-from seqdyn.fields import CellName
 from seqdyn.learn import dropout, precision
-from seqdyn.learn.config import Hypers, Spec
-from seqdyn.learn.own_cells import made_cell
-from seqdyn.nets import cells, hard_concrete, memoryless
+from seqdyn.learn.hypers import Hypers
+from seqdyn.learn.layers import backwards as backwards
+from seqdyn.learn.layers import layers
+from seqdyn.learn.spec import Spec
+from seqdyn.nets import hard_concrete
 from seqdyn.nets.bptt import Cut, Watch, unroll, window
-from seqdyn.nets.inits import INITS, chrono, constant
-from seqdyn.nets.normalised import normalised
+from seqdyn.nets.inits import INITS
 from seqdyn.nets.stack import Layer, Stacked, unroll_stack
 from seqdyn.types import Array, ConfigError, Float, Key, Tree
 
@@ -35,52 +35,6 @@ class Model(NamedTuple):
     readout: Dense
     log_alpha: dict[str, Array] | None = None
     """Under the penalty l0, of the gate of each weight of `matrices`, by their names: see `nets.hard_concrete`."""
-
-
-def layers(spec: Spec, hypers: Hypers, training: bool = False) -> tuple[cells.Cell, ...]:
-    """The recurrent layers, bottom first; their initialisers carry the run's gain and biases. The two of a level that
-    is read in both directions follow each other. In `training` a batch is normalised by its own mean and variance, and
-    a recurrence that drops reads its masks beside its inputs."""
-    ways = 2 if spec.bidirectional else 1
-    inputs = (spec.embedding or spec.vocabulary or task_of(spec).inputs, *(ways * h for h in spec.hidden))
-    if spec.layers:
-        own = enumerate(zip(inputs, spec.layers, strict=False))
-        made = (made_cell(f"layers[{i}]", layer, d) for i, (d, layer) in own for _ in range(ways))
-        return tuple(precision.computing(spec.dtype, c) for c in made)
-    w, u = INITS[spec.w_init](hypers.input_gain), INITS[spec.u_init](hypers.gain)
-    zero, real = constant(0.0), precision.trained(spec.dtype)
-
-    def cell(d: int, h: int) -> cells.Cell:
-        match spec.cell:
-            case "rnn":
-                return cells.rnn(d, h, spec.activation, w=w, u=u, dtype=real)
-            case "lstm":
-                bias = {"i": zero, "f": constant(hypers.forget_bias), "o": zero, "g": zero}
-                return cells.lstm(d, h, w=w, u=u, b=bias, longest=hypers.longest if spec.chrono else None, dtype=real)
-            case "gru" | "gru_reset_before":
-                make = cells.gru if spec.cell == "gru" else cells.gru_reset_before
-                z = chrono(hypers.longest) if spec.chrono else zero
-                return make(d, h, w=w, u=u, b={"r": zero, "z": z, "n": zero}, dtype=real)
-            case "dense":
-                return memoryless.dense(d, h, spec.activation, w=w, dtype=real)
-            case "dense_per_position":
-                return memoryless.dense_per_position(spec.steps, d, h, spec.activation, w=w, dtype=real)
-        raise ConfigError(f"cell is {spec.cell!r}; it must be one of {', '.join(get_args(CellName))}.")
-
-    made = tuple(
-        precision.computing(spec.dtype, cell(d, h))
-        for d, h in zip(inputs, spec.hidden, strict=False)
-        for _ in range(ways)
-    )
-    if spec.normalise == "none":
-        return tuple(dropout.cell(spec, hypers, c, training) for c in made)
-    by = (spec.normalise, spec.steps, hypers.norm_gain, spec.activation, training)
-    return tuple(normalised(c, *by) for c in made)
-
-
-def backwards(spec: Spec) -> tuple[bool, ...]:
-    """Which of the recurrent layers read from the last step to the first."""
-    return tuple(spec.bidirectional and i % 2 == 1 for i in range(len(spec.widths)))
 
 
 def init(spec: Spec, hypers: Hypers, key: Key[Array, ""], vectors: Float[Array, "v d"] | None = None) -> Model:

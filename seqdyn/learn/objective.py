@@ -16,9 +16,10 @@ import jax.numpy as jnp
 
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model, precision
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
 from seqdyn.learn.penalties import plus, terms
+from seqdyn.learn.spec import Spec
 from seqdyn.learn.terms import LayerPass, Pass, called, detached, valued
 from seqdyn.nets.bptt import Watch, unroll, watching
 from seqdyn.types import Array, Float, Tree

@@ -17,19 +17,23 @@ meaning, since its moments rescale what they add; the proximal step and the deco
 do.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.fields import PenalisedGroup, PenaltyName
+from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model, effective, groups, layers, matrices, with_matrices
+from seqdyn.learn.optim import decays
+from seqdyn.learn.spec import Spec
 from seqdyn.learn.terms import Pass, own
+from seqdyn.learn.terms import words as worded
 from seqdyn.nets import hard_concrete
 from seqdyn.nets.stack import Layer
 from seqdyn.norms import norm
 from seqdyn.parts import Number, number, part
-from seqdyn.types import Array, Bool, Float
+from seqdyn.types import Array, Bool, ConfigError, Float, are_words
 
 FAINT = 1e-20
 """Ω leaves out steps whose ‖λ‖² is below this: `bound` in the authors' code."""
@@ -217,3 +221,34 @@ def plus(grads: Any, extra: Any, weight: Any) -> Any:
         return g if e is None else g + weight * e
 
     return jax.tree.map(added, grads, extra, is_leaf=lambda leaf: leaf is None)
+
+
+def check(spec: Spec) -> None:
+    """Raises ConfigError for words that are no penalties, and for what does not go together."""
+    names, words = get_args(PenaltyName), worded(spec)
+    if not are_words(words, names) or len({*words}) < len(words):
+        raise ConfigError(
+            f"penalties is {words!r}; it must be a tuple of different names among {', '.join(names)}, or of parts."
+        )
+    names, penalised, penalties = get_args(PenalisedGroup), spec.penalised, words
+    if not are_words(penalised, names) or not penalised or len({*penalised}) < len(penalised):
+        raise ConfigError(
+            f"penalised is {penalised!r}; it must be a tuple of one or more different names among {', '.join(names)}."
+        )
+    if "embedding" in penalised and not spec.embedding:
+        raise ConfigError(f"penalised is {penalised!r} and embedding is 0; there is no embedding to penalise.")
+    if penalised == ("recurrent",) and spec.cell.startswith("dense"):
+        raise ConfigError(f"penalised is {penalised!r} for the cell '{spec.cell}', which has no recurrence.")
+    heed = {"l1", "l1_proximal", "l2", "l0"}
+    if {*penalised} != {*names[:3]} and not heed & {*penalties} and not decays(spec):
+        raise ConfigError(
+            f"penalised is {penalised!r}; neither a penalty among {', '.join(sorted(heed))} nor 'adamw' heeds it."
+        )
+    for two, why in (
+        (("l1", "l1_proximal"), "they are the same sum, descended in two ways; take one"),
+        (("l0", "l1_proximal"), "a weight's proximal step is not that of the weight behind its gate; take one"),
+        (("l0", "omega"), "Ω's gradient is that of U, not of its gates; take one"),
+        (("l0", "orthogonality"), "a U with zeros drawn anew at every update is not orthogonal; take one"),
+    ):
+        if {*two} <= {*penalties}:
+            raise ConfigError(f"penalties is {penalties!r} with '{two[0]}' and '{two[1]}': {why}.")

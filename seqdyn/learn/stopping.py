@@ -11,9 +11,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqdyn.data.tasks import DATA_SETS
 from seqdyn.learn import precision
-from seqdyn.learn.config import Hypers, Spec
-from seqdyn.types import Array, Bool, Float, Int, Metrics, Tree
+from seqdyn.learn.hypers import Hypers
+from seqdyn.learn.spec import Spec
+from seqdyn.types import Array, Bool, ConfigError, Float, Int, Metrics, Tree
 
 
 class Stopping(NamedTuple):
@@ -48,3 +50,18 @@ def looked(
     new = Stopping(params, value, step, waited, waited >= hypers.patience)
     old = kept._replace(waited=waited, stopped=kept.stopped | (waited >= hypers.patience))
     return jax.tree.map(lambda n, o: jnp.where(better, n, o), new, old)
+
+
+def check(spec: Spec) -> None:
+    """Raises ConfigError for looks at splits or metrics that a task does not have."""
+    if spec.evaluate_train and spec.task not in DATA_SETS:
+        raise ConfigError(f"evaluate_train is True for the task '{spec.task}'; only a data set has a training split.")
+    if spec.stop != "none" and spec.task not in DATA_SETS:
+        raise ConfigError(f"stop is '{spec.stop}' for the task '{spec.task}'; only a data set has a validation split.")
+    if spec.stop == "accuracy" and spec.loss is not None and not hasattr(spec.loss, "correct"):
+        raise ConfigError(
+            f"stop is 'accuracy' and loss is {type(spec.loss).__name__}, which has no correct(); it must be 'loss'."
+        )
+    without = spec.loss is None and (spec.task == "next_step" or (spec.task == "labelled" and not spec.classes))
+    if spec.stop == "accuracy" and without:
+        raise ConfigError(f"stop is 'accuracy' for the task '{spec.task}', which has no classes; it must be 'loss'.")

@@ -11,9 +11,10 @@ from seqdyn.data.augment import augmented
 from seqdyn.data.check import check
 from seqdyn.data.tasks import VECTORS, Batch, task_of
 from seqdyn.learn import context, model, network, optim, penalties, precision, stopping
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
 from seqdyn.learn.objective import gradient, of_weights
+from seqdyn.learn.spec import Spec
 from seqdyn.nets.bptt import Watch, at_end
 from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
 from seqdyn.parts import is_part

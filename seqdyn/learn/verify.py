@@ -11,7 +11,8 @@ from seqdyn import grids
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, network, objective, precision, terms, train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.hypers import Hypers
+from seqdyn.learn.spec import Spec
 from seqdyn.nets.bptt import Watch, unroll
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.norms import tree_norm

@@ -19,7 +19,8 @@ from jax.flatten_util import ravel_pytree
 
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.hypers import Hypers
+from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.view import View
 from seqdyn.norms import norm, tree_norm

@@ -18,12 +18,13 @@ import optax
 
 from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, precision, stopping, train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
+from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.nets.cells import Cell
-from seqdyn.types import Array, Bool, Float, Key
+from seqdyn.types import Array, Bool, ConfigError, Float, Key, whole_or_none
 
 RATE = 1e-3
 """Adam's learning rate, whatever `Hypers.lr` is."""
@@ -87,3 +88,17 @@ def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
     exact = precision.exact(spec)
     params = floss(exact, hypers, state.params, data, k=spec.floss, steps=spec.floss_steps)[0]
     return state._replace(params=params, stopping=stopping.begin(spec, params))
+
+
+def check(spec: Spec) -> None:
+    """Raises ConfigError for a network that cannot be flossed."""
+    whole_or_none("floss", spec.floss)
+    if not spec.floss:
+        return
+    if spec.cell.startswith("dense") or len(spec.widths) > 1 or spec.normalise != "none":
+        raise ConfigError(f"floss is {spec.floss} for {spec.label}; it takes one rnn, lstm or gru, not normalised.")
+    size = spec.hidden[0] * (2 if spec.cell == "lstm" else 1)
+    if spec.floss > size:
+        raise ConfigError(f"floss is {spec.floss}; it must be at most {size}, the size of the state.")
+    if spec.cell == "rnn" and spec.activation in ("relu", "hard_tanh"):
+        raise ConfigError(f"floss is {spec.floss} for {spec.activation}, whose exponents are −inf; take a smooth one.")

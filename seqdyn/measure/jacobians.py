@@ -21,8 +21,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.backend import apart, beside, each
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import per_layer
+from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.graded import jacobi, times, window_singular
 from seqdyn.measure.view import View

@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.backend import each
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import per_layer
+from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.jacobians import columns, linear, orthonormal, parts, vector
 from seqdyn.measure.view import View

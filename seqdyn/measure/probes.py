@@ -12,9 +12,10 @@ import numpy as np
 
 from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, network, precision, train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.looks import Look, Looking, measured
 from seqdyn.learn.objective import passed
+from seqdyn.learn.spec import Spec
 from seqdyn.learn.terms import LayerPass
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import curvature, jacobians, lyapunov, units, updates, weights

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
+from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.view import View
 from seqdyn.nets.bptt import Watch, at_end

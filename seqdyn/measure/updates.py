@@ -17,8 +17,9 @@ import numpy as np
 
 from seqdyn.data.tasks import Batch, task_of
 from seqdyn.learn import model, train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
+from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.view import View
 from seqdyn.nets.bptt import log2_norm, watching

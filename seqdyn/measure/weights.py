@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Complex
 
 from seqdyn.learn import model
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.hypers import Hypers
+from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.view import View
 from seqdyn.types import Array, Float
