@@ -85,7 +85,7 @@ def test_the_gradient_of_the_elbo_is_that_of_the_hand_written_pass_and_the_encod
             return jnp.mean(0.5 * parts.kl - parts.log_density)
 
         watched = network.gradient(spec, params, of)
-        return watched.grads, jax.grad(negative_elbo)(params), network.read(spec, watched.seen, of)
+        return watched.grads, jax.grad(negative_elbo)(params), network.read(spec, of, watched.seen)
 
     ours, theirs, norms = found(begun(vae))
     near(ours, theirs)
@@ -271,7 +271,7 @@ def test_one_gradient_is_that_of_each_player_with_respect_to_its_own_loss(by_aut
     def both(params):
         ours = network.gradient(spec, params, real)
         assert ours.seen.keys() == {"critic", "generator"}
-        return (ours.judged.loss, ours.grads), by_autodiff(alone, params), network.read(spec, ours.seen, real)
+        return (ours.judged.loss, ours.grads), by_autodiff(alone, params), network.read(spec, real, ours.seen)
 
     (loss, ours), (value, theirs), norms = both(begun(gan))
     near(ours, theirs, rtol=1e-8)

@@ -51,7 +51,7 @@ def test_a_process_that_never_saw_the_network_reads_it_as_any_other(out):
 def test_the_records_are_those_of_a_loop_that_adds_zeros_to_the_state(out):
     ds = sd.load(out).load().isel(run=2, step=0)
     spec, hypers = RESIDUAL, Hypers(seed=0).arrays()
-    params = network.init(spec, train.keys(hypers).params)
+    params = network.init(spec, hypers, train.keys(hypers).params)
     batch = train.training_batch(spec, hypers, None, 0)
 
     def loss(zeros):
@@ -106,7 +106,9 @@ def test_noise_is_drawn_in_training_alone_anew_at_every_update_and_by_the_seed()
     state = train.init(spec, hypers)
     batch = train.training_batch(spec, hypers, None, 0)
     again = batch._replace(noise=train.training_batch(spec, hypers, None, 1).noise)
-    losses = [network.judge(spec, state.params, b).loss for b in (batch, batch, again, batch._replace(noise=None))]
+    losses = [
+        network.judge(spec, hypers, state.params, b).loss for b in (batch, batch, again, batch._replace(noise=None))
+    ]
     assert losses[0] == losses[1] and len({float(loss) for loss in losses}) == 3
 
 
@@ -166,7 +168,7 @@ def test_padding_is_no_time_as_in_a_stack(pad):
         params = model.init(stack, hypers, train.keys(hypers).params)
         found = train.gradient(stack, hypers, params, batch)
         ours = network.gradient(spec, params, batch)
-        return train.read(stack, batch, found.readings), network.read(spec, ours.seen, batch)
+        return train.read(stack, batch, found.readings), network.read(spec, batch, ours.seen)
 
     theirs, ours = both(Hypers().arrays())
     assert ours.keys() == theirs.keys() and ours["adjoint_count"].tolist() == [0, 1, 2, 2, 3, 4]

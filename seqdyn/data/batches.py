@@ -54,8 +54,8 @@ class Task(NamedTuple):
     """Width of x, or 0 where x is an id."""
     outputs: int
     """Numbers that the readout predicts of a sequence, or of each step."""
-    loss: Loss
-    """What a prediction costs, and whether it is right."""
+    loss: Loss | None
+    """What a prediction costs, and whether it is right. None: the network has a loss of its own."""
     chance: float
     """The loss of the best constant prediction."""
     learned: tuple[str, float]

@@ -12,6 +12,7 @@ from seqdyn.learn import dropout, precision
 from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.layers import backwards as backwards
 from seqdyn.learn.layers import layers
+from seqdyn.learn.network import Judged
 from seqdyn.learn.spec import Spec
 from seqdyn.nets import hard_concrete
 from seqdyn.nets.bptt import Cut, Watch, unroll, window
@@ -261,18 +262,9 @@ def counted(spec: Spec, batch: Batch) -> Float[Array, "*s"]:
     return count if batch.live is None else count * batch.live.astype(count.dtype)
 
 
-class Judged(NamedTuple):
-    """A batch's loss and what comes with it."""
-
-    loss: Float[Array, ""]
-    """Mean over the batch, of a task that asks at every step over all steps of all sequences, weighted by
-    `Batch.weight`."""
-    accuracy: Float[Array, ""] | None
-    """Share of the predictions that are right, where that has a meaning."""
-    last: tuple[Any, ...]
-    """The state the batch ended in."""
-    path: tuple[Layer, ...] = ()
-    """Every layer's way through the batch."""
+def count(spec: Spec, batch: Batch) -> Float[Array, ""]:
+    """How many predictions a batch's loss is the mean of."""
+    return jnp.sum(counted(spec, batch))
 
 
 def judge(
@@ -298,7 +290,8 @@ def held(spec: Spec, output: Output, batch: Batch) -> Judged:
 
     right = hits(spec, output.predictions, ys)
     loss = mean(losses(spec, output.predictions, ys))
-    return Judged(loss, None if right is None else mean(right), output.stacked.last, output.stacked.layers)
+    accuracy = None if right is None else mean(right)
+    return Judged(loss, accuracy, {}, output.stacked.last, output.stacked.layers)
 
 
 def sampled(spec: Spec, hypers: Hypers, model: Model, batch: Batch, keys: Key[Array, " n"]) -> Judged:

@@ -28,6 +28,7 @@ from seqdyn.fields import Fields
 from seqdyn.grids import as_shapes
 from seqdyn.learn import precision
 from seqdyn.learn.context import Variable, check_variables
+from seqdyn.nets import stack
 from seqdyn.nets.bptt import at_end
 from seqdyn.norms import mean_log2
 from seqdyn.parts import is_part, lenient
@@ -36,14 +37,19 @@ from seqdyn.watch import Seen, value_and_grad
 
 
 class Judged(NamedTuple):
-    """A batch's loss and what comes with it, as `model.Judged`."""
+    """A batch's loss and what comes with it."""
 
     loss: Float[Array, ""]
+    """Mean over the batch, of a task that asks at every step over all steps of all sequences, weighted by
+    `Batch.weight`."""
     accuracy: Float[Array, ""] | None
+    """Share of the predictions that are right, where that has a meaning."""
     others: dict[str, Float[Array, ""]]
-    """By the names of the part's own `variables`."""
-    last: None = None
-    """Every batch begins at rest."""
+    """By the names of a network's own `variables`."""
+    last: tuple[Any, ...] | None = None
+    """The state the batch ended in; None of a network that is no stack, of which every batch begins at rest."""
+    path: tuple[stack.Layer, ...] = ()
+    """Every layer's way through the batch."""
 
 
 class Gradient(NamedTuple):
@@ -60,7 +66,7 @@ def variables(spec: Fields) -> dict[str, Variable]:
     return getattr(spec.network, "variables", {})
 
 
-def init(spec: Fields, key: Key[Array, ""]) -> Tree:
+def init(spec: Fields, hypers: Any, key: Key[Array, ""], vectors: Any = None) -> Tree:
     """The parameters that a network begins with, in the type in which they are trained."""
     name = f"network is {type(spec.network).__name__}"
     with lenient(), known_at_run_time(name):
@@ -112,7 +118,7 @@ def _loss(spec: Fields, batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
     return loss
 
 
-def judge(spec: Fields, params: Tree, batch: Batch) -> Judged:
+def judge(spec: Fields, hypers: Any, params: Tree, batch: Batch, carries: Any = None) -> Judged:
     """The network held against what the batch should give."""
     return _loss(spec, batch)(params)[1]
 
@@ -155,7 +161,7 @@ def _aligned(one: Seen, live: Any) -> tuple[Seen, Array]:
     return Seen(mantissa, exponent, from_next), jnp.sum(at_end(live.astype(jnp.float32), live), axis=1)
 
 
-def read(spec: Fields, seen: dict[str, Seen], batch: Batch) -> Metrics:
+def read(spec: Fields, batch: Batch, seen: dict[str, Seen]) -> Metrics:
     """The norms of `train.read` [layer, time], a layer for each watched scan: RMS over examples of λ_t = ∂L/∂carry_t of
     each one's own loss, of what came from the next step, and the mean log₂; NaN before a scan that is shorter. Of a
     scan over the batch's steps and examples padding is left out, as in `train.read`."""
@@ -199,8 +205,8 @@ def _scans(tree: Any, numbers: tuple[Any, ...]) -> dict[str, int]:
 
     def seen(numbers: Any, key: Any) -> dict[str, Seen]:
         of = jax.tree.unflatten(tree, numbers)
-        params, batch = init(of, key), _batch_like(of, key)._replace(step=jnp.int32(0))
-        judge(of, params, batch._replace(noise=None, step=None))
+        params, batch = init(of, None, key), _batch_like(of, key)._replace(step=jnp.int32(0))
+        judge(of, None, params, batch._replace(noise=None, step=None))
         return gradient(of, params, batch).seen
 
     found = jax.eval_shape(seen, numbers, jax.random.key(0))

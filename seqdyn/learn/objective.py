@@ -15,9 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.data.tasks import Batch
-from seqdyn.learn import model, precision
+from seqdyn.learn import model, network, precision
 from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
+from seqdyn.learn.network import Judged
 from seqdyn.learn.penalties import plus, terms
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.terms import LayerPass, Pass, called, detached, valued
@@ -28,12 +29,12 @@ from seqdyn.types import Array, Float, Tree
 class Gradient(NamedTuple):
     """Of one batch, before clipping of the gradient."""
 
-    judged: model.Judged
+    judged: Judged
     """The loss, penalties excluded, and what comes with it."""
-    grads: Model
+    grads: Tree
     """Of loss and penalties together."""
-    readings: tuple[Watch, ...]
-    """Of the adjoint of the loss alone."""
+    readings: Any
+    """Of the adjoint of the loss alone: a `Watch` a layer, or of each watched scan what was `Seen`, by its name."""
     penalties: dict[str, Float[Array, ""]]
     """Value of each of `penalties.terms`, before its weight, by its name."""
 
@@ -44,8 +45,21 @@ def watches(spec: Spec, hypers: Hypers, adjoint: bool = False) -> tuple[Watch, .
     return tuple(watching(cell, spec.steps, (spec.batch,), **wanted) for cell in model.layers(spec, hypers))
 
 
-def gradient(spec: Spec, hypers: Hypers, params: Model, batch: Batch, carries: Any = None) -> Gradient:
+def kind(spec: Spec) -> Any:
+    """The module of its network: `model`, or `network` of one that is no stack, whose `init`, `judge` and `count` take
+    and return the same."""
+    return model if spec.network is None else network
+
+
+def gradient(spec: Spec, hypers: Hypers, params: Tree, batch: Batch, carries: Any = None) -> Gradient:
     """∂(loss + Σ weight · term)/∂params with all that is read on the way."""
+    if spec.network is not None:
+        judged, grads, seen = network.gradient(spec, params, batch)
+        found = {}
+        for term in terms(spec, hypers):
+            found[called(term)], extra = of_params(term, Pass(spec, params, batch))
+            grads = plus(grads, extra, term.weight)
+        return Gradient(judged, grads, seen, found)
     cells = model.layers(spec, hypers, training=batch.noise is not None)
     every = terms(spec, hypers)
     of_states = [term for term in every if term.reads == "states" and not detached(term)]
@@ -159,14 +173,3 @@ def passed(
     readings, path = jax.lax.stop_gradient(seen) if constant else seen
     given = zip(path, cells, precision.widened(spec.dtype, readings), strict=True)
     return tuple(LayerPass(layer._replace(cell=cell), reading, faint) for layer, cell, reading in given)
-
-
-def of_weights(
-    spec: Spec, hypers: Hypers, params: Tree, batch: Batch, grads: Tree
-) -> tuple[Tree, dict[str, Float[Array, ""]]]:
-    """(the gradient of a network that is no stack with that of its terms, their values)."""
-    found = {}
-    for term in terms(spec, hypers):
-        found[called(term)], extra = of_params(term, Pass(spec, params, batch))
-        grads = plus(grads, extra, term.weight)
-    return grads, found

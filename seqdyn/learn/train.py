@@ -13,7 +13,7 @@ from seqdyn.data.tasks import VECTORS, Batch, task_of
 from seqdyn.learn import context, model, network, optim, penalties, precision, stopping
 from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
-from seqdyn.learn.objective import gradient, of_weights
+from seqdyn.learn.objective import gradient, kind
 from seqdyn.learn.spec import Spec
 from seqdyn.nets.bptt import Watch, at_end
 from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
@@ -70,13 +70,9 @@ def keys(hypers: Hypers) -> Keys:
 def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
     """The state before the first update, or before flossing (`measure.flossing`); `data` holds the word vectors that
     `Spec.pretrained` asks for."""
-    carries = None
-    if spec.network is not None:
-        params = network.init(spec, keys(hypers).params)
-    else:
-        vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
-        params = model.init(spec, hypers, keys(hypers).params, vectors)
-        carries = model.rest(spec, hypers) if task_of(spec).stateful else None
+    vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
+    params = kind(spec).init(spec, hypers, keys(hypers).params, vectors)
+    carries = model.rest(spec, hypers) if task_of(spec).stateful else None
     opt, kept = optim.rule(spec, hypers).init(params), stopping.begin(spec, params)
     return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), carries, kept)
 
@@ -146,7 +142,7 @@ class Move(NamedTuple):
     """‖g‖ of all parameters, before clipping."""
 
 
-def observed(spec: Spec, hypers: Hypers, judged: model.Judged, params: Model) -> Model:
+def observed(spec: Spec, hypers: Hypers, judged: network.Judged, params: Model) -> Model:
     """`params` with the running statistics of batch normalisation moved towards those of the batch that was judged."""
     cells = model.layers(spec, hypers, training=True)
     moved = [
@@ -191,15 +187,10 @@ def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Tree) -> Move:
 def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One update, and what it says of itself (`records.VARIABLES` defines each name)."""
     carries = begun(spec, hypers, state.carries, batch)
-    if spec.network is None:
-        judged, grads, readings, penalised = gradient(spec, hypers, state.params, batch, carries)
-        metrics = read(spec, batch, readings)
-        if "l1_proximal" in spec.penalties:
-            metrics["penalty_l1_proximal"] = penalties.absolute(spec, state.params)
-    else:
-        judged, grads, seen = network.gradient(spec, state.params, batch)
-        grads, penalised = of_weights(spec, hypers, state.params, batch, grads)
-        metrics = network.read(spec, seen, batch) | judged.others
+    judged, grads, readings, penalised = gradient(spec, hypers, state.params, batch, carries)
+    metrics = (read if spec.network is None else network.read)(spec, batch, readings) | judged.others
+    if "l1_proximal" in spec.penalties:
+        metrics["penalty_l1_proximal"] = penalties.absolute(spec, state.params)
     metrics |= {f"penalty_{name}": value for name, value in penalised.items()}
     loss = metrics["loss"] = judged.loss
     if judged.accuracy is not None:
@@ -229,7 +220,7 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
         sizes = {"layer": layers, "time": spec.steps, "group": len(by_group), "unit": max(spec.hidden)}
         metrics |= context.recorded(spec, shown, sizes)
     params = jax.tree.map(jnp.add, state.params, updates)
-    if isinstance(judged, model.Judged):
+    if judged.path:
         params = observed(spec, hypers, judged, params)
     after = None if carries is None else judged.last
     moved = TrainState(params, opt, state.step + 1, finite, after, state.stopping)
@@ -317,7 +308,7 @@ def looked(spec: Spec, hypers: Hypers, state: TrainState, metrics: Metrics) -> t
 
 
 def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
-    task = task_of(spec)
+    task, of = task_of(spec), kind(spec)
     look = jax.random.fold_in(keys(hypers).sampling, state.step)
     metrics = {}
     for split in (*(("train",) if spec.evaluate_train else ()), *task.splits(data)):
@@ -325,15 +316,13 @@ def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metri
         def one(carries: Any, ticket: Any, split: str = split) -> tuple[Any, dict[str, Array]]:
             ticket, key = ticket
             batch = task.batch(data, split, ticket)
-            if spec.network is not None:
-                judged = network.judge(spec, state.params, batch)
-            elif key is not None:
+            if key is not None:
                 judged = model.sampled(spec, hypers, state.params, batch, jax.random.split(key, spec.monte_carlo))
             else:
-                judged = model.judge(spec, hypers, state.params, batch, begun(spec, hypers, carries, batch))
-            of = {"loss": judged.loss} | ({} if judged.accuracy is None else {"accuracy": judged.accuracy})
-            count = network.count(spec, batch) if spec.network is not None else jnp.sum(model.counted(spec, batch))
-            sums = {name: value * count for name, value in of.items()} | {"count": count}
+                judged = of.judge(spec, hypers, state.params, batch, begun(spec, hypers, carries, batch))
+            said = {"loss": judged.loss} | ({} if judged.accuracy is None else {"accuracy": judged.accuracy})
+            count = of.count(spec, batch)
+            sums = {name: value * count for name, value in said.items()} | {"count": count}
             return None if carries is None else judged.last, sums
 
         begin = None if state.carries is None else model.rest(spec, hypers)

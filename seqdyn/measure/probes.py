@@ -14,7 +14,7 @@ from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, network, precision, train
 from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.looks import Look, Looking, measured
-from seqdyn.learn.objective import passed
+from seqdyn.learn.objective import kind, passed
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.terms import LayerPass
 from seqdyn.learn.train import TrainState
@@ -95,8 +95,7 @@ def _measured(probe: Any, spec: Spec, hypers: Hypers, state: TrainState, view: V
         ran = passed(spec, hypers, state.params, batch, watches)
 
     def loss_of(params: Tree) -> Array:
-        of = network.judge(spec, params, batch) if spec.network else model.judge(spec, hypers, params, batch)
-        return of.loss
+        return kind(spec).judge(spec, hypers, params, batch).loss
 
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(hypers.seed), train.RECORDS + 1), state.step)
     layers = len(spec.widths) if spec.network is None else len(network.scans(spec))
