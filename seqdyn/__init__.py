@@ -10,6 +10,7 @@ from seqdyn import watch as watch
 from seqdyn.backend import compiled as compiled
 from seqdyn.data.sampled import Drawn as Task
 from seqdyn.data.sampled import task as task
+from seqdyn.documented import fields_in_help
 from seqdyn.learn.config import Experiment as Experiment
 from seqdyn.learn.config import Hypers as Hypers
 from seqdyn.learn.config import Runs as Runs
@@ -87,3 +88,7 @@ __all__ = [
     "task",
     "watch",
 ]
+
+for _name in __all__:
+    if isinstance(globals()[_name], type):
+        fields_in_help(globals()[_name])

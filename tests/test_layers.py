@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
-types layout parts building described grids backend norms averages theory
+types layout documented parts building described grids backend norms averages theory
 nets.inits nets.activations nets.cells nets.from_step nets.memoryless nets.hard_concrete nets.bptt nets.stack
 nets.normalised nets.dropped fields
 watch.seen watch.step watch.loss watch.flax watch.linen watch.nnx watch.probed watch.torch_layers
