@@ -13,21 +13,14 @@ class Common(script.Sizes):
     """What a cure is tried on."""
 
     seeds: int = 5
-    """Seeds of parameters and data of each setting."""
     steps: tuple[int, ...] = (50,)
     """T, time steps of a sequence: one experiment each."""
     hidden: int = 32
-    """Width of the recurrent layer."""
     batch: int = 20
-    """Sequences per update."""
     lr: float = 1e-3
-    """Adam's learning rate."""
     updates: int = 3000
-    """Updates of each run; may grow when the same command is run again."""
     chunk: int = 250
-    """Updates in one compiled call; a signal is obeyed at its end."""
     tile: int = 5
-    """Runs in one program on one device."""
 
 
 C = TypeVar("C", bound=Common)

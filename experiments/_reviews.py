@@ -20,11 +20,9 @@ class Reviews(Options):
     """What every experiment on reviews asks."""
 
     data_dir: Path | None = None
-    """TFDS data directory that holds imdb_reviews; by default TFDS's own, downloaded on first use."""
     vocabulary: int = 10_000
     """Ids, the special ones included; the rest of the words are <unk>."""
     seeds: int = 3
-    """Seeds of parameters and order."""
 
 
 def read(c: Reviews, length: int, order: bool = False) -> Text:

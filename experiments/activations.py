@@ -26,7 +26,6 @@ class Config(cures.Common):
     """The grid is activations × gains × seeds."""
 
     seeds: int = 3
-    """Seeds of parameters and data of each setting."""
     activations: tuple[Activation, ...] = (
         "sigmoid",
         "tanh",
@@ -41,7 +40,6 @@ class Config(cures.Common):
     gains: tuple[float, ...] = (0.7, 1.0, 1.4, 4.0)
     """Of the orthogonal recurrence: 1.4 is critical for a rectifier, 4 for a sigmoid."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
 
 
 def experiment(c: Config) -> Experiment:

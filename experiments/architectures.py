@@ -51,17 +51,13 @@ class Config(Reviews):
     architectures: tuple[str, ...] = tuple(ARCHITECTURES)
     """Names among the above."""
     length: int = 80
-    """Words kept of a review, its last ones."""
     embedding: int = 100
     """Width of the trained embedding."""
     hidden: int = 64
-    """Width of each layer."""
     batch: int = 128
-    """Reviews per update."""
     epochs: int = 4
     """Passes over the 20,000 training reviews."""
     lr: float = 1e-3
-    """Adam's learning rate."""
 
 
 def specs(c: Config) -> tuple[Spec, ...]:

@@ -73,19 +73,14 @@ class Config(Sizes):
     strengths: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
     """Of the changes; 0 is without."""
     seeds: int = 5
-    """Seeds of parameters, order and changes."""
     hidden: int = 32
-    """Units of the GRU."""
     batch: int = 16
-    """Sequences per update."""
     lr: float = 3e-3
-    """Adam's learning rate."""
     updates: int = 1600
     """Of each run, however many examples it has."""
     looks: int = 10
     """Looks at validation and test while training."""
     tile: int = 4
-    """Runs in one program on one device."""
 
 
 TINY: dict[str, Any] = dict(

@@ -81,11 +81,8 @@ class Config(Sizes):
     wrong: tuple[float, ...] = (0.0, 0.2)
     """Shares of the training labels that are replaced by another class, an experiment each."""
     seeds: int = 3
-    """Seeds of parameters and order."""
     batch: int = 25
-    """Sequences per update."""
     lr: float = 3e-3
-    """Adam's learning rate."""
     updates: int = 4000
     """Of each network."""
     chunk: int = 200

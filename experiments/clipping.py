@@ -32,7 +32,6 @@ class Config(cures.Common):
     """The grid is ways to clip × gains × thresholds × seeds."""
 
     seeds: int = 3
-    """Seeds of parameters and data of each setting."""
     lr: float = 3e-3
     """Adam's learning rate: large, so that there is something to save."""
     gains: tuple[float, ...] = (0.7, 2.0)

@@ -40,7 +40,6 @@ class Config(Sizes):
     """Kinds × rates × seeds, beside none at all; and some of the kinds judged by Monte Carlo."""
 
     data_dir: Path | None = None
-    """TFDS data directory that holds imdb_reviews; by default TFDS's own, downloaded on first use."""
     kinds: tuple[Dropout, ...] = (
         "words",
         "inputs",
@@ -63,23 +62,18 @@ class Config(Sizes):
     held_out: int = 1000
     """Reviews for validation; the test split has twice as many."""
     length: int = 80
-    """Words of a review, its last."""
     vocabulary: int = 5000
     """Ids of the words."""
     hidden: int = 32
     """Units of the GRU, and the width of the embedding."""
     batch: int = 50
-    """Sequences per update."""
     lr: float = 2e-3
-    """Adam's learning rate."""
     updates: int = 320
     """Updates of each run, 8 epochs."""
     looks: int = 8
     """Looks at the three splits while training; Monte Carlo looks at a quarter of them."""
     seeds: int = 3
-    """Seeds of parameters, order and masks."""
     tile: int = 3
-    """Runs in one program on one device."""
 
 
 TINY: dict[str, Any] = dict(

@@ -47,23 +47,16 @@ class Config(Options):
     drives: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
     """s: s² is the variance per unit of V x_t. Even ratios make an even plane."""
     seeds: int = 3
-    """Seeds of parameters and data at each point of the plane."""
     steps: int = 15
     """T; the bits to be compared lie a third and two thirds of the way."""
     hidden: int = 64
     """Width of the networks that are trained."""
     batch: int = 32
-    """Sequences per update."""
     lr: float = 1e-3
-    """Adam's learning rate."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
     updates: int = 2000
-    """Updates of each run; may grow when the same command is run again."""
     chunk: int = 250
-    """Updates in one compiled call; a signal is obeyed at its end."""
     tile: int = 9
-    """Runs in one program on one device."""
     white: tuple[float, ...] = (0.1, 0.4, 1.6)
     """Drives at which wide networks are held against theory."""
     spectra: tuple[float, ...] = (0.75, 1.5, 3.0)

@@ -42,17 +42,13 @@ class Config(Options):
     gain: float = 0.8
     """Of the orthogonal recurrent initialisation; at 1 the rnn starts so sharp that most of these rates diverge."""
     steps: int = 20
-    """T, time steps of a sequence."""
     sequences: int = 64
     """The training set; every update sees all of it, and so does the sharpness."""
     hidden: int = 32
-    """Width of the recurrent layer."""
     updates: int = 4000
-    """Updates of each run; may grow when the same command is run again."""
     every: int = 50
     """Updates between looks at the curvature; a look costs about as much as 40 of them."""
     tile: int = 8
-    """Runs in one program on one device."""
 
 
 def experiment(c: Config) -> Experiment:

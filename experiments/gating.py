@@ -27,17 +27,13 @@ class Config(cures.Common):
     """The grid is cells × lengths × seeds."""
 
     seeds: int = 3
-    """Seeds of parameters and data of each setting."""
     steps: tuple[int, ...] = (50, 100, 200, 400)
     """T, time steps of a sequence: one experiment each."""
     updates: int = 1500
-    """Updates of each run; may grow when the same command is run again."""
     lr: float = 3e-3
-    """Adam's learning rate."""
     cells: tuple[str, ...] = ("rnn", "gru", "lstm", "rnn as gru", "rnn as lstm")
     """The last two are rnns with the parameters of the GRU and of the LSTM."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
 
 
 def wide(hidden: int, inputs: int, gates: int) -> int:

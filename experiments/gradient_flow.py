@@ -41,21 +41,13 @@ class Config(Options):
     clips: tuple[float, ...] = (0.1, math.inf)
     """Bounds on the gradient's global norm; inf does not clip."""
     seeds: int = 3
-    """Seeds of parameters and data."""
     steps: int = 100
-    """T, time steps of a sequence."""
     hidden: int = 32
-    """Width of the recurrent layer."""
     batch: int = 16
-    """Sequences per update."""
     lr: float = 3e-3
-    """Adam's learning rate."""
     updates: int = 5000
-    """Updates of each run; may grow when the same command is run again."""
     chunk: int = 250
-    """Updates in one compiled call; a signal is obeyed at its end."""
     tile: int = 9
-    """Runs in one program on one device."""
 
 
 def experiment(c: Config) -> Experiment:

@@ -27,31 +27,24 @@ class Config(Options):
     """The grid is cells × seeds."""
 
     data_dir: Path | None = None
-    """TFDS data directory that holds imdb_reviews; by default TFDS's own, downloaded on first use."""
     cells: tuple[CellName, ...] = ("rnn", "lstm", "gru")
     """Recurrent cells, one compiled program each."""
     vocabulary: int = 10_000
     """Ids, the special ones included; the rest of the words are <unk>."""
     length: int = 80
-    """Words kept of a review, its last ones."""
     embedding: int = 100
     """Width of the trained embedding."""
     hidden: tuple[int, ...] = (64, 64)
     """Width of each recurrent layer."""
     batch: int = 128
-    """Reviews per update."""
     epochs: int = 3
     """Passes over the 20,000 training reviews (rounded to whole chunks)."""
     lr: float = 1e-3
-    """Adam's learning rate."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
     gain: float = 1.0
     """Of the orthogonal recurrent initialisation."""
     seeds: int = 3
-    """Seeds of parameters and order, per cell."""
     chunk: int = 26
-    """Updates in one compiled call; a signal is obeyed at its end."""
 
 
 def experiment(c: Config, training: int, settings: dict[str, object]) -> Experiment:

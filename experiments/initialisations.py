@@ -30,13 +30,10 @@ class Config(cures.Common):
     """rnns: initialisations × gains × seeds; LSTM and GRU: biases × seeds."""
 
     seeds: int = 3
-    """Seeds of parameters and data of each setting."""
     steps: tuple[int, ...] = (50, 100, 200)
     """T, time steps of a sequence: one experiment each."""
     updates: int = 1500
-    """Updates of each run; may grow when the same command is run again."""
     lr: float = 3e-3
-    """Adam's learning rate."""
     inits: tuple[InitName, ...] = get_args(InitName)
     """Of the rnn's recurrence."""
     gains: tuple[float, ...] = (0.5, 1.0, 2.0)
@@ -44,7 +41,6 @@ class Config(cures.Common):
     biases: tuple[float, ...] = (-1.0, 0.0, 1.0, 3.0, 5.0)
     """Of the LSTM's forget gate."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
 
 
 def of_rnn(c: Config, steps: int) -> Experiment:

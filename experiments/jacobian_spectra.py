@@ -52,25 +52,19 @@ class Config(Options):
     gain: float = 1.0
     """Of the recurrent initialisation: a Gaussian U of gain g has entries of variance g²/H."""
     seeds: int = 3
-    """Seeds of parameters and data."""
     steps: int = 100
     """T, time steps of a sequence; the longest window has T − 1."""
     hidden: int = 32
     """H: the state has as many directions, that of an LSTM, (c, h), twice as many."""
     batch: int = 16
-    """Sequences per update."""
     lr: float = 3e-3
-    """Adam's learning rate."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
     diagnostic: int = 4
     """Test sequences along which Jacobians are taken, the same at every probe."""
     updates: int = 4000
-    """Updates of each run; may grow when the same command is run again."""
     chunk: int = 250
     """Updates in one compiled call, and between two looks at the Jacobians."""
     tile: int = 3
-    """Runs in one program on one device."""
 
 
 def experiment(c: Config, init: InitName) -> Experiment:

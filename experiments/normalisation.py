@@ -28,13 +28,11 @@ class Config(cures.Common):
     """The grid is cells and normalisations × γ × seeds."""
 
     seeds: int = 3
-    """Seeds of parameters and data of each setting."""
     cells: tuple[CellName, ...] = ("rnn", "lstm")
     """rnn, lstm or gru."""
     norm_gains: tuple[float, ...] = (0.1, 1.0, 10.0)
     """Factors of the papers' γ."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
 
 
 def experiment(c: Config) -> Experiment:

@@ -68,7 +68,6 @@ class Config(Sizes):
     data: tuple[DataName, ...] = ("reviews", "digits")
     """Which data."""
     data_dir: Path | None = None
-    """TFDS data directory that holds imdb_reviews; by default TFDS's own, downloaded on first use."""
     audio_dir: Path | None = None
     """Folder of the recordings of the Free Spoken Digit Dataset, {digit}_{speaker}_{index}.wav."""
     reviews: tuple[int, ...] = (500, 2000, 10_000)
@@ -80,13 +79,11 @@ class Config(Sizes):
     recording_updates: tuple[int, ...] = (240, 480, 600)
     """Updates with each of `recordings`: 40, 24 and 14 epochs."""
     length: int = 80
-    """Words of a review, its last."""
     vocabulary: int = 5000
     """Ids of the words, those of the largest training set."""
     hidden: int = 48
     """Units of the GRU, and the width of the embedding of words."""
     batch: int = 50
-    """Sequences per update."""
     lr: float = 2e-3
     """AdamW's learning rate."""
     patience: float = 2
@@ -100,9 +97,7 @@ class Config(Sizes):
     generator_updates: int = 1500
     """Of the VAE that draws synthetic recordings."""
     seeds: int = 3
-    """Seeds of parameters and order."""
     tile: int = 3
-    """Runs in one program on one device."""
 
 
 TINY: dict[str, Any] = dict(

@@ -71,15 +71,11 @@ class Config(script.Sizes):
     weights: int = 7
     """λ on each grid, half a decade apart, besides 0."""
     hidden: int = 32
-    """Units of the rnn."""
     batch: int = 50
-    """Sequences per update."""
     lr: float = 1e-2
-    """Adam's learning rate."""
     updates: int = 800
     """Updates of each run."""
     chunk: int = 400
-    """Updates in one compiled call; a signal is obeyed at its end."""
 
 
 def sets(c: Config) -> list[dict[str, Examples]]:

@@ -36,17 +36,13 @@ class Config(Reviews):
     vectors: Path
     """File of pretrained vectors."""
     length: int = 80
-    """Words kept of a review, its last ones."""
     hidden: int = 64
-    """Width of the gru."""
     batch: int = 128
-    """Reviews per update."""
     epochs: int = 3
     """Passes over the 20,000 training reviews."""
     looks: int = 4
     """At held-out errors, in each epoch."""
     lr: float = 1e-3
-    """Adam's learning rate."""
 
 
 def main(config: Config) -> None:

@@ -28,13 +28,11 @@ class Config(cures.Common):
     """Each penalty is an experiment: λ × seeds."""
 
     seeds: int = 3
-    """Seeds of parameters and data of each setting."""
     penalties: tuple[PenaltyName, ...] = ("l1", "l2", "activity", "orthogonality", "omega")
     """What is added to the loss."""
     weights: tuple[float, ...] = (0.0, 0.001, 0.01, 0.1, 1.0, 10.0)
     """λ; 0 is the network alone."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
 
 
 def experiment(c: Config, name: PenaltyName) -> Experiment:

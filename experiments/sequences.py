@@ -46,13 +46,10 @@ class Config(Options):
     cells: tuple[CellName, ...] = ("rnn", "lstm", "gru")
     """Recurrent cells, one compiled program each."""
     seeds: int = 2
-    """Seeds of parameters and order."""
     updates: int = 1000
     """Of each run."""
     lr: float = 1e-3
-    """Adam's learning rate."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
 
 
 def data_and_shape(c: Config) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...] | None]:

@@ -17,7 +17,8 @@ class _WithFields:
     def __get__(self, instance: Any, cls: type) -> str:
         # A class below it has its own text, or none.
         mine = next(one for one in cls.__mro__ if one.__dict__.get("__doc__") is self)
-        told = [f"{name}\n{textwrap.indent(text, '    ')}" for name, text in _fields(mine).items()]
+        found = {name: text for one in reversed(mine.__mro__) for name, text in _fields(one).items()}
+        told = [f"{name}\n{textwrap.indent(text, '    ')}" for name, text in found.items()]
         return "\n\n".join([self._text, *(["Fields:", *told] if told else [])])
 
 

@@ -19,15 +19,10 @@ class Trained(Sizes):
     """How long and how often each case is trained."""
 
     seeds: int = 5
-    """Seeds of parameters and data of each case."""
     updates: int = 5000
-    """Updates of each run; may grow when the same command is run again."""
     chunk: int = 250
-    """Updates in one compiled call; a signal is obeyed at its end."""
     probe_every: int = 250
-    """Updates between looks at the test error."""
     tile: int = 3
-    """Runs in one program on one device."""
 
 
 TINY: dict[str, Any] = dict(seeds=2, updates=20, chunk=5, probe_every=10, tile=2)

@@ -39,23 +39,15 @@ class Config(_cases.Trained):
     """Lengths × cells × seeds."""
 
     seeds: int = 3
-    """Seeds of parameters and data of each case."""
     updates: int = 4000
-    """Updates of each run; may grow when the same command is run again."""
     tile: int = 2
-    """Runs in one program on one device."""
     lengths: tuple[int, ...] = (100, 200, 400)
-    """T, time steps of a sequence."""
     cells: tuple[Cell, ...] = get_args(Cell)
     """Networks, with their initialisation."""
     hidden: int = 32
-    """Units."""
     batch: int = 16
-    """Sequences per update."""
     lr: float = 1e-3
-    """Adam's learning rate."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
 
 
 def experiment(c: Config, name: str, steps: int) -> Experiment:

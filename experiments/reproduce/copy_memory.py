@@ -46,11 +46,9 @@ class Config(_cases.Trained):
     hidden: int = 80
     """Units of an rnn; an LSTM has half as many."""
     batch: int = 20
-    """Sequences per update."""
     lr: float = 1e-3
     """RMSProp's learning rate."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
 
 
 def memoryless(blanks: int) -> float:

@@ -38,25 +38,17 @@ class Config(_cases.Trained):
     """Activations × initialisations × seeds."""
 
     steps: int = 200
-    """T, time steps of a sequence."""
     activations: tuple[Activation, ...] = ("identity", "relu", "tanh")
     """φ; identity is the linear recurrence."""
     inits: tuple[InitName, ...] = ("orthogonal", "identity", "gaussian")
     """Of U."""
     updates: int = 500
-    """Updates of each run; may grow when the same command is run again."""
     chunk: int = 50
-    """Updates in one compiled call; a signal is obeyed at its end."""
     probe_every: int = 50
-    """Updates between looks at the test error."""
     hidden: int = 100
-    """Units."""
     batch: int = 16
-    """Sequences per update."""
     lr: float = 1e-3
-    """Adam's learning rate."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
 
 
 def experiment(c: Config, activation: Activation, init: InitName) -> Experiment:

@@ -38,19 +38,15 @@ class Config(_cases.Trained):
     lengths: tuple[int, ...] = (18, 21, 30)
     """T, time steps of a sequence; the bits that count are T/3 and 2T/3 steps before its end."""
     updates: int = 3000
-    """Updates of each run; may grow when the same command is run again."""
     hidden: int = 80
-    """Units."""
     exponents: int = 75
     """k, exponents that are flossed."""
     floss_steps: int = 500
     """Steps of flossing; they are one compiled call, which a signal waits for."""
     batch: int = 64
-    """Sequences per update."""
     holdout: int = 1000
     """Fresh sequences of a look."""
     chunk: int = 100
-    """Updates in one compiled call; a signal is obeyed at its end."""
     probe_every: int = 100
     """Updates between looks at the accuracy and the exponents."""
 

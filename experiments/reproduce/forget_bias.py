@@ -37,13 +37,9 @@ class Config(_cases.Trained):
     biases: tuple[float, ...] = (0.0, 1.0, 2.0)
     """Initial bias of the forget gate; the first is held against the others."""
     hidden: int = 32
-    """Units."""
     batch: int = 16
-    """Sequences per update."""
     lr: float = 3e-3
-    """Adam's learning rate."""
     clip: float = 1.0
-    """Bound on the gradient's global norm."""
 
 
 def experiment(c: Config, task: TaskName, steps: int, bias: float) -> Experiment:

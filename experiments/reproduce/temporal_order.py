@@ -69,23 +69,17 @@ class Config(_cases.Trained):
     """Lengths × initialisations × methods × seeds."""
 
     lengths: tuple[int, ...] = (25, 50)
-    """T, time steps of a sequence."""
     inits: tuple[Init, ...] = ("smart tanh",)
     """What the network starts from."""
     methods: tuple[Method, ...] = get_args(Method)
     """How it descends."""
     updates: int = 30_000
-    """Updates of each run; may grow when the same command is run again."""
     hidden: int = 50
-    """Units."""
     batch: int = 20
-    """Sequences per update."""
     holdout: int = 10_000
     """Fresh sequences of a look."""
     chunk: int = 500
-    """Updates in one compiled call; a signal is obeyed at its end."""
     probe_every: int = 2000
-    """Updates between looks at the test error."""
     longer: tuple[int, ...] = (2, 10)
     """What was learned with Ω is tried on sequences this many times as long."""
     tried: int = 1000

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,8 +27,40 @@ from seqdyn.runs.signals import Interrupted
 from seqdyn.types import ConfigError
 
 
+class Usual:
+    """What is meant by options that many scripts have, each with a default of its own. A config has those that it
+    names; where it says nothing of one, `--help` says this."""
+
+    seeds: Any
+    """Seeds of each setting: of parameters, data and their order."""
+    steps: Any
+    """T, time steps of a sequence."""
+    lengths: Any
+    """T, time steps of a sequence: one experiment each."""
+    hidden: Any
+    """Units of a recurrent layer."""
+    batch: Any
+    """Sequences per update."""
+    lr: Any
+    """Adam's learning rate."""
+    clip: Any
+    """Bound on the gradient's global norm."""
+    updates: Any
+    """Updates of each run; may grow when the same command is run again."""
+    chunk: Any
+    """Updates in one compiled call; a signal is obeyed at its end."""
+    probe_every: Any
+    """Updates between looks at the test error."""
+    tile: Any
+    """Runs in one program on one device."""
+    data_dir: Any
+    """TFDS data directory that holds imdb_reviews; by default TFDS's own, downloaded on first use."""
+    length: Any
+    """Words kept of a review, its last ones."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(Usual):
     """What every script's config has."""
 
     out: Path | None = None
@@ -77,6 +110,8 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
 
 
 def _script(config: type[C], main: Callable[[C], None], description: str | None) -> None:
+    # tyro joins lines; what begins as 'Cost:' does is a paragraph of its own.
+    description = re.sub(r"(?<!\n)\n(?=[A-Z]\w+( \(.*\))?:)", "\n\n", description or "")
     chosen = tyro.cli(config, description=description)
     console = plain_console(stderr=True)
     for noisy in ("absl", "asyncio"):  # Orbax logs, with tracebacks, what it raises as well
