@@ -44,6 +44,7 @@ from seqdyn.runs.run import run as run
 from seqdyn.runs.use import explained as explained
 from seqdyn.runs.use import generate as generate
 from seqdyn.runs.use import predict as predict
+from seqdyn.runs.why import why as why
 from seqdyn.types import ConfigError as ConfigError
 
 run.run = run  # type: ignore[attr-defined]  # what scripts of before called
@@ -87,6 +88,7 @@ __all__ = [
     "run",
     "task",
     "watch",
+    "why",
 ]
 
 for _name in __all__:

@@ -19,10 +19,10 @@ learn.network learn.fitted learn.numbers learn.spec learn.validate learn.config 
 learn.penalties learn.objective learn.stopping
 learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.flossing
-measure.curvature measure.updates measure.probes
+measure.curvature measure.updates measure.probes measure.broken
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.axes runs.display
 runs.signals
-runs.launchers runs.slurm runs.run runs.use runs.script runs.elsewhere
+runs.launchers runs.slurm runs.run runs.use runs.why runs.script runs.elsewhere
 watch.torch_calls watch.torch
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
