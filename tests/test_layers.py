@@ -22,7 +22,7 @@ measure.view measure.weights measure.units measure.graded measure.jacobians meas
 measure.curvature measure.updates measure.probes measure.broken
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.axes runs.display
 runs.signals
-runs.launchers runs.slurm runs.run runs.use runs.why runs.script runs.elsewhere
+runs.launchers runs.slurm runs.run runs.use runs.why runs.script runs.elsewhere why
 watch.torch_calls watch.torch
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
@@ -42,6 +42,8 @@ WORLDLY = {
     "runs.records",
     "runs.run",
     "runs.use",
+    "runs.why",
+    "why",
 }
 """The modules that may touch files, processes and the network."""
 

@@ -13,6 +13,7 @@ from _processes import Process
 from _refusals import refusal
 
 import seqdyn as sd
+from analysis import gradient_flow
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers
 from seqdyn.measure.broken import first_break
@@ -203,6 +204,9 @@ def test_the_update_that_broke_is_made_again_and_those_before_it_are_shown(poiso
         np.testing.assert_array_equal(found.before.loss, sd.load(poisoned).loss.isel(run=run).values[: when + 2])
     assert sd.why(poisoned, 3) is None
     assert "run is 4" in refusal(sd.why, poisoned, 4)
+    assert gradient_flow.broke(poisoned)[2] == (
+        "Run 2 (rnn relu) broke at update 7: the loss is inf, of predictions that are finite at example 0."
+    )
 
 
 @pytest.mark.slow

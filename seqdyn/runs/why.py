@@ -1,11 +1,10 @@
 """Why did a run diverge? The update that broke it, made once more, and what the records say of those before."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
-import pandas as pd
 
 from seqdyn.data.check import check
 from seqdyn.learn import train
@@ -16,6 +15,9 @@ from seqdyn.runs import checkpoint, manifest, sweep
 from seqdyn.runs.records import load
 from seqdyn.runs.run import abstract
 from seqdyn.types import ConfigError, whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 BEFORE = 20
 """Updates that are shown before the one that broke."""
@@ -30,7 +32,7 @@ class Why(NamedTuple):
     """The first that was not finite: updates done before it."""
     broke: Break | None
     """What in it; None where it is finite when it is made alone, as another processor's roundings may have it."""
-    before: pd.DataFrame
+    before: "pd.DataFrame"
     """What was recorded of the updates up to it, a row each."""
 
     def __str__(self) -> str:
@@ -51,6 +53,8 @@ def why(path: str | Path, run: int, data: Any = None) -> Why | None:
     `data` are what the experiment was run on, None for a sampled task. Nothing in the directory changes. Raises
     ConfigError as `seqdyn.restore`, and for data that do not fit.
     """
+    import pandas as pd  # takes a second
+
     run = whole("run", run, 0)
     ds = load(path)
     if run >= ds.sizes["run"]:
