@@ -20,8 +20,8 @@ learn.penalties learn.objective learn.stopping
 learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.flossing
 measure.curvature measure.updates measure.probes measure.broken
-runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.axes runs.display
-runs.signals
+runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.several runs.axes
+runs.display runs.signals
 runs.launchers runs.slurm runs.run runs.use runs.why runs.script runs.elsewhere why
 watch.torch_calls watch.torch
 """.split()
@@ -41,6 +41,7 @@ WORLDLY = {
     "runs.checkpoint",
     "runs.records",
     "runs.run",
+    "runs.several",
     "runs.use",
     "runs.why",
     "why",
