@@ -22,9 +22,15 @@ from seqdyn.learn.spec import Spec
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script
+from seqdyn.runs.why import diverged as diverged_runs
+from seqdyn.runs.why import why
+from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
     import xarray as xr
+
+SHOWN = 8
+"""Runs that diverged whose break the report tells."""
 
 
 def clip_name(clip: float) -> str:
@@ -260,6 +266,15 @@ def read(out: str | Path) -> Read:
     return Read(ds, criterion(described), str(described["specs"][0].get("clip", Spec.clip)))
 
 
+def broke(out: str | Path) -> list[str]:
+    """Why the first runs that diverged did, a sentence each; none where that takes data or code that is not here."""
+    try:
+        found = [why(out, run) for run in diverged_runs(out)[:SHOWN]]
+    except (ConfigError, RuntimeError):
+        return []
+    return [f"{text[0].upper()}{text[1:]}." for text in map(str, filter(None, found))]
+
+
 def draw(out: str | Path) -> list[Path]:
     """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
     out = Path(out)
@@ -306,12 +321,13 @@ def draw(out: str | Path) -> list[Path]:
             if of.known.any()
             else "What became of the runs of each threshold, and how many are trained.",
         )
+    broken = broke(out) if gone else []
     rows = summary(ds, of)
     cells = {cell: [r for r in rows if r["cell"] == cell] for cell in axis(ds, "label")}
     page = report.write(
         out,
         f"Gradients through time: {', '.join(cells)}; T = {steps}",
-        [lags.setting(ds), *(story(some, updates, of, clips) for some in cells.values())],
+        [lags.setting(ds), *(story(some, updates, of, clips) for some in cells.values()), *broken],
         figures,
         [("Medians over seeds; counts of runs", table(rows))],
     )

@@ -171,7 +171,7 @@ def test_averages_that_have_settled_judge_a_batch_as_its_own_statistics_do(name,
     assert np.abs(anew - among).max() > 1e-3  # the averages matter
 
 
-@pytest.mark.parametrize("kind", ["layer", "batch_drive", "batch"])
+@pytest.mark.parametrize("kind", [pytest.param("layer", marks=pytest.mark.slow), "batch_drive", "batch"])
 def test_a_run_trains_keeps_its_averages_and_is_judged_with_them(kind):
     spec = Spec(steps=8, batch=16, hidden=(6,), cell="lstm", normalise=kind, holdout=64)
     h = Hypers(lr=1e-2).arrays()

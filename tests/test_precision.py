@@ -49,7 +49,11 @@ def test_the_logarithm_of_the_adjoint_reaches_beyond_the_range_of_the_type(tmp_p
     "over, numbers",
     [
         (dict(cell="lstm", dropout="variational"), dict(dropout=0.2)),
-        (dict(clip="adjoint", penalties=("omega", "activity")), dict(omega=0.1, clip=0.1, activity=0.1)),
+        pytest.param(
+            dict(clip="adjoint", penalties=("omega", "activity")),
+            dict(omega=0.1, clip=0.1, activity=0.1),
+            marks=pytest.mark.slow,
+        ),
         (dict(layers=(Leaky(4, tau=3.3),), hidden=(32,)), {}),
     ],
 )
