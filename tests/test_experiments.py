@@ -46,6 +46,13 @@ def refusal(name, *arguments):
     return done.stderr
 
 
+def test_help_says_what_it_costs_in_a_paragraph_and_what_every_usual_option_is():
+    done, text = script("imdb_accuracy", "--help")
+    assert done.returncode == 0 and "\n\nCost: " in text and "\n\nExpect: " in text
+    said = " ".join(text.replace("│", " ").split())
+    assert "--seeds INT Seeds of each setting: of parameters, data and their order. (default: 3)" in said
+
+
 def check_figures(out, text, *names):
     figures = {p.name: p for p in (out / "figures").glob("*.png")}
     assert all(any(f.startswith(name) for f in figures) for name in names), sorted(figures)

@@ -80,6 +80,7 @@ def test_what_stands_below_a_field_is_shown_by_help():
     shown = pydoc.render_doc(seqdyn.Hypers, renderer=pydoc.plaintext)
     assert "gain\n |      Factor of the recurrent initialisation." in shown
     assert "Updates done before it." in seqdyn.Context.__doc__  # a NamedTuple
+    assert "steps\n    T, time steps of a sequence" in seqdyn.Spec.__doc__  # of the class below it
 
 
 # --- pytree -----------------------------------------------------------------------------------------------------
