@@ -8,7 +8,7 @@ last link's updates are added to the parameters as they are. A `schedule` has `b
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,8 +86,8 @@ def fitted(spec: Fields) -> dict[str, Any]:
     optimizer = found.get("optimizer", spec.optimizer)
     task, clip, schedule = (part if is_part(part) else None for part in (spec.task, spec.clip, spec.schedule))
     chain = optimizer if isinstance(optimizer, tuple) else (optimizer,) if is_part(optimizer) else ()
-    parts = _Parts(*map(as_shapes, (task, clip, schedule, spec.loss, chain, found["layers"])))
-    numbers, tree = jax.tree.flatten(parts)
+    parts = (task, clip, schedule, spec.loss, chain, found["layers"])
+    numbers, tree = jax.tree.flatten(as_shapes(parts))
     jax.eval_shape(lambda numbers: _check_built(spec, found, jax.tree.unflatten(tree, numbers)), numbers)
     if task is not None and spec.shortest:
         raise ConfigError(f"shortest is {spec.shortest!r} and task has {type(task).__name__}; leave shortest out.")
@@ -181,18 +181,7 @@ def unheeded(spec: Fields) -> dict[str, Any]:
     return {name: own[field] for field, names in UNHEEDED.items() if is_part(own[field]) for name in names}
 
 
-class _Parts(NamedTuple):
-    """Of a spec, None and () where it has words."""
-
-    task: Any
-    clip: Any
-    schedule: Any
-    loss: Any
-    chain: tuple[Any, ...]
-    layers: tuple[Any, ...]
-
-
-def _check_built(spec: Fields, found: dict[str, Any], parts: _Parts) -> None:
+def _check_built(spec: Fields, found: dict[str, Any], parts: tuple[Any, ...]) -> None:
     task, clip, schedule, loss, chain, layers = parts
     inputs = _read_by_words(spec) if layers else 1
     if task is not None:
