@@ -6,6 +6,7 @@ out = seqdyn.run(seqdyn.Experiment("mine", runs, updates=2000), "runs/mine")
 seqdyn.load(out).adjoint_norm            # run, step, layer, time
 """
 
+from seqdyn import io as io
 from seqdyn import watch as watch
 from seqdyn.backend import compiled as compiled
 from seqdyn.data.sampled import Drawn as Task
@@ -43,6 +44,7 @@ from seqdyn.runs.run import run as run
 from seqdyn.runs.use import explained as explained
 from seqdyn.runs.use import generate as generate
 from seqdyn.runs.use import predict as predict
+from seqdyn.runs.use import trained as trained
 from seqdyn.types import ConfigError as ConfigError
 
 run.run = run  # type: ignore[attr-defined]  # what scripts of before called
@@ -78,6 +80,7 @@ __all__ = [
     "explained",
     "generate",
     "grid",
+    "io",
     "load",
     "number",
     "part",
@@ -85,5 +88,6 @@ __all__ = [
     "restore",
     "run",
     "task",
+    "trained",
     "watch",
 ]
