@@ -37,7 +37,7 @@ def spec(cell="lstm", levels=1, both=False, readout="last", dtype="float64", **m
 def drawn(spec, bias=True, seed=0, odd=False):
     """A `Model`; without `bias` those of its layers are 0. `odd` are its numbers where other ways would lose bits."""
     rng = np.random.default_rng(seed)
-    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes(spec).params)
+    params = jax.tree.map(lambda leaf: (0.5 * rng.normal(size=leaf.shape)).astype(leaf.dtype), shapes(spec).params)
     if not bias:
         layers = [
             jax.tree.map(lambda leaf: leaf if leaf.ndim > 1 else np.zeros_like(leaf), layer) for layer in params.layers
@@ -78,7 +78,7 @@ def _program(spec):
 
 def known(spec, params):
     with jax.numpy_dtype_promotion("standard"):
-        return _program(spec)(params, jnp.asarray(IDS if spec.vocabulary else XS))
+        return _program(spec)(params, jnp.asarray(IDS) if spec.vocabulary else jnp.asarray(XS, spec.dtype))
 
 
 def close(a, b, tolerance=1e-12):
@@ -87,7 +87,8 @@ def close(a, b, tolerance=1e-12):
     for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         one, other = np.asarray(one), np.asarray(other)
         assert one.shape == other.shape
-        assert np.max(np.abs(one - other)) <= tolerance * max(1.0, np.max(np.abs(other)))
+        apart = np.max(np.abs(one - other)) / max(1.0, np.max(np.abs(other)))
+        assert apart <= tolerance
 
 
 def same(a, b):

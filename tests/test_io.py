@@ -109,7 +109,7 @@ def test_modules_of_other_names_are_found_or_said():
     assert found.readout is None and found.embedding is None
     same(found.layers, params.layers)
     two = state | {"head.weight": state["fc.weight"], "head.bias": state["fc.bias"]}
-    with pytest.raises(ConfigError, match="state has 'fc.', 'head.', each of which may be the readout; say readout=."):
+    with pytest.raises(ConfigError, match="each of 'fc', 'head' may be the readout; say readout=."):
         io.from_torch(two, of)
     with pytest.raises(ConfigError, match="state has head.weight, which lstm has no place for; leave it out."):
         io.from_torch(two, of, readout="fc")

@@ -22,12 +22,14 @@ measure.view measure.weights measure.units measure.graded measure.jacobians meas
 measure.curvature measure.updates measure.probes
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.axes runs.display
 runs.signals
-io.parents io.stacks io.safetensors io.torch
+io.parents io.stacks io.safetensors io.torch io.keras io.flax io.onnx
 runs.starts runs.launchers runs.slurm runs.run runs.use runs.script runs.elsewhere
 watch.torch_calls watch.torch
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
 WORLDLY = {
+    "io.keras",
+    "io.onnx",
     "io.safetensors",
     "data.banks",
     "data.cache",

@@ -1,6 +1,6 @@
 """What all frameworks share: which networks of ours they have, and parameters on the way out and in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -110,6 +110,27 @@ def incoming(spec: Spec, of: str, layers: Sequence[Layer], readout: tuple[Any, A
     wanted = shapes(spec).params
     found = tree(wanted, fitted(wanted, named(given), f"what {of} gives", spec.label))
     return parents.noted(jax.tree.map(jnp.asarray, found), {"framework": of})
+
+
+def check_whole(of: Stack, model: Any, what: str) -> None:
+    """ConfigError if a part of the network is not given."""
+    missing = "readout" if model.readout is None else "embedding" if of.embedding and model.embedding is None else ""
+    if missing:
+        raise ConfigError(f"params has no {missing}; {what} holds a whole network.")
+
+
+def taken(left: dict[str, Any], name: str | None, what: str, fits: Callable[[Any], bool]) -> Any:
+    """What is taken of the modules that are left, by its name, or as the only one that it can be; None where there is
+    none. ConfigError where there are several, or none of the name."""
+    if name is not None:
+        if name.rstrip(".") not in left:
+            there = ", ".join(map(repr, left)) or "no other module"
+            raise ConfigError(f"{what} is {name!r}, where there is nothing; there is {there}.")
+        return left.pop(name.rstrip("."))
+    found = [module for module, one in left.items() if fits(one)]
+    if len(found) > 1:
+        raise ConfigError(f"each of {', '.join(map(repr, found))} may be the {what}; say {what}=.")
+    return left.pop(found[0]) if found else None
 
 
 def plain(value: Any) -> np.ndarray:

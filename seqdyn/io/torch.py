@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from seqdyn.data.extras import needed
-from seqdyn.io.stacks import Stack, incoming, outgoing, pair, plain, stack
+from seqdyn.io.stacks import Stack, incoming, outgoing, pair, plain, stack, taken
 from seqdyn.learn.model import Model
 from seqdyn.learn.spec import Spec
 from seqdyn.nets.conventions import OURS, PYTORCH, Layer, from_pytorch, to_pytorch
@@ -84,10 +84,10 @@ def from_torch(
     found = None
     if of.embedding:
         shape = (of.vocabulary, of.embedding)
-        found = _taken(left, embedding, "embedding", lambda one: {*one} == {"weight"} and one["weight"].shape == shape)
-    head = _taken(left, readout, "readout", lambda one: {"weight"} <= {*one} <= {"weight", "bias"})
+        found = taken(left, embedding, "embedding", lambda one: {*one} == {"weight"} and one["weight"].shape == shape)
+    head = taken(left, readout, "readout", lambda one: {"weight"} <= {*one} <= {"weight", "bias"})
     if left:
-        name = "".join(next((m, next(iter(one))) for m, one in left.items()))
+        name = next(f"{module}.{end}".lstrip(".") for module, one in left.items() for end in one)
         raise ConfigError(f"state has {name}, which {spec.label} has no place for; leave it out.")
     return incoming(spec, FOR, layers, _linear(head, of, bias), None if found is None else found["weight"])
 
@@ -147,26 +147,12 @@ def _layer(state: dict[str, np.ndarray], prefix: str, end: str, of: Stack, level
 
 
 def _modules(state: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
-    """By prefix, with the dot."""
+    """By the names of modules."""
     found: dict[str, dict[str, np.ndarray]] = {}
     for name, value in state.items():
-        module, dot, end = name.rpartition(".")
-        found.setdefault(module + dot, {})[end] = value
+        module, _, end = name.rpartition(".")
+        found.setdefault(module, {})[end] = value
     return found
-
-
-def _taken(left: dict[str, Any], name: str | None, what: str, fits: Any) -> dict[str, np.ndarray] | None:
-    """What is taken of the modules that are left: by its name, or as the only one that it can be."""
-    if name is not None:
-        if _dotted(name) not in left:
-            raise ConfigError(
-                f"{what} is {name!r}, which state has not; it has {', '.join(map(repr, left)) or 'none'}."
-            )
-        return left.pop(_dotted(name))
-    found = [module for module, one in left.items() if fits(one)]
-    if len(found) > 1:
-        raise ConfigError(f"state has {', '.join(map(repr, found))}, each of which may be the {what}; say {what}=.")
-    return left.pop(found[0]) if found else None
 
 
 def _linear(found: dict[str, np.ndarray] | None, of: Stack, bias: bool) -> tuple[Any, Any] | None:

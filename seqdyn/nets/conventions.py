@@ -118,3 +118,31 @@ def to_linen(kind: str, layer: Layer) -> dict[str, Any]:
     if isinstance(layer, GRUWeights):
         made["hn"]["bias"] = layer.bn
     return made
+
+
+def from_nnx(kind: str, cell: Mapping[str, Any]) -> Layer:
+    """Ours of the parameters of an NNX SimpleCell, LSTMCell, OptimizedLSTMCell or GRUCell; without b_hn it is 0."""
+    if "ii" in cell:
+        return from_linen(kind, {name.rstrip("_"): part for name, part in cell.items()})
+    i, h = cell["dense_i"], cell["dense_h"]
+    have, want = NNX[kind], OURS[kind]
+    w, u = ordered(i["kernel"], have, want), ordered(h["kernel"], have, want)
+    b_x, b_h = (ordered(side["bias"], have, want) if "bias" in side else None for side in (i, h))
+    b: Any = b_h if b_x is None else b_x
+    if kind == "gru":
+        return summed(kind, w, u, b, b.__array_namespace__().zeros_like(b) if b_h is None else b_h)
+    return Weights(w, u, b)
+
+
+def to_nnx(kind: str, layer: Layer) -> dict[str, Any]:
+    """The parameters of an NNX SimpleCell, OptimizedLSTMCell or GRUCell, the last with a bias in its `dense_h`."""
+    have, want = OURS[kind], NNX[kind]
+    w, u, *b = (ordered(part, have, want) for part in (layer.w, layer.u, *apart(kind, layer)))
+    made: dict[str, Any] = {"dense_i": {"kernel": w}, "dense_h": {"kernel": u}}
+    if kind == "lstm":
+        made["dense_h"]["bias"] = b[0]
+    else:
+        made["dense_i"]["bias"] = b[0]
+    if kind == "gru":
+        made["dense_h"]["bias"] = b[1]
+    return made
