@@ -1,6 +1,7 @@
 """Laws of `init`: every run begins at the parameters that are given, with everything else as always; killed and resumed
 it ends the same; and what does not fit is one sentence, before anything is written."""
 
+import re
 import shutil
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _digests import digests
+from _processes import Process
 from _weights import same
 
 import seqdyn
@@ -103,6 +105,34 @@ def test_another_init_is_refused_and_changes_nothing(parent, child, tmp_path):
     assert manifest.read(child) == before and "init" not in manifest.read(parent)
 
 
+def test_an_experiment_begins_at_pytorchs_weights_and_a_trained_run_leaves_for_pytorch(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra 'torch')")
+    net = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(2, 3), "readout": torch.nn.Linear(3, 1)})
+
+    def predicted(xs):
+        return net["readout"](net["rnn"](torch.tensor(np.asarray(xs)))[0][-1])[:, 0].detach().numpy()
+
+    out = run(experiment(), tmp_path / "run", verify=False, init=seqdyn.io.from_torch(net, SPEC))
+    assert manifest.read(out)["init"]["parents"] == [{"framework": "PyTorch"}]
+    batch = train.training_batch(SPEC, Hypers(seed=1), None, 0)
+    loss = np.mean((predicted(batch.xs) - np.asarray(batch.ys).reshape(-1)) ** 2)
+    np.testing.assert_allclose(seqdyn.load(out).loss.isel(run=3, step=0), loss, rtol=1e-6)
+    net.load_state_dict(seqdyn.io.to_torch(seqdyn.trained(out, 3)))
+    xs = np.asarray(batch.xs)
+    np.testing.assert_allclose(seqdyn.predict(out, 3, xs.swapaxes(0, 1)), predicted(xs), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_the_example_takes_pytorchs_lstm_on_and_brings_it_back(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed (the extra 'torch')")
+    process = Process(["experiments/own/from_torch.py", tmp_path / "out"], cwd=tmp_path)
+    said = process.finish()
+    assert process.returncode == 0, said
+    found = re.search(r"test loss (\S+) as it came, (\S+) after .*, (\S+) in PyTorch", said)
+    first, last, back = map(float, found.groups())
+    assert last < 0.01 < first < 0.167 and abs(back - last) < last
+
+
 # --- what fits ----------------------------------------------------------------------------------------------
 
 
@@ -178,6 +208,23 @@ def test_running_statistics_come_along_unless_they_are_none():
     found = begun(spec, params._replace(layers=(layer._replace(statistics=None),)))
     same(found.params.layers[0].statistics, always.params.layers[0].statistics)
     same(found.params.layers[0].w, jnp.asarray(layer.w))
+
+
+def test_parameters_of_a_network_fit_by_their_paths():
+    made = {"a": (jnp.zeros(2), jnp.zeros(())), "n": jnp.zeros(3, int), "c": jnp.zeros(2, jnp.complex64)}
+    given = {"a": [np.ones(2), np.float64(2)], "n": np.arange(3), "c": np.full(2, 1j, np.complex64)}
+    found = start.placed(made, start.fitted(made, start.named(given), "init", "mine"))
+    assert found["a"][1] == 2 and found["n"][2] == 2 and found["c"][0] == 1j and found["n"].dtype == made["n"].dtype
+    for change, sentence in {
+        "a": "init has no a/0, which mine has, [2].",
+        "n": "init has no n, which mine has, [3].",
+    }.items():
+        with pytest.raises(ConfigError, match=re.escape(sentence)):
+            start.fitted(made, start.named({k: v for k, v in given.items() if k != change}), "init", "mine")
+    with pytest.raises(ConfigError, match="n of init has the type float64; it must be int32."):
+        start.fitted(made, start.named(given | {"n": np.ones(3)}), "init", "mine")
+    with pytest.raises(ConfigError, match="two arrays of the name a/b"):
+        start.names({"a/b": 1, "a": {"b": 2}})
 
 
 def test_numbers_of_other_types_are_cast():

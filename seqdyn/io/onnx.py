@@ -27,9 +27,9 @@ def to_onnx(path: str | Path, params: Any, spec: Any = None) -> Path:
     """Writes the network and returns the path: the input `xs`, [batch, time, features] or ids [batch, time] (int64),
     and the output `predictions`, as the readout gives them, [batch, outputs] or [batch, time, outputs].
 
-    Batch and time may be of any size; padding is read like anything else. Raises ConfigError for what ONNX has no
-    counterpart of (see `stacks.stack`), for a model without a readout or an embedding that its spec has, and if there
-    is a file already.
+    Batch and time may be of any size; padding is read like anything else. A network of float64 is written in float64,
+    for which onnxruntime has no RNN. Raises ConfigError for what ONNX has no counterpart of (see `stacks.stack`), for a
+    model without a readout or an embedding that its spec has, and if there is a file already.
     """
     params, spec = pair(params, spec)
     of, model = stack(spec, FOR, ONNX, out=True), outgoing(params, spec)

@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 from seqdyn import parts
 from seqdyn.described import rebuilt
 from seqdyn.io import parents
-from seqdyn.io.stacks import pair
+from seqdyn.io.stacks import check_spec, pair
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.start import fitted, named, tree
 from seqdyn.nets.conventions import OURS
@@ -75,6 +75,7 @@ def load(path: str | Path, spec: Any = None) -> Saved:
         if said.get("format") != FORMAT:
             raise ConfigError(f"{path} has the format {said.get('format')!r}, not {FORMAT!r}; give load its spec.")
         spec = Spec(**{name: rebuilt(value) for name, value in json.loads(said["spec"]).items()})
+    check_spec(spec)
     if said.get("gates", _gates(spec)) != _gates(spec):
         raise ConfigError(
             f"{path} has its gates in the order {said['gates']!r}; {spec.label} has {_gates(spec) or 'none'!r}."
@@ -101,7 +102,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]
         raise ConfigError(f"{path} exists; choose another name, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.{os.getpid()}"
-    save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, partial, metadata)
+    save_file({name: np.asarray(value, order="C") for name, value in arrays.items()}, partial, metadata)
     partial.replace(path)
 
 

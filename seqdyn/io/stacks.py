@@ -52,8 +52,7 @@ def stack(spec: Spec, of: str, kinds: Mapping[str, str] | Sequence[str], out: bo
     Raises ConfigError for what has no counterpart: other cells and activations, normalisation, networks that are no
     stack, and on the way out zoneout, whose expectation stands in each step.
     """
-    if not isinstance(spec, Spec):
-        raise ConfigError(f"spec is {spec!r:.60}; it must be a Spec.")
+    check_spec(spec)
     own = [type(part).__name__ for part in (*spec.layers, *filter(None, [spec.network]))]
     if own:
         raise ConfigError(f"{of} has no counterpart of {own[0]}, a part of one's own; seqdyn.io.save keeps it.")
@@ -68,8 +67,6 @@ def stack(spec: Spec, of: str, kinds: Mapping[str, str] | Sequence[str], out: bo
         raise ConfigError(f"normalise is {spec.normalise!r}, which {of} has no counterpart of; it must be 'none'.")
     if out and spec.dropout == "zoneout":
         raise ConfigError(f"dropout is 'zoneout', which acts in each step, also in evaluation; {of} has none of it.")
-    if spec.dtype == "float64":
-        check_settings(double=True)
     return Stack(
         kind=spec.cell,
         activation=spec.activation,
@@ -87,10 +84,19 @@ def stack(spec: Spec, of: str, kinds: Mapping[str, str] | Sequence[str], out: bo
 def pair(params: Any, spec: Any) -> tuple[Any, Spec]:
     """(params, spec) of what was given: those, or one thing that holds both, as `seqdyn.trained` returns it."""
     if spec is None and hasattr(params, "params") and hasattr(params, "spec"):
-        return params.params, params.spec
+        params, spec = params.params, params.spec
     if spec is None:
         raise ConfigError("spec is missing; give it after params, or what seqdyn.trained or seqdyn.io.load returns.")
+    check_spec(spec)
     return params, spec
+
+
+def check_spec(spec: Any) -> None:
+    """ConfigError for what is no spec, and where JAX cannot hold its parameters."""
+    if not isinstance(spec, Spec):
+        raise ConfigError(f"spec is {spec!r:.60}; it must be a Spec.")
+    if spec.dtype == "float64":
+        check_settings(double=True)
 
 
 def outgoing(params: Any, spec: Spec) -> Any:

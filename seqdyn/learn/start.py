@@ -79,15 +79,22 @@ def _shape(value: Any) -> str:
 
 
 def _cast(where: str, value: Any, dtype: Any, finite: bool) -> np.ndarray:
+    if getattr(value, "dtype", None) == dtype:  # of any kind, complex numbers and bfloat16 as well
+        found = np.asarray(value)
+    else:
+        found = _numbers(where, value, dtype)
+    if finite and not np.isfinite(found).all():
+        raise ConfigError(f"{where} has {found[~np.isfinite(found)][0]}; it must be finite.")
+    return found
+
+
+def _numbers(where: str, value: Any, dtype: Any) -> np.ndarray:
     found = array(where, value, "numbers")
     real = jnp.issubdtype(dtype, jnp.floating)
     if found.dtype.kind not in "biuf" or (found.dtype.kind == "f" and not real):
         raise ConfigError(f"{where} has the type {found.dtype}; it must be {np.dtype(dtype)}.")
     with np.errstate(over="ignore"):
-        found = found.astype(dtype)
-    if finite and not np.isfinite(found).all():
-        raise ConfigError(f"{where} has {found[~np.isfinite(found)][0]}; it must be finite.")
-    return found
+        return found.astype(dtype)
 
 
 def tree(made: Tree, given: Mapping[str, Any]) -> Tree:
