@@ -12,10 +12,10 @@ from safetensors.numpy import load_file, save_file
 
 from seqdyn import ConfigError, io
 
+NETWORKS = [spec("gru", 2, True), spec("lstm", dtype="float32"), spec("rnn", normalise="layer")]
 
-@pytest.mark.parametrize(
-    "of", [spec("gru", 2, True), spec("lstm", dtype="float32"), spec("rnn", normalise="layer")], ids=str
-)
+
+@pytest.mark.parametrize("of", NETWORKS, ids=lambda of: of.label)
 def test_a_file_gives_back_every_bit_and_says_what_it_holds(of, tmp_path):
     params = drawn(of, odd=True)
     io.save(tmp_path / "net.safetensors", params, of, step=7, run=3)
@@ -68,7 +68,6 @@ def test_a_file_of_another_convention_is_one_sentence(sentence, tmp_path):
 
 @pytest.mark.slow
 def test_no_framework_is_imported_before_it_is_used():
-    said = (
-        "import seqdyn, sys; print([n for n in ('torch', 'keras', 'flax', 'onnx', 'tensorflow') if n in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", said], capture_output=True, text=True).stdout == "[]\n"
+    names = ("torch", "keras", "flax", "onnx", "tensorflow")
+    code = f"import seqdyn, sys; print([name for name in {names} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
