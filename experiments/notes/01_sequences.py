@@ -1,6 +1,6 @@
 """Notes: what a sequence is as an array. See the shapes [s], [b, s], [b, s, n], and padding where lengths differ.
 
-    python experiments/notes/01_sequences.py
+python experiments/notes/01_sequences.py
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """Notes: words as numbers. See that one-hot vectors know no likeness (every cosine is 0) and what they cost.
 
-    python experiments/notes/02_one_hot.py
+python experiments/notes/02_one_hot.py
 """
 
 import jax
@@ -18,7 +18,10 @@ def main() -> None:
         print(f"{word:6}", row.astype(int), end="   ")
         print("cosine to each:", cosine_similarity(np.broadcast_to(row, one_hot.shape), one_hot).astype(int))
     table = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
-    print("\nAn embedding is a product with a one-hot vector: row 2 of the table,", np.array_equal(one_hot[2] @ table, table[2]))
+    print(
+        "\nAn embedding is a product with a one-hot vector: row 2 of the table,",
+        np.array_equal(one_hot[2] @ table, table[2]),
+    )
 
     words, steps, width, hidden = 10_000, 80, 100, 64
     print(f"\nA review of {steps} words, {words:,} words in all, read by {hidden} units:")

@@ -1,6 +1,6 @@
 """Notes: 'I hate this boring movie' as the input of a network. See words → ids [1, 5] → [b, s, n] = [1, 5, 10].
 
-    python experiments/notes/05_sentence.py
+python experiments/notes/05_sentence.py
 """
 
 import jax

@@ -1,5 +1,5 @@
-"""Notes: three networks that read a sentence. Network 1 has weights of its own for each position, network 2 shares them,
-network 3 has a memory. See how many parameters each needs, and which of them can tell a shuffled sentence.
+"""Notes: three networks that read a sentence. Network 1 has weights of its own for each position, network 2 shares
+them, network 3 has a memory. See how many parameters each needs, and which of them can tell a shuffled sentence.
 
     python experiments/notes/06_networks.py
 """
@@ -29,7 +29,9 @@ def main() -> None:
         params = cell.init(jax.random.key(1))
         count = sum(leaf.size for leaf in jax.tree.leaves(params))
         longer = count * 16 if "own" in name else count  # at 80 words
-        pooled = sd.compiled(lambda xs, cell=cell, params=params: jnp.sum(unroll(cell, params, cell.rest((1,)), xs)[0], 0))
+        pooled = sd.compiled(
+            lambda xs, cell=cell, params=params: jnp.sum(unroll(cell, params, cell.rest((1,)), xs)[0], 0)
+        )
         moved = float(jnp.abs(pooled(sentence) - pooled(shuffled)).max())
         told = "blind to order" if moved < 1e-5 else f"differs by {moved:.2f}"
         print(f"  {name}  {count:4} parameters, {longer:5} for 80 words; {told}")
