@@ -22,7 +22,7 @@ def main() -> None:
     print("each row is the table's row of that id:", bool(jnp.array_equal(out, table[ids])))
     print(np.asarray(out, float).round(2))
 
-    grads = jax.grad(lambda p: jnp.sum(jnp.square(layer.apply(p, ids[:3]))))(params)["params"]["embedding"]
+    grads = jax.grad(lambda p: jnp.sum(jnp.square(jnp.asarray(layer.apply(p, ids[:3])))))(params)["params"]["embedding"]
     moved = jnp.flatnonzero(jnp.any(grads != 0, axis=1))
     print(f"\nof a batch with the ids {ids[:3]} only the rows {moved} have a gradient: rare words learn rarely")
 
