@@ -4,9 +4,12 @@ what may be read of 80 outputs: the last, their sum, mean or concatenation.
     python experiments/notes/07_cell.py
 """
 
-import jax
-import jax.numpy as jnp
+from functools import partial
 
+import jax
+import numpy as np
+
+import seqdyn as sd
 from seqdyn.nets.cells import rnn, step
 
 
@@ -18,17 +21,18 @@ def main() -> None:
 
     cell = rnn(inputs=100, hidden=64)
     params, carry = cell.init(jax.random.key(1)), cell.rest((4,))
-    xs = jax.random.normal(jax.random.key(2), (4, 80, 100))
-    carry = step(cell, params, carry, xs[:, 0])
+    xs = np.random.default_rng(2).normal(size=(4, 80, 100)).astype(np.float32)
+    once = sd.compiled(partial(step, cell))  # (params, carry, x_t) → the next carry
+    carry = once(params, carry, xs[:, 0])
     print(f"\none step: x {list(xs[:, 0].shape)}, h_0 [4, 64] → h_1 {list(carry.h.shape)}")
-    by_hand = jnp.tanh(xs[:, 0] @ params.w + jnp.zeros((4, 64)) @ params.u + params.b)
-    print("as tanh(x W + h U + b):", bool(jnp.allclose(carry.h, by_hand, atol=1e-5)))
+    by_hand = np.tanh(xs[:, 0] @ params.w + np.zeros((4, 64)) @ params.u + params.b)
+    print("as tanh(x W + h U + b):", np.allclose(carry.h, by_hand, atol=1e-5))
 
     hs, carry = [], cell.rest((4,))
     for t in range(xs.shape[1]):
-        carry = step(cell, params, carry, xs[:, t])
-        hs.append(carry.h)
-    outputs = jnp.stack(hs, axis=1)
+        carry = once(params, carry, xs[:, t])
+        hs.append(np.asarray(carry.h))
+    outputs = np.stack(hs, axis=1)
     print(f"\nall steps of x {list(xs.shape)}: {len(hs)} outputs, {list(outputs.shape)}")
     read = {"last": hs[-1], "sum": outputs.sum(1), "mean": outputs.mean(1), "concatenation": outputs.reshape(4, -1)}
     for name, of in read.items():
