@@ -52,12 +52,16 @@ def main(c: Config) -> None:
     print("parameters of that epoch are kept: U", list(kept.layers[0].u.shape))
 
     with style.look():
-        fig, axes = style.panels(1, 1, 2.0)
-        for name, color, dashes in (("train", "#0072b2", style.DASHES[0]), ("validation", "#d55e00", style.DASHES[1])):
-            axes[0, 0].plot(ds[f"{name}_loss"].values, color=color, linestyle=dashes, label=name)
-        axes[0, 0].axvline(best, color="black", linestyle=":", label="early stopping")
-        axes[0, 0].set(xlabel="epoch", ylabel="loss", ylim=(0, None))
-        axes[0, 0].legend()
+        fig, axes = style.panels(1, 2, 1.9)
+        for ax, what in zip(axes[0], ("loss", "accuracy"), strict=True):
+            for split, color, dashes in (
+                ("train", "#0072b2", style.DASHES[0]),
+                ("validation", "#d55e00", style.DASHES[1]),
+            ):
+                ax.plot(ds[f"{split}_{what}"].values, color=color, linestyle=dashes, label=split)
+            ax.axvline(best, color="black", linestyle=":", label="early stopping")
+            ax.set(xlabel="epoch", ylabel=what, ylim=(0, None))
+        style.legend(fig, style.drawn(axes))
         print(style.save(fig, c.out / "figures" / "early_stopping"))
 
 

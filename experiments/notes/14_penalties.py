@@ -1,6 +1,6 @@
-"""Notes: L0, L1, L2. See each as a number of the same weights, where ½ stands (in L2 alone: its gradient is λ w),
-and what training with each does: L2 makes weights small, L1 by a proximal step and L0 make them exactly 0, L1 by its
-subgradient only nearly.
+"""Notes: L0, L1, L2. See each as a number of the same weights, where ½ stands (in L2 alone: its gradient is λ w; where
+L2 is Σ w², half the λ does the same), and what training with each does: L2 makes weights small, L1 by a proximal step
+and L0 make them exactly 0, L1 by its subgradient only nearly.
 
     python experiments/notes/14_penalties.py
 

@@ -1,5 +1,5 @@
 """Notes: augmentation. Each change that the notes name, trained with and without. See that most of them are within the
-noise of three seeds, and that one which changes the meaning (a digit upside down) costs accuracy.
+noise of three seeds, that digits upside down cost accuracy, and that colours which mean nothing are best varied.
 
     python experiments/notes/15_augmentation.py --augment flip_vertical colour_jitter overlapping_windows
     python experiments/notes/15_augmentation.py --augment insert_random --data-dir DIR
@@ -137,13 +137,14 @@ def main(c: Config) -> None:
                 seen = dict(label=label) if y == 0 else {}
                 axes[0, 0].plot(
                     100 * pair[i],
-                    np.full(c.seeds, y + 0.12 * (1 - 2 * i)),
+                    np.full(c.seeds, y + 0.12 * (2 * i - 1)),
                     marker,
                     color="#0072b2",
                     markerfacecolor=face,
                     markersize=4,
                     **seen,
                 )
+        axes[0, 0].invert_yaxis()
         axes[0, 0].set_yticks(range(len(found)), list(found))
         axes[0, 0].set(xlabel="test error in percent, each seed")
         style.legend(fig, style.drawn(axes))
