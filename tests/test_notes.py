@@ -3,6 +3,7 @@
 import os
 import re
 
+import jax
 import numpy as np
 import pytest
 from _processes import ROOT
@@ -108,6 +109,16 @@ def test_every_named_augmentation_is_trained_with(tmp_path, imdb_dir):
     for name, option in (("background", "--audio-dir"), ("insert", "--data-dir"), ("prayer", "'prayer'")):
         done, _ = script("notes/15_augmentation", "--augment", name, "--out", tmp_path / "new")
         assert done.returncode == 2 and option in done.stderr and not (tmp_path / "new").exists()
+
+
+def test_the_snippet_of_the_readme_makes_a_gru_without_biases():
+    page = (NOTES / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"(?s)```python\n(.*?)```", page)
+    found = {"__name__": "__main__"}
+    exec(code, found)
+    cell = found["NotesGRU"](8).build(2)
+    params = cell.init(jax.random.key(0))
+    assert found["spec"].label == "NotesGRU" and not params.b.any() and params.u.shape == (8, 24)
 
 
 def test_every_script_and_every_figure_is_in_the_table():

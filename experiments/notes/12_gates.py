@@ -3,7 +3,8 @@ gate multiplies h before the product. See that they are the library's `lstm` and
 
     python experiments/notes/12_gates.py
 
-`cell="gru"` resets after the product, as cuDNN and PyTorch do, and is another network.
+`cell="gru"` resets after the product, as cuDNN and PyTorch do, and is another network. Dropout and normalisation are
+words of a `seqdyn.Spec` for both. Without biases: `nets.without_biases`, in a part of `Spec.layers`.
 """
 
 import jax
