@@ -22,6 +22,7 @@ class Config:
 
     epochs: int = 60
     out: Path = Path("runs/notes/splits")
+    """Other settings need another directory."""
 
 
 def main(c: Config) -> None:

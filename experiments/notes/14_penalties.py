@@ -27,6 +27,7 @@ class Config:
 
     updates: int = 2000
     out: Path = Path("runs/notes/penalties")
+    """Other settings need another directory."""
 
 
 def weights(out: Path, run: int) -> np.ndarray:

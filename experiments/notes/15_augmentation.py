@@ -50,6 +50,7 @@ class Config:
     updates: int = 800
     seeds: int = 3
     out: Path = Path("runs/notes/augmentation")
+    """Other settings need another directory."""
 
 
 class Setting(NamedTuple):
