@@ -286,7 +286,7 @@ def show(out: Path, names: Sequence[str]) -> None:
         (f"Polynomials: medians and quartiles, means, over {measured['test'].shape[1]} draws", polynomial),
         ("Networks: medians (lowest–highest) over seeds", networks),
     ]
-    told = [polynomials.story(measured), story(found), lags.setting(parts[0].ds, e)]
+    told = [polynomials.story(measured), story(found), lags.setting(parts[0].ds)]
     page = report.write(out / names[0], "Capacity", told, figures, tables, into=out)
     report.show(polynomial, [])
     short = (

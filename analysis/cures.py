@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from analysis import lags, report, style
-from analysis.gradient_flow import latest, learned_at
 from analysis.lags import Curve, axis, diverged, picked, stage
+from analysis.learned import criterion, latest, learned_at
 from analysis.style import wilson
-from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
 from seqdyn.runs.records import VARIABLES, load
@@ -53,8 +52,7 @@ def last(ds: "xr.Dataset", name: str) -> np.ndarray:
 
 def rows(ds: "xr.Dataset", experiment: Experiment, by: str | None) -> list[dict[str, Any]]:
     """Per setting: runs, how many learned (at some look) and when, how many diverged, horizons and ratios."""
-    task = TASKS[experiment.specs[0].task](experiment.specs[0])
-    when = learned_at(ds, task)
+    when = learned_at(ds, criterion(experiment.describe()))
     gone = np.any(diverged(ds), axis=1)
     norms = {name: stage(ds, "adjoint_norm", at)[:, 0] for name, at in STAGES.items()}
     found = []
@@ -213,7 +211,7 @@ def show(out: Path, title: str, by: str | None, measures: Mapping[str, Measure])
                 "95% interval; the horizon, on the grey line censored at T; below, medians and quartiles over seeds.",
             ),
         ]
-    told, listed = [story(found, by), lags.setting(ds, experiment)], table(found, by)
+    told, listed = [story(found, by), lags.setting(ds)], table(found, by)
     page = report.write(out, title, told, figures, [("Medians over seeds; rates with 95% intervals", listed)])
     report.show(listed, [*(path for path, _ in figures), page])
 
@@ -270,8 +268,8 @@ def compare(out: Path, parts: Sequence[Path], milliseconds: Mapping[str, float])
         "Share of the seeds that learned, with Wilson's 95% interval; the horizon before and after training, medians "
         "over seeds, on the grey line censored at T; the time of an update on one core over that of the plain network."
     )
-    ds, experiment = load(parts[0]), manifest.experiment(parts[0])
-    told, tables = [story(found, None), lags.setting(ds, experiment)], [("All cures; rates with 95% intervals", listed)]
+    ds = load(parts[0])
+    told, tables = [story(found, None), lags.setting(ds)], [("All cures; rates with 95% intervals", listed)]
     page = report.write(parts[0], "The cures, compared", told, [(figure, caption)], tables, into=out)
     report.show(listed, [figure, page])
 

@@ -21,11 +21,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from analysis import report, style
-from analysis.gradient_flow import latest, passes
 from analysis.lags import axis, mean, number, one_setting, picked
+from analysis.learned import Criterion, criterion, latest, passes
 from analysis.style import median
 from seqdyn.data.synthetic import xor_steps
-from seqdyn.data.tasks import TASKS, Task
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -54,8 +53,8 @@ class Plane:
     experiment: Experiment
 
     @cached_property
-    def task(self) -> Task:
-        return TASKS[self.experiment.specs[0].task](self.experiment.specs[0])
+    def criterion(self) -> Criterion:
+        return criterion(self.experiment.describe())
 
     @property
     def delay(self) -> int:
@@ -66,11 +65,11 @@ class Plane:
     @cached_property
     def loss(self) -> Float[np.ndarray, " run"]:
         """Test loss at the latest probe over that of a coin."""
-        return latest(self.ds["test_loss"].values) / self.task.chance
+        return latest(self.ds["test_loss"].values) / self.criterion.chance
 
     @cached_property
     def learned(self) -> Bool[np.ndarray, " run"]:
-        return passes(latest(self.ds[self.task.learned[0]].values), self.task)
+        return passes(latest(self.ds[self.criterion.metric].values), self.criterion)
 
     def exponent(self, after: bool) -> Float[np.ndarray, " run"]:
         """The largest exponent on the task's own sequences."""
@@ -333,7 +332,7 @@ def story(plane: Plane) -> str:
     counts = ", ".join(f"{learned[at].sum()} of {at.sum()} {name}" for name, at in regions.items())
     text = (
         f"Delayed XOR over {plane.delay} steps, {plane.ds.sizes['run']} runs: {learned.sum()} learned (test accuracy "
-        f"above {plane.task.learned[1]:g} at the latest probe), by where theory puts them: {counts} the band "
+        f"above {plane.criterion.target[0]:g} at the latest probe), by where theory puts them: {counts} the band "
         f"{DEPTHS}ξ ≥ d. "
     )
     if learned.any():

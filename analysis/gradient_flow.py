@@ -7,86 +7,60 @@ back, before and after training, and which runs learned; a column a label, told 
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tyro
-from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from analysis import lags, report, style
 from analysis.lags import Curve, axis, diverged, picked, stage
+from analysis.learned import STATUSES, Criterion, criterion, latest, passes, statuses
 from analysis.style import median
-from seqdyn.data.tasks import Task, task_of
-from seqdyn.learn.config import Experiment
+from seqdyn.learn.spec import Spec
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script
+from seqdyn.runs.why import diverged as diverged_runs
+from seqdyn.runs.why import why
 from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
     import xarray as xr
 
-AT_CHANCE = 0.75
-"""A loss above this share of the constant predictor's counts as no better: one summand known would halve it."""
-STATUSES = {
-    "learned": "#009e73",
-    "not yet": "#8fd3bd",
-    "at chance": "#bdbdbd",
-    "diverged": "#d55e00",
-    "unfinished": "#ffffff",
-}
-"""What can become of a run, with its colour (Okabe & Ito's, safe for the colour-blind)."""
-
-
-# --- what the records say -----------------------------------------------------------------------------------
-
-
-def latest(probes: Float[np.ndarray, "run probe"]) -> Float[np.ndarray, " run"]:
-    """Each run's newest value that exists, else NaN."""
-    there = ~np.isnan(probes)
-    last = probes.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
-    return probes[np.arange(len(probes)), last]
-
-
-def passes(values: np.ndarray, task: Task) -> np.ndarray:
-    """Which values of the task's criterion count as learned; NaN never does."""
-    metric, target = task.learned
-    return values < target if metric.endswith("loss") else values > target
-
-
-def learned_at(ds: "xr.Dataset", task: Task) -> Float[np.ndarray, " run"]:
-    """After how many updates a look first met the task's criterion; NaN if none did."""
-    met = passes(ds[task.learned[0]].values, task)
-    return np.where(met.any(axis=1), ds["probe_step"].values[met.argmax(axis=1)].astype(float), np.nan)
-
-
-def statuses(ds: "xr.Dataset", task: Task) -> np.ndarray:
-    """Of each run: diverged; learned, at its latest probe; unfinished, or never tested; or censored, as 'at chance' or
-    'not yet'."""
-    tested = latest(ds[task.learned[0]].values)
-    learned = passes(tested, task)
-    unfinished = ~ds["recorded"].all("step").values | np.isnan(tested)
-    chance = latest(ds["test_loss"].values) > AT_CHANCE * task.chance
-    told = {"diverged": diverged(ds).any(axis=1), "learned": learned, "unfinished": unfinished, "at chance": chance}
-    return np.select(list(told.values()), list(told), "not yet")
+SHOWN = 8
+"""Runs that diverged whose break the report tells."""
 
 
 def clip_name(clip: float) -> str:
-    """'clip 0.1', or 'no clip' for infinity."""
-    return f"clip {clip:g}" if np.isfinite(clip) else "no clip"
+    """'clip 0.1', or 'no clip' for infinity; NaN is a rule of one's own."""
+    return "own clip" if np.isnan(clip) else f"clip {clip:g}" if np.isfinite(clip) else "no clip"
 
 
-def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
+def gain_name(gain: float) -> str:
+    """'gain 1'; cells of one's own have none."""
+    return "" if np.isnan(gain) else f"gain {gain:g}"
+
+
+def layer_names(ds: "xr.Dataset") -> list[str]:
+    """'layer 0', …; of a network that is no stack the names of its scans; '' of a single one."""
+    names = ds["layer"].values.tolist()
+    return [name if isinstance(name, str) else f"layer {name}" for name in names] if len(names) > 1 else [""]
+
+
+def summary(ds: "xr.Dataset", of: Criterion) -> list[dict[str, Any]]:
     """A row per cell, gain, clip and layer: runs by status, and `lags.reaches` at the start and at the end."""
-    status, loss, met = statuses(ds, task), latest(ds["test_loss"].values), passes(ds[task.learned[0]].values, task)
+    status, loss, met = statuses(ds, of), latest(ds["test_loss"].values), passes(ds[of.metric].values, of)
     stages = {"start": stage(ds, "adjoint_norm", 0), "end": stage(ds, "adjoint_norm", 1)}
     rows = []
     for cell, gain, clip in product(axis(ds, "label"), axis(ds, "gain"), axis(ds, "clip")):
         runs = picked(ds, label=cell, gain=gain, clip=clip)
-        for layer in range(ds.sizes["layer"]):
-            row = {"cell": cell, "gain": gain, "clip": clip, "layer": layer, "runs": len(runs)}
+        if not len(runs):  # grids of specs may have axes of their own
+            continue
+        for layer, name in enumerate(layer_names(ds)):
+            row = {"cell": cell, "gain": gain, "clip": clip, "layer": name, "runs": len(runs)}
+            row |= {"target": float(of.target[runs[0]])}
             row |= {name: int(np.sum(status[runs] == name)) for name in STATUSES}
             row |= {"ever": int(met[runs].any(axis=1).sum()), "test_loss": float(median(loss[runs]))}
             row |= {"clipped": lags.mean(ds["clipped"].isel(run=runs).values)}
@@ -107,33 +81,42 @@ def norms_by_lag(ds: "xr.Dataset", layer: int) -> Figure:
     def curves(cell: str, clip: float, end: int) -> list[Curve]:
         runs = {gain: picked(ds, label=cell, gain=gain, clip=clip) for gain in gains}
         return [
-            Curve(read[name, end][runs[gain]], shades[gain], f"gain {gain:g}", name == "adjoint_norm_c")
+            Curve(read[name, end][runs[gain]], shades[gain], gain_name(gain), name == "adjoint_norm_c")
             for name in names
             for gain in gains
+            if len(runs[gain])
         ]
 
-    rows = {"at initialisation": (clips[0], 0)} | {f"trained, {clip_name(c)}": (c, 1) for c in clips}
-    return lags.lag_figure([[curves(cell, *row) for cell in cells] for row in rows.values()], list(rows), cells)
+    first = [[curves(cell, axis(ds.isel(run=picked(ds, label=cell)), "clip")[0], 0) for cell in cells]]
+    trained = [[curves(cell, clip, 1) for cell in cells] for clip in clips]
+    rows = ["at initialisation", *(f"trained, {clip_name(clip)}" for clip in clips)]
+    return lags.lag_figure(first + trained, rows, cells)
 
 
 def norms_through_training(ds: "xr.Dataset", layer: int, clip: float) -> Figure:
     """Rows: gains; columns: cells; at one threshold."""
     cells, gains, edges = axis(ds, "label"), axis(ds, "gain"), lags.log_edges(ds.sizes["step"])
-    panels = [
-        [lags.through_training(ds, edges, run=picked(ds, label=c, gain=g, clip=clip), layer=layer) for c in cells]
-        for g in gains
-    ]
-    return lags.lag_map(panels, edges, [f"gain {g:g}" for g in gains], cells)
+
+    def panel(cell: str, gain: float) -> np.ndarray | None:
+        runs = picked(ds, label=cell, gain=gain, clip=clip)
+        return lags.through_training(ds, edges, run=runs, layer=layer) if len(runs) else None
+
+    panels = [[panel(cell, gain) for cell in cells] for gain in gains]
+    return lags.lag_map(panels, edges, [gain_name(g) for g in gains], cells)
 
 
 def by_update(ds: "xr.Dataset", name: str, clip: float, axes: np.ndarray) -> list[np.ndarray]:
     """Draws a quantity against updates at one threshold, a panel per cell, a curve per gain; returns the medians."""
     gains, drawn = axis(ds, "gain"), []
     for cell, ax in zip(axis(ds, "label"), axes, strict=True):
+        if not len(picked(ds, label=cell, clip=clip)):
+            ax.set_axis_off()
         for gain, color in zip(gains, style.shades(len(gains)), strict=True):
             runs = picked(ds, label=cell, gain=gain, clip=clip)
+            if not len(runs):
+                continue
             x, values = style.smoothed(ds[name].isel(run=runs).values)
-            drawn.append(style.median_band(ax, x, values, color=color, label=f"gain {gain:g}"))
+            drawn.append(style.median_band(ax, x, values, color=color, label=gain_name(gain)))
             ends = [end.argmax() + 1 for end in diverged(ds)[runs] if end.any()]
             if ends:
                 top = dict(transform=ax.get_xaxis_transform(), clip_on=False, linestyle="none", marker="x")
@@ -141,52 +124,55 @@ def by_update(ds: "xr.Dataset", name: str, clip: float, axes: np.ndarray) -> lis
     return drawn
 
 
-def learning(ds: "xr.Dataset", task: Task) -> Figure:
+def learning(ds: "xr.Dataset", of: Criterion) -> Figure:
     """The training loss, a row per threshold, and the share of updates that each finite threshold changed."""
     cells, clips = axis(ds, "label"), axis(ds, "clip")
     finite = [clip for clip in clips if np.isfinite(clip)]
     fig, axes = style.panels(len(clips) + len(finite), len(cells), 1.2, sharex=True, sharey="row")
     losses, shares = np.split(axes, [len(clips)])
-    lines = {"constant predictor": task.chance}
-    if task.learned[0] == "test_loss":
-        lines["learned"] = task.learned[1]
-    style.frame(axes, [clip_name(clip) for clip in clips + finite], cells, "update")
-    drawn = [np.asarray(list(lines.values()))]
+    levels = {"constant predictor": of.chance} | ({"learned": of.target} if of.of_loss else {})
+    drawn = [np.concatenate([level[np.isfinite(level)] for level in levels.values()])]
     for clip, row in zip(clips, losses, strict=True):
         drawn += by_update(ds, "loss", clip, row)
-        row[0].set_ylabel("training loss")
+        for cell, ax in zip(cells, row, strict=True):
+            for (name, level), dashes in zip(levels.items(), style.DASHES[1:], strict=False):
+                for value in np.unique(level[picked(ds, label=cell, clip=clip)]):
+                    if np.isfinite(value):
+                        ax.axhline(value, color="0.4", linewidth=0.8, linestyle=dashes, label=name)
     for clip, row in zip(finite, shares, strict=True):
         by_update(ds, "clipped", clip, row)
         row[0].set_ylim(0, 1.02)
-        row[0].set_ylabel("share clipped")
-    for ax in losses.flat:
-        for (name, level), dashes in zip(lines.items(), style.DASHES[1:], strict=False):
-            ax.axhline(level, color="0.4", linewidth=0.8, linestyle=dashes, label=name)
+    quantities = ["training loss"] * len(clips) + ["share clipped"] * len(finite)
+    style.frame(axes, [clip_name(clip) for clip in clips + finite], cells, "update", quantities)
     # An exploding start is orders of magnitude above what the curves are about.
-    style.log_axis(losses, drawn, highest=10 * task.chance)
+    style.log_axis(
+        losses, drawn, highest=10 * np.max(of.chance, where=of.known, initial=0) if of.known.any() else np.inf
+    )
     axes[0, 0].set_xlim(0, ds.sizes["step"])
     style.legend(fig, style.drawn(axes))
     return fig
 
 
-def outcomes(ds: "xr.Dataset", task: Task) -> Figure:
+def outcomes(ds: "xr.Dataset", of: Criterion) -> Figure:
     """A square per gain and threshold, divided among its runs by what became of them; columns: cells."""
     cells, gains, clips = axis(ds, "label"), axis(ds, "gain"), axis(ds, "clip")
-    status = statuses(ds, task)
+    status, good = statuses(ds, of), "learned" if of.known.any() else "trained"
     fig, axes = style.panels(1, len(cells), 0.3 + 0.33 * len(gains), sharex=True, sharey=True)
     for cell, ax in zip(cells, axes[0], strict=True):
         for (x, clip), (y, gain) in product(enumerate(clips), enumerate(gains)):
-            of = status[picked(ds, label=cell, gain=gain, clip=clip)]
+            those = status[picked(ds, label=cell, gain=gain, clip=clip)]
+            if not len(those):
+                continue
             left = x - 0.5
             for name, color in STATUSES.items():
-                share = float(np.mean(of == name))
+                share = float(np.mean(those == name))
                 ax.add_patch(Rectangle((left, y - 0.5), share, 1, facecolor=color, edgecolor="none"))
                 left += share
             ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=2))
-            ax.annotate(f"{np.sum(of == 'learned')}/{len(of)}", (x, y), ha="center", va="center")
+            ax.annotate(f"{np.sum(those == good)}/{len(those)}", (x, y), ha="center", va="center")
         ax.set(xlim=(-0.5, len(clips) - 0.5), ylim=(-0.5, len(gains) - 0.5))
-        ax.set_xticks(range(len(clips)), [f"{c:g}" if np.isfinite(c) else "none" for c in clips])
-        ax.set_yticks(range(len(gains)), [f"{g:g}" for g in gains])
+        ax.set_xticks(range(len(clips)), ["own" if c != c else f"{c:g}" if np.isfinite(c) else "none" for c in clips])
+        ax.set_yticks(range(len(gains)), ["none" if g != g else f"{g:g}" for g in gains])
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
     style.frame(axes, [""], cells, "clip threshold", "gain")
@@ -204,11 +190,14 @@ def outcomes(ds: "xr.Dataset", task: Task) -> Figure:
 def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """`summary` for the reader; columns that would say nothing are left out."""
     said = [name for name in list(STATUSES)[1:] if any(r[name] for r in rows)]
-    layered = any(r["layer"] for r in rows)
+    layered, gains = any(r["layer"] for r in rows), any(np.isfinite(r["gain"]) for r in rows)
+    known = any(r["trained"] < r["runs"] for r in rows)
     return [
-        {"cell": r["cell"], "gain": f"{r['gain']:g}", "clip": f"{r['clip']:g}"}
-        | ({"layer": str(r["layer"])} if layered else {})
-        | {"learned": f"{r['learned']}/{r['runs']}"}
+        {"cell": r["cell"]}
+        | ({"gain": f"{r['gain']:g}" if np.isfinite(r["gain"]) else "–"} if gains else {})
+        | {"clip": clip_name(r["clip"]).removesuffix(" clip").removeprefix("clip ")}
+        | ({"layer": r["layer"].removeprefix("layer ")} if layered else {})
+        | ({"learned": f"{r['learned']}/{r['runs']}"} if known else {"runs": str(r["runs"])})
         | {name: str(r[name]) for name in said}
         | {"test loss": lags.number(r["test_loss"]), "share clipped": lags.number(r["clipped"])}
         | lags.course(r, ("start", "end"))
@@ -216,20 +205,26 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def story(rows: Sequence[dict[str, Any]], experiment: Experiment, task: Task) -> str:
+def story(rows: Sequence[dict[str, Any]], updates: int, of: Criterion, clip: str) -> str:
     """One cell in sentences: what became of its runs, then its horizons and ratios at the start and at the end."""
-    metric, target = task.learned
-    bounded = {"norm": "updates", "value": "gradient's entries", "adjoint": "adjoints"}[experiment.specs[0].clip]
-    count = {name: sum(r[name] for r in rows if r["layer"] == 0) for name in ("runs", "ever", *STATUSES)}
+    bounded = {"value": "gradient's entries", "adjoint": "adjoints"}.get(clip, "updates")
+    layers = list(dict.fromkeys(r["layer"] for r in rows))
+    count = {name: sum(r[name] for r in rows if r["layer"] == layers[0]) for name in ("runs", "ever", *STATUSES)}
     censored = count["not yet"] + count["at chance"]
-    side = "below" if metric.endswith("loss") else "above"
-    said = [
-        f"{count['learned']} of {count['runs']} runs learned ({metric.replace('_', ' ')} {side} {target:g} at the "
-        f"latest probe; {count['ever']} at some probe)",
-        f"{count['diverged']} diverged",
-        f"{censored} had not learned by {experiment.updates:,} updates (censored; {count['at chance']} of them no "
-        "better than a constant)",
-    ]
+    if np.isfinite(rows[0]["target"]):
+        said = [
+            f"{count['learned']} of {count['runs']} runs learned ({of.metric.replace('_', ' ')} "
+            f"{'below' if of.of_loss else 'above'} {rows[0]['target']:.3g} at the latest probe; {count['ever']} at "
+            "some probe)",
+            f"{count['diverged']} diverged",
+            f"{censored} had not learned by {updates:,} updates (censored; {count['at chance']} of them no better than "
+            "a constant)",
+        ]
+    else:
+        said = [
+            f"{count['runs']} runs, of whose task it is not known when it is learned",
+            f"{count['diverged']} diverged",
+        ]
     said += [f"{count['unfinished']} are unfinished"] if count["unfinished"] else []
     text = f"{rows[0]['cell']}: {', '.join(said)}. "
     for clip in dict.fromkeys(r["clip"] for r in rows if np.isfinite(r["clip"])):
@@ -237,43 +232,57 @@ def story(rows: Sequence[dict[str, Any]], experiment: Experiment, task: Task) ->
         if not np.isnan(low):
             text += f"The threshold {clip:g} clipped {low:.0%} to {high:.0%} of the {bounded}. "
 
-    def norms(when: str, clip: float, layer: int) -> str:
-        of = [r for r in rows if r["clip"] == clip and r["layer"] == layer]
+    def norms(when: str, clip: str, layer: str) -> str:
+        of = [r for r in rows if clip_name(r["clip"]) == clip and r["layer"] == layer]
         total, runs = sum(r[f"censored_{when}"] for r in of), sum(r["runs"] for r in of)
         return ", ".join(lags.reach(r, when) for r in of) + (f" ({total} of {runs} runs censored)" if total else "")
 
-    for layer in dict.fromkeys(r["layer"] for r in rows):
-        where = f" in layer {layer}" if any(r["layer"] for r in rows) else ""
-        clips = list(dict.fromkeys(r["clip"] for r in rows))
+    clips = list(dict.fromkeys(clip_name(r["clip"]) for r in rows))
+    gains = list(dict.fromkeys(r["gain"] for r in rows if np.isfinite(r["gain"])))
+    at = f" at gain {', '.join(f'{gain:g}' for gain in gains)}" if gains else ""
+    for layer in layers:
         stages = [f"at initialisation {norms('start', clips[0], layer)}"]
-        stages += [f"trained with {clip_name(clip)} {norms('end', clip, layer)}" for clip in clips]
-        gains = ", ".join(f"{gain:g}" for gain in dict.fromkeys(r["gain"] for r in rows))
-        text += f"Horizon (ratio){where} at gain {gains}: {'; '.join(stages)}. "
+        stages += [f"trained with {clip} {norms('end', clip, layer)}" for clip in clips]
+        text += f"Horizon (ratio){f' in {layer}' if layer else ''}{at}: {'; '.join(stages)}. "
     return text.strip()
 
 
-def _read(out: str | Path) -> tuple["xr.Dataset", Experiment]:
-    """The records, labelled by all that is swept but gain and clip; ConfigError where cells have no gain, or nobody
-    knows when the task is learned."""
+class Read(NamedTuple):
+    """A run directory as it is drawn."""
+
+    ds: "xr.Dataset"
+    """Labelled by all that is swept but gain and clip, which are NaN of cells and rules of one's own."""
+    criterion: Criterion
+    clip: str
+    """What the first spec's clip bounds."""
+
+
+def read(out: str | Path) -> Read:
+    """The records of any run directory; nobody's code but the library's is needed."""
+    described = manifest.read(out)["experiment"]
     ds = load(out)
-    if "gain" not in ds.coords:
-        raise ConfigError(f"{out} has cells of its own, without the gain by which this is drawn; plot its records.")
-    experiment = manifest.experiment(out)
-    if not np.isfinite(task_of(experiment.specs[0]).chance):
-        raise ConfigError(
-            f"{out} has a task of its own, of which it is not known when it is learned; plot its records."
-        )
-    return lags.split(ds, "gain", "clip"), experiment
+    missing = {name: ("run", np.full(ds.sizes["run"], np.nan)) for name in ("gain", "clip") if name not in ds.coords}
+    ds = lags.split(ds.assign_coords(missing), "gain", "clip")
+    return Read(ds, criterion(described), str(described["specs"][0].get("clip", Spec.clip)))
+
+
+def broke(out: str | Path) -> list[str]:
+    """Why the first runs that diverged did, a sentence each; none where that takes data or code that is not here."""
+    try:
+        found = [why(out, run) for run in diverged_runs(out)[:SHOWN]]
+    except (ConfigError, RuntimeError):
+        return []
+    return [f"{text[0].upper()}{text[1:]}." for text in map(str, filter(None, found))]
 
 
 def draw(out: str | Path) -> list[Path]:
     """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
     out = Path(out)
-    ds, experiment = _read(out)
-    task = task_of(experiment.specs[0])
-    updates, steps, layers = experiment.updates, ", ".join(map(str, axis(ds, "steps"))), ds.sizes["layer"]
+    ds, of, clips = read(out)
+    updates, steps, layers = ds.sizes["step"], ", ".join(map(str, axis(ds, "steps"))), layer_names(ds)
     over = "Lines are medians over seeds, bands the middle half of them."
-    gone = int(np.sum(statuses(ds, task) == "diverged"))
+    by_gain = ", by recurrent gain" if ds["gain"].notnull().any() else ""
+    gone = int(np.sum(statuses(ds, of) == "diverged"))
     missing = f" {gone} of {ds.sizes['run']} runs diverged and are left out after training." if gone else ""
     figures: list[tuple[Path, str]] = []
 
@@ -281,14 +290,13 @@ def draw(out: str | Path) -> list[Path]:
         figures.append((style.save(figure, out / "figures" / name), caption))
 
     with style.look():
-        for layer in range(layers):
-            suffix, where = (f"_layer{layer}", f"Layer {layer}. ") if layers > 1 else ("", "")
+        for layer, name in enumerate(layers):
+            suffix, where = (f"_{name.replace(' ', '')}", f"{name[0].upper()}{name[1:]}. ") if name else ("", "")
             add(
                 f"norms_by_lag{suffix}",
                 norms_by_lag(ds, layer),
                 f"{where}How far back the gradient reaches: at initialisation (the first update) and after training "
-                f"(median of a run's last {lags.late(updates)} updates), by recurrent gain. {over}{missing} "
-                f"{lags.RINGS}",
+                f"(median of a run's last {lags.late(updates)} updates){by_gain}. {over}{missing} {lags.RINGS}",
             )
             for clip in axis(ds, "clip"):
                 add(
@@ -300,22 +308,26 @@ def draw(out: str | Path) -> list[Path]:
                 )
         add(
             "learning",
-            learning(ds, task),
+            learning(ds, of),
             f"Training loss and share clipped: means of {max(1, updates // style.BINS)} updates. {over} A cross marks "
-            "the update at which a run diverged. The vertical axis ends at ten times the constant predictor's.",
+            "the update at which a run diverged."
+            + (" The vertical axis ends at ten times the constant predictor's." if of.known.any() else ""),
         )
         add(
             "outcomes",
-            outcomes(ds, task),
+            outcomes(ds, of),
             f"What became of the runs of each gain and threshold, and how many learned. Runs that had not by "
-            f"{updates:,} updates are censored, not failed.",
+            f"{updates:,} updates are censored, not failed."
+            if of.known.any()
+            else "What became of the runs of each threshold, and how many are trained.",
         )
-    rows = summary(ds, task)
+    broken = broke(out) if gone else []
+    rows = summary(ds, of)
     cells = {cell: [r for r in rows if r["cell"] == cell] for cell in axis(ds, "label")}
     page = report.write(
         out,
         f"Gradients through time: {', '.join(cells)}; T = {steps}",
-        [lags.setting(ds, experiment), *(story(of, experiment, task) for of in cells.values())],
+        [lags.setting(ds), *(story(some, updates, of, clips) for some in cells.values()), *broken],
         figures,
         [("Medians over seeds; counts of runs", table(rows))],
     )
@@ -325,8 +337,8 @@ def draw(out: str | Path) -> list[Path]:
 def show(out: str | Path) -> None:
     """Draws a run directory and prints its summary and where the figures lie."""
     paths = draw(out)
-    ds, experiment = _read(out)
-    report.show(table(summary(ds, task_of(experiment.specs[0]))), paths)
+    ds, of, _ = read(out)
+    report.show(table(summary(ds, of)), paths)
 
 
 if __name__ == "__main__":

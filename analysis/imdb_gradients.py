@@ -166,7 +166,7 @@ def draw(out: str | Path) -> list[Path]:
     page = report.write(
         out,
         f"Gradients through reviews, layer by layer: {', '.join(cells)}; T = {steps}",
-        [lags.setting(ds, experiment), *(story(of) for of in cells.values())],
+        [lags.setting(ds), *(story(of) for of in cells.values())],
         figures,
         [("Medians over seeds; test accuracy also as its range", table(rows))],
     )

@@ -17,7 +17,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from analysis import style
 from analysis.style import median
-from seqdyn.learn.config import Experiment
+from seqdyn.learn.spec import Spec
 from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
@@ -33,20 +33,26 @@ FAINT = 0.01
 
 
 def picked(ds: "xr.Dataset", **where: Any) -> np.ndarray:
-    """Indices of the runs with these coordinates."""
-    return np.flatnonzero(np.logical_and.reduce([ds[k].values == v for k, v in where.items()]))
+    """Indices of the runs with these coordinates; NaN finds NaN."""
+    return np.flatnonzero(np.logical_and.reduce([_alike(ds[k].values, v) for k, v in where.items()]))
+
+
+def _alike(values: np.ndarray, value: Any) -> Bool[np.ndarray, " run"]:
+    missing = isinstance(value, float) and np.isnan(value)
+    return np.isnan(values) if missing else values == value
 
 
 def axis(ds: "xr.Dataset", name: str) -> list[Any]:
-    """The values of a coordinate of the runs: numbers ascending, names in the experiment's order."""
-    values = ds[name].values.tolist()
-    return list(dict.fromkeys(values)) if isinstance(values[0], str) else sorted(set(values))
+    """The values of a coordinate of the runs: numbers ascending, NaN last and once, names in the experiment's order."""
+    values = ds[name].values
+    return list(dict.fromkeys(values.tolist())) if values.dtype.kind in "UO" else np.unique(values).tolist()
 
 
 def pooled(ds: "xr.Dataset", *drawn: str) -> list[str]:
     """The coordinates of the runs, but for the seed, that vary among runs of one label and one value of each drawn
     axis: medians over seeds would be over them, too."""
-    per_run = {str(name): of.values.tolist() for name, of in ds.coords.items() if of.dims == ("run",)}
+    # As text, since NaN is not itself.
+    per_run = {str(name): [*map(str, of.values.tolist())] for name, of in ds.coords.items() if of.dims == ("run",)}
     keys = list(zip(*(per_run[name] for name in ("label", *drawn)), strict=True))
     others = [name for name in per_run if name not in ("run", "seed", "label", *drawn)]
     return [name for name in others if len(set(zip(keys, per_run[name], strict=True))) > len(set(keys))]
@@ -60,9 +66,9 @@ def split(ds: "xr.Dataset", *drawn: str) -> "xr.Dataset":
         return ds
 
     def told(name: str) -> list[str]:
-        return [f"{name.replace('_', ' ')} {text(value)}" for value in ds[name].values.tolist()]
+        return [f"{name.replace('_', ' ')} {text(v)}" if v == v else "" for v in ds[name].values.tolist()]
 
-    labels = [", ".join(of) for of in zip(ds["label"].values.tolist(), *map(told, names), strict=True)]
+    labels = [", ".join(filter(None, of)) for of in zip(ds["label"].values.tolist(), *map(told, names), strict=True)]
     return ds.assign_coords(label=("run", labels))
 
 
@@ -189,6 +195,8 @@ def lag_figure(
     mark = dict(marker="o", markersize=3.5, markeredgecolor="black", markeredgewidth=0.6, linestyle="none")
     drawn = []
     for ax, curves in zip(axes.flat, (curves for row in panels for curves in row), strict=True):
+        if not curves:
+            ax.set_axis_off()
         for c in curves:
             # c_T acts through h_T alone, which is held fixed: its adjoint is 0 at lag 0, and has no horizon.
             lags = np.arange(c.of_c, c.norms.shape[-1])
@@ -213,7 +221,7 @@ def lag_figure(
 def through_training(ds: "xr.Dataset", edges: np.ndarray, **at: Any) -> Float[np.ndarray, "bin lag"]:
     """‖∂L/∂h_t‖ over its value at lag 0: the median over the runs and the updates between two edges."""
     ratio = relative(adjoint(ds, "adjoint_norm", **at).values[..., ::-1])
-    return np.stack([median(np.concatenate(ratio[:, a:b])) for a, b in pairwise(edges)])
+    return np.stack([median(ratio[:, a:b].reshape(-1, ratio.shape[-1])) for a, b in pairwise(edges)])
 
 
 def log_edges(updates: int) -> np.ndarray:
@@ -222,12 +230,15 @@ def log_edges(updates: int) -> np.ndarray:
 
 
 def lag_map(
-    panels: Sequence[Sequence[np.ndarray]], edges: np.ndarray, rows: Sequence[str], columns: Sequence[str]
+    panels: Sequence[Sequence[np.ndarray | None]], edges: np.ndarray, rows: Sequence[str], columns: Sequence[str]
 ) -> Figure:
-    """Heat maps [row][column] of `through_training`, against update (bins between `edges`) and lag."""
+    """Heat maps [row][column] of `through_training`, against update (bins between `edges`) and lag; None is empty."""
     fig, axes = style.panels(len(rows), len(columns), 1.2, sharex=True, sharey=True)
     scale: dict[str, Any] = dict(cmap="RdBu_r", norm=Normalize(-6, 6))
     for ax, ratio in zip(axes.flat, (ratio for row in panels for ratio in row), strict=True):
+        if ratio is None:
+            ax.set_axis_off()
+            continue
         shown = np.log10(np.maximum(ratio, np.finfo(np.float64).tiny))  # an underflow lies below any scale
         lags = np.arange(shown.shape[1] + 1) - 0.5
         ax.pcolormesh(edges + 1, lags, shown.T, rasterized=True, **scale)
@@ -270,22 +281,28 @@ def course(row: dict[str, Any], stages: Sequence[str]) -> dict[str, str]:
     }
 
 
-def setting(ds: "xr.Dataset", experiment: Experiment) -> str:
+def setting(ds: "xr.Dataset") -> str:
     """What was run and recorded."""
-    spec = experiment.specs[0]
-    hidden = dict.fromkeys(" + ".join(map(str, s.hidden)) for s in experiment.specs)
 
     def values(name: str) -> str:
-        return ", ".join(map(text, axis(ds, name)))
+        return ", ".join(text(value) for value in axis(ds, name) if value == value)
+
+    clip = values("spec_clip") if "spec_clip" in ds.coords else Spec.clip
+    numbers = [
+        f"{said} {values(name)}"
+        for name, said in (("gain", "recurrent gains"), ("clip", f"clip thresholds ({clip})"))
+        if name in ds.coords and ds[name].notnull().any()
+    ]
+    hidden = ", ".join(text(widths).replace(", ", " + ") for widths in axis(ds, "hidden") if widths == widths)
+    rate = f" at learning rate {values('lr')}" if "lr" in ds.coords else ""
 
     made = ds["recorded"].values
     read = ~np.isnan(ds["adjoint_count"].isel(time=-1).values)
     when = "every update" if read[made & ds["finite"].values].all() else f"{read.sum():,} updates"
     return (
-        f"{ds.sizes['run']} runs on the task '{spec.task}', T = {values('steps')}: cells {values('label')}; recurrent "
-        f"gains {values('gain')}; clip thresholds ({spec.clip}) {values('clip')}; seeds {values('seed')}; "
-        f"hidden {', '.join(hidden)}, batch {spec.batch}, {spec.optimizer} at learning rate {values('lr')}; "
-        f"{experiment.updates:,} updates each, {made.mean():.0%} of them made. "
+        f"{ds.sizes['run']} runs on the task '{values('task')}', T = {values('steps')}: cells {values('label')}; "
+        f"{'; '.join([*numbers, ''])}seeds {values('seed')}; hidden {hidden}, batch {values('batch')}, "
+        f"{values('optimizer')}{rate}; {ds.attrs['updates']:,} updates each, {made.mean():.0%} of them made. "
         f"‖∂L/∂h_t‖ was recorded at {when}, of each example's own loss, root mean square over the batch, by the "
         f"lag T − t from the example's last step. The horizon is the first lag at which it is below {FAINT:.0%} of "
         "that at lag 0 (≥ T, censored, where it never is); the ratio is that of the largest lag to lag 0. Numbers are "

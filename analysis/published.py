@@ -14,10 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import gradient_flow, lags, report, style
+from analysis import lags, learned, report, style
 from analysis.cures import COLORS, HIGHEST, STAGES
 from analysis.lags import Curve, relative, stage
-from seqdyn.data.tasks import TASKS
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 
@@ -45,11 +44,10 @@ class Claim(NamedTuple):
 def learned_at(out: Path, target: float | None = None) -> np.ndarray:
     """Of each run: after how many updates a look first met the task's criterion (or `target` in its place); infinity if
     none did."""
-    ds, spec = load(out), manifest.experiment(out).specs[0]
-    task = TASKS[spec.task](spec)
+    of = learned.criterion(manifest.read(out)["experiment"])
     if target is not None:
-        task = task._replace(learned=(task.learned[0], target))
-    return np.nan_to_num(gradient_flow.learned_at(ds, task), nan=np.inf)
+        of = of._replace(target=np.full_like(of.target, target))
+    return np.nan_to_num(learned.learned_at(load(out), of), nan=np.inf)
 
 
 def successes(out: Path, target: float | None = None) -> tuple[int, int]:
@@ -170,6 +168,6 @@ def show(
     first = next(out for cases in panels.values() for out in cases.values())
     with style.look():
         saved = [(style.save(draw(), out / "figures" / name), caption) for name, (draw, caption) in figures.items()]
-    told = [story(claims), lags.setting(load(first), manifest.experiment(first))]
+    told = [story(claims), lags.setting(load(first))]
     page = report.write(first, title, told, saved, [("Paper and ours", listed)], into=out)
     report.show(listed, [*(path for path, _ in saved), page])

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.gradient_flow import latest
 from analysis.lags import diverged
+from analysis.learned import latest
 
 if TYPE_CHECKING:
     import xarray as xr

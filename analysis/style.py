@@ -69,22 +69,28 @@ def plain(name: str) -> str:
     return ("\u200b" if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
-def frame(axes: np.ndarray, rows: Sequence[str], columns: Sequence[str], x: str, y: str = "") -> None:
+def frame(axes: np.ndarray, rows: Sequence[str], columns: Sequence[str], x: str, y: str | Sequence[str] = "") -> None:
     """Titles above the first row, wrapped to its panels, row names on the right, both `plain`; axis labels once a row
-    and column."""
+    and column, at its outermost panel that is not off; `y` of all rows or of each."""
     room = round(16 * PAGE / max(3, len(columns)))  # characters of 8 points
     for ax, title in zip(axes[0], columns, strict=True):
         ax.set_title(plain(textwrap.fill(title, room, break_long_words=False)))
-    for ax in axes[-1]:
-        ax.set_xlabel(x)
-    for ax in axes[:, 0]:
-        ax.set_ylabel(y)
+    for column in axes.T:
+        for ax in [ax for ax in column if ax.axison][-1:]:
+            ax.set_xlabel(x)
+            ax.tick_params(labelbottom=True)
+    for row, label in zip(axes, [y] * len(axes) if isinstance(y, str) else y, strict=True):
+        for ax in [ax for ax in row if ax.axison][:1]:
+            ax.set_ylabel(label)
+            ax.tick_params(labelleft=True)
     for ax, name in zip(axes[:, -1], rows, strict=True):
         ax.annotate(plain(name), (1.03, 0.5), xycoords="axes fraction", rotation=270, va="center", ha="left")
 
 
 def legend(fig: Figure, handles: dict[str, Any]) -> None:
     """One legend above all panels, so that it covers no data, in as few rows as its width allows."""
+    if not handles:
+        return
     names = list(handles)
     room = 16 * fig.get_figwidth()  # characters of 8 points in an inch
 
@@ -130,6 +136,7 @@ def quantiles(values: Float[np.ndarray, " n *s"], q: Sequence[float]) -> Float[n
 
     Infinity counts as the largest float32: it sorts right, and lies between two values without becoming NaN.
     """
+    values = values if len(values) else np.full((1, *values.shape[1:]), np.nan)
     ordered = np.sort(np.minimum(np.asarray(values, np.float64), np.finfo(np.float32).max), axis=0)  # NaN comes last
     last = np.maximum(np.sum(~np.isnan(ordered), axis=0) - 1, 0)
 

@@ -10,6 +10,7 @@ from seqdyn import watch as watch
 from seqdyn.backend import compiled as compiled
 from seqdyn.data.sampled import Drawn as Task
 from seqdyn.data.sampled import task as task
+from seqdyn.documented import fields_in_help
 from seqdyn.learn.config import Experiment as Experiment
 from seqdyn.learn.config import Hypers as Hypers
 from seqdyn.learn.config import Runs as Runs
@@ -37,12 +38,14 @@ from seqdyn.nets.from_step import cell as cell
 from seqdyn.parts import Number as Number
 from seqdyn.parts import number as number
 from seqdyn.parts import part as part
-from seqdyn.runs.records import load as load
 from seqdyn.runs.run import restore as restore
 from seqdyn.runs.run import run as run
+from seqdyn.runs.several import find as find
+from seqdyn.runs.several import load as load
 from seqdyn.runs.use import explained as explained
 from seqdyn.runs.use import generate as generate
 from seqdyn.runs.use import predict as predict
+from seqdyn.runs.why import why as why
 from seqdyn.types import ConfigError as ConfigError
 
 run.run = run  # type: ignore[attr-defined]  # what scripts of before called
@@ -76,6 +79,7 @@ __all__ = [
     "cell",
     "compiled",
     "explained",
+    "find",
     "generate",
     "grid",
     "load",
@@ -86,4 +90,9 @@ __all__ = [
     "run",
     "task",
     "watch",
+    "why",
 ]
+
+for _name in __all__:
+    if isinstance(globals()[_name], type):
+        fields_in_help(globals()[_name])

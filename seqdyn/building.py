@@ -68,9 +68,12 @@ def takes(function: Any, *given: Any) -> bool:
 
 @contextlib.contextmanager
 def known_at_run_time(name: str) -> Iterator[None]:
-    """What a part's functions must not do: ask Python for a number that is known when it runs."""
+    """What a part's functions must not do: ask Python for a number that is known when it runs. An error of their own
+    says in a note whose it is."""
     try:
         yield
+    except ConfigError:
+        raise
     except (
         jax.errors.ConcretizationTypeError,
         jax.errors.TracerArrayConversionError,
@@ -80,6 +83,11 @@ def known_at_run_time(name: str) -> Iterator[None]:
             f"{name}, which asks for the value of a number in Python; use jax.numpy of it (jnp.where for if), or make "
             "it a field that is no number()."
         ) from error
+    except Exception as error:
+        note = f"{name}, in whose code this was raised."
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        raise
 
 
 def built(where: str, part: Any, kind: Any, right: str, *given: Any) -> Any:

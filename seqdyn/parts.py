@@ -21,6 +21,7 @@ import numpy as np
 from jax.core import Tracer
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
+from seqdyn.documented import fields_in_help
 from seqdyn.types import ConfigError
 
 Number = Any
@@ -116,7 +117,7 @@ def _part(cls: type, name: str | None) -> type:
     made: Any = dataclasses.dataclass(frozen=True, eq=False)(cls)
     made.__eq__ = lambda self, other: type(self) is type(other) and _text(self) == _text(other)
     made.__hash__ = lambda self: hash(_text(self))
-    return registered(made, name)
+    return registered(fields_in_help(made), name)
 
 
 def registered(made: Any, name: str | None = None) -> Any:

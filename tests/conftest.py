@@ -9,6 +9,7 @@ import sys
 import tempfile
 
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("NUMBA_OPT", "0")  # librosa compiles fifty functions where it is new, for a few small arrays
 # Tests compile far more than they compute. LLVM's optimiser is two thirds of that: it is off, in scripts that tests
 # start as well, but for modules that say `OPTIMISED = True`. JAX_DISABLE_MOST_OPTIMIZATIONS=0 switches it on for all.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

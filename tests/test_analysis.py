@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analysis import cures, gradient_flow, imdb_gradients, lags, penalties, published, report, selection, style
+from analysis import cures, gradient_flow, imdb_gradients, lags, learned, penalties, published, report, selection, style
 from analysis.published import Claim
 from experiments.reproduce import _cases, adding
-from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest
 from seqdyn.runs.records import Store, load
@@ -42,7 +41,8 @@ def write(out, experiment, updates, config=None):
         {"layer": list(range(layers)), "group": ["u"], "gate": ["h"]},
     )
     for tile in experiment.layout.tiles:
-        gains = experiment.hypers.gain[list(tile.runs)]
+        hypers = experiment.runs[tile.spec].hypers.at(list(tile.runs))
+        gains = hypers.gain
         finite = np.ones((len(gains), updates), bool)
         if tile.index == 0:
             finite[DIVERGED, 7:] = False
@@ -53,7 +53,7 @@ def write(out, experiment, updates, config=None):
             norms[DIVERGED, 6] = np.inf
         metrics = {
             "loss": alive * 0.5,
-            "clipped": alive * (experiment.hypers.clip[list(tile.runs)] < np.inf)[:, None],
+            "clipped": alive * (hypers.clip < np.inf)[:, None],
             "finite": finite,
             "recorded": np.ones_like(finite),
             "adjoint_norm": norms,
@@ -113,7 +113,7 @@ def test_quantiles_leave_out_nan_and_order_infinity():
 
 
 def test_summary_measures_what_was_recorded(flow, drawn):
-    rows = gradient_flow.summary(load(drawn[0]), TASKS["adding"](flow.specs[0]))
+    rows = gradient_flow.summary(load(drawn[0]), learned.criterion(flow.describe()))
     assert len(rows) == 2 * 2 * 2
     for row in rows:
         rate = RATES[row["gain"]]
@@ -148,13 +148,35 @@ def test_two_cases_never_share_a_folder():
 
 
 def test_a_diverged_run_is_counted_as_diverged_and_never_as_learned(flow, drawn):
-    status = gradient_flow.statuses(load(drawn[0]), TASKS["adding"](flow.specs[0]))
+    status = learned.statuses(load(drawn[0]), learned.criterion(flow.describe()))
     assert status.tolist() == ["diverged" if run == DIVERGED else "learned" for run in range(16)]
+
+
+def test_each_run_is_judged_by_the_criterion_of_its_own_length():
+    """A constant costs 10 ln 8 / T on 'copy'."""
+    of = [grid(Spec("copy", steps=steps, readout="every", name=f"{steps}"), seeds=2) for steps in (30, 60)]
+    found = learned.criterion(Experiment("copy", of, updates=1).describe())
+    np.testing.assert_allclose(found.chance, 10 * np.log(8) / np.array([30, 30, 60, 60]))
+    values = np.stack([found.target - 1e-6, found.target + 1e-6], axis=1)
+    assert learned.passes(values, found).tolist() == [[True, False]] * 4 and found.metric == "test_loss"
+
+
+def test_grids_with_axes_of_their_own_are_drawn_where_they_have_runs(flow, tmp_path):
+    rnn, lstm = flow.specs
+    of = [grid(rnn, seeds=4, gain=[0.5]), grid(lstm, seeds=2, gain=[0.5, 1.5], clip=[1.0, math.inf])]
+    out = write(tmp_path / "run", Experiment("grids", of, updates=UPDATES, chunk=5, probe_every=10), UPDATES)
+    ds, criterion, _ = gradient_flow.read(out)
+    rows = gradient_flow.summary(ds, criterion)
+    assert {(row["cell"], row["gain"], row["clip"]) for row in rows} == {
+        ("rnn tanh", 0.5, math.inf),
+        *(("lstm", gain, clip) for gain in (0.5, 1.5) for clip in (1.0, math.inf)),
+    }
+    assert len(gradient_flow.draw(out)) > 4
 
 
 def test_what_is_not_recorded_yet_has_neither_diverged_nor_failed(flow, tmp_path):
     out = write(tmp_path / "run", flow, 5)
-    status = gradient_flow.statuses(load(out), TASKS["adding"](flow.specs[0]))
+    status = learned.statuses(load(out), learned.criterion(flow.describe()))
     assert set(status) == {"unfinished"}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
-types layout parts building described grids backend norms averages theory
+types layout documented parts building described grids backend norms averages theory
 nets.inits nets.activations nets.cells nets.from_step nets.without_biases nets.memoryless nets.hard_concrete
 nets.bptt nets.stack nets.normalised nets.dropped
 watch.seen watch.step watch.loss watch.flax watch.linen watch.nnx watch.probed watch.torch_layers
@@ -19,10 +19,10 @@ learn.network learn.fitted learn.numbers learn.spec learn.validate learn.config 
 learn.penalties learn.objective learn.stopping
 learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.flossing
-measure.curvature measure.updates measure.probes
-runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.axes runs.display
-runs.signals
-runs.launchers runs.slurm runs.run runs.use runs.script runs.elsewhere
+measure.curvature measure.updates measure.probes measure.broken
+runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.several runs.axes
+runs.display runs.signals
+runs.launchers runs.slurm runs.run runs.use runs.why runs.script runs.elsewhere why
 watch.torch_calls watch.torch
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
@@ -41,7 +41,10 @@ WORLDLY = {
     "runs.checkpoint",
     "runs.records",
     "runs.run",
+    "runs.several",
     "runs.use",
+    "runs.why",
+    "why",
 }
 """The modules that may touch files, processes and the network."""
 

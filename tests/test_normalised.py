@@ -194,10 +194,11 @@ def test_averages_that_have_settled_judge_a_batch_as_its_own_statistics_do(name,
     assert np.abs(anew - among).max() > 1e-3  # the averages matter
 
 
-RUNS = [(kind, "lstm") for kind in ("layer", "batch_drive", "batch")]
+RUNS = [("batch_drive", "lstm"), ("batch", "lstm")]
+SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in (("layer", "lstm"), ("batch", "gru_reset_before"))]
 
 
-@pytest.mark.parametrize("kind, cell", [*RUNS, pytest.param("batch", "gru_reset_before", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind, cell", RUNS + SLOW)
 def test_a_run_trains_keeps_its_averages_and_is_judged_with_them(kind, cell):
     spec = Spec(steps=8, batch=16, hidden=(6,), cell=cell, normalise=kind, holdout=64)
     h = Hypers(lr=1e-2).arrays()

@@ -5,6 +5,7 @@ import functools
 import importlib
 import json
 import math
+import pydoc
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from _refusals import refusal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import seqdyn
 from seqdyn import described, grids, parts
 from seqdyn.grids import grid
 from seqdyn.parts import Number, describe, number, part
@@ -62,6 +64,22 @@ TREE = jax.tree.structure
 
 def through_json(value):
     return described.rebuilt(json.loads(json.dumps(describe(value), allow_nan=False)))
+
+
+def test_what_stands_below_a_field_is_shown_by_help():
+    @part
+    class Told:
+        """A cell, say."""
+
+        hidden: int
+        """Its width,
+        in units."""
+        tau: Number = number(10.0)
+
+    assert Told.__doc__ == "A cell, say.\n\nFields:\n\nhidden\n    Its width,\n    in units."
+    shown = pydoc.render_doc(seqdyn.Hypers, renderer=pydoc.plaintext)
+    assert "gain\n |      Factor of the recurrent initialisation." in shown
+    assert "Updates done before it." in seqdyn.Context.__doc__  # a NamedTuple
 
 
 # --- pytree -----------------------------------------------------------------------------------------------------

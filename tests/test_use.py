@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from _processes import Process
 from _refusals import refusal
@@ -45,12 +46,22 @@ def test_a_prediction_is_the_probability_that_the_network_gives(reviews):
     logits = model.predict(of.spec, of.hypers, sd.restore(out, 1), batch)
     right = np.exp(np.asarray(logits, np.float64))
     right /= right.sum(1, keepdims=True)
-    for data in (TEXTS * 4, examples, tuple(examples), (examples.xs.tolist(), examples.lengths.tolist())):
+    for data in (
+        TEXTS * 4,
+        pd.Series(TEXTS * 4),
+        np.array(TEXTS * 4),
+        examples,
+        tuple(examples),
+        (examples.xs.tolist(), examples.lengths.tolist()),
+    ):
         np.testing.assert_allclose(sd.predict(out, 1, data, batch=5), right, rtol=1e-5)
     assert np.abs(sd.predict(out, 0, TEXTS * 4) - right).max() > 1e-3  # another run
     np.testing.assert_allclose(sd.predict(out, 1, TEXTS[0]), right[:1], rtol=1e-5)
     short = [examples.xs[:1, -int(examples.lengths[0]) :], right[:1]]
     np.testing.assert_allclose(sd.predict(out, 1, short[0]), short[1], rtol=1e-5)
+    for n in (2, 3):  # as many sequences as there are arrays in (xs, lengths) and (xs, lengths, ys)
+        rows = examples.xs[:n].tolist()
+        np.testing.assert_allclose(sd.predict(out, 1, rows), sd.predict(out, 1, np.asarray(rows)), rtol=1e-5)
 
 
 def test_the_gradient_of_a_word_is_the_difference_that_its_vector_makes(reviews):
@@ -79,7 +90,7 @@ def test_what_is_written_at_temperature_0_is_the_most_probable_symbol_after_all_
     for _ in range(4):
         ids = jnp.asarray([["abc".index(c)] for c in text], jnp.int32)
         text += "abc"[int(jnp.argmax(model.predict(of.spec, of.hypers, of.params, Batch(ids, ids))[-1, 0]))]
-    assert "ab" + written == text
+    assert "ab" + written == text == "ab" + sd.generate(stream, 0, "ab", 4, temperature=np.float32(0))
     hot = {sd.generate(stream, 0, "ab", 12, temperature=5.0, seed=seed) for seed in range(3)}
     assert len(hot) == 3 and sd.generate(stream, 0, "ab", 12, temperature=5.0, seed=1) in hot
 
@@ -118,6 +129,10 @@ def test_a_sentence_is_said_with_a_bar_for_each_word(reviews, tmp_path):
     "call, given, told",
     [
         (sd.predict, (9, "film"), "run is 9"),
+        (sd.predict, ("0", "film"), "run is '0'"),
+        (sd.restore, (0.5,), "run is 0.5"),
+        (sd.predict, (0, []), "at most 6 steps"),
+        (sd.predict, (0, [[1, 2], [1]]), "data is no array"),
         (sd.predict, (0, ""), "must have a word"),
         (sd.predict, (0, [[1.5] * 6]), "must be whole numbers"),
         (sd.predict, (0, [[99] * 6]), "an id between 0 and"),
@@ -133,7 +148,13 @@ def test_what_a_network_cannot_read_is_a_sentence(reviews, call, given, told):
 
 @pytest.mark.parametrize(
     "prompt, n, heat, told",
-    [("", 1, 1.0, "prompt"), ("x", 1, 1.0, "'x'"), ("a", 0, 1.0, "n is 0"), ("a", 1, -1.0, "temperature")],
+    [
+        ("", 1, 1.0, "prompt"),
+        ("x", 1, 1.0, "'x'"),
+        ("a", 0, 1.0, "n is 0"),
+        ("a", 1, -1.0, "temperature"),
+        ("a", 1, True, "temperature"),
+    ],
 )
 def test_what_a_stream_cannot_go_on_from_is_a_sentence(stream, prompt, n, heat, told):
     assert told in refusal(sd.generate, stream, 0, prompt, n, temperature=heat)

@@ -144,6 +144,19 @@ def test_norms_far_beyond_floats_are_exact_and_come_back():
     assert read.rms[0] == jnp.inf and read.rms[-1] == pytest.approx(1)
 
 
+def test_norms_far_beyond_floats_are_exact_within_vmap():
+    """Each example has an exponent of its own, where only the examples' factors are mapped, too."""
+    gains = jnp.exp2(jnp.asarray(np.random.default_rng(0).integers(-3, 2, (1200, B)), jnp.float32))
+
+    def loss(h):
+        last = lambda gains: watch.scan(lambda h, g: (g * h, None), h, gains, batch=None)[0]  # noqa: E731
+        return jnp.mean(jax.vmap(last, 1)(gains))
+
+    read = watched(loss, jnp.ones((), jnp.float32))[2]["scan"]
+    expected = np.log2(gains)[:0:-1].cumsum(axis=0)[::-1]
+    assert (np.asarray(read.each_log2)[:-1] == expected).all() and expected.min() < -1000
+
+
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.float64])
 def test_every_float_has_the_range_of_integers(dtype):
     assert linear(jnp.full((1200, 1), 0.5), dtype).log2[0] == -1199

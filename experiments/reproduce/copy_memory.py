@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from analysis import published
-from analysis.gradient_flow import latest
+from analysis.learned import latest
 from analysis.published import Claim
 from experiments.reproduce import _cases
 from seqdyn import backend

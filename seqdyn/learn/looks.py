@@ -36,7 +36,8 @@ class Look(NamedTuple):
     loss_of: Callable[[Tree], Float[Array, ""]]
     """params -> the loss on the batch, penalties and dropout left out: differentiate it, go along a line in it."""
     layers: tuple[LayerPass, ...]
-    """Every layer's states and adjoints; () of a network that is no stack."""
+    """Every layer's states and adjoints; () of a network that is no stack. Steps are in the order in which a layer
+    reads them: of a direction that reads backwards the sequence's last comes first."""
 
     @property
     def loss(self) -> Float[Array, ""]:

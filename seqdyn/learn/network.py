@@ -86,9 +86,11 @@ def _loss(spec: "Spec", batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
     wanted = {"accuracy", *variables(spec)}
 
     def loss(params: Tree) -> tuple[Array, Judged]:
+        # What it should give, and what each example weighs, are not rounded.
+        params, xs = precision.computed(spec.dtype, (params, batch.xs))
         try:
             with lenient(), known_at_run_time(name):
-                found = spec.network.loss(*precision.computed(spec.dtype, (params, batch)), batch.noise)
+                found = spec.network.loss(params, batch._replace(xs=xs), batch.noise)
         except TypeError as error:
             if batch.noise is None and "NoneType" in str(error):
                 raise ConfigError(

@@ -7,6 +7,9 @@
 A term's gradient is the true one, through the states and through the backward pass that made the adjoints. `detached =
 True` in the class takes both for constants: the gradient is that through `seen.params` alone, and costs no pass of its
 own. (`jax.lax.stop_gradient` of some of them does the same by halves.)
+
+Under `clip = "adjoint"` the adjoints that a term sees are those that were clipped, as its network is trained by them;
+the gradient is held against autodiff's without a clip.
 """
 
 import math

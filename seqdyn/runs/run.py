@@ -35,7 +35,7 @@ from seqdyn.runs.environment import check_threads
 from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.runs.signals import Interrupted, Stop
-from seqdyn.types import ConfigError, Device
+from seqdyn.types import ConfigError, Device, whole
 
 VOCABULARY = "vocabulary.txt"
 CHECKPOINT_SECONDS = 20.0
@@ -157,11 +157,12 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     if experiment.specs[0].dtype == "float64":
         check_settings(double=True)
     counts = experiment.layout.counts
-    if not 0 <= run < sum(counts):
+    run = whole("run", run, 0)
+    if run >= sum(counts):
         raise ConfigError(f"run is {run}; {path} holds runs 0 to {sum(counts) - 1}.")
     spec, point = experiment.layout.place(run)
     tile = next(t for t in experiment.layout.tiles if t.spec == spec and point in t.runs)
-    directory, like = checkpoint.of_tile(Path(path), tile.index), _abstract(experiment, tile)
+    directory, like = checkpoint.of_tile(Path(path), tile.index), abstract(experiment, tile)
     if step is None:
         found = checkpoint.latest(directory, like)
     else:
@@ -236,7 +237,7 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
 
 def _resumed(tile: Tile, directory: Path, device: Device, work: _Work) -> tuple[int, Any]:
     """The newest whole checkpoint whose records are whole too, or (0, None): what is lost is then made again."""
-    like = _abstract(work.experiment, tile)
+    like = abstract(work.experiment, tile)
     step, states = checkpoint.latest(directory, like, device) or (0, None)
     if states is None:
         return step, states
@@ -287,7 +288,7 @@ def _probe(
 # --- what surrounds it --------------------------------------------------------------------------------------
 
 
-def _abstract(experiment: Experiment, tile: Tile) -> Any:
+def abstract(experiment: Experiment, tile: Tile) -> Any:
     """The states of a tile as shapes and types."""
     shapes = axes.shapes(experiment.specs[tile.spec])
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((experiment.tile, *leaf.shape), leaf.dtype), shapes)
@@ -300,7 +301,7 @@ def _recorded(experiment: Experiment, data: Any) -> list[str]:
     for tile in {tile.spec: tile for tile in experiment.layout.tiles}.values():
         programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
         runs = sweep.tile_runs(experiment, tile)
-        states = _abstract(experiment, tile)
+        states = abstract(experiment, tile)
         names |= set(programs.chunk.eval_shape(runs, states, data, experiment.chunk)[1])
         seen = programs.evaluate.eval_shape(runs, states, data)
         names |= set(seen)

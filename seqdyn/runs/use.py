@@ -1,6 +1,5 @@
 """A trained network put to use: what it predicts, what it writes, and which word a prediction hangs on."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 
 from seqdyn.backend import compiled
 from seqdyn.data import check
+from seqdyn.data.arrays import array, plain
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import live, padding
 from seqdyn.data.text import encode, pad_to, tokenize
@@ -38,7 +38,7 @@ def trained(path: str | Path, run: int, best: bool = False) -> Trained:
     """
     params = restore(path, run, best=best)
     experiment = manifest.experiment(path)
-    spec, point = experiment.layout.place(run)
+    spec, point = experiment.layout.place(whole("run", run, 0))
     one = experiment.runs[spec].at(point).arrays()
     if one.spec.network is not None:
         raise ConfigError(f"run is {run} of {path}, a network that is no stack; call its part with restore's params.")
@@ -113,18 +113,25 @@ def generate(
     """`n` symbols that a network trained on a stream writes after `prompt`, each drawn from softmax(logits /
     temperature) and read in turn; at temperature 0 the most probable one.
 
-    ConfigError for another task, an empty prompt, a symbol that is not in its vocabulary, and a temperature below 0.
+    ConfigError for another task, a network whose normalise is 'batch', an empty prompt, a symbol that is not in its
+    vocabulary, and a temperature below 0.
     """
     of = trained(path, run, best)
     if of.spec.task != "stream":
         raise ConfigError(f"run is {run} of {path}, whose task is {of.spec.task!r}; only a stream goes on.")
+    if of.spec.normalise == "batch":
+        raise ConfigError(
+            f"run is {run} of {path}, whose normalise is 'batch': it has means for the {of.spec.steps} steps that it "
+            "was trained on, and none for those after; only networks without them go on."
+        )
     symbols, n = _vocabulary(of), whole("n", n)
     if not isinstance(prompt, str) or not prompt:
         raise ConfigError(f"prompt is {prompt!r:.60}; it must be a text of at least one symbol.")
     odd = sorted({symbol for symbol in prompt if symbol not in symbols})
     if odd:
         raise ConfigError(f"prompt has {odd[0]!r}, which is not among the {len(symbols)} symbols of {path}.")
-    if not isinstance(temperature, int | float) or not 0 <= temperature < np.inf:
+    heat = plain(temperature)
+    if isinstance(heat, bool) or not isinstance(heat, int | float) or not 0 <= heat < np.inf:
         raise ConfigError(f"temperature is {temperature!r}; it must be a number of at least 0.")
     ids = np.asarray([symbols.index(symbol) for symbol in prompt], np.int32)
 
@@ -143,7 +150,7 @@ def generate(
 
         return jax.lax.scan(step, read(start, ids), jax.random.split(key, n))[1]
 
-    written = compiled(write)(ids, jax.random.key(whole("seed", seed, 0)), jnp.float32(temperature))
+    written = compiled(write)(ids, jax.random.key(whole("seed", seed, 0)), jnp.float32(heat))
     return "".join(symbols[i] for i in np.asarray(written))
 
 
@@ -161,27 +168,35 @@ def _vocabulary(of: Trained) -> tuple[str, ...]:
 def _read(of: Trained, data: Any) -> tuple[np.ndarray, np.ndarray]:
     """(xs, lengths) of what was given."""
     spec = of.spec
-    texts = [data] if isinstance(data, str) else data
-    if isinstance(texts, Sequence) and len(texts) and all(isinstance(text, str) for text in texts):
-        index = {word: i for i, word in enumerate(_vocabulary(of))}
+    if isinstance(data, tuple | list) and len(data) in (2, 3) and _axes(data[1]) == 1 < _axes(data[0]):
+        return check.inputs(_reading(spec), "data", data[0], data[1])
+    right = (
+        f"[n, steps] of ids or [n, steps, d] of numbers, of at most {spec.steps} steps, or with their lengths, or a "
+        "text, or several"
+    )
+    xs = array("data", [data] if isinstance(data, str) else data, right)
+    if xs.dtype.kind == "U" and xs.ndim == 1:
         if spec.task == "stream":
             raise ConfigError(f"the task of {of.path} is 'stream'; let it go on with generate().")
-        rows = [encode(tokenize(text), index) for text in texts]
-        for text, row in zip(texts, rows, strict=True):
+        index = {word: i for i, word in enumerate(_vocabulary(of))}
+        rows = [encode(tokenize(text), index) for text in xs.tolist()]
+        for text, row in zip(xs.tolist(), rows, strict=True):
             if len(row) == 1:
                 raise ConfigError(f"data has the text {text!r:.40}; it must have a word.")
         return pad_to(rows, spec.steps, pad=spec.pad)
-    if isinstance(data, tuple | list) and len(data) in (2, 3) and np.ndim(data[0]) > 1:
-        return check.inputs(_reading(spec), "data", data[0], data[1])
-    xs = np.asarray(data)
     if xs.ndim < 2 or not 1 <= xs.shape[1] <= spec.steps:
-        raise ConfigError(
-            f"data has the shape {xs.shape}; it must be [n, steps] of ids or [n, steps, d] of numbers, of at most "
-            f"{spec.steps} steps, or a text, or several."
-        )
+        raise ConfigError(f"data has the shape {xs.shape}; it must be {right}.")
     lengths, missing = np.full(len(xs), xs.shape[1], np.int32), spec.steps - xs.shape[1]
     around = (missing, 0) if padding(spec) == "before" else (0, missing)
     return check.inputs(_reading(spec), "data", np.pad(xs, [(0, 0), around, *[(0, 0)] * (xs.ndim - 2)]), lengths)
+
+
+def _axes(value: Any) -> int:
+    """How many, of lists that are ragged two."""
+    try:
+        return np.ndim(value)
+    except ValueError:
+        return 2
 
 
 def _reading(spec: Spec) -> Spec:

@@ -175,7 +175,8 @@ def scan(
         carry, back, y = watched(closed.consts, state[0], state[1], *inputs)
         return (carry, back), y
 
-    (last, _), ys = plain(watched_body, (carried, record.plan.back(carried)), (moved, tap), length=steps)
+    back = _batched(given, record.plan.back(carried))
+    (last, _), ys = plain(watched_body, (carried, back), (moved, tap), length=steps)
     return finish((last, ys))
 
 
@@ -281,6 +282,23 @@ def _index(vmaps: dict[int, int], level: int, first: bool) -> Any:
         return outer * axis_size + jnp.arange(axis_size, dtype=jnp.int32), True
 
     return index
+
+
+@jax.custom_batching.custom_vmap
+def _batched(given: Any, tree: Any) -> Any:
+    """`tree`, whose leaves have an axis for each `jax.vmap` that maps anything in `given`.
+
+    A cotangent of what had none of its own would be the sum over the examples.
+    """
+    return tree
+
+
+@_batched.def_vmap
+def _batched_by(axis_size: int, in_batched: Any, given: Any, tree: Any) -> tuple[Any, Any]:
+    each = jax.tree.map(
+        lambda leaf, has: leaf if has else jnp.broadcast_to(leaf, (axis_size, *leaf.shape)), tree, in_batched[1]
+    )
+    return _batched(given, each), jax.tree.map(lambda _: True, tree)
 
 
 def _as(leaf: Any, like: Any) -> Array:

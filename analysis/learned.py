@@ -1,0 +1,107 @@
+"""Which runs learned, when, and what became of the others: each run by the criterion of its own task."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from analysis.lags import diverged
+from seqdyn.data.tasks import TASKS, task_of
+from seqdyn.layout import layout
+from seqdyn.learn.spec import Spec
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+AT_CHANCE = 0.75
+"""A loss above this share of the constant predictor's counts as no better: one summand known would halve it."""
+STATUSES = {
+    "learned": "#009e73",
+    "not yet": "#8fd3bd",
+    "at chance": "#bdbdbd",
+    "trained": "#56b4e9",
+    "diverged": "#d55e00",
+    "unfinished": "#ffffff",
+}
+"""What can become of a run, with its colour (Okabe & Ito's, safe for the colour-blind). Of a task or loss of one's own
+nobody knows when it is learned: its runs have 'trained'."""
+
+
+class Criterion(NamedTuple):
+    """When the runs of a directory count as learned: NaN where nobody knows."""
+
+    metric: str
+    """Of a held-out split: a loss, which must be below the target, or an accuracy, above it."""
+    target: Float[np.ndarray, " run"]
+    chance: Float[np.ndarray, " run"]
+    """The loss of the best constant prediction."""
+
+    @property
+    def known(self) -> Bool[np.ndarray, " run"]:
+        """Of which runs?"""
+        return np.isfinite(self.target)
+
+    @property
+    def of_loss(self) -> bool:
+        """Is it a loss that must fall?"""
+        return self.metric.endswith("loss")
+
+
+def criterion(described: Mapping[str, Any]) -> Criterion:
+    """Of an experiment as its manifest has it; the code of users' parts is not needed.
+
+    Lengths of one task have levels of their own: of 'copy' a constant costs less the longer the sequence.
+    """
+    found = [_criterion(spec) for spec in described["specs"]]
+    metric = next((name for name, target, _ in found if np.isfinite(target)), "test_loss")
+    counts = layout(described).counts
+    target, chance = (np.repeat([float(of[i]) for of in found], counts) for i in (1, 2))
+    return Criterion(metric, target, chance)
+
+
+def _criterion(said: Mapping[str, Any]) -> tuple[str, float, float]:
+    """(metric, target, chance) of the words of a spec."""
+    task = said.get("task", Spec.task)
+    if (
+        not isinstance(task, str)
+        or task not in TASKS
+        or said.get("loss") is not None
+        or said.get("network") is not None
+    ):
+        return "test_loss", np.nan, np.nan
+    found = task_of(Spec(**{name: value for name, value in said.items() if isinstance(value, str | int)}))
+    return *found.learned, found.chance
+
+
+def latest(probes: Float[np.ndarray, "run probe"]) -> Float[np.ndarray, " run"]:
+    """Each run's newest value that exists, else NaN."""
+    there = ~np.isnan(probes)
+    last = probes.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
+    return probes[np.arange(len(probes)), last]
+
+
+def passes(values: Float[np.ndarray, " run *s"], of: Criterion) -> Bool[np.ndarray, " run *s"]:
+    """Which values of the metric count as learned; NaN never does."""
+    target = of.target.reshape(-1, *[1] * (values.ndim - 1))
+    return values < target if of.of_loss else values > target
+
+
+def learned_at(ds: "xr.Dataset", of: Criterion) -> Float[np.ndarray, " run"]:
+    """After how many updates a look first met the criterion; NaN if none did."""
+    met = passes(ds[of.metric].values, of)
+    return np.where(met.any(axis=1), ds["probe_step"].values[met.argmax(axis=1)].astype(float), np.nan)
+
+
+def statuses(ds: "xr.Dataset", of: Criterion) -> np.ndarray:
+    """Of each run: diverged; learned, at its latest probe; unfinished, or never tested; or censored, as 'at chance' or
+    'not yet'; 'trained' where nobody knows."""
+    tested = latest(ds[of.metric].values)
+    told = {
+        "diverged": diverged(ds).any(axis=1),
+        "learned": passes(tested, of),
+        "unfinished": ~ds["recorded"].all("step").values | (np.isnan(tested) & of.known),
+        "trained": ~of.known,
+        "at chance": latest(ds["test_loss"].values) > AT_CHANCE * of.chance,
+    }
+    return np.select(list(told.values()), list(told), "not yet")

@@ -1,0 +1,137 @@
+"""Runs of several directories: side by side in one data set, and found by what they are."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqdyn.data.arrays import plain
+from seqdyn.runs import manifest, records
+from seqdyn.types import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+
+def load(path: Any) -> "xr.Dataset":
+    """The records of a run directory (`records.load`), or of several in a list, as one data set.
+
+    Of several, `run` counts on through them, `experiment` says of each run which directory it lies in (its name; its
+    path where two share a name), and `run_there` which run it is there. All end at lag 0; `probe` is the number of
+    updates done before the look, as `probe_step` is; what a run does not have, its directory being shorter or without
+    the variable or coordinate, is NaN, 0, False or ''. Raises as `records.load`, and ConfigError for an empty list.
+    """
+    if isinstance(path, str | Path):
+        return records.load(path)
+    import xarray as xr
+
+    paths = _paths(path)
+    names = [p.name for p in paths]
+    called = names if len({*names}) == len(names) else [str(p) for p in paths]
+    parts = [_alone(records.load(p), name) for p, name in zip(paths, called, strict=True)]
+    words = {name: of.dtype.kind in "UO" for part in parts for name, of in part.coords.items() if of.dims == ("run",)}
+    fill = {name: False if of.dtype.kind == "b" else np.nan for part in parts for name, of in part.data_vars.items()}
+    for at, part in enumerate(parts):
+        absent = {name: ["" if word else np.nan] * part.sizes["run"] for name, word in words.items()}
+        there = {name: ("run", values) for name, values in absent.items() if name not in part.coords}
+        parts[at] = part.assign_coords(there)
+    found = xr.concat(
+        parts,
+        "run",
+        join="outer",
+        data_vars="all",
+        coords="minimal",
+        compat="override",
+        fill_value=fill,
+        combine_attrs="drop",
+    )
+    steps = found.sizes["time"]
+    return found.assign_coords(
+        run=np.arange(found.sizes["run"]),
+        probe_step=("probe", found["probe"].values),
+        time=np.arange(steps),
+        lag=("time", np.arange(steps)[::-1]),
+    )
+
+
+def _paths(given: Any) -> list[Path]:
+    if not isinstance(given, Sequence | np.ndarray) or not len(given):
+        raise ConfigError(f"path is {given!r:.80}; it must be a run directory, or a list of one or more.")
+    return [Path(path) for path in given]
+
+
+def _alone(ds: "xr.Dataset", name: str) -> "xr.Dataset":
+    """One directory's, its axes labelled so that those of others can be laid beside them."""
+    ds = ds.assign_coords(
+        time=-ds["lag"].values, probe=ds["probe_step"].values, experiment=("run", [name] * ds.sizes["run"])
+    )
+    return ds.assign_coords(run_there=("run", ds["run"].values)).drop_vars(["run", "lag", "probe_step"])
+
+
+STATUS = ("unfinished", "stopped", "diverged", "finished")
+"""What can have become of a run; 'stopped' is by early stopping."""
+
+
+def find(pattern: str, **where: Any) -> "pd.DataFrame":
+    """The runs of all run directories that a glob matches ("runs/**") and that are as asked for: a row each.
+
+    `gain=1.0` asks for one value, `cell=["rnn", "lstm"]` for one of several, `gain=(0.9, 1.1)` for numbers between two,
+    ends included, `lr=lambda lr: lr < 1e-3` for what a function says yes to. Columns are the path, the run there, its
+    `status` (`STATUS`), how many `updates` it has made, every coordinate of `run` that `load` has, and the latest
+    value of every held-out loss and accuracy. Raises ConfigError where no directory is, and for a column that none has.
+    """
+    import pandas as pd
+
+    paths = sorted({Path(path).parent for path in glob.glob(f"{pattern}/{manifest.NAME}", recursive=True)})
+    if not paths:
+        raise ConfigError(f"pattern is {pattern!r}, which matches no run directory; it must be a glob, as 'runs/**'.")
+    found: Any = pd.concat([_rows(path) for path in paths], ignore_index=True)
+    for name, wanted in where.items():
+        if name not in found.columns:
+            raise ConfigError(f"{name} is no column of these runs; they have {', '.join(found.columns)}.")
+        found = found.loc[[_fits(value, wanted) for value in found[name]]]
+    return found.reset_index(drop=True)
+
+
+def _rows(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        ds = records.load(path)
+    except ConfigError:  # it has only begun
+        return pd.DataFrame()
+    columns: dict[str, Any] = {"path": str(path), "run": ds["run"].values}
+    recorded, finite = ds["recorded"].values, ds["finite"].values
+    made = recorded.sum(axis=1)
+    diverged, stopped = (recorded & ~finite).any(axis=1), _latest(ds, "stopped") == 1
+    done = made == ds.sizes["step"]
+    columns["status"] = np.select([diverged, stopped, done], ["diverged", "stopped", "finished"], "unfinished")
+    columns["updates"] = made
+    columns |= {str(name): of.values for name, of in ds.coords.items() if of.dims == ("run",) and name != "run"}
+    held_out = [
+        str(n) for n in ds.data_vars if str(n).endswith(("_loss", "_accuracy")) and ds[n].dims == ("run", "probe")
+    ]
+    return pd.DataFrame(columns | {name: _latest(ds, name) for name in held_out})
+
+
+def _latest(ds: "xr.Dataset", name: str) -> np.ndarray:
+    """Each run's newest value that exists; NaN without one."""
+    if name not in ds:
+        return np.full(ds.sizes["run"], np.nan)
+    values = ds[name].values
+    there = ~np.isnan(values)
+    last = values.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
+    return values[np.arange(len(values)), last]
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    if callable(wanted):
+        return bool(wanted(value))
+    if isinstance(wanted, tuple):
+        if len(wanted) != 2 or any(isinstance(end, str) for end in wanted):
+            raise ConfigError(f"{wanted!r:.60} is no range; give two numbers, or a list of values.")
+        return bool(wanted[0] <= value <= wanted[1])
+    return value in plain(wanted) if isinstance(wanted, list | np.ndarray) else bool(value == wanted)

@@ -1,0 +1,63 @@
+"""Laws of several run directories: side by side each has what it has alone, and is found by what it is."""
+
+import numpy as np
+import pytest
+from _refusals import refusal
+
+import seqdyn as sd
+
+X64 = False
+SMALL = dict(batch=4, hidden=(3,), holdout=4)
+
+
+@pytest.fixture(scope="module")
+def outs(tmp_path_factory):
+    """Of other lengths, updates, looks, cells and axes; the first run of the second diverges."""
+    base = tmp_path_factory.mktemp("several")
+    rnn = sd.grid(sd.Spec(steps=4, **SMALL), seeds=2, gain=[0.5, 1.0])
+    lstm = sd.grid(sd.Spec(steps=6, cell="lstm", optimizer="sgd", **SMALL), lr=[1e30, 1e-3])
+    runs = {"rnn": (rnn, 4, 2), "lstm": (lstm, 6, 3)}
+    return [
+        sd.run(sd.Experiment(name, of, updates=n, chunk=every, probe_every=every), base / name, verify=False)
+        for name, (of, n, every) in runs.items()
+    ]
+
+
+def test_side_by_side_each_run_has_the_records_it_has_alone(outs):
+    both = sd.load(outs)
+    assert both.experiment.values.tolist() == ["rnn"] * 4 + ["lstm"] * 2 and both.run.values.tolist() == [*range(6)]
+    assert both.lag.values.tolist() == [5, 4, 3, 2, 1, 0] and both.probe_step.values.tolist() == [0, 2, 3, 4, 6]
+    for out in outs:
+        alone, there = sd.load(out), both.isel(run=both.experiment.values == out.name)
+        there = there.sel(step=alone.step, probe=alone.probe_step.values).isel(time=slice(-alone.sizes["time"], None))
+        for name in alone.data_vars:
+            of = there[name].sel({dim: alone[dim] for dim in ("gate", "group") if dim in alone[name].dims})
+            of = of.transpose(*alone[name].dims)
+            np.testing.assert_array_equal(of.values, alone[name].values, err_msg=name)
+        for name in ("gain", "seed", "lr", "cell", "optimizer"):
+            assert there[name].values.tolist() == alone[name].values.tolist()
+    assert np.isnan(both.loss.values[:4, 4:]).all() and not both.recorded.values[:4, 4:].any()
+    assert both.run_there.values.tolist() == [0, 1, 2, 3, 0, 1]
+
+
+def test_two_directories_of_one_name_are_told_apart_by_their_paths(outs):
+    twice = sd.load([outs[0], outs[0].parent / "." / outs[0].name])
+    assert set(twice.experiment.values.tolist()) == {str(outs[0])}
+    assert "list of one or more" in refusal(sd.load, [])
+
+
+def test_runs_are_found_by_what_they_are(outs):
+    everywhere = str(outs[0].parent / "**")
+    found = sd.find(everywhere)
+    assert len(found) == 6 and found.status.tolist().count("diverged") == 1
+    assert sd.find(everywhere, status="diverged")[["cell", "lr", "run"]].values.tolist() == [["lstm", 1e30, 0]]
+    assert len(sd.find(everywhere, gain=(0.9, 1.1))) == 4 and len(sd.find(everywhere, cell=["rnn", "gru"])) == 4
+    assert len(sd.find(everywhere, lr=lambda lr: lr > 1, optimizer="sgd")) == 1
+    one = sd.find(str(outs[0]), seed=1, gain=0.5)
+    assert one.updates.tolist() == [4]
+    ds = sd.load(outs[0])
+    latest = ds.test_loss.isel(probe=-1, run=(ds.seed.values == 1) & (ds.gain.values == 0.5)).values
+    assert one.test_loss.tolist() == latest.tolist()
+    assert "is no column" in refusal(sd.find, everywhere, gian=1.0)
+    assert "matches no run directory" in refusal(sd.find, everywhere + "x")
+    assert "is no range" in refusal(sd.find, everywhere, gain=(1, 2, 3))
