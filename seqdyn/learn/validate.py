@@ -218,7 +218,7 @@ def _check_cell(spec: "Spec") -> None:
             f"{name} is {getattr(spec, name)} and normalise is '{spec.normalise}'; minus its mean a single value is 0, "
             "whatever was read, so it must be at least 2."
         )
-    if spec.normalise != "none" and spec.cell not in ("rnn", "lstm", "gru"):
+    if spec.normalise != "none" and spec.cell.startswith("dense"):
         raise ConfigError(f"normalise is '{spec.normalise}' for the cell '{spec.cell}'; it takes rnn, lstm and gru.")
     padded = spec.shortest or (spec.task in ("labelled", "next_step") and spec.mask)
     if spec.normalise.startswith("batch") and padded:
@@ -286,7 +286,7 @@ def _check_dropout(spec: "Spec") -> None:
     kind = spec.dropout
     if kind == "words" and not spec.vocabulary:
         raise ConfigError("dropout is 'words' and vocabulary is 0; only ids are words, so choose 'inputs'.")
-    if kind in INNER and spec.cell not in ("rnn", "lstm", "gru"):
+    if kind in INNER and spec.cell.startswith("dense"):
         raise ConfigError(f"dropout is '{kind}' for the cell '{spec.cell}'; it takes rnn, lstm and gru.")
     if kind == "candidate" and spec.cell == "rnn":
         raise ConfigError("dropout is 'candidate' for an rnn, which has none; choose lstm or gru.")
