@@ -6,6 +6,7 @@ out = seqdyn.run(seqdyn.Experiment("mine", runs, updates=2000), "runs/mine")
 seqdyn.load(out).adjoint_norm            # run, step, layer, time
 """
 
+from seqdyn import io as io
 from seqdyn import watch as watch
 from seqdyn.backend import compiled as compiled
 from seqdyn.data.sampled import Drawn as Task
@@ -45,6 +46,7 @@ from seqdyn.runs.several import load as load
 from seqdyn.runs.use import explained as explained
 from seqdyn.runs.use import generate as generate
 from seqdyn.runs.use import predict as predict
+from seqdyn.runs.use import trained as trained
 from seqdyn.runs.why import why as why
 from seqdyn.types import ConfigError as ConfigError
 
@@ -82,6 +84,7 @@ __all__ = [
     "find",
     "generate",
     "grid",
+    "io",
     "load",
     "number",
     "part",
@@ -89,6 +92,7 @@ __all__ = [
     "restore",
     "run",
     "task",
+    "trained",
     "watch",
     "why",
 ]

@@ -9,7 +9,7 @@ from _refusals import refusal
 from seqdyn.data import extras, waves
 from seqdyn.data.audio import Mel, log_mel, recordings, spoken_digits
 from seqdyn.data.check import check
-from seqdyn.data.waves import RATE, changed, noise, pitch, speed, stretch
+from seqdyn.data.waves import RATE, background, changed, noise, pitch, speed, stretch
 from seqdyn.learn.config import Spec
 
 
@@ -164,6 +164,17 @@ def test_noise_has_the_ratio_to_the_signal_that_was_asked_for(decibels):
     assert halves[0] == pytest.approx(halves[1], rel=0.3)  # white
 
 
+@pytest.mark.parametrize("seconds", [0.1, 2.0])
+def test_a_background_is_a_stretch_of_the_other_recording_at_the_ratio_asked_for(seconds):
+    wave, other = tone(600, 0.5), tone(1500, seconds)
+    added = background(wave, other, 10.0, np.random.default_rng(0)).astype(np.float64) - wave
+    assert 10 * np.log10(np.mean(wave.astype(np.float64) ** 2) / np.mean(added**2)) == pytest.approx(10, abs=1e-3)
+    assert peak(added) == pytest.approx(1500, rel=0.01)
+    loud = background(wave, 7 * other, 10.0, np.random.default_rng(0))
+    np.testing.assert_allclose(loud - wave, added, atol=1e-6)
+    np.testing.assert_array_equal(background(wave, 0 * other, 10.0, np.random.default_rng(0)), wave)
+
+
 @pytest.mark.parametrize("change", list(waves.USUAL))
 def test_a_usual_change_is_a_function_of_the_generator_and_leaves_the_word_its_length_within_bounds(change):
     wave = tone(600, 0.5)
@@ -192,6 +203,26 @@ def test_a_bank_holds_variants_of_each_training_recording_in_their_order(folder)
     score = bank.xs[:, 1, -3] @ template
     assert score[train.ys == 1].min() > score[train.ys == 0].max()  # and each is a variant of its own digit
     check(Spec("labelled", MEL.steps, 4, features=20, classes=2), data)
+
+
+def test_backgrounds_come_from_their_folder_or_else_from_training_recordings(folder, tmp_path, monkeypatch):
+    import soundfile
+
+    from seqdyn.data import audio
+
+    read_paths = []
+    plain = audio._read
+    monkeypatch.setattr(audio, "_read", lambda path: read_paths.append(path) or plain(path))
+    train = read(folder, variants=1, changes=("background",), cache_dir=tmp_path / "a")
+    assert len(train["bank"].ys) == len(train["train"].ys)
+    assert {int(path.stem.split("_")[2]) for path in read_paths[60:]} <= set(range(audio.TEST, 100))
+    (tmp_path / "street").mkdir()
+    soundfile.write(tmp_path / "street" / "any name.wav", tone(300, 1.0), RATE)
+    given = dict(variants=1, changes=("background",), background=tmp_path / "street")
+    street = read(folder, **given, cache_dir=tmp_path / "a")
+    assert not np.array_equal(street["bank"].xs, train["bank"].xs)
+    assert "must be a folder of .wav files" in refusal(read, folder, **given | {"background": tmp_path / "none"})
+    assert "must have 'background'" in refusal(read, folder, **given | {"changes": ("noise",)})
 
 
 def test_a_bank_is_a_function_of_seed_and_file_name(folder, tmp_path):

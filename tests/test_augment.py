@@ -61,7 +61,7 @@ def test_a_change_is_a_function_of_the_key_and_each_example_draws_its_own(name, 
     np.testing.assert_array_equal(new, same)
     assert not np.array_equal(new, other)
     kinds = {np.asarray(new[:, i]).tobytes() for i in range(24)}
-    assert len(kinds) == 2 if name == "flip" else len(kinds) >= 20
+    assert len(kinds) == 2 if name.startswith("flip") else len(kinds) >= 20
 
 
 @every
@@ -213,6 +213,25 @@ def test_flipping_exchanges_left_and_right_of_half_the_images_at_strength_1(key)
     flipped = np.array([np.array_equal(new[:, i], batch.xs[:, i, ::-1]) for i in range(400)])
     unchanged = np.array([np.array_equal(new[:, i], batch.xs[:, i]) for i in range(400)])
     assert np.all(flipped ^ unchanged) and abs(flipped.mean() - 0.5) < 0.1
+
+
+def test_a_vertical_flip_exchanges_top_and_bottom_of_half_the_images_at_strength_1(key):
+    batch = Batch(jnp.broadcast_to(jnp.arange(8.0)[:, None, None] / 8, (8, 400, 8)), jnp.zeros(400))
+    new = np.asarray(applied("flip_vertical", key, batch, 1.0).xs)
+    flipped = np.array([np.array_equal(new[:, i], batch.xs[::-1, i]) for i in range(400)])
+    unchanged = np.array([np.array_equal(new[:, i], batch.xs[:, i]) for i in range(400)])
+    assert np.all(flipped ^ unchanged) and abs(flipped.mean() - 0.5) < 0.1
+
+
+def test_colour_jitter_is_brightness_contrast_and_of_coloured_images_colour(at_most, key):
+    rng = np.random.default_rng(0)
+    grey, coloured = (Batch(jnp.asarray(rng.uniform(0.3, 0.5, (8, 3, d))), jnp.zeros(3)) for d in (8, 24))
+    at_most()
+    for batch, names in ((grey, ("brightness", "contrast")), (coloured, ("brightness", "contrast", "colour"))):
+        wanted = batch
+        for name in names:
+            wanted = applied(name, key, wanted, 0.5)
+        np.testing.assert_allclose(applied("colour_jitter", key, batch, 0.5).xs, wanted.xs, atol=1e-6)
 
 
 def test_light_changes_as_stated_and_stays_between_0_and_1(at_most, key):

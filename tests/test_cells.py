@@ -14,6 +14,7 @@ from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.bptt import Cut, live_steps, unroll, watching
 from seqdyn.nets.cells import Cell, Hidden, Memory, gru, gru_reset_before, lstm, rnn, step
 from seqdyn.nets.stack import unroll_autodiff
+from seqdyn.nets.without_biases import without_biases
 
 D, H, T, B = 3, 5, 6, 2
 F64 = jnp.float64
@@ -347,3 +348,31 @@ def test_a_users_cell_without_pull_equals_autodiff(batch):
     assert_close((value, ours[:3]), (expected, theirs[:3]))
     assert np.all(np.asarray(ours[0].leak) != 0)
     assert np.all(np.asarray(ours[3].whole.h)[:3] > 0)
+
+
+# --- without biases -----------------------------------------------------------------------------------------
+
+
+@every_cell
+def test_without_biases_a_cell_is_the_one_whose_biases_are_0_and_stay_there(name):
+    plain = CELLS[name](D, H, dtype=F64)
+    cell, params, carry, xs = without_biases(plain), random_params(plain), random_carry(plain, (B,)), random_xs()
+    biases = {"b", "bn"} & set(params._fields)
+    silent = params._replace(**{n: jnp.zeros_like(getattr(params, n)) for n in biases})
+
+    def ran(cell):
+        def loss(params, xs):
+            hs, last = unroll(cell, params, carry, xs)
+            return jnp.sum(jnp.sin(hs)) + jnp.sum(last.h**2), hs
+
+        return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)
+
+    begun = cell.init(jax.random.key(0))
+    assert not any(jnp.any(getattr(begun, n)) for n in biases) and jnp.any(begun.w)
+    ((_, hs), (grads, dxs)), ((_, wanted), (theirs, dtheirs)) = compiled(
+        lambda: (ran(cell)(params, xs), ran(plain)(silent, xs))
+    )()
+    assert_close((hs, dxs), (wanted, dtheirs))
+    for n in params._fields:
+        assert_close(getattr(grads, n), jnp.zeros_like(getattr(grads, n)) if n in biases else getattr(theirs, n))
+        assert n not in biases or jnp.any(getattr(theirs, n))

@@ -120,6 +120,12 @@ def test_the_seed_moves_validation_and_leaves_test(tiny, tmp_path):
 # The cache
 
 
+def test_without_validation_all_of_the_training_half_is_trained_on(tiny, tmp_path):
+    text = imdb(tiny, validation=0, cache_dir=tmp_path)
+    assert {split: len(e.ys) for split, e in text.splits.items()} == dict(train=40, test=40)
+    assert Counter(text.splits["train"].ys.tolist()) == {0: 20, 1: 20}
+
+
 def test_a_cache_is_read_in_place_of_the_data(tiny, tmp_path, monkeypatch, no_reading):
     monkeypatch.setenv("SEQDYN_CACHE", str(tmp_path))
     built = imdb(tiny)
@@ -207,7 +213,7 @@ def test_a_cache_that_cannot_be_written_costs_only_a_warning(tiny, tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("vocabulary", 3), ("length", 0), ("truncate", "middle"), ("pad", "front"), ("validation", 0.0)]
+    [("vocabulary", 3), ("length", 0), ("truncate", "middle"), ("pad", "front"), ("validation", -0.1)]
     + [("validation", 1.0), ("validation", float("nan")), ("seed", -1), ("limit", 1)],
 )
 def test_a_wrong_argument_is_one_sentence_before_anything_is_read(field, value, tmp_path):

@@ -297,7 +297,6 @@ WRONG = [
     (dict(dropout="words", **NUMBERS), ["dropout", "words", "vocabulary is 0", "inputs"]),
     (dict(dropout="candidate", **NUMBERS), ["candidate", "rnn", "lstm or gru"]),
     (dict(dropout="recurrent", cell="dense", **NUMBERS), ["recurrent", "dense", "rnn, lstm and gru"]),
-    (dict(dropout="zoneout", cell="gru_reset_before", **NUMBERS), ["zoneout", "gru_reset_before"]),
     (dict(dropout="variational", normalise="layer", **NUMBERS), ["variational", "layer", "inputs"]),
     (dict(dropout="recurrent", penalties=("omega",), **NUMBERS), ["omega", "recurrent"]),
     (dict(monte_carlo=5, **NUMBERS), ["monte_carlo", "5", "'none'"]),

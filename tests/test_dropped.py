@@ -14,7 +14,7 @@ from seqdyn.nets import cells, dropped
 from seqdyn.nets.bptt import Cut, Watch, hold, live_steps, unroll
 from seqdyn.nets.stack import unroll_autodiff, unroll_loop
 
-MAKE = {"rnn": cells.rnn, "lstm": cells.lstm, "gru": cells.gru}
+MAKE = {"rnn": cells.rnn, "lstm": cells.lstm, "gru": cells.gru, "gru_reset_before": cells.gru_reset_before}
 KINDS = {
     "recurrent": dropped.recurrent,
     "candidate": dropped.candidate,
@@ -159,7 +159,10 @@ def papers(kind, name, params, carry, x, m):
     else:
         (xr, xz, xn), (ur, uz, un) = np.split(z, 3, axis=1), np.split(entered @ u, 3, axis=1)
         r, gate = sigmoid(xr + ur), sigmoid(xz + uz)
-        n = np.tanh(xn + r * (un + np.asarray(params.bn)))
+        if name == "gru":
+            n = np.tanh(xn + r * (un + np.asarray(params.bn)))
+        else:
+            n = np.tanh(xn + (r * entered) @ u[:, 2 * H :])
         new = ((1 - gate) * (g_mask * n) + gate * h,)
     if kind == "zoneout":
         return tuple(np.where(keep == 1, n, o) for keep, n, o in zip(m, new, carry, strict=True))

@@ -19,7 +19,7 @@ from seqdyn.nets.normalised import EPSILON, normalised
 from seqdyn.nets.stack import Layer, unroll_autodiff
 
 X64 = False
-MAKE = {"rnn": cells.rnn, "lstm": cells.lstm, "gru": cells.gru}
+MAKE = {"rnn": cells.rnn, "lstm": cells.lstm, "gru": cells.gru, "gru_reset_before": cells.gru_reset_before}
 T, B, D, H = 6, 5, 3, 4
 every = pytest.mark.parametrize("name", MAKE)
 
@@ -64,6 +64,9 @@ doubly = pytest.mark.usefixtures("double")
         ("gru", "batch_drive"),
         ("rnn", "batch"),
         ("lstm", "batch"),
+        ("gru_reset_before", "layer"),
+        pytest.param("gru_reset_before", "batch_drive", marks=pytest.mark.slow),
+        pytest.param("gru_reset_before", "batch", marks=pytest.mark.slow),
         pytest.param("lstm", "batch_drive", marks=pytest.mark.slow),
         pytest.param("gru", "batch", marks=pytest.mark.slow),
     ],
@@ -127,6 +130,26 @@ def test_batch_normalisation_of_an_lstm_is_cooijmans_et_als():
 
 
 @doubly
+@pytest.mark.parametrize("kind, axis", [("layer", 1), ("batch", 0)])
+def test_a_gru_that_resets_before_the_product_is_normalised_there(kind, axis):
+    cell = made("gru_reset_before", kind)
+    params, h, x = begun(cell), np.random.default_rng(1).normal(size=(B, H)), xs()[0]
+
+    def norm(x, gain):
+        return gain * (x - x.mean(axis, keepdims=True)) / np.sqrt(x.var(axis, keepdims=True) + EPSILON)
+
+    def both(x, gain):  # a layer's r and z share mean and variance
+        return np.concatenate([norm(x[:, : 2 * H], gain[: 2 * H]), norm(x[:, 2 * H :], gain[2 * H :])], axis=1)
+
+    gates = slice(0, 2 * H)
+    drive = both(x @ params.w, params.gain_x) + params.b
+    r, z = np.split(1 / (1 + np.exp(-drive[:, gates] - norm(h @ params.u[:, gates], params.gain_h[gates]))), 2, axis=1)
+    n = np.tanh(drive[:, 2 * H :] + norm((r * h) @ params.u[:, 2 * H :], params.gain_h[2 * H :]))
+    after = program(lambda params, h, x: cells.step(cell, params, cells.Hidden(h), x).h)(params, h, x)
+    np.testing.assert_allclose(after, (1 - z) * n + z * h, rtol=1e-10)
+
+
+@doubly
 @every
 def test_the_drive_is_normalised_over_the_batch_and_all_steps(name):
     cell = made(name, "batch_drive")
@@ -171,9 +194,13 @@ def test_averages_that_have_settled_judge_a_batch_as_its_own_statistics_do(name,
     assert np.abs(anew - among).max() > 1e-3  # the averages matter
 
 
-@pytest.mark.parametrize("kind", [pytest.param("layer", marks=pytest.mark.slow), "batch_drive", "batch"])
-def test_a_run_trains_keeps_its_averages_and_is_judged_with_them(kind):
-    spec = Spec(steps=8, batch=16, hidden=(6,), cell="lstm", normalise=kind, holdout=64)
+RUNS = [("batch_drive", "lstm"), ("batch", "lstm")]
+SLOW = [pytest.param(*pair, marks=pytest.mark.slow) for pair in (("layer", "lstm"), ("batch", "gru_reset_before"))]
+
+
+@pytest.mark.parametrize("kind, cell", RUNS + SLOW)
+def test_a_run_trains_keeps_its_averages_and_is_judged_with_them(kind, cell):
+    spec = Spec(steps=8, batch=16, hidden=(6,), cell=cell, normalise=kind, holdout=64)
     h = Hypers(lr=1e-2).arrays()
     single = dataclasses.replace(spec, batch=1)
 

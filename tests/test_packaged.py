@@ -7,7 +7,7 @@ from _refusals import refusal
 from seqdyn.data import extras
 from seqdyn.data.check import check
 from seqdyn.data.packaged import breast_cancer, digits, japanese_vowels, table, wine
-from seqdyn.data.scaling import padded, scaled, standardised
+from seqdyn.data.scaling import padded, scaled, standardised, windows
 from seqdyn.data.splits import three_way
 from seqdyn.data.text import Examples
 from seqdyn.learn.config import Spec
@@ -140,6 +140,24 @@ def test_sequences_are_cut_at_their_end_and_padded_on_the_side_asked_for():
     before, after = padded(sequences, 3, "before"), padded(sequences, 3, "after")
     assert before[0][..., 0].tolist() == [[0, 1, 2], [1, 2, 3]] and before[1].tolist() == [2, 3]
     assert after[0][..., 0].tolist() == [[1, 2, 0], [1, 2, 3]]
+
+
+@pytest.mark.parametrize("pad", ["before", "after"])
+def test_windows_overlap_cover_every_step_and_keep_label_and_order(pad):
+    sequences = [np.arange(10 * i, 10 * i + n, dtype=np.float32)[:, None] for i, n in enumerate((7, 4, 2, 8))]
+    whole = Examples(*padded(sequences, 8, pad), np.int32([5, 6, 7, 8]))
+    cut, rows = windows(whole, 4, 3, pad)
+    assert rows.tolist() == [0, 0, 1, 2, 3, 3, 3] and np.array_equal(cut.ys, whole.ys[rows])
+    live = [xs[4 - n :, 0] if pad == "before" else xs[:n, 0] for xs, n in zip(cut.xs, cut.lengths, strict=True)]
+    found = [row.tolist() for row in live]
+    assert found[:3] == [[0, 1, 2, 3], [3, 4, 5, 6], [10, 11, 12, 13]] and found[3] == [20, 21]
+    assert found[4:] == [[30, 31, 32, 33], [33, 34, 35, 36], [34, 35, 36, 37]]
+    assert cut.xs[3].sum() == 41  # the rest is padding
+    ids, _ = windows(whole._replace(xs=whole.xs[..., 0].astype(np.int32)), 4, 3, pad)
+    np.testing.assert_array_equal(ids.xs, cut.xs[..., 0])
+    assert "length is 9; it must be at most" in refusal(windows, whole, 9, 1)
+    assert "hop" in refusal(windows, whole, 4, 0)
+    assert "ys has the shape" in refusal(windows, whole._replace(ys=np.zeros((4, 8, 1))), 4, 1)
 
 
 def test_a_missing_library_is_a_sentence_that_names_its_extra(monkeypatch):

@@ -48,6 +48,55 @@ def test_a_file_reads_the_same_in_every_format_it_comes_in(kind, head, tmp_path)
     assert read_vectors(written(tmp_path, kind, head + TEXT), limit=2).words == WORDS[:2]
 
 
+def binary(head="3 3\n", words=WORDS, table=TABLE, end=b"\n"):
+    rows = (
+        word.encode() + b" " + np.asarray(row, "<f4").tobytes() + end for word, row in zip(words, table, strict=True)
+    )
+    return head.encode() + b"".join(rows)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"], ids=["one after the other", "a line each"])
+@pytest.mark.parametrize("kind", ["bin", "any", "bin.gz", "zip"])
+def test_word2vec_s_binary_format_is_the_same_vectors(kind, end, tmp_path):
+    path, raw = tmp_path / f"v.{kind}", binary(end=end)
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("v.bin", raw)
+    else:
+        path.write_bytes(gzip.compress(raw) if kind == "bin.gz" else raw)
+    words, table = read_vectors(path)
+    assert words == WORDS and table.dtype == np.float32
+    np.testing.assert_array_equal(table, TABLE)
+    assert read_vectors(path, limit=2).words == WORDS[:2]
+
+
+def test_numbers_that_look_like_letters_are_binary_where_the_name_says_so(tmp_path):
+    letters = np.frombuffer(b"abcdefgh", "<f4").reshape(2, 1)
+    (tmp_path / "v.bin").write_bytes(binary("2 1\n", WORDS[:2], letters))
+    np.testing.assert_array_equal(read_vectors(tmp_path / "v.bin").table, letters)
+    (tmp_path / "text.bin").write_text("3 3\n" + TEXT, encoding="utf-8")
+    np.testing.assert_array_equal(read_vectors(tmp_path / "text.bin").table, TABLE)
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (binary()[:-3], ["word 3", "cut off", "3 float32"]),
+        (binary()[:-15], ["word 3", "cut off"]),
+        (binary("2 3\n"), ["behind its last word", "2"]),
+        (binary("3 0\n"), ["line 1", "0 numbers"]),
+        (binary(table=[*TABLE[:2], [np.nan, 0, 0]]), ["word 3", "NaN"]),
+        (binary(words=("the", "", "film")), ["word 2", "no word"]),
+        (binary().replace(b"film", b"f\xffm"), ["word 2", "UTF-8"]),
+    ],
+    ids=["a number", "a word", "more", "no numbers", "NaN", "no word", "no text"],
+)
+def test_a_wrong_word_of_a_binary_file_is_named(raw, words, tmp_path):
+    (tmp_path / "v.bin").write_bytes(raw)
+    sentence = refusal(read_vectors, tmp_path / "v.bin")
+    assert all(word in sentence for word in [*words, "v.bin"]), sentence
+
+
 def test_a_word_may_hold_spaces_and_a_line_may_end_in_one(tmp_path):
     assert read_vectors(written(tmp_path, "txt", "the 1 2 3\n. . . 4 5 6\na 7 8 9 \n")).words == ("the", ". . .", "a")
 
@@ -131,6 +180,13 @@ def test_a_first_word_of_several_pieces_is_read_where_a_header_says_the_width(tm
 def test_a_file_of_fewer_words_than_its_first_line_says_costs_a_warning(tmp_path):
     with pytest.warns(UserWarning, match="has 3 of the 4 words"):
         assert read_vectors(written(tmp_path, "txt", "4 3\n" + TEXT)).words == WORDS
+
+
+def test_a_binary_file_warns_as_a_text_does(tmp_path):
+    (tmp_path / "v.bin").write_bytes(binary("4 3\n", ("the", "of", "the"), TABLE))
+    with pytest.warns(UserWarning) as told:
+        assert read_vectors(tmp_path / "v.bin").words == ("the", "of")
+    assert "3 of the 4 words" in str(told[0].message) and "word 1 stands again in word 3" in str(told[1].message)
 
 
 def test_of_a_word_that_stands_twice_the_first_counts_with_a_warning(tmp_path):

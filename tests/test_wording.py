@@ -10,11 +10,11 @@ import pytest
 from seqdyn.backend import compiled
 from seqdyn.data.batches import Batch
 from seqdyn.data.text import PAD, START, UNKNOWN, Examples, pad_to
-from seqdyn.data.wording import FUNCTION_WORDS, NEIGHBOURS, content, delete, insert, neighbours, swap
+from seqdyn.data.wording import FUNCTION_WORDS, NEIGHBOURS, content, delete, insert, insert_random, neighbours, swap
 from seqdyn.types import ConfigError
 
 STEPS, VOCABULARY = 12, 60
-METHODS = {"delete": delete, "swap": swap, "insert": insert, "neighbours": neighbours}
+METHODS = {"delete": delete, "swap": swap, "insert": insert, "insert_random": insert_random, "neighbours": neighbours}
 COMPILED = {
     (name, pad): compiled(partial(method, pad=pad)) for name, method in METHODS.items() for pad in ("before", "after")
 }
@@ -40,7 +40,7 @@ def given(pad, **more):
     examples = reviews(pad, **more)
     xs = jnp.asarray(examples.xs.T)
     batch = Batch(xs, jnp.asarray(examples.ys), xs != PAD)
-    return batch, {NEIGHBOURS: jnp.asarray(TABLE)}
+    return batch, {NEIGHBOURS: jnp.asarray(TABLE), "train": examples}
 
 
 def words(batch):
@@ -93,7 +93,7 @@ def test_labels_stay_and_padding_is_where_it_was(method, pad, strength, key):
     for now, then in zip(np.asarray(new.xs).T, np.asarray(batch.xs).T, strict=True):
         begins = now[now != PAD][0] == START
         assert np.count_nonzero(now == START) == begins
-        assert begins == (START in then) or (method == "insert" and now[0] != PAD)  # or it had no more room
+        assert begins == (START in then) or (method.startswith("insert") and now[0] != PAD)  # or it had no more room
 
 
 @either_side
@@ -113,6 +113,20 @@ def test_deletion_leaves_a_part_of_the_review_in_its_order(strength, key):
         assert all(len(now) == 1 for now in words(new))
         kept = [words(COMPILED["delete", "before"](jax.random.key(i), batch, 1.0, data))[9][0] for i in range(20)]
         assert len(set(kept)) > 4  # of ten words
+
+
+@either_side
+def test_random_insertion_draws_every_training_word_behind_words_of_the_review(pad, key):
+    train = reviews(pad, n=40, seed=1)
+    words_of_train = {int(i) for i in np.unique(train.xs)} - {PAD, START}
+    batch, data = given(pad, n=1000, fewest=3, most=5)
+    new = COMPILED["insert_random", pad](key, batch, 0.5, data | {"train": train})
+    both = list(zip(words(new), words(batch), strict=True))
+    assert all(is_part(then, now) and now[0] == then[0] for now, then in both)
+    added = [set(now) - set(then) for now, then in both]
+    assert set.union(*added) == words_of_train
+    with pytest.raises(ConfigError, match="'insert_random', but data has no 'train'"):
+        insert_random(key, batch, 0.5, {})
 
 
 def test_a_swap_keeps_the_bag_of_words_and_changes_places_in_pairs(key):
@@ -157,13 +171,13 @@ def test_words_are_replaced_by_their_neighbours_all_equally_often(key):
 @pytest.mark.parametrize("strength", [0.1, 0.4])
 def test_strength_is_the_share_of_words_that_change(method, strength, key):
     """Of swaps, less the one that is left over where the number of chosen words is odd."""
-    most = STEPS // 2 if method == "insert" else STEPS
+    most = STEPS // 2 if method.startswith("insert") else STEPS
     batch, data = given("before", n=8000, fewest=most - 1, most=most)
     if method == "neighbours":
         batch = batch._replace(xs=jnp.where(batch.xs > START, batch.xs % 40 + 20, batch.xs))
     new = COMPILED[method, "before"](key, batch, strength, data)
     n = np.mean([len(then) for then in words(batch)])
-    if method in ("delete", "insert"):
+    if method in ("delete", "insert", "insert_random"):
         changed = np.mean([abs(len(now) - len(then)) for now, then in zip(words(new), words(batch), strict=True)]) / n
     else:
         changed = np.mean(np.asarray(new.xs != batch.xs).sum(axis=0)) / n

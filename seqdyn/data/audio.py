@@ -4,7 +4,7 @@ import re
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -15,7 +15,7 @@ from seqdyn.data.scaling import padded, standardised
 from seqdyn.data.splits import beginning, stratified_split
 from seqdyn.data.tasks import BANK
 from seqdyn.data.text import Examples
-from seqdyn.data.waves import RATE, USUAL, ChangeName, Wave, changed
+from seqdyn.data.waves import BEHIND, RATE, USUAL, ChangeName, Wave, changed
 from seqdyn.types import ConfigError, Pad
 
 TEST = 5
@@ -85,6 +85,7 @@ def spoken_digits(
     limit: int | None = None,
     variants: int = 0,
     changes: tuple[ChangeName, ...] = ("pitch", "stretch", "speed", "noise"),
+    background: str | Path | None = None,
     cache_dir: str | Path | None = None,
 ) -> dict[str, Examples]:
     """Digits 0 … 9 said in English by six speakers, at 8 kHz, as log-mel frames: xs [n, 51, 40] at the defaults
@@ -97,10 +98,13 @@ def spoken_digits(
 
     With `variants` K the key `tasks.BANK` holds K changed versions of each training recording, xs [n, K, 51, 40] and
     lengths [n, K], variant k changed by `changes[k % len(changes)]` (`waves.changed`), a function of file name, k and
-    `seed`. Frames are cached: those of all recordings take 10 s, four variants of each a minute. ConfigError as for
-    `recordings`, and for a file that cannot be read or is not mono at 8 kHz, a missing library, and wrong settings.
+    `seed`. What 'background' puts behind a recording comes from the folder `background`, whose .wav files are mono at
+    8 kHz, or, for None, is another training recording: somebody else speaks. Frames are cached: those of all recordings
+    take 10 s, four variants of each a minute. ConfigError as for `recordings`, and for a file that cannot be read or is
+    not mono at 8 kHz, a missing library, and wrong settings.
     """
     _check(mel, validation, held_out, limit, variants, changes)
+    behind = _backgrounds(background, changes)
     found = recordings(folder)
     halves = {"train": [r for r in found if r.index >= TEST], "test": [r for r in found if r.index < TEST]}
     for name, half in halves.items():
@@ -119,7 +123,7 @@ def spoken_digits(
         for name, part in chosen.items()
     }
     if variants:
-        made = _variants_of(chosen["train"], mel, variants, changes, seed, cache_dir)
+        made = _variants_of(chosen["train"], mel, variants, changes, behind, seed, cache_dir)
         splits[BANK] = Examples(*padded(made, mel.steps, pad), splits["train"].ys)
     splits = standardised(splits, pad)
     if variants:
@@ -130,14 +134,18 @@ def spoken_digits(
 
 def wave(one: Recording) -> Wave:
     """The samples of a recording, in −1 … 1."""
+    return _read(one.path)
+
+
+def _read(path: Path) -> Wave:
     soundfile = needed("soundfile", "reading recordings")
     rule = f"a mono recording at {RATE} Hz"
     try:
-        samples, rate = soundfile.read(one.path, dtype="float32")
+        samples, rate = soundfile.read(path, dtype="float32")
     except Exception as error:
-        raise ConfigError(f"{one.path} must be {rule}, but cannot be read ({' '.join(str(error).split())}).") from error
+        raise ConfigError(f"{path} must be {rule}, but cannot be read ({' '.join(str(error).split())}).") from error
     if rate != RATE or samples.ndim != 1 or not len(samples):
-        raise ConfigError(f"{one.path} must be {rule}, but has {rate} Hz and the shape {samples.shape}.")
+        raise ConfigError(f"{path} must be {rule}, but has {rate} Hz and the shape {samples.shape}.")
     return samples
 
 
@@ -177,10 +185,32 @@ def _frames_of(every: list[Recording], mel: Mel, cache_dir: str | Path | None) -
     return _cached("spoken_digits", every, mel, (), lambda: [log_mel(wave(r), mel) for r in every], cache_dir)
 
 
+def _backgrounds(folder: str | Path | None, changes: Sequence[ChangeName]) -> list[Path]:
+    """The files of a folder of backgrounds; none without one."""
+    if folder is None:
+        return []
+    if "background" not in changes:
+        raise ConfigError(f"background is {str(folder)!r} and changes is {changes!r}, which must have 'background'.")
+    found = sorted(Path(folder).glob("*.wav"))
+    if not found:
+        raise ConfigError(f"background is {str(folder)!r}, but must be a folder of .wav files.")
+    return found
+
+
 def _variants_of(
-    part: list[Recording], mel: Mel, variants: int, changes: Sequence[ChangeName], seed: int, cache_dir: Any
+    part: list[Recording],
+    mel: Mel,
+    variants: int,
+    changes: Sequence[ChangeName],
+    behind: Sequence[Path],
+    seed: int,
+    cache_dir: Any,
 ) -> list[np.ndarray]:
     """K after K of each recording."""
+
+    def other(r: Recording, rng: np.random.Generator) -> Wave:
+        others = behind or [o.path for o in part if o != r]
+        return _read(others[int(rng.integers(len(others)))])
 
     def make() -> list[np.ndarray]:
         found = []
@@ -188,10 +218,15 @@ def _variants_of(
             samples = wave(r)
             for k in range(variants):
                 rng = np.random.default_rng([zlib.crc32(r.path.name.encode()), k, seed])
-                found.append(log_mel(changed(samples, changes[k % len(changes)], rng), mel))
+                change = changes[k % len(changes)]
+                with_other = (other(r, rng),) if change == "background" else ()
+                found.append(log_mel(changed(samples, change, rng, *with_other), mel))
         return found
 
-    return _cached("spoken_digits_bank", part, mel, (variants, changes, seed, USUAL), make, cache_dir)
+    settings: tuple[object, ...] = (variants, changes, seed, USUAL)
+    if "background" in changes:
+        settings += (BEHIND, [(str(path.resolve()), path.stat().st_size) for path in behind])
+    return _cached("spoken_digits_bank", part, mel, settings, make, cache_dir)
 
 
 def _cached(
@@ -211,6 +246,7 @@ def _cached(
 def _check(
     mel: Mel, validation: float, held_out: str, limit: int | None, variants: int, changes: Sequence[str]
 ) -> None:
+    names = get_args(ChangeName)
     for right, field, value, rule in (
         (mel.mels >= 1, "mels", mel.mels, "at least 1"),
         (mel.window >= 1, "window", mel.window, "at least 1 ms"),
@@ -220,7 +256,7 @@ def _check(
         (held_out in ("recordings", "speakers"), "held_out", held_out, "'recordings' or 'speakers'"),
         (limit is None or limit >= 20, "limit", limit, "at least 20, or None for all recordings"),
         (variants >= 0, "variants", variants, "at least 0"),
-        (bool(changes) and set(changes) <= set(USUAL), "changes", changes, f"some of {', '.join(USUAL)}"),
+        (bool(changes) and set(changes) <= set(names), "changes", changes, f"some of {', '.join(names)}"),
     ):
         if not right:
             raise ConfigError(f"{field} is {value!r}, but must be {rule}.")

@@ -162,6 +162,7 @@ AUGMENTATIONS: dict[str, Augmentation] = {
     "delete": Augmentation("text", wording.delete, of_data=True),
     "swap": Augmentation("text", wording.swap, of_data=True),
     "insert": Augmentation("text", wording.insert, of_data=True),
+    "insert_random": Augmentation("text", wording.insert_random, of_data=True),
     "neighbours": Augmentation("text", wording.neighbours, of_data=True),
     BANK: Augmentation("any", _banked, of_data=True),
 }

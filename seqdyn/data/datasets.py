@@ -141,10 +141,11 @@ def imdb(
     """IMDB film reviews, label 1 = positive (Maas et al., ACL 2011; TFDS imdb_reviews/plain_text 1.0.0).
 
     At the defaults train has 20,000 and validation 5,000, the official training half split by label with
-    `seed`, and test 25,000, the official one; rows keep TFDS's order. `vocabulary` counts `SPECIAL` too, so
-    ids are below it; the words are train's. As in Keras's IMDB a review begins with `<start>`, which
-    truncation to the last words drops from a long one. `limit` (for smoke tests) keeps that many reviews of
-    each official half, classes in proportion, drawn with `seed` before validation is split off.
+    `seed`, and test 25,000, the official one; rows keep TFDS's order. `validation` 0 trains on all 25,000 and leaves no
+    split to choose by; a run then needs another in its place. `vocabulary` counts `SPECIAL` too, so ids are below it;
+    the words are train's. As in Keras's IMDB a review begins with `<start>`, which truncation to the last words drops
+    from a long one. `limit` (for smoke tests) keeps that many reviews of each official half, classes in proportion,
+    drawn with `seed` before validation is split off.
 
     `data_dir`: see `tfds_folder` (a download of 84 MB). Cached, a file for each combination of settings (17 MB at
     the defaults). ConfigError for a wrong argument, and for data missing, damaged or in another format.
@@ -176,12 +177,19 @@ def imdb_reviews(
         return [rows[i]["text"].decode() for i in kept], labels[kept]
 
     texts, labels = half("train")
-    parts = zip(("train", "validation"), stratified_split(labels, validation, seed), strict=True)
-    return {name: ([texts[i] for i in part], labels[part]) for name, part in parts} | {"test": half("test")}
+    parts = _divided(labels, validation, seed)
+    return {name: ([texts[i] for i in part], labels[part]) for name, part in parts.items()} | {"test": half("test")}
+
+
+def _divided(labels: np.ndarray, validation: float, seed: int) -> dict[str, np.ndarray]:
+    """Which examples of the official training split are 'train' and, unless its share is 0, 'validation'."""
+    if not validation:
+        return {"train": np.arange(len(labels))}
+    return dict(zip(("train", "validation"), stratified_split(labels, validation, seed), strict=True))
 
 
 def _check_split(validation: float, seed: int, limit: int | None) -> None:
-    _require(0 < validation < 1, "validation", validation, "between 0 and 1, both excluded")
+    _require(0 <= validation < 1, "validation", validation, "from 0 to below 1")
     _require(seed >= 0, "seed", seed, "at least 0")
     _require(limit is None or limit >= 2, "limit", limit, "at least 2, or None for all examples")
 
@@ -202,8 +210,8 @@ def mnist(
     `rows` a step is a row, from the top: [n, 28, 28], or 14 or 7 steps of as many.
 
     `permuted`: the steps of all images in one random order, that of `seed` 0 whatever `seed` is. Validation is split
-    off the official 60,000 by label; test is the official 10,000. `limit` keeps that many of each. Decoding takes 8 s
-    and is cached. ConfigError as for `imdb`.
+    off the official 60,000 by label, unless it is 0; test is the official 10,000. `limit` keeps that many of each.
+    Decoding takes 8 s and is cached. ConfigError as for `imdb`.
     """
     _require(pool in (1, 2, 4), "pool", pool, "1, 2 or 4, for 784, 196 or 49 steps")
     _require(not (rows and permuted), "permuted", permuted, "False where whole rows are read")
@@ -229,11 +237,9 @@ def mnist(
         return Examples(xs, np.full(len(of), xs.shape[1], np.int32), arrays[f"{split}.labels"][of])
 
     kept = {s: beginning(arrays[f"{s}.labels"], limit, seed) for s in ("train", "test")}
-    parts = stratified_split(arrays["train.labels"][kept["train"]], validation, seed)
-    train, held = (kept["train"][part] for part in parts)
-    return {"train": examples("train", train), "validation": examples("train", held)} | {
-        "test": examples("test", kept["test"])
-    }
+    parts = _divided(arrays["train.labels"][kept["train"]], validation, seed)
+    found = {name: examples("train", kept["train"][part]) for name, part in parts.items()}
+    return found | {"test": examples("test", kept["test"])}
 
 
 # --- files --------------------------------------------------------------------------------------------------

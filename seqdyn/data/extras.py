@@ -8,8 +8,10 @@ from seqdyn.types import ConfigError
 EXTRAS = {
     "aeon": ("aeon", "series"),
     "dm_pix": ("dm-pix", "images"),
+    "keras": ("keras", "keras"),
     "librosa": ("librosa", "audio"),
     "nltk": ("nltk", "text"),
+    "onnx": ("onnx", "onnx"),
     "sklearn": ("scikit-learn", "images"),
     "soundfile": ("soundfile", "audio"),
     "torch": ("torch", "torch"),

@@ -60,6 +60,12 @@ def flip(key: Any, xs: Any, live: Any, strength: Any) -> Any:
     return _shown(xs, lambda image: pix().random_flip_left_right(key, image, probability=chance))
 
 
+def flip_vertical(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+    """Top and bottom exchanged, with probability strength / 2: for what has no top, as cells under a microscope."""
+    chance = jnp.minimum(strength / 2, 1)
+    return _shown(xs, lambda image: pix().random_flip_up_down(key, image, probability=chance))
+
+
 def zoom(key: Any, xs: Any, live: Any, strength: Any) -> Any:
     """About the centre, by a factor e^u, u ~ U[−0.25, 0.25] × strength: at 1 from 0.78 to 1.28."""
     return _moved(xs, jnp.exp(_uniform(key, 0.25 * strength)), jnp.zeros(2, xs.dtype))
@@ -105,9 +111,18 @@ def colour(key: Any, xs: Any, live: Any, strength: Any) -> Any:
     return _shown(xs, lambda image: pix().adjust_saturation(pix().adjust_hue(image, turn), factor))
 
 
+def colour_jitter(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+    """`brightness`, `contrast` and, of images of three channels, `colour`, one after the other."""
+    changes = (brightness, contrast, colour) if xs.shape[1] == 3 * xs.shape[0] else (brightness, contrast)
+    for change, own in zip(changes, jax.random.split(key, len(changes)), strict=True):
+        xs = change(own, xs, live, strength)
+    return xs
+
+
 CHANGES = {
     "rotation": rotation,
     "flip": flip,
+    "flip_vertical": flip_vertical,
     "zoom": zoom,
     "crop": crop,
     "translation": translation,
@@ -115,5 +130,6 @@ CHANGES = {
     "contrast": contrast,
     "noise": noise,
     "colour": colour,
+    "colour_jitter": colour_jitter,
 }
 """All of them, by name."""

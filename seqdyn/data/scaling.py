@@ -1,4 +1,5 @@
-"""Sequences of numbers as a network takes them: padded, and scaled by what the training split says alone."""
+"""Sequences of numbers as a network takes them: padded, cut into windows, and scaled by what the training split says
+alone."""
 
 from typing import get_args
 
@@ -49,6 +50,36 @@ def standardised(splits: dict[str, Examples], pad: Pad = "before") -> dict[str, 
         return e._replace(xs=xs.astype(np.float32))
 
     return {name: fitted(e) for name, e in splits.items()}
+
+
+def windows(examples: Examples, length: int, hop: int, pad: Pad = "before") -> tuple[Examples, Int32[np.ndarray, " m"]]:
+    """Windows of `length` steps that begin every `hop` steps of each sequence, and of which sequence each is: they
+    overlap where `hop` is below `length`, and each has its sequence's label (Cui, Chen & Chen 2016, §4.1).
+
+    The last begins where the sequence's last step is its last; a sequence of fewer steps is one window, padded. Cut
+    what is trained on, after the split: windows that overlap in two splits would be tested on what was learned.
+    ConfigError for a length above that of `examples`, and for labels of every step.
+    """
+    one_of("pad", pad, get_args(Pad))
+    length, hop = whole("length", length), whole("hop", hop)
+    xs, lengths, ys = (np.asarray(leaf) for leaf in examples)
+    if length > xs.shape[1]:
+        raise ConfigError(f"length is {length}; it must be at most the steps of the sequences, {xs.shape[1]}.")
+    if lengths.ndim != 1 or ys.ndim > 2:
+        raise ConfigError(
+            f"ys has the shape {ys.shape} and lengths {lengths.shape}; they must be [n] or [n, k], and [n]."
+        )
+    cut, of = [], []
+    for i, n in enumerate(lengths):
+        row = xs[i, len(xs[i]) - n :] if pad == "before" else xs[i, :n]
+        starts = [*range(0, max(n - length, 0), hop), max(n - length, 0)]
+        cut += [row[start : start + length] for start in starts]
+        of += [i] * len(starts)
+    out = np.zeros((len(cut), length, *xs.shape[2:]), xs.dtype)
+    for new, window in zip(out, cut, strict=True):
+        new[length - len(window) if pad == "before" else 0 :][: len(window)] = window
+    rows = np.array(of, np.int32)
+    return Examples(out, np.array([len(window) for window in cut], np.int32), ys[rows]), rows
 
 
 def padded(

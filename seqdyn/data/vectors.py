@@ -1,4 +1,4 @@
-"""Word vectors: the text formats of GloVe and word2vec, matched to a vocabulary; which words are near each other."""
+"""Word vectors: the formats of GloVe and word2vec, matched to a vocabulary; which words are near each other."""
 
 import difflib
 import gzip
@@ -10,8 +10,8 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -19,8 +19,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32
 
 from seqdyn.data.text import PAD, SPECIAL, Examples
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, whole
 
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _SEPARATOR = re.compile("[ \t]")  # no other white space: a word may hold a non-breaking space
 _DAMAGE = (
     *(UnicodeDecodeError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError),
@@ -45,25 +46,83 @@ class Matched(NamedTuple):
 
 
 def read_vectors(path: str | Path, limit: int | None = None) -> Vectors:
-    """Vectors from a text file, plain, .gz or .zip: a line is a word and its n numbers, a space or tab between
-    (Pennington, Socher & Manning 2014); a first line of two whole numbers, word2vec's, says how many words and n.
+    """Vectors from a file, plain, .gz or .zip, in one of three formats, told apart by what is in it:
 
-    A .zip with several texts is named with the one that is meant: `glove.6B.zip/glove.6B.50d.txt`. The first line fixes
-    n; a word may itself hold spaces, as a few of glove.840B do. Of a word that stands twice the first counts, with a
-    warning. `limit` reads so many words only. ConfigError, naming file and line, for a file that is missing, empty,
-    damaged, or not such a text, a line of another width, and a number that is none or is not finite.
+        GloVe             a line is a word and its n numbers, a space or tab between (Pennington et al. 2014)
+        word2vec, text    the same behind a first line of two whole numbers: how many words, and n
+        word2vec, binary  that first line, then each word, a space, n float32, lowest byte first (Mikolov et al. 2013)
+
+    A .zip with several files is named with the one that is meant: `glove.6B.zip/glove.6B.50d.txt`. The first line fixes
+    n; in a text a word may itself hold spaces, as a few of glove.840B do. Of a word that stands twice the first counts,
+    with a warning. `limit` reads so many words only. ConfigError, naming file and line or word, for a file that is
+    missing, empty, damaged, or none of these, a line of another width, a word that is cut off, and a number that is
+    none or is not finite.
     """
     path = Path(path)
+    limit = None if limit is None else whole("limit", limit)
     rows: dict[str, tuple[int, np.ndarray]] = {}  # with the line
     again: list[tuple[str, int]] = []
-    promised = width = blank = 0
-    with _lines(path) as lines:
+    try:
+        promised, width, binary = _format(path)
+        with (
+            _binary(path) as file,
+            closing((_binary_rows if binary else _text_rows)(path, file, promised, width)) as found,
+        ):
+            for number, word, row in found:
+                if word in rows:
+                    again.append((word, number))
+                else:
+                    rows[word] = number, row
+                if limit is not None and len(rows) == limit:
+                    break
+    except _DAMAGE as error:
+        raise ConfigError(f"{path} cannot be read ({error}), but must be a UTF-8 text of word vectors.") from None
+    if not rows:
+        raise ConfigError(f"{path} is empty, but must be a text of a word and its numbers a line.")
+    if limit is None and len(rows) + len(again) < promised:
+        warnings.warn(f"{path} has {len(rows) + len(again)} of the {promised} words of its first line", stacklevel=2)
+    if again:
+        word, number = again[0]
+        unit, first = "word" if binary else "line", rows[word][0]
+        others = f", and {len(again) - 1} more {unit}s repeat words" if len(again) > 1 else ""
+        warnings.warn(
+            f"{path}: the word {word!r} of {unit} {first} stands again in {unit} {number}{others}; the first counts",
+            stacklevel=2,
+        )
+    return Vectors(tuple(rows), np.stack([row for _, row in rows.values()]))
+
+
+Rows = Generator[tuple[int, str, np.ndarray], None, None]
+"""(which line or word of the file, the word, its vector)"""
+
+
+def _format(path: Path) -> tuple[int, int, bool]:
+    """(words, n, is it word2vec's binary format?), 0 and 0 without word2vec's first line.
+
+    In what follows that line is a control character, which no text holds; in a file whose name has .bin, a first word
+    without n numbers behind it will do, for a few float32 may look like letters.
+    """
+    with _binary(path) as file:
+        first = file.readline(100).decode("utf-8-sig", "replace").split()
+        begin = file.read(4096)
+    if len(first) != 2 or not all(f.isascii() and f.isdigit() for f in first):
+        return 0, 0, False
+    words, width = map(int, first)
+    fields = _fields(begin.partition(b"\n")[0].decode("utf-8", "replace"))
+    worded = len(fields) > width and _numbers(fields[len(fields) - width :]) is not None
+    return words, width, _CONTROL.search(begin) is not None or (".bin" in path.suffixes and begin != b"" and not worded)
+
+
+def _fields(line: str) -> list[str]:
+    return _SEPARATOR.split(line.rstrip("\r\n \t"))
+
+
+def _text_rows(path: Path, file: IO[bytes], promised: int, width: int) -> Rows:
+    begin, blank = 2 if promised or width else 1, 0
+    with io.TextIOWrapper(file, "utf-8-sig", newline="\n") as lines:
         for number, line in enumerate(lines, 1):
-            if limit is not None and len(rows) == limit:
-                break
-            fields = _SEPARATOR.split(line.rstrip("\r\n \t"))
-            if number == 1 and len(fields) == 2 and all(f.isascii() and f.isdigit() for f in fields):
-                promised, width = int(fields[0]), int(fields[1])
+            fields = _fields(line)
+            if number < begin:
                 continue
             if fields == [""]:
                 blank = blank or number  # right at the end of a file only
@@ -72,33 +131,47 @@ def read_vectors(path: str | Path, limit: int | None = None) -> Vectors:
             word, values = " ".join(fields[: len(fields) - width]), fields[len(fields) - width :]
             right = f"a word and {width or 'n'} numbers"
             if blank:
-                raise _wrong(path, blank, "has 0 fields after a word", right)
+                raise _wrong(path, f"line {blank}", "has 0 fields after a word", right)
             row = _numbers(values)
             if len(fields) < width + 1 or width < 1 or row is None:
-                raise _wrong(path, number, f"has {len(fields) - 1} fields after a word", right)
+                raise _wrong(path, f"line {number}", f"has {len(fields) - 1} fields after a word", right)
             if len(fields) > width + 1 and _numbers([fields[-width - 1]]) is not None:
-                raise _wrong(path, number, f"has {len(fields) - 1} numbers", right)
-            if not np.isfinite(row).all():
-                raise _wrong(path, number, "has a number that is Inf or NaN, or beyond 32 bits", "finite numbers")
-            if not word:
-                raise _wrong(path, number, "has no word", right)
-            if word in rows:
-                again.append((word, number))
-                continue
-            rows[word] = number, row
-    if not rows:
-        raise ConfigError(f"{path} is empty, but must be a text of a word and its numbers a line.")
-    if limit is None and len(rows) + len(again) < promised:
-        warnings.warn(f"{path} has {len(rows) + len(again)} of the {promised} words of its first line", stacklevel=2)
-    if again:
-        word, number = again[0]
-        first = rows[word][0]
-        others = f", and {len(again) - 1} more lines repeat words" if len(again) > 1 else ""
-        warnings.warn(
-            f"{path}: the word {word!r} of line {first} stands again in line {number}{others}; the first counts",
-            stacklevel=2,
-        )
-    return Vectors(tuple(rows), np.stack([row for _, row in rows.values()]))
+                raise _wrong(path, f"line {number}", f"has {len(fields) - 1} numbers", right)
+            _check(path, f"line {number}", word, row)
+            yield number, word, row
+
+
+def _binary_rows(path: Path, file: IO[bytes], promised: int, width: int) -> Rows:
+    right = f"UTF-8, a space, and {width} float32"
+    if not promised or not width:
+        raise _wrong(path, "line 1", f"has {promised} words of {width} numbers", "at least one of each")
+    file.readline()
+    for number in range(1, promised + 1):
+        name = bytearray()
+        while (byte := file.read(1)) not in (b" ", b""):
+            name += byte
+        spoken = bytes(name).lstrip(b"\n")  # which some writers put behind each word's numbers
+        if not byte and not spoken.strip():
+            return
+        numbers = file.read(4 * width)
+        if not byte or len(numbers) < 4 * width:
+            raise _wrong(path, f"word {number}", "is cut off", right)
+        try:
+            word = spoken.decode()
+        except UnicodeDecodeError:
+            raise _wrong(path, f"word {number}", f"is {spoken[:40]!r}", right) from None
+        row = np.frombuffer(numbers, "<f4").astype(np.float32)
+        _check(path, f"word {number}", word, row)
+        yield number, word, row
+    if file.read(4096).strip():
+        raise ConfigError(f"{path} goes on behind its last word, but must have the {promised} of its first line.")
+
+
+def _check(path: Path, where: str, word: str, row: np.ndarray) -> None:
+    if not np.isfinite(row).all():
+        raise _wrong(path, where, "has a number that is Inf or NaN, or beyond 32 bits", "finite numbers")
+    if not word:
+        raise _wrong(path, where, "has no word", f"a word and {len(row)} numbers")
 
 
 def _numbers(fields: Sequence[str]) -> np.ndarray | None:
@@ -109,22 +182,13 @@ def _numbers(fields: Sequence[str]) -> np.ndarray | None:
         return None
 
 
-def _wrong(path: Path, line: int, what: str, right: str) -> ConfigError:
-    return ConfigError(f"line {line} of {path} {what}, but must have {right}.")
-
-
-@contextmanager
-def _lines(path: Path) -> Iterator[Iterator[str]]:
-    """The lines of a text, unpacked if need be."""
-    try:
-        with _binary(path) as binary, io.TextIOWrapper(binary, "utf-8-sig", newline="\n") as text:
-            yield iter(text)
-    except _DAMAGE as error:
-        raise ConfigError(f"{path} cannot be read ({error}), but must be a UTF-8 text of word vectors.") from None
+def _wrong(path: Path, where: str, what: str, right: str) -> ConfigError:
+    return ConfigError(f"{where} of {path} {what}, but must have {right}.")
 
 
 @contextmanager
 def _binary(path: Path) -> Iterator[IO[bytes]]:
+    """A file's bytes, unpacked if need be."""
     inside = next((p for p in path.parents if p.suffix == ".zip" and p.is_file()), None)
     if inside is not None or (path.suffix == ".zip" and path.is_file()):
         with zipfile.ZipFile(inside or path) as archive, archive.open(_member(archive, path, inside)) as binary:
@@ -137,8 +201,9 @@ def _binary(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _member(archive: zipfile.ZipFile, path: Path, inside: Path | None) -> str:
-    """The text of an archive that a path means."""
-    texts = [name for name in archive.namelist() if name.endswith(".txt") and not name.startswith("__MACOSX/")]
+    """The file of an archive that a path means."""
+    kinds = (".txt", ".bin")
+    texts = [name for name in archive.namelist() if name.endswith(kinds) and not name.startswith("__MACOSX/")]
     if inside is not None:
         chosen = [name for name in archive.namelist() if name == path.relative_to(inside).as_posix()]
     else:
@@ -146,8 +211,8 @@ def _member(archive: zipfile.ZipFile, path: Path, inside: Path | None) -> str:
     if len(chosen) != 1:
         example = f", as {inside or path}/{texts[0]}" if texts else ""
         raise ConfigError(
-            f"{path} must be one text of an archive that holds {', '.join(texts) or 'no .txt'}; name it behind the "
-            f"archive{example}."
+            f"{path} must be one file of an archive that holds {', '.join(texts) or 'no .txt or .bin'}; name it "
+            f"behind the archive{example}."
         )
     return chosen[0]
 

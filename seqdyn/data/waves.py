@@ -1,4 +1,4 @@
-"""Spoken waveforms changed so that the word survives: pitch, pace, speed, noise.
+"""Spoken waveforms changed so that the word survives: pitch, pace, speed, noise, other recordings behind it.
 
 Pitch, pace and noise: Salamon & Bello 2017, "Deep convolutional neural networks and data augmentation for environmental
 sound classification", §II-B. Speed: Ko, Peddinti, Povey & Khudanpur 2015, "Audio augmentation for speech recognition".
@@ -16,7 +16,7 @@ RATE = 8000
 WINDOW = 256
 """Samples of a Fourier transform, 32 ms."""
 Wave = Float32[np.ndarray, " _"]
-ChangeName = Literal["pitch", "stretch", "speed", "noise"]
+ChangeName = Literal["pitch", "stretch", "speed", "noise", "background"]
 
 
 def pitch(samples: Wave, semitones: float) -> Wave:
@@ -36,14 +36,29 @@ def speed(samples: Wave, factor: float) -> Wave:
 
 def noise(samples: Wave, decibels: float, rng: np.random.Generator) -> Wave:
     """White noise added, so strong that 10 log₁₀ (power of the signal / power of the noise) is `decibels`."""
-    white = rng.normal(size=len(samples))
-    power, of_noise = np.mean(np.square(samples, dtype=np.float64)), np.mean(white**2)
-    return (samples + white * np.sqrt(power / of_noise / 10 ** (decibels / 10))).astype(np.float32)
+    return _mixed(samples, rng.normal(size=len(samples)), decibels)
 
 
-def changed(samples: Wave, change: ChangeName, rng: np.random.Generator) -> Wave:
+def background(samples: Wave, other: Wave, decibels: float, rng: np.random.Generator) -> Wave:
+    """A stretch of another recording, from a random place on and again from its beginning where it ends, added so
+    softly that 10 log₁₀ (power of the signal / power of the stretch) is `decibels`; a silent one adds nothing."""
+    start = rng.integers(len(other))
+    behind = np.resize(np.roll(other.astype(np.float64), -start), len(samples))
+    return _mixed(samples, behind, decibels) if behind.any() else samples
+
+
+def _mixed(samples: Wave, added: np.ndarray, decibels: float) -> Wave:
+    power, of_added = np.mean(np.square(samples, dtype=np.float64)), np.mean(added**2)
+    return (samples + added * np.sqrt(power / of_added / 10 ** (decibels / 10))).astype(np.float32)
+
+
+def changed(samples: Wave, change: ChangeName, rng: np.random.Generator, other: Wave | None = None) -> Wave:
     """One change of a usual size: 'pitch' by U[−2, 2] semitones; 'stretch' at a rate between 1/1.25 and 1.25 and
-    'speed' by a factor between 1/1.1 and 1.1, both uniform in their logarithm; 'noise' at U[10, 30] dB."""
+    'speed' by a factor between 1/1.1 and 1.1, both uniform in their logarithm; 'noise' at U[10, 30] dB; 'background' at
+    U[5, 20] dB, with `other` behind it."""
+    if change == "background":
+        assert other is not None
+        return background(samples, other, rng.uniform(*BEHIND), rng)
     amount = rng.uniform(*USUAL[change])
     match change:
         case "pitch":
@@ -62,6 +77,8 @@ USUAL: dict[ChangeName, tuple[float, float]] = {
     "noise": (10.0, 30.0),
 }
 """Between what the amount is drawn: semitones, logarithms of a rate and of a factor, decibels."""
+BEHIND = (5.0, 20.0)
+"""Decibels of 'background', which needs another recording."""
 
 
 def _librosa() -> Any:

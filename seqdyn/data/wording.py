@@ -1,7 +1,7 @@
 """Reviews in other words, inside the compiled step: words deleted, swapped, inserted, or replaced by their neighbours.
 
 Wei & Zou 2019, "EDA: Easy Data Augmentation Techniques for Boosting Performance on Text Classification Tasks", §2, with
-the neighbours of word vectors where they take WordNet's synonyms (`banks` has those).
+the neighbours of word vectors where they take WordNet's synonyms (`banks` has those); `insert_random` has no meaning.
 
 Each is pure, `(key, batch, strength, data, pad) -> batch`: `strength` is the share of words changed, α there (they
 advise 0.05 to 0.1), and at 0 the batch comes back bit for bit. Labels are kept, padding stays padding, on the side that
@@ -57,8 +57,30 @@ def insert(key: Key[Array, ""], batch: Batch, strength: Any, data: Any, pad: Pad
     source = jnp.take_along_axis(jnp.argsort(~known, axis=0), jnp.minimum(which, steps - 1), axis=0)
     fresh = _neighbour(choosing, jnp.take_along_axis(xs, source, axis=0), _table(data, "insert"))
     added = word & (count > 0) & (_uniform(inserting, xs.shape) < _share(strength))
-    both = jnp.stack([xs, fresh], axis=1).reshape(2 * steps, -1)
-    there = jnp.stack([xs != PAD, added], axis=1).reshape(2 * steps, -1)
+    return _with(batch, fresh, added, pad)
+
+
+def insert_random(key: Key[Array, ""], batch: Batch, strength: Any, data: Any, pad: Pad = "before") -> Batch:
+    """Behind each word, with probability `strength`, comes a random word of a random review of `data["train"]`. A
+    review that becomes too long keeps its last words."""
+    if "train" not in data:
+        raise ConfigError("augment has 'insert_random', but data has no 'train', whose words it draws.")
+    inserting, finding, choosing = jax.random.split(key, 3)
+    ids, lengths = jnp.asarray(data["train"].xs), jnp.asarray(data["train"].lengths)
+    row = jax.random.randint(finding, batch.xs.shape, 0, len(ids))
+    end = lengths[row] if pad == "after" else ids.shape[1]
+    count = lengths[row] - (ids[row, end - lengths[row]] == START).astype(lengths.dtype)
+    back = jnp.floor(_uniform(choosing, row.shape) * count.astype(jnp.float32)).astype(jnp.int32)
+    fresh = ids[row, end - 1 - back].astype(batch.xs.dtype)
+    added = _words(batch.xs) & _words(fresh) & (_uniform(inserting, batch.xs.shape) < _share(strength))
+    return _with(batch, fresh, added, pad)
+
+
+def _with(batch: Batch, fresh: Int[Array, "t b"], added: Bool[Array, "t b"], pad: Pad) -> Batch:
+    """The batch with the fresh words behind those where one is added."""
+    steps = batch.xs.shape[0]
+    both = jnp.stack([batch.xs, fresh], axis=1).reshape(2 * steps, -1)
+    there = jnp.stack([batch.xs != PAD, added], axis=1).reshape(2 * steps, -1)
     return _reading(batch, _packed(both, there, steps, pad))
 
 

@@ -95,7 +95,7 @@ def check(spec: Fields) -> None:
     kind = spec.dropout
     if kind == "words" and not spec.vocabulary:
         raise ConfigError("dropout is 'words' and vocabulary is 0; only ids are words, so choose 'inputs'.")
-    if kind in INNER and spec.cell not in ("rnn", "lstm", "gru"):
+    if kind in INNER and spec.cell.startswith("dense"):
         raise ConfigError(f"dropout is '{kind}' for the cell '{spec.cell}'; it takes rnn, lstm and gru.")
     if kind == "candidate" and spec.cell == "rnn":
         raise ConfigError("dropout is 'candidate' for an rnn, which has none; choose lstm or gru.")

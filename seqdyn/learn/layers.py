@@ -77,7 +77,7 @@ def check(spec: Fields) -> None:
             f"{name} is {getattr(spec, name)} and normalise is '{spec.normalise}'; minus its mean a single value is 0, "
             "whatever was read, so it must be at least 2."
         )
-    if spec.normalise != "none" and spec.cell not in ("rnn", "lstm", "gru"):
+    if spec.normalise != "none" and spec.cell.startswith("dense"):
         raise ConfigError(f"normalise is '{spec.normalise}' for the cell '{spec.cell}'; it takes rnn, lstm and gru.")
     padded = spec.shortest or (spec.task in ("labelled", "next_step") and spec.mask)
     if spec.normalise.startswith("batch") and padded:

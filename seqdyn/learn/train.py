@@ -1,6 +1,6 @@
 """Training one run: `init`, `step`, `chunk`, `evaluate`, pure functions of (spec, hypers, state)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from seqdyn.data.augment import augmented
 from seqdyn.data.check import check
 from seqdyn.data.tasks import VECTORS, Batch, task_of
-from seqdyn.learn import context, model, network, optim, penalties, precision, stopping
+from seqdyn.learn import context, model, network, optim, penalties, precision, start, stopping
 from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
 from seqdyn.learn.objective import gradient, kind
@@ -67,12 +67,14 @@ def keys(hypers: Hypers) -> Keys:
     return Keys(*(jax.random.fold_in(root, i) for i in range(6)))
 
 
-def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
+def init(spec: Spec, hypers: Hypers, data: Any = None, given: Mapping[str, Array] | None = None) -> TrainState:
     """The state before the first update, or before flossing (`measure.flossing`); `data` holds the word vectors that
-    `Spec.pretrained` asks for."""
+    `Spec.pretrained` asks for. Parameters that are `given`, by `start.names`, stand in the places of those drawn."""
     vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
     params = kind(spec).init(spec, hypers, keys(hypers).params, vectors)
     carries = model.rest(spec, hypers) if task_of(spec).stateful else None
+    if given is not None:
+        params = start.placed(params, given)
     opt, kept = optim.rule(spec, hypers).init(params), stopping.begin(spec, params)
     return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), carries, kept)
 

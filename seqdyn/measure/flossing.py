@@ -10,6 +10,7 @@ steps directions whose exponents lie 2 nats apart would part by four of the seve
 a step of flossing, over its whole length: with 80 units and k = 75 that is 0.7 ms of one core for each of its steps.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -80,9 +81,9 @@ def floss(
     return params._replace(layers=(layer,)), losses
 
 
-def init(spec: Spec, hypers: Hypers, data: Any = None) -> TrainState:
+def init(spec: Spec, hypers: Hypers, data: Any = None, given: Mapping[str, Array] | None = None) -> TrainState:
     """`train.init`, its layer flossed as `Spec.floss` asks: the state before the first update."""
-    state = train.init(spec, hypers, data)
+    state = train.init(spec, hypers, data, given)
     if not spec.floss:
         return state
     exact = precision.exact(spec)

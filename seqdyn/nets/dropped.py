@@ -9,7 +9,8 @@
 
 In training m comes from the inputs, so that a step stays a function of (params, carry, x) and its gradient is written
 down as every cell's is; masks receive none. Zoneout's evaluation takes the expectation of every step, 1 − rate for m,
-which is not the network without it: `expected`.
+which is not the network without it: `expected`. A GRU that resets before the product reads r ⊙ m_t ⊙ h_{t−1} in U_n; it
+has no `pull`, dropped or not, and JAX differentiates its gate.
 """
 
 from collections.abc import Callable
@@ -32,11 +33,20 @@ class Masked(NamedTuple):
 
 def recurrent(cell: Cell) -> Cell:
     """`cell` with h_{t−1} times m_t where it enters U; x is [x, m_t]. What a GRU keeps of h by its gate is whole."""
-    return _reading(cell, 1)._replace(mask=lambda zx: zx.masks[0])
+    made = _reading(cell, 1)._replace(mask=lambda zx: zx.masks[0])
+    if cell.pull is not None:
+        return made
+    return made._replace(
+        gate=lambda params, carry, zx, zh: _reset_before(params, carry, zx.zx, zh, enters=carry.h * zx.masks[0])
+    )
 
 
 def candidate(cell: Cell) -> Cell:
     """`cell`, an LSTM or a GRU, with its candidate (g or n) times m_t; x is [x, m_t]."""
+    if cell.pull is None:
+        return _reading(cell, 1)._replace(
+            gate=lambda params, carry, zx, zh: _reset_before(params, carry, zx.zx, zh, written=zx.masks[0])
+        )
     gate = {4: _lstm, 3: _gru}[len(cell.gates)]
     return _reading(cell, 1)._replace(gate=lambda params, carry, zx, zh: gate(params, carry, zx.zx, zh, zx.masks[0]))
 
@@ -55,13 +65,14 @@ def expected(cell: Cell, rate: Any) -> Cell:
 def _zoned(cell: Cell, shares: Callable[[Carry, Any], tuple[Array, ...]]) -> Cell:
     """`cell` with m ⊙ new + (1 − m) ⊙ old for each part of its carry, m = shares(carry, zx)."""
     plain_gate, plain_pull = cell.gate, cell.pull
-    assert plain_pull is not None
     gru = len(cell.gates) == 3
 
     def gate(params: Any, carry: Carry, zx: Any, zh: Array) -> tuple[Carry, Partials]:
         new, partials = plain_gate(params, carry, zx, zh)
         m = shares(carry, zx)
         kept = type(new)(*map(_blend, m, fence(new), carry))
+        if plain_pull is None:
+            return kept, ()
         if not gru:
             return kept, (*partials, *m)
         # A GRU's old h comes in by z: what is kept is more of the same, and the pull is the GRU's.
@@ -71,13 +82,14 @@ def _zoned(cell: Cell, shares: Callable[[Carry, Any], tuple[Array, ...]]) -> Cel
         return kept, (*scaled, *others)
 
     def pull(adjoint: Carry, partials: Partials) -> tuple[Carry, Any, Any]:
+        assert plain_pull is not None
         parts = len(adjoint)
         m, nothing = partials[-parts:], jax.tree.map(jnp.zeros_like, adjoint)
         new, old = type(adjoint)(*map(_blend, m, adjoint, nothing)), type(adjoint)(*map(_blend, m, nothing, adjoint))
         earlier, dzx, dzh = plain_pull(fence(new), partials[:-parts])
         return jax.tree.map(jnp.add, earlier, old), dzx, dzh
 
-    return cell._replace(gate=gate, pull=plain_pull if gru else pull)
+    return cell._replace(gate=gate, pull=plain_pull if gru or plain_pull is None else pull)
 
 
 def _blend(m: Array, new: Array, old: Array) -> Array:
@@ -91,7 +103,6 @@ def _blend(m: Array, new: Array, old: Array) -> Array:
 def _reading(cell: Cell, parts: int) -> Cell:
     """`cell` whose inputs end in `parts` masks of its width, which its step does not heed yet."""
     plain_pull, plain_back, plain_weigh = cell.pull, cell.back, cell.weigh
-    assert plain_pull is not None and plain_back is not None and plain_weigh is not None
 
     def drive(params: Any, x: Array) -> Masked:
         d = params.w.shape[0]
@@ -99,6 +110,12 @@ def _reading(cell: Cell, parts: int) -> Cell:
 
     def gate(params: Any, carry: Carry, zx: Masked, zh: Array) -> tuple[Carry, Partials]:
         return cell.gate(params, carry, zx.zx, zh)
+
+    if plain_pull is None or plain_back is None or plain_weigh is None:  # JAX's transpose would reach the masks
+        stopped = jax.lax.stop_gradient
+        return cell._replace(
+            drive=lambda params, x: (d := drive(params, x))._replace(masks=stopped(d.masks)), gate=gate
+        )
 
     def pull(adjoint: Carry, partials: Partials) -> tuple[Carry, Masked, Any]:
         earlier, dzx, dzh = plain_pull(adjoint, partials)
@@ -145,3 +162,14 @@ def _gru(params: Any, carry: Hidden, zx: Array, zh: Array, m: Array) -> tuple[Hi
     written = fence(m * n)
     partials = (z, m * ((1 - z) * (1 - n * n)), (carry.h - written) * z * (1 - z), un * r * (1 - r), r)
     return Hidden((1 - z) * written + z * carry.h), fence(partials)
+
+
+def _reset_before(
+    params: Any, carry: Hidden, zx: Array, zh: Array, enters: Array | None = None, written: Array | None = None
+) -> tuple[Hidden, Partials]:
+    """`enters` is what U_n reads of h before the reset, `written` multiplies n."""
+    h2 = 2 * carry.h.shape[-1]
+    r, z = split(fence(jax.nn.sigmoid(zx[..., :h2] + zh)), 2)
+    n = jnp.tanh(zx[..., h2:] + (r * (carry.h if enters is None else enters)) @ params.u[:, h2:])
+    n = fence(n if written is None else written * n)
+    return Hidden((1 - z) * n + z * carry.h), ()

@@ -75,7 +75,7 @@ class Driven(NamedTuple):
 def normalised(
     cell: Cell, kind: str, steps: int, gain: Any = 1.0, activation: str = "tanh", training: bool = False
 ) -> Cell:
-    """`cell`, an rnn, LSTM or GRU of `cells`, with its pre-activations normalised by `kind`.
+    """`cell`, an rnn, LSTM or GRU (with either reset) of `cells`, with its pre-activations normalised by `kind`.
 
     `gain` multiplies the initial γ of `GAMMA`; `activation` is the rnn's. `training` takes mean and variance from the
     batch, else from the running averages, of `steps` steps under 'batch'. Padding would be counted by a batch's, so
@@ -84,8 +84,9 @@ def normalised(
         rnn    h = φ(N(W x) + N(U h₋) + b);  under 'layer' φ(N(W x + U h₋) + b)
         LSTM   z = N(W x) + N(U h₋) + b,  c = f ⊙ c₋ + i ⊙ g,  h = o ⊙ tanh(N(c) + β)
         GRU    r and z from N(W x) + N(U h₋) + b,  n = tanh(N(W_n x) + b_n + r ⊙ N(U_n h₋))
+               or, reset before the product, n = tanh(N(W_n x) + b_n + N(U_n (r ⊙ h₋)))
     """
-    name = {1: "rnn", 3: "gru", 4: "lstm"}[len(cell.gates)]
+    name = {1: "rnn", 3: "gru" if cell.pull else "gru_reset_before", 4: "lstm"}[len(cell.gates)]
     if kind == "batch_drive":
         return _batch_drive(cell, name, gain, training)
     return _recurrent(cell, name, kind, steps, gain, activation, training)
@@ -190,7 +191,7 @@ def _batch_drive(cell: Cell, name: str, gain: Any, training: bool) -> Cell:
         init=lambda key: _begin(cell, name, "batch_drive", 0, gain, key),
         drive=drive,
         gate=lambda params, *given: cell.gate(plain(params), *given),
-        weigh=weigh,
+        weigh=weigh if cell.weigh else None,
         units=lambda params, *given: units(plain(params), *given),
         observe=observe,
     )
@@ -201,7 +202,7 @@ def _batch_drive(cell: Cell, name: str, gain: Any, training: bool) -> Cell:
 
 def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activation: str, training: bool) -> Cell:
     gates = len(cell.gates)
-    units = {"rnn": (1,), "lstm": (4,), "gru": (2, 1)}[name]
+    units = {"rnn": (1,), "lstm": (4,), "gru": (2, 1), "gru_reset_before": (2, 1)}[name]
     """Over how many gates together a layer's mean and variance are taken: those that the paper computes at once."""
 
     def layer(x: Array, gain: Array) -> Array:
@@ -239,12 +240,31 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
             return layer(zx + zh, params.gain_x) + _spread(params.b, zh), jnp.zeros_like(zh)
         return zx, layer(zh, params.gain_h)
 
+    def product(params: Normalised, zx: Any, x: Array, at: slice) -> Array:
+        """N(U h) of some gates of a GRU that resets before the product; x is theirs."""
+        if kind == "layer":
+            return _over(x, params.gain_h[at], -1)
+        moments = Moments(*(m[..., at] for m in zx.h)) if isinstance(zx, Driven) else None
+        return over(x, params.gain_h[at], moments)
+
+    def reset(params: Normalised, h: Array, zx: Any, zh: Array) -> dict[str, tuple[Array, Array]]:
+        """`look` of that GRU, whose zh is that of r and z alone."""
+        sigmoid, tanh = ACTIVATIONS["sigmoid"], ACTIVATIONS["tanh"]
+        h2 = 2 * h.shape[-1]
+        xr, xz, xn = jnp.split(zx.z if isinstance(zx, Driven) else zx, 3, axis=-1)
+        hr, hz = jnp.split(product(params, zx, zh, slice(0, h2)), 2, axis=-1)
+        r = sigmoid(xr + hr)
+        hn = product(params, zx, (r[0] * h) @ params.u[:, h2:], slice(h2, None))
+        return {"r": r, "z": sigmoid(xz + hz), "n": tanh(xn + hn)}
+
     def inner(params: Normalised, zx: Any, c: Array) -> Array:
         moments = zx.c if isinstance(zx, Driven) else None
         normal = _over(c, params.gain_c, -1) if kind == "layer" else over(c, params.gain_c, moments)
         return normal + _spread(params.shift_c, c)
 
     def look(params: Normalised, carry: Carry, zx: Any, zh: Array) -> dict[str, tuple[Array, Array]]:
+        if name == "gru_reset_before":
+            return reset(params, carry.h, zx, zh)
         sigmoid, tanh = ACTIVATIONS["sigmoid"], ACTIVATIONS["tanh"]
         x, h = split(params, zx, zh)
         if name == "rnn":
@@ -260,7 +280,7 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
         v = {gate: fence(value) for gate, (value, _) in look(params, carry, zx, zh).items()}
         if name == "rnn":
             return Hidden(v["h"]), ()
-        if name == "gru":
+        if name != "lstm":
             return Hidden((1 - v["z"]) * v["n"] + v["z"] * carry.h), ()
         c = v["f"] * carry.c + v["i"] * v["g"]
         return Memory(c, v["o"] * jnp.tanh(inner(params, zx, c))), ()
@@ -269,7 +289,12 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
         params, c = layer.params, None
         if name == "lstm":  # the one part of the path that a layer's outputs do not show
             c = _moments(walk(made, params, layer.carry, layer.xs)[1].c, 1)
-        x, h = _moments(layer.xs @ params.w, 1), _moments(layer.before @ params.u, 1)
+        uh = layer.before @ params.u
+        if name == "gru_reset_before":
+            zx, h2 = drive(params, layer.xs), 2 * layer.hs.shape[-1]
+            r = reset(params, layer.before, zx, uh[..., :h2])["r"][0]
+            uh = jnp.concatenate([uh[..., :h2], (r * layer.before) @ params.u[:, h2:]], axis=-1)
+        x, h = _moments(layer.xs @ params.w, 1), _moments(uh, 1)
         return _moved(params.statistics, Statistics(x, h, c))
 
     made = cell._replace(

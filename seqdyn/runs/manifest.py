@@ -30,18 +30,23 @@ known of jobs that have yet to begin."""
 
 
 def claim(
-    out: Path, experiment: Experiment, config: dict[str, Any], allow_version_drift: bool = False
+    out: Path,
+    experiment: Experiment,
+    config: dict[str, Any],
+    allow_version_drift: bool = False,
+    init: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The manifest of `out`, written if the directory is new.
+    """The manifest of `out`, written if the directory is new. `init` says what its runs start from: a digest of the
+    parameters, and their parents.
 
-    Raises ConfigError, naming the first difference, if the directory holds another experiment or (but for
-    `allow_version_drift`, which is noted) was made by another seqdyn or jax, and if it holds something else than a run;
-    nothing in it changes then.
+    Raises ConfigError, naming the first difference, if the directory holds another experiment, began from other
+    parameters than those of `init` or (but for `allow_version_drift`, which is noted) was made by another seqdyn or
+    jax, and if it holds something else than a run; nothing in it changes then.
     """
     check_place(out)
     out.mkdir(parents=True, exist_ok=True)
     with gate(out):
-        return _claim(out, experiment, config, allow_version_drift)
+        return _claim(out, experiment, config, allow_version_drift, init)
 
 
 def withdraw(out: Path) -> None:
@@ -56,7 +61,9 @@ def check_place(out: Path) -> None:
         raise ConfigError(f"{out} exists and is not a run directory; choose another --out or an empty directory.")
 
 
-def _claim(out: Path, experiment: Experiment, config: dict[str, Any], allow_version_drift: bool) -> dict[str, Any]:
+def _claim(
+    out: Path, experiment: Experiment, config: dict[str, Any], allow_version_drift: bool, init: dict[str, Any] | None
+) -> dict[str, Any]:
     wanted, now = experiment.describe(), environment(experiment)
     if (out / NAME).exists():
         found = read(out)
@@ -71,6 +78,8 @@ def _claim(out: Path, experiment: Experiment, config: dict[str, Any], allow_vers
             raise ConfigError(
                 f"{out} holds {there['updates']} updates and {wanted['updates']} were asked for; updates may only grow."
             )
+        if init is not None:
+            _same_start(out, found.get("init"), init)
         before = _last(found)
         _same_draws(out, before.get("draws", {}), now["draws"])
         drift = [name for name in BITS if before["versions"].get(name) != now["versions"][name]]
@@ -98,7 +107,7 @@ def _claim(out: Path, experiment: Experiment, config: dict[str, Any], allow_vers
             write(out, changed)
         return read(out)
     fresh = {"format": FORMAT, "experiment": wanted, "config": config, "verified": {}, "resumed_on": []}
-    write(out, fresh | now)
+    write(out, fresh | now | ({} if init is None else {"init": init}))
     return read(out)
 
 
@@ -116,6 +125,17 @@ def note(out: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Writes `change` of the manifest, while no other process does."""
     with gate(out):
         write(out, change(read(out)))
+
+
+def _same_start(out: Path, there: dict[str, Any] | None, here: dict[str, Any]) -> None:
+    """Raises ConfigError if the runs began elsewhere."""
+    if there is None:
+        raise ConfigError(f"{out} began without init; leave it out, or choose another --out.")
+    if there["sha256"] != here["sha256"]:
+        raise ConfigError(
+            f"{out} began from other parameters: the digest of init is {there['sha256'][:8]} there and "
+            f"{here['sha256'][:8]} here; give the same or none, or choose another --out."
+        )
 
 
 def _same_draws(out: Path, there: dict[str, Any], here: dict[str, Any]) -> None:

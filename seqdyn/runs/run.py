@@ -9,7 +9,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from rich.text import Text
 from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
+from seqdyn.io import parents
 from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn import looks, train
 from seqdyn.learn.config import Experiment, Runs
@@ -29,7 +30,7 @@ from seqdyn.learn.context import Variable
 from seqdyn.learn.model import Model
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
-from seqdyn.runs import axes, checkpoint, manifest, signals, sweep
+from seqdyn.runs import axes, checkpoint, manifest, signals, starts, sweep
 from seqdyn.runs.display import Display, plain_console
 from seqdyn.runs.environment import check_threads
 from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
@@ -54,15 +55,23 @@ def run(
     console: Console | None = None,
     shard: Shard = WHOLE,
     allow_version_drift: bool = False,
+    init: Any = None,
 ) -> Path:
     """Trains every run of the experiment to its last update and returns its run directory, resuming what is there.
 
-    `data` are splits, as `data.check.check` has them; `config` (JSON) is kept in the manifest, `vocabulary`
-    (the word of each id) in vocabulary.txt. A `shard` trains its tiles only: see `complete`; of the processes that
-    `jax.distributed` joins, each is a shard. Raises ConfigError if the data do not fit, and if `out` holds another
-    experiment or (but for `allow_version_drift`) was made by another seqdyn or jax; RuntimeError if the gradient at the
-    run's own shapes is more than 1e-3 away from autodiff's, another process trains these tiles or the file system lacks
-    what is needed; OSError if it cannot be written; Interrupted after a signal.
+    `init` are parameters that every run starts from, as `restore` or `seqdyn.io.from_…` return them; seeds go on
+    deciding data and dropout, and optimiser, schedule and early stopping begin as always. Running statistics of batch
+    normalisation come along with the parameters. Where its embedding, its readout, its gates of l0 or the statistics
+    are None, they begin as always; word vectors of a pretrained embedding yield to one that is given. Flossing acts on
+    what is given. The manifest has a digest, and the parents where they are known; to go on needs no `init`.
+
+    `data` are splits, as `data.check.check` has them; `config` (JSON) is kept in the manifest, `vocabulary` (the
+    word of each id) in vocabulary.txt. A `shard` trains its tiles only: see `complete`; of the processes that
+    `jax.distributed` joins, each is a shard. Raises ConfigError if the data or `init` do not fit, and if `out`
+    holds another experiment, one that began from other parameters or (but for `allow_version_drift`) was made by
+    another seqdyn or jax; RuntimeError if the gradient at the run's own shapes is more than 1e-3 away from
+    autodiff's, another process trains these tiles or the file system lacks what is needed; OSError if it cannot be
+    written; Interrupted after a signal.
     """
     if shard == WHOLE:
         shard = Shard(jax.process_index(), jax.process_count())
@@ -72,9 +81,11 @@ def run(
     for spec in experiment.specs:
         data = check(spec, data)
     experiment = manifest.going_on(out, experiment)
+    given = None if init is None else starts.fitted(experiment, init)
     names = _recorded(experiment, data)
     new = not (out / manifest.NAME).exists()
-    noted = manifest.claim(out, experiment, config or {}, allow_version_drift)
+    begun = None if given is None else starts.described(init, given)
+    noted = manifest.claim(out, experiment, config or {}, allow_version_drift, begun)
     with held(out, shard):
         check_file_system(out)
         if verify:
@@ -86,7 +97,8 @@ def run(
                 raise
         if vocabulary is not None:
             save_vocabulary(out / VOCABULARY, vocabulary)
-        _train_all(experiment, out, data, names, checkpoint_seconds, console, shard)
+        start = starts.kept(out, noted, given) if "init" in noted else None
+        _train_all(experiment, out, data, names, checkpoint_seconds, console, shard, start)
     return out
 
 
@@ -109,6 +121,7 @@ def _train_all(
     checkpoint_seconds: float,
     console: Console,
     shard: Shard,
+    start: Callable[[Any], Any] | None,
 ) -> None:
     at = experiment.layout
     store = Store(out / "records.zarr", at)
@@ -123,7 +136,7 @@ def _train_all(
     mine = [tile for tile in at.tiles if shard.has(tile.index)]
     with signals.awaited() as stop, Display(experiment, console, mine) as display:
         # The i-th tile belongs to device i mod n; each device has a thread that takes its tiles one after the other.
-        work = _Work(experiment, store, coordinates, VARIABLES | own, out, checkpoint_seconds, stop, display)
+        work = _Work(experiment, store, coordinates, VARIABLES | own, out, checkpoint_seconds, stop, display, start)
         queues = [mine[i :: len(devices)] for i in range(len(devices))]
         with ThreadPoolExecutor(len(devices)) as pool:
             lanes = [
@@ -176,7 +189,8 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     if best and found[1].stopping is None:
         raise ConfigError(f"best is True for run {run} of {path}, whose spec has stop 'none'; it kept no best.")
     kept = found[1].stopping.best if best else found[1].params
-    return jax.tree.map(lambda leaf: leaf[tile.runs.index(point)], kept)
+    params = jax.tree.map(lambda leaf: leaf[tile.runs.index(point)], kept)
+    return parents.noted(params, {"path": str(Path(path).resolve()), "run": run, "step": found[0], "best": best})
 
 
 # --- one tile -----------------------------------------------------------------------------------------------
@@ -193,6 +207,8 @@ class _Work(NamedTuple):
     checkpoint_seconds: float
     stop: Stop
     display: Display
+    start: Callable[[Any], Any] | None
+    """spec -> the parameters that its runs start from, by name; None: their seeds decide"""
 
 
 def _lane(queue: list[Tile], device: Device, data: Any, work: _Work) -> None:
@@ -214,7 +230,8 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     work.store.sweep_up(tile)
     step, states = _resumed(tile, directory, device, work)
     if states is None:
-        states = programs.init(runs, jax.device_put(sweep.real(experiment, tile), device), data)
+        given = None if work.start is None else jax.device_put(work.start(experiment.specs[tile.spec]), device)
+        states = programs.init(runs, jax.device_put(sweep.real(experiment, tile), device), data, given)
         states, metrics = _probe(tile, experiment, programs, runs, states, data)
         _record(work, tile, 0, metrics)
     work.display.at(tile, step, np.asarray(states.alive))

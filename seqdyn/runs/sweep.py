@@ -57,7 +57,8 @@ class Programs(NamedTuple):
     """The compiled functions of all specs of one structure, over a tile."""
 
     init: Any
-    """(runs, real, data) -> states; runs that are not `real` (padding) start dead and cost nothing at width 1."""
+    """(runs, real, data, given=None) -> states, which start from the parameters that are given: see `train.init`. Runs
+    that are not `real` (padding) start dead and cost nothing at width 1."""
     chunk: Any
     """(runs, states, data, updates) -> (states, metrics [run, step, …])"""
     evaluate: Any
@@ -74,8 +75,8 @@ def programs(spec: Spec, width: int) -> Programs:
 
 @cache
 def _programs(structure: Any, width: int) -> Programs:
-    def init(runs: Runs, real: jax.Array, data: Any) -> TrainState:
-        states = _over(width, lambda r: flossing.init(r.spec, r.hypers, data), runs)
+    def init(runs: Runs, real: jax.Array, data: Any, given: Any = None) -> TrainState:
+        states = _over(width, lambda r: flossing.init(r.spec, r.hypers, data, given), runs)
         return states._replace(alive=states.alive & real)
 
     def chunk(runs: Runs, states: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:

@@ -1,8 +1,4 @@
-"""The layers of PyTorch's `nn.RNN`, `nn.LSTM` and `nn.GRU` by `bptt.unroll`, given a call's arrays and ∂L/∂outputs.
-
-PyTorch's weights act from the left, an LSTM's gates lie i, f, g, o, and each gate has two biases that add up, but for a
-GRU's candidate, whose b_hn stands inside the reset: n = tanh(W_in x + b_in + r ⊙ (W_hn h + b_hn)).
-"""
+"""The layers of PyTorch's `nn.RNN`, `nn.LSTM` and `nn.GRU` by `bptt.unroll`, given a call's arrays and ∂L/∂outputs."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +10,7 @@ from seqdyn.backend import compiled
 from seqdyn.nets import cells
 from seqdyn.nets.bptt import Cut, Watch, unroll, watching
 from seqdyn.nets.cells import Carry, Cell, GRUWeights, Hidden, Memory, Weights
+from seqdyn.nets.conventions import from_pytorch
 from seqdyn.types import Array, Float
 
 
@@ -90,20 +87,9 @@ class Read(NamedTuple):
 
 
 def _params(layers: Layers, weights: dict[str, Array], end: str) -> Weights | GRUWeights:
-    w, u = weights[f"weight_ih_{end}"].T, weights[f"weight_hh_{end}"].T
-    none = jnp.zeros(u.shape[-1:], u.dtype)
-    b_x, b_h = (weights.get(f"bias_{of}_{end}", none) for of in ("ih", "hh"))
-    if layers.kind == "gru":
-        n = 2 * layers.hidden
-        return GRUWeights(w, u, b_x + b_h.at[n:].set(0), b_h[n:])
-    if layers.kind == "rnn":
-        return Weights(w, u, b_x + b_h)
-
-    def ours(blocks: Array) -> Array:
-        i, f, g, o = jnp.split(blocks, 4, axis=-1)
-        return jnp.concatenate([i, f, o, g], axis=-1)
-
-    return Weights(ours(w), ours(u), ours(b_x + b_h))
+    w, u = weights[f"weight_ih_{end}"], weights[f"weight_hh_{end}"]
+    none = jnp.zeros(u.shape[:1], u.dtype)
+    return from_pytorch(layers.kind, w, u, *(weights.get(f"bias_{of}_{end}", none) for of in ("ih", "hh")))
 
 
 def _forward(layers: Layers, weights: dict[str, Array], watches: list[Watch], call: Call) -> tuple[Array, Any]:
