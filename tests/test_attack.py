@@ -104,6 +104,7 @@ def test_killed_at_any_instant_nothing_is_lost(whole, tmp_path, attack, capsys):
             print(f"\n{kills} kills, {done + 1} runs ended, no digest differed; " + "; ".join(rows))
 
 
+@pytest.mark.slow
 def test_two_shards_at_once_make_the_same_and_hold_off_a_third(whole, tmp_path):
     out, gate = tmp_path / "out", tmp_path / "gate"
     shards = [start(out, "--shard", f"{i}/2", GATE=str(gate)) for i in range(2)]

@@ -79,6 +79,7 @@ def damaged(whole, out, monkeypatch, wanted, harms=HARM):
             assert not out.with_name("bomb").exists(), f"a pickle in {file} was executed"
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning_or_the_file_does_not_matter(
     whole, tmp_path, monkeypatch, attack, capsys
 ):

@@ -47,7 +47,9 @@ def reviews(imdb_dir):
     return texts.read(Path(imdb_dir), Path(vectors), vocabulary=500, length=20, smoke=True)
 
 
-@pytest.mark.parametrize("method", ["none", *texts.METHODS])
+@pytest.mark.parametrize(
+    "method", ["none", *(pytest.param(m, marks=pytest.mark.slow) if m == "synonyms" else m for m in texts.METHODS)]
+)
 def test_every_method_has_the_data_it_needs(method, reviews, tmp_path, monkeypatch):
     monkeypatch.setenv("SEQDYN_CACHE", str(tmp_path))
     if method == "synonyms" and not os.environ.get("NLTK_DATA"):

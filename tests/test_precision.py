@@ -48,7 +48,7 @@ def test_the_logarithm_of_the_adjoint_reaches_beyond_the_range_of_the_type(tmp_p
 @pytest.mark.parametrize(
     "over, numbers",
     [
-        (dict(cell="lstm", dropout="variational"), dict(dropout=0.2)),
+        pytest.param(dict(cell="lstm", dropout="variational"), dict(dropout=0.2), marks=pytest.mark.slow),
         pytest.param(
             dict(clip="adjoint", penalties=("omega", "activity")),
             dict(omega=0.1, clip=0.1, activity=0.1),

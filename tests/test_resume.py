@@ -68,6 +68,7 @@ def stop(command, out, signum, chunks):
     return said + finish(process, LAST[signum])
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_again_and_again_equals_one_that_was_not_bit_for_bit(tmp_path):
     finish(start(ADDING, tmp_path / "whole"))
     out = tmp_path / "broken"

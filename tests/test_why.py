@@ -155,7 +155,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", ["linear", pytest.param("lstm", marks=pytest.mark.slow)])
 def test_every_fault_is_found_where_it_was_put(name):
     """A hundred of them, at random layers, gates, steps and examples."""
     spec, *faults = FAULTS[name]
