@@ -36,6 +36,12 @@ def test_a_penaltys_weight_needs_a_spec_that_heeds_it():
 # --- grids --------------------------------------------------------------------------------------------------
 
 
+def test_what_decides_code_is_no_axis():
+    assert "steps decides code" in refusal(grid, Spec(), steps=[10, 20])
+    assert "cell decides code" in refusal(grid, cell=["rnn"])
+    assert len(grid(Spec(dropout="outputs"), dropout=[0.1, 0.2])) == 2  # a word and a number share this name
+
+
 def test_grid_is_the_cartesian_product_with_seeds_fastest_and_the_last_named_axis_next():
     hypers = grid(seeds=2, gain=[0.5, 1.0], clip=[1.0, math.inf, 3.0], lr=1e-2)
     assert len(hypers) == 12

@@ -65,11 +65,18 @@ def grid(*given: Any, **axes: Any) -> Any:
     Of a spec its `Runs`: an axis is a field of `Hypers` or a number of its parts, by its name or the end of its path,
     as 'layers[0].tau'. Without one, `Hypers` for any spec of words. `seeds` is how many, from 0 on, or which. Raises
     ConfigError for a name that is no number here, or several; for an axis without values, and for values out of range.
+    What decides code (`Spec.steps`, say) is no axis: an experiment takes a grid for each of its values.
     """
     of = given[0] if given and isinstance(given[0], Spec) else None
     seeds = given[0 if of is None else 1 :] or (axes.pop("seeds", 1),)
     if len(seeds) > 1 or "seeds" in axes:
         raise TypeError("grid takes a spec and seeds, each once; axes by their names")
+    swept = {path.rpartition(".")[2] for path in grids.numbers(_Swept(Spec() if of is None else of, Hypers()))}
+    for name in (f.name for f in dataclasses.fields(Spec) if f.name in axes and f.name not in swept):
+        raise ConfigError(
+            f"{name} decides code, which no grid crosses; give the experiment a grid for each of {axes[name]!r:.60}, "
+            f"tuple(grid(Spec(…, {name}=one, name=str(one)), …) for one in …)."
+        )
     if of is None:
         return grids.grid(Hypers(), *seeds, **axes)
     nobody = unheeded(of)
