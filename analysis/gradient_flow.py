@@ -4,6 +4,7 @@ back, before and after training, and which runs learned; a column a label, told 
     python -m analysis.gradient_flow RUN_DIR
 """
 
+import contextlib
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -268,11 +269,11 @@ def read(out: str | Path) -> Read:
 
 def broke(out: str | Path) -> list[str]:
     """Why the first runs that diverged did, a sentence each; none where that takes data or code that is not here."""
-    try:
-        found = [why(out, run) for run in diverged_runs(out)[:SHOWN]]
-    except (ConfigError, RuntimeError):
-        return []
-    return [f"{text[0].upper()}{text[1:]}." for text in map(str, filter(None, found))]
+    found = []
+    for run in diverged_runs(out)[:SHOWN]:
+        with contextlib.suppress(ConfigError, RuntimeError):
+            found.append(str(why(out, run)))
+    return [f"{text[0].upper()}{text[1:]}." for text in found]
 
 
 def draw(out: str | Path) -> list[Path]:
@@ -291,7 +292,8 @@ def draw(out: str | Path) -> list[Path]:
 
     with style.look():
         for layer, name in enumerate(layers):
-            suffix, where = (f"_{name.replace(' ', '')}", f"{name[0].upper()}{name[1:]}. ") if name else ("", "")
+            # The names of scans are anything.
+            suffix, where = (f"_layer{layer}", f"{name[0].upper()}{name[1:]}. ") if name else ("", "")
             add(
                 f"norms_by_lag{suffix}",
                 norms_by_lag(ds, layer),

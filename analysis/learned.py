@@ -97,10 +97,11 @@ def statuses(ds: "xr.Dataset", of: Criterion) -> np.ndarray:
     """Of each run: diverged; learned, at its latest probe; unfinished, or never tested; or censored, as 'at chance' or
     'not yet'; 'trained' where nobody knows."""
     tested = latest(ds[of.metric].values)
+    ended = latest(ds["stopped"].values) == 1 if "stopped" in ds else np.zeros(len(tested), bool)  # by early stopping
     told = {
         "diverged": diverged(ds).any(axis=1),
         "learned": passes(tested, of),
-        "unfinished": ~ds["recorded"].all("step").values | (np.isnan(tested) & of.known),
+        "unfinished": (~ds["recorded"].all("step").values & ~ended) | (np.isnan(tested) & of.known),
         "trained": ~of.known,
         "at chance": latest(ds["test_loss"].values) > AT_CHANCE * of.chance,
     }

@@ -1,5 +1,8 @@
 """Laws of several run directories: side by side each has what it has alone, and is found by what it is."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 from _refusals import refusal
@@ -61,3 +64,17 @@ def test_runs_are_found_by_what_they_are(outs):
     assert "is no column" in refusal(sd.find, everywhere, gian=1.0)
     assert "matches no run directory" in refusal(sd.find, everywhere + "x")
     assert "is no range" in refusal(sd.find, everywhere, gain=(1, 2, 3))
+    assert (
+        not len(sd.find(everywhere, cell=(1, 2))) and len(sd.find(everywhere, seed=range(3), status={"finished"})) == 5
+    )
+
+
+def test_a_directory_that_cannot_be_read_hides_no_other(outs, tmp_path):
+    shutil.copytree(outs[0], tmp_path / "whole")
+    shutil.copytree(outs[0], tmp_path / "damaged [1]")
+    shutil.rmtree(tmp_path / "damaged [1]" / "records.zarr" / "loss")
+    with pytest.warns(UserWarning, match="left out"):
+        found = sd.find(str(tmp_path / "**"))
+    assert {Path(path).name for path in found.path} == {"whole"}
+    with pytest.warns(UserWarning, match="left out"):
+        assert "cannot be read" in refusal(sd.find, str(tmp_path / "damaged [1]"))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shutil
 from pathlib import Path
 
 import jax
@@ -17,6 +18,7 @@ from analysis import gradient_flow
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers
 from seqdyn.measure.broken import first_break
+from seqdyn.runs import checkpoint
 
 X64 = False
 T, B, H = 6, 4, 3
@@ -122,6 +124,10 @@ def in_moment(rng, hypers, state, batch):
     return plain(state), batch._replace(ys=batch.ys.at[rng.integers(B)].set(1.5e19)), dict(what="moments")
 
 
+def in_norm(rng, hypers, state, batch):
+    return state, batch, dict(what="norm", value=np.inf)
+
+
 def in_update(rng, hypers, state, batch):
     return state, batch, dict(what="update")
 
@@ -137,6 +143,7 @@ def in_adjoint(rng, hypers, state, batch):
     return state, batch, dict(what="adjoint", layer=1, time=T - 1 - lag, example=e)
 
 
+RATES = {in_update: np.inf, in_norm: HUGE}
 FAULTS = {
     "linear": (
         LINEAR,
@@ -150,6 +157,7 @@ FAULTS = {
         in_moment,
         in_adjoint,
         in_update,
+        in_norm,
     ),
     "lstm": (LSTM, in_batch, in_parameter, in_gate, in_gate, in_loss),
 }
@@ -164,7 +172,7 @@ def test_every_fault_is_found_where_it_was_put(name):
         hypers, state, batch = began(spec, i)
         assert first_break(spec, hypers, state, batch) is None
         state, batch, put = fault(rng, hypers, state, batch)
-        hypers = hypers if fault is not in_update else dataclasses.replace(hypers, lr=jnp.float32(np.inf))
+        hypers = dataclasses.replace(hypers, lr=jnp.float32(RATES.get(fault, 0.1)))
         found = first_break(spec, hypers, state, batch)
         assert {key: getattr(found, key) for key in put} == put, f"{fault.__name__}: {found}"
 
@@ -207,6 +215,20 @@ def test_the_update_that_broke_is_made_again_and_those_before_it_are_shown(poiso
     assert gradient_flow.broke(poisoned)[2] == (
         "Run 2 (rnn relu) broke at update 7: the loss is inf, of predictions that are finite at example 0."
     )
+
+
+def test_what_was_recorded_after_the_checkpoint_is_made_again_on_the_data(tmp_path):
+    """Of a run that is still training, or was killed."""
+    xs = np.random.default_rng(0).normal(size=(8, T, 2)).astype(np.float32)
+    data = {name: (xs, [T] * 8, np.arange(8) % 2) for name in ("train", "validation")}
+    spec = sd.Spec("labelled", T, B, hidden=(H,), features=2, classes=0, activation="relu", optimizer=Poisoned())
+    experiment = sd.Experiment("late", sd.grid(spec, when=6), updates=8, chunk=2, probe_every=8, probes=())
+    out = sd.run(experiment, tmp_path / "out", data, verify=False, checkpoint_seconds=0.0)
+    whole = sd.why(out, 0, data)
+    assert whole.update == 7 and checkpoint.steps(checkpoint.of_tile(out, 0)) == [8, 6]
+    shutil.rmtree(checkpoint.of_tile(out, 0) / "8")
+    assert sd.why(out, 0, data).broke == whole.broke
+    assert "needs a dict of its splits" in refusal(sd.why, out, 0)
 
 
 @pytest.mark.slow

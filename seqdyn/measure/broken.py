@@ -23,6 +23,7 @@ from seqdyn.learn.objective import gradient, passed, watches
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.nets.stack import walk
+from seqdyn.norms import tree_norm
 from seqdyn.parts import is_part
 from seqdyn.types import Array, Tree
 
@@ -31,10 +32,10 @@ class Break(NamedTuple):
     """The first number that is not finite."""
 
     what: str
-    """'batch', 'parameters', 'state', 'predictions', 'loss', 'adjoint', 'gradient', 'moments' or 'update'."""
+    """'batch', 'parameters', 'state', 'predictions', 'loss', 'adjoint', 'gradient', 'moments', 'update' or 'norm'."""
     name: str = ""
-    """The parameter, the moment, the scan of a network that is no stack; of a state the gate whose pre-activation is
-    not finite either, or else 'h' or 'c'."""
+    """The parameter, the moment, the scan of a network that is no stack, and of its loss 'network', as its states are
+    its own; of a state the gate whose pre-activation is not finite either, or else 'h' or 'c'."""
     layer: int | None = None
     time: int | None = None
     """Index of the step in the batch, 0 the first; where each example has one number, None."""
@@ -52,11 +53,12 @@ class Break(NamedTuple):
             "parameters": f"the parameter {self.name} is {self.value:g}",
             "state": f"{self.name} of the forward pass is {self.value:g}",
             "predictions": f"the prediction is {self.value:g}, of states that are finite",
-            "loss": f"the loss is {self.value:g}, of predictions that are finite",
+            "loss": f"the loss is {self.value:g}" + ("" if self.name else ", of predictions that are finite"),
             "adjoint": f"the adjoint {self.name or '∂L/∂h_t'} overflows (its size is 2^{self.value:.0f})"
             if np.isfinite(self.value)
             else f"the adjoint {self.name or '∂L/∂h_t'} is {self.value:g}",
             "gradient": f"the gradient of {self.name} is {self.value:g}, of adjoints that are finite",
+            "norm": f"the norm of the {self.name} is {self.value:g}, of numbers that are finite",
             "moments": f"the optimiser's {self.name} is {self.value:g}, after a gradient that is finite",
             "update": f"the update of {self.name} is {self.value:g}, of a gradient that is finite",
         }[self.what]
@@ -69,14 +71,14 @@ def first_break(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> 
     Where the gradient of a term of the objective (`Spec.penalties`) is not finite, that is found as 'gradient'.
     """
     given = jax.tree.map(jnp.asarray, (hypers, state, batch))
-    for found in (_of_batch(batch), _of_leaves("parameters", state.params)):
+    for found in (_of_batch({"xs": batch.xs}, batch), _of_leaves("parameters", state.params)):
         if found:
             return found
     numbers, structure = jax.tree.flatten(spec)
     seen = jax.device_get(_looking(structure)(numbers, given))
     if spec.network is None:
         seen["gates"] = [cell.gates for cell in model.layers(spec, hypers)]
-    return next((found for found in _in_order(spec, seen, state) if found), None)
+    return next((found for found in _in_order(spec, seen, state, batch) if found), None)
 
 
 @cache
@@ -113,9 +115,7 @@ def _stack(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> dict[
         "losses": jnp.where(model.counted(spec, batch) > 0, each, 0),
         "loss": made.judged.loss,
         "grads": made.grads,
-        "opt": moved.opt,
-        "updates": moved.updates,
-    }
+    } | _moves(moved)
 
 
 def _logs(reading: Any) -> Array:
@@ -128,22 +128,30 @@ def _network(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> dic
     made = network.gradient(spec, state.params, batch)
     moved = train.move(spec, hypers, state, made.grads)
     scans = {name: one.each_log2 for name, one in made.seen.items()}
-    return {"scans": scans, "loss": made.judged.loss, "grads": made.grads, "opt": moved.opt, "updates": moved.updates}
+    return {"scans": scans, "loss": made.judged.loss, "grads": made.grads} | _moves(moved)
+
+
+def _moves(moved: train.Move) -> dict[str, Any]:
+    norms = jnp.stack([tree_norm(update) for update in model.groups(moved.updates).values()])
+    return {"opt": moved.opt, "updates": moved.updates, "update_norms": norms, "gradient_norms": moved.by_group}
 
 
 # --- in the order in which it is made ---------------------------------------------------------------------------
 
 
-def _in_order(spec: Spec, seen: dict[str, Any], state: TrainState) -> Iterator[Break | None]:
+def _in_order(spec: Spec, seen: dict[str, Any], state: TrainState, batch: Batch) -> Iterator[Break | None]:
     layers = seen.get("layers", [])
     turned = model.backwards(spec) if layers else ()
     for i, layer in enumerate(layers):
         yield _of_states(i, layer, seen["gates"][i], turned[i])
     if layers:
         yield _first("predictions", ~np.isfinite(seen["predictions"]), seen["predictions"])
+    if not np.isfinite(seen["loss"]):  # a loss may leave out targets that are NaN
+        yield _of_batch({"ys": batch.ys}, batch)
+    if layers:
         yield _first("loss", ~np.isfinite(seen["losses"])[..., None], seen["losses"][..., None])
     if not np.isfinite(seen["loss"]):
-        yield Break("loss", value=float(seen["loss"]))
+        yield Break("loss", "" if layers else "network", value=float(seen["loss"]))
     ends = np.log2(np.finfo(seen["loss"].dtype).max)
     for i, layer in reversed([*enumerate(layers)]):
         yield _of_adjoint("", layer["adjoint"], ends, layer=i, turned=turned[i])
@@ -154,16 +162,20 @@ def _in_order(spec: Spec, seen: dict[str, Any], state: TrainState) -> Iterator[B
     before = jax.device_get(state.opt)
     yield _of_leaves("moments", jax.tree.map(_moved, seen["opt"], before) if own else seen["opt"])
     yield _of_leaves("update", seen["updates"])
+    for what in ("gradient", "update"):
+        for group, value in zip(model.groups(seen["updates"]), seen[f"{what}_norms"], strict=True):
+            if not np.isfinite(value):
+                yield Break("norm", f"{what} of {group}", value=float(value))
 
 
 def _moved(new: np.ndarray, old: np.ndarray) -> np.ndarray:
     """A moment where it was finite: in an optimiser of one's own something may begin at infinity."""
-    return np.where(np.isfinite(old), new, 0) if np.issubdtype(new.dtype, np.floating) else new
+    return np.where(np.isfinite(old), new, 0) if jnp.issubdtype(new.dtype, jnp.floating) else new
 
 
-def _of_batch(batch: Batch) -> Break | None:
+def _of_batch(parts: dict[str, Any], batch: Batch) -> Break | None:
     steps = {leaf.shape[:2] for _, leaf in _floats(batch.xs)}
-    for name, leaf in _floats({"xs": batch.xs, "ys": batch.ys}):
+    for name, leaf in _floats(parts):
         each = leaf if leaf.ndim > 1 and (name.startswith("xs") or leaf.shape[:2] in steps) else leaf[:, None]
         found = _first("batch", ~np.isfinite(each.reshape(*each.shape[:2], -1)), each.reshape(*each.shape[:2], -1))
         if found:

@@ -1,13 +1,14 @@
 """Runs of several directories: side by side in one data set, and found by what they are."""
 
 import glob
-from collections.abc import Sequence
+import os
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqdyn.data.arrays import plain
 from seqdyn.runs import manifest, records
 from seqdyn.types import ConfigError
 
@@ -22,16 +23,18 @@ def load(path: Any) -> "xr.Dataset":
     Of several, `run` counts on through them, `experiment` says of each run which directory it lies in (its name; its
     path where two share a name), and `run_there` which run it is there. All end at lag 0; `probe` is the number of
     updates done before the look, as `probe_step` is; what a run does not have, its directory being shorter or without
-    the variable or coordinate, is NaN, 0, False or ''. Raises as `records.load`, and ConfigError for an empty list.
+    the variable or coordinate, is NaN, False or ''. A coordinate that is a number in one directory and a word in
+    another (`layer`, of a network that is no stack) is a word in all. Raises as `records.load`, and ConfigError for an
+    empty list.
     """
     if isinstance(path, str | Path):
         return records.load(path)
-    import xarray as xr
+    import xarray as xr  # takes two seconds
 
     paths = _paths(path)
     names = [p.name for p in paths]
     called = names if len({*names}) == len(names) else [str(p) for p in paths]
-    parts = [_alone(records.load(p), name) for p, name in zip(paths, called, strict=True)]
+    parts = _of_one_kind([_alone(records.load(p), name) for p, name in zip(paths, called, strict=True)])
     words = {name: of.dtype.kind in "UO" for part in parts for name, of in part.coords.items() if of.dims == ("run",)}
     fill = {name: False if of.dtype.kind == "b" else np.nan for part in parts for name, of in part.data_vars.items()}
     for at, part in enumerate(parts):
@@ -58,9 +61,23 @@ def load(path: Any) -> "xr.Dataset":
 
 
 def _paths(given: Any) -> list[Path]:
-    if not isinstance(given, Sequence | np.ndarray) or not len(given):
+    try:
+        paths = [Path(path) for path in given]
+    except TypeError:
+        paths = []
+    if not paths:
         raise ConfigError(f"path is {given!r:.80}; it must be a run directory, or a list of one or more.")
-    return [Path(path) for path in given]
+    return paths
+
+
+def _of_one_kind(parts: list["xr.Dataset"]) -> list["xr.Dataset"]:
+    """Coordinates that are numbers in some directories and words in others are words in all."""
+    kinds: dict[Any, set[bool]] = {}
+    for part in parts:
+        for name, of in part.coords.items():
+            kinds.setdefault(name, set()).add(of.dtype.kind in "UO")
+    mixed = [name for name, kind in kinds.items() if len(kind) > 1]
+    return [part.assign_coords({n: part[n].astype(str) for n in mixed if n in part.coords}) for part in parts]
 
 
 def _alone(ds: "xr.Dataset", name: str) -> "xr.Dataset":
@@ -81,14 +98,20 @@ def find(pattern: str, **where: Any) -> "pd.DataFrame":
     `gain=1.0` asks for one value, `cell=["rnn", "lstm"]` for one of several, `gain=(0.9, 1.1)` for numbers between two,
     ends included, `lr=lambda lr: lr < 1e-3` for what a function says yes to. Columns are the path, the run there, its
     `status` (`STATUS`), how many `updates` it has made, every coordinate of `run` that `load` has, and the latest
-    value of every held-out loss and accuracy. Raises ConfigError where no directory is, and for a column that none has.
+    value of every held-out loss and accuracy. A directory that has only begun or cannot be read is left out, with a
+    warning. Raises ConfigError where no directory is, and for a column that none has.
     """
     import pandas as pd
 
-    paths = sorted({Path(path).parent for path in glob.glob(f"{pattern}/{manifest.NAME}", recursive=True)})
+    base = os.path.expanduser(pattern)
+    base = glob.escape(base) if os.path.exists(os.path.join(base, manifest.NAME)) else base
+    paths = sorted({Path(path).parent for path in glob.glob(os.path.join(base, manifest.NAME), recursive=True)})
     if not paths:
         raise ConfigError(f"pattern is {pattern!r}, which matches no run directory; it must be a glob, as 'runs/**'.")
-    found: Any = pd.concat([_rows(path) for path in paths], ignore_index=True)
+    rows = [row for row in map(_rows, paths) if row is not None]
+    if not rows:
+        raise ConfigError(f"pattern is {pattern!r}; nothing is recorded yet in what it matches, or cannot be read.")
+    found: Any = pd.concat(rows, ignore_index=True)
     for name, wanted in where.items():
         if name not in found.columns:
             raise ConfigError(f"{name} is no column of these runs; they have {', '.join(found.columns)}.")
@@ -96,13 +119,15 @@ def find(pattern: str, **where: Any) -> "pd.DataFrame":
     return found.reset_index(drop=True)
 
 
-def _rows(path: Path) -> "pd.DataFrame":
+def _rows(path: Path) -> "pd.DataFrame | None":
+    """None, with a warning, of what cannot be read or has only begun."""
     import pandas as pd
 
     try:
         ds = records.load(path)
-    except ConfigError:  # it has only begun
-        return pd.DataFrame()
+    except (ConfigError, RuntimeError) as error:
+        warnings.warn(f"left out: {error}", stacklevel=3)
+        return None
     columns: dict[str, Any] = {"path": str(path), "run": ds["run"].values}
     recorded, finite = ds["recorded"].values, ds["finite"].values
     made = recorded.sum(axis=1)
@@ -131,7 +156,13 @@ def _fits(value: Any, wanted: Any) -> bool:
     if callable(wanted):
         return bool(wanted(value))
     if isinstance(wanted, tuple):
-        if len(wanted) != 2 or any(isinstance(end, str) for end in wanted):
+        if len(wanted) != 2 or not all(_is_number(end) for end in wanted):
             raise ConfigError(f"{wanted!r:.60} is no range; give two numbers, or a list of values.")
-        return bool(wanted[0] <= value <= wanted[1])
-    return value in plain(wanted) if isinstance(wanted, list | np.ndarray) else bool(value == wanted)
+        return _is_number(value) and bool(wanted[0] <= value <= wanted[1])
+    if isinstance(wanted, str) or not isinstance(wanted, Iterable):
+        return bool(value == wanted) or (value != value and wanted != wanted)  # NaN finds NaN
+    return any(_fits(value, one) for one in wanted)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)

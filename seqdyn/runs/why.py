@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.learn import train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Experiment, Hypers, Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.broken import Break, first_break
 from seqdyn.runs import checkpoint, manifest, sweep
@@ -55,8 +56,7 @@ def why(path: str | Path, run: int, data: Any = None) -> Why | None:
     """
     import pandas as pd  # takes a second
 
-    run = whole("run", run, 0)
-    ds = load(path)
+    run, ds = whole("run", run, 0), load(path)
     if run >= ds.sizes["run"]:
         raise ConfigError(f"run is {run}; {path} holds runs 0 to {ds.sizes['run'] - 1}.")
     one = ds.isel(run=run)
@@ -64,29 +64,33 @@ def why(path: str | Path, run: int, data: Any = None) -> Why | None:
     if not gone.any():
         return None
     update = int(gone.argmax())
-    spec, hypers, state = _frozen(path, run, update, data)
-    data = jax.tree.map(jax.numpy.asarray, check(spec, data))
+    experiment = manifest.experiment(path)
+    if experiment.specs[0].dtype == "float64":
+        check_settings(double=True)
+    place, point = experiment.layout.place(run)
+    data = jax.tree.map(jax.numpy.asarray, check(experiment.specs[place], data))
+    spec, hypers, state = _frozen(Path(path), experiment, place, point, update, data)
     batch = train.drawn(spec, hypers, data, train.ticket(spec, hypers, data, state.step), state.step)
     shown = [name for name in ("loss", "grad_norm", "clip_scale", "learning_rate") if name in one]
     columns = {name: one[name].values for name in shown}
     norms = one["adjoint_norm"].max("layer").values
-    columns |= {"adjoint_last": norms[:, -1], "adjoint_largest": np.nanmax(norms, axis=1, initial=-np.inf)}
+    columns |= {"adjoint_last": norms[:, -1], "adjoint_largest": one["adjoint_norm"].max(("layer", "time")).values}
     rows = np.arange(max(0, update - BEFORE), update + 1)
     before = pd.DataFrame({name: values[rows] for name, values in columns.items()}, index=pd.Index(rows, name="update"))
     return Why(run, str(one["label"].values), update, first_break(spec, hypers, state, batch), before)
 
 
-def _frozen(path: str | Path, run: int, update: int, data: Any) -> tuple[Spec, Hypers, TrainState]:
+def _frozen(
+    path: Path, experiment: Experiment, place: int, point: int, update: int, data: Any
+) -> tuple[Spec, Hypers, TrainState]:
     """(spec, hypers, the state that update `update` of a run was made of)."""
-    experiment = manifest.experiment(path)
-    place, point = experiment.layout.place(run)
     tile = next(t for t in experiment.layout.tiles if t.spec == place and point in t.runs)
     row = tile.runs.index(point)
     runs = jax.tree.map(lambda leaf: leaf[row : row + 1], sweep.tile_runs(experiment, tile))
     programs = sweep.programs(experiment.specs[place], 1)
-    found = checkpoint.latest(checkpoint.of_tile(Path(path), tile.index), abstract(experiment, tile))
+    found = checkpoint.latest(checkpoint.of_tile(path, tile.index), abstract(experiment, tile))
     if found is None:
-        raise ConfigError(f"{path} has no checkpoint of run {run} yet; ask again when it has.")
+        raise ConfigError(f"{path} has no checkpoint of this run yet; ask again when it has.")
     states = jax.tree.map(lambda leaf: leaf[row : row + 1], found[1])
     while np.asarray(states.alive).all() and int(states.step[0]) <= update:  # what was recorded after it was saved
         states, _ = programs.chunk(runs, states, data, experiment.chunk)
