@@ -173,6 +173,7 @@ def test_a_second_signal_stops_at_once_and_the_first_says_how_long_it_took(whole
     assert digests(out) == digests(whole)
 
 
+@pytest.mark.slow
 def test_a_signal_in_a_probe_finishes_the_probe_and_saves(whole, tmp_path, attack):
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)[: 4 if attack else 1]:
         out, gate = tmp_path / signum.name, tmp_path / f"{signum.name}.gate"

@@ -39,6 +39,7 @@ def read(folder, **options):
     return spoken_digits(folder, **({"mel": MEL, "cache_dir": folder / "cache"} | options))
 
 
+@pytest.mark.slow
 def test_the_test_split_is_index_0_to_4_and_validation_is_drawn_from_the_rest(folder):
     data = read(folder)
     assert {name: len(e.ys) for name, e in data.items()} == {"train": 24, "validation": 6, "test": 30}

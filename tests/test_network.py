@@ -92,6 +92,7 @@ def test_a_changed_network_is_refused_by_its_path(out):
     assert "specs[0].network.noise is 0.0 there and 0.5 here" in refusal(run, experiment(other), out)
 
 
+@pytest.mark.slow
 def test_inputs_of_several_lengths_end_together_beside_a_stack_of_cells(tmp_path):
     spec = sd.Spec(Clocks(), batch=4, holdout=4, network=TwoInputs())
     assert spec.steps == 6 and network.scans(spec) == {"fast": 6, "slow": 4}

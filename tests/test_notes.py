@@ -26,6 +26,7 @@ def drawn(text):
 
 
 slow = pytest.mark.slow
+SLOW = {"06_networks", "08_layers", "12_gates"}
 PRINTED = {
     "01_sequences": ["[6]", "[3, 6]", "[3, 6, 2]", "[6, 3, 2]", "[2, 4]"],
     "02_one_hot": ["Rome   [1 0 0 0]   cosine to each: [1 0 0 0]", "France [0 0 0 1]", "table, True", "640,000"],
@@ -38,7 +39,7 @@ PRINTED = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=slow) if n == "08_layers" else n for n in PRINTED])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=slow) if n in SLOW else n for n in PRINTED])
 def test_what_the_notes_print_is_printed(name):
     text = said(name)
     assert all(wanted in text for wanted in PRINTED[name]), text

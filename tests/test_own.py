@@ -151,6 +151,7 @@ def test_a_changed_part_is_refused_by_its_path_and_an_edited_function_is_a_warni
         run(experiment(), grid)
 
 
+@pytest.mark.slow
 def test_words_and_parts_mix_and_words_alone_are_written_as_ever(tmp_path):
     """Descent by a part is descent by a word, on an own task through a cell of the library, in one program each."""
     parts = dataclasses.replace(SPEC, layers=(), hidden=(3,), cell="lstm", records=(), optimizer=Descent(0.1))

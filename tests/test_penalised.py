@@ -293,6 +293,7 @@ def test_every_update_draws_its_gates_anew_and_evaluation_draws_none():
     np.testing.assert_allclose(first[1], first[2], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_instruments_see_the_network_as_it_acts():
     """Its gates acting, it is read as a network without gates that has those weights."""
     spec = dataclasses.replace(GATED, cell="lstm", steps=6)

@@ -189,6 +189,7 @@ def test_a_true_zero_is_no_fault_and_a_term_that_nothing_reaches_is_named():
     assert "gradient is not finite" in refusal(told, broken)
 
 
+@pytest.mark.slow
 def test_a_pull_that_is_no_derivative_is_found_in_a_term():
     @sd.part
     class Wrong:

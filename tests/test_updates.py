@@ -72,6 +72,7 @@ def cosines(a, b):
 # --- the next updates ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_tried_updates_are_those_that_training_then_makes():
     """Plain descent shows its gradients in its steps."""
     h = hypers(lr=0.25, decay_rate=1.0)

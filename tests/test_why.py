@@ -217,6 +217,7 @@ def test_the_update_that_broke_is_made_again_and_those_before_it_are_shown(poiso
     )
 
 
+@pytest.mark.slow
 def test_what_was_recorded_after_the_checkpoint_is_made_again_on_the_data(tmp_path):
     """Of a run that is still training, or was killed."""
     xs = np.random.default_rng(0).normal(size=(8, T, 2)).astype(np.float32)
