@@ -81,26 +81,26 @@ def f32(*given, **more):
     return spec(*given, dtype="float32", **more)
 
 
-slow = pytest.mark.slow
+slow, wide = pytest.mark.slow, pytest.mark.wide
 IDS_IN = {"features": 0, "vocabulary": 5}
 CASES = [
-    pytest.param(linen, spec("rnn", 2, True, activation="relu", readout="every"), marks=slow),
+    pytest.param(linen, spec("rnn", 2, True, activation="relu", readout="every"), marks=wide),
     pytest.param(linen, spec("lstm", 1, True, embedding=D, **IDS_IN)),
-    pytest.param(linen, spec("lstm", 2, False, readout="mean"), marks=slow),
-    pytest.param(linen, spec("gru", 1, False, readout="sum", **IDS_IN), marks=slow),
+    pytest.param(linen, spec("lstm", 2, False, readout="mean"), marks=wide),
+    pytest.param(linen, spec("gru", 1, False, readout="sum", **IDS_IN), marks=wide),
     pytest.param(linen, spec("gru", 2, True), marks=slow),
-    pytest.param(of_nnx, spec("rnn", 1, False, readout="sum"), marks=slow),
+    pytest.param(of_nnx, spec("rnn", 1, False, readout="sum"), marks=wide),
     pytest.param(of_nnx, spec("rnn", 2, True, activation="relu", readout="every"), marks=slow),
-    pytest.param(of_nnx, spec("lstm", 2, False, embedding=D, **IDS_IN), marks=slow),
+    pytest.param(of_nnx, spec("lstm", 2, False, embedding=D, **IDS_IN), marks=wide),
     pytest.param(of_nnx, spec("gru", 1, False, readout="mean")),
     pytest.param(of_nnx, spec("gru", 2, True, **IDS_IN), marks=slow),
-    pytest.param(of_keras, f32("rnn", 2, True, activation="relu", readout="every"), marks=slow),
+    pytest.param(of_keras, f32("rnn", 2, True, activation="relu", readout="every"), marks=wide),
     pytest.param(of_keras, f32("lstm", 1, True, embedding=D, **IDS_IN), marks=slow),
-    pytest.param(of_keras, f32("lstm", 2, False, readout="mean"), marks=slow),
+    pytest.param(of_keras, f32("lstm", 2, False, readout="mean"), marks=wide),
     pytest.param(of_keras, f32("gru", 1, False, readout="mean")),
-    pytest.param(of_keras, f32("gru", 1, True), marks=slow),
-    pytest.param(of_keras, f32("gru", 2, False, embedding=D, **IDS_IN), marks=slow),
-    pytest.param(of_keras, f32("gru_reset_before", 1, False), marks=slow),
+    pytest.param(of_keras, f32("gru", 1, True), marks=wide),
+    pytest.param(of_keras, f32("gru", 2, False, embedding=D, **IDS_IN), marks=wide),
+    pytest.param(of_keras, f32("gru_reset_before", 1, False), marks=wide),
     pytest.param(of_keras, f32("gru_reset_before", 2, True, readout="every"), marks=slow),
 ]
 
