@@ -18,6 +18,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from analysis import style
 from analysis.style import median
 from seqdyn.learn.spec import Spec
+from seqdyn.runs.records import diverged as diverged
 from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
@@ -86,12 +87,6 @@ def one_setting(ds: "xr.Dataset", *drawn: str) -> "xr.Dataset":
 def text(value: Any) -> str:
     """A coordinate's value, short."""
     return f"{value:g}" if isinstance(value, int | float) else str(value)
-
-
-def diverged(ds: "xr.Dataset") -> Bool[np.ndarray, "run step"]:
-    """At which updates a run was no longer finite; one that is not made yet says nothing."""
-    recorded = ds["recorded"].values  # first, since a run that is still going writes it last
-    return recorded & ~ds["finite"].values
 
 
 # --- what the records say -------------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from analysis.lags import diverged
 from seqdyn.data.tasks import TASKS, task_of
 from seqdyn.layout import layout
 from seqdyn.learn.spec import Spec
+from seqdyn.runs.records import diverged
+from seqdyn.runs.records import latest as latest
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -72,13 +73,6 @@ def _criterion(said: Mapping[str, Any]) -> tuple[str, float, float]:
         return "test_loss", np.nan, np.nan
     found = task_of(Spec(**{name: value for name, value in said.items() if isinstance(value, str | int)}))
     return *found.learned, found.chance
-
-
-def latest(probes: Float[np.ndarray, "run probe"]) -> Float[np.ndarray, " run"]:
-    """Each run's newest value that exists, else NaN."""
-    there = ~np.isnan(probes)
-    last = probes.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
-    return probes[np.arange(len(probes)), last]
 
 
 def passes(values: Float[np.ndarray, " run *s"], of: Criterion) -> Bool[np.ndarray, " run *s"]:

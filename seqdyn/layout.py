@@ -49,6 +49,11 @@ class Layout(NamedTuple):
         spec = next(i for i in range(len(self.counts)) if run < sum(self.counts[: i + 1]))
         return spec, run - sum(self.counts[:spec])
 
+    def holding(self, spec: int, point: int) -> tuple[Tile, int]:
+        """(the tile that holds run `point` of a spec, which of its rows it is)"""
+        tile = next(tile for tile in self.tiles if tile.spec == spec and point in tile.runs)
+        return tile, tile.runs.index(point)
+
     @property
     def rows(self) -> int:
         """Of the record store: those of padding included."""

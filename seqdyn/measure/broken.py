@@ -177,7 +177,8 @@ def _of_batch(parts: dict[str, Any], batch: Batch) -> Break | None:
     steps = {leaf.shape[:2] for _, leaf in _floats(batch.xs)}
     for name, leaf in _floats(parts):
         each = leaf if leaf.ndim > 1 and (name.startswith("xs") or leaf.shape[:2] in steps) else leaf[:, None]
-        found = _first("batch", ~np.isfinite(each.reshape(*each.shape[:2], -1)), each.reshape(*each.shape[:2], -1))
+        numbers = each.reshape(*each.shape[:2], -1)
+        found = _first("batch", ~np.isfinite(numbers), numbers)
         if found:
             return found._replace(name=name, **({} if each is leaf else {"time": None, "example": found.time}))
     return None

@@ -317,3 +317,17 @@ def load(path: str | Path) -> "xr.Dataset":
     said = {name: noted["experiment"][name] for name in ("name", "updates", "chunk", "probe_every", "tile")}
     said |= {f"{name}_version": of for name, of in noted.get("versions", {}).items() if name in ("seqdyn", "jax")}
     return ds.assign_coords(coordinates).drop_attrs(deep=False).assign_attrs(said)
+
+
+def diverged(ds: "xr.Dataset") -> np.ndarray:
+    """At which updates a run was no longer finite, [run, step] (of one run [step]); one that is not made yet says
+    nothing."""
+    recorded = ds["recorded"].values  # first, since a run that is still going writes it last
+    return recorded & ~ds["finite"].values
+
+
+def latest(probes: np.ndarray) -> np.ndarray:
+    """Each run's newest value that exists, of [run, probe], else NaN."""
+    there = ~np.isnan(probes)
+    last = probes.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
+    return probes[np.arange(len(probes)), last]

@@ -174,7 +174,7 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     if run >= sum(counts):
         raise ConfigError(f"run is {run}; {path} holds runs 0 to {sum(counts) - 1}.")
     spec, point = experiment.layout.place(run)
-    tile = next(t for t in experiment.layout.tiles if t.spec == spec and point in t.runs)
+    tile, row = experiment.layout.holding(spec, point)
     directory, like = checkpoint.of_tile(Path(path), tile.index), abstract(experiment, tile)
     if step is None:
         found = checkpoint.latest(directory, like)
@@ -189,7 +189,7 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     if best and found[1].stopping is None:
         raise ConfigError(f"best is True for run {run} of {path}, whose spec has stop 'none'; it kept no best.")
     kept = found[1].stopping.best if best else found[1].params
-    params = jax.tree.map(lambda leaf: leaf[tile.runs.index(point)], kept)
+    params = jax.tree.map(lambda leaf: leaf[row], kept)
     return parents.noted(params, {"path": str(Path(path).resolve()), "run": run, "step": found[0], "best": best})
 
 

@@ -129,9 +129,8 @@ def _rows(path: Path) -> "pd.DataFrame | None":
         warnings.warn(f"left out: {error}", stacklevel=3)
         return None
     columns: dict[str, Any] = {"path": str(path), "run": ds["run"].values}
-    recorded, finite = ds["recorded"].values, ds["finite"].values
-    made = recorded.sum(axis=1)
-    diverged, stopped = (recorded & ~finite).any(axis=1), _latest(ds, "stopped") == 1
+    made = ds["recorded"].values.sum(axis=1)
+    diverged, stopped = records.diverged(ds).any(axis=1), _latest(ds, "stopped") == 1
     done = made == ds.sizes["step"]
     columns["status"] = np.select([diverged, stopped, done], ["diverged", "stopped", "finished"], "unfinished")
     columns["updates"] = made
@@ -144,12 +143,7 @@ def _rows(path: Path) -> "pd.DataFrame | None":
 
 def _latest(ds: "xr.Dataset", name: str) -> np.ndarray:
     """Each run's newest value that exists; NaN without one."""
-    if name not in ds:
-        return np.full(ds.sizes["run"], np.nan)
-    values = ds[name].values
-    there = ~np.isnan(values)
-    last = values.shape[1] - 1 - there[:, ::-1].argmax(axis=1)
-    return values[np.arange(len(values)), last]
+    return records.latest(ds[name].values) if name in ds else np.full(ds.sizes["run"], np.nan)
 
 
 def _fits(value: Any, wanted: Any) -> bool:

@@ -12,8 +12,7 @@ from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Hypers, Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.broken import Break, first_break
-from seqdyn.runs import checkpoint, manifest, sweep
-from seqdyn.runs.records import load
+from seqdyn.runs import checkpoint, manifest, records, sweep
 from seqdyn.runs.run import abstract
 from seqdyn.types import ConfigError, whole
 
@@ -43,9 +42,7 @@ class Why(NamedTuple):
 
 def diverged(path: str | Path) -> list[int]:
     """The runs of a run directory that have diverged so far."""
-    ds = load(path)
-    gone = (ds["recorded"].values & ~ds["finite"].values).any(axis=1)
-    return np.flatnonzero(gone).tolist()
+    return np.flatnonzero(records.diverged(records.load(path)).any(axis=1)).tolist()
 
 
 def why(path: str | Path, run: int, data: Any = None) -> Why | None:
@@ -56,11 +53,11 @@ def why(path: str | Path, run: int, data: Any = None) -> Why | None:
     """
     import pandas as pd  # takes a second
 
-    run, ds = whole("run", run, 0), load(path)
+    run, ds = whole("run", run, 0), records.load(path)
     if run >= ds.sizes["run"]:
         raise ConfigError(f"run is {run}; {path} holds runs 0 to {ds.sizes['run'] - 1}.")
     one = ds.isel(run=run)
-    gone = one["recorded"].values & ~one["finite"].values
+    gone = records.diverged(one)
     if not gone.any():
         return None
     update = int(gone.argmax())
@@ -73,8 +70,8 @@ def why(path: str | Path, run: int, data: Any = None) -> Why | None:
     batch = train.drawn(spec, hypers, data, train.ticket(spec, hypers, data, state.step), state.step)
     shown = [name for name in ("loss", "grad_norm", "clip_scale", "learning_rate") if name in one]
     columns = {name: one[name].values for name in shown}
-    norms = one["adjoint_norm"].max("layer").values
-    columns |= {"adjoint_last": norms[:, -1], "adjoint_largest": one["adjoint_norm"].max(("layer", "time")).values}
+    norms = one["adjoint_norm"].max("layer").load()
+    columns |= {"adjoint_last": norms.values[:, -1], "adjoint_largest": norms.max("time").values}
     rows = np.arange(max(0, update - BEFORE), update + 1)
     before = pd.DataFrame({name: values[rows] for name, values in columns.items()}, index=pd.Index(rows, name="update"))
     return Why(run, str(one["label"].values), update, first_break(spec, hypers, state, batch), before)
@@ -84,8 +81,7 @@ def _frozen(
     path: Path, experiment: Experiment, place: int, point: int, update: int, data: Any
 ) -> tuple[Spec, Hypers, TrainState]:
     """(spec, hypers, the state that update `update` of a run was made of)."""
-    tile = next(t for t in experiment.layout.tiles if t.spec == place and point in t.runs)
-    row = tile.runs.index(point)
+    tile, row = experiment.layout.holding(place, point)
     runs = jax.tree.map(lambda leaf: leaf[row : row + 1], sweep.tile_runs(experiment, tile))
     programs = sweep.programs(experiment.specs[place], 1)
     found = checkpoint.latest(checkpoint.of_tile(path, tile.index), abstract(experiment, tile))
