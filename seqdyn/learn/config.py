@@ -127,6 +127,9 @@ class Experiment:
     """Where that batch comes from: sequences that are never trained on, or (the first of) the training set."""
     modes: int = 8
     """Singular values and exponents that 'jacobians' and 'lyapunov' record, largest first."""
+    keep: Any = None
+    """Updates after which every run's state is kept for good, beside the newest two checkpoints: 'log' is 0, 1, 2, 4,
+    8, …; n is 0, n, 2n, …; or a list of them. None: none."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
     runs: tuple[Runs, ...] = ()
@@ -141,6 +144,7 @@ class Experiment:
         self._put("specs", self.specs if isinstance(self.specs, tuple) else (self.specs,))
         self._put("probes", (self.probes,) if parts.is_part(self.probes) else self.probes)
         self._put("settings", plain_json(self.settings))
+        self._put("keep", plain(list(self.keep)) if isinstance(self.keep, range | set | frozenset) else self.keep)
         if self.hypers is None and self.runs and not any(isinstance(one, Runs) for one in self.specs):
             # From dataclasses.replace.
             if self.specs != tuple(one.at(0).spec for one in self.runs):
@@ -188,11 +192,25 @@ class Experiment:
             raise ConfigError(f"settings is {self.settings!r}; it must be JSON ({error}).") from None
         for name in ("updates", "chunk", "probe_every", "tile", "diagnostic", "modes"):
             whole(name, getattr(self, name))
+        self._check_keep()
         looks.check(self.looking, self.specs)
         for name, unit in (("updates", "chunk"), ("probe_every", "chunk"), ("updates", "probe_every")):
             value, divisor = getattr(self, name), getattr(self, unit)
             if value % divisor:
                 raise ConfigError(f"{name} is {value}; it must be a multiple of {unit}, {divisor}.")
+
+    def _check_keep(self) -> None:
+        keep = self.keep
+        if isinstance(keep, tuple) and keep:
+            keep = tuple(sorted({whole(f"keep[{i}]", one, 0) for i, one in enumerate(keep)}))
+            if keep[-1] > self.updates:
+                raise ConfigError(f"keep has {keep[-1]}; it must be updates of the experiment, 0 to {self.updates}.")
+        elif isinstance(keep, int) and not isinstance(keep, bool):
+            whole("keep", keep)
+        elif keep is not None and not (isinstance(keep, str) and keep == "log"):
+            said = " ".join(repr(keep).split())
+            raise ConfigError(f"keep is {said:.80}; it must be None, 'log', a list of updates, or a whole number.")
+        self._put("keep", keep)
 
     def _check_types(self) -> None:
         if not isinstance(self.name, str):
@@ -248,6 +266,7 @@ class Experiment:
             "diagnostic": self.diagnostic,
             "diagnostic_from": self.diagnostic_from,
             "modes": self.modes,
+            **({} if self.keep is None else {"keep": parts.describe(self.keep)}),
             "settings": json.loads(json.dumps(self.settings)),
         }
 
@@ -277,7 +296,7 @@ def experiment_from(described: dict[str, Any]) -> Experiment:
     specs = [Spec(**{k: rebuilt(v) for k, v in _known(Spec, spec).items()}) for spec in described["specs"]]
     hypers = [_hypers(one) for one in hypers_of(described)]
     found = _known(Experiment, described) | {"hypers": hypers[0] if isinstance(described["hypers"], dict) else None}
-    found |= {"probes": rebuilt(described["probes"]), "ruled": ()}
+    found |= {"probes": rebuilt(described["probes"]), "keep": rebuilt(described.get("keep")), "ruled": ()}
     found["runs"] = tuple(Runs(_repeated(spec, len(one)), one) for spec, one in zip(specs, hypers, strict=True))
     found["specs"] = tuple(runs.at(0).spec for runs in found["runs"])
     read = object.__new__(Experiment)  # not by __init__, which refuses
