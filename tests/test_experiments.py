@@ -443,7 +443,7 @@ def test_a_smaller_training_set_is_part_of_a_larger_one_and_keeps_its_variants()
 
 def test_every_experiment_has_a_smoke_test_here():
     scripts = {p.stem for p in (ROOT / "experiments").glob("*.py") if not p.stem.startswith("_")}
-    assert all(f"test_{name}" in globals() for name in scripts - {"say"})  # which test_use runs
+    assert all(f"test_{name}" in globals() for name in scripts - {"say"})  # which test_predictions runs
 
 
 def test_training_sets_are_nested_and_a_share_of_their_labels_is_wrong():
