@@ -50,7 +50,7 @@ def test_help_says_what_it_costs_in_a_paragraph_and_what_every_usual_option_is()
     done, text = script("imdb_accuracy", "--help")
     assert done.returncode == 0 and "\n\nCost: " in text and "\n\nExpect: " in text
     said = " ".join(text.replace("│", " ").split())
-    assert "--seeds INT Seeds of each setting: of parameters, data and their order. (default: 3)" in said
+    assert "Seeds of each setting, of parameters, data and their order: how many, from 0 on, a range or" in said
 
 
 def check_figures(out, text, *names):
