@@ -252,8 +252,8 @@ class Experiment:
         }
 
 
-LATER = ("layers", "network", "records", "loss", "targets", "dtype")
-"""What a spec of words does not say: fields that came with parts, at their defaults."""
+LATER = ("layers", "network", "records", "loss", "targets", "dtype", "segment")
+"""What a spec does not say: fields that came later, at their defaults."""
 
 
 def _described(spec: Spec) -> dict[str, Any]:
