@@ -5,7 +5,7 @@ The ratio is the norm at the largest lag over that at lag 0. Arrays here run for
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -274,6 +274,11 @@ def course(row: dict[str, Any], stages: Sequence[str]) -> dict[str, str]:
         "horizon": " → ".join(lag_name(row, when) for when in stages),
         "ratio": " → ".join(number(row[f"ratio_{when}"]) for when in stages),
     }
+
+
+def by_cell(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The rows of each cell, which stand together: a paragraph each."""
+    return [list(of) for _, of in groupby(rows, key=lambda row: row["cell"])]
 
 
 def setting(ds: "xr.Dataset") -> str:

@@ -44,7 +44,7 @@ def test_a_horizon_that_is_censored_is_that_of_its_own_length(out):
     np.testing.assert_array_equal(lags.horizon(flat), [2, 4, 1, np.nan])
     row = lags.reaches({"end": flat[:3]})
     assert row["censored_end"] == 2 and row["ratio_end"] == 0.5
-    assert "T = 4, 9" in gradient_flow.draw(out)[-1].read_text()
+    assert "T = 4, 9" in gradient_flow.show(out)[-1].read_text()
 
 
 def test_the_fields_of_specs_are_coordinates_of_run(out):

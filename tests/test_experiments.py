@@ -491,7 +491,7 @@ def test_overfitting(tmp_path):
     given = ("--data", "digits", "--audio-dir", recordings, "--no-verify")
     text = smoke("overfitting", tmp_path / "out", *given)
     check_figures(tmp_path / "out", text, "overfitting", "overfitting_curves")
-    found = overfitting.rows(tmp_path / "out")
+    found = overfitting.summary(tmp_path / "out")
     assert [row.method for row in found] == list(overfitting.ORDER)
     assert all(len(row.test) == 2 and row.ms > 0 and np.isfinite(row.horizon).all() for row in found)
     page = (tmp_path / "out" / "report.html").read_text()

@@ -255,7 +255,7 @@ def test_an_optimiser_may_hold_keys_and_know_the_network_and_is_made_anew_with_i
 
 
 def test_cells_and_tasks_of_ones_own_are_drawn_and_said_to_have_no_criterion(grid):
-    *figures, page = gradient_flow.draw(grid)
+    *figures, page = gradient_flow.show(grid)
     text = page.read_text()
     assert figures and "not known when it is learned" in text and "Leaky, tau" in text and "gain 1" not in text
 

@@ -366,7 +366,7 @@ def test_a_thousand_updates_of_pytorch_draw_like_any_run(tmp_path):
     reach = (ds.adjoint_norm.isel(layer=0, time=0) / ds.adjoint_norm.isel(layer=0, time=-1)).values[looks]
     assert 100 * reach[0] < reach[-1]  # to learn is to open the way
     assert ds.test_loss[-1] < 0.05 < 0.12 < ds.loss[0]
-    *figures, page = gradient_flow.draw(tmp_path / "out")
+    *figures, page = gradient_flow.show(tmp_path / "out")
     assert {path.stem for path in figures} == {
         "norms_by_lag",
         "norms_through_training_no_clip",
