@@ -197,7 +197,7 @@ class Store:
 
     def _sizes(self, lengths: dict[str, int]) -> dict[str, int]:
         at = self.layout
-        return lengths | {"row": at.rows, "step": at.updates, "probe": at.probes, "time": at.steps}
+        return lengths | {"row": at.rows, "step": at.updates, "probe": at.probes, "time": len(at.times)}
 
     def write(self, tile: Tile, start: int, metrics: Mapping[str, np.ndarray]) -> None:
         """The metrics [run, step, …] (or [run, …] of probe number `start`) of one tile's chunk."""
@@ -209,6 +209,9 @@ class Store:
         for name, array in root.arrays():
             if _kind(array) == kind:
                 values = metrics.get(name, array.fill_value)
+                dims = array.metadata.dimension_names
+                if self.layout.lags is not None and "time" in dims and name in metrics:
+                    values = values.take(self.layout.times, axis=dims.index("time") - (kind == "probe"))
                 array[rows, start if kind == "probe" else slice(start, start + length)] = values
 
     def whole_until(self, tile: Tile, step: int) -> int:
@@ -315,8 +318,8 @@ def load(path: str | Path) -> "xr.Dataset":
         "run": np.arange(len(rows)),
         "step": np.arange(ds.sizes["step"]),
         "probe_step": ("probe", np.arange(ds.sizes["probe"]) * at.probe_every),
-        "time": np.arange(at.steps),
-        "lag": ("time", np.arange(at.steps)[::-1], {"long_name": "steps before the last valid one, T − t"}),
+        "time": at.times,
+        "lag": ("time", at.steps - 1 - np.asarray(at.times), {"long_name": "steps before the last valid one, T − t"}),
     }
     coordinates |= {dim: values for dim, values in raw.attrs["coordinates"].items() if dim in ds.dims}
     said = {name: noted["experiment"][name] for name in ("name", "updates", "chunk", "probe_every", "tile")}
