@@ -75,7 +75,7 @@ def grid(*given: Any, **axes: Any) -> Any:
     for name in (f.name for f in dataclasses.fields(Spec) if f.name in axes and f.name not in swept):
         raise ConfigError(
             f"{name} decides code, which no grid crosses; give the experiment a grid for each of {axes[name]!r:.60}, "
-            f"tuple(grid(Spec(…, {name}=one, name=str(one)), …) for one in …)."
+            f"tuple(grid(Spec(…, {name}=one), …) for one in …)."
         )
     if of is None:
         return grids.grid(Hypers(), *seeds, **axes)
@@ -83,6 +83,31 @@ def grid(*given: Any, **axes: Any) -> Any:
     swept = grids.grid(_Swept(of, Hypers(**dict.fromkeys(nobody), seed=None)), *seeds, **axes)
     without = {name: np.full(len(swept.seed), getattr(Hypers, name)) for name in nobody}
     return Runs(swept.spec, dataclasses.replace(swept.hypers, seed=swept.seed, **without))
+
+
+def _told_apart(specs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Specs, or their runs, that would have the same label named by the fields in which they differ: 'lstm, steps
+    50'."""
+    of = [one.spec if isinstance(one, Runs) else one for one in specs]
+    found = list(specs)
+    if not all(isinstance(spec.cell, str) for spec in of):
+        return specs  # to be refused
+    for label in {spec.label for spec in of}:
+        alike = [i for i, spec in enumerate(of) if spec.label == label and not spec.name]
+        said = {f.name: [_said(getattr(of[i], f.name)) for i in alike] for f in dataclasses.fields(Spec)}
+        apart = [name for name, values in said.items() if name != "decided" and len({*values}) > 1]
+        for n, i in enumerate(alike if apart else ()):
+            name = ", ".join([label, *(f"{field} {said[field][n]}" for field in apart)])
+            named = dataclasses.replace(of[i], name=name)
+            found[i] = dataclasses.replace(found[i], spec=named) if isinstance(found[i], Runs) else named
+    return tuple(found)
+
+
+def _said(value: Any) -> str:
+    """A spec's field in a label: parts by their classes, as their numbers are many."""
+    if isinstance(value, tuple):
+        return " + ".join(map(_said, value)) or "none"
+    return type(value).__name__ if parts.is_part(value) else str(value)
 
 
 def _columns(hypers: Hypers) -> Hypers:
@@ -156,6 +181,7 @@ class Experiment:
                 raise ConfigError("specs is another beside the runs of a grid; give what grid(spec, …) makes of it.")
             self._put("specs", self.runs)
         self._check_types()
+        self._put("specs", _told_apart(self.specs))
         if isinstance(self.specs[0], Runs):
             self._put("runs", tuple(Runs(one.spec, _columns(one.hypers)) for one in self.specs))
             self._put("specs", tuple(one.at(0).spec for one in self.runs))
