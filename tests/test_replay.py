@@ -10,7 +10,7 @@ from _refusals import refusal
 
 import seqdyn as sd
 from seqdyn.learn import model, train
-from seqdyn.runs import checkpoint, kept, manifest, records
+from seqdyn.runs import added, checkpoint, kept, manifest, records
 from seqdyn.runs import replay as replaying
 
 X64 = False
@@ -109,6 +109,22 @@ def test_other_bits_than_those_recorded_are_told(out, tmp_path):
     assert sd.replay(other, 0, 2, 3).sizes["update"] == 1
 
 
+def test_of_some_lags_the_rest_is_made_again_all_the_same(tmp_path):
+    short = sd.run(experiment(updates=4, lags=[2], keep=[3, 4]), tmp_path / "lags", verify=False)
+    seen = sd.replay(short, 0, 2, 4)
+    assert seen["adjoint_norm"].sizes["time_from_end"] == 2 and seen.sizes["time"] == T
+    probed = sd.probe(short, "units")
+    assert list(probed["lag"].values) == [2, 0] == list(sd.load(short)["lag"].values)
+    np.testing.assert_array_equal(sd.load(short)["gate_mean"].isel(probe=1), probed["gate_mean"].isel(probe=1))
+
+
+def test_runs_that_were_given_their_start_are_made_again_from_it(out, tmp_path):
+    e = sd.Experiment("warm", LSTM, sd.grid(seeds=2, lr=1e-2), updates=8, chunk=4, probe_every=4, tile=2, probes=())
+    warm = sd.run(e, tmp_path / "warm", verify=False, init=sd.restore(out, 1, step=3))
+    assert checkpoint.steps(checkpoint.of_tile(warm, 0)) == [8]
+    np.testing.assert_array_equal(sd.replay(warm, 1, 0, 3, "loss").loss, sd.load(warm).loss[1, :3])
+
+
 # --- instruments after the fact ---------------------------------------------------------------------------------
 
 LATER = ("units", "lyapunov")
@@ -148,7 +164,7 @@ def test_a_probe_that_was_killed_leaves_records_that_the_same_call_completes(out
     class Killed(BaseException):
         pass
 
-    for of, name, when in ((records.Store, "write", 3), (records.Store, "fill", 3), (manifest, "write", 1)):
+    for of, name, when in ((records.Store, "allocate", 1), (added, "fill", 3), (manifest, "write", 1)):
         later, calls, plainly = shutil.copytree(out, tmp_path / name / str(when)), [], getattr(of, name)
 
         def killed(*given, plainly=plainly, calls=calls, when=when):
@@ -171,6 +187,27 @@ def test_a_probe_that_was_killed_leaves_records_that_the_same_call_completes(out
         found, whole = sd.load(later).load(), sd.load(probed).load()
         assert found["gate_mean"].values[:, :3].tobytes() == whole["gate_mean"].values[:, :3].tobytes()
         assert not list(later.glob(".adding*"))
+
+
+def test_on_data_what_early_stopping_ended_is_made_again_until_there_and_looked_at_no_more(tmp_path):
+    xs, lengths = np.random.default_rng(0).normal(size=(9, T, 2)).astype(np.float32), [T, 2, 5] * 3
+    data = {name: (xs, lengths, np.arange(9) % 2) for name in ("train", "validation")}
+    spec = sd.Spec("labelled", T, B, cell="gru", hidden=(3,), features=2, mask=True, stop="loss")
+    runs = sd.grid(spec, seeds=2, patience=[1, 9], min_improvement=9.0)
+    given = dict(updates=12, chunk=4, probe_every=4, tile=2, keep=4, diagnostic=3)
+    out = sd.run(sd.Experiment("stopped", runs, probes=(), **given), tmp_path / "out", data, verify=False)
+    whole = sd.run(sd.Experiment("stopped", runs, probes=("units",), **given), tmp_path / "whole", data, verify=False)
+    one = int(np.flatnonzero(sd.load(out)["patience"] == 1)[0])
+    seen = sd.replay(out, one, 1, 4, data=data)
+    assert {*seen["live"].values.sum(axis=1).ravel()} <= {2, 5, T} and seen["rows"].dims == ("update", "example")
+    np.testing.assert_array_equal(seen["xs"], np.moveaxis(xs[seen["rows"].values], 1, 2))
+    assert (seen["adjoint"].values[:, 0][~seen["live"].values] == 0).all()
+    assert "stop at most 4" in refusal(sd.replay, out, one, 1, 5, data=data)
+    assert "needs a dict of its splits" in refusal(sd.replay, out, one, 1, 4)
+    sd.probe(out, "units", data=data)
+    found, right = sd.load(out).load(), sd.load(whole).load()
+    assert np.isfinite(right["gate_mean"][one, 1]).all() and np.isnan(right["gate_mean"][one, 2]).all()
+    assert all(found[name].values.tobytes() == right[name].values.tobytes() for name in right.data_vars)
 
 
 def test_what_cannot_be_probed_is_one_sentence(out, tmp_path):

@@ -16,6 +16,7 @@ from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.objective import passed, watches
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
+from seqdyn.nets.dropped import Masked
 from seqdyn.nets.stack import walk
 from seqdyn.norms import norm, power_of_two
 from seqdyn.types import Array
@@ -89,7 +90,7 @@ def _layer(one: Any, turned: bool) -> dict[str, Any]:
         found |= {"c": after.c, "adjoint_c": reading.adjoint.c * jnp.broadcast_to(power[..., None], after.c.shape)}
     if reading.scale is not None:
         found["adjoint_scale"] = reading.scale
-    if layer.cell.units is not None:
+    if layer.cell.units is not None and not isinstance(zx, Masked):
         seen = layer.cell.units(layer.params, before, zx, layer.cell.recur(layer.params, before.h))
         found |= {
             name: {gate: of[i] for gate, of in seen.items()} for i, name in enumerate(("gate_value", "gate_slope"))

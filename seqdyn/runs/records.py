@@ -10,18 +10,15 @@ covers is there, whatever its values: a missing one is an error too. The manifes
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import LocalStore, MemoryStore
 
 from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn.context import Variable
@@ -132,17 +129,27 @@ VARIABLES: dict[str, Variable] = {
 }
 """What each record is. The last entry of `time` is an example's last valid step; `lag` = T − t counts from it."""
 
-# Once and for all threads: as a context, one thread's end would switch it off in the middle of another's write.
-zarr.config.set({"array.write_empty_chunks": True})
-
-_ADDING = ".adding-"
 _TYPES = {"finite": "bool", "recorded": "bool", "adjoint_log_norm": "float64"}
 """All others are float32; a log₂ in the thousands has more digits."""
 
 
-def local(path: Path) -> LocalStore:
+@functools.cache
+def _zarr() -> Any:
+    import zarr  # takes a quarter of a second, which `import seqdyn` need not
+
+    # Once and for all threads: as a context, one thread's end would switch it off in the middle of another's write.
+    zarr.config.set({"array.write_empty_chunks": True})
+    return zarr
+
+
+def local(path: Path) -> Any:
     """A folder as zarr takes it, whatever its name: '::' and '://' would mean something in a string."""
-    return LocalStore(path)
+    return _zarr().storage.LocalStore(path)
+
+
+def opened(path: Path) -> dict[str, Any]:
+    """The arrays of a store by name, to be written."""
+    return dict(_zarr().open_group(local(path), mode="r+").arrays())
 
 
 class Store:
@@ -162,10 +169,10 @@ class Store:
         """
         known = VARIABLES | dict(own or {})
         wanted, axes = {name: known[name] for name in names}, self._sizes(dict.fromkeys(coordinates, 0))
-        added = {n: of for n, of in self._there().items() if n not in wanted and axes.keys() >= {*of.dims}}
-        self._create(wanted | added, coordinates)
+        added = {n: of for n, of in self.there().items() if n not in wanted and axes.keys() >= {*of.dims}}
+        self.allocate(wanted | added, coordinates)
 
-    def _there(self) -> dict[str, Variable]:
+    def there(self) -> dict[str, Variable]:
         """What is on disk, as it says of itself."""
         found = {}
         for path in sorted(self.path.glob("*/zarr.json")):
@@ -177,46 +184,12 @@ class Store:
                 )
         return found
 
-    def add(
-        self,
-        names: Iterable[str],
-        coordinates: Mapping[str, list[Any]],
-        own: Mapping[str, Variable],
-        done: Mapping[int, int],
-    ) -> None:
-        """Allocates variables of probes that are not there yet, with nothing in them at every look within the updates
-        that each tile, by its index, has `done`: an array is whole or not there. Raises ConfigError for one that is
-        there with other axes."""
-        known, there = VARIABLES | dict(own), self._there()
-        new = {name: known[name] for name in names if name not in there}
-        for name in (name for name in names if name in there and there[name].dims != known[name].dims):
-            raise ConfigError(f"probes has {name!r}, which {self.path.parent} has of another probe; take another name.")
-        for left in self.path.parent.glob(f"{_ADDING}*"):  # of a process that was killed
-            shutil.rmtree(left)
-        if not new:
-            return
-        other = Store(self.path.parent / f"{_ADDING}{os.getpid()}", self.layout)
-        other._create(new, coordinates)
-        for tile in self.layout.tiles:
-            for number in range(done[tile.index] // self.layout.probe_every + 1):
-                other.write(tile, number, {next(iter(new)): np.asarray(np.nan, np.float32)})
-        for name in new:
-            (other.path / name).rename(self.path / name)
-        shutil.rmtree(other.path)
-
-    def fill(self, tile: Tile, number: int, metrics: Mapping[str, np.ndarray]) -> None:
-        """The metrics [run, …] of a probe of one tile, where there is nothing yet."""
-        root = zarr.open_group(local(self.path), mode="r+")
-        rows = slice(tile.index * self.layout.tile, (tile.index + 1) * self.layout.tile)
-        for name, values in metrics.items():
-            array: Any = root[name]
-            if np.isnan(array[rows, number]).all():
-                array[rows, number] = values
-
-    def _create(self, variables: Mapping[str, Variable], coordinates: Mapping[str, list[Any]]) -> None:
+    def allocate(self, variables: Mapping[str, Variable], coordinates: Mapping[str, list[Any]]) -> None:
+        """Makes their arrays, or the metadata that they should have."""
         sizes = self._sizes({dim: len(values) for dim, values in coordinates.items()})
         wanted: dict[str, Any] = {}  # made in memory: what is on disk is then put right in whole files
-        root = zarr.open_group(MemoryStore(wanted), mode="w")
+        zarr = _zarr()
+        root = zarr.open_group(zarr.storage.MemoryStore(wanted), mode="w")
         root.attrs["coordinates"] = dict(coordinates)
         for name, variable in variables.items():
             dims = ("row", *variable.dims)
@@ -228,7 +201,7 @@ class Store:
                 chunks=tuple(min(stretch.get(d, n), n) for d, n in zip(dims, shape, strict=True)),
                 dtype=_TYPES.get(name, "float32"),
                 fill_value=False if _TYPES.get(name) == "bool" else np.nan,
-                compressors=(ZstdCodec(), Crc32cCodec()),
+                compressors=(zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()),
                 dimension_names=dims,
                 attributes={"long_name": variable.long_name, "units": variable.units},
             )
@@ -249,11 +222,11 @@ class Store:
 
     def _sizes(self, lengths: dict[str, int]) -> dict[str, int]:
         at = self.layout
-        return lengths | {"row": at.rows, "step": at.updates, "probe": at.probes, "time": at.steps}
+        return lengths | {"row": at.rows, "step": at.updates, "probe": at.probes, "time": len(at.times)}
 
     def write(self, tile: Tile, start: int, metrics: Mapping[str, np.ndarray]) -> None:
         """The metrics [run, step, …] (or [run, …] of probe number `start`) of one tile's chunk."""
-        root = zarr.open_group(local(self.path), mode="r+")
+        root = _zarr().open_group(local(self.path), mode="r+")
         rows = slice(tile.index * self.layout.tile, (tile.index + 1) * self.layout.tile)
         kind = _kind(root[next(iter(metrics))])
         length = 1 if kind == "probe" else next(iter(metrics.values())).shape[1]
@@ -263,14 +236,23 @@ class Store:
                 if kind == "probe" and name not in metrics and self._readable(array, tile, start):
                     continue  # what a probe has seen after the fact
                 values = metrics.get(name, array.fill_value)
+                if name in metrics:
+                    values = self.thinned(values, array.metadata.dimension_names)
                 array[rows, start if kind == "probe" else slice(start, start + length)] = values
+
+    def thinned(self, values: np.ndarray, dims: tuple[str, ...]) -> np.ndarray:
+        """Of values at all steps of time those that are recorded; `dims` are the array's, of which those of a look lack
+        'probe'."""
+        if self.layout.lags is None or "time" not in dims:
+            return values
+        return values.take(self.layout.times, axis=dims.index("time") - (dims[1] == "probe"))
 
     def whole_until(self, tile: Tile, step: int) -> int:
         """The updates, up to `step`, whose records of a tile can all be read, probes included.
 
         Reads every chunk: each is held against its checksum.
         """
-        root = zarr.open_group(local(self.path), mode="r")
+        root = _zarr().open_group(local(self.path), mode="r")
         for _, array in root.arrays():
             for number, start in self._chunks(array, step):
                 # A probe is recorded before the checkpoint of its update: it takes an earlier one to make it again.
@@ -303,7 +285,7 @@ class Store:
         cure = "run its command again, which makes the lost part again"
         try:
             right = digest is None or self.digest() == digest
-            root = zarr.open_group(local(self.path), mode="r")
+            root = _zarr().open_group(local(self.path), mode="r")
         except (OSError, ValueError, KeyError):
             right = False
         if not right:
@@ -369,8 +351,8 @@ def load(path: str | Path) -> "xr.Dataset":
         "run": np.arange(len(rows)),
         "step": np.arange(ds.sizes["step"]),
         "probe_step": ("probe", np.arange(ds.sizes["probe"]) * at.probe_every),
-        "time": np.arange(at.steps),
-        "lag": ("time", np.arange(at.steps)[::-1], {"long_name": "steps before the last valid one, T − t"}),
+        "time": at.times,
+        "lag": ("time", at.steps - 1 - np.asarray(at.times), {"long_name": "steps before the last valid one, T − t"}),
     }
     coordinates |= {dim: values for dim, values in raw.attrs["coordinates"].items() if dim in ds.dims}
     said = {name: noted["experiment"][name] for name in ("name", "updates", "chunk", "probe_every", "tile")}

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqdyn.measure import full
 from seqdyn.runs import again, axes, manifest, records, sweep
-from seqdyn.runs.records import VARIABLES
+from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.types import ConfigError, whole
 
 if TYPE_CHECKING:
@@ -30,8 +30,9 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
         loss, grad_norm, clip_scale, adjoint_norm, …           as the records have them
 
     λ_t is of each example's own loss; `time` is the step in the batch, and of the records' own variables as theirs,
-    named `time_from_end`. `full.DIMS` are the first three lines; of a cell without c or names of its gates those are
-    not there, and of a network that is no stack the third line alone. What a narrower layer has not is NaN.
+    named `time_from_end`. Of a cell without c or `units` those are not there, gates not under dropout of the recurrence
+    either, and of a network that is no stack, of its watched scans, the third line alone. What a narrower layer has not
+    is NaN.
 
     Training goes on from the nearest state at or before `start`: a checkpoint, one that `Experiment.keep` kept, or that
     before the first update. Every number that was recorded of these updates is held against what is made: they are
@@ -75,13 +76,15 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
     found = {name: np.empty((stop - start, *shape), dtype) for name, (_, shape, dtype) in wanted.items()}
     states = of.onwards(states, start)
     old = one[recorded].isel(step=slice(start, stop)).load()
-    places = axes.coordinates(experiment), VARIABLES | axes.own_variables(experiment), one.sizes["time"]
+    places = axes.coordinates(experiment), VARIABLES | axes.own_variables(experiment), experiment.layout.steps
+    store = Store(path / "records.zarr", experiment.layout)
     for n in range(start, stop):
         before = states
         states, metrics = sweep.part(of.programs, of.runs, states, data, experiment.chunk, n + 1)
         for name, values in metrics.items():
             mine = jax.tree.map(lambda leaf: leaf[row : row + 1], values)
-            _hold(old[name].values[n - start], axes.placed(mine, name, spec, *places)[0, 0], name, run, n)
+            new = store.thinned(axes.placed(mine, name, spec, *places), ("run", *places[1][name].dims))[0, 0]
+            _hold(old[name].values[n - start], new, name, run, n)
         if wanted:
             seen = jax.device_get(looked(given[0], own.hypers, alone(before), data))
             for name, values in _values(spec, seen, wanted).items():
@@ -133,14 +136,13 @@ def _hold(old: np.ndarray, new: np.ndarray, name: str, run: int, n: int) -> None
 def _named(spec: Any, shapes: full.Full) -> dict[str, tuple[tuple[str, ...], tuple[int, ...], Any]]:
     """name -> (dims, shape, type) of what there is of an update."""
     found: dict[str, tuple[tuple[str, ...], tuple[int, ...], Any]] = {}
+    sizes = {"layer": len(shapes.layers), "gate": len(_gates(spec, shapes))}
+    for i, dim in enumerate(("time", "example", "unit")):
+        sizes[dim] = max([leaf.shape[i] for leaf in jax.tree.leaves(shapes.layers) if leaf.ndim > i], default=0)
     for name, dims in full.DIMS.items():
         leaves = jax.tree.leaves([layer.get(name) for layer in shapes.layers])
         if leaves:
-            sizes = {"layer": len(shapes.layers), "gate": len(_gates(spec, shapes))}
-            sizes |= dict(
-                zip(("time", "example", "unit"), np.max([leaf.shape for leaf in leaves], axis=0), strict=False)
-            )
-            found[name] = (dims, tuple(int(sizes[dim]) for dim in dims), np.dtype(leaves[0].dtype))
+            found[name] = (dims, tuple(sizes[dim] for dim in dims), np.dtype(leaves[0].dtype))
     for name in BATCH:
         leaves = jax.tree_util.tree_leaves_with_path(getattr(shapes.batch, name))
         for path, leaf in leaves:
