@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from analysis import report, style
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
-from seqdyn.runs.script import script
+from seqdyn.runs.script import script, seeds
 
 ARRAYS, FACTS = "generated.npz", "generated.json"
 COLORS = {"real": "#000000", "vae": "#0072b2", "gan": "#d55e00"}
@@ -60,11 +60,11 @@ def read(out: Path) -> Found:
     facts = json.loads((out / FACTS).read_text(encoding="utf-8"))
     for name, of in facts.items():
         for which, values in of["trts"].items():
-            scores[name, "trts", which, of["sizes"][-1]] = dict(enumerate(values))
+            scores[name, "trts", which, of["sizes"][-1]] = dict(zip(seeds(of["seeds"]), values, strict=True))
     generators: dict[tuple[str, str], list[Any]] = {}
     for name, of in facts.items():
         for which in ("vae", "gan"):
-            for seed in range(of["seeds"]):
+            for seed in seeds(of["seeds"]):
                 ds = load(out / "generators" / f"{name}_{which}_{of['sizes'][-1]}_{seed}")
                 for i in range(ds.sizes["run"]):
                     run = ds.isel(run=i)

@@ -12,7 +12,7 @@ from seqdyn.runs import script
 class Common(script.Sizes):
     """What a cure is tried on."""
 
-    seeds: int = 5
+    seeds: script.Seeds = 5
     steps: tuple[int, ...] = (50,)
     """T, time steps of a sequence: one experiment each."""
     hidden: int = 32

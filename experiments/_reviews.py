@@ -8,7 +8,7 @@ from typing import Any
 from seqdyn.data.datasets import imdb
 from seqdyn.data.text import Text, shuffled
 from seqdyn.learn.config import Experiment, Hypers, Spec
-from seqdyn.runs.script import Options, fingerprint
+from seqdyn.runs.script import Options, Seeds, fingerprint
 from seqdyn.types import ConfigError
 
 SMOKE = 200
@@ -22,7 +22,7 @@ class Reviews(Options):
     data_dir: Path | None = None
     vocabulary: int = 10_000
     """Ids, the special ones included; the rest of the words are <unk>."""
-    seeds: int = 3
+    seeds: Seeds = 3
 
 
 def read(c: Reviews, length: int, order: bool = False) -> Text:

@@ -18,14 +18,14 @@ from experiments import _cures as cures
 from seqdyn import backend
 from seqdyn.learn.config import Experiment
 from seqdyn.nets.activations import Activation
-from seqdyn.runs.script import launch, script
+from seqdyn.runs.script import Seeds, launch, script
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(cures.Common):
     """The grid is activations × gains × seeds."""
 
-    seeds: int = 3
+    seeds: Seeds = 3
     activations: tuple[Activation, ...] = (
         "sigmoid",
         "tanh",

@@ -46,7 +46,7 @@ from seqdyn.fields import AugmentName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.nets.bptt import live_steps
 from seqdyn.runs.run import default_out
-from seqdyn.runs.script import Sizes, fingerprint, launch_all, script, sized
+from seqdyn.runs.script import Seeds, Sizes, fingerprint, launch_all, script, sized
 from seqdyn.types import ConfigError
 
 DataName = Literal["series", "images", "tables", "audio", "text"]
@@ -72,7 +72,7 @@ class Config(Sizes):
     text: tuple[int, ...] = (500, 2000, 8000)
     strengths: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
     """Of the changes; 0 is without."""
-    seeds: int = 5
+    seeds: Seeds = 5
     hidden: int = 32
     batch: int = 16
     lr: float = 3e-3

@@ -39,7 +39,7 @@ from seqdyn.data.splits import balanced_order
 from seqdyn.data.text import Examples
 from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import Sizes, fingerprint, launch_all, script, sized
+from seqdyn.runs.script import Seeds, Sizes, fingerprint, launch_all, script, seeds, sized
 from seqdyn.types import ConfigError
 
 PARABOLA = (1, 2, 11)
@@ -80,7 +80,7 @@ class Config(Sizes):
     """Numbers of training sequences, an experiment each; a smaller set is part of a larger one."""
     wrong: tuple[float, ...] = (0.0, 0.2)
     """Shares of the training labels that are replaced by another class, an experiment each."""
-    seeds: int = 3
+    seeds: Seeds = 3
     batch: int = 25
     lr: float = 3e-3
     updates: int = 4000
@@ -242,7 +242,7 @@ def experiment(c: Config, name: str, examples: dict[str, Examples]) -> Experimen
         c.updates,
         c.chunk,
         probe_every=c.chunk,
-        tile=c.seeds,
+        tile=len(seeds(c.seeds)),
         probes=("weights", "updates"),
         settings={"data": fingerprint(examples), "polynomials": polynomial},
     )

@@ -24,14 +24,14 @@ from experiments import _cures as cures
 from seqdyn import backend
 from seqdyn.fields import Clip
 from seqdyn.learn.config import Experiment
-from seqdyn.runs.script import launch_all, script
+from seqdyn.runs.script import Seeds, launch_all, script
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(cures.Common):
     """The grid is ways to clip × gains × thresholds × seeds."""
 
-    seeds: int = 3
+    seeds: Seeds = 3
     lr: float = 3e-3
     """Adam's learning rate: large, so that there is something to save."""
     gains: tuple[float, ...] = (0.7, 2.0)

@@ -31,7 +31,7 @@ from seqdyn.data.splits import beginning
 from seqdyn.data.text import Examples
 from seqdyn.fields import Dropout
 from seqdyn.learn.config import Experiment, Hypers, Spec, grid
-from seqdyn.runs.script import Sizes, fingerprint, launch_all, script, sized
+from seqdyn.runs.script import Seeds, Sizes, fingerprint, launch_all, script, sized
 from seqdyn.types import ConfigError
 
 
@@ -72,7 +72,7 @@ class Config(Sizes):
     """Updates of each run, 8 epochs."""
     looks: int = 8
     """Looks at the three splits while training; Monte Carlo looks at a quarter of them."""
-    seeds: int = 3
+    seeds: Seeds = 3
     tile: int = 3
 
 

@@ -34,7 +34,7 @@ from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.nets.bptt import Cut, Watch, unroll, watching
 from seqdyn.nets.cells import Cell, rnn
 from seqdyn.nets.inits import gaussian, identity
-from seqdyn.runs.script import Options, launch, script, sized
+from seqdyn.runs.script import Options, Seeds, launch, script, sized
 from seqdyn.types import Array, ConfigError, Key
 
 
@@ -46,7 +46,7 @@ class Config(Options):
     """g of W_ij ~ N(0, g²/N)."""
     drives: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
     """s: s² is the variance per unit of V x_t. Even ratios make an even plane."""
-    seeds: int = 3
+    seeds: Seeds = 3
     steps: int = 15
     """T; the bits to be compared lie a third and two thirds of the way."""
     hidden: int = 64

@@ -26,7 +26,7 @@ from analysis import edge_of_stability as analysis
 from seqdyn import backend
 from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import Options, launch, script, sized
+from seqdyn.runs.script import Options, Seeds, launch, script, sized
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Config(Options):
     """The rnn's activation is tanh."""
     lrs: tuple[float, ...] = (0.0125, 0.025, 0.05, 0.1, 0.2)
     """η, learning rates of gradient descent without momentum, schedule or clipping."""
-    seeds: int = 3
+    seeds: Seeds = 3
     """Seeds of parameters and of the training set."""
     gain: float = 0.8
     """Of the orthogonal recurrent initialisation; at 1 the rnn starts so sharp that most of these rates diverge."""

@@ -18,7 +18,7 @@ from analysis import cures as analysis
 from experiments import _cures as cures
 from seqdyn import backend
 from seqdyn.learn.config import Experiment
-from seqdyn.runs.script import launch_all, script
+from seqdyn.runs.script import Seeds, launch_all, script
 from seqdyn.types import ConfigError
 
 
@@ -26,7 +26,7 @@ from seqdyn.types import ConfigError
 class Config(cures.Common):
     """The grid is cells × lengths × seeds."""
 
-    seeds: int = 3
+    seeds: Seeds = 3
     steps: tuple[int, ...] = (50, 100, 200, 400)
     """T, time steps of a sequence: one experiment each."""
     updates: int = 1500

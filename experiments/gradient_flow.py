@@ -20,7 +20,7 @@ from seqdyn import backend
 from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.nets.activations import Activation
-from seqdyn.runs.script import Options, launch, script, sized
+from seqdyn.runs.script import Options, Seeds, launch, script, sized
 
 CELLS: dict[str, tuple[CellName, Activation]] = {
     "tanh": ("rnn", "tanh"),
@@ -40,7 +40,7 @@ class Config(Options):
     """Of the orthogonal recurrent initialisation."""
     clips: tuple[float, ...] = (0.1, math.inf)
     """Bounds on the gradient's global norm; inf does not clip."""
-    seeds: int = 3
+    seeds: Seeds = 3
     steps: int = 100
     hidden: int = 32
     batch: int = 16

@@ -30,7 +30,7 @@ from seqdyn.data.datasets import imdb_reviews
 from seqdyn.data.text import tokenize
 from seqdyn.learn.config import Hypers, Spec, grid
 from seqdyn.runs.run import default_out
-from seqdyn.runs.script import launch_all, script, sized
+from seqdyn.runs.script import Seeds, launch_all, script, sized
 from seqdyn.types import ConfigError
 
 Setting = Literal["rnn", "gated", "best", "control"]
@@ -45,7 +45,7 @@ class Config(Reviews):
     rnn_epochs: int = 20
     gated_epochs: int = 3
     best_epochs: int = 4
-    best_seeds: int = 2
+    best_seeds: Seeds = 2
     """Seeds of the best setting."""
 
 

@@ -18,7 +18,7 @@ from seqdyn.data.datasets import imdb
 from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.checkpoint import digest
-from seqdyn.runs.script import Options, launch, script, sized
+from seqdyn.runs.script import Options, Seeds, launch, script, sized
 from seqdyn.types import ConfigError
 
 
@@ -43,7 +43,7 @@ class Config(Options):
     clip: float = 1.0
     gain: float = 1.0
     """Of the orthogonal recurrent initialisation."""
-    seeds: int = 3
+    seeds: Seeds = 3
     chunk: int = 26
 
 

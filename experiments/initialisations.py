@@ -22,14 +22,14 @@ from experiments import _cures as cures
 from seqdyn import backend
 from seqdyn.learn.config import Experiment
 from seqdyn.nets.inits import InitName
-from seqdyn.runs.script import launch_all, script
+from seqdyn.runs.script import Seeds, launch_all, script
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(cures.Common):
     """rnns: initialisations × gains × seeds; LSTM and GRU: biases × seeds."""
 
-    seeds: int = 3
+    seeds: Seeds = 3
     steps: tuple[int, ...] = (50, 100, 200)
     """T, time steps of a sequence: one experiment each."""
     updates: int = 1500

@@ -30,7 +30,7 @@ from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.nets.activations import Activation
 from seqdyn.nets.inits import InitName
-from seqdyn.runs.script import Options, launch_all, script, sized
+from seqdyn.runs.script import Options, Seeds, launch_all, script, sized
 from seqdyn.types import ConfigError
 
 CELLS: dict[str, tuple[CellName, Activation]] = {
@@ -51,7 +51,7 @@ class Config(Options):
     """Of the recurrent weights, gate by gate; one to three."""
     gain: float = 1.0
     """Of the recurrent initialisation: a Gaussian U of gain g has entries of variance g²/H."""
-    seeds: int = 3
+    seeds: Seeds = 3
     steps: int = 100
     """T, time steps of a sequence; the longest window has T − 1."""
     hidden: int = 32

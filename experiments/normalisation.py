@@ -20,14 +20,14 @@ from experiments import _cures as cures
 from seqdyn import backend
 from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment
-from seqdyn.runs.script import launch, script
+from seqdyn.runs.script import Seeds, launch, script
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(cures.Common):
     """The grid is cells and normalisations × γ × seeds."""
 
-    seeds: int = 3
+    seeds: Seeds = 3
     cells: tuple[CellName, ...] = ("rnn", "lstm")
     """rnn, lstm or gru."""
     norm_gains: tuple[float, ...] = (0.1, 1.0, 10.0)

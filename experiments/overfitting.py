@@ -45,7 +45,7 @@ from seqdyn.data.splits import beginning
 from seqdyn.data.text import Examples
 from seqdyn.learn.config import Experiment, Hypers, Spec, grid, joined
 from seqdyn.runs.run import default_out
-from seqdyn.runs.script import Sizes, fingerprint, launch_all, script, sized
+from seqdyn.runs.script import Seeds, Sizes, fingerprint, launch_all, script, sized
 from seqdyn.types import ConfigError
 
 DataName = Literal["reviews", "digits"]
@@ -96,7 +96,7 @@ class Config(Sizes):
     """Variants of each recording that augmentation picks from."""
     generator_updates: int = 1500
     """Of the VAE that draws synthetic recordings."""
-    seeds: int = 3
+    seeds: Seeds = 3
     tile: int = 3
 
 

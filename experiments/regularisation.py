@@ -20,14 +20,14 @@ from experiments import _cures as cures
 from seqdyn import backend
 from seqdyn.fields import PenaltyName
 from seqdyn.learn.config import Experiment
-from seqdyn.runs.script import launch_all, script
+from seqdyn.runs.script import Seeds, launch_all, script
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(cures.Common):
     """Each penalty is an experiment: λ × seeds."""
 
-    seeds: int = 3
+    seeds: Seeds = 3
     penalties: tuple[PenaltyName, ...] = ("l1", "l2", "activity", "orthogonality", "omega")
     """What is added to the loss."""
     weights: tuple[float, ...] = (0.0, 0.001, 0.01, 0.1, 1.0, 10.0)

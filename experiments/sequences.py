@@ -25,7 +25,7 @@ from seqdyn import backend
 from seqdyn.data.datasets import characters, mnist, music
 from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import Options, fingerprint, launch, script, sized
+from seqdyn.runs.script import Options, Seeds, fingerprint, launch, script, sized
 from seqdyn.types import ConfigError
 
 
@@ -45,7 +45,7 @@ class Config(Options):
     """Of pixels: in a random order, the same for all images."""
     cells: tuple[CellName, ...] = ("rnn", "lstm", "gru")
     """Recurrent cells, one compiled program each."""
-    seeds: int = 2
+    seeds: Seeds = 2
     updates: int = 1000
     """Of each run."""
     lr: float = 1e-3

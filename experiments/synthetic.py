@@ -55,7 +55,7 @@ from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.manifest import experiment as read_experiment
 from seqdyn.runs.records import load
 from seqdyn.runs.run import restore
-from seqdyn.runs.script import Options, fingerprint, launch_all, script
+from seqdyn.runs.script import Options, Seeds, fingerprint, launch_all, script, seeds
 from seqdyn.types import ConfigError
 
 Name = Literal["digits", "vowels"]
@@ -77,7 +77,7 @@ class Config(Options):
     """What is learnt."""
     sizes: tuple[int, ...] = (50, 200, 1000)
     """Real training sequences; those that a data set has. The largest is used wherever one is enough."""
-    seeds: int = 3
+    seeds: Seeds = 3
     """Of generators, of the order in which examples are taken, and of samples."""
     hidden: int = 48
     """Width of the generators' recurrent layers."""
@@ -210,7 +210,7 @@ def generator(c: Config, name: str, s: Source, which: str, size: int, seed: int,
 def generators(c: Config, sources: dict[str, Source], out: Path) -> Made:
     """Trains all of them (or goes on): first every setting of the VAE at the largest size and the GANs, then, at the
     other sizes, the setting with the best ELBO on validation."""
-    everywhere = [(name, s, seed) for name, s in sources.items() for seed in range(c.seeds)]
+    everywhere = [(name, s, seed) for name, s in sources.items() for seed in seeds(c.seeds)]
     parts: Parts = {}
     for name, s, seed in everywhere:
         parts |= generator(c, name, s, "vae", s.sizes[-1], seed)
@@ -244,7 +244,7 @@ def generators(c: Config, sources: dict[str, Source], out: Path) -> Made:
 
 def best(c: Config, out: Path, name: str, s: Source) -> Setting:
     """The setting of a data set's VAE with the best ELBO on validation, mean over seeds."""
-    losses = [load(out / f"{name}_vae_{s.sizes[-1]}_{seed}").validation_loss.min("probe") for seed in range(c.seeds)]
+    losses = [load(out / f"{name}_vae_{s.sizes[-1]}_{seed}").validation_loss.min("probe") for seed in seeds(c.seeds)]
     return EVERY[int(np.argmin(np.mean(losses, axis=0)))]
 
 
@@ -293,7 +293,7 @@ def judgements(c: Config, name: str, s: Source, made: Made) -> Parts:
         )
         found[f"{name}_{what}_{which}_{size}_{seed}"] = e, data
 
-    for seed in range(c.seeds):
+    for seed in seeds(c.seeds):
         for size in s.sizes:
             add("mixed", "real", size, seed, seen_by(s, size, seed)[0])
             for which in ("vae", "gan"):
@@ -324,7 +324,7 @@ def _accuracy(spec: Spec) -> Any:
 def trts(c: Config, name: str, s: Source, made: Made, out: Path) -> dict[str, list[float]]:
     """Per generator, over seeds: the accuracy on its samples of what was trained on the real sequences."""
     found: dict[str, list[float]] = {}
-    for seed in range(c.seeds):
+    for seed in seeds(c.seeds):
         part = out / "judges" / f"{name}_mixed_real_{s.sizes[-1]}_{seed}"
         e = read_experiment(part)
         for which in ("vae", "gan"):
@@ -337,7 +337,7 @@ def trts(c: Config, name: str, s: Source, made: Made, out: Path) -> dict[str, li
 
 def shown(s: Source, made: Made, name: str) -> dict[str, np.ndarray]:
     """Real sequences and samples to look at: four of each class that are drawn first."""
-    seed, largest = 0, s.sizes[-1]
+    seed, largest = min(made_for for *_, made_for in made.drawers), s.sizes[-1]
     train = made.drawers[name, "vae", largest, seed].seen
     rows = np.concatenate([np.flatnonzero(train.ys == y)[:4] for y in range(s.kind.classes)])
     sets = {"real": train.take(rows)}
@@ -351,7 +351,9 @@ def shown(s: Source, made: Made, name: str) -> dict[str, np.ndarray]:
 def main(config: Config) -> None:
     """Reads, trains generators and judges (or goes on), draws."""
     c = dataclasses.replace(config, **SMOKE, judge_updates=20) if config.smoke else config
-    for name in ("seeds", "hidden", "latent", "vae_updates", "gan_updates", "judges", "judge_updates"):
+    if min(seeds(c.seeds), default=-1) < 0:
+        raise ConfigError(f"seeds is {c.seeds}; it must be at least one, or a list of whole numbers of at least 0.")
+    for name in ("hidden", "latent", "vae_updates", "gan_updates", "judges", "judge_updates"):
         if getattr(c, name) < 1:
             raise ConfigError(f"{name} is {getattr(c, name)}; it must be a whole number of at least 1.")
     if not c.share > 0 or not c.data:
@@ -362,7 +364,7 @@ def main(config: Config) -> None:
     made = generators(c, sources, out / "generators")
     for name, s in sources.items():
         made.samples.update(shown(s, made, name))
-        made.facts[name] |= {"sizes": s.sizes, "seeds": c.seeds, "classes": s.kind.classes}
+        made.facts[name] |= {"sizes": s.sizes, "seeds": seeds(c.seeds), "classes": s.kind.classes}
     parts = {k: v for name, s in sources.items() for k, v in judgements(c, name, s, made).items()}
     launched(c, parts, out / "judges")
     for name, s in sources.items():

@@ -24,7 +24,7 @@ from seqdyn.data.packaged import breast_cancer, digits, japanese_vowels
 from seqdyn.data.scaling import windows
 from seqdyn.data.splits import beginning
 from seqdyn.data.waves import ChangeName
-from seqdyn.runs.script import fingerprint, script
+from seqdyn.runs.script import Seeds, fingerprint, script
 from seqdyn.types import ConfigError
 
 WAVES: dict[str, ChangeName] = {"white_noise" if name == "noise" else name: name for name in get_args(ChangeName)}
@@ -48,7 +48,7 @@ class Config:
     examples: int = 150
     """Training examples."""
     updates: int = 800
-    seeds: int = 3
+    seeds: Seeds = 3
     out: Path = Path("runs/notes/augmentation")
     """Other settings need another directory."""
 
@@ -138,7 +138,7 @@ def main(c: Config) -> None:
                 seen = dict(label=label) if y == 0 else {}
                 axes[0, 0].plot(
                     100 * pair[i],
-                    np.full(c.seeds, y + 0.12 * (2 * i - 1)),
+                    np.full(len(pair[i]), y + 0.12 * (2 * i - 1)),
                     marker,
                     color="#0072b2",
                     markerfacecolor=face,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seqdyn.learn.config import Experiment, Hypers, Spec
-from seqdyn.runs.script import Sizes, launch_all
+from seqdyn.runs.script import Seeds, Sizes, launch_all
 from seqdyn.types import ConfigError
 
 Panels = Mapping[str, Mapping[str, Path]]
@@ -18,7 +18,7 @@ Panels = Mapping[str, Mapping[str, Path]]
 class Trained(Sizes):
     """How long and how often each case is trained."""
 
-    seeds: int = 5
+    seeds: Seeds = 5
     updates: int = 5000
     chunk: int = 250
     probe_every: int = 250

@@ -22,7 +22,7 @@ from analysis.published import Claim
 from experiments.reproduce import _cases
 from seqdyn import backend
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import script, sized
+from seqdyn.runs.script import Seeds, script, sized
 
 Cell = Literal["tanh", "IRNN", "LSTM, bias 1", "LSTM, chrono", "GRU"]
 CASES: dict[str, dict[str, Any]] = {
@@ -38,7 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
 class Config(_cases.Trained):
     """Lengths × cells × seeds."""
 
-    seeds: int = 3
+    seeds: Seeds = 3
     updates: int = 4000
     tile: int = 2
     lengths: tuple[int, ...] = (100, 200, 400)

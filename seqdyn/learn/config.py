@@ -22,7 +22,7 @@ from seqdyn.learn.looks import Looking, ProbeName, Split
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate
 from seqdyn.parts import Part
-from seqdyn.types import ConfigError, whole
+from seqdyn.types import ConfigError, whole, whole_or_none
 
 
 @jax.tree_util.register_dataclass
@@ -127,6 +127,9 @@ class Experiment:
     """Where that batch comes from: sequences that are never trained on, or (the first of) the training set."""
     modes: int = 8
     """Singular values and exponents that 'jacobians' and 'lyapunov' record, largest first."""
+    lags: Any = None
+    """T − t of the steps of which there are records: None, all; 'log', about 20 a decade of lags and the largest, for
+    long sequences; or which, in a list. 0 is always among them."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
     runs: tuple[Runs, ...] = ()
@@ -141,6 +144,12 @@ class Experiment:
         self._put("specs", self.specs if isinstance(self.specs, tuple) else (self.specs,))
         self._put("probes", (self.probes,) if parts.is_part(self.probes) else self.probes)
         self._put("settings", plain_json(self.settings))
+        if parts.is_many(self.lags):
+            self._put("lags", tuple(parts.listed(self.lags)))
+            for lag in self.lags:
+                whole_or_none("lags", lag)
+        elif self.lags is not None and self.lags != "log":
+            raise ConfigError(f"lags is {self.lags!r:.80}; it must be None, 'log' or a list of lags.")
         if self.hypers is None and self.runs and not any(isinstance(one, Runs) for one in self.specs):
             # From dataclasses.replace.
             if self.specs != tuple(one.at(0).spec for one in self.runs):
@@ -249,11 +258,11 @@ class Experiment:
             "diagnostic_from": self.diagnostic_from,
             "modes": self.modes,
             "settings": json.loads(json.dumps(self.settings)),
-        }
+        } | ({} if self.lags is None else {"lags": plain_json(self.lags)})
 
 
-LATER = ("layers", "network", "records", "loss", "targets", "dtype")
-"""What a spec of words does not say: fields that came with parts, at their defaults."""
+LATER = ("layers", "network", "records", "loss", "targets", "dtype", "segment")
+"""What a spec does not say: fields that came later, at their defaults."""
 
 
 def _described(spec: Spec) -> dict[str, Any]:

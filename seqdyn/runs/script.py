@@ -11,13 +11,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec
 
 from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.learn.config import Experiment
+from seqdyn.parts import is_many
 from seqdyn.runs import launchers, manifest, signals, slurm
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.display import plain_console
@@ -27,12 +29,55 @@ from seqdyn.runs.signals import Interrupted
 from seqdyn.types import ConfigError
 
 
+def _seeds(arguments: list[str]) -> int | tuple[int, ...]:
+    """'5' -> 5; '3:6' -> 3, 4, 5; '3,5,8' -> these. What they may be is the grid's to say."""
+    (text,) = arguments
+    try:
+        if ":" in text:
+            first, end = map(int, text.split(":"))
+            chosen = tuple(range(first, end))
+        elif "," in text:
+            chosen = tuple(int(one) for one in text.strip("()[] ").removesuffix(",").split(","))
+        else:
+            return int(text)
+    except ValueError:
+        chosen = ()
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise ValueError(
+            f"seeds is {text!r}; it must be how many, from 0 on (5), a range (3:6 is 3, 4, 5) or a list of different "
+            "ones (3,5,8)."
+        )
+    return chosen
+
+
+def seeds(which: Any) -> list[int]:
+    """The seeds that `Seeds` means.
+
+    >>> seeds(3), seeds((5, 8))
+    ([0, 1, 2], [5, 8])
+    """
+    return list(map(int, which)) if is_many(which) else list(range(int(which)))
+
+
+Seeds = Annotated[
+    int | tuple[int, ...],
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="N|A:B|A,B,C",
+        instance_from_str=_seeds,
+        is_instance=lambda value: isinstance(value, int | tuple),
+        str_from_instance=lambda value: [",".join(map(str, value)) + "," if isinstance(value, tuple) else str(value)],
+    ),
+]
+"""How many seeds, from 0 on, or which: a range A:B without its end, or a list."""
+
+
 class Usual:
     """What is meant by options that many scripts have, each with a default of its own. A config has those that it
     names; where it says nothing of one, `--help` says this."""
 
     seeds: Any
-    """Seeds of each setting: of parameters, data and their order."""
+    """Seeds of each setting, of parameters, data and their order: how many, from 0 on, a range or a list."""
     steps: Any
     """T, time steps of a sequence."""
     lengths: Any
