@@ -1,4 +1,4 @@
-"""What the READMEs say is there: links, figures, scripts; and the first of them stays short."""
+"""What the READMEs say is there and runs: links, figures, commands, snippets; and the first of them stays short."""
 
 import importlib
 import importlib.util
@@ -55,7 +55,7 @@ BEFORE = {
         0: ARRAYS,
         4: """
             import torch
-            net = torch.nn.ModuleDict({"lstm": torch.nn.LSTM(2, 4), "readout": torch.nn.Linear(4, 1)})
+            net = torch.nn.ModuleDict({"lstm": torch.nn.LSTM(2, 4), "out": torch.nn.Linear(4, 1)})
         """,
         5: "import shutil; shutil.copytree('runs/lion', 'runs/gradient_flow-…')",
     },
@@ -199,3 +199,8 @@ def test_the_map_has_every_module_in_the_order_of_imports():
 
 def test_the_first_page_is_read_in_one_go():
     assert len(TEXT[ROOT / "README.md"].splitlines()) <= 200
+
+
+def test_the_citation_has_the_version_of_the_package():
+    cited = re.findall(r"(?m)^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited == re.findall(r'(?m)^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(encoding="utf-8"))
