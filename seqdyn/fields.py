@@ -139,7 +139,8 @@ class Fields:
     of long sequences, whose every step has no room. About √T takes the least memory; 0 keeps every step. See
     `nets.segments`."""
     name: str = ""
-    """What tables and figures call it; '' is the cell's name, which must tell the specs of an experiment apart."""
+    """What tables and figures call it; '' is the cell's name, and the fields that tell it from others of an
+    experiment."""
     floss: int = 0
     """Lyapunov exponents, the largest, that are pulled towards 0 before the first update: see `measure.flossing`."""
     floss_steps: int = 500

@@ -24,7 +24,7 @@ learn.validate learn.config
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.several runs.axes
 runs.display runs.signals
 io.parents io.stacks io.safetensors io.torch io.keras io.flax io.onnx
-runs.starts runs.launchers runs.slurm runs.run runs.use runs.why runs.script runs.elsewhere why
+runs.starts runs.kept runs.launchers runs.slurm runs.run runs.use runs.why runs.script runs.elsewhere why
 watch.torch_calls watch.torch
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
@@ -38,6 +38,7 @@ WORLDLY = {
     "data.datasets",
     "data.audio",
     "runs.lock",
+    "runs.kept",
     "runs.launchers",
     "runs.environment",
     "runs.elsewhere",
