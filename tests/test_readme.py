@@ -81,12 +81,13 @@ BEFORE = {
     "seqdyn/runs/README.md": {
         0: """
             import shutil, numpy as np, seqdyn as sd
-            from seqdyn.data.text import Examples, labelled_text
+            from seqdyn.data.text import labelled_text
             tiny = dict(batch=4, hidden=(3,))
             spec = sd.Spec("adding", steps=5, cell="lstm", holdout=4, **tiny)
             sd.run(sd.Experiment("a", spec, sd.grid(seeds=4), updates=2), "runs/a", verify=False)
             for out in ("b", "gradient_flow-…"):
                 shutil.copytree("runs/a", f"runs/{out}")
+            runs = sd.grid(spec, seeds=4)
             texts = ["a fine film", "dull, dull"] * 4
             parts = ("train", "validation", "test")
             text = labelled_text(dict.fromkeys(parts, (texts, np.array([1, 0] * 4))), length=4)
@@ -116,6 +117,8 @@ SMALLER = (
     ("updates=200)", "updates=4)"),
     ("updates=2000)", "updates=4)"),
     ("updates=100)", "updates=4)"),
+    ("updates=5000", "updates=4"),
+    ("step=1024", "step=2"),
     ("updates=1000, chunk=100, probe_every=200)", "updates=4, chunk=2, probe_every=2)"),
     ("steps=50, cell", "steps=5, cell"),
     ("steps=200, cell", "steps=5, cell"),
