@@ -119,6 +119,8 @@ SMALLER = (
     ("updates=100)", "updates=4)"),
     ("updates=5000", "updates=4"),
     ("step=1024", "step=2"),
+    ("1020, 1030", "1, 3"),
+    ("[0, 250, 500]", "[0, 1, 3]"),
     ("updates=1000, chunk=100, probe_every=200)", "updates=4, chunk=2, probe_every=2)"),
     ("steps=50, cell", "steps=5, cell"),
     ("steps=200, cell", "steps=5, cell"),
