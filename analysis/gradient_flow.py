@@ -15,7 +15,8 @@ import tyro
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from analysis import lags, report, style
+from analysis import claims, lags, report, style
+from analysis.claims import Claim, Verdict
 from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.learned import STATUSES, Criterion, criterion, latest, passes, statuses
 from analysis.style import median
@@ -276,8 +277,9 @@ def broke(out: str | Path) -> list[str]:
     return [f"{text[0].upper()}{text[1:]}." for text in found]
 
 
-def draw(out: str | Path) -> list[Path]:
-    """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
+def draw(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Writes figures/ and report.html of a run directory, finished or not, with what was claimed of it; returns their
+    paths."""
     out = Path(out)
     ds, of, clips = read(out)
     updates, steps, layers = ds.sizes["step"], ", ".join(map(str, axis(ds, "steps"))), layer_names(ds)
@@ -331,17 +333,26 @@ def draw(out: str | Path) -> list[Path]:
         f"Gradients through time: {', '.join(cells)}; T = {steps}",
         [lags.setting(ds), *(story(some, updates, of, clips) for some in cells.values()), *broken],
         figures,
-        [("Medians over seeds; counts of runs", table(rows))],
+        [("Medians over seeds; counts of runs", table(rows)), (claims.caption(verdicts), claims.table(verdicts))],
     )
     return [*(path for path, _ in figures), page]
 
 
-def show(out: str | Path) -> None:
-    """Draws a run directory and prints its summary and where the figures lie."""
-    paths = draw(out)
+def show(out: str | Path, stated: Sequence[Claim] = ()) -> dict[str, str]:
+    """Draws a run directory and prints its summary, where the figures lie, and what is stated with its verdicts, which
+    it returns."""
+    found = claims.verdicts(stated, Path(out))
+    paths = draw(out, found)
     ds, of, _ = read(out)
     report.show(table(summary(ds, of)), paths)
+    claims.show(found)
+    return claims.by_statement(found)
+
+
+def main(out: Path) -> None:
+    """As `show`, with the claims of the script that made it, if it states any."""
+    show(out, claims.stated(out))
 
 
 if __name__ == "__main__":
-    script(tyro.conf.Positional[Path], show, __doc__)
+    script(tyro.conf.Positional[Path], main, __doc__)
