@@ -3,7 +3,7 @@ what order is worth to it, and how far back its gradient reaches.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ def horizons(ds: "xr.Dataset", spec: Spec, fraction: float, bottom: bool = False
     return lags.horizon(stage(ds, "adjoint_norm", fraction)[picked(ds, label=spec.label), 0 if bottom else top])
 
 
-def rows(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float]) -> list[dict[str, Any]]:
+def summary(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float]) -> list[dict[str, Any]]:
     """A row per architecture, with a value per seed of what is measured."""
     found = []
     for spec in experiment.specs:
@@ -150,7 +150,7 @@ def norms(ds: "xr.Dataset", names: Sequence[str]) -> Figure:
     return fig
 
 
-def story(found: Sequence[dict[str, Any]]) -> str:
+def text(found: Sequence[dict[str, Any]]) -> list[str]:
     """What the table says, in sentences computed from it."""
 
     def mean(r: dict[str, Any], name: str) -> float:
@@ -160,7 +160,7 @@ def story(found: Sequence[dict[str, Any]]) -> str:
     most = max(found, key=lambda r: mean(r, "test") - mean(r, "shuffled"))
     least = min(found, key=lambda r: mean(r, "test") - mean(r, "shuffled"))
     short = min(found, key=lambda r: mean(r, "end"))
-    return (
+    return [
         f"Best on the test split: {best['architecture']}, {spread(best['test'])}. Shuffling the words of the test "
         f"reviews costs {most['architecture']} most, {spread(most['test'] - most['shuffled'])}, and "
         f"{least['architecture']} least, {spread(least['test'] - least['shuffled'])}. The gradient at the top layer of "
@@ -168,43 +168,34 @@ def story(found: Sequence[dict[str, Any]]) -> str:
         f"{short['steps']}; at its bottom layer it reaches {lag_text(short['bottom'], short['steps'])}. Means ± "
         f"standard deviations over {len(best['test'])} seeds; test accuracy is that of the probe with the best "
         "validation accuracy. Parameters are counted without the embedding, which all share."
+    ]
+
+
+def figures(ds: "xr.Dataset", found: Sequence[dict[str, Any]]) -> Iterator[report.Drawn]:
+    """Accuracy with the horizon, and the norms."""
+    yield (
+        "comparison",
+        comparison(found),
+        "Left: accuracy on the test reviews, and on the same with their words in random order. Right: the first lag at "
+        "which ‖∂L/∂h_t‖ falls below 1% of its value at the last word, at the top layer and, in a stack, at the bottom "
+        "one; on the grey line it never does. Means and standard deviations over seeds.",
+    )
+    yield (
+        "norms_by_lag",
+        norms(ds, axis(ds, "label")),
+        "‖∂L/∂h_t‖ against the lag from the last word, medians and quartiles over seeds. In a stack: solid the bottom "
+        "layer, dashed the next, dotted the top; both ways: solid forwards, dashed backwards, whose lag counts from "
+        "the first word.",
     )
 
 
-def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
-    """Writes figures/ and report.html; returns the table and the paths."""
-    out = Path(out)
-    ds, experiment = lags.one_setting(load(out)), manifest.experiment(out)
-    timing = out / "seconds.json"
-    found = rows(ds, experiment, json.loads(timing.read_text(encoding="utf-8")) if timing.exists() else {})
-    with style.look():
-        figures = [
-            (
-                style.save(comparison(found), out / "figures" / "comparison"),
-                "Left: accuracy on the test reviews, and on the same with their words in random order. Right: the "
-                "first lag at which ‖∂L/∂h_t‖ falls below 1% of its value at the last word, at the top layer and, in "
-                "a stack, at the bottom one; on the grey line it never does. Means and standard deviations over seeds.",
-            ),
-            (
-                style.save(norms(ds, axis(ds, "label")), out / "figures" / "norms_by_lag"),
-                "‖∂L/∂h_t‖ against the lag from the last word, medians and quartiles over seeds. In a stack: solid the "
-                "bottom layer, dashed the next, dotted the top; both ways: solid forwards, dashed backwards, whose lag "
-                "counts from the first word.",
-            ),
-        ]
-    page = report.write(
-        out,
-        "What an architecture needs to read a review",
-        [story(found)],
-        figures,
-        [("Means ± standard deviations over seeds", table(found))],
-    )
-    return table(found), [*(path for path, _ in figures), page]
-
-
-def show(out: str | Path) -> None:
+def show(out: str | Path) -> list[Path]:
     """Draws a run directory and prints its table and where the figures lie."""
-    report.show(*draw(out))
+    ds, timing = lags.one_setting(load(out)), Path(out) / "seconds.json"
+    seconds = json.loads(timing.read_text(encoding="utf-8")) if timing.exists() else {}
+    found = summary(ds, manifest.experiment(out), seconds)
+    tables = [("Means ± standard deviations over seeds", table(found))]
+    return report.publish(out, "What an architecture needs to read a review", text(found), figures(ds, found), tables)
 
 
 if __name__ == "__main__":

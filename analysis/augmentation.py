@@ -1,7 +1,7 @@
 """Figures, table and report of `experiments.augmentation`: examples before and after, test error against the number of
 training examples with and without, and the gradient's reach."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +50,7 @@ class Row(NamedTuple):
     steps: int
 
 
-def rows(out: Path) -> list[Row]:
+def summary(out: Path) -> list[Row]:
     """In the order of `TITLES`, examples, ways."""
     found = []
     for part in (path.parent for path in out.glob(f"*/{manifest.NAME}")):
@@ -99,9 +99,9 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
     return lines
 
 
-def story(found: Sequence[Row]) -> str:
+def text(found: Sequence[Row]) -> list[str]:
     """Where it helps, where it harms, and where nobody can tell."""
-    said = []
+    said: list[str] = []
     for data in dict.fromkeys(r.data for r in found):
         clauses = []
         for r in (r for r in found if r.data == data and r.way != "without"):
@@ -113,11 +113,11 @@ def story(found: Sequence[Row]) -> str:
                 f"{r.examples:,} examples {kind} {r.error.mean():.1f}% against {plain.error.mean():.1f}% ({verdict})"
             )
         said.append(f"{TITLES[data]}: test error of {', '.join(clauses)}.")
-    seeds = len(found[0].error)
-    return " ".join(said) + (
-        f" Less and more are read off the 95% interval (Student's t) of the differences between runs of the same seed, "
-        f"{seeds} seeds; it says nothing of other test sets."
+    said.append(
+        "Less and more are read off the 95% interval (Student's t) of the differences between runs of the same seed, "
+        f"{len(found[0].error)} seeds; it says nothing of other test sets."
     )
+    return [" ".join(said)]
 
 
 def errors(found: Sequence[Row]) -> Figure:
@@ -149,11 +149,7 @@ def errors(found: Sequence[Row]) -> Figure:
     style.frame(axes, ["", ""], [TITLES[data] for data in sets], "training examples")
     axes[0, 0].set_ylabel("test error (%)")
     axes[1, 0].set_ylabel("‖∂L/∂h$_{T/2}$‖ / ‖∂L/∂h$_T$‖")
-    handles: dict[str, Any] = {}
-    for ax in axes[0]:
-        for handle, name in zip(*ax.get_legend_handles_labels(), strict=True):
-            handles.setdefault(name, handle)
-    style.legend(fig, handles)
+    style.legend(fig, style.drawn(axes[:1]))
     return fig
 
 
@@ -242,25 +238,25 @@ SHOWN = {
 """Captions of the examples."""
 
 
-def show(out: Path) -> None:
-    """Table, figures and report of a run directory."""
-    found = rows(out)
-    listed = table(found)
-    figures = []
-    examples = dict(np.load(out / EXAMPLES)) if (out / EXAMPLES).exists() else {}
-    there = {name.split("/")[0] for name in examples}
-    with style.look():
-        figures.append((style.save(errors(found), out / "figures" / "augmentation"), CAPTION))
-        for kind in (k for k in SHOWN if k in there):
+def figures(found: Sequence[Row], examples: dict[str, np.ndarray]) -> Iterator[report.Drawn]:
+    """What it is worth, and what it does to examples."""
+    yield "augmentation", errors(found), CAPTION
+    for kind, caption in SHOWN.items():
+        if _changes(examples, kind):
             drawn = {"images": pictures, "audio": spectra}.get(kind)
-            fig = drawn(examples) if drawn else curves(examples, kind)
-            figures.append((style.save(fig, out / "figures" / f"augmented_{kind}"), SHOWN[kind]))
-    tables = [("Means ± standard deviations over seeds; difference: 95% interval against without", listed)]
-    if "text" in there:
-        tables.append(("Ends of reviews before and after; in brackets what differs", words(examples)))
+            yield f"augmented_{kind}", drawn(examples) if drawn else curves(examples, kind), caption
+
+
+def show(out: Path) -> list[Path]:
+    """Draws a run directory and prints its table and where the figures lie."""
+    found = summary(out)
+    examples = dict(np.load(out / EXAMPLES)) if (out / EXAMPLES).exists() else {}
+    tables = [
+        ("Means ± standard deviations over seeds; difference: 95% interval against without", table(found)),
+        ("Ends of reviews before and after; in brackets what differs", words(examples)),
+    ]
     first = next(path.parent for path in sorted(out.glob(f"*/{manifest.NAME}")))
-    page = report.write(first, "What augmentation is worth", [story(found)], figures, tables, into=out)
-    report.show(listed, [*(path for path, _ in figures), page])
+    return report.publish(first, "What augmentation is worth", text(found), figures(found, examples), tables, into=out)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ their training set and how long they were trained, and what grows meanwhile. Of 
 The look is chosen by validation loss (`analysis.selection`); errors are shares of the sequences of a split.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +28,8 @@ NAMES = {"train": "training", "validation": "validation", "test": "test"}
 GREY = "0.55"
 LEAST = 0.008
 """What is below, as 0 is, is drawn here: three of 360 sequences."""
+WIDE = ("chosen: validation", "best test look, not selectable", "spectral radius", "gradient ratio", "horizon")
+"""Columns that do not fit a terminal."""
 EDGE: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 0.6, "zorder": 5}
 
 
@@ -178,7 +180,7 @@ def spread(values: np.ndarray, digits: int = 3) -> str:
     return f"{np.median(values):.{digits}f} ({values.min():.{digits}f}–{values.max():.{digits}f})"
 
 
-def rows(parts: Sequence[Part]) -> list[dict[str, Any]]:
+def summary(parts: Sequence[Part]) -> list[dict[str, Any]]:
     """A row a training set and width, with a value per seed of what is measured."""
     found = []
     for p in parts:
@@ -228,7 +230,7 @@ def table(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def story(found: Sequence[dict[str, Any]]) -> str:
+def text(found: Sequence[dict[str, Any]]) -> list[str]:
     """What the networks say, in sentences computed from the rows."""
 
     def mid(row: dict[str, Any], name: str) -> float:
@@ -256,47 +258,45 @@ def story(found: Sequence[dict[str, Any]]) -> str:
             f"Of the runs with {labels(wrong)}: {counts}; {int(np.sum(later > 0))} of {later.size} tell more test "
             f"sequences wrong at the end than where validation chose, by {np.median(later):.3f} in the median."
         )
-    return "Networks: " + " ".join([*told, selection.RULE])
+    return ["Networks: " + " ".join([*told, selection.RULE])]
 
 
-def show(out: Path, names: Sequence[str]) -> None:
-    """Draws a run directory and all experiments in it, writes its report, prints its tables and where they lie."""
-    measured, parts = polynomials.read(out), [read(out, name) for name in names]
-    found, folder = rows(parts), out / "figures"
+def figures(measured: polynomials.Arrays, parts: Sequence[Part]) -> Iterator[report.Drawn]:
+    """Of the polynomials, then of the networks."""
+    yield from polynomials.figures(measured)
     e = parts[0].experiment
-    with style.look():
-        figures = polynomials.draw(measured, folder)
-        figures += [
-            (
-                style.save(against_width(parts), folder / "against_width"),
-                f"Digits read row by row, {e.specs[0].cell}: shares told wrong after {e.updates:,} updates of "
-                f"{e.specs[0].batch} sequences, and, dashed, the test error at the look that validation chose. Grey: "
-                "the share of training labels that are wrong; validation and test labels are right. What is below "
-                f"{LEAST:g} is drawn there. Medians and quartiles over seeds.",
-            ),
-            (
-                style.save(along(parts), folder / "along_training"),
-                "The capacity in use grows along training: errors, the norm of all parameters over that at the start, "
-                "the spectral radius of U, and how much of the gradient reaches the first row of an image; by hidden "
-                "units. Circles: the look that validation chose. Medians and quartiles over seeds.",
-            ),
-        ]
+    yield (
+        "against_width",
+        against_width(parts),
+        f"Digits read row by row, {e.specs[0].cell}: shares told wrong after {e.updates:,} updates of "
+        f"{e.specs[0].batch} sequences, and, dashed, the test error at the look that validation chose. Grey: the share "
+        "of training labels that are wrong; validation and test labels are right. What is below "
+        f"{LEAST:g} is drawn there. Medians and quartiles over seeds.",
+    )
+    yield (
+        "along_training",
+        along(parts),
+        "The capacity in use grows along training: errors, the norm of all parameters over that at the start, the "
+        "spectral radius of U, and how much of the gradient reaches the first row of an image; by hidden units. "
+        "Circles: the look that validation chose. Medians and quartiles over seeds.",
+    )
+
+
+def show(out: Path, names: Sequence[str]) -> list[Path]:
+    """Draws a run directory and all experiments in it, and prints their tables and where the figures lie."""
+    measured, parts = polynomials.read(out), [read(out, name) for name in names]
+    found = summary(parts)
     polynomial, networks = polynomials.table(measured), table(found)
     tables = [
         (f"Polynomials: medians and quartiles, means, over {measured['test'].shape[1]} draws", polynomial),
         ("Networks: medians (lowest–highest) over seeds", networks),
     ]
-    told = [polynomials.story(measured), story(found), lags.setting(parts[0].ds)]
-    page = report.write(out / names[0], "Capacity", told, figures, tables, into=out)
-    report.show(polynomial, [])
-    short = (
-        "training sequences",
-        "wrong labels",
-        "hidden",
-        "training error",
-        "test error",
-        "chosen: test",
-        "at update",
-        "by the rule",
+    return report.publish(
+        out / names[0],
+        "Capacity",
+        [*polynomials.text(measured), *text(found), lags.setting(parts[0].ds)],
+        figures(measured, parts),
+        tables,
+        into=out,
+        printed=[polynomial, [{name: said for name, said in row.items() if name not in WIDE} for row in networks]],
     )
-    report.show([{name: row[name] for name in short} for row in networks], [*(path for path, _ in figures), page])

@@ -61,7 +61,7 @@ def read(*parts: Path) -> "xr.Dataset":
 
     learned: 1 if the task's criterion was met at some look, 0 if not, be it that it diverged; unfinished: NaN.
     diverged: 1 or 0.
-    horizon_start, horizon_end: in lags, T where it is censored; 0 of what has diverged by then.
+    horizon_start, horizon_end: in lags, T where it is censored; 0 of what has diverged by then; not begun: NaN.
     slope_start: mean of log ‖∂L/∂h_t‖ a lag, from lag 0 to the horizon.
     usable: 1 if the test loss is finite at the last look and at most 1.25 times a constant's; 0 of what has diverged.
     largest_gradient: the largest finite ‖g‖, before clipping.
@@ -79,8 +79,8 @@ def read(*parts: Path) -> "xr.Dataset":
         one = {
             "learned": np.where((statuses(ds, of) == "unfinished") & (met == 0), np.nan, met),
             "diverged": gone.astype(float),
-            "horizon_start": np.nan_to_num(horizons["start"]),
-            "horizon_end": np.nan_to_num(horizons["end"]),
+            "horizon_start": np.where(gone, np.nan_to_num(horizons["start"]), horizons["start"]),
+            "horizon_end": np.where(gone, np.nan_to_num(horizons["end"]), horizons["end"]),
             "slope_start": _slope(norms["start"], horizons["start"]),
             "usable": (~gone & (latest(ds["test_loss"].values) <= USABLE * of.chance)).astype(float),
             "largest_gradient": np.max(sizes, axis=1, initial=0, where=np.isfinite(sizes)),
@@ -224,6 +224,8 @@ def least(claim: Claim, level: float) -> int:
 
 def verdicts(claims: Sequence[Claim], *parts: Path) -> list[Verdict]:
     """Of the claims whose runs are there, corrected for their number."""
+    if not claims:
+        return []
     runs = read(*parts)
     found = []
     for claim in claims:
@@ -234,11 +236,6 @@ def verdicts(claims: Sequence[Claim], *parts: Path) -> list[Verdict]:
     return [tested(claim, values, 1 - ERROR / len(found)) for claim, values in found]
 
 
-def by_statement(found: Sequence[Verdict]) -> dict[str, str]:
-    """statement -> verdict"""
-    return {v.claim.statement: v.verdict for v in found}
-
-
 # --- for the reader -------------------------------------------------------------------------------------------
 
 
@@ -246,7 +243,7 @@ def caption(found: Sequence[Verdict]) -> str:
     """Of `table`."""
     return (
         f"What is claimed: shares and medians over n seeds, intervals right together with {1 - ERROR:.0%} "
-        f"({1 - ERROR / max(1, len(found)):.2%} each); least: seeds that decide a claim if all agree."
+        f"({1 - ERROR / len(found):.2%} each); least: seeds that decide a claim if all agree."
     )
 
 
@@ -281,6 +278,19 @@ def show(found: Sequence[Verdict]) -> None:
         printed.add_row(*row.values())
     console.print(printed)
     console.print(caption(found))
+
+
+def tables(found: Sequence[Verdict]) -> list[tuple[str, list[dict[str, str]]]]:
+    """For the page: `table` with its caption, none without claims."""
+    return [(caption(found), table(found))] if found else []
+
+
+def told(claims: Sequence[Claim], parts: Sequence[Path], draw: Callable[[Sequence[Verdict]], object]) -> dict[str, str]:
+    """Tests the claims, has the analysis draw with its verdicts, prints them: statement -> verdict."""
+    found = verdicts(claims, *parts)
+    draw(found)
+    show(found)
+    return {v.claim.statement: v.verdict for v in found}
 
 
 def experiments(roots: Sequence[Path]) -> dict[Path, list[Path]]:

@@ -2,7 +2,7 @@
 and who learns, for every setting of a cure. Rates have Wilson's interval (Wilson 1927), 95%.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def last(ds: "xr.Dataset", name: str) -> np.ndarray:
     return latest(mean)
 
 
-def rows(ds: "xr.Dataset", experiment: Experiment, by: str | None) -> list[dict[str, Any]]:
+def summary(ds: "xr.Dataset", experiment: Experiment, by: str | None) -> list[dict[str, Any]]:
     """Per setting: runs, how many learned (at some look) and when, how many diverged, horizons and ratios."""
     when = learned_at(ds, criterion(experiment.describe()))
     gone = np.any(diverged(ds), axis=1)
@@ -169,12 +169,12 @@ def against(
 # --- the report -----------------------------------------------------------------------------------------------
 
 
-def story(found: Sequence[dict[str, Any]], by: str | None) -> str:
+def text(found: Sequence[dict[str, Any]], by: str | None) -> list[str]:
     """What was found, in sentences computed from the rows."""
     all_of, none_of = ([setting_name(by, r) for r in found if r["learned"] == n * r["runs"]] for n in (1, 0))
     far, near = (pick(found, key=lambda r: r["horizon_start"]) for pick in (max, min))
     runs, learned, gone = (sum(r[name] for r in found) for name in ("runs", "learned", "diverged"))
-    text = (
+    said = (
         f"{learned} of {runs} runs learned, {gone} diverged. Every seed learned with: {'; '.join(all_of) or 'none'}. "
         f"No seed learned with: {'; '.join(none_of) or 'none'}. At initialisation the gradient reaches furthest "
         f"with {setting_name(by, far)} ({lags.lag_name(far, 'start')} lags), least far with {setting_name(by, near)} "
@@ -183,37 +183,42 @@ def story(found: Sequence[dict[str, Any]], by: str | None) -> str:
     well = [r["horizon_start"] for r in found if 2 * r["learned"] >= r["runs"]]
     badly = [r["horizon_start"] for r in found if 2 * r["learned"] < r["runs"]]
     if well and badly:
-        text += (
+        said += (
             f" Settings with which at least half of the seeds learned began with a median horizon of "
             f"{np.median(well):g} lags, the others with {np.median(badly):g}."
         )
-    return text
+    return [said]
 
 
-def show(out: Path, title: str, by: str | None, measures: Mapping[str, Measure]) -> None:
-    """Draws a run directory, writes its report, prints its table and where the figures lie.
+def figures(
+    ds: "xr.Dataset", found: Sequence[dict[str, Any]], by: str | None, measures: Mapping[str, Measure]
+) -> Iterator[report.Drawn]:
+    """Norms, and what is measured of each setting."""
+    steps = found[0]["steps"]
+    yield (
+        "norms_by_lag",
+        norms_by_lag(ds, by),
+        f"T = {steps}: ‖∂L/∂h_t‖ against the lag, at the first update and after training (median of a run's last "
+        f"{lags.late(ds.sizes['step'])} updates). Medians and quartiles over seeds. {lags.RINGS}",
+    )
+    yield (
+        "against",
+        against(ds, found, by, measures),
+        f"T = {steps}: share of the seeds that learned (met the task's criterion at some look), with Wilson's 95% "
+        "interval; the horizon, on the grey line censored at T; below, medians and quartiles over seeds.",
+    )
+
+
+def show(out: Path, title: str, by: str | None, measures: Mapping[str, Measure]) -> list[Path]:
+    """Draws a run directory and prints its table and where the figures lie.
 
     `by` names the hyperparameter that was swept, None where only the labels differ.
     """
-    ds, experiment = lags.split(load(out), *([by] if by else [])), manifest.experiment(out)
-    found = rows(ds, experiment, by)
-    steps = experiment.specs[0].steps
-    with style.look():
-        figures = [
-            (
-                style.save(norms_by_lag(ds, by), out / "figures" / "norms_by_lag"),
-                f"T = {steps}: ‖∂L/∂h_t‖ against the lag, at the first update and after training (median of a run's "
-                f"last {lags.late(experiment.updates)} updates). Medians and quartiles over seeds. {lags.RINGS}",
-            ),
-            (
-                style.save(against(ds, found, by, measures), out / "figures" / "against"),
-                f"T = {steps}: share of the seeds that learned (met the task's criterion at some look), with Wilson's "
-                "95% interval; the horizon, on the grey line censored at T; below, medians and quartiles over seeds.",
-            ),
-        ]
-    told, listed = [story(found, by), lags.setting(ds)], table(found, by)
-    page = report.write(out, title, told, figures, [("Medians over seeds; rates with 95% intervals", listed)])
-    report.show(listed, [*(path for path, _ in figures), page])
+    ds = lags.split(load(out), *([by] if by else []))
+    found = summary(ds, manifest.experiment(out), by)
+    tables = [("Medians over seeds; rates with 95% intervals", table(found, by))]
+    told = [*text(found, by), lags.setting(ds)]
+    return report.publish(out, title, told, figures(ds, found, by, measures), tables)
 
 
 # --- all cures in one table -----------------------------------------------------------------------------------
@@ -221,7 +226,7 @@ def show(out: Path, title: str, by: str | None, measures: Mapping[str, Measure])
 
 def compared(parts: Sequence[Path], milliseconds: Mapping[str, float]) -> list[dict[str, Any]]:
     """`rows` of experiments of one setting each, with what an update costs beside the first's."""
-    found = [row for part in parts for row in rows(lags.one_setting(load(part)), manifest.experiment(part), None)]
+    found = [row for part in parts for row in summary(lags.one_setting(load(part)), manifest.experiment(part), None)]
     plain = milliseconds[found[0]["label"]]
     return [row | {"ms": milliseconds[row["label"]], "cost": milliseconds[row["label"]] / plain} for row in found]
 
@@ -253,7 +258,17 @@ def comparison(found: Sequence[dict[str, Any]]) -> Figure:
     return fig
 
 
-def compare(out: Path, parts: Sequence[Path], milliseconds: Mapping[str, float]) -> None:
+def figure_compared(found: Sequence[dict[str, Any]]) -> Iterator[report.Drawn]:
+    """All cures."""
+    yield (
+        "cures",
+        comparison(found),
+        "Share of the seeds that learned, with Wilson's 95% interval; the horizon before and after training, medians "
+        "over seeds, on the grey line censored at T; the time of an update on one core over that of the plain network.",
+    )
+
+
+def compare(out: Path, parts: Sequence[Path], milliseconds: Mapping[str, float]) -> list[Path]:
     """The table, figure and report of `experiments.cures`."""
     found = compared(parts, milliseconds)
     listed = [
@@ -262,16 +277,8 @@ def compare(out: Path, parts: Sequence[Path], milliseconds: Mapping[str, float])
         | {"ms an update": f"{r['ms']:.2f}", "cost": f"×{r['cost']:.2f}"}
         for r in found
     ]
-    with style.look():
-        figure = style.save(comparison(found), out / "figures" / "cures")
-    caption = (
-        "Share of the seeds that learned, with Wilson's 95% interval; the horizon before and after training, medians "
-        "over seeds, on the grey line censored at T; the time of an update on one core over that of the plain network."
-    )
-    ds = load(parts[0])
-    told, tables = [story(found, None), lags.setting(ds)], [("All cures; rates with 95% intervals", listed)]
-    page = report.write(parts[0], "The cures, compared", told, [(figure, caption)], tables, into=out)
-    report.show(listed, [figure, page])
+    told, tables = [*text(found, None), lags.setting(load(parts[0]))], [("All cures; rates with 95% intervals", listed)]
+    return report.publish(parts[0], "The cures, compared", told, figure_compared(found), tables, into=out)
 
 
 def probed(name: str) -> Measure:

@@ -2,7 +2,7 @@
 the gradient's way back; Monte Carlo evaluation against the network without dropout.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -68,7 +68,7 @@ def read(done: Mapping[str, Path]) -> tuple[Setting, dict[str, list[Setting]]]:
 # --- the table ----------------------------------------------------------------------------------------------
 
 
-def rows(done: Mapping[str, Path], none: Setting, kinds: Mapping[str, Sequence[Setting]]) -> list[Setting]:
+def summary(done: Mapping[str, Path], none: Setting, kinds: Mapping[str, Sequence[Setting]]) -> list[Setting]:
     """None, and each kind at the rate with the least validation loss (mean over seeds, each at its chosen look)."""
     ds = load(done["kinds"])
     best = {kind: settled(ds, "dropout", runs=picked(ds, label=kind)) for kind in kinds}
@@ -97,7 +97,7 @@ def table(chosen: Sequence[Setting]) -> list[dict[str, str]]:
     return lines
 
 
-def story(chosen: Sequence[Setting], kinds: Mapping[str, Sequence[Setting]]) -> str:
+def text(chosen: Sequence[Setting], kinds: Mapping[str, Sequence[Setting]]) -> list[str]:
     """What the table says, computed: gaps, tests, reaches."""
     none, dropping = chosen[0], chosen[1:]
 
@@ -110,7 +110,7 @@ def story(chosen: Sequence[Setting], kinds: Mapping[str, Sequence[Setting]]) -> 
     last = [of_kind[-1] for of_kind in kinds.values()]
     reach = {s.kind: lags.reaches({"start": s.start, "end": s.norms}) for s in [none, *last]}
     course = {kind.replace("_", " "): lags.course(r, ("start", "end"))["horizon"] for kind, r in reach.items()}
-    return (
+    return [
         f"Without dropout training ends {none.gap.mean():.1f} points of accuracy above validation. At the rate that "
         f"validation chose the gap is narrower than that with {told(narrower)}; the test accuracy is better with "
         f"{told(better)}, worse with {told(worse)}, and within the noise with the others (95% intervals, Student's t "
@@ -118,7 +118,7 @@ def story(chosen: Sequence[Setting], kinds: Mapping[str, Sequence[Setting]]) -> 
         f"of training, is {course.pop('none')} lags without dropout, and at rate {last[0].rate:g}: "
         + ", ".join(f"{kind} {lag}" for kind, lag in course.items())
         + "."
-    )
+    ]
 
 
 # --- figures ------------------------------------------------------------------------------------------------
@@ -260,26 +260,31 @@ CAPTIONS = {
 }
 
 
-def show(done: Mapping[str, Path]) -> None:
-    """Draws, writes the report and prints the table."""
-    out = done["kinds"].parent
+def figures(none: Setting, kinds: Mapping[str, Sequence[Setting]], found: Sequence[Pair]) -> Iterator[report.Drawn]:
+    """Accuracies, norms, and both evaluations."""
+    yield "dropout_rates", by_rate(none, kinds), CAPTIONS["dropout_rates"]
+    yield "dropout_gradient", by_lag(none, kinds), CAPTIONS["dropout_gradient"]
+    if found:
+        yield "monte_carlo", monte_carlo(found), CAPTIONS["monte_carlo"]
+
+
+def show(done: Mapping[str, Path]) -> list[Path]:
+    """Draws the experiments of a directory, and prints their tables and where the figures lie."""
     none, kinds = read(done)
-    chosen, found = rows(done, none, kinds), pairs(done)
-    listed = table(chosen)
-    with style.look():
-        figures = {"dropout_rates": by_rate(none, kinds), "dropout_gradient": by_lag(none, kinds)}
-        figures |= {"monte_carlo": monte_carlo(found)} if found else {}
-        saved = [(style.save(fig, out / "figures" / name), CAPTIONS[name]) for name, fig in figures.items()]
+    chosen, found = summary(done, none, kinds), pairs(done)
     tables = [
-        ("Accuracies in percent, means ± standard deviations over seeds; intervals of 95%", listed),
+        ("Accuracies in percent, means ± standard deviations over seeds; intervals of 95%", table(chosen)),
         ("Monte Carlo evaluation at the last look", sampled_table(found)),
     ]
-    page = report.write(done["kinds"], "Dropout", [story(chosen, kinds)], saved, tables, into=out)
-    report.show(listed, [])
-    if found:
-        report.show(sampled_table(found), [])
-    print(story(chosen, kinds))
-    report.show([], [*(path for path, _ in saved), page])
+    return report.publish(
+        done["kinds"],
+        "Dropout",
+        text(chosen, kinds),
+        figures(none, kinds, found),
+        tables,
+        into=done["kinds"].parent,
+        printed=[rows for _, rows in tables if rows],
+    )
 
 
 def main(out: Path) -> None:

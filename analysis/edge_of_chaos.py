@@ -3,7 +3,7 @@ of gain × drive with what could be learned on it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -325,7 +325,7 @@ def rms(values: Any) -> float:
     return mean(np.square(np.asarray(values, np.float64))) ** 0.5
 
 
-def story(plane: Plane) -> str:
+def outcome(plane: Plane) -> str:
     """Where on the plane was it learned?"""
     x, learned, reach = plane.log_chi1, plane.learned, DEPTHS / plane.delay
     regions = {"within": np.abs(x) <= reach, "on the ordered side of": x < -reach, "on the chaotic side of": x > reach}
@@ -359,56 +359,52 @@ def setting(plane: Plane) -> str:
     )
 
 
-def draw(out: str | Path) -> list[Path]:
-    """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
-    out = Path(out)
+def text(plane: Plane, wide: dict[str, Any] | None) -> list[str]:
+    """What was run, what was learned, and how far theory is from it."""
+    return [setting(plane), outcome(plane), *([agreement(plane, wide)] if wide else [])]
+
+
+def figures(plane: Plane, wide: dict[str, Any] | None) -> Iterator[report.Drawn]:
+    """The plane, and what wide networks say of theory."""
+    if wide:
+        yield (
+            "against_gain",
+            against_gain(plane, wide),
+            "Growth of the squared adjoint and largest Lyapunov exponent before training against the gain. Lines: mean-"
+            "field theory; circles: wide networks under white input; crosses: the networks to be trained, on the "
+            "task's input and so soon after rest that weakly driven ones are not yet where they stay; bars: standard "
+            "errors over nets.",
+        )
+    yield (
+        "plane",
+        maps(plane),
+        "The plane of gain and drive: largest exponent before training, test loss after it with the number of seeds "
+        f"that learned (of {len(axis(plane.ds, 'seed'))}), and largest exponent after it. Solid: the critical line "
+        "χ₁ = 1; dashed: six depth scales ξ = 1/|log χ₁| are the delay d. Nothing is fitted.",
+    )
+    yield (
+        "collapse",
+        collapse(plane),
+        "Test loss of every run against the factor χ₁ᵈ by which theory has the squared adjoint change over the delay; "
+        f"grey: {DEPTHS}ξ ≥ d.",
+    )
+    if wide:
+        yield (
+            "spectra",
+            spectra(wide),
+            "All exponents of wide networks under white input, largest first (every few of them shown), and mean-field "
+            "theory: the product of independent W diag(φ').",
+        )
+
+
+def show(out: str | Path) -> list[Path]:
+    """Draws a run directory and prints its table and where the figures lie."""
     plane = Plane(one_setting(load(out), "gain", "input_gain"), manifest.experiment(out))
-    wide = json.loads((out / WIDE).read_text(encoding="utf-8")) if (out / WIDE).exists() else None
-    figures: list[tuple[Path, str]] = []
-
-    def add(name: str, figure: Figure, caption: str) -> None:
-        figures.append((style.save(figure, out / "figures" / name), caption))
-
-    with style.look():
-        if wide:
-            add(
-                "against_gain",
-                against_gain(plane, wide),
-                "Growth of the squared adjoint and largest Lyapunov exponent before training against the gain. "
-                "Lines: mean-field theory; circles: wide networks under white input; crosses: the networks to be "
-                "trained, on the task's input and so soon after rest that weakly driven ones are not yet where they "
-                "stay; bars: standard errors over nets.",
-            )
-        add(
-            "plane",
-            maps(plane),
-            "The plane of gain and drive: largest exponent before training, test loss after it with the number of "
-            f"seeds that learned (of {len(axis(plane.ds, 'seed'))}), and largest exponent after it. Solid: the "
-            "critical line χ₁ = 1; dashed: six depth scales ξ = 1/|log χ₁| are the delay d. Nothing is fitted.",
-        )
-        add(
-            "collapse",
-            collapse(plane),
-            "Test loss of every run against the factor χ₁ᵈ by which theory has the squared adjoint change over the "
-            f"delay; grey: {DEPTHS}ξ ≥ d.",
-        )
-        if wide:
-            add(
-                "spectra",
-                spectra(wide),
-                "All exponents of wide networks under white input, largest first (every few of them shown), and mean-"
-                "field theory: the product of independent W diag(φ').",
-            )
-    paragraphs = [setting(plane), story(plane), *([agreement(plane, wide)] if wide else [])]
+    kept = Path(out) / WIDE
+    wide = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
     title = f"The edge of chaos and what can be learned near it; T = {plane.experiment.specs[0].steps}"
-    page = report.write(out, title, paragraphs, figures, [("By drive; medians over seeds", table(plane))])
-    return [*(path for path, _ in figures), page]
-
-
-def show(out: str | Path) -> None:
-    """Draws a run directory and prints its summary and where the figures lie."""
-    paths = draw(out)
-    report.show(table(Plane(load(out), manifest.experiment(out))), paths)
+    tables = [("By drive; medians over seeds", table(plane))]
+    return report.publish(out, title, text(plane, wide), figures(plane, wide), tables)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ All curvature is read in units of 2/η: at 1 a step of gradient descent turns an
 negative, above 1 it grows. The late stage of a run is the last quarter of its looks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -253,7 +253,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def story(r: Records, rows: Sequence[dict[str, Any]]) -> str:
+def of_cell(r: Records, rows: Sequence[dict[str, Any]]) -> str:
     """One cell in sentences."""
     cell = rows[0]["cell"]
     of = picked(r.ds, label=cell)
@@ -322,55 +322,44 @@ def bound(ds: "xr.Dataset") -> float:
     return float(np.max(ratio, initial=0.0, where=np.isfinite(ratio)))
 
 
-def draw(out: str | Path) -> tuple[list[Path], list[dict[str, str]]]:
-    """Writes figures/ and report.html of a run directory, finished or not; returns their paths and the table."""
-    out = Path(out)
+def text(r: Records, experiment: Experiment, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What was run, and each cell."""
+    return [setting(r, experiment), *(of_cell(r, some) for some in lags.by_cell(rows))]
+
+
+def figures(r: Records) -> Iterator[report.Drawn]:
+    """Along training, and against the rate."""
+    yield (
+        "training",
+        training(r),
+        "Full-batch gradient descent at learning rates η, a line a run. Dashed: 2/η, above which descent on a "
+        "quadratic loss diverges. Third row: the curvature along the gradient over 2/η, 0 while the network slides "
+        "along a valley, 1 once it bounces between the walls. Last row: how much of the gradient reaches the first "
+        f"time step. A cross marks the update at which a run diverged, which is not drawn. Loss (down to {FLOOR:g}) "
+        f"and last row are means of logarithms over {max(1, r.ds.sizes['step'] // style.BINS)} updates.",
+    )
+    yield (
+        "against_rate",
+        against_rate(r),
+        "Above: where runs start, sharpness over 2/η is proportional to η; where they end, at the edge, it is 1 "
+        "whatever η. Below: how much of the gradient reaches the first time step. A mark is a run (late: the median of "
+        "its last quarter), lines are medians over seeds; a cross started there and diverged.",
+    )
+
+
+def show(out: str | Path) -> list[Path]:
+    """Draws a run directory, finished or not, and prints its table and where the figures lie."""
     experiment = manifest.experiment(out)
     r = Records(lags.split(load(out), "lr"))
-    figures: list[tuple[Path, str]] = []
-    with style.look():
-        for name, figure, caption in (
-            (
-                "training",
-                training(r),
-                "Full-batch gradient descent at learning rates η, a line a run. Dashed: 2/η, above which descent on a "
-                "quadratic loss diverges. Third row: the curvature along the gradient over 2/η, 0 while the network "
-                "slides along a valley, 1 once it bounces between the walls. Last row: how much of the gradient "
-                "reaches the first time step. A cross marks the update at which a run diverged, which is not drawn. "
-                f"Loss (down to {FLOOR:g}) and last row are means of logarithms over "
-                f"{max(1, experiment.updates // style.BINS)} updates.",
-            ),
-            (
-                "against_rate",
-                against_rate(r),
-                "Above: where runs start, sharpness over 2/η is proportional to η; where they end, at the edge, it is "
-                "1 whatever η. Below: how much of the gradient reaches the first time step. A mark is a run (late: the "
-                "median of its last quarter), lines are medians over seeds; a cross started there and diverged.",
-            ),
-        ):
-            figures.append((style.save(figure, out / "figures" / name), caption))
     rows = summary(r)
-    cells = {cell: [row for row in rows if row["cell"] == cell] for cell in axis(r.ds, "label")}
     caption = (
         "Medians over seeds that have a value. start, late, along g: sharpness at initialisation and late, and late "
         "gᵀHg/‖g‖², over 2/η; "
         "cosine: of successive gradients; crossed at: the update of the first look past 2/η, risen from below; reach: "
         "‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ at initialisation, at the crossing and late"
     )
-    page = report.write(
-        out,
-        f"The edge of stability: {', '.join(cells)}; T = {experiment.specs[0].steps}",
-        [setting(r, experiment), *(story(r, of) for of in cells.values())],
-        figures,
-        [(caption, table(rows))],
-    )
-    return [*(path for path, _ in figures), page], table(rows)
-
-
-def show(out: str | Path) -> None:
-    """Draws a run directory and prints its summary and where the figures lie."""
-    paths, rows = draw(out)
-    report.show(rows, paths)
+    title = f"The edge of stability: {', '.join(axis(r.ds, 'label'))}; T = {experiment.specs[0].steps}"
+    return report.publish(out, title, text(r, experiment, rows), figures(r), [(caption, table(rows))])
 
 
 if __name__ == "__main__":

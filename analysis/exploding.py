@@ -1,6 +1,6 @@
 """Figures, claims and report of `experiments.exploding`, with the one unit whose error has a wall."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from analysis import claims, lags, report, style
-from analysis.claims import Claim
+from analysis.claims import Verdict
 from seqdyn.runs.records import load
 
 if TYPE_CHECKING:
@@ -128,32 +128,33 @@ def ways(runs: "xr.Dataset", gain: float) -> Figure:
     return fig
 
 
-def show(parts: Mapping[str, Path], stated: Sequence[Claim], gain: float) -> dict[str, str]:
-    """Draws, writes report.html into the directory of the command, prints the verdicts and returns them."""
+def figures(runs: "xr.Dataset", gain: float) -> Iterator[report.Drawn]:
+    """The wall, the plane of gains and thresholds, the ways to clip."""
+    yield (
+        "cliff",
+        cliff(),
+        f"One sigmoid unit, w = {WEIGHT:g}: its error after {LENGTH} steps, the size of its slope, and descent at rate "
+        f"{RATE:g} from b = {FROM:g}. Dashed: the wall, b = {wall():.4f}.",
+    )
+    yield (
+        "plane",
+        plane(runs),
+        "Over gain and threshold of the gradient's norm: the share of the seeds that diverged; the share whose last "
+        "test loss is at most 1.25 times a constant's; and the median of a run's largest finite gradient norm, before "
+        "clipping.",
+    )
+    yield (
+        "ways",
+        ways(runs, gain),
+        f"SGD from gain {gain:g}, clipped in four ways: share usable, with Wilson's 95% interval. A threshold bounds "
+        "the norm, an entry, the root mean square of an array, or an example's adjoint at each step.",
+    )
+
+
+def show(parts: Mapping[str, Path], gain: float, verdicts: Sequence[Verdict]) -> list[Path]:
+    """Draws the parts of a command and prints where the figures lie; the page has the verdicts."""
     first = next(iter(parts.values()))
-    out, runs, found = first.parent, claims.read(*parts.values()), claims.verdicts(stated, *parts.values())
-    with style.look():
-        figures = [
-            (
-                style.save(cliff(), out / "figures" / "cliff"),
-                f"One sigmoid unit, w = {WEIGHT:g}: its error after {LENGTH} steps, the size of its slope, and descent "
-                f"at rate {RATE:g} from b = {FROM:g}. Dashed: the wall, b = {wall():.4f}.",
-            ),
-            (
-                style.save(plane(runs), out / "figures" / "plane"),
-                "Over gain and threshold of the gradient's norm: the share of the seeds that diverged; the share whose "
-                "last test loss is at most 1.25 times a constant's; and the median of a run's largest finite gradient "
-                "norm, before clipping.",
-            ),
-            (
-                style.save(ways(runs, gain), out / "figures" / "ways"),
-                f"SGD from gain {gain:g}, clipped in four ways: share usable, with Wilson's 95% interval. A threshold "
-                "bounds the norm, an entry, the root mean square of an array, or an example's adjoint at each step.",
-            ),
-        ]
-    told = [lags.setting(load(first))]
-    tables = [(claims.caption(found), claims.table(found))]
-    page = report.write(first, "Exploding gradients", told, figures, tables, into=out)
-    claims.show(found)
-    report.show([], [*(path for path, _ in figures), page])
-    return claims.by_statement(found)
+    drawn = figures(claims.read(*parts.values()), gain)
+    text = [lags.setting(load(first))]
+    tables = claims.tables(verdicts)
+    return report.publish(first, "Exploding gradients", text, drawn, tables, into=first.parent, printed=[[]])

@@ -5,7 +5,7 @@ back, before and after training, and which runs learned; a column a label, told 
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from analysis import claims, lags, report, style
-from analysis.claims import Claim, Verdict
+from analysis.claims import Verdict
 from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.learned import STATUSES, Criterion, criterion, latest, passes, statuses
 from analysis.style import median
@@ -207,7 +207,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def story(rows: Sequence[dict[str, Any]], updates: int, of: Criterion, clip: str) -> str:
+def of_cell(rows: Sequence[dict[str, Any]], updates: int, of: Criterion, clip: str) -> str:
     """One cell in sentences: what became of its runs, then its horizons and ratios at the start and at the end."""
     bounded = {"value": "gradient's entries", "adjoint": "adjoints"}.get(clip, "updates")
     layers = list(dict.fromkeys(r["layer"] for r in rows))
@@ -277,81 +277,67 @@ def broke(out: str | Path) -> list[str]:
     return [f"{text[0].upper()}{text[1:]}." for text in found]
 
 
-def draw(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
-    """Writes figures/ and report.html of a run directory, finished or not, with what was claimed of it; returns their
-    paths."""
-    out = Path(out)
-    ds, of, clips = read(out)
-    updates, steps, layers = ds.sizes["step"], ", ".join(map(str, axis(ds, "steps"))), layer_names(ds)
+def figures(ds: "xr.Dataset", of: Criterion) -> Iterator[report.Drawn]:
+    """Norms of each layer by lag and through training, what was learned, and by whom."""
+    updates = ds.sizes["step"]
     over = "Lines are medians over seeds, bands the middle half of them."
     by_gain = ", by recurrent gain" if ds["gain"].notnull().any() else ""
     gone = int(np.sum(statuses(ds, of) == "diverged"))
     missing = f" {gone} of {ds.sizes['run']} runs diverged and are left out after training." if gone else ""
-    figures: list[tuple[Path, str]] = []
-
-    def add(name: str, figure: Figure, caption: str) -> None:
-        figures.append((style.save(figure, out / "figures" / name), caption))
-
-    with style.look():
-        for layer, name in enumerate(layers):
-            # The names of scans are anything.
-            suffix, where = (f"_layer{layer}", f"{name[0].upper()}{name[1:]}. ") if name else ("", "")
-            add(
-                f"norms_by_lag{suffix}",
-                norms_by_lag(ds, layer),
-                f"{where}How far back the gradient reaches: at initialisation (the first update) and after training "
-                f"(median of a run's last {lags.late(updates)} updates){by_gain}. {over}{missing} {lags.RINGS}",
+    for layer, name in enumerate(layer_names(ds)):
+        # The names of scans are anything.
+        suffix, where = (f"_layer{layer}", f"{name[0].upper()}{name[1:]}. ") if name else ("", "")
+        yield (
+            f"norms_by_lag{suffix}",
+            norms_by_lag(ds, layer),
+            f"{where}How far back the gradient reaches: at initialisation (the first update) and after training "
+            f"(median of a run's last {lags.late(updates)} updates){by_gain}. {over}{missing} {lags.RINGS}",
+        )
+        for clip in axis(ds, "clip"):
+            yield (
+                f"norms_through_training_{clip_name(clip).replace(' ', '_')}{suffix}",
+                norms_through_training(ds, layer, clip),
+                f"{where}The same through training with {clip_name(clip)}: the norm at each lag over that at lag 0, "
+                "median over seeds and over the updates of a bin. White: as large as at lag 0; blue: vanishing; red: "
+                "exploding; grey: nothing recorded.",
             )
-            for clip in axis(ds, "clip"):
-                add(
-                    f"norms_through_training_{clip_name(clip).replace(' ', '_')}{suffix}",
-                    norms_through_training(ds, layer, clip),
-                    f"{where}The same through training with {clip_name(clip)}: the norm at each lag over that at lag "
-                    "0, median over seeds and over the updates of a bin. White: as large as at lag 0; blue: vanishing; "
-                    "red: exploding; grey: nothing recorded.",
-                )
-        add(
-            "learning",
-            learning(ds, of),
-            f"Training loss and share clipped: means of {max(1, updates // style.BINS)} updates. {over} A cross marks "
-            "the update at which a run diverged."
-            + (" The vertical axis ends at ten times the constant predictor's." if of.known.any() else ""),
-        )
-        add(
-            "outcomes",
-            outcomes(ds, of),
-            f"What became of the runs of each gain and threshold, and how many learned. Runs that had not by "
-            f"{updates:,} updates are censored, not failed."
-            if of.known.any()
-            else "What became of the runs of each threshold, and how many are trained.",
-        )
-    broken = broke(out) if gone else []
-    rows = summary(ds, of)
-    cells = {cell: [r for r in rows if r["cell"] == cell] for cell in axis(ds, "label")}
-    page = report.write(
-        out,
-        f"Gradients through time: {', '.join(cells)}; T = {steps}",
-        [lags.setting(ds), *(story(some, updates, of, clips) for some in cells.values()), *broken],
-        figures,
-        [("Medians over seeds; counts of runs", table(rows)), (claims.caption(verdicts), claims.table(verdicts))],
+    yield (
+        "learning",
+        learning(ds, of),
+        f"Training loss and share clipped: means of {max(1, updates // style.BINS)} updates. {over} A cross marks the "
+        "update at which a run diverged."
+        + (" The vertical axis ends at ten times the constant predictor's." if of.known.any() else ""),
     )
-    return [*(path for path, _ in figures), page]
+    yield (
+        "outcomes",
+        outcomes(ds, of),
+        f"What became of the runs of each gain and threshold, and how many learned. Runs that had not by {updates:,} "
+        "updates are censored, not failed."
+        if of.known.any()
+        else "What became of the runs of each threshold, and how many are trained.",
+    )
 
 
-def show(out: str | Path, stated: Sequence[Claim] = ()) -> dict[str, str]:
-    """Draws a run directory and prints its summary, where the figures lie, and what is stated with its verdicts, which
-    it returns."""
-    found = claims.verdicts(stated, Path(out))
-    paths = draw(out, found)
-    ds, of, _ = read(out)
-    report.show(table(summary(ds, of)), paths)
-    claims.show(found)
-    return claims.by_statement(found)
+def text(out: str | Path, found: Read, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What was run, each cell, and where runs broke that diverged."""
+    ds, of, clip = found
+    cells = [of_cell(some, ds.sizes["step"], of, clip) for some in lags.by_cell(rows)]
+    return [lags.setting(ds), *cells, *(broke(out) if "diverged" in statuses(ds, of) else [])]
+
+
+def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a run directory, finished or not, and prints its table and where the figures lie; the page has verdicts."""
+    ds, of, _ = found = read(out)
+    rows = summary(ds, of)
+    cells, steps = (", ".join(map(str, axis(ds, name))) for name in ("label", "steps"))
+    tables = [("Medians over seeds; counts of runs", table(rows)), *claims.tables(verdicts)]
+    title = f"Gradients through time: {cells}; T = {steps}"
+    return report.publish(out, title, text(out, found, rows), figures(ds, of), tables)
 
 
 def main(out: Path) -> None:
-    """As `show`, with the claims of the script that made it, if it states any."""
-    show(out, claims.stated(out))
+    """As the script that made it, if it states claims."""
+    claims.told(claims.stated(out), [out], lambda verdicts: show(out, verdicts))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ validation chose, and how far back the gradient reached there, beside a control 
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ def number(known: dict[str, float], label: str) -> str:
     return f"{known[label]:.3f}" if label in known else "–"
 
 
-def rows(out: Path) -> list[dict[str, str]]:
+def table(out: Path) -> list[dict[str, str]]:
     """A row per network, and one for the control."""
     found = []
     for part in parts(out):
@@ -126,7 +127,7 @@ def curves(out: Path) -> Figure:
     return fig
 
 
-def story(found: list[dict[str, str]]) -> str:
+def text(found: list[dict[str, str]]) -> list[str]:
     """What the notes report and what was aimed at, each beside what came out of the same kind of look."""
     said = []
     for known, of, what in (
@@ -137,33 +138,30 @@ def story(found: list[dict[str, str]]) -> str:
             if r[known] != "–":
                 verdict = "reaches" if float(r[of].split(" ")[0]) >= float(r[known]) else "falls short of"
                 said.append(f"{r['network']} {verdict} {what} {r[known]} with {r[of]} ({of.removeprefix('test, ')})")
-    return (
+    return [
         "; ".join(said) + ". Means ± standard deviations over seeds of the test accuracy. Chosen is the look with the "
         "best validation accuracy; the column of the best test look says what could not have been chosen."
-    )
+    ]
 
 
-def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
-    """Writes figures/ and a report into each part's directory; returns the table and the paths."""
-    out = Path(out)
-    found = rows(out)
-    with style.look():
-        figure = style.save(curves(out), out / "figures" / "accuracy")
-    caption = (
+def figures(out: Path) -> Iterator[report.Drawn]:
+    """Of all networks."""
+    yield (
+        "accuracy",
+        curves(out),
         "Accuracy against epoch: training (mean of the batches since the look before, dropout on), validation and "
         "test; medians and quartiles over seeds. Rings: each run's test accuracy at the look with the best validation "
-        "accuracy. "
-        "Grey: the notes' number (solid), our aim (dashed), tf–idf with logistic regression (dotted)."
+        "accuracy. Grey: the notes' number (solid), our aim (dashed), tf–idf with logistic regression (dotted).",
     )
-    paragraph, tables = story(found), [("Means ± standard deviations over seeds", found)]
-    pages = [report.write(part, "Accuracy on reviews", [paragraph], [(figure, caption)], tables) for part in parts(out)]
-    return found, [figure, *pages]
 
 
-def show(out: str | Path) -> None:
-    """Draws and prints the table and where the files lie."""
-    found, paths = draw(out)
-    report.show(found, paths)
+def show(out: str | Path) -> list[Path]:
+    """Draws a directory of runs, a page in each, and prints the table and where the files lie."""
+    out = Path(out)
+    found, drawn = table(out), report.saved(figures(out), out)
+    tables = [("Means ± standard deviations over seeds", found)]
+    pages = [report.write(part, "Accuracy on reviews", text(found), drawn, tables) for part in parts(out)]
+    return report.show(found, [*(path for path, _ in drawn), *pages])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 at the start, half-way and at the end of training, and how well the network judges meanwhile.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +118,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def story(rows: Sequence[dict[str, Any]]) -> str:
+def of_cell(rows: Sequence[dict[str, Any]]) -> str:
     """One cell in sentences: its test accuracy, and each layer's horizon through training."""
     first = rows[0]
     text = (
@@ -135,48 +135,42 @@ def story(rows: Sequence[dict[str, Any]]) -> str:
     return text.strip()
 
 
-def draw(out: str | Path) -> list[Path]:
-    """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
-    out = Path(out)
-    ds, experiment = lags.split(load(out)), manifest.experiment(out)
-    updates, steps = experiment.updates, experiment.specs[0].steps
-    over = "Lines are medians over seeds, bands the middle half of them."
-    with style.look():
-        figures = [
-            (
-                style.save(norms_by_lag(ds), out / "figures" / "norms_by_lag"),
-                "How far back into a review the gradient reaches. Layer 0, the bottom one, receives a gradient from "
-                "above at every step; the top one only at the last. Curves: at initialisation (the "
-                f"first update), half-way and after training (medians of {lags.late(updates)} updates). {over} "
-                f"{lags.RINGS}",
-            ),
-            (
-                style.save(norms_through_training(ds), out / "figures" / "norms_through_training"),
-                "The same through training: the norm at each lag over that at lag 0, median over seeds and over the "
-                "updates of a bin. White: as large as at lag 0; blue: vanishing; red: exploding; grey: no record.",
-            ),
-            (
-                style.save(learning(ds), out / "figures" / "learning"),
-                f"Accuracy and loss; training loss is a mean over {max(1, updates // style.BINS)} updates. {over} "
-                "Rings: each run's test accuracy at the probe with its best validation accuracy.",
-            ),
-        ]
-    rows = summary(ds)
-    cells = {cell: [r for r in rows if r["cell"] == cell] for cell in axis(ds, "label")}
-    page = report.write(
-        out,
-        f"Gradients through reviews, layer by layer: {', '.join(cells)}; T = {steps}",
-        [lags.setting(ds), *(story(of) for of in cells.values())],
-        figures,
-        [("Medians over seeds; test accuracy also as its range", table(rows))],
+def text(ds: "xr.Dataset", rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What was run, and each cell."""
+    return [lags.setting(ds), *map(of_cell, lags.by_cell(rows))]
+
+
+def figures(ds: "xr.Dataset") -> Iterator[report.Drawn]:
+    """Norms by lag and through training, and what was learned."""
+    updates, over = ds.sizes["step"], "Lines are medians over seeds, bands the middle half of them."
+    yield (
+        "norms_by_lag",
+        norms_by_lag(ds),
+        "How far back into a review the gradient reaches. Layer 0, the bottom one, receives a gradient from above at "
+        "every step; the top one only at the last. Curves: at initialisation (the first update), half-way and after "
+        f"training (medians of {lags.late(updates)} updates). {over} {lags.RINGS}",
     )
-    return [*(path for path, _ in figures), page]
+    yield (
+        "norms_through_training",
+        norms_through_training(ds),
+        "The same through training: the norm at each lag over that at lag 0, median over seeds and over the updates of "
+        "a bin. White: as large as at lag 0; blue: vanishing; red: exploding; grey: no record.",
+    )
+    yield (
+        "learning",
+        learning(ds),
+        f"Accuracy and loss; training loss is a mean over {max(1, updates // style.BINS)} updates. {over} Rings: each "
+        "run's test accuracy at the probe with its best validation accuracy.",
+    )
 
 
-def show(out: str | Path) -> None:
-    """Draws a run directory and prints its summary and where the figures lie."""
-    paths = draw(out)
-    report.show(table(summary(lags.split(load(out)))), paths)
+def show(out: str | Path) -> list[Path]:
+    """Draws a run directory, finished or not, and prints its table and where the figures lie."""
+    ds = lags.split(load(out))
+    rows, cells = summary(ds), ", ".join(axis(ds, "label"))
+    title = f"Gradients through reviews, layer by layer: {cells}; T = {manifest.experiment(out).specs[0].steps}"
+    tables = [("Medians over seeds; test accuracy also as its range", table(rows))]
+    return report.publish(out, title, text(ds, rows), figures(ds), tables)
 
 
 if __name__ == "__main__":

@@ -321,7 +321,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def story(r: dict[str, Any], lag: int) -> str:
+def of_cell(r: dict[str, Any], lag: int) -> str:
     """One cell from one start, in sentences: untrained → trained."""
     gates = (
         f" The slowest forget gate alone would keep {course(r, 'gate')} decades; σ_i is {course(r, 'apart')} decades "
@@ -372,64 +372,56 @@ def setting(experiment: Experiment, ds: "xr.Dataset", task: Task) -> str:
     )
 
 
-def draw(out: str | Path) -> list[Path]:
-    """Writes figures/ and report.html of a run directory, finished or not; returns their paths."""
-    out = Path(out)
-    ds, experiment = read(out), manifest.experiment(out)
-    task = TASKS[experiment.specs[0].task](experiment.specs[0])
+def text(experiment: Experiment, ds: "xr.Dataset", task: Task, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What was run, what trained networks have in common, and each cell."""
+    lag = int(ds["window"].values[-1])
+    return [setting(experiment, ds, task), verdict(rows), *(of_cell(row, lag) for row in rows)]
+
+
+def figures(ds: "xr.Dataset", task: Task) -> Iterator[report.Drawn]:
+    """Spectra by window, along training and against the lag, and the gates' clocks where there are any."""
     lag = int(ds["window"].values[-1])
     over = "Lines are medians over seeds, bands the middle half of them."
     gone = f"σ = 0 is −∞ and leaves the panel, which ends at {told(DEEPEST, 0)} decades."
-    figures: list[tuple[Path, str]] = []
-
-    def add(name: str, figure: Figure | None, caption: str) -> None:
-        if figure:
-            figures.append((style.save(figure, out / "figures" / name), caption))
-
-    with style.look():
-        add(
-            "spectra",
-            spectra_by_window(ds),
-            "Singular values of ∂state_T/∂state_t, largest first, as decades on a linear axis, for windows of several "
-            f"lags T − t. {over} {gone} Where seeds differ in their number of zeros, bands have upright edges.",
-        )
-        add(
-            "along_training",
-            along_training(ds, task),
-            f"The window of {lag} steps along training: its singular values; its condition number, with no line where "
-            "that is infinite; the test loss, with grey lines at the constant predictor's and at what is learned. "
-            f"{over} Of the singular values, only σ_1 has a band. {gone}",
-        )
-        add(
-            "against_lag",
-            against_lag(ds),
-            "The largest, the middle and the least singular value against the lag: a straight line is geometric decay, "
-            "a gap that widens in proportion a condition number that grows exponentially. Dashed: the product of the "
-            f"steps' largest singular values, which leaves the panel above {HIGHEST:g} decades. {over} {gone}",
-        )
-        add(
+    yield (
+        "spectra",
+        spectra_by_window(ds),
+        "Singular values of ∂state_T/∂state_t, largest first, as decades on a linear axis, for windows of several lags "
+        f"T − t. {over} {gone} Where seeds differ in their number of zeros, bands have upright edges.",
+    )
+    yield (
+        "along_training",
+        along_training(ds, task),
+        f"The window of {lag} steps along training: its singular values; its condition number, with no line where that "
+        "is infinite; the test loss, with grey lines at the constant predictor's and at what is learned. "
+        f"{over} Of the singular values, only σ_1 has a band. {gone}",
+    )
+    yield (
+        "against_lag",
+        against_lag(ds),
+        "The largest, the middle and the least singular value against the lag: a straight line is geometric decay, a "
+        "gap that widens in proportion a condition number that grows exponentially. Dashed: the product of the steps' "
+        f"largest singular values, which leaves the panel above {HIGHEST:g} decades. {over} {gone}",
+    )
+    gates = clocks(ds)
+    if gates:
+        yield (
             "clocks",
-            clocks(ds),
+            gates,
             f"Singular values of the window of {lag} steps, and what the forget gates alone (LSTM's f, GRU's z) keep, "
             f"exp(−{lag} / τ_i), units sorted by their time constants τ_i: where the two part, the paths through h "
             f"matter. {over} {gone}",
         )
-    rows = summary(ds, task)
-    page = report.write(
-        out,
-        f"Singular spectra of window Jacobians: {', '.join(axis(ds, 'label'))}; T = {experiment.specs[0].steps}",
-        [setting(experiment, ds, task), verdict(rows), *(story(row, lag) for row in rows)],
-        figures,
-        [(f"The window of {lag} steps, untrained → trained", table(rows))],
-    )
-    return [*(path for path, _ in figures), page]
 
 
-def show(out: str | Path) -> None:
-    """Draws a run directory and prints its summary and where the figures lie."""
-    paths = draw(out)
-    experiment = manifest.experiment(out)
-    report.show(table(summary(read(Path(out)), TASKS[experiment.specs[0].task](experiment.specs[0]))), paths)
+def show(out: str | Path) -> list[Path]:
+    """Draws a run directory, finished or not, and prints its table and where the figures lie."""
+    ds, experiment = read(Path(out)), manifest.experiment(out)
+    task = TASKS[experiment.specs[0].task](experiment.specs[0])
+    rows, cells = summary(ds, task), ", ".join(axis(ds, "label"))
+    title = f"Singular spectra of window Jacobians: {cells}; T = {experiment.specs[0].steps}"
+    tables = [(f"The window of {int(ds['window'].values[-1])} steps, untrained → trained", table(rows))]
+    return report.publish(out, title, text(experiment, ds, task, rows), figures(ds, task), tables)
 
 
 if __name__ == "__main__":

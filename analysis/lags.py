@@ -5,7 +5,7 @@ The ratio is the norm at the largest lag over that at lag 0. Arrays here run for
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -121,7 +121,23 @@ def stage(ds: "xr.Dataset", name: str, fraction: float) -> Float[np.ndarray, "ru
         runs, end = np.flatnonzero(made == stop), max(1, round(fraction * stop))
         steps = slice(max(0, end - wide) if fraction else 0, end)
         values[runs] = median(adjoint(ds, name, run=runs, step=steps).transpose("step", "run", ...).values)
-    return values[..., ::-1]
+    return by_lag(ds, values)
+
+
+def by_lag(ds: "xr.Dataset", values: Float[np.ndarray, " *s time"]) -> Float[np.ndarray, " *s lag"]:
+    """Norms at lag 0, 1, 2, …; where not all lags were recorded, on the line between those that were, of log ‖λ‖."""
+    values, known = values[..., ::-1], ds["lag"].values[::-1]
+    every = np.arange(known[-1] + 1)
+    if len(every) == len(known):
+        return values
+    right = np.searchsorted(known, every)
+    left = np.maximum(right - 1, 0)
+    share = (every - known[left]) / np.maximum(known[right] - known[left], 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log2(values, dtype=np.float64)
+        between = np.exp2((1 - share) * logs[..., left] + share * logs[..., right])
+    # 0 times the logarithm of 0 is not a number.
+    return np.where(share == 1, values[..., right], np.where(every == 0, values[..., left], between))
 
 
 def relative(norms: Float[np.ndarray, " *s lag"]) -> Float[np.ndarray, " *s lag"]:
@@ -215,8 +231,8 @@ def lag_figure(
 
 def through_training(ds: "xr.Dataset", edges: np.ndarray, **at: Any) -> Float[np.ndarray, "bin lag"]:
     """‖∂L/∂h_t‖ over its value at lag 0: the median over the runs and the updates between two edges."""
-    ratio = relative(adjoint(ds, "adjoint_norm", **at).values[..., ::-1])
-    return np.stack([median(ratio[:, a:b].reshape(-1, ratio.shape[-1])) for a, b in pairwise(edges)])
+    ratio = relative(adjoint(ds, "adjoint_norm", **at).values[..., ::-1])[..., ::-1]
+    return by_lag(ds, np.stack([median(ratio[:, a:b].reshape(-1, ratio.shape[-1])) for a, b in pairwise(edges)]))
 
 
 def log_edges(updates: int) -> np.ndarray:
@@ -274,6 +290,11 @@ def course(row: dict[str, Any], stages: Sequence[str]) -> dict[str, str]:
         "horizon": " → ".join(lag_name(row, when) for when in stages),
         "ratio": " → ".join(number(row[f"ratio_{when}"]) for when in stages),
     }
+
+
+def by_cell(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The rows of each cell, which stand together: a paragraph each."""
+    return [list(of) for _, of in groupby(rows, key=lambda row: row["cell"])]
 
 
 def setting(ds: "xr.Dataset") -> str:

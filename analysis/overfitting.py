@@ -2,7 +2,7 @@
 between them, and to the gradient's reach; which differences are within the noise."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,25 +24,11 @@ if TYPE_CHECKING:
 
 STOPPED = ("early stopping", "together")
 """The methods that are judged at the look that validation chooses; the others at their last."""
-ORDER = (
-    "nothing",
-    "smaller model",
-    "early stopping",
-    "L1",
-    "L2",
-    "dropout",
-    "augmentation",
-    "synthetic",
-    "together",
-)
-
-
+ORDER = ("nothing", "smaller model", "early stopping", "L1", "L2", "dropout", "augmentation", "synthetic", "together")
 SPLITS = ("train", "validation", "test")
 PRINTED = ("data", "examples", "method", "number", "training", "test", "against nothing", "horizon", "seconds")
 """The columns that fit a terminal; the report has all."""
 SETS = {"reviews": 0, "digits": 1}
-
-
 TIMING = "milliseconds.json"
 """Data → method → ms of an update, in the run directory; what is not named costs what 'nothing' does."""
 
@@ -100,7 +86,7 @@ def helped(part: Path) -> dict[str, float]:
     return {method: number for method, number in numbered.items() if score(method) > score("nothing")}
 
 
-def rows(out: Path) -> list[Row]:
+def summary(out: Path) -> list[Row]:
     """Every method of every part in the order of data, examples, `ORDER`."""
     found = []
     timing = json.loads((out / TIMING).read_text(encoding="utf-8")) if (out / TIMING).exists() else {}
@@ -194,8 +180,8 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
     return lines
 
 
-def story(found: Sequence[Row]) -> str:
-    """Ranks the methods of each data set and size by test accuracy, and says what is within the noise."""
+def text(found: Sequence[Row]) -> list[str]:
+    """Ranks the methods of each data set and size by test accuracy, says what is within the noise, and the rule."""
     said = []
     for (data, examples), group in grouped(found).items():
         plain = next((r for r in group if r.method == "nothing"), group[0])
@@ -206,14 +192,14 @@ def story(found: Sequence[Row]) -> str:
         clauses = [f"{kind} than nothing: {', '.join(kinds[kind])}" for kind in ("better", "worse") if kinds[kind]]
         clauses += [f"within the noise of nothing: {', '.join(kinds['noise'])}"] if kinds["noise"] else []
         said.append(f"{examples:,} {data}, by test accuracy in percent: {order}; {'; '.join(clauses)}.")
-    seeds = len(found[0].test)
-    return " ".join(said) + (
-        f" Better, worse and noise are read off the 95% interval (Student's t, {seeds} seeds) of the differences to "
-        "nothing, seed by seed; it says nothing of other test sets."
+    said.append(
+        f"Better, worse and noise are read off the 95% interval (Student's t, {len(found[0].test)} seeds) of the "
+        "differences to nothing, seed by seed; it says nothing of other test sets."
     )
+    return [" ".join(said), RULE]
 
 
-def figure(found: Sequence[Row]) -> Figure:
+def by_method(found: Sequence[Row]) -> Figure:
     """Accuracies of the three splits and the horizon of every method, a column a training set's size."""
     groups = grouped(found)
     sets = list(dict.fromkeys(data for data, _ in groups))
@@ -256,28 +242,27 @@ CAPTION = (
     "nothing's test accuracy. Below: the horizon at the end of training, the first lag at which ‖∂L/∂h_t‖ is below 1% "
     "of its value at lag 0, each seed (bars) and their median; on the grey line censored at T."
 )
-
-
 CURVES = (
     "With nothing done against it: training, validation and test accuracy against epochs, medians and quartiles over "
     "seeds; dotted: the epoch with the least validation loss."
 )
 
 
-def show(out: Path) -> None:
-    """The table, figure and report of `experiments.overfitting`."""
-    found = rows(out)
+def figures(out: Path, found: Sequence[Row]) -> Iterator[report.Drawn]:
+    """All methods, and what nothing does."""
+    yield "overfitting", by_method(found), CAPTION
+    yield "overfitting_curves", curves(courses(out)), CURVES
+
+
+def show(out: Path) -> list[Path]:
+    """Draws a run directory and prints its table and where the figures lie."""
+    found = summary(out)
     listed = table(found)
-    with style.look():
-        figures = [
-            (style.save(figure(found), out / "figures" / "overfitting"), CAPTION),
-            (style.save(curves(courses(out)), out / "figures" / "overfitting_curves"), CURVES),
-        ]
     first = next(path.parent for path in sorted(out.glob(f"*/{manifest.NAME}")))
     tables = [("Accuracies in percent, means ± standard deviations over seeds; what was chosen by validation", listed)]
-    page = report.write(first, "What helps against overfitting", [story(found), RULE], figures, tables, into=out)
-    printed = [{name: line[name] for name in PRINTED} for line in listed]
-    report.show(printed, [*(path for path, _ in figures), page])
+    printed = [[{name: line[name] for name in PRINTED} for line in listed]]
+    drawn, title = figures(out, found), "What helps against overfitting"
+    return report.publish(first, title, text(found), drawn, tables, into=out, printed=printed)
 
 
 if __name__ == "__main__":

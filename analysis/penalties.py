@@ -6,7 +6,7 @@ their own (Geman, Bienenstock & Doursat 1992; noise in the labels counts as bias
 over training sets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -250,13 +250,11 @@ def gradients(f: Found) -> Figure:
 
 def apart(values: Float[np.ndarray, " d"]) -> tuple[float, float]:
     """(mean, half of Student's 95% interval) of paired differences."""
-    from scipy.stats import t  # after `backend.start`
-
-    n = len(values)
-    return float(values.mean()), float(t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    low, high = style.student(values)
+    return float(values.mean()), (high - low) / 2
 
 
-def rows(f: Found) -> list[dict[str, Any]]:
+def summary(f: Found) -> list[dict[str, Any]]:
     """A row a method, at the λ that validation chooses; differences are from the first method at λ = 0."""
     at, accuracy, share = chosen(f), f.metrics["test_accuracy"], nonzero(f)
     listed = []
@@ -286,7 +284,7 @@ def table(listed: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def story(f: Found, listed: Sequence[dict[str, Any]]) -> str:
+def outcome(f: Found, listed: Sequence[dict[str, Any]]) -> str:
     """What was found, in sentences computed from the records."""
     plain = f.brier[:, 0, 0]
     helped = [r for r in listed if r["gain"] - r["reach"] > 0]
@@ -344,27 +342,45 @@ def setting(f: Found, draws: int) -> str:
     )
 
 
-def show(out: Path, parts: Sequence[Path]) -> None:
-    """Draws, writes the report, prints its table and where the figures lie."""
-    f = found(parts)
-    listed = rows(f)
+def text(f: Found, listed: Sequence[dict[str, Any]], draws: int) -> list[str]:
+    """What was found, and what was run."""
+    return [outcome(f, listed), setting(f, draws)]
+
+
+def figures(f: Found) -> Iterator[report.Drawn]:
+    """All against λ."""
     largest = ", ".join(f"{label} {values[-1]:g}" for label, values in zip(f.labels, f.weights, strict=True))
-    captions = {
-        "errors": "Error against λ, on the training, validation and test split: medians and quartiles over training "
-        "sets. Dotted: the λ with the best mean validation loss.",
-        "bias_and_variance": "The Brier score on the test split is bias² + variance, over training sets and seeds; "
-        "bands are jackknifed 95% intervals.",
-        "weights": "Weights that are not 0, and the spectral radius of U, against λ: medians and quartiles over "
-        "training sets. Below: how large weights are at the λ chosen, all training sets together (what is 0 lies left "
-        "of the panel); and the test Brier score against the size of the weights, a point for each λ: were l2 and "
-        "decoupled decay the same but for the scale of λ, these would be one curve.",
-        "gradients": "‖∂L/∂h_t‖ of the trained networks, on training batches, over that at lag 0; medians and "
-        f"quartiles over training sets. λ_max: the largest λ of a method's grid, {largest}. {lags.RINGS}",
-    }
-    with style.look():
-        drawn = {"errors": errors, "bias_and_variance": bias_and_variance, "weights": weights, "gradients": gradients}
-        figures = [(style.save(draw(f), out / "figures" / name), captions[name]) for name, draw in drawn.items()]
-    told = [story(f, listed), setting(f, len(parts))]
-    caption = "At the λ chosen by validation; means over training sets"
-    page = report.write(parts[0], "Penalties", told, figures, [(caption, table(listed))], into=out)
-    report.show(table(listed), [*(path for path, _ in figures), page])
+    yield (
+        "errors",
+        errors(f),
+        "Error against λ, on the training, validation and test split: medians and quartiles over training sets. "
+        "Dotted: the λ with the best mean validation loss.",
+    )
+    yield (
+        "bias_and_variance",
+        bias_and_variance(f),
+        "The Brier score on the test split is bias² + variance, over training sets and seeds; bands are jackknifed 95% "
+        "intervals.",
+    )
+    yield (
+        "weights",
+        weights(f),
+        "Weights that are not 0, and the spectral radius of U, against λ: medians and quartiles over training sets. "
+        "Below: how large weights are at the λ chosen, all training sets together (what is 0 lies left of the panel); "
+        "and the test Brier score against the size of the weights, a point for each λ: were l2 and decoupled decay the "
+        "same but for the scale of λ, these would be one curve.",
+    )
+    yield (
+        "gradients",
+        gradients(f),
+        "‖∂L/∂h_t‖ of the trained networks, on training batches, over that at lag 0; medians and quartiles over "
+        f"training sets. λ_max: the largest λ of a method's grid, {largest}. {lags.RINGS}",
+    )
+
+
+def show(out: Path, parts: Sequence[Path]) -> list[Path]:
+    """Draws the experiments of a directory and prints their table and where the figures lie."""
+    f = found(parts)
+    listed = summary(f)
+    tables = [("At the λ chosen by validation; means over training sets", table(listed))]
+    return report.publish(parts[0], "Penalties", text(f, listed, len(parts)), figures(f), tables, into=out)

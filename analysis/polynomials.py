@@ -1,6 +1,6 @@
 """Figures and sentences of the polynomials of `experiments.capacity`, from the arrays that it keeps."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from analysis import style
+from analysis import report, style
 
 Arrays = Mapping[str, np.ndarray]
 BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072b2", "#d55e00", "#009e73", "0.55"
@@ -136,10 +136,7 @@ def trade(found: Arrays) -> Figure:
     errors.axhline(noise, color=GREY, linewidth=0.8, label="noise²")
     errors.legend(loc="upper left")
     decades(errors, noise / 30, 1e4)
-    for ax, x, pair in (
-        (parts, degrees[at], found["parts"][at]),
-        (ridge, penalties, found["ridge_parts"][row]),
-    ):
+    for ax, x, pair in ((parts, degrees[at], found["parts"][at]), (ridge, penalties, found["ridge_parts"][row])):
         ax.plot(x, resolved(pair, draws), color=BLUE, label="bias²", marker=".")
         ax.plot(x, pair[:, 1], color=GREEN, label="variance", marker=".", linestyle=style.DASHES[1])
         ax.axhline(noise, color=GREY, linewidth=0.8, label="noise²")
@@ -243,39 +240,42 @@ def descents(found: Arrays) -> Figure:
     return fig
 
 
-def draw(found: Arrays, folder: Path) -> list[tuple[Path, str]]:
-    """All figures with their captions."""
+def figures(found: Arrays) -> Iterator[report.Drawn]:
+    """Fits, and what they err by."""
     n, sigma, draws = int(found["points"]), float(found["sigma"]), found["test"].shape[1]
-    return [
-        (
-            style.save(sines(found), folder / "fits"),
-            f"y = sin x, {n} points with noise of deviation {sigma:g}, and polynomials of growing degree, with their "
-            "mean squared errors at the training points and expected at new ones.",
-        ),
-        (
-            style.save(parabolas(found), folder / "parabola"),
-            f"y = x² / 10 with noise {sigma:g}: a model too small, right, and too large. Underfits: the training error "
-            "is above twice the noise²; overfits: not that, and the test error is above twice both.",
-        ),
-        (
-            style.save(trade(found), folder / "trade"),
-            f"{draws} training sets of {n} points. Above: training and expected test error (medians, quartiles), and "
-            "the mean test error as bias² + variance + noise² (bias² where the draws resolve it), beside what was "
-            "counted on new points. Below: the same against ridge λ; and the median test error against the effective "
-            "number of coefficients, made smaller by a lower degree, a larger λ, or fewer updates of gradient descent.",
-        ),
-        (
-            style.save(beyond(found), folder / "beyond"),
-            "From as few coefficients as points to three times as many (dotted: as many), the fit of least norm. "
-            "Medians and quartiles, and means over draws.",
-        ),
-        (
-            style.save(descents(found), folder / "descent"),
-            "Gradient descent from w = 0 at half the largest stable rate, in powers of x / 5 and in the orthonormal "
-            "basis. Medians and quartiles; circles: least median test error. Right: what the fit has of φ_k, over what "
-            "sin x has.",
-        ),
-    ]
+    yield (
+        "fits",
+        sines(found),
+        f"y = sin x, {n} points with noise of deviation {sigma:g}, and polynomials of growing degree, with their "
+        "mean squared errors at the training points and expected at new ones.",
+    )
+    yield (
+        "parabola",
+        parabolas(found),
+        f"y = x² / 10 with noise {sigma:g}: a model too small, right, and too large. Underfits: the training error "
+        "is above twice the noise²; overfits: not that, and the test error is above twice both.",
+    )
+    yield (
+        "trade",
+        trade(found),
+        f"{draws} training sets of {n} points. Above: training and expected test error (medians, quartiles), and "
+        "the mean test error as bias² + variance + noise² (bias² where the draws resolve it), beside what was "
+        "counted on new points. Below: the same against ridge λ; and the median test error against the effective "
+        "number of coefficients, made smaller by a lower degree, a larger λ, or fewer updates of gradient descent.",
+    )
+    yield (
+        "beyond",
+        beyond(found),
+        "From as few coefficients as points to three times as many (dotted: as many), the fit of least norm. "
+        "Medians and quartiles, and means over draws.",
+    )
+    yield (
+        "descent",
+        descents(found),
+        "Gradient descent from w = 0 at half the largest stable rate, in powers of x / 5 and in the orthonormal "
+        "basis. Medians and quartiles; circles: least median test error. Right: what the fit has of φ_k, over what "
+        "sin x has.",
+    )
 
 
 def table(found: Arrays) -> list[dict[str, str]]:
@@ -302,7 +302,7 @@ def table(found: Arrays) -> list[dict[str, str]]:
     return rows
 
 
-def story(found: Arrays) -> str:
+def text(found: Arrays) -> list[str]:
     """What was found, in sentences computed from the arrays."""
     degrees, noise = found["degrees"], float(found["sigma"]) ** 2
     test = over_draws(found["test"])[:, 1]
@@ -317,7 +317,7 @@ def story(found: Arrays) -> str:
         for name, path in paths.items()
     )
     ridge = found["ridge_test"][:, int(np.argmin(np.abs(found["penalties"] - 0.1))), 1]
-    return (
+    return [
         f"Polynomials: median test error is least at degree {degrees[best]}, {test[best]:.3f} (noise² {noise:g}), "
         f"greatest at degree {degrees[worst]}, {number(test[worst])}, where coefficients equal points, and "
         f"falls again to {test[after]:.3f} at degree {degrees[after]}: a second descent, to "
@@ -325,4 +325,4 @@ def story(found: Arrays) -> str:
         f"{ridge.max():.2f} over all degrees. At degree {degrees[row]} the best λ, {found['penalties'][penalty]:.0e}, "
         f"gives {found['ridge_test'][row][penalty, 1]:.3f}. Early stopping at degree {found['descended'][k]}, by "
         f"basis: {stops}."
-    )
+    ]

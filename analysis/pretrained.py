@@ -2,6 +2,7 @@
 embedding, for embeddings that begin at random or with pretrained vectors.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,36 +90,35 @@ def training(found: list[Kind]) -> Figure:
     return fig
 
 
-def story(rows: list[dict[str, str]]) -> str:
+def text(rows: list[dict[str, str]]) -> list[str]:
     """The table in sentences."""
-    return " ".join(
+    said = (
         f"{r['embedding'].capitalize()}: validation accuracy {r['validation after an epoch']} after an epoch, test "
         f"{r['test, chosen on validation']} at the look chosen on validation; the embedding's gradient is "
         f"{r['gradient of the embedding, first 20 updates']} at first and {r['last 20']} at the end."
         for r in rows
     )
+    return [" ".join(said)]
 
 
-def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
-    """Writes figures/ and, in each part's directory, report.html; returns the table and the paths."""
-    found = kinds(out)
-    rows = table(found)
-    with style.look():
-        figure = style.save(training(found), Path(out) / "figures" / "training")
-    caption = (
+def figures(found: list[Kind]) -> Iterator[report.Drawn]:
+    """All ways to begin."""
+    yield (
+        "training",
+        training(found),
         "Random, or pretrained vectors that are frozen, thawed at that update, or trained from the start. Left: "
         "accuracy on the validation split. Right: norm of the gradient that reaches the embedding, also where it is "
-        "frozen; means over updates. Medians and quartiles over seeds."
+        "frozen; means over updates. Medians and quartiles over seeds.",
     )
-    tables = [("Means ± standard deviations over seeds", rows)]
-    title = "What pretrained word vectors change"
-    parts = [Path(out) / "random", Path(out) / "pretrained"]
-    return rows, [figure, *(report.write(part, title, [story(rows)], [(figure, caption)], tables) for part in parts)]
 
 
-def show(out: str | Path) -> None:
-    """Draws and prints the table and where the files lie."""
-    report.show(*draw(out))
+def show(out: str | Path) -> list[Path]:
+    """Draws a directory of runs, a page in each, and prints the table and where the files lie."""
+    out, found = Path(out), kinds(out)
+    rows, drawn = table(found), report.saved(figures(found), out)
+    tables, title = [("Means ± standard deviations over seeds", rows)], "What pretrained word vectors change"
+    pages = [report.write(out / part, title, text(rows), drawn, tables) for part in ("random", "pretrained")]
+    return report.show(rows, [*(path for path, _ in drawn), *pages])
 
 
 if __name__ == "__main__":

@@ -142,15 +142,13 @@ def rates(panels: Mapping[str, Mapping[str, Mapping[int, tuple[int, int]]]], x: 
 # --- the report -----------------------------------------------------------------------------------------------
 
 
-def story(claims: Sequence[Claim]) -> str:
+def text(claims: Sequence[Claim]) -> list[str]:
     """Which claims hold here and which do not."""
     said = [c for c in claims if c.holds is not None]
     holds, fails = ([c.what for c in said if bool(c.holds) is which] for which in (True, False))
-    return (
-        f"{len(holds)} of {len(holds) + len(fails)} published statements hold here. "
-        + (f"Held: {'; '.join(holds)}. " if holds else "")
-        + (f"Not held: {'; '.join(fails)}." if fails else "")
-    ).strip()
+    counted = f"{len(holds)} of {len(holds) + len(fails)} published statements hold here."
+    held, not_held = (f"{what}: {'; '.join(of)}." if of else "" for what, of in (("Held", holds), ("Not held", fails)))
+    return [" ".join(filter(None, (counted, held, not_held)))]
 
 
 def show(
@@ -159,15 +157,13 @@ def show(
     claims: Sequence[Claim],
     figures: Mapping[str, tuple[Callable[[], Figure], str]],
     panels: Mapping[str, Cases],
-) -> None:
-    """Draws and saves figures (name → how to draw it, caption), writes report.html beside them, prints *paper | ours*.
+) -> list[Path]:
+    """Draws `figures` (name → how to draw it, caption) and a page beside them, and prints *paper | ours*.
 
     The report shows the settings of the first case.
     """
     listed = [{"claim": c.what, "paper": c.paper, "ours": c.ours, "holds here": HOLDS[c.holds]} for c in claims]
     first = next(out for cases in panels.values() for out in cases.values())
-    with style.look():
-        saved = [(style.save(draw(), out / "figures" / name), caption) for name, (draw, caption) in figures.items()]
-    told = [story(claims), lags.setting(load(first))]
-    page = report.write(first, title, told, saved, [("Paper and ours", listed)], into=out)
-    report.show(listed, [*(path for path, _ in saved), page])
+    drawn = ((name, draw(), caption) for name, (draw, caption) in figures.items())
+    told = [*text(claims), lags.setting(load(first))]
+    return report.publish(first, title, told, drawn, [("Paper and ours", listed)], into=out)

@@ -1,19 +1,30 @@
-"""One self-contained HTML page of a run directory: what was measured, figures, tables, and how it was made."""
+"""One self-contained HTML page of a run directory: what was measured, figures, tables, and how it was made.
+
+Every module that draws an experiment has one form: `summary` (what was measured, a row a setting), `table` (the same
+for the reader), `figures` (each a `Drawn`, made when it is asked for), `text` (paragraphs) and `show`, which publishes
+them and returns the files.
+"""
 
 import base64
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
 from rich.table import Table
 
+from analysis import style
 from seqdyn.runs import manifest
 from seqdyn.runs.display import plain_console
 
 NAME = "report.html"
+Drawn = tuple[str, Figure, str]
+"""The name of its file, a figure, its caption."""
+Tables = Sequence[tuple[str, Sequence[Mapping[str, Any]]]]
+"""(caption, rows that share their keys)."""
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -62,13 +73,13 @@ def write(
     title: str,
     paragraphs: Sequence[str],
     figures: Sequence[tuple[Path, str]],
-    tables: Sequence[tuple[str, Sequence[Mapping[str, Any]]]] = (),
+    tables: Tables = (),
     into: Path | None = None,
 ) -> Path:
     """Writes report.html into the run directory (or another folder) in one step and returns its path.
 
-    `figures` are (PNG with an SVG beside it, caption), `tables` (caption, rows that share their keys). The page needs
-    nothing but itself, and the same run directory and figures give the same bytes.
+    `figures` are (PNG with an SVG beside it, caption). The page needs nothing but itself, and the same run directory
+    and figures give the same bytes.
     """
     out = Path(out)
     made = manifest.read(out)
@@ -92,8 +103,33 @@ def write(
     return into / NAME
 
 
-def show(rows: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> None:
-    """Prints a table and where the files lie."""
+def saved(figures: Iterable[Drawn], folder: Path) -> list[tuple[Path, str]]:
+    """(file, caption) of figures that are made one after the other, in the one look."""
+    with style.look():
+        return [(style.save(figure, folder / "figures" / name), caption) for name, figure, caption in figures]
+
+
+def publish(
+    out: str | Path,
+    title: str,
+    text: Sequence[str],
+    figures: Iterable[Drawn],
+    tables: Tables,
+    into: Path | None = None,
+    printed: Sequence[Sequence[Mapping[str, str]]] | None = None,
+) -> list[Path]:
+    """Saves figures, writes the page, prints the first table (or those of `printed`) and where all lies: the files, the
+    page last."""
+    drawn = saved(figures, into or Path(out))
+    page = write(out, title, text, drawn, tables, into)
+    *before, last = printed or [tables[0][1]]
+    for rows in before:
+        show(rows, [])
+    return show(last, [*(path for path, _ in drawn), page])
+
+
+def show(rows: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> list[Path]:
+    """Prints a table and where the files lie, which it returns."""
     console = plain_console()
     printed = (
         Table(*(name.replace(" ", "\n") for name in rows[0]), box=None, collapse_padding=True) if rows else Table()
@@ -103,6 +139,7 @@ def show(rows: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> None:
     console.print(printed)
     for path in paths:
         console.print(str(path), soft_wrap=True)
+    return list(paths)
 
 
 def _inline(png: Path) -> str:

@@ -2,6 +2,7 @@
 loss and accuracy on the three splits along it.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from analysis import lags, report, style
 from analysis.architectures import spread
 from analysis.lags import Curve, axis, picked, stage
 from seqdyn.data.tasks import TASKS
+from seqdyn.learn.spec import Spec
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script
@@ -70,45 +72,46 @@ def table(ds: "xr.Dataset") -> list[dict[str, str]]:
     return rows
 
 
-def draw(out: str | Path) -> tuple[list[dict[str, str]], list[Path]]:
-    """Writes figures/ and report.html; returns the table and the paths."""
-    out = Path(out)
-    ds, experiment = lags.split(load(out)), manifest.experiment(out)
-    spec, source = experiment.specs[0], experiment.settings["source"]
-    everywhere = spec.readout == "every"
-    with style.look():
-        figures = [
-            (
-                style.save(norms_by_lag(ds, "adjoint_norm"), out / "figures" / "norms_by_lag"),
-                "‖∂L/∂h_t‖ against the lag from the last step of a sequence, before and after training. "
-                + ("The loss is at every step, so each receives its own error, too. " if everywhere else "")
-                + lags.RINGS,
-            ),
-            (
-                style.save(norms_by_lag(ds, "carried_norm"), out / "figures" / "carried_by_lag"),
-                "The same without what enters at t itself: the part that travelled from step t + 1. " + lags.RINGS,
-            ),
-            (
-                style.save(learning(ds, TASKS[spec.task](spec).chance), out / "figures" / "learning"),
-                "Loss and accuracy along training; training is a mean over updates, the grey line the loss of a guess "
-                "among equals. Medians and quartiles over seeds.",
-            ),
-        ]
-    rows = table(ds)
+def text(ds: "xr.Dataset", source: str, rows: Sequence[dict[str, str]]) -> list[str]:
+    """What was run and what came out."""
     said = "; ".join(f"{r['cell']}: test loss {r['test loss']}, horizon {r['horizon']}" for r in rows)
-    text = (
-        f"{ds.sizes['run']} runs on {source}, {spec.steps} steps, {experiment.updates:,} updates each. Results at the "
-        f"look with the least validation loss, means ± standard deviations over seeds: {said}. The horizon, at "
+    return [
+        f"{ds.sizes['run']} runs on {source}, {ds.sizes['time']} steps, {ds.attrs['updates']:,} updates each. Results "
+        f"at the look with the least validation loss, means ± standard deviations over seeds: {said}. The horizon, at "
         "initialisation and after training, is the first lag at which the part of the gradient that travelled falls "
         f"below {lags.FAINT:.0%} of what arrives one step back."
+    ]
+
+
+def figures(ds: "xr.Dataset", spec: Spec) -> Iterator[report.Drawn]:
+    """Norms by lag, with and without what enters at t, and what was learned."""
+    everywhere = spec.readout == "every"
+    yield (
+        "norms_by_lag",
+        norms_by_lag(ds, "adjoint_norm"),
+        "‖∂L/∂h_t‖ against the lag from the last step of a sequence, before and after training. "
+        + ("The loss is at every step, so each receives its own error, too. " if everywhere else "")
+        + lags.RINGS,
     )
-    page = report.write(out, f"Gradients through {source}", [text], figures, [("By cell", rows)])
-    return rows, [*(path for path, _ in figures), page]
+    yield (
+        "carried_by_lag",
+        norms_by_lag(ds, "carried_norm"),
+        "The same without what enters at t itself: the part that travelled from step t + 1. " + lags.RINGS,
+    )
+    yield (
+        "learning",
+        learning(ds, TASKS[spec.task](spec).chance),
+        "Loss and accuracy along training; training is a mean over updates, the grey line the loss of a guess among "
+        "equals. Medians and quartiles over seeds.",
+    )
 
 
-def show(out: str | Path) -> None:
+def show(out: str | Path) -> list[Path]:
     """Draws a run directory and prints its table and where the figures lie."""
-    report.show(*draw(out))
+    ds, experiment = lags.split(load(out)), manifest.experiment(out)
+    source, rows = experiment.settings["source"], table(ds)
+    drawn = figures(ds, experiment.specs[0])
+    return report.publish(out, f"Gradients through {source}", text(ds, source, rows), drawn, [("By cell", rows)])
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Scores are means over the judges of a seed; intervals are Student's, 95%, over t
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -285,7 +286,7 @@ def fall(found: Found, name: str, network: str, late: bool) -> float:
 # --- in words -------------------------------------------------------------------------------------------------
 
 
-def posterior_rows(found: Found) -> list[dict[str, str]]:
+def posterior_table(found: Found) -> list[dict[str, str]]:
     """Per setting of the VAE: KL, active latent numbers, ELBO and the bound at the largest k, on test sequences."""
     rows = []
     for name, facts in found.facts.items():
@@ -311,7 +312,7 @@ def posterior_rows(found: Found) -> list[dict[str, str]]:
     return rows
 
 
-def score_rows(found: Found) -> list[dict[str, str]]:
+def score_table(found: Found) -> list[dict[str, str]]:
     """Per data set and generator."""
     rows = []
     for name, facts in found.facts.items():
@@ -343,7 +344,7 @@ def helps(found: Found) -> str:
     return "; ".join(lines) + "."
 
 
-def story(found: Found) -> list[str]:
+def text(found: Found) -> list[str]:
     """Paragraphs computed from the records."""
     said_of = []
     for name, facts in found.facts.items():
@@ -369,53 +370,51 @@ def story(found: Found) -> list[str]:
     ]
 
 
-def draw(out: str | Path) -> tuple[list[list[dict[str, str]]], list[Path]]:
-    """Writes figures/ and report.html; returns the tables and the paths."""
-    out = Path(out)
-    found, folder = read(out), out / "figures"
-    with style.look():
-        figures = [
-            (
-                style.save((digits if name == "digits" else curves)(found, name), folder / f"samples_{name}"),
-                f"{name}: real training sequences, and samples of the VAE and of the GAN, four of each class.",
-            )
-            for name in found.facts
-        ]
-        figures += [
-            (
-                style.save(collapse(found), folder / "collapse"),
-                "KL of training batches and ELBO on validation along training, by how often the decoder is given "
-                "x_{t−1} and with (solid) or without (dashed) annealing. Medians and quartiles over seeds.",
-            ),
-            (
-                style.save(bounds(found), folder / "bounds"),
-                "The importance-weighted bound L_k over the ELBO, on test sequences, at the update that validation "
-                "chose.",
-            ),
-            (
-                style.save(judged(found), folder / "judged"),
-                "Accuracy of a classifier trained on synthetic and tested on real sequences and the reverse (line: "
-                "real on real); the discriminative score, 0 if nobody can tell; and training on real and synthetic "
-                "sequences together. 95% intervals over seeds.",
-            ),
-            (
-                style.save(gradients(found), folder / "gradients"),
-                "‖∂L/∂h_t‖, and the part of it that travelled from step t + 1, in the four networks; the critic's is "
-                "of its score of what is generated. Medians and quartiles over seeds.",
-            ),
-        ]
-    tables = [score_rows(found), posterior_rows(found)]
-    captions = ("Test accuracy and scores, 95% intervals over seeds", "The VAE on test sequences, nats a sequence")
-    titled = list(zip(captions, tables, strict=True))
-    page = report.write(found.part, "Synthetic sequences", story(found), figures, titled, into=out)
-    return tables, [*(path for path, _ in figures), page]
+def figures(found: Found) -> Iterator[report.Drawn]:
+    """Samples, how the posterior collapses, how samples are judged, and the gradient."""
+    for name in found.facts:
+        yield (
+            f"samples_{name}",
+            (digits if name == "digits" else curves)(found, name),
+            f"{name}: real training sequences, and samples of the VAE and of the GAN, four of each class.",
+        )
+    yield (
+        "collapse",
+        collapse(found),
+        "KL of training batches and ELBO on validation along training, by how often the decoder is given x_{t−1} and "
+        "with (solid) or without (dashed) annealing. Medians and quartiles over seeds.",
+    )
+    yield (
+        "bounds",
+        bounds(found),
+        "The importance-weighted bound L_k over the ELBO, on test sequences, at the update that validation chose.",
+    )
+    yield (
+        "judged",
+        judged(found),
+        "Accuracy of a classifier trained on synthetic and tested on real sequences and the reverse (line: real on "
+        "real); the discriminative score, 0 if nobody can tell; and training on real and synthetic sequences together. "
+        "95% intervals over seeds.",
+    )
+    yield (
+        "gradients",
+        gradients(found),
+        "‖∂L/∂h_t‖, and the part of it that travelled from step t + 1, in the four networks; the critic's is of its "
+        "score of what is generated. Medians and quartiles over seeds.",
+    )
 
 
-def show(out: str | Path) -> None:
+def show(out: str | Path) -> list[Path]:
     """Draws a run directory and prints its tables and where the figures lie."""
-    tables, paths = draw(out)
-    report.show(tables[1], [])
-    report.show(tables[0], paths)
+    out, found = Path(out), read(Path(out))
+    scores, posteriors = score_table(found), posterior_table(found)
+    tables = [
+        ("Test accuracy and scores, 95% intervals over seeds", scores),
+        ("The VAE on test sequences, nats a sequence", posteriors),
+    ]
+    printed = [posteriors, scores]
+    title = "Synthetic sequences"
+    return report.publish(found.part, title, text(found), figures(found), tables, into=out, printed=printed)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Any
 import optax
 
 import seqdyn as sd
+from analysis import claims
 from analysis import exploding as analysis
 from analysis.claims import Claim, Statistic, of
 from seqdyn import backend
@@ -148,7 +149,7 @@ CLAIMS = (
 def once(config: Config) -> Mapping[str, str]:
     """Trains (or goes on), then draws; the verdicts."""
     parts = launch_all(experiments(config), config)
-    return analysis.show(parts, CLAIMS, config.gain)
+    return claims.told(CLAIMS, list(parts.values()), lambda verdicts: analysis.show(parts, config.gain, verdicts))
 
 
 def main(config: Config) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from analysis import claims
 from analysis import gradient_flow as analysis
 from analysis.claims import Claim, Statistic, minus, of
 from seqdyn import backend
@@ -160,7 +161,8 @@ CLAIMS = (
 
 def once(config: Config) -> Mapping[str, str]:
     """Trains (or goes on), then draws; the verdicts."""
-    return analysis.show(launch(experiment(config), config), CLAIMS)
+    out = launch(experiment(config), config)
+    return claims.told(CLAIMS, [out], lambda verdicts: analysis.show(out, verdicts))
 
 
 def main(config: Config) -> None:

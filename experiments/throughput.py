@@ -4,6 +4,7 @@ Method: forward, backward and Adam in float32, read out at the last step, on bat
 one core, so what is in JAX has one device, chunks of steps in `lax.scan`, and the library's own `compiled`:
     ours      `unroll`, nothing watched
     watch     `unroll`, norms of the whole and the travelled adjoint read and reduced as training does
+    segments  watch in segments of about √T steps, which are made again on the way back: see `nets.segments`
     autodiff  JAX's gradient of a plain scan of the same cell
     flax      JAX's gradient of `flax.linen.RNN`
     bfloat16  ours, computing in it, and ours in float64, in a process of its own: see `learn.precision`
@@ -51,13 +52,18 @@ from seqdyn.learn.train import read
 from seqdyn.measure import probes
 from seqdyn.nets import cells
 from seqdyn.nets.bptt import Cut, Watch, unroll, watching
+from seqdyn.nets.segments import in_segments
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.runs import sweep
 from seqdyn.runs.script import script
 from seqdyn.types import Array, ConfigError, Device, Tree
 
 Sizes = Literal["80,128,100,64", "250,64,128,64", "100,32,2,100", "400,16,2,128", "1000,8,1,256"]
-Contender = Literal["watch", "autodiff", "flax", "bfloat16", "float64", "torch-1", "torch-2", "alone", "probes"]
+Contender = Literal[
+    "watch", "segments", "autodiff", "flax", "bfloat16", "float64", "torch-1", "torch-2", "alone", "probes"
+]
+READ = ("watch", "segments")
+"""Contenders that read the adjoints."""
 BATCHES = 4  # taken in turn: data that are constants of the loop over steps would be prepared before it
 
 
@@ -95,6 +101,7 @@ def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, input
     theirs = {"rnn": linen.SimpleCell, "lstm": linen.OptimizedLSTMCell, "gru": linen.GRUCell}[name]
     flax = linen.RNN(theirs(hidden), time_major=True, return_carry=True)
     adam = optax.adam(1e-3)
+    segment = min((n for n in range(1, steps + 1) if steps % n == 0), key=lambda n: abs(n - steps**0.5))
     chunk = 4 if steps * batch * hidden > 1.5e6 else 10  # the longest step takes 0.2 s
 
     def gradient(contender: str, params: Tree, at: Batch) -> tuple[Tree, Watch]:
@@ -102,12 +109,12 @@ def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, input
             if contender == "flax":
                 h = jax.tree.leaves(flax.apply(params[0], at.xs))[-2]  # of ([c,] h), hs
             else:
-                by = unroll_autodiff if contender == "autodiff" else unroll
+                by = {"autodiff": unroll_autodiff, "segments": in_segments(segment)}.get(contender, unroll)
                 computed, xs = precision.computed(kind, (params[0], at.xs))
                 h = by(cell, computed, cell.rest((batch,)), xs, Cut(), watch)[1].h.astype(precision.trained(kind))
             return jnp.mean(jnp.square(h @ params[1] - at.ys))
 
-        watch = watching(cell, steps, (batch,), ranged=True) if contender == "watch" else Watch()
+        watch = watching(cell, steps, (batch,), ranged=True) if contender in READ else Watch()
         return jax.grad(loss, argnums=(0, 1))(params, watch)
 
     def train(contender: str, state: Tree, data: Batch) -> Any:
@@ -116,7 +123,7 @@ def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, input
             at = jax.tree.map(lambda leaf: leaf[n % BATCHES], data)
             grads, readings = gradient(contender, params, at)
             updates, opt = adam.update(grads, opt)
-            metrics = read(Spec(), at, (readings,)) if contender == "watch" else None
+            metrics = read(Spec(), at, (readings,)) if contender in READ else None
             return (optax.apply_updates(params, updates), opt), metrics
 
         return jax.lax.scan(update, state, jnp.arange(chunk))
@@ -275,7 +282,7 @@ def main(config: Config) -> None:
     chosen = [c for c in config.contenders if "torch" not in c or find_spec("torch")]
     if len(chosen) < len(config.contenders):
         print("PyTorch is not installed (the extra 'torch'): its contenders are left out.", file=sys.stderr)
-    jaxen = ("ours", *(c for c in chosen if c in ("watch", "autodiff", "flax")))
+    jaxen = ("ours", *(c for c in chosen if c in (*READ, "autodiff", "flax")))
     pipes: dict[str, Any] = dict.fromkeys(jaxen, worker(partial(in_jax, jaxen), seconds))
     pipes |= {c: worker(partial(in_jax, (c,)), seconds) for c in chosen if c in get_args(Dtype)}
     pipes |= {c: worker(partial(in_torch, int(c[-1])), seconds) for c in chosen if "torch" in c}

@@ -134,8 +134,13 @@ class Fields:
     frozen) before the optimizer."""
     truncate: bool = False
     """Backpropagate through windows of `Hypers.window` steps only."""
+    segment: int = 0
+    """Steps, a divisor of `steps`, after each of which the carry is kept, to go from there again in the backward pass:
+    of long sequences, whose every step has no room. About √T takes the least memory; 0 keeps every step. See
+    `nets.segments`."""
     name: str = ""
-    """What tables and figures call it; '' is the cell's name, which must tell the specs of an experiment apart."""
+    """What tables and figures call it; '' is the cell's name, and the fields that tell it from others of an
+    experiment."""
     floss: int = 0
     """Lyapunov exponents, the largest, that are pulled towards 0 before the first update: see `measure.flossing`."""
     floss_steps: int = 500

@@ -33,6 +33,8 @@ class Layout(NamedTuple):
     """Updates from one probe to the next; the first is before the first update."""
     steps: int
     """T of the longest sequences."""
+    lags: tuple[int, ...] | None = None
+    """T − t of the steps that are recorded, 0 first; None: of all."""
 
     @property
     def tiles(self) -> tuple[Tile, ...]:
@@ -60,6 +62,11 @@ class Layout(NamedTuple):
         return len(self.tiles) * self.tile
 
     @property
+    def times(self) -> list[int]:
+        """Of T steps those that are recorded, the last of them T − 1."""
+        return [self.steps - 1 - lag for lag in self.lags or range(self.steps)][::-1]
+
+    @property
     def probes(self) -> int:
         """How many probes there are in all."""
         return self.updates // self.probe_every + 1
@@ -79,5 +86,13 @@ def layout(described: Mapping[str, Any]) -> Layout:
         updates=described["updates"],
         chunk=described["chunk"],
         probe_every=described["probe_every"],
-        steps=max(spec["steps"] for spec in described["specs"]),
+        steps=(steps := max(spec["steps"] for spec in described["specs"])),
+        lags=_lags(described.get("lags"), steps),
     )
+
+
+def _lags(given: Any, steps: int) -> tuple[int, ...] | None:
+    """Those of `Experiment.lags` that sequences of so many steps have, 0 among them."""
+    if given == "log":
+        given = {round(10 ** (n / 20)) for n in range(20 * len(str(steps)))} | {steps - 1}
+    return None if given is None else tuple(sorted({0} | {lag for lag in given if lag < steps}))

@@ -25,6 +25,8 @@ if _cache and os.environ.pop("PYTHONDONTWRITEBYTECODE", None):  # then each woul
     sys.dont_write_bytecode = False
     sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(_cache.name, "bytecode")
 
+gc.set_threshold(20_000, 20, 50)  # a trace makes many objects and few cycles
+
 import _processes  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -39,7 +41,8 @@ jax.config.update("jax_default_matmul_precision", "highest")
 # Not config: there a wrong Literal must reach the sentence that says so.
 _ARRAYS = (
     "norms averages theory nets.inits nets.activations nets.cells nets.memoryless nets.hard_concrete "
-    "nets.bptt nets.stack nets.normalised nets.dropped nets.without_biases watch.seen watch.step "
+    "nets.exponents nets.bptt nets.segments nets.stack nets.normalised nets.dropped nets.without_biases "
+    "watch.seen watch.step "
     "data.losses data.batches data.synthetic data.tasks data.splits data.text data.scaling data.images data.wording "
     "data.augment data.banks data.waves building data.sampled nets.from_step "
     "learn.context learn.terms learn.looks learn.own_cells learn.rules learn.fitted "
@@ -48,14 +51,14 @@ _ARRAYS = (
     "measure.weights measure.units measure.jacobians measure.lyapunov measure.flossing measure.curvature "
     "measure.updates measure.probes runs.sweep"
 ).split()
-install_import_hook([f"seqdyn.{name}" for name in _ARRAYS], "beartype.beartype")
+install_import_hook([f"seqdyn.{name}" for name in _ARRAYS], "_shapes.checked")
 
 
 def pytest_addoption(parser):
     parser.addoption("--attack", action="store_true", help="also run the long forms of the attacks")
 
 
-LARGE = 1600 << 20
+LARGE = 1500 << 20
 """Bytes that a worker may hold after a test before its programs are dropped."""
 _used = []
 """What each worker said at its end."""
@@ -87,19 +90,18 @@ def key():
 @pytest.fixture(autouse=True, scope="module")
 def _setting(request):
     """Laws of formulas hold in float64; a module about whole runs, which are float32, says `X64 = False`. One whose
-    laws a compiler might break says `OPTIMISED = True`. Programs are dropped after each module.
+    laws a compiler might break says `OPTIMISED = True`.
     """
-    quick = jax.config.read("jax_disable_most_optimizations")
+    quick, optimised = jax.config.read("jax_disable_most_optimizations"), getattr(request.module, "OPTIMISED", False)
     jax.config.update("jax_enable_x64", getattr(request.module, "X64", True))
-    jax.config.update("jax_disable_most_optimizations", quick and not getattr(request.module, "OPTIMISED", False))
+    jax.config.update("jax_disable_most_optimizations", quick and not optimised)
+    if optimised:  # which is no part of the key under which JAX keeps a program
+        _drop_programs()
     yield
     jax.config.update("jax_enable_x64", False)
     jax.config.update("jax_disable_most_optimizations", quick)
-    for kept in gc.get_objects():
-        # By type(): isinstance would ask a weak reference for what is gone.
-        if type(kept) is functools._lru_cache_wrapper and kept.__module__.startswith(("seqdyn.runs.", "experiments.")):
-            kept.cache_clear()
-    _drop_programs()
+    if optimised:
+        _drop_programs()
 
 
 @pytest.fixture(autouse=True)
@@ -114,6 +116,10 @@ def _lean():
 
 
 def _drop_programs():
+    for module in [m for name, m in sys.modules.items() if name.startswith(("seqdyn.runs.", "experiments."))]:
+        for kept in vars(module).values():
+            if type(kept) is functools._lru_cache_wrapper:
+                kept.cache_clear()
     jax.clear_caches()
     gc.collect()
     if sys.platform == "linux":

@@ -81,7 +81,7 @@ def flow():
 @pytest.fixture(scope="module")
 def drawn(flow, tmp_path_factory):
     out = write(tmp_path_factory.mktemp("flow") / "run", flow, UPDATES, {"note": "<script>alert('x')</script>"})
-    return out, gradient_flow.draw(out)
+    return out, gradient_flow.show(out)
 
 
 @pytest.fixture(scope="module")
@@ -124,9 +124,9 @@ def test_summary_measures_what_was_recorded(flow, drawn):
 
 
 def test_a_published_statement_holds_fails_or_is_none(drawn):
-    """The story counts statements alone, whatever made the verdict; without a counterpart there is none."""
+    """The text counts statements alone, whatever made the verdict; without a counterpart there is none."""
     claims = [Claim("a", "", "", np.bool_(True)), Claim("b", "", "", False), Claim("c", "", "", None)]
-    assert published.story(claims) == "1 of 2 published statements hold here. Held: a. Not held: b."
+    assert published.text(claims) == ["1 of 2 published statements hold here. Held: a. Not held: b."]
     out, _ = drawn  # every run learns at its second look
     both = adding.claims({"T": {"LSTM, bias 1": out, "LSTM, chrono": out, "tanh": out, "GRU": out}})
     assert [c.holds for c in both] == [True, False, False, None]
@@ -171,7 +171,7 @@ def test_grids_with_axes_of_their_own_are_drawn_where_they_have_runs(flow, tmp_p
         ("rnn tanh", 0.5, math.inf),
         *(("lstm", gain, clip) for gain in (0.5, 1.5) for clip in (1.0, math.inf)),
     }
-    assert len(gradient_flow.draw(out)) > 4
+    assert len(gradient_flow.show(out)) > 4
 
 
 def test_what_is_not_recorded_yet_has_neither_diverged_nor_failed(flow, tmp_path):
@@ -182,14 +182,14 @@ def test_what_is_not_recorded_yet_has_neither_diverged_nor_failed(flow, tmp_path
 
 def test_a_half_recorded_run_is_drawn(flow, tmp_path):
     few = dataclasses.replace(flow, specs=flow.specs[1:], hypers=grid(seeds=4, gain=0.5), tile=4)
-    *figures, page = gradient_flow.draw(write(tmp_path / "run", few, 10))
+    *figures, page = gradient_flow.show(write(tmp_path / "run", few, 10))
     assert figures and all(path.stat().st_size > 0 for path in [*figures, page])
 
 
 def test_drawing_twice_gives_the_same_bytes(drawn, tmp_path):
     out, paths = drawn
     again = shutil.copytree(out, tmp_path / "again", ignore=shutil.ignore_patterns("figures", report.NAME))
-    redrawn = gradient_flow.draw(again)
+    redrawn = gradient_flow.show(again)
     assert [p.relative_to(again) for p in redrawn] == [p.relative_to(out) for p in paths]
     written = sorted(p.relative_to(out) for p in [*(out / "figures").iterdir(), out / report.NAME])
     assert {p.suffix for p in written} == {".png", ".svg", ".html"}
@@ -212,11 +212,11 @@ def test_the_probe_is_chosen_on_validation_not_on_test(text):
 
 
 def test_reviews_are_drawn_before_anything_is_recorded(text, tmp_path):
-    assert len(imdb_gradients.draw(write(tmp_path / "run", manifest.experiment(text), 0))) == 4
+    assert len(imdb_gradients.show(write(tmp_path / "run", manifest.experiment(text), 0))) == 4
 
 
 def test_reviews_are_drawn_layer_by_layer(text):
-    *figures, page = imdb_gradients.draw(text)
+    *figures, page = imdb_gradients.show(text)
     assert len(figures) == 3 and "Layer 1: horizon" in page.read_text()
     rows = imdb_gradients.summary(load(text))
     assert [r["layer"] for r in rows] == [0, 1]

@@ -407,7 +407,7 @@ def test_a_sentence_says_which_inputs_and_types_do_not_fit():
     _, carry, xs = jax.tree.map(jnp.asarray, problem(cell)[:3])
     for wrong, words in [(xs[:, :3], r"shape \(7, 3, 3\)"), (xs[0], "shape"), (xs.astype(int), "dtype int64")]:
         with pytest.raises(ConfigError, match=f"xs has the {words}"):
-            bptt._check_given(carry, wrong, Watch())  # `unroll` itself is under the tests' own type checks
+            bptt.check_given(carry, wrong, Watch())  # `unroll` itself is under the tests' own type checks
     with pytest.raises(ConfigError, match="dtype is float16; .* bfloat16"):
         watching(CELLS["rnn"](dtype=jnp.float16), T, ranged=True)
     watching(CELLS["rnn"](dtype=jnp.bfloat16), T, ranged=True)

@@ -167,9 +167,9 @@ def test_claims_made_at_once_are_each_made_at_a_higher_level_and_those_not_run_a
     of_all = [dataclasses.replace(HALF, statistic=of("diverged", lr=1e30), statement=f"{i}") for i in range(10)]
     missing = Claim("of what was not run", "proportion", of("diverged", gain=7.0), 0.5)
     alone, many = claims.verdicts([of_all[0], missing], part), claims.verdicts([*of_all, missing], part)
-    assert len(alone) == 1 and list(claims.by_statement(many)) == list("0123456789")
+    assert len(alone) == 1 and [v.claim.statement for v in many] == list("0123456789")
     assert many[0].low < alone[0].low and many[0].least > alone[0].least
-    assert claims.verdicts([missing], part) == [] and "claim" in claims.caption([])
+    assert claims.verdicts([missing], part) == claims.tables([]) == []
 
 
 def test_every_claim_below_a_directory_is_printed(part, monkeypatch, capsys):

@@ -106,6 +106,18 @@ def test_labels_tell_cells_and_activations_apart():
     assert len({s.label for s in specs}) == len(specs)
 
 
+def test_specs_of_one_label_are_named_by_what_tells_them_apart():
+    of = [Spec(steps=50), Spec(steps=100), Spec(cell="lstm", hidden=(8, 4)), Spec(cell="lstm", dtype="bfloat16")]
+    expected = ["rnn tanh, steps 50", "rnn tanh, steps 100", "lstm, hidden 8 + 4, dtype float32"]
+    expected.append("lstm, hidden 32, dtype bfloat16")
+    words = Experiment("words", of, updates=1)
+    assert [spec.label for spec in words.specs] == expected
+    grids = Experiment("grids", [grid(spec, seeds=2) for spec in of], updates=1)
+    assert [spec.label for spec in grids.specs] == expected == [runs.spec.label for runs in grids.runs]
+    assert [spec.label for spec in dataclasses.replace(grids, updates=2).specs] == expected
+    assert [spec.label for spec in Experiment("alone", of[1:3], updates=1).specs] == ["rnn tanh", "lstm"]
+
+
 # --- wrong input --------------------------------------------------------------------------------------------
 
 
@@ -287,7 +299,7 @@ WRONG_EXPERIMENTS = [
     (dict(tile=0), ["tile", "0", "at least 1"]),
     (dict(specs=()), ["specs", "empty"]),
     (dict(specs=(Spec(), Spec())), ["rnn tanh", "must differ"]),
-    (dict(specs=(LSTM, Spec(cell="lstm", hidden=(8,)))), ["lstm", "must differ"]),
+    (dict(specs=(Spec(name="a"), Spec(name="a", hidden=(8,)))), ["'a'", "must differ"]),
     (dict(specs=(Spec(), Spec(cell="lstm", **TEXT))), ["task", "'labelled'", "'adding'"]),
     (dict(specs=(Spec(cell="dense"),)), ["probes", "weights", "dense", "no recurrence"]),
     (dict(hypers=grid(dropout=0.5)), ["dropout", "0.5", "no spec"]),
@@ -369,7 +381,7 @@ def test_descriptions_differ_where_experiments_do(changes):
 
 
 def test_every_field_is_described():
-    described = experiment().describe()
+    described = dataclasses.replace(experiment(), lags="log").describe()
     assert set(described) == {f.name for f in dataclasses.fields(Experiment)} - {"runs", "ruled"}
     assert set(described["specs"][0]) == {f.name for f in dataclasses.fields(Spec)} - {*LATER, "decided"}
     assert set(described["hypers"]) == {f.name for f in dataclasses.fields(Hypers)}

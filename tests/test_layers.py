@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
 types layout documented parts building described grids backend norms averages theory
 nets.inits nets.activations nets.cells nets.from_step nets.without_biases nets.memoryless nets.hard_concrete
-nets.bptt nets.stack nets.normalised nets.dropped nets.conventions fields
+nets.exponents nets.bptt nets.segments nets.stack nets.normalised nets.dropped nets.conventions fields
 watch.seen watch.step watch.loss watch.flax watch.linen watch.nnx watch.probed watch.torch_layers
 data.arrays data.losses data.batches data.synthetic data.sampled data.tasks data.text data.check data.splits data.extras
 data.scaling data.packaged data.images data.wording data.augment data.cache data.vectors data.banks data.datasets

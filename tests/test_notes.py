@@ -99,7 +99,7 @@ def test_penalties_are_printed_as_numbers_and_as_weights(tmp_path):
 
 @slow
 def test_every_named_augmentation_is_trained_with(tmp_path, imdb_dir):
-    """Of each kind one here; `test_augmented` trains with all that act in the step."""
+    """Of each kind one here; `test_augmentations_in_runs` trains with all that act in the step."""
     names = ["flip_vertical", "overlapping_windows", "insert_random"]
     given = ["--data-dir", imdb_dir]
     if os.environ.get("SEQDYN_AUDIO"):

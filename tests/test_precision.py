@@ -114,7 +114,7 @@ def main(out):
     """What the test above starts."""
     jax.config.update("jax_enable_x64", True)
     check_halving(sd.load(sd.run(halving("float64"), f"{out}/halving")))
-    words = dict(cell="lstm", dropout="zoneout", optimizer="adamw"), dict(penalties=("omega",), clip="adjoint")
+    words = dict(cell="gru", dropout="zoneout", optimizer="adamw"), dict(penalties=("omega",), clip="adjoint")
     specs = tuple(sd.Spec(dtype="float64", **(SMALL | of)) for of in words)
     grid = sd.grid(seeds=1, omega=[0.1], dropout=0.2, weight_decay=0.1)
     experiment = sd.Experiment("double", specs, grid, updates=2)

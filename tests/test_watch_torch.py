@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+import xarray as xr
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra 'torch')")
 
@@ -237,8 +238,8 @@ def test_copies_of_a_watched_module_are_not_watched():
 # --- what is written ----------------------------------------------------------------------------------------------
 
 
-def trained(path, made=5, **options):
-    """(the open look, what was seen at each look, the losses) of a run on packed sequences."""
+def trained(path, made=5, asked=True, **options):
+    """(the open look, what was seen at each look if `asked`, the losses) of a run on packed sequences."""
     torch.manual_seed(0)
     net, seen, losses = torch.nn.LSTM(D, H, bidirectional=True, dtype=torch.float64), {}, []
     options = dict(every=2, updates=5, verify=False, lr=0.5, seed=3) | options
@@ -249,11 +250,11 @@ def trained(path, made=5, **options):
         loss = (ys.data**2).sum() / B + h.sum() / B
         descent.zero_grad()
         loss.backward()
-        before = look.seen
+        before = look.seen if asked else None
         look.step(loss)
         descent.step()
         losses.append(loss.item())
-        if look.seen is not before:
+        if asked and look.seen is not before:
             seen[update] = look.seen, look.seen_c
     return look, seen, losses
 
@@ -281,6 +282,12 @@ def test_a_run_is_recorded_by_the_lag_from_each_sequences_last_step(tmp_path):
             np.testing.assert_allclose(ds.adjoint_nonzero[update, layer], 1)
 
 
+def test_a_look_that_nobody_waits_for_has_the_records_of_one_that_is_asked_for(tmp_path):
+    for asked in (True, False):
+        trained(tmp_path / str(asked), asked=asked, updates=6, made=6)[0].close()
+    xr.testing.assert_identical(*(load(tmp_path / str(asked)).load() for asked in (True, False)))
+
+
 def test_what_a_kill_leaves_opens(tmp_path, monkeypatch):
     monkeypatch.setattr("seqdyn.runs.elsewhere.SECONDS", 0.0)  # a stretch is one update
     look, _, losses = trained(tmp_path / "run", made=3)
@@ -298,7 +305,7 @@ def test_a_loop_that_ends_early_is_written_at_the_end_of_the_process(tmp_path):
 import sys, torch
 from seqdyn.watch import torch as watch
 net = torch.nn.RNN(2, 4)
-look = watch.module(net, path=sys.argv[1], updates=5)
+look = watch.module(net, path=sys.argv[1], updates=5, every=2)
 for _ in range(3):
     loss = net(torch.ones(6, 3, 2))[0].sum()
     loss.backward()
@@ -307,7 +314,9 @@ raise SystemExit(3)
 """
     process = Process(["-c", program, tmp_path / "run"])
     assert (process.finish(), process.returncode) == ("", 3)
-    np.testing.assert_array_equal(load(tmp_path / "run").recorded[0], [1, 1, 1, 0, 0])
+    ds = load(tmp_path / "run").isel(run=0)
+    np.testing.assert_array_equal(ds.recorded, [1, 1, 1, 0, 0])
+    assert ds.adjoint_norm[2, 0, -1] > 0  # of a look that was on its way
 
 
 def test_what_comes_after_the_last_update_is_not_recorded(tmp_path):
@@ -357,7 +366,7 @@ def test_a_thousand_updates_of_pytorch_draw_like_any_run(tmp_path):
     reach = (ds.adjoint_norm.isel(layer=0, time=0) / ds.adjoint_norm.isel(layer=0, time=-1)).values[looks]
     assert 100 * reach[0] < reach[-1]  # to learn is to open the way
     assert ds.test_loss[-1] < 0.05 < 0.12 < ds.loss[0]
-    *figures, page = gradient_flow.draw(tmp_path / "out")
+    *figures, page = gradient_flow.show(tmp_path / "out")
     assert {path.stem for path in figures} == {
         "norms_by_lag",
         "norms_through_training_no_clip",

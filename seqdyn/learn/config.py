@@ -22,7 +22,7 @@ from seqdyn.learn.looks import Looking, ProbeName, Split
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate
 from seqdyn.parts import Part
-from seqdyn.types import ConfigError, whole
+from seqdyn.types import ConfigError, whole, whole_or_none
 
 
 @jax.tree_util.register_dataclass
@@ -75,7 +75,7 @@ def grid(*given: Any, **axes: Any) -> Any:
     for name in (f.name for f in dataclasses.fields(Spec) if f.name in axes and f.name not in swept):
         raise ConfigError(
             f"{name} decides code, which no grid crosses; give the experiment a grid for each of {axes[name]!r:.60}, "
-            f"tuple(grid(Spec(…, {name}=one, name=str(one)), …) for one in …)."
+            f"tuple(grid(Spec(…, {name}=one), …) for one in …)."
         )
     if of is None:
         return grids.grid(Hypers(), *seeds, **axes)
@@ -83,6 +83,31 @@ def grid(*given: Any, **axes: Any) -> Any:
     swept = grids.grid(_Swept(of, Hypers(**dict.fromkeys(nobody), seed=None)), *seeds, **axes)
     without = {name: np.full(len(swept.seed), getattr(Hypers, name)) for name in nobody}
     return Runs(swept.spec, dataclasses.replace(swept.hypers, seed=swept.seed, **without))
+
+
+def _told_apart(specs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Specs, or their runs, that would have the same label named by the fields in which they differ: 'lstm, steps
+    50'."""
+    of = [one.spec if isinstance(one, Runs) else one for one in specs]
+    found = list(specs)
+    if not all(isinstance(spec.cell, str) for spec in of):
+        return specs  # to be refused
+    for label in {spec.label for spec in of}:
+        alike = [i for i, spec in enumerate(of) if spec.label == label and not spec.name]
+        said = {f.name: [_said(getattr(of[i], f.name)) for i in alike] for f in dataclasses.fields(Spec)}
+        apart = [name for name, values in said.items() if name != "decided" and len({*values}) > 1]
+        for n, i in enumerate(alike if apart else ()):
+            name = ", ".join([label, *(f"{field} {said[field][n]}" for field in apart)])
+            named = dataclasses.replace(of[i], name=name)
+            found[i] = dataclasses.replace(found[i], spec=named) if isinstance(found[i], Runs) else named
+    return tuple(found)
+
+
+def _said(value: Any) -> str:
+    """A spec's field in a label: parts by their classes, as their numbers are many."""
+    if isinstance(value, tuple):
+        return " + ".join(map(_said, value)) or "none"
+    return type(value).__name__ if parts.is_part(value) else str(value)
 
 
 def _columns(hypers: Hypers) -> Hypers:
@@ -127,6 +152,9 @@ class Experiment:
     """Where that batch comes from: sequences that are never trained on, or (the first of) the training set."""
     modes: int = 8
     """Singular values and exponents that 'jacobians' and 'lyapunov' record, largest first."""
+    lags: Any = None
+    """T − t of the steps of which there are records: None, all; 'log', about 20 a decade of lags and the largest, for
+    long sequences; or which, in a list. 0 is always among them."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
     runs: tuple[Runs, ...] = ()
@@ -141,12 +169,19 @@ class Experiment:
         self._put("specs", self.specs if isinstance(self.specs, tuple) else (self.specs,))
         self._put("probes", (self.probes,) if parts.is_part(self.probes) else self.probes)
         self._put("settings", plain_json(self.settings))
+        if parts.is_many(self.lags):
+            self._put("lags", tuple(parts.listed(self.lags)))
+            for lag in self.lags:
+                whole_or_none("lags", lag)
+        elif self.lags is not None and self.lags != "log":
+            raise ConfigError(f"lags is {self.lags!r:.80}; it must be None, 'log' or a list of lags.")
         if self.hypers is None and self.runs and not any(isinstance(one, Runs) for one in self.specs):
             # From dataclasses.replace.
             if self.specs != tuple(one.at(0).spec for one in self.runs):
                 raise ConfigError("specs is another beside the runs of a grid; give what grid(spec, …) makes of it.")
             self._put("specs", self.runs)
         self._check_types()
+        self._put("specs", _told_apart(self.specs))
         if isinstance(self.specs[0], Runs):
             self._put("runs", tuple(Runs(one.spec, _columns(one.hypers)) for one in self.specs))
             self._put("specs", tuple(one.at(0).spec for one in self.runs))
@@ -249,11 +284,11 @@ class Experiment:
             "diagnostic_from": self.diagnostic_from,
             "modes": self.modes,
             "settings": json.loads(json.dumps(self.settings)),
-        }
+        } | ({} if self.lags is None else {"lags": plain_json(self.lags)})
 
 
-LATER = ("layers", "network", "records", "loss", "targets", "dtype")
-"""What a spec of words does not say: fields that came with parts, at their defaults."""
+LATER = ("layers", "network", "records", "loss", "targets", "dtype", "segment")
+"""What a spec does not say: fields that came later, at their defaults."""
 
 
 def _described(spec: Spec) -> dict[str, Any]:

@@ -35,7 +35,7 @@ _WORDS = {
     "task": ("monte_carlo", "loss"),
     "network": (
         *("cell", "activation", "hidden", "layers", "bidirectional", "w_init", "u_init", "readout_init", "readout"),
-        *("chrono", "normalise", "dropout", "monte_carlo", "truncate", "embedding", "pretrained"),
+        *("chrono", "normalise", "dropout", "monte_carlo", "truncate", "segment", "embedding", "pretrained"),
         *("penalised", "floss", "floss_steps", "loss"),
     ),
 }

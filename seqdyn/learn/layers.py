@@ -87,5 +87,10 @@ def check(spec: Fields) -> None:
         )
     if "omega" in spec.penalties and (spec.cell != "rnn" or spec.normalise != "none"):
         raise ConfigError(f"penalties has 'omega' for the cell {spec.label}; Ω is of an rnn that is not normalised.")
+    if spec.segment and spec.steps % spec.segment:
+        raise ConfigError(f"segment is {spec.segment}; it must divide steps, {spec.steps}, or be 0.")
+    if spec.segment and (spec.cell.startswith("dense") or spec.normalise.startswith("batch")):
+        odd = f"normalise is '{spec.normalise}'" if spec.normalise.startswith("batch") else f"cell is '{spec.cell}'"
+        raise ConfigError(f"segment is {spec.segment} and {odd}, which sees all steps at once; it must be 0.")
     if spec.cell == "dense_per_position" and spec.task == "stream":
         raise ConfigError("cell is 'dense_per_position' for the task 'stream', which has no positions.")

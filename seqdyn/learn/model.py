@@ -17,6 +17,7 @@ from seqdyn.learn.spec import Spec
 from seqdyn.nets import hard_concrete
 from seqdyn.nets.bptt import Cut, Watch, unroll, window
 from seqdyn.nets.inits import INITS
+from seqdyn.nets.segments import in_segments, remade
 from seqdyn.nets.stack import Layer, Stacked, unroll_stack
 from seqdyn.types import Array, ConfigError, Float, Key, Tree
 
@@ -178,8 +179,10 @@ def run(
     """The network on a batch, from `carries` or from rest.
 
     A sequence is read out from its last output, from the mean or sum of its outputs over live steps, or at every step.
-    `by` unrolls a layer: `bptt.unroll`, or `unroll_autodiff` to hold it against.
+    `by` unrolls a layer: `bptt.unroll`, in segments if the spec says so, or `unroll_autodiff` to hold it against.
     """
+    if spec.segment:
+        by = in_segments(spec.segment) if by is unroll else remade(by, spec.segment)
     model = precision.computed(spec.dtype, effective(spec, model, batch.noise))
     xs = precision.computed(spec.dtype, embedded(spec, model, batch.xs))
     stack = layers(spec, hypers, training=batch.noise is not None)

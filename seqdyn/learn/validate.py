@@ -85,7 +85,7 @@ def _check_spec(spec: Spec) -> None:
     for name in ("steps", "batch", "holdout", "floss_steps", "targets"):
         whole(name, getattr(spec, name))
     penalties.check(spec)
-    for name in ("shortest", "training_set", "vocabulary", "embedding", "features", "classes"):
+    for name in ("shortest", "training_set", "vocabulary", "embedding", "features", "classes", "segment"):
         whole_or_none(name, getattr(spec, name))
     tasks.check_lengths(spec)
     layers.check(spec)

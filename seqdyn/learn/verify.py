@@ -54,7 +54,7 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
             theirs = network.autodiff(spec, params, batch)
         ours, theirs = model.groups(ours), model.groups(theirs)
         apart = jax.tree.map(jnp.subtract, ours, theirs)
-        tiny = jnp.finfo(jnp.float32).tiny
+        tiny = float(jnp.finfo(jnp.float32).tiny)
         worst = jnp.max(jnp.stack([tree_norm(apart[k]) / jnp.maximum(tree_norm(theirs[k]), tiny) for k in ours]))
         return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), readings
 

@@ -9,7 +9,7 @@ step's partial derivatives, the backward scan is the linear recurrence
 be known of it is read inside that scan and leaves as the cotangent of a dummy input, `watch`.
 """
 
-from functools import partial, reduce
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import jax
@@ -18,6 +18,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from seqdyn.backend import fence, unrolled
 from seqdyn.nets.cells import Carry, Cell
+from seqdyn.nets.exponents import column, in_units, shift, times, with_local
 from seqdyn.norms import norm, norm_near, power_of_two
 from seqdyn.types import Array, Bool, ConfigError, Float, Int, Pad, Tree, one_of
 
@@ -134,11 +135,12 @@ def unroll(
     The cells of `cells` are right under any `jax.jit`; others, on a CPU, under `seqdyn.compiled` alone: see
     `backend.beside`. Raises ConfigError for xs that do not fit the carry.
     """
-    _check_given(carry, xs, watch)
+    check_given(carry, xs, watch)
     return in_direction(_unroll, reverse, cell, params, carry, xs, cut, watch)
 
 
-def _check_given(carry: Carry, xs: Array, watch: Watch) -> None:
+def check_given(carry: Carry, xs: Array, watch: Watch) -> None:
+    """Raises ConfigError for xs that do not fit the carry, or a dtype that an exponent does not fit."""
     batch = jnp.shape(carry.h)[:-1]
     if jnp.ndim(xs) < 2 or jnp.shape(xs)[1:-1] != batch:
         raise ConfigError(
@@ -175,17 +177,12 @@ def _masked(h: Array, mask: Array | None) -> Array:
     return h if mask is None else h * mask
 
 
-def _column(x: Array, like: Array) -> Array:
-    """x[*b] spread over the trailing axis of `like` [*b, h]."""
-    return jnp.broadcast_to(x[..., None], like.shape)
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _unroll(cell: Cell, params: Any, carry: Carry, xs: Array, cut: Cut, watch: Watch) -> tuple[Array, Carry]:
-    return _scan(cell, params, carry, xs, cut)[0]
+    return scan(cell, params, carry, xs, cut)[0]
 
 
-def _scan(cell: Cell, params: Any, first: Carry, xs: Array, cut: Cut) -> Any:
+def scan(cell: Cell, params: Any, first: Carry, xs: Array, cut: Cut) -> Any:
     """((hs, last carry), (what backward needs of each step, zx, masks of h before each step))."""
     zx = cell.drive(params, xs)
     masks = cell.mask(zx) if cell.mask else None
@@ -203,15 +200,43 @@ def _scan(cell: Cell, params: Any, first: Carry, xs: Array, cut: Cut) -> Any:
 
 def _forward(cell: Cell, *primals: Any) -> Any:
     params, first, xs, cut, watch = jax.tree.map(lambda primal: primal.value, primals)
-    (hs, last), kept = _scan(cell, params, first, xs, cut)
+    (hs, last), kept = scan(cell, params, first, xs, cut)
     return (hs, last), (params, first, xs, hs, kept, cut, watch)
 
 
 def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
-    params, first, xs, hs, (kept, zx, masks), cut, watch = residuals
-    # A readout of the last step alone leaves no local error at the others: None, and neither is it added nor read.
+    params, first, xs, hs, kept, cut, watch = residuals
+    local, final = arriving(cotangents)
+    near, e, sizes = first_norms(watch, final, local)
+    state, d_params, d_xs, readings = pulled(
+        cell, params, first, xs, hs, kept, cut, watch, (final, near, e), local, sizes
+    )
+    return d_params, arrived(state), d_xs, None, asked(watch, readings, cut.live)
+
+
+def arriving(cotangents: Any) -> tuple[Array | None, Carry]:
+    """(local errors, the adjoint of the last carry). A readout of the last step alone leaves no local error at the
+    others: None, and neither is it added nor read."""
     local = None if isinstance(cotangents[0], SymbolicZero) else cotangents[0]
-    final = jax.tree.map(_instantiate, cotangents[1], is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
+    return local, jax.tree.map(_instantiate, cotangents[1], is_leaf=lambda leaf: isinstance(leaf, SymbolicZero))
+
+
+def pulled(
+    cell: Cell,
+    params: Any,
+    first: Carry,
+    xs: Array,
+    hs: Array,
+    kept: Any,
+    cut: Cut,
+    watch: Watch,
+    state: tuple[Carry, Carry | None, Array | None],
+    local: Array | None,
+    sizes: Any,
+) -> tuple[Any, Any, Array, Watch]:
+    """(the state before these steps, ∂L/∂params and ∂L/∂xs of them, all that is read); a state is the adjoint that
+    arrives, its norms and its exponent."""
+    kept, zx, masks = kept
     before = _masked(jnp.concatenate([first.h[None], hs[:-1]]), masks)
     back = cell.back(params) if cell.back else partial(_transpose, partial(cell.recur, params), first.h)
 
@@ -225,7 +250,7 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
         travelled, near, e = state
         local_t, sizes, kept_t, zx_t, mask, live, keep = inputs
-        (size, size_before), local_t = _in_units(e, sizes, local_t)
+        (size, size_before), local_t = in_units(e, sizes, local_t)
         whole = travelled if local_t is None else travelled._replace(h=fence(travelled.h + local_t))
         read = near if near is None or local_t is None else near._replace(h=_norm_of_sum(whole.h, near.h, size))
         bounded, scale = _clip(whole, cut.clip, e)
@@ -237,36 +262,40 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
         if keep is not None:
             earlier = jax.tree.map(lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), earlier)
         # Scaled where it is stored: inside a sum of products it would change which of them the compiler rounds.
-        factor, e_before, guess = _shift(_with_local(near, size), e, size_before)
-        earlier = _times(earlier, factor)
+        factor, e_before, guess = shift(with_local(near, size), e, size_before)
+        earlier = times(earlier, factor)
         # Read as soon as it has been made: read a step later, XLA would have to copy it.
         made = None if guess is None else jax.tree.map(norm_near, jax.lax.stop_gradient(earlier), guess)
         readings = Watch(read, near, scale, whole if watch.adjoint is not None else None, e)
         return (earlier, made, e_before), (dzx, dzh, readings, bounded if cell.pull is None else None)
 
-    near, e, sizes = _first_norms(watch, final, local)
-    (d_first, _, e_first), (dzx, dzh, readings, bounded) = jax.lax.scan(
+    state, (dzx, dzh, readings, bounded) = jax.lax.scan(
         body,
-        (final, near, e),
+        state,
         (local, sizes, kept, zx, masks, cut.live, cut.keep),
         length=xs.shape[0],
         reverse=True,
         unroll=unrolled(),
     )
     # What is below was linear in λ: multiplied back by 2^e on its smaller side, which changes no bit.
-    power = None if e is None else power_of_two(readings.exponent, xs.dtype)
-    d_first = d_first if e is None else _times(d_first, power_of_two(e_first, xs.dtype))
+    power = None if readings.exponent is None else power_of_two(readings.exponent, xs.dtype)
     d_params = jax.tree.map(jnp.zeros_like, params)
     if cell.pull is None:
-        d_params = _gate_params(cell, params, kept, zx, masks, _times(bounded, power), cut.live)
+        d_params = _gate_params(cell, params, kept, zx, masks, times(bounded, power), cut.live)
     if cell.weigh:
         d_params = cell.weigh(params, xs, before, dzx, dzh, power)
     else:
         _, transpose = jax.vjp(lambda p: (cell.drive(p, xs), cell.recur(p, before)), params)
-        dz = _times((dzx, dzx if dzh is None else dzh), power)
+        dz = times((dzx, dzx if dzh is None else dzh), power)
         d_params = jax.tree.map(jnp.add, d_params, *transpose(dz))
-    d_xs = _times(_transpose(partial(cell.drive, params), xs, dzx), power)
-    return d_params, d_first, d_xs, None, _read(watch, readings, power, cut.live)
+    d_xs = times(_transpose(partial(cell.drive, params), xs, dzx), power)
+    return state, d_params, d_xs, readings
+
+
+def arrived(state: tuple[Carry, Carry | None, Array | None]) -> Carry:
+    """∂L/∂(first carry), of the state before the first step."""
+    adjoint, _, e = state
+    return adjoint if e is None else times(adjoint, power_of_two(e, adjoint.h.dtype))
 
 
 _unroll.defvjp(_forward, _backward, symbolic_zeros=True)
@@ -301,62 +330,13 @@ def _clip(whole: Carry, bound: Array | None, e: Array | None) -> tuple[Carry, Ar
     over = size > bound
     # The inner `where` keeps a second reverse pass from meeting 0 · ∞ where the clip does not bite.
     scale = jnp.where(over, bound / jnp.where(over, size, jnp.ones_like(size)), jnp.ones_like(size))
-    return jax.tree.map(lambda leaf: leaf * _column(scale, leaf), whole), scale
-
-
-# --- the exponent -------------------------------------------------------------------------------------------
-# λ = mantissa · 2^e with e per example, moved in strides so that the mantissa's norm stays near 1: products with
-# powers of two are exact, so gradients keep their bits, and what is read has the range of the integers.
-
-_STRIDE = 40
-"""Binary orders by which e moves, a step late. Two steps may change a norm by 2^±80 and stay floats."""
-
-
-def _times(tree: Tree, factor: Array | None) -> Tree:
-    return tree if factor is None else jax.tree.map(lambda leaf: leaf * _column(factor, leaf), tree)
-
-
-def _with_local(near: Carry | None, size: Array | None) -> Carry | None:
-    """Bounds of the norms of what goes on from a step: of what had travelled there and of its local error."""
-    return near if near is None or size is None else near._replace(h=jnp.maximum(near.h, size))
-
-
-def _shift(
-    near: Carry | None, e: Array | None, size_before: Array | None
-) -> tuple[Array | None, Array | None, Carry | None]:
-    """(2^(e − e₋), e₋, a guess at the norms of what travels on) for the step before, where `size_before` is local.
-
-    e moves by a stride where the norms have left 2^±stride. A local error that dwarfs what has travelled brings it
-    back to 0: what is 2^64 times smaller than what arrives is beyond its last bit.
-    """
-    if e is None or near is None:
-        return None, e, near
-    size = reduce(jnp.maximum, near)
-    up, down = size > 2.0**_STRIDE, (size < 2.0**-_STRIDE) & (size > 0)
-    # A mantissa of 0 may begin anew at any exponent; one that is not finite says nothing more.
-    before = jnp.where(up, e + _STRIDE, jnp.where(down, e - _STRIDE, jnp.where(size == 0, 0, e)))
-    if size_before is not None:
-        before = jnp.where((before < -64) & (size_before > 0), 0, before)
-    # What was 0 in units of 2^e, or has underflown there, is so in units of 1.
-    factor = power_of_two(jnp.where(size > 0, e - before, jnp.minimum(e, 0)), size.dtype)
-    return factor, before, jax.tree.map(lambda n: n * factor, near)
-
-
-def _in_units(e: Array | None, sizes: Any, local: Array | None) -> tuple[Any, Array | None]:
-    """A local error and its norm in units of 2^e (its norm at the step before is for comparison with 0 alone)."""
-    if sizes is None:
-        return (None, None), local
-    if e is None or local is None:
-        return sizes, local
-    # Where −e > 64 the local error is 0, and 0 · 2^2000 would be NaN.
-    factor = power_of_two(jnp.minimum(-e, 64), local.dtype)
-    return (sizes[0] * factor, sizes[1]), _times(local, factor)
+    return jax.tree.map(lambda leaf: leaf * column(scale, leaf), whole), scale
 
 
 # --- readings -----------------------------------------------------------------------------------------------
 
 
-def _first_norms(watch: Watch, final: Carry, local: Array | None) -> tuple[Carry | None, Array | None, Any]:
+def first_norms(watch: Watch, final: Carry, local: Array | None) -> tuple[Carry | None, Array | None, Any]:
     """Of the adjoint that comes from outside: its norms, its exponent, and the norms of all local errors with those
     a step before each."""
     if watch.whole is None and watch.travelled is None and watch.exponent is None:
@@ -376,14 +356,15 @@ def _norm_of_sum(whole: Array, near: Array, size: Array | None) -> Array:
     return norm_near(jax.lax.stop_gradient(whole), guess)
 
 
-def _read(watch: Watch, made: Watch, power: Array | None, live: Array | None) -> Watch:
+def asked(watch: Watch, made: Watch, live: Array | None) -> Watch:
     """What `watch` asked for; 0 on padding, and nothing has travelled to an example's last live step."""
     travelled = made.travelled
-    if power is not None:  # 0 · 2^∞ is 0
+    if made.exponent is not None and travelled is not None:
+        power = power_of_two(made.exponent, travelled.h.dtype)  # 0 · 2^∞ is 0
         travelled = jax.tree.map(lambda r: jnp.where(r == 0, r, r * power), travelled)
     # Norms are constants; the adjoint itself can be differentiated again, by a term of the objective that reads it.
     made = jax.lax.stop_gradient(made._replace(travelled=travelled, adjoint=None))._replace(adjoint=made.adjoint)
-    readings = Watch(*(given if asked is not None else None for asked, given in zip(watch, made, strict=True)))
+    readings = Watch(*(given if zeros is not None else None for zeros, given in zip(watch, made, strict=True)))
     travelled = readings.travelled
     if live is None:
         return readings._replace(travelled=jax.tree.map(lambda r: r.at[-1].set(jnp.zeros_like(r[-1])), travelled))

@@ -17,7 +17,6 @@ from unittest import mock
 import jax
 import numpy as np
 from jax._src import distributed
-from orbax.checkpoint import v1 as ocp
 
 from seqdyn.types import Device, Tree
 
@@ -68,6 +67,8 @@ def save(directory: Path, step: int, states: Tree) -> None:
     Orbax writes to a temporary directory and renames it, so a killed save leaves nothing that `steps` lists; an old
     step is renamed before it is deleted, for the same reason. Raises OSError if they cannot be written.
     """
+    from orbax.checkpoint import v1 as ocp  # takes a quarter of a second, which `import seqdyn` need not
+
     path = str(directory / str(step))
     try:
         with _alone(), _plainly_named(directory) as named:
@@ -110,6 +111,8 @@ def latest(
 
 def restore(directory: Path, step: int, like: Tree, device: Device | None = None) -> Tree | None:
     """The states after `step` updates, or None (with a warning) if they are damaged or not there."""
+    from orbax.checkpoint import v1 as ocp
+
     path = str(directory / str(step))
     sharding = jax.sharding.SingleDeviceSharding(device or jax.local_devices()[0])
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)

@@ -5,7 +5,7 @@ import math
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,8 @@ class Directory:
         self._rows: list[Mapping[str, Any]] = []
         self._tests: dict[int, float] = {}
         self._done, self._since, self._over = 0, 0.0, False
+        self.before_writing: Callable[[], None] = lambda: None
+        """Called before rows are written: what was added may be completed until then."""
         _OPEN[self.path] = self
 
     def _claim(self) -> None:
@@ -93,7 +95,10 @@ class Directory:
         self._known = known | said | {"hypers": numbers, "tile": 1, "probes": [], "settings": dict(notes)}
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """The records [layer, time] or [time] or single of the next update; those that are left out are missing."""
+        """The records [layer, time] or [time] or single of the next update; those that are left out are missing.
+
+        They may be put into `row` later: see `before_writing`.
+        """
         made = self._done + len(self._rows) + 1
         if made > self.updates:
             if not self._over:
@@ -130,6 +135,7 @@ class Directory:
         return bool(self._names)
 
     def _write(self) -> None:
+        self.before_writing()
         store = self._store = self._store or self._begun(len(self._rows))
         rows, self._rows = self._rows, []
         metrics = {}

@@ -10,6 +10,7 @@ covers is there, whatever its values: a missing one is an error too. The manifes
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
@@ -17,9 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.storage import LocalStore, MemoryStore
 
 from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn.context import Variable
@@ -130,16 +128,22 @@ VARIABLES: dict[str, Variable] = {
 }
 """What each record is. The last entry of `time` is an example's last valid step; `lag` = T − t counts from it."""
 
-# Once and for all threads: as a context, one thread's end would switch it off in the middle of another's write.
-zarr.config.set({"array.write_empty_chunks": True})
-
 _TYPES = {"finite": "bool", "recorded": "bool", "adjoint_log_norm": "float64"}
 """All others are float32; a log₂ in the thousands has more digits."""
 
 
-def local(path: Path) -> LocalStore:
+@functools.cache
+def _zarr() -> Any:
+    import zarr  # takes a quarter of a second, which `import seqdyn` need not
+
+    # Once and for all threads: as a context, one thread's end would switch it off in the middle of another's write.
+    zarr.config.set({"array.write_empty_chunks": True})
+    return zarr
+
+
+def local(path: Path) -> Any:
     """A folder as zarr takes it, whatever its name: '::' and '://' would mean something in a string."""
-    return LocalStore(path)
+    return _zarr().storage.LocalStore(path)
 
 
 class Store:
@@ -158,7 +162,8 @@ class Store:
         """
         sizes = self._sizes({dim: len(values) for dim, values in coordinates.items()})
         wanted: dict[str, Any] = {}  # made in memory: what is on disk is then put right in whole files
-        root = zarr.open_group(MemoryStore(wanted), mode="w")
+        zarr = _zarr()
+        root = zarr.open_group(zarr.storage.MemoryStore(wanted), mode="w")
         root.attrs["coordinates"] = dict(coordinates)
         for name in names:
             variable = (VARIABLES | dict(own or {}))[name]
@@ -171,7 +176,7 @@ class Store:
                 chunks=tuple(min(stretch.get(d, n), n) for d, n in zip(dims, shape, strict=True)),
                 dtype=_TYPES.get(name, "float32"),
                 fill_value=False if _TYPES.get(name) == "bool" else np.nan,
-                compressors=(ZstdCodec(), Crc32cCodec()),
+                compressors=(zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()),
                 dimension_names=dims,
                 attributes={"long_name": variable.long_name, "units": variable.units},
             )
@@ -192,11 +197,11 @@ class Store:
 
     def _sizes(self, lengths: dict[str, int]) -> dict[str, int]:
         at = self.layout
-        return lengths | {"row": at.rows, "step": at.updates, "probe": at.probes, "time": at.steps}
+        return lengths | {"row": at.rows, "step": at.updates, "probe": at.probes, "time": len(at.times)}
 
     def write(self, tile: Tile, start: int, metrics: Mapping[str, np.ndarray]) -> None:
         """The metrics [run, step, …] (or [run, …] of probe number `start`) of one tile's chunk."""
-        root = zarr.open_group(local(self.path), mode="r+")
+        root = _zarr().open_group(local(self.path), mode="r+")
         rows = slice(tile.index * self.layout.tile, (tile.index + 1) * self.layout.tile)
         kind = _kind(root[next(iter(metrics))])
         length = 1 if kind == "probe" else next(iter(metrics.values())).shape[1]
@@ -204,6 +209,9 @@ class Store:
         for name, array in root.arrays():
             if _kind(array) == kind:
                 values = metrics.get(name, array.fill_value)
+                dims = array.metadata.dimension_names
+                if self.layout.lags is not None and "time" in dims and name in metrics:
+                    values = values.take(self.layout.times, axis=dims.index("time") - (kind == "probe"))
                 array[rows, start if kind == "probe" else slice(start, start + length)] = values
 
     def whole_until(self, tile: Tile, step: int) -> int:
@@ -211,7 +219,7 @@ class Store:
 
         Reads every chunk: each is held against its checksum.
         """
-        root = zarr.open_group(local(self.path), mode="r")
+        root = _zarr().open_group(local(self.path), mode="r")
         for _, array in root.arrays():
             for number, start in self._chunks(array, step):
                 # A probe is recorded before the checkpoint of its update: it takes an earlier one to make it again.
@@ -244,7 +252,7 @@ class Store:
         cure = "run its command again, which makes the lost part again"
         try:
             right = digest is None or self.digest() == digest
-            root = zarr.open_group(local(self.path), mode="r")
+            root = _zarr().open_group(local(self.path), mode="r")
         except (OSError, ValueError, KeyError):
             right = False
         if not right:
@@ -310,8 +318,8 @@ def load(path: str | Path) -> "xr.Dataset":
         "run": np.arange(len(rows)),
         "step": np.arange(ds.sizes["step"]),
         "probe_step": ("probe", np.arange(ds.sizes["probe"]) * at.probe_every),
-        "time": np.arange(at.steps),
-        "lag": ("time", np.arange(at.steps)[::-1], {"long_name": "steps before the last valid one, T − t"}),
+        "time": at.times,
+        "lag": ("time", at.steps - 1 - np.asarray(at.times), {"long_name": "steps before the last valid one, T − t"}),
     }
     coordinates |= {dim: values for dim, values in raw.attrs["coordinates"].items() if dim in ds.dims}
     said = {name: noted["experiment"][name] for name in ("name", "updates", "chunk", "probe_every", "tile")}

@@ -154,7 +154,7 @@ class Waiting(Exception):
     """This shard is done and others are not, so there is nothing to draw yet."""
 
 
-def script(config: type[C], main: Callable[[C], None], description: str | None) -> None:
+def script(config: type[C], main: Callable[[C], object], description: str | None) -> None:
     """Runs an experiment script: the command line from a typed config, and an exit code that says what happened.
 
     0 done; 2 wrong input, one sentence on stderr; 1 any other failure with a reason, one sentence; 128 + n after
@@ -164,7 +164,7 @@ def script(config: type[C], main: Callable[[C], None], description: str | None) 
         _script(config, main, description)
 
 
-def _script(config: type[C], main: Callable[[C], None], description: str | None) -> None:
+def _script(config: type[C], main: Callable[[C], object], description: str | None) -> None:
     # tyro joins lines; what begins as 'Cost:' does is a paragraph of its own.
     description = re.sub(r"(?<!\n)\n(?=[A-Z]\w+( \(.*\))?:)", "\n\n", description or "")
     chosen = tyro.cli(config, description=description)

@@ -51,12 +51,12 @@ def load(path: Any) -> "xr.Dataset":
         fill_value=fill,
         combine_attrs="drop",
     )
-    steps = found.sizes["time"]
+    lags = -found["time"].values
     return found.assign_coords(
         run=np.arange(found.sizes["run"]),
         probe_step=("probe", found["probe"].values),
-        time=np.arange(steps),
-        lag=("time", np.arange(steps)[::-1]),
+        time=lags.max() - lags,
+        lag=("time", lags),
     )
 
 

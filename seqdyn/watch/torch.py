@@ -9,8 +9,9 @@ them what PyTorch's fused one does not show. The training is not touched.
 
 import math
 import warnings
+from concurrent.futures import Future
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +21,7 @@ from seqdyn.runs.elsewhere import Directory
 from seqdyn.types import ConfigError, whole
 from seqdyn.watch import torch_calls
 from seqdyn.watch.seen import Seen
-from seqdyn.watch.torch_calls import Reader, Reading, Taken, Tensor
+from seqdyn.watch.torch_calls import Found, Reader, Reading, Taken, Tensor
 
 torch = needed("torch", "seqdyn.watch.torch")
 
@@ -91,13 +92,8 @@ def _positive(value: Any) -> bool:
 
 
 class Look:
-    """What `module` returns."""
-
-    seen: tuple[Seen, ...] = ()
-    """‖∂L/∂h_t‖ at the latest look, [time, b] in the order of the steps, of each layer in the order of PyTorch's h_n:
-    of a bidirectional level its two directions."""
-    seen_c: tuple[Seen, ...] = ()
-    """‖∂L/∂c_t‖ with h_t held fixed, of an LSTM."""
+    """What `module` returns. The first look is waited for; later ones are made beside the loop, and are there at the
+    latest when they are asked for."""
 
     def __init__(
         self,
@@ -117,9 +113,32 @@ class Look:
         self._gradients: dict[str, Tensor] = {}
         self._of_weights: list[Any] = []
         self._error: float | None = None
+        self._read: Reading | None = None
+        self._shown: tuple[tuple[Seen, ...], ...] = ()
+        self._begun: _Begun | None = None
+        if directory is not None:
+            directory.before_writing = self._end
         self._hooks = [rnn.register_forward_hook(_Hook(self._after), with_kwargs=True)]
         if rnn.dropout:
             self._hooks.append(rnn.register_forward_pre_hook(_Hook(self._before)))
+
+    @property
+    def seen(self) -> tuple[Seen, ...]:
+        """‖∂L/∂h_t‖ at the latest look, [time, b] in the order of the steps, of each layer in the order of PyTorch's
+        h_n: of a bidirectional level its two directions."""
+        return self._parts[0]
+
+    @property
+    def seen_c(self) -> tuple[Seen, ...]:
+        """‖∂L/∂c_t‖ with h_t held fixed, of an LSTM."""
+        return self._parts[1]
+
+    @property
+    def _parts(self) -> tuple[tuple[Seen, ...], ...]:
+        self._end()
+        if not self._shown and self._read is not None:
+            self._shown = tuple(_seen(self._read, part) for part in range(len(self._read.whole)))
+        return (*self._shown, (), ())
 
     def _before(self, rnn: Any, args: Any) -> None:
         if self._due and torch_calls.dropping(rnn):
@@ -166,20 +185,24 @@ class Look:
 
         Raises ConfigError where the first look cannot be; a later one that cannot be is left out, with a warning.
         """
-        row = {"recorded": True, "finite": True, "loss": math.nan if loss is None else _number(loss)}
+        row: dict[str, Any] = {"recorded": True, "finite": True, "loss": math.nan if loss is None else _number(loss)}
         if loss is not None:
             row["finite"] = math.isfinite(row["loss"])
         calls, self._calls = self._calls, []
         taken = [call for call in calls if call.d]
         if calls and not taken:
             self._fault("look.step() came without loss.backward(); it must come after it.")
-        reading = self._read(taken) if taken else None
+        if taken:
+            self._end()
+            self._begun = _Begun(taken, [self._reader.begin(call, bool(self._gradients)) for call in taken], row)
+            if self._read is None or self._gradients:  # which the next look would take anew
+                self._end()
         if self._directory is not None:
-            self._directory.add(row | (self._recorded(reading, taken[0]) if reading else {}))
+            self._directory.add(row)
         self._made += 1
         # An update without a call leaves the look to the next.
         last = self._directory is not None and self._made == self._directory.updates - 1
-        self._due = last or self._made % self._every == 0 or (self._due and reading is None)
+        self._due = last or self._made % self._every == 0 or (self._due and not taken)
 
     def test(self, loss: Any) -> None:
         """The loss on held-out examples, now: `test_loss` of the records."""
@@ -193,37 +216,46 @@ class Look:
         for hook in hooks:
             hook.remove()
         self._let_gradients_go()
-        if hooks and self._made and not self.seen:
+        self._end()
+        self._reader.close()
+        if hooks and self._made and self._read is None:
             warnings.warn("nothing was seen: the module was not called in any update with a gradient.", stacklevel=2)
         if hooks and self._directory is not None:
             self._directory.close()
 
     def _fault(self, sentence: str) -> None:
-        if not self.seen:
+        if self._read is None:
             self.close()
             raise ConfigError(sentence)
         warnings.warn(f"{sentence} This look is left out.", stacklevel=4)
 
-    def _read(self, taken: list[Taken]) -> Reading | None:
-        readings, gradients = [], []
-        for call in taken:
-            reading, of_weights, apart = self._reader.read(call, bool(self._gradients))
-            if apart > call.tolerance:
+    def _end(self) -> None:
+        """Ends the look that was begun, if one was: its row has what was read."""
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return
+        reading = self._checked(begun.taken, [one.result() for one in begun.found])
+        if reading is None:
+            return
+        self._read, self._shown = reading, ()
+        if self._directory is not None:
+            begun.row.update(self._recorded(reading, begun.taken[0]))
+
+    def _checked(self, taken: list[Taken], found: list[Found]) -> Reading | None:
+        readings = []
+        for call, one in zip(taken, found, strict=True):
+            if one.apart > call.tolerance:
                 self._fault(
-                    f"the outputs of the module are {apart:.1e} away from those of its weights and inputs; its forward "
-                    "must be PyTorch's own, without hooks that change what it returns."
+                    f"the outputs of the module are {one.apart:.1e} away from those of its weights and inputs; its "
+                    "forward must be PyTorch's own, without hooks that change what it returns."
                 )
                 return None
-            factor = {"mean": len(reading.lengths), "sum": 1.0}.get(self._reduction, self._reduction)  # type: ignore
-            readings.append(reading.times(float(factor)))
-            gradients.append(of_weights)
-        ours = {name: sum(one[name] for one in gradients) for name in self._gradients}
+            factor = {"mean": len(one.reading.lengths), "sum": 1.0}.get(self._reduction, self._reduction)  # type: ignore
+            readings.append(one.reading.times(float(factor)))
+        ours = {name: sum(one.weights[name] for one in found) for name in self._gradients}
         if ours and not self._agrees(ours, taken[0].tolerance):
             return None
-        found = torch_calls.beside(readings)
-        self.seen = _seen(found, 0)
-        self.seen_c = _seen(found, 1) if len(found.whole) > 1 else ()
-        return found
+        return torch_calls.beside(readings)
 
     def _agrees(self, ours: dict[str, Any], tolerance: float) -> bool:
         name, apart = torch_calls.furthest(ours, self._gradients)
@@ -260,6 +292,15 @@ class Look:
             about = {"versions": {"torch": torch.__version__}, "error": self._error}
             self._directory.describe(words, torch_calls.gain(taken.weights), names, notes, **about)
         return found
+
+
+class _Begun(NamedTuple):
+    """A look on its way."""
+
+    taken: list[Taken]
+    found: list[Future[Found]]
+    row: dict[str, Any]
+    """The records of its update."""
 
 
 def _seen(reading: Reading, part: int) -> tuple[Seen, ...]:

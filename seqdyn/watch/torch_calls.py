@@ -5,6 +5,7 @@ Packed sequences are padded after their ends; calls whose shapes vary share prog
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -165,27 +166,45 @@ def beside(readings: Sequence[Reading]) -> Reading:
     return jax.tree.map(joined, *trees)._replace(lengths=np.concatenate([one.lengths for one in readings]))
 
 
+class Found(NamedTuple):
+    """What is read of one call."""
+
+    reading: Reading
+    weights: dict[str, np.ndarray]
+    """∂L/∂weights by name, or 0"""
+    apart: float
+    """How far the outputs are from ours."""
+
+
 class Reader:
     """Reads calls; those of new shapes share a program with former ones where these have room for them."""
 
     def __init__(self) -> None:
         self._rooms: list[tuple[int, int]] = []
+        self._beside = ThreadPoolExecutor(1, "seqdyn-watch")
 
-    def read(self, taken: Taken, check: bool) -> tuple[Reading, dict[str, np.ndarray], float]:
-        """(what is read, ∂L/∂weights by name if they are to `check`, how far the outputs are from ours)"""
+    def close(self) -> None:
+        """What was begun goes on to its end."""
+        self._beside.shutdown(wait=False)
+
+    def begin(self, taken: Taken, check: bool) -> "Future[Found]":
+        """Reads a call beside the loop, which goes on. ∂L/∂weights are 0 unless they are to `check`."""
         call, lengths = taken.arrays()
         call = call._replace(check=np.asarray(check))
         steps, batch = call.xs.shape[:2]
         room = self._room(steps, batch)
         if room != (steps, batch):
             call = _widened(call._replace(live=_live(lengths, steps)), room[0] - steps, room[1] - batch)
-        wide = call.xs.dtype == np.float64
-        with jax.enable_x64(wide or jax.config.values["jax_enable_x64"]), jax.default_matmul_precision("highest"):
-            found = jax.tree.map(np.asarray, torch_layers.read(taken.layers, call))
-        whole, near, e = jax.tree.map(
-            lambda leaf: leaf[:, :steps, :batch], (found.whole, found.from_next, found.exponent)
-        )
-        return Reading(whole, near, e, lengths), found.weights, float(found.apart)
+        wide = call.xs.dtype == np.float64 or jax.config.values["jax_enable_x64"]
+
+        def read() -> Found:
+            with jax.enable_x64(wide), jax.default_matmul_precision("highest"):
+                found = jax.tree.map(np.asarray, torch_layers.read(taken.layers, call))
+            norms = (found.whole, found.from_next, found.exponent)
+            whole, near, e = jax.tree.map(lambda leaf: leaf[:, :steps, :batch], norms)
+            return Found(Reading(whole, near, e, lengths), found.weights, float(found.apart))
+
+        return self._beside.submit(read)
 
     def _room(self, steps: int, batch: int) -> tuple[int, int]:
         """The first shape is its own room; later ones, without room, get it in powers of two where they are new."""

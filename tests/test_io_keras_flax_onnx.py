@@ -1,5 +1,5 @@
 """Laws of `seqdyn.io` for Keras, Linen, NNX and ONNX: the same of outputs and gradients, bits and sentences as
-`test_io` has of PyTorch."""
+`test_io_torch` has of PyTorch."""
 
 import os
 from typing import Any, NamedTuple

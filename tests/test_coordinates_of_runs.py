@@ -1,7 +1,10 @@
 """Laws of what tells runs apart: fields of specs as coordinates, and sweeps over T."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+import xarray as xr
 
 import seqdyn as sd
 from analysis import gradient_flow, lags
@@ -39,12 +42,49 @@ def test_each_length_has_the_records_it_has_alone_and_ends_at_lag_0(out, tmp_pat
         assert np.isnan(there.window_log_singular.drop_sel(window=alone.window)).all()
 
 
+def test_chosen_lags_have_the_records_they_have_among_all(out, tmp_path):
+    all_lags = sd.load(out).load()
+    thin = dataclasses.replace(experiment(*specs()), lags=[6, 2, np.int64(3), 400])
+    found = sd.load(sd.run(thin, tmp_path / "out", verify=False)).load()
+    assert found.lag.values.tolist() == [6, 3, 2, 0] and found.time.values.tolist() == [2, 5, 6, 8]
+    for name in found.data_vars:
+        there = all_lags[name].isel(time=found.time.values) if "time" in found[name].dims else all_lags[name]
+        np.testing.assert_array_equal(found[name].values, there.values, err_msg=name)
+    assert "lags" not in experiment(*specs()).describe()  # and so it is the one of before
+    beside = sd.load([out, tmp_path / "out"])
+    assert beside.lag.values.tolist() == [*range(9)][::-1] and np.isnan(beside.loss.sel(run=0)).sum() == 0
+    assert gradient_flow.show(tmp_path / "out")[-1].read_text()
+
+
+def test_lags_on_a_log_scale_are_about_twenty_a_decade():
+    of = sd.Experiment("long", sd.Spec(steps=100_000), updates=1, lags="log").layout
+    chosen = np.asarray(of.lags)
+    assert chosen[:11].tolist() == [*range(11)] and chosen[-1] == 99_999 and len(chosen) < 100
+    assert np.diff(np.log10(chosen[11:])).max() < 0.08 and of.times == (99_999 - chosen)[::-1].tolist()
+
+
+def test_between_lags_norms_lie_on_the_line_of_their_logarithms():
+    known = np.array([9, 4, 1, 0])
+    ds = xr.Dataset(coords={"lag": ("time", known)})
+    power = lags.by_lag(ds, 0.5 ** np.stack([known, known + 3.0]))
+    np.testing.assert_allclose(power, 0.5 ** np.stack([np.arange(10), np.arange(10) + 3.0]))
+    np.testing.assert_array_equal(power[:, known], 0.5 ** np.stack([known, known + 3.0]))
+    dead = lags.by_lag(ds, np.array([np.nan, 0, 1, 2]))
+    np.testing.assert_array_equal(dead, [2, 1, 0, 0, 0, *[np.nan] * 5])
+
+
+@pytest.mark.parametrize("given", ["linear", 7, [1.5], [-1], [True]])
+def test_what_are_no_lags_is_a_sentence(given):
+    with pytest.raises(sd.ConfigError, match="lags is"):
+        sd.Experiment("short", sd.Spec(steps=4), updates=1, lags=given)
+
+
 def test_a_horizon_that_is_censored_is_that_of_its_own_length(out):
     flat = np.array([[2.0, 1.0, np.nan, np.nan], [1.0, 1.0, 1.0, 1.0], [1.0, 1e-3, np.nan, np.nan], [np.nan] * 4])
     np.testing.assert_array_equal(lags.horizon(flat), [2, 4, 1, np.nan])
     row = lags.reaches({"end": flat[:3]})
     assert row["censored_end"] == 2 and row["ratio_end"] == 0.5
-    assert "T = 4, 9" in gradient_flow.draw(out)[-1].read_text()
+    assert "T = 4, 9" in gradient_flow.show(out)[-1].read_text()
 
 
 def test_the_fields_of_specs_are_coordinates_of_run(out):

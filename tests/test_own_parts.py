@@ -246,7 +246,7 @@ def test_a_number_of_a_part_hides_no_hyperparameter_that_is_heeded(noisy):
 def test_an_optimiser_may_hold_keys_and_know_the_network_and_is_made_anew_with_its_function(noisy):
     code = f"""if True:
         import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
-        import jax, numpy as np, seqdyn, test_own
+        import jax, numpy as np, seqdyn, test_own_parts
         model = seqdyn.restore({str(noisy)!r}, 1)
         print(all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(model)))
     """
@@ -255,7 +255,7 @@ def test_an_optimiser_may_hold_keys_and_know_the_network_and_is_made_anew_with_i
 
 
 def test_cells_and_tasks_of_ones_own_are_drawn_and_said_to_have_no_criterion(grid):
-    *figures, page = gradient_flow.draw(grid)
+    *figures, page = gradient_flow.show(grid)
     text = page.read_text()
     assert figures and "not known when it is learned" in text and "Leaky, tau" in text and "gain 1" not in text
 
