@@ -89,7 +89,7 @@ def plane(runs: "xr.Dataset") -> Figure:
     rows = {
         "diverged": ("share diverged", 0, 1),
         "usable": ("share usable", 0, 1),
-        "largest_gradient": ("log$_{10}$ largest ‖g‖", 0, 12),
+        "largest_gradient": ("log$_{10}$ largest ‖g‖", 0, 24),
     }
     fig, axes = style.panels(len(rows), len(names), 1.5, sharex=True, sharey=True)
     fig.set_figwidth(style.PAGE)
@@ -98,8 +98,10 @@ def plane(runs: "xr.Dataset") -> Figure:
             shown = np.empty((len(gains), len(clips)))
             for (i, gain), (k, clip) in ((a, b) for a in enumerate(gains) for b in enumerate(clips)):
                 values = kept[column].values[lags.picked(kept, label=name, gain=gain, clip=clip)]
-                shown[i, k] = np.log10(np.median(values)) if column == "largest_gradient" else np.nanmean(values)
+                middle = np.median(values) or np.nan  # 0: nothing was finite
+                shown[i, k] = np.log10(middle) if column == "largest_gradient" else np.nanmean(values)
             mesh = ax.pcolormesh(shown, cmap="cividis", vmin=low, vmax=high, rasterized=True)
+            ax.set_facecolor(style.MISSING)
             ax.set_xticks(np.arange(len(clips)) + 0.5, [f"{c:g}" if np.isfinite(c) else "none" for c in clips])
             ax.tick_params(axis="x", labelrotation=45)
             ax.set_yticks(np.arange(len(gains)) + 0.5, [f"{g:g}" for g in gains])
@@ -141,7 +143,7 @@ def figures(runs: "xr.Dataset", gain: float) -> Iterator[report.Drawn]:
         plane(runs),
         "Over gain and threshold of the gradient's norm: the share of the seeds that diverged; the share whose last "
         "test loss is at most 1.25 times a constant's; and the median of a run's largest finite gradient norm, before "
-        "clipping.",
+        "clipping (grey: the first was not finite).",
     )
     yield (
         "ways",
