@@ -30,6 +30,7 @@ watch.torch_calls watch.torch
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
 WORLDLY = {
+    "backend",
     "io.keras",
     "io.onnx",
     "io.safetensors",
