@@ -15,7 +15,8 @@ import tyro
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from analysis import lags, report, style
+from analysis import claims, lags, report, style
+from analysis.claims import Verdict
 from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.learned import STATUSES, Criterion, criterion, latest, passes, statuses
 from analysis.style import median
@@ -324,15 +325,20 @@ def text(out: str | Path, found: Read, rows: Sequence[dict[str, Any]]) -> list[s
     return [lags.setting(ds), *cells, *(broke(out) if "diverged" in statuses(ds, of) else [])]
 
 
-def show(out: str | Path) -> list[Path]:
-    """Draws a run directory, finished or not, and prints its table and where the figures lie."""
+def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a run directory, finished or not, and prints its table and where the figures lie; the page has verdicts."""
     ds, of, _ = found = read(out)
     rows = summary(ds, of)
     cells, steps = (", ".join(map(str, axis(ds, name))) for name in ("label", "steps"))
-    tables = [("Medians over seeds; counts of runs", table(rows))]
+    tables = [("Medians over seeds; counts of runs", table(rows)), *claims.tables(verdicts)]
     title = f"Gradients through time: {cells}; T = {steps}"
     return report.publish(out, title, text(out, found, rows), figures(ds, of), tables)
 
 
+def main(out: Path) -> None:
+    """As the script that made it, if it states claims."""
+    claims.told(claims.stated(out), [out], lambda verdicts: show(out, verdicts))
+
+
 if __name__ == "__main__":
-    script(tyro.conf.Positional[Path], show, __doc__)
+    script(tyro.conf.Positional[Path], main, __doc__)

@@ -1,10 +1,24 @@
-"""Which seeds decide, and what their runs say."""
+"""Which seeds decide, what their runs count as, and when a claim of them holds."""
 
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import tyro
+import xarray as xr
+from scipy.stats import beta, binom
 
+import seqdyn as sd
+from analysis import claims, exploding
+from analysis.claims import Claim, interval, minus, of, prevails
 from experiments import gating, gradient_flow
-from seqdyn.runs.script import seeds
+from experiments.exploding import PerTensor
+from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.runs.script import replicated, seeds
+from seqdyn.types import ConfigError
+
+X64 = False
 
 
 @pytest.mark.parametrize(
@@ -24,3 +38,195 @@ def test_seeds_that_are_none_are_refused_in_a_sentence(text, capsys):
         tyro.cli(gating.Config, args=["--seeds", text])
     said = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert refused.value.code == 2 and f"seeds is {text!r}; it must be" in said
+
+
+# --- intervals and verdicts -----------------------------------------------------------------------------------
+
+HALF = Claim("more than half", "proportion", of("learned"), 0.5)
+MEDIAN = Claim("above 0", "median", of("learned"), 0.0)
+
+
+@pytest.mark.parametrize(("k", "n", "level"), [(0, 10, 0.95), (7, 20, 0.95), (20, 20, 0.99), (3, 9, 0.995)])
+def test_the_interval_of_a_share_is_clopper_and_pearsons(k, n, level):
+    """Its ends are quantiles of beta distributions."""
+    low, high = interval("proportion", np.repeat([1.0, 0.0], [k, n - k]), level)
+    assert low == pytest.approx(beta.ppf((1 - level) / 2, k, n - k + 1) if k else 0.0)
+    assert high == pytest.approx(beta.ppf((1 + level) / 2, k + 1, n - k) if k < n else 1.0)
+
+
+@pytest.mark.parametrize("n", [10, 40])
+def test_the_interval_of_a_share_covers_any_coins_at_least_as_often_as_it_says(n):
+    """The exact chance, over all outcomes of n tosses; also at the level of one of 11 claims made at once, where
+    Wilson's does not."""
+    tosses = np.arange(n + 1)
+    for level in (0.95, 1 - 0.05 / 11):
+        ends = np.array([interval("proportion", np.repeat([1.0, 0.0], [k, n - k]), level) for k in tosses])
+        for p in (0.05, 0.3, 0.5, 0.77):
+            covers = (ends[:, 0] <= p) & (p <= ends[:, 1])
+            assert level <= np.sum(binom.pmf(tosses, n, p) * covers) <= 1 - 1e-9
+        verdicts = [claims.decide(low, high, 0.5, "above") for low, high in ends]
+        assert set(verdicts) == {"holds", "undecided", "does not hold"}
+
+
+def test_the_interval_of_a_median_covers_it_at_least_as_often_as_it_says():
+    """Of a skewed distribution, at several numbers of seeds; 0.9 so that it would show if it were wider than asked."""
+    draws = np.random.default_rng(0)
+    for n in (5, 10, 23):
+        ends = np.array([interval("median", draws.exponential(size=n), 0.9) for _ in range(1000)])
+        covered = np.mean((ends[:, 0] <= np.log(2)) & (np.log(2) <= ends[:, 1]))
+        assert 0.89 <= covered <= 0.98, (n, covered)
+
+
+def test_three_seeds_decide_nothing_and_least_says_how_many_would():
+    for kind in ("proportion", "median", "difference", "slope"):
+        for side, values, threshold in (("above", 1.0, 0.5), ("below", 0.0, 0.5), ("within", 0.0, 0.5)):
+            if (kind, side) == ("proportion", "within"):
+                continue
+            claim = Claim("x", kind, of("learned"), threshold, side)
+            assert claims.tested(claim, np.full(3, values), 0.95).verdict == "undecided"
+            enough = claims.least(claim, 0.95)
+            assert claims.tested(claim, np.full(enough - 1, values), 0.95).verdict == "undecided"
+            assert claims.tested(claim, np.full(enough, values), 0.95).verdict == "holds"
+            assert (
+                claims.tested(claim, np.full(enough, 1.0 - values), 0.95).verdict == "does not hold" or side == "within"
+            )
+    assert (
+        claims.tested(MEDIAN, np.zeros(0), 0.95).verdict
+        == claims.tested(HALF, np.zeros(0), 0.95).verdict
+        == "undecided"
+    )
+
+
+def test_what_was_never_reached_is_larger_than_anything():
+    """A censored value may be infinite: a median and its interval stay what they are."""
+    values = np.array([1.0, 2, 3, 4, 5, 6, 7, np.inf, np.inf, np.inf])
+    found = claims.tested(MEDIAN, values, 0.95)
+    assert found.value == 5.5 and found.low == 2.0 and found.high == np.inf and found.verdict == "holds"
+
+
+# --- statistics -----------------------------------------------------------------------------------------------
+
+
+def table(**columns):
+    return xr.Dataset({name: ("run", np.asarray(values)) for name, values in columns.items()})
+
+
+def test_a_paired_difference_sees_what_two_medians_do_not():
+    """Seeds differ by far more than two settings do."""
+    luck = np.random.default_rng(1).normal(0, 10, 20)
+    runs = table(
+        seed=np.tile(np.arange(20), 2), gain=np.repeat([1.0, 2.0], 20), loss=np.concatenate([luck, luck + 0.1])
+    )
+    low, high = of("loss", gain=1.0), of("loss", gain=2.0)
+    paired = claims.tested(Claim("x", "difference", minus(high, low), 0.0), minus(high, low)(runs).values, 0.95)
+    assert paired.verdict == "holds" and paired.value == pytest.approx(0.1)
+    apart = [interval("median", one(runs).values, 0.95) for one in (low, high)]
+    assert apart[0][1] > apart[1][0]  # they overlap
+    shuffled = runs.isel(run=np.random.default_rng(2).permutation(40))
+    np.testing.assert_allclose(minus(high, low)(shuffled), 0.1)  # by seed, not by place
+
+
+def test_a_seeds_value_is_the_mean_of_its_runs_and_pairs_are_of_seeds_that_both_have():
+    runs = table(
+        seed=[0, 0, 1, 1, 2], label=["a", "b", "a", "b", "a"], clip=[1.0, np.inf, 1.0, np.inf, 1.0],
+        learned=[1.0, 0.0, 1.0, 1.0, 0.0],
+    )  # fmt: skip
+    assert of("learned", label=("a", "b"))(runs).values.tolist() == [0.5, 1.0, 0.0]
+    a, b = of("learned", label="a"), of("learned", clip=np.inf)
+    assert minus(a, b)(runs).values.tolist() == [1.0, 0.0]
+    assert prevails(a, b)(runs).values.tolist() == [1.0]  # seed 1 does not say which is better
+    for nowhere in ({"label": "c"}, {"gain": 1.0}):
+        with pytest.raises(claims.NotRun):
+            of("learned", **nowhere)(runs)
+
+
+# --- runs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def part(tmp_path_factory):
+    """Two seeds that go on and two that overflow at once."""
+    spec = Spec(steps=6, batch=2, hidden=(3,), activation="relu", holdout=6, optimizer="sgd", name="x")
+    e = Experiment("gradient_flow", (spec,), grid(seeds=2, lr=[1e-3, 1e30]), 4, 2, 2, tile=4, probes=())
+    return sd.run(e, tmp_path_factory.mktemp("claims") / "run", verify=False)
+
+
+def test_a_run_that_diverged_counts_as_said(part):
+    runs = claims.read(part)
+    gone = runs["lr"].values > 1
+    np.testing.assert_array_equal(runs["diverged"], gone)
+    for name in ("usable", "learned", "horizon_end"):
+        assert not runs[name].values[gone].any(), name
+    assert (runs["horizon_end"].values[~gone] > 0).all() and (runs["horizon_start"].values > 0).all()
+    assert (runs["learned"].values == 0).all()  # the others are censored, not missing
+    assert np.isfinite(runs["largest_gradient"]).all() and np.isfinite(runs["slope_start"]).all()
+    assert of("diverged", lr=1e30)(runs).values.tolist() == [1.0, 1.0]
+
+
+def test_claims_made_at_once_are_each_made_at_a_higher_level_and_those_not_run_are_not_made(part):
+    of_all = [dataclasses.replace(HALF, statistic=of("diverged", lr=1e30), statement=f"{i}") for i in range(10)]
+    missing = Claim("of what was not run", "proportion", of("diverged", gain=7.0), 0.5)
+    alone, many = claims.verdicts([of_all[0], missing], part), claims.verdicts([*of_all, missing], part)
+    assert len(alone) == 1 and [v.claim.statement for v in many] == list("0123456789")
+    assert many[0].low < alone[0].low and many[0].least > alone[0].least
+    assert claims.verdicts([missing], part) == claims.tables([]) == []
+
+
+def test_every_claim_below_a_directory_is_printed(part, monkeypatch, capsys):
+    stated = Claim("plain descent explodes at a rate of 10³⁰", "proportion", of("diverged", lr=1e30), 0.5, source="us")
+    monkeypatch.setattr(gradient_flow, "CLAIMS", (stated,))
+    claims.main((part.parent,))
+    said = " ".join(capsys.readouterr().out.split())
+    assert str(part) in said and "undecided" in said and "proportion above 0.5" in said
+    with pytest.raises(ConfigError, match="no directory"):
+        claims.main((part / "nowhere",))
+
+
+def test_statements_are_made_once_and_name_runs_that_the_defaults_have():
+    from importlib import import_module
+
+    for module in claims.STATED.values():
+        stated = [claim.statement for claim in import_module(module).CLAIMS]
+        assert stated and len(set(stated)) == len(stated)
+
+
+def test_replication_takes_fresh_seeds_and_directories_and_counts_what_stays(tmp_path, capsys):
+    seen = []
+
+    def once(config):
+        seen.append((seeds(config.seeds), config.out))
+        turned = "holds" if len(seen) < 3 else "does not hold"
+        return {"stays": "holds", "turns": turned, "open": "holds" if len(seen) > 1 else "undecided"}
+
+    replicated(gradient_flow.Config(seeds=(1, 4), replicate=2, out=tmp_path / "x"), once)
+    of_all = [seed for some, _ in seen for seed in some]
+    assert len(set(of_all)) == len(of_all) == 6 and len({out for _, out in seen}) == 3
+    said = " ".join(capsys.readouterr().out.split())
+    assert "3 of 4 verdicts stay" in said and "1 turned" in said
+    with pytest.raises(ConfigError, match="replicate is -1"):
+        replicated(gradient_flow.Config(replicate=-1), once)
+
+
+# --- the wall -------------------------------------------------------------------------------------------------
+
+
+def test_the_units_slope_is_its_errors_and_its_wall_is_where_the_start_is_a_fixed_point():
+    b = np.array([-4.0, -2.7, -2.5, 0.0, 1.0])
+    near = (exploding.unit(b + 1e-6).error - exploding.unit(b - 1e-6).error) / 2e-6
+    np.testing.assert_allclose(exploding.unit(b).slope, near, rtol=1e-5)
+    around = exploding.wall() + np.linspace(-0.1, 0.1, 20_001)
+    slopes = np.abs(exploding.unit(around).slope)
+    assert abs(around[slopes.argmax()] - exploding.wall()) < 2e-3 and slopes.max() > 1000 * slopes[0]
+
+
+def test_descent_is_thrown_off_the_wall_unless_its_slope_is_clipped():
+    free, clipped = exploding.descent(np.inf), exploding.descent(10.0)
+    assert np.abs(np.diff(free)).max() > 10 and np.abs(np.diff(clipped)).max() <= 10 * exploding.RATE + 1e-12
+    assert abs(clipped[-1] - exploding.wall()) < 0.2 < abs(free[-1] - exploding.wall())
+
+
+def test_a_clip_per_tensor_bounds_each_array_by_itself():
+    grads = {"large": jnp.full((2, 3), 50.0), "small": jnp.full(4, 0.1)}
+    after, _ = PerTensor(0.5).build().update(grads, PerTensor(0.5).build().init(grads))
+    np.testing.assert_allclose(after["large"], 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(after["small"], grads["small"])

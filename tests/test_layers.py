@@ -25,11 +25,12 @@ runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points 
 runs.display runs.signals
 io.parents io.stacks io.safetensors io.torch io.keras io.flax io.onnx
 runs.starts runs.kept runs.launchers runs.slurm runs.run runs.use runs.again
-runs.replay runs.added runs.probe runs.why runs.script runs.elsewhere why
+runs.replay runs.probe runs.why runs.script runs.elsewhere why
 watch.torch_calls watch.torch
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
 WORLDLY = {
+    "backend",
     "io.keras",
     "io.onnx",
     "io.safetensors",
@@ -39,7 +40,6 @@ WORLDLY = {
     "data.datasets",
     "data.audio",
     "runs.lock",
-    "runs.added",
     "runs.kept",
     "runs.launchers",
     "runs.environment",

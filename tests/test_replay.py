@@ -10,7 +10,7 @@ from _refusals import refusal
 
 import seqdyn as sd
 from seqdyn.learn import model, train
-from seqdyn.runs import added, checkpoint, kept, manifest, records
+from seqdyn.runs import checkpoint, kept, manifest, records
 from seqdyn.runs import replay as replaying
 
 X64 = False
@@ -164,7 +164,7 @@ def test_a_probe_that_was_killed_leaves_records_that_the_same_call_completes(out
     class Killed(BaseException):
         pass
 
-    for of, name, when in ((records.Store, "allocate", 1), (added, "fill", 3), (manifest, "write", 1)):
+    for of, name, when in ((records.Store, "write", 3), (records.Store, "fill", 3), (manifest, "write", 1)):
         later, calls, plainly = shutil.copytree(out, tmp_path / name / str(when)), [], getattr(of, name)
 
         def killed(*given, plainly=plainly, calls=calls, when=when):

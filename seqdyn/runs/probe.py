@@ -13,7 +13,7 @@ from seqdyn.learn import looks
 from seqdyn.learn.config import Experiment
 from seqdyn.measure import probes as instruments
 from seqdyn.parts import is_part
-from seqdyn.runs import added, again, axes, checkpoint, kept, manifest, records, sweep
+from seqdyn.runs import again, axes, checkpoint, kept, manifest, records, sweep
 from seqdyn.runs.lock import gate, held
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.types import ConfigError, whole
@@ -49,7 +49,7 @@ def probe(path: str | Path, probes: Any, steps: Any = "kept", data: Any = None) 
         names = [name for one in experiment.probes for name in instruments.made(one).names]
         store = Store(path / "records.zarr", at)
         with gate(path):
-            added.add(store, names, coordinates, own, done)
+            store.add(names, coordinates, own, done)
             manifest.write(path, manifest.read(path) | {"records": store.digest()})
         found: dict[str, np.ndarray] = {}
         for tile in at.tiles:
@@ -57,19 +57,17 @@ def probe(path: str | Path, probes: Any, steps: Any = "kept", data: Any = None) 
             for i, (step, seen) in enumerate(_seen(path, experiment, tile, asked, done[tile.index], running, data)):
                 spec = experiment.specs[tile.spec]
                 placed = {
-                    name: store.thinned(
-                        axes.placed(values, name, spec, coordinates, variables, at.steps),
-                        ("row", *variables[name].dims),
-                    )
+                    name: axes.placed(values, name, spec, coordinates, variables, at.steps)
                     for name, values in seen.items()
                 }
                 if step % at.probe_every == 0:
-                    added.fill(store, tile, step // at.probe_every, placed)
+                    store.fill(tile, step // at.probe_every, placed)
                 first = sum(len(other.runs) for other in at.tiles[: tile.index])
                 for name, values in placed.items():
                     size = (ds.sizes["run"], len(asked), *values.shape[1:])
                     into = found.setdefault(name, np.full(size, np.nan, np.float32))
                     into[first : first + len(tile.runs), i] = values[: len(tile.runs)]
+    found = {name: at.thinned(values, ("run", *variables[name].dims)) for name, values in found.items()}
     return _dataset(ds, found, variables, coordinates, asked)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from seqdyn.measure import full
 from seqdyn.runs import again, axes, manifest, records, sweep
-from seqdyn.runs.records import VARIABLES, Store
+from seqdyn.runs.records import VARIABLES
 from seqdyn.types import ConfigError, whole
 
 if TYPE_CHECKING:
@@ -76,15 +76,15 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
     found = {name: np.empty((stop - start, *shape), dtype) for name, (_, shape, dtype) in wanted.items()}
     states = of.onwards(states, start)
     old = one[recorded].isel(step=slice(start, stop)).load()
-    places = axes.coordinates(experiment), VARIABLES | axes.own_variables(experiment), experiment.layout.steps
-    store = Store(path / "records.zarr", experiment.layout)
+    variables = VARIABLES | axes.own_variables(experiment)
+    places = axes.coordinates(experiment), variables, experiment.layout.steps
     for n in range(start, stop):
         before = states
         states, metrics = sweep.part(of.programs, of.runs, states, data, experiment.chunk, n + 1)
         for name, values in metrics.items():
             mine = jax.tree.map(lambda leaf: leaf[row : row + 1], values)
-            new = store.thinned(axes.placed(mine, name, spec, *places), ("run", *places[1][name].dims))[0, 0]
-            _hold(old[name].values[n - start], new, name, run, n)
+            new = experiment.layout.thinned(axes.placed(mine, name, spec, *places), ("run", *variables[name].dims))
+            _hold(old[name].values[n - start], new[0, 0], name, run, n)
         if wanted:
             seen = jax.device_get(looked(given[0], own.hypers, alone(before), data))
             for name, values in _values(spec, seen, wanted).items():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
+from rich.table import Table
 from tyro.constructors import PrimitiveConstructorSpec
 
 from seqdyn.backend import check_settings
@@ -136,8 +137,17 @@ class Sizes(Options):
     """The full setting, hours or days long: options that stand at their default take their values in it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Claiming(Options):
+    """What the config of a script has that states claims."""
+
+    replicate: int = 0
+    """So many times more, each with as many fresh seeds, in a directory beside it: which verdicts stay?"""
+
+
 C = TypeVar("C")
 S = TypeVar("S", bound=Options)
+R = TypeVar("R", bound=Claiming)
 
 
 class Waiting(Exception):
@@ -212,6 +222,36 @@ def sized(config: S, smoke: Mapping[str, Any], paper: Mapping[str, Any] | None =
     wanted = smoke if config.smoke else (paper or {}) if paperlike else {}
     untouched = {f.name for f in dataclasses.fields(config) if getattr(config, f.name) == f.default}
     return dataclasses.replace(config, **{name: value for name, value in wanted.items() if name in untouched})
+
+
+def replicated(config: R, once: Callable[[R], Mapping[str, str]]) -> None:
+    """Runs `once`, config -> {statement: verdict}, and again with fresh seeds as often as the config says; then prints
+    what became of each verdict, and the share of those that were decided and stay.
+
+    Raises ConfigError for what is no number of times.
+    """
+    if config.replicate < 0:
+        raise ConfigError(f"replicate is {config.replicate}; it must be at least 0.")
+    found = [once(config)]
+    first = seeds(config.seeds)
+    for k in range(1, config.replicate + 1):
+        fresh = tuple(k * (max(first) + 1) + seed for seed in first)
+        out = config.out and config.out.with_name(f"{config.out.name}-replicate-{k}")
+        found.append(once(dataclasses.replace(config, seeds=fresh, out=out)))  # type: ignore[call-arg]
+    if not config.replicate:
+        return
+    console = plain_console()
+    printed = Table("claim", "first", *(f"fresh {k}" for k in range(1, len(found))), box=None, collapse_padding=True)
+    for statement in found[0]:
+        printed.add_row(statement, *(of.get(statement, "–") for of in found))
+    console.print(printed)
+    again = [(was, of.get(it)) for of in found[1:] for it, was in found[0].items() if was != "undecided"]
+    stay, turned = sum(was == now for was, now in again), sum(now not in (was, "undecided") for was, now in again)
+    console.print(
+        f"{stay} of {len(again)} verdicts stay, of those that were decided, in {config.replicate} fresh sets of seeds; "
+        f"{turned} turned into their opposite.",
+        soft_wrap=True,
+    )
 
 
 def _spread(chosen: Options) -> None:

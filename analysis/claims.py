@@ -1,0 +1,339 @@
+"""What is claimed of runs, as tests of their data: a statement, a value a seed, a threshold, a verdict.
+
+    python -m analysis.claims [DIR …]
+
+A proportion has the interval of Clopper & Pearson 1934, which covers at least its level whatever the proportion;
+Wilson's does so on the average, and not at the levels below. Medians, also of paired differences and of slopes, have
+the interval between order statistics that the sign test gives (`scipy.stats.quantile_test`; Conover 1999, §3.2): it
+covers at least its level whatever the distribution, takes infinities, and is unbounded where seeds are too few, where a
+bootstrap of few equal values has no width at all.
+
+A claim *holds* where the whole interval lies on its side of the threshold, *does not hold* where all of it lies on the
+other, and is *undecided* otherwise. The m claims of one experiment are made at once, each at the level 1 − 0.05/m
+(Bonferroni): so all their intervals are right together with 95%, and can be printed, as those of Holm's steps cannot.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import tyro
+from rich.table import Table
+
+from analysis import lags
+from analysis.lags import diverged, stage
+from analysis.learned import criterion, latest, learned_at, statuses
+from seqdyn.runs import manifest
+from seqdyn.runs.display import plain_console
+from seqdyn.runs.records import load
+from seqdyn.runs.script import script
+from seqdyn.types import ConfigError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+ERROR = 0.05
+"""How often one of the claims of an experiment at most gets a verdict that it does not deserve."""
+STATED = {
+    "gradient_flow": "experiments.gradient_flow",
+    "exploding": "experiments.exploding",
+}
+"""How the name of an experiment begins -> the script whose `CLAIMS` are made of it."""
+USABLE = 1.25
+"""A test loss up to this share of the constant predictor's: what exploded is far above, held-out noise below."""
+Kind = Literal["proportion", "median", "difference", "slope"]
+Statistic = Callable[["xr.Dataset"], "xr.DataArray"]
+
+
+class NotRun(LookupError):
+    """The runs that a claim is about are not there."""
+
+
+# --- runs -----------------------------------------------------------------------------------------------------
+
+
+def read(*parts: Path) -> "xr.Dataset":
+    """One value a run, of all parts of an experiment together: what the grid and the specs say, and
+
+    learned: 1 if the task's criterion was met at some look, 0 if not, be it that it diverged; unfinished: NaN.
+    diverged: 1 or 0.
+    horizon_start, horizon_end: in lags, T where it is censored; 0 of what has diverged by then; not begun: NaN.
+    slope_start: mean of log ‖∂L/∂h_t‖ a lag, from lag 0 to the horizon.
+    usable: 1 if the test loss is finite at the last look and at most 1.25 times a constant's; 0 of what has diverged.
+    largest_gradient: the largest finite ‖g‖, before clipping.
+    """
+    import xarray as xr
+
+    found = []
+    for part in parts:
+        ds, of = load(part), criterion(manifest.read(part)["experiment"])
+        gone = np.any(diverged(ds), axis=1)
+        norms = {when: stage(ds, "adjoint_norm", at)[:, 0] for when, at in (("start", 0.0), ("end", 1.0))}
+        horizons = {when: lags.horizon(values) for when, values in norms.items()}
+        sizes = ds["grad_norm"].values.astype(float)
+        met = np.isfinite(learned_at(ds, of)).astype(float)
+        one = {
+            "learned": np.where((statuses(ds, of) == "unfinished") & (met == 0), np.nan, met),
+            "diverged": gone.astype(float),
+            "horizon_start": np.where(gone, np.nan_to_num(horizons["start"]), horizons["start"]),
+            "horizon_end": np.where(gone, np.nan_to_num(horizons["end"]), horizons["end"]),
+            "slope_start": _slope(norms["start"], horizons["start"]),
+            "usable": (~gone & (latest(ds["test_loss"].values) <= USABLE * of.chance)).astype(float),
+            "largest_gradient": np.max(sizes, axis=1, initial=0, where=np.isfinite(sizes)),
+        }
+        said = {str(name): of.values for name, of in ds.coords.items() if of.dims == ("run",) and name != "run"}
+        found.append(xr.Dataset({name: ("run", values) for name, values in (said | one).items()}))
+    whole: xr.Dataset = xr.concat(found, "run")  # type: ignore[assignment]
+    return whole
+
+
+def _slope(norms: np.ndarray, horizons: np.ndarray) -> np.ndarray:
+    """Mean change of the norm's logarithm a lag, over the lags up to the horizon."""
+    last = np.minimum(np.nan_to_num(horizons, nan=1), lags.ends(norms) - 1).astype(int)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(np.take_along_axis(lags.relative(norms), last[:, None], axis=1)[:, 0]) / last
+
+
+def of(name: str, **where: Any) -> Statistic:
+    """A column of `read`, a value a seed: the mean over the runs of a seed that are `where` says, a value or several.
+
+    >>> of("learned", label=("lstm", "gru"), gain=0.5)     # the share of a seed's runs of both cells
+    """
+
+    def values(runs: "xr.Dataset") -> "xr.DataArray":
+        chosen = np.ones(runs.sizes["run"], bool)
+        for key, wanted in where.items():
+            chosen &= _is(runs[key].values, wanted) if key in runs else False
+        if not chosen.any():
+            raise NotRun(f"no run with {where}")
+        part = runs[[name, "seed"]].isel(run=np.flatnonzero(chosen)).dropna("run")
+        return part[name].groupby(part["seed"]).mean()
+
+    return values
+
+
+def _is(values: np.ndarray, wanted: Any) -> np.ndarray:
+    several = wanted if isinstance(wanted, tuple) else (wanted,)
+    if values.dtype.kind in "UO":
+        return np.isin(values.astype(str), several)
+    return np.logical_or.reduce([np.isclose(values, one, rtol=1e-5, atol=0, equal_nan=True) for one in several])
+
+
+def minus(one: Statistic, other: Statistic) -> Statistic:
+    """Seed by seed, of the seeds that both have."""
+    return lambda runs: one(runs) - other(runs)
+
+
+def prevails(one: Statistic, other: Statistic) -> Statistic:
+    """Of the seeds whose values differ (McNemar 1947): 1 where the first is larger, 0 where the other is."""
+
+    def values(runs: "xr.Dataset") -> "xr.DataArray":
+        change = minus(one, other)(runs)
+        change = change[change.values != 0]
+        return (change > 0).astype(float)
+
+    return values
+
+
+# --- claims and verdicts --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement that data may contradict."""
+
+    statement: str
+    """In words, without measured numbers."""
+    kind: Kind
+    """A share of seeds (or of the seeds that differ), or a median over seeds: of a value, of a paired difference, of a
+    slope."""
+    statistic: Statistic
+    """Runs -> values, one a seed; a docstring of `read` says what a run counts as that diverged or is censored."""
+    threshold: float
+    side: Literal["above", "below", "within"] = "above"
+    """Where the share or median is claimed to lie; 'within': nearer to 0 than the threshold."""
+    source: str | None = None
+    """Who says so, if others do."""
+
+
+class Verdict(NamedTuple):
+    """What the data say of a claim."""
+
+    claim: Claim
+    n: int
+    """Seeds."""
+    value: float
+    low: float
+    high: float
+    verdict: str
+    """holds, does not hold, undecided"""
+    least: int
+    """Seeds that would decide it if all agreed."""
+
+
+def interval(kind: Kind, values: np.ndarray, level: float) -> tuple[float, float]:
+    """Of a share (of values 0 and 1) or a median, at a level; all that is possible where there are too few."""
+    from scipy.stats import (  # here: SciPy loads OpenBLAS, for which `backend.start` comes first
+        binomtest,
+        quantile_test,
+    )
+
+    n = len(values)
+    if kind == "proportion":
+        if not n:
+            return 0.0, 1.0
+        found = binomtest(int(np.sum(values)), n).proportion_ci(level, method="exact")
+        return float(found.low), float(found.high)
+    if not n:
+        return -np.inf, np.inf
+    found = quantile_test(values, p=0.5).confidence_interval(level)
+    return float(np.nan_to_num(found.low, nan=-np.inf, neginf=-np.inf, posinf=np.inf)), float(
+        np.nan_to_num(found.high, nan=np.inf, neginf=-np.inf, posinf=np.inf)
+    )
+
+
+def decide(low: float, high: float, threshold: float, side: str) -> str:
+    """Of an interval."""
+    if side == "within":
+        holds, fails = -threshold < low and high < threshold, low > threshold or high < -threshold
+    else:
+        holds, fails = (low > threshold, high < threshold) if side == "above" else (high < threshold, low > threshold)
+    return "holds" if holds else "does not hold" if fails else "undecided"
+
+
+def tested(claim: Claim, values: np.ndarray, level: float) -> Verdict:
+    """The verdict at a level."""
+    values = np.asarray(values, float)
+    low, high = interval(claim.kind, values, level)
+    value = np.nan if not len(values) else np.mean(values) if claim.kind == "proportion" else np.median(values)
+    verdict = decide(low, high, claim.threshold, claim.side)
+    return Verdict(claim, len(values), float(value), low, high, verdict, least(claim, level))
+
+
+def least(claim: Claim, level: float) -> int:
+    """Seeds that decide a claim if all agree with it."""
+    agreed = {"above": max(1.0, claim.threshold + 1), "below": min(0.0, claim.threshold - 1), "within": 0.0}[claim.side]
+    agreed = float(claim.side == "above") if claim.kind == "proportion" else agreed
+    of_n = (decide(*interval(claim.kind, np.full(n, agreed), level), claim.threshold, claim.side) for n in count(1))
+    return next(n for n, verdict in enumerate(of_n, 1) if verdict == "holds" or n == 1000)
+
+
+def verdicts(claims: Sequence[Claim], *parts: Path) -> list[Verdict]:
+    """Of the claims whose runs are there, corrected for their number."""
+    if not claims:
+        return []
+    runs = read(*parts)
+    found = []
+    for claim in claims:
+        try:
+            found.append((claim, claim.statistic(runs).values))
+        except NotRun:
+            continue
+    return [tested(claim, values, 1 - ERROR / len(found)) for claim, values in found]
+
+
+# --- for the reader -------------------------------------------------------------------------------------------
+
+
+def caption(found: Sequence[Verdict]) -> str:
+    """Of `table`."""
+    return (
+        f"What is claimed: shares and medians over n seeds, intervals right together with {1 - ERROR:.0%} "
+        f"({1 - ERROR / len(found):.2%} each); least: seeds that decide a claim if all agree."
+    )
+
+
+def table(found: Sequence[Verdict]) -> list[dict[str, str]]:
+    """A row a claim."""
+    return [
+        {
+            "claim": v.claim.statement + (f" [{v.claim.source}]" if v.claim.source else ""),
+            "is": f"{v.claim.kind} {v.claim.side} {v.claim.threshold:.3g}",
+            "n": str(v.n),
+            "least": str(v.least),
+            "value": _number(v.value),
+            "interval": f"{_number(v.low)} … {_number(v.high)}",
+            "verdict": v.verdict,
+        }
+        for v in found
+    ]
+
+
+def _number(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.3g}".replace("-", "−").replace("inf", "∞")
+
+
+def show(found: Sequence[Verdict]) -> None:
+    """Prints `table`."""
+    console = plain_console()
+    if not found:
+        return
+    rows = table(found)
+    printed = Table(*rows[0], box=None, collapse_padding=True)
+    for row in rows:
+        printed.add_row(*row.values())
+    console.print(printed)
+    console.print(caption(found))
+
+
+def tables(found: Sequence[Verdict]) -> list[tuple[str, list[dict[str, str]]]]:
+    """For the page: `table` with its caption, none without claims."""
+    return [(caption(found), table(found))] if found else []
+
+
+def told(claims: Sequence[Claim], parts: Sequence[Path], draw: Callable[[Sequence[Verdict]], object]) -> dict[str, str]:
+    """Tests the claims, has the analysis draw with its verdicts, prints them: statement -> verdict."""
+    found = verdicts(claims, *parts)
+    draw(found)
+    show(found)
+    return {v.claim.statement: v.verdict for v in found}
+
+
+def experiments(roots: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Directory of a command -> its parts, of all experiments in these directories and below that state claims."""
+    found: dict[Path, list[Path]] = {}
+    for root in roots:
+        if not root.is_dir():
+            raise ConfigError(f"{root} is no directory; give run directories, or those above them.")
+        for made in sorted(root.rglob(manifest.NAME)):
+            part = made.parent
+            if script_of(part):
+                found.setdefault(top(part), []).append(part)
+    return found
+
+
+def top(part: Path) -> Path:
+    """The directory of the command: that above, where the parts of a script have folders of their own."""
+    described = manifest.read(part)["experiment"]["name"]
+    return part if described in STATED else part.parent
+
+
+def script_of(part: Path) -> str | None:
+    """The script whose claims are made of a run directory; None if none are."""
+    name = manifest.read(part)["experiment"]["name"]
+    return next((module for start, module in STATED.items() if name == start or name.startswith(f"{start}_")), None)
+
+
+def stated(part: Path) -> Sequence[Claim]:
+    """What the script of a run directory states; nothing if it is none of `STATED`."""
+    module = script_of(part)
+    return import_module(module).CLAIMS if module else ()
+
+
+def main(directories: tuple[Path, ...]) -> None:
+    """Prints every claim of the directories, or of all under runs/."""
+    directories = directories or (Path("runs"),)
+    found = experiments(directories)
+    if not found:
+        raise ConfigError(f"{', '.join(map(str, directories))} has no run of which claims are made.")
+    for directory, parts in found.items():
+        plain_console().print(str(directory), soft_wrap=True)
+        show(verdicts(stated(parts[0]), *parts))
+
+
+if __name__ == "__main__":
+    script(tyro.conf.Positional[tuple[Path, ...]], main, __doc__)
