@@ -221,66 +221,6 @@ def show(out: Path, title: str, by: str | None, measures: Mapping[str, Measure])
     return report.publish(out, title, told, figures(ds, found, by, measures), tables)
 
 
-# --- all cures in one table -----------------------------------------------------------------------------------
-
-
-def compared(parts: Sequence[Path], milliseconds: Mapping[str, float]) -> list[dict[str, Any]]:
-    """`rows` of experiments of one setting each, with what an update costs beside the first's."""
-    found = [row for part in parts for row in summary(lags.one_setting(load(part)), manifest.experiment(part), None)]
-    plain = milliseconds[found[0]["label"]]
-    return [row | {"ms": milliseconds[row["label"]], "cost": milliseconds[row["label"]] / plain} for row in found]
-
-
-def comparison(found: Sequence[dict[str, Any]]) -> Figure:
-    """A row a cure: share learned, horizon before and after training, cost."""
-    fig, axes = style.panels(1, 3, 0.19 * len(found) + 0.7, sharey=True)
-    y, (left, middle, right) = np.arange(len(found)), axes[0]
-    share, reach = style.shares([(r["learned"], r["runs"]) for r in found])
-    dots: dict[str, Any] = dict(marker="o", markersize=4, linestyle="none", linewidth=1)
-    left.errorbar(share, y, xerr=reach, color="#0072b2", capsize=2, **dots)
-    for row, k in zip(found, y, strict=True):
-        middle.plot([row["horizon_start"], row["horizon_end"]], [k, k], color="0.75", linewidth=1, zorder=0)
-    for when, face, label in (("start", "white", "at initialisation"), ("end", "#d55e00", "trained")):
-        at = [r[f"horizon_{when}"] for r in found]
-        middle.plot(at, y, color="#d55e00", markerfacecolor=face, label=label, **dots)
-    middle.axvline(found[0]["steps"], color="0.6", linewidth=0.8)
-    right.plot([r["cost"] for r in found], y, color="black", **dots)
-    right.axvline(1, color="0.6", linewidth=0.8)
-    left.set(xlim=(-0.05, 1.05), xlabel="share learned")
-    middle.set(xlabel="horizon (lags)", xlim=(0, None))
-    right.set(xlabel="time an update / plain's", xlim=(0, None))
-    left.set_yticks(y, [style.plain(r["label"]) for r in found])
-    left.invert_yaxis()
-    for ax in axes[0]:
-        ax.grid(axis="y", linewidth=0.3)
-    fig.set_figwidth(style.PAGE)
-    style.legend(fig, style.drawn(axes))
-    return fig
-
-
-def figure_compared(found: Sequence[dict[str, Any]]) -> Iterator[report.Drawn]:
-    """All cures."""
-    yield (
-        "cures",
-        comparison(found),
-        "Share of the seeds that learned, with Wilson's 95% interval; the horizon before and after training, medians "
-        "over seeds, on the grey line censored at T; the time of an update on one core over that of the plain network.",
-    )
-
-
-def compare(out: Path, parts: Sequence[Path], milliseconds: Mapping[str, float]) -> list[Path]:
-    """The table, figure and report of `experiments.cures`."""
-    found = compared(parts, milliseconds)
-    listed = [
-        {"cure": r["label"], "learned": rate(r["learned"], r["runs"]), "diverged": rate(r["diverged"], r["runs"])}
-        | lags.course(r, ("start", "end"))
-        | {"ms an update": f"{r['ms']:.2f}", "cost": f"×{r['cost']:.2f}"}
-        for r in found
-    ]
-    told, tables = [*text(found, None), lags.setting(load(parts[0]))], [("All cures; rates with 95% intervals", listed)]
-    return report.publish(parts[0], "The cures, compared", told, figure_compared(found), tables, into=out)
-
-
 def probed(name: str) -> Measure:
     """A recorded look, as a `Measure`."""
     assert name in VARIABLES

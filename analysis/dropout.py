@@ -12,7 +12,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import lags, report, style
+from analysis import lags, monte_carlo, report, style
 from analysis.architectures import spread
 from analysis.lags import axis, picked, stage
 from analysis.selection import at_chosen, settled
@@ -180,101 +180,32 @@ def by_lag(none: Setting, kinds: Mapping[str, Sequence[Setting]]) -> Figure:
     return fig
 
 
-class Pair(NamedTuple):
-    """A kind at a rate, judged in both ways at the last look: [2 (without, Monte Carlo), seed]."""
-
-    kind: str
-    rate: float
-    loss: Float[np.ndarray, "2 seed"]
-    accuracy: Float[np.ndarray, "2 seed"]
-
-
-def pairs(done: Mapping[str, Path]) -> list[Pair]:
-    """The test split at the last look, by the same trained networks."""
-    if "sampled" not in done:
-        return []
-    plain, sampled = load(done["kinds"]), load(done["sampled"])
-    found = []
-    for kind in axis(sampled, "label"):
-        for rate in axis(sampled, "dropout"):
-            runs = [picked(ds, label=kind, dropout=np.float32(rate)) for ds in (plain, sampled)]
-            both = {
-                name: np.stack([ds[f"test_{name}"].values[r, -1] for ds, r in zip((plain, sampled), runs, strict=True)])
-                for name in ("loss", "accuracy")
-            }
-            found.append(Pair(kind, float(rate), both["loss"], 100 * both["accuracy"]))
-    return found
-
-
-def monte_carlo(found: Sequence[Pair]) -> Figure:
-    """Test loss and accuracy of the network without dropout and of the mean prediction of several with it."""
-    fig, axes = style.panels(1, 2, 0.35 + 0.19 * len(found), sharey=True)
-    fig.set_figwidth(style.PAGE * 0.85)
-    y = np.arange(len(found))
-    for ax, name, unit in zip(axes[0], ("loss", "accuracy"), ("test loss (nats)", "test accuracy (%)"), strict=True):
-        for way, (color, face, label) in enumerate(
-            ((VALIDATION, "white", "without dropout"), (TEST, TEST, "Monte Carlo"))
-        ):
-            values = np.stack([getattr(pair, name)[way] for pair in found])
-            for seed in values.T:
-                ax.plot(seed, y + 0.2 * (way - 0.5), "|", color=color, markersize=5)
-            mark: dict[str, Any] = dict(color=color, markerfacecolor=face, markersize=4, label=label)
-            ax.plot(values.mean(axis=1), y + 0.2 * (way - 0.5), "o", **mark)
-        ax.set_xlabel(unit)
-        ax.grid(axis="x", linewidth=0.3)
-    axes[0, 0].set_yticks(y, [f"{pair.kind.replace('_', ' ')} {pair.rate:g}" for pair in found])
-    axes[0, 0].set_ylim(len(found) - 0.4, -0.6)
-    style.legend(fig, style.drawn(axes[:1, :1]))
-    return fig
-
-
-def sampled_table(found: Sequence[Pair]) -> list[dict[str, str]]:
-    """For the reader."""
-    lines = []
-    for pair in found:
-        low, high = student(pair.loss[1] - pair.loss[0])
-        down, up = student(pair.accuracy[1] - pair.accuracy[0])
-        lines.append(
-            {
-                "dropped": pair.kind.replace("_", " "),
-                "rate": f"{pair.rate:g}",
-                "test loss, without dropout": spread(pair.loss[0], 2),
-                "Monte Carlo": spread(pair.loss[1], 2),
-                "difference": f"{low:+.2f} to {high:+.2f}",
-                "test accuracy, without dropout": spread(pair.accuracy[0], 1),
-                "Monte Carlo ": spread(pair.accuracy[1], 1),
-                "difference ": f"{down:+.1f} to {up:+.1f}",
-            }
-        )
-    return lines
-
-
 CAPTIONS = {
     "dropout_rates": "Accuracy against the rate of each kind of dropout, means with 95% intervals over seeds "
     "(Student's t); rate 0 is the network without. Training (the whole split, evaluated without dropout) and "
     "validation at the last look: their distance is the gap; test at the look with the least validation loss.",
     "dropout_gradient": "How far the gradient reaches at the end of training, with dropout on: ‖∂L/∂h_t‖ over its "
     "value at lag 0, medians and quartiles over seeds. Dotted: 1%, where the horizon is read.",
-    "monte_carlo": "The test split at the end of training, judged by the network without dropout (open) and by the "
-    "mean prediction of several with it (filled): means over seeds, and each seed.",
 }
 
 
-def figures(none: Setting, kinds: Mapping[str, Sequence[Setting]], found: Sequence[Pair]) -> Iterator[report.Drawn]:
+def figures(
+    none: Setting, kinds: Mapping[str, Sequence[Setting]], found: Sequence[monte_carlo.Pair]
+) -> Iterator[report.Drawn]:
     """Accuracies, norms, and both evaluations."""
     yield "dropout_rates", by_rate(none, kinds), CAPTIONS["dropout_rates"]
     yield "dropout_gradient", by_lag(none, kinds), CAPTIONS["dropout_gradient"]
     if found:
-        yield "monte_carlo", monte_carlo(found), CAPTIONS["monte_carlo"]
+        yield "monte_carlo", monte_carlo.by_pair(found), monte_carlo.CAPTION
 
 
 def show(done: Mapping[str, Path]) -> list[Path]:
     """Draws the experiments of a directory, and prints their tables and where the figures lie."""
     none, kinds = read(done)
-    chosen, found = summary(done, none, kinds), pairs(done)
+    chosen, found = summary(done, none, kinds), monte_carlo.pairs(done)
     tables = [
         ("Accuracies in percent, means ± standard deviations over seeds; intervals of 95%", table(chosen)),
-        ("Monte Carlo evaluation at the last look", sampled_table(found)),
+        ("Monte Carlo evaluation at the last look", monte_carlo.table(found)),
     ]
     return report.publish(
         done["kinds"],

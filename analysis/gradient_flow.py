@@ -273,7 +273,7 @@ def broke(out: str | Path) -> list[str]:
     found = []
     for run in diverged_runs(out)[:SHOWN]:
         with contextlib.suppress(ConfigError, RuntimeError):
-            found.append(str(why(out, run)))
+            found.append(str(why(out, run, before=0)))
     return [f"{text[0].upper()}{text[1:]}." for text in found]
 
 

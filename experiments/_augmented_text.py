@@ -1,4 +1,4 @@
-"""Film reviews in other words: what `augmentation.py` shows of them, trains on, and measures of the words themselves.
+"""Film reviews in other words: what `augmentation.py` shows of them and trains on.
 
 Methods: deletion, swap, insertion and neighbours act in the compiled step (`data.wording`, Wei & Zou 2019); synonyms
 from WordNet and back-translation by Apertium come from banks (`data.banks`), made once and cached: of 2,000 reviews of
@@ -19,11 +19,10 @@ from seqdyn.backend import compiled
 from seqdyn.data import banks, wording
 from seqdyn.data.batches import Batch
 from seqdyn.data.datasets import imdb, imdb_reviews
-from seqdyn.data.extras import needed
 from seqdyn.data.splits import beginning
 from seqdyn.data.tasks import BANK, NEIGHBOURS
 from seqdyn.data.text import PAD, START, Text, last_words, tokenize
-from seqdyn.data.vectors import Matched, cosine_similarity, match, neighbour_table, read_vectors
+from seqdyn.data.vectors import Matched, match, neighbour_table, read_vectors
 from seqdyn.types import ConfigError
 
 IN_STEP: dict[str, Callable[..., Batch]] = {
@@ -178,109 +177,3 @@ def marked(before: Sequence[str], after: Sequence[str], words: int = 30) -> tupl
         old += before[i:j] if same or i == j else [f"[{' '.join(before[i:j])}]"]
         new += after[k:m] if same or k == m else [f"[{' '.join(after[k:m])}]"]
     return " ".join(old), " ".join(new)
-
-
-# --- what is measured ---------------------------------------------------------------------------------------
-
-
-class Antonyms(NamedTuple):
-    """How often a word's nearest neighbours are its opposites, as WordNet has them."""
-
-    words: int
-    """How many of the vocabulary have a vector, carry content, and have an antonym that has and does too."""
-    ks: tuple[int, ...]
-    among: tuple[float, ...]
-    """The share of them with an antonym among their k nearest."""
-    drawn: tuple[float, ...]
-    """The share of replacements in training reviews, if each of those words were replaced by one of its k nearest, that
-    give its opposite."""
-    synonyms: tuple[float, ...]
-    """For comparison, as `among`: those of the words with a synonym in the vocabulary that have it among k."""
-    pairs: list[tuple[str, str]]
-    """The most frequent words whose very nearest is their opposite, and that."""
-    ranks: dict[str, int]
-    """Which neighbour the opposite is, 1 the nearest, of words of judgement: 'good, bad' → 13."""
-
-
-JUDGEMENT = (
-    *(("good", "bad"), ("best", "worst"), ("better", "worse"), ("love", "hate"), ("right", "wrong")),
-    *(("strong", "weak"), ("beautiful", "ugly"), ("interesting", "boring"), ("funny", "boring"), ("great", "terrible")),
-)
-
-
-def antonyms(reviews: Reviews, ks: Sequence[int] = (1, 3, 5, 10, 20)) -> Antonyms:
-    """The known fault of neighbours by word vectors: opposites are used alike, so they are near."""
-    assert reviews.vectors is not None
-    vocabulary = reviews.text.vocabulary
-    some = reviews.vectors.found & wording.content(vocabulary)
-    index = {word: i for i, word in enumerate(vocabulary) if some[i]}
-    table = neighbour_table(reviews.vectors, max(ks), wording.content(vocabulary))
-    counts = np.bincount(reviews.text.splits["train"].xs.ravel(), minlength=len(vocabulary))
-
-    def hits(related: Any) -> tuple[np.ndarray, np.ndarray]:
-        """(ids of the words that have such a one, where in their rows those stand)"""
-        of = {i: [index[o] for o in related(word) if o in index] for word, i in index.items()}
-        ids = np.array([i for i, others in of.items() if others])
-        return ids, np.array([np.isin(table[i], of[i]) for i in ids])
-
-    ids, opposite = hits(banks.wordnet_antonyms)
-    _, alike = hits(banks.wordnet_synonyms)
-    weight = counts[ids] / counts[ids].sum()
-    first = [
-        (vocabulary[i], vocabulary[table[i, 0]]) for i in ids[np.argsort(-counts[ids])] if i in ids[opposite[:, 0]]
-    ]
-
-    def rank(word: str, other: str) -> int:
-        """Which neighbour the one is of the other."""
-        near = cosine_similarity(np.broadcast_to(of_content[at[word]], of_content.shape), of_content)
-        return int(np.sum(near > near[at[other]]))  # the word itself, too, is nearer
-
-    of_content = reviews.vectors.table[some]
-    at = {word: i for i, word in enumerate(index)}
-    return Antonyms(
-        len(ids),
-        tuple(ks),
-        tuple(float(opposite[:, :k].any(axis=1).mean()) for k in ks),
-        tuple(float(weight @ opposite[:, :k].mean(axis=1)) for k in ks),
-        tuple(float(alike[:, :k].any(axis=1).mean()) for k in ks),
-        first[:12],
-        {f"{a}, {b}": rank(a, b) for a, b in JUDGEMENT if a in index and b in index},
-    )
-
-
-def survival(
-    reviews: Reviews, strengths: Sequence[float] = (0.0, 0.1, 0.3, 0.5), banked: int = 1000, seed: int = 0
-) -> dict[str, dict[float, float]]:
-    """Does the label survive? The accuracy on changed validation reviews, by method and strength, of a judge who never
-    saw a changed one: logistic regression on which words occur, trained on the plain training split.
-
-    It cannot see swaps. Of banks: on the first `banked` validation reviews, as they are (0) and all changed (1).
-    """
-    from scipy import sparse
-
-    linear = needed("sklearn.linear_model", "survival")
-
-    def occur(xs: np.ndarray) -> Any:
-        row, at = np.nonzero(xs > START)
-        ones = np.ones(len(row), np.float32)
-        found = sparse.csr_matrix((ones, (row, xs[row, at])), shape=(len(xs), len(reviews.text.vocabulary)))
-        found.data[:] = 1
-        return found
-
-    train, held = reviews.text.splits["train"], reviews.text.splits["validation"]
-    judge = linear.LogisticRegression(C=0.05, max_iter=200).fit(occur(train.xs), train.ys)
-
-    def right(xs: np.ndarray) -> float:
-        return float(np.mean(judge.predict(occur(xs)) == held.ys[: len(xs)]))
-
-    rows = np.arange(len(held.ys))
-    out = {
-        method: {s: right(changed(reviews, method, "validation", rows, s, seed)) for s in strengths}
-        for method in methods(reviews)
-        if method in IN_STEP
-    }
-    for method in IN_BANK:
-        made = variants(reviews, method, rows[:banked], 1, "validation")
-        bank = banks.bank(made, held.ys[:banked], reviews.text.vocabulary, length=held.xs.shape[1])
-        out[method] = {0.0: right(held.xs[:banked]), 1.0: right(bank.xs[:, 0])}
-    return out

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from analysis import cures as analysis
+from analysis import compared as analysis
 from experiments import _cures as cures
 from experiments import _timing
 from experiments._timing import Timed
@@ -91,7 +91,7 @@ def main(config: Config) -> None:
     timing = out / "milliseconds.json"
     if not timing.exists():
         timing.write_text(json.dumps(milliseconds(of, 3 if config.smoke else 9)) + "\n", encoding="utf-8")
-    analysis.compare(out, parts, json.loads(timing.read_text(encoding="utf-8")))
+    analysis.show(out, parts, json.loads(timing.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

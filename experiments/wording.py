@@ -12,14 +12,19 @@ should see: an opposite among the ten nearest of about a third of the words that
 translation than by deleting, swapping or replacing a tenth of the words.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from analysis import report
 from experiments import _augmented_text as texts
-from seqdyn.data.text import tokenize
+from seqdyn.data import banks, wording
+from seqdyn.data.extras import needed
+from seqdyn.data.text import START, tokenize
+from seqdyn.data.vectors import cosine_similarity, neighbour_table
 from seqdyn.runs.script import script
 from seqdyn.types import ConfigError
 
@@ -54,12 +59,115 @@ def lost(before: list[str], after: list[str]) -> tuple[int, int]:
     return sum(b < a for a, b in pairs), sum(a > 0 for a, _ in pairs)
 
 
+class Antonyms(NamedTuple):
+    """How often a word's nearest neighbours are its opposites, as WordNet has them."""
+
+    words: int
+    """How many of the vocabulary have a vector, carry content, and have an antonym that has and does too."""
+    ks: tuple[int, ...]
+    among: tuple[float, ...]
+    """The share of them with an antonym among their k nearest."""
+    drawn: tuple[float, ...]
+    """The share of replacements in training reviews, if each of those words were replaced by one of its k nearest, that
+    give its opposite."""
+    synonyms: tuple[float, ...]
+    """For comparison, as `among`: those of the words with a synonym in the vocabulary that have it among k."""
+    pairs: list[tuple[str, str]]
+    """The most frequent words whose very nearest is their opposite, and that."""
+    ranks: dict[str, int]
+    """Which neighbour the opposite is, 1 the nearest, of words of judgement: 'good, bad' → 13."""
+
+
+JUDGEMENT = (
+    *(("good", "bad"), ("best", "worst"), ("better", "worse"), ("love", "hate"), ("right", "wrong")),
+    *(("strong", "weak"), ("beautiful", "ugly"), ("interesting", "boring"), ("funny", "boring"), ("great", "terrible")),
+)
+
+
+def antonyms(reviews: texts.Reviews, ks: Sequence[int] = (1, 3, 5, 10, 20)) -> Antonyms:
+    """The known fault of neighbours by word vectors: opposites are used alike, so they are near."""
+    assert reviews.vectors is not None
+    vocabulary = reviews.text.vocabulary
+    some = reviews.vectors.found & wording.content(vocabulary)
+    index = {word: i for i, word in enumerate(vocabulary) if some[i]}
+    table = neighbour_table(reviews.vectors, max(ks), wording.content(vocabulary))
+    counts = np.bincount(reviews.text.splits["train"].xs.ravel(), minlength=len(vocabulary))
+
+    def hits(related: Any) -> tuple[np.ndarray, np.ndarray]:
+        """(ids of the words that have such a one, where in their rows those stand)"""
+        of = {i: [index[o] for o in related(word) if o in index] for word, i in index.items()}
+        ids = np.array([i for i, others in of.items() if others])
+        return ids, np.array([np.isin(table[i], of[i]) for i in ids])
+
+    ids, opposite = hits(banks.wordnet_antonyms)
+    _, alike = hits(banks.wordnet_synonyms)
+    weight = counts[ids] / counts[ids].sum()
+    first = [
+        (vocabulary[i], vocabulary[table[i, 0]]) for i in ids[np.argsort(-counts[ids])] if i in ids[opposite[:, 0]]
+    ]
+
+    def rank(word: str, other: str) -> int:
+        """Which neighbour the one is of the other."""
+        near = cosine_similarity(np.broadcast_to(of_content[at[word]], of_content.shape), of_content)
+        return int(np.sum(near > near[at[other]]))  # the word itself, too, is nearer
+
+    of_content = reviews.vectors.table[some]
+    at = {word: i for i, word in enumerate(index)}
+    return Antonyms(
+        len(ids),
+        tuple(ks),
+        tuple(float(opposite[:, :k].any(axis=1).mean()) for k in ks),
+        tuple(float(weight @ opposite[:, :k].mean(axis=1)) for k in ks),
+        tuple(float(alike[:, :k].any(axis=1).mean()) for k in ks),
+        first[:12],
+        {f"{a}, {b}": rank(a, b) for a, b in JUDGEMENT if a in index and b in index},
+    )
+
+
+def survival(
+    reviews: texts.Reviews, strengths: Sequence[float] = (0.0, 0.1, 0.3, 0.5), banked: int = 1000, seed: int = 0
+) -> dict[str, dict[float, float]]:
+    """Does the label survive? The accuracy on changed validation reviews, by method and strength, of a judge who never
+    saw a changed one: logistic regression on which words occur, trained on the plain training split.
+
+    It cannot see swaps. Of banks: on the first `banked` validation reviews, as they are (0) and all changed (1).
+    """
+    from scipy import sparse
+
+    linear = needed("sklearn.linear_model", "survival")
+
+    def occur(xs: np.ndarray) -> Any:
+        row, at = np.nonzero(xs > START)
+        ones = np.ones(len(row), np.float32)
+        found = sparse.csr_matrix((ones, (row, xs[row, at])), shape=(len(xs), len(reviews.text.vocabulary)))
+        found.data[:] = 1
+        return found
+
+    train, held = reviews.text.splits["train"], reviews.text.splits["validation"]
+    judge = linear.LogisticRegression(C=0.05, max_iter=200).fit(occur(train.xs), train.ys)
+
+    def right(xs: np.ndarray) -> float:
+        return float(np.mean(judge.predict(occur(xs)) == held.ys[: len(xs)]))
+
+    rows = np.arange(len(held.ys))
+    out = {
+        method: {s: right(texts.changed(reviews, method, "validation", rows, s, seed)) for s in strengths}
+        for method in texts.methods(reviews)
+        if method in texts.IN_STEP
+    }
+    for method in texts.IN_BANK:
+        made = texts.variants(reviews, method, rows[:banked], 1, "validation")
+        bank = banks.bank(made, held.ys[:banked], reviews.text.vocabulary, length=held.xs.shape[1])
+        out[method] = {0.0: right(held.xs[:banked]), 1.0: right(bank.xs[:, 0])}
+    return out
+
+
 def main(config: Config) -> None:
     """Prints three tables."""
     if config.translated < 1:
         raise ConfigError(f"translated is {config.translated}; it must be at least 1.")
     reviews = texts.read(config.data_dir, config.vectors, length=config.length, smoke=config.smoke)
-    found = texts.antonyms(reviews)
+    found = antonyms(reviews)
     shares = zip(found.ks, found.among, found.drawn, found.synonyms, strict=True)
     report.show(
         [
@@ -75,7 +183,7 @@ def main(config: Config) -> None:
     after = [one[0] for one in texts.variants(reviews, "back_translation", rows, 1, "validation")]
     fewer, some = lost(before, after)
     print(f"translated there and back: {fewer} of {some} reviews with a negation have fewer ({fewer / some:.0%}).\n")
-    survived = texts.survival(reviews, banked=len(rows))
+    survived = survival(reviews, banked=len(rows))
     report.show(
         [
             {"method": method.replace("_", " "), "strength": f"{strength:g}", "label still seen": f"{accuracy:.1%}"}

@@ -39,6 +39,8 @@ from seqdyn.nets.from_step import cell as cell
 from seqdyn.parts import Number as Number
 from seqdyn.parts import number as number
 from seqdyn.parts import part as part
+from seqdyn.runs.probe import probe as probe
+from seqdyn.runs.replay import replay as replay
 from seqdyn.runs.run import restore as restore
 from seqdyn.runs.run import run as run
 from seqdyn.runs.several import find as find
@@ -89,6 +91,8 @@ __all__ = [
     "number",
     "part",
     "predict",
+    "probe",
+    "replay",
     "restore",
     "run",
     "task",

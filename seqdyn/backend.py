@@ -1,8 +1,11 @@
 """What depends on the machine: devices, the one `compiled()`, and the barrier the CPU compiler needs."""
 
+import contextlib
+import hashlib
 import itertools
 import math
 import os
+import platform
 import shlex
 import sys
 import traceback
@@ -38,6 +41,8 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
     both are forbidden here, so that a run killed and resumed has its own bits (an update takes a tenth longer, where an
     embedding is trained twice as long). An XLA_FLAGS that names one of these flags is left as it is.
 
+    Compiled programs are kept for the next process, which has the same bits of them: see `_keep_programs`.
+
     A ConfigError that nobody catches then ends the process with its sentence and the line that asked for it. Raises
     ConfigError if JAX has no such device.
     """
@@ -52,6 +57,7 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
     # The QR of a scan's step under OpenBLAS's own threads takes up to 300 times as long where cores are shared.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     jax.config.update("jax_default_matmul_precision", precision)
+    _keep_programs()
     try:
         return jax.devices()[:devices]
     except RuntimeError as error:
@@ -110,6 +116,35 @@ class _Told(NamedTuple):
         lines = [f for f in traceback.extract_tb(trace) if not f.filename.startswith(package)]
         where = f"{lines[-1].filename}, line {lines[-1].lineno}: " if lines else ""
         sys.stderr.write(f"{where}{error}\n")
+
+
+def _keep_programs() -> None:
+    """Sets JAX's compilation cache to ~/.cache/seqdyn (of XDG_CACHE_HOME, if it is set), where nobody has set it.
+
+    A folder for each kind of processor: several machines may share a home, and JAX does not ask which of them compiled.
+    JAX_COMPILATION_CACHE_DIR names another folder; empty, none.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.values["jax_compilation_cache_dir"]:
+        return
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        folder = base / "seqdyn" / f"programs-{_processor()}"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # nowhere to write, no home
+        return
+    if os.access(folder, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def _processor() -> str:
+    """Of its name and instructions eight digits."""
+    said = platform.machine() + platform.processor()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        said += "".join(sorted({line for line in lines if line.startswith(("model name", "flags", "Features"))}))
+    return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
 def _cores() -> int:

@@ -4,7 +4,7 @@ Neither the experiment's code nor its validity is needed to find and read what w
 when a class of its parts is gone, or when a later version refuses such an experiment.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -65,6 +65,12 @@ class Layout(NamedTuple):
     def times(self) -> list[int]:
         """Of T steps those that are recorded, the last of them T − 1."""
         return [self.steps - 1 - lag for lag in self.lags or range(self.steps)][::-1]
+
+    def thinned(self, values: Any, dims: Sequence[str]) -> Any:
+        """Of an array with these dims the steps that are recorded, where `time` is one of them."""
+        if self.lags is None or "time" not in dims or not values.ndim:
+            return values
+        return values.take(self.times, axis=list(dims).index("time"))
 
     @property
     def probes(self) -> int:

@@ -34,6 +34,7 @@ def main(config: Config) -> None:
         found = why(config.path, run)
         print(found or f"run {run} of {config.path} has not diverged")
         if found and config.run is not None:
+            print(f"the updates before it, {found.shown}:")
             print(found.before.to_string(float_format=lambda value: f"{value:.3g}"))
 
 

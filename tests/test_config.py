@@ -381,7 +381,7 @@ def test_descriptions_differ_where_experiments_do(changes):
 
 
 def test_every_field_is_described():
-    described = dataclasses.replace(experiment(), lags="log").describe()
+    described = dataclasses.replace(experiment(), keep="log", lags="log").describe()
     assert set(described) == {f.name for f in dataclasses.fields(Experiment)} - {"runs", "ruled"}
     assert set(described["specs"][0]) == {f.name for f in dataclasses.fields(Spec)} - {*LATER, "decided"}
     assert set(described["hypers"]) == {f.name for f in dataclasses.fields(Hypers)}

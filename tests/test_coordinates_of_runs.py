@@ -54,6 +54,11 @@ def test_chosen_lags_have_the_records_they_have_among_all(out, tmp_path):
     beside = sd.load([out, tmp_path / "out"])
     assert beside.lag.values.tolist() == [*range(9)][::-1] and np.isnan(beside.loss.sel(run=0)).sum() == 0
     assert gradient_flow.show(tmp_path / "out")[-1].read_text()
+    again = sd.replay(tmp_path / "out", 3, 0, 1)  # held against the lags there are
+    np.testing.assert_array_equal(again.adjoint_norm.isel(update=0), found.adjoint_norm.isel(run=3, step=0))
+    assert again.sizes["time"] == 9 and again.sizes["time_from_end"] == 4
+    sd.probe(tmp_path / "out", "units", steps=[2])
+    assert sd.load(tmp_path / "out").saturated.isel(run=0, probe=-1).notnull().any()
 
 
 def test_lags_on_a_log_scale_are_about_twenty_a_decade():

@@ -135,6 +135,52 @@ def test_a_setting_that_the_training_threads_would_not_see_is_refused(tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_programs_are_kept_in_the_users_cache_where_nobody_says_otherwise(tmp_path, monkeypatch):
+    """Nor where nothing can be written."""
+    names = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = {name: jax.config.values[name] for name in names}
+
+    def started(home, **environment):
+        jax.config.update("jax_compilation_cache_dir", None)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home))
+        monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        backend._keep_programs()
+        return jax.config.values["jax_compilation_cache_dir"]
+
+    try:
+        assert not started("home", JAX_COMPILATION_CACHE_DIR="") and not (tmp_path / "home").exists()
+        folder = Path(started("home"))
+        assert folder.is_dir() and folder.parent == tmp_path / "home" / "seqdyn"
+        (tmp_path / "file").touch()
+        assert started("file") is None
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+
+
+@pytest.mark.slow
+def test_a_run_of_kept_programs_has_the_bits_of_one_that_compiles(tmp_path):
+    given = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    del given["JAX_COMPILATION_CACHE_DIR"]
+    kept = []
+    for name in ("first", "second"):
+        command = [
+            sys.executable,
+            ROOT / "experiments" / "gradient_flow.py",
+            "--smoke",
+            "--no-verify",
+            "--cells",
+            "gru",
+        ]
+        done = subprocess.run([*command, "--out", tmp_path / name], env=given, capture_output=True, text=True)
+        assert done.returncode == 0 and "arning" not in done.stderr, done.stderr
+        kept.append(sorted(path.name for path in (tmp_path / "cache").rglob("*-cache")))
+    assert kept[0] and kept[0] == kept[1]
+    xr.testing.assert_identical(*(seqdyn.load(tmp_path / name).load() for name in ("first", "second")))
+
+
 def test_a_wrong_input_that_nobody_catches_is_a_sentence_and_the_line_that_asked(capsys, monkeypatch):
     others = []
     monkeypatch.setattr(sys, "excepthook", lambda *told: others.append(told))

@@ -19,16 +19,18 @@ learn.dropout learn.network learn.fitted learn.spec learn.layers learn.model
 learn.start learn.penalties learn.objective learn.stopping
 learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.flossing
-measure.curvature measure.updates measure.probes measure.broken
+measure.curvature measure.updates measure.probes measure.broken measure.full
 learn.validate learn.config
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.several runs.axes
 runs.display runs.signals
 io.parents io.stacks io.safetensors io.torch io.keras io.flax io.onnx
-runs.starts runs.launchers runs.slurm runs.run runs.use runs.why runs.script runs.elsewhere why
+runs.starts runs.kept runs.launchers runs.slurm runs.run runs.use runs.again
+runs.replay runs.probe runs.why runs.script runs.elsewhere why
 watch.torch_calls watch.torch
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
 WORLDLY = {
+    "backend",
     "io.keras",
     "io.onnx",
     "io.safetensors",
@@ -38,11 +40,14 @@ WORLDLY = {
     "data.datasets",
     "data.audio",
     "runs.lock",
+    "runs.kept",
     "runs.launchers",
     "runs.environment",
     "runs.elsewhere",
     "runs.slurm",
     "runs.manifest",
+    "runs.probe",
+    "runs.replay",
     "runs.checkpoint",
     "runs.records",
     "runs.run",

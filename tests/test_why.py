@@ -19,6 +19,7 @@ from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers
 from seqdyn.measure.broken import first_break
 from seqdyn.runs import checkpoint
+from seqdyn.runs import why as looking
 
 X64 = False
 T, B, H = 6, 4, 3
@@ -210,11 +211,38 @@ def test_the_update_that_broke_is_made_again_and_those_before_it_are_shown(poiso
         assert (found.update, found.broke.what, found.run) == (when + 1, "loss", run)
         assert found.before.index.tolist() == list(range(when + 2))
         np.testing.assert_array_equal(found.before.loss, sd.load(poisoned).loss.isel(run=run).values[: when + 2])
+        assert found.shown == "made again from the state after 0 updates"
     assert sd.why(poisoned, 3) is None
     assert "run is 4" in refusal(sd.why, poisoned, 4)
     assert gradient_flow.broke(poisoned)[2] == (
         "Run 2 (rnn relu) broke at update 7: the loss is inf, of predictions that are finite at example 0."
     )
+
+
+def test_the_updates_before_are_seen_closely_where_a_state_is_near_and_as_recorded_where_none_is(poisoned, monkeypatch):
+    found = sd.why(poisoned, 1)
+    seen = found.closely
+    h = np.sqrt(np.square(seen["h"].values.astype(np.float64)).sum(-1))
+    np.testing.assert_allclose(found.before["h_largest"], h.reshape(len(h), -1).max(1))
+    assert found.before["h_largest"][4] > 1e30 > found.before["h_largest"][3]  # the update that broke, and that before
+    assert seen["xs"].dims == ("update", "time", "example", "xs_axis_2") and seen["ys"].sizes["example"] == B
+    each = seen["example_adjoint_log_norm"].values.reshape(len(h), -1)
+    np.testing.assert_array_equal(found.before["adjoint_log2"][:4], each[:4].max(axis=1))
+    assert list(sd.why(poisoned, 2, before=2).before.index) == [5, 6, 7]
+    assert sd.why(poisoned, 1, before=0).shown == "from the records"
+    monkeypatch.setattr(looking, "REACH", 4)
+    far = sd.why(poisoned, 2, before=2)
+    assert far.closely is None and far.shown.startswith(
+        "from the records, as the nearest state is that after 0 updates"
+    )
+    np.testing.assert_array_equal(far.before.loss, sd.load(poisoned).loss.isel(run=2).values[5:8])
+    monkeypatch.setattr(looking, "REACH", 1000)
+
+    def elsewhere(*given):
+        raise RuntimeError("update 1 of run 1, made again here, has another loss than was recorded.")
+
+    monkeypatch.setattr(looking, "replay", elsewhere)
+    assert "has another loss than was recorded" in sd.why(poisoned, 1).shown
 
 
 @pytest.mark.slow

@@ -155,6 +155,9 @@ class Experiment:
     lags: Any = None
     """T − t of the steps of which there are records: None, all; 'log', about 20 a decade of lags and the largest, for
     long sequences; or which, in a list. 0 is always among them."""
+    keep: Any = None
+    """Updates after which every run's state is kept for good, beside the newest two checkpoints: 'log' is 0, 1, 2, 4,
+    8, …; n is 0, n, 2n, …; or a list of them. None: none."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
     runs: tuple[Runs, ...] = ()
@@ -169,12 +172,8 @@ class Experiment:
         self._put("specs", self.specs if isinstance(self.specs, tuple) else (self.specs,))
         self._put("probes", (self.probes,) if parts.is_part(self.probes) else self.probes)
         self._put("settings", plain_json(self.settings))
-        if parts.is_many(self.lags):
-            self._put("lags", tuple(parts.listed(self.lags)))
-            for lag in self.lags:
-                whole_or_none("lags", lag)
-        elif self.lags is not None and self.lags != "log":
-            raise ConfigError(f"lags is {self.lags!r:.80}; it must be None, 'log' or a list of lags.")
+        self._put("lags", tuple(parts.listed(self.lags)) if parts.is_many(self.lags) else self.lags)
+        self._put("keep", plain(list(self.keep)) if isinstance(self.keep, range | set | frozenset) else self.keep)
         if self.hypers is None and self.runs and not any(isinstance(one, Runs) for one in self.specs):
             # From dataclasses.replace.
             if self.specs != tuple(one.at(0).spec for one in self.runs):
@@ -223,11 +222,29 @@ class Experiment:
             raise ConfigError(f"settings is {self.settings!r}; it must be JSON ({error}).") from None
         for name in ("updates", "chunk", "probe_every", "tile", "diagnostic", "modes"):
             whole(name, getattr(self, name))
+        self._check_keep()
+        if not isinstance(self.lags, tuple) and self.lags not in (None, "log"):
+            raise ConfigError(f"lags is {self.lags!r:.80}; it must be None, 'log' or a list of lags.")
+        for lag in self.lags if isinstance(self.lags, tuple) else ():
+            whole_or_none("lags", lag)
         looks.check(self.looking, self.specs)
         for name, unit in (("updates", "chunk"), ("probe_every", "chunk"), ("updates", "probe_every")):
             value, divisor = getattr(self, name), getattr(self, unit)
             if value % divisor:
                 raise ConfigError(f"{name} is {value}; it must be a multiple of {unit}, {divisor}.")
+
+    def _check_keep(self) -> None:
+        keep = self.keep
+        if isinstance(keep, tuple) and keep:
+            keep = tuple(sorted({whole(f"keep[{i}]", one, 0) for i, one in enumerate(keep)}))
+            if keep[-1] > self.updates:
+                raise ConfigError(f"keep has {keep[-1]}; it must be updates of the experiment, 0 to {self.updates}.")
+        elif isinstance(keep, int) and not isinstance(keep, bool):
+            whole("keep", keep)
+        elif keep is not None and not (isinstance(keep, str) and keep == "log"):
+            said = " ".join(repr(keep).split())
+            raise ConfigError(f"keep is {said:.80}; it must be None, 'log', a list of updates, or a whole number.")
+        self._put("keep", keep)
 
     def _check_types(self) -> None:
         if not isinstance(self.name, str):
@@ -283,8 +300,9 @@ class Experiment:
             "diagnostic": self.diagnostic,
             "diagnostic_from": self.diagnostic_from,
             "modes": self.modes,
+            **{name: parts.describe(value) for name in ("keep", "lags") if (value := getattr(self, name)) is not None},
             "settings": json.loads(json.dumps(self.settings)),
-        } | ({} if self.lags is None else {"lags": plain_json(self.lags)})
+        }
 
 
 LATER = ("layers", "network", "records", "loss", "targets", "dtype", "segment")
@@ -312,7 +330,7 @@ def experiment_from(described: dict[str, Any]) -> Experiment:
     specs = [Spec(**{k: rebuilt(v) for k, v in _known(Spec, spec).items()}) for spec in described["specs"]]
     hypers = [_hypers(one) for one in hypers_of(described)]
     found = _known(Experiment, described) | {"hypers": hypers[0] if isinstance(described["hypers"], dict) else None}
-    found |= {"probes": rebuilt(described["probes"]), "ruled": ()}
+    found |= {name: rebuilt(described.get(name)) for name in ("probes", "keep", "lags")} | {"ruled": ()}
     found["runs"] = tuple(Runs(_repeated(spec, len(one)), one) for spec, one in zip(specs, hypers, strict=True))
     found["specs"] = tuple(runs.at(0).spec for runs in found["runs"])
     read = object.__new__(Experiment)  # not by __init__, which refuses

@@ -266,10 +266,18 @@ def training_batch(spec: Spec, hypers: Hypers, data: Any, update: Any) -> Batch:
     return drawn(spec, of, data, ticket(spec, of, data, n), n)
 
 
-def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:
+def chunk(
+    spec: Spec,
+    hypers: Hypers,
+    state: TrainState,
+    data: Any,
+    updates: int,
+    until: Int[Array, ""] | None = None,
+) -> tuple[TrainState, Metrics]:
     """`updates` steps in one scan; metrics gain a leading axis of that length.
 
-    A run that is no longer running is skipped, its metrics NaN (False, for `finite`); only its step count goes on.
+    A run that is no longer running is skipped, its metrics NaN (False, for `finite`); only its step count goes on. The
+    step count does not go beyond `until`: what would be made from there on is skipped in the same way.
     """
     task = task_of(spec)
     tickets = task.tickets(data, keys(hypers).data, state.step + jnp.arange(updates, dtype=jnp.int32))
@@ -281,8 +289,16 @@ def chunk(spec: Spec, hypers: Hypers, state: TrainState, data: Any, updates: int
         shapes = jax.eval_shape(on, state, ticket)[1]
         return state._replace(step=state.step + 1), jax.tree.map(nothing, shapes)
 
-    def body(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
+    def made(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
         return jax.lax.cond(state.running, on, off, state, ticket)
+
+    def not_made(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
+        return state, off(state, ticket)[1]
+
+    def body(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
+        if until is None:
+            return made(state, ticket)
+        return jax.lax.cond(state.step < until, made, not_made, state, ticket)
 
     return jax.lax.scan(body, state, tickets)
 

@@ -12,7 +12,9 @@ covers is there, whatever its values: a missing one is an error too. The manifes
 import contextlib
 import functools
 import hashlib
+import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,6 +130,7 @@ VARIABLES: dict[str, Variable] = {
 }
 """What each record is. The last entry of `time` is an example's last valid step; `lag` = T − t counts from it."""
 
+_ADDING = ".adding-"
 _TYPES = {"finite": "bool", "recorded": "bool", "adjoint_log_norm": "float64"}
 """All others are float32; a log₂ in the thousands has more digits."""
 
@@ -158,15 +161,72 @@ class Store:
         """Allocates all variables in `names` (those of every spec together) if they are not there yet.
 
         They are of `VARIABLES`, or users' `own`. `coordinates` gives the values of all axes but run, step, probe and
-        time. Arrays are as long as `updates`; a run that goes on for longer has them resized, which moves nothing.
+        time. Arrays are as long as `updates`; a run that goes on for longer has them resized, which moves nothing; so
+        have those that were added.
         """
+        known = VARIABLES | dict(own or {})
+        wanted, axes = {name: known[name] for name in names}, self._sizes(dict.fromkeys(coordinates, 0))
+        added = {n: of for n, of in self._there().items() if n not in wanted and axes.keys() >= {*of.dims}}
+        self._create(wanted | added, coordinates)
+
+    def _there(self) -> dict[str, Variable]:
+        """What is on disk, as it says of itself."""
+        found = {}
+        for path in sorted(self.path.glob("*/zarr.json")):
+            with contextlib.suppress(OSError, ValueError, KeyError):  # damaged, and made again if it is asked for
+                said = json.loads(path.read_text(encoding="utf-8"))
+                units = said["attributes"]["units"]
+                found[path.parent.name] = Variable(
+                    tuple(said["dimension_names"][1:]), said["attributes"]["long_name"], units
+                )
+        return found
+
+    def add(
+        self,
+        names: Iterable[str],
+        coordinates: Mapping[str, list[Any]],
+        own: Mapping[str, Variable],
+        done: Mapping[int, int],
+    ) -> None:
+        """Allocates variables of probes that are not there yet, with nothing in them at every look within the updates
+        that each tile, by its index, has `done`: an array is whole or not there. Raises ConfigError for one that is
+        there with other axes."""
+        known, there = VARIABLES | dict(own), self._there()
+        new = {name: known[name] for name in names if name not in there}
+        for name in (name for name in names if name in there and there[name].dims != known[name].dims):
+            raise ConfigError(f"probes has {name!r}, which {self.path.parent} has of another probe; take another name.")
+        for left in self.path.parent.glob(f"{_ADDING}*"):  # of a process that was killed
+            shutil.rmtree(left)
+        if not new:
+            return
+        other = Store(self.path.parent / f"{_ADDING}{os.getpid()}", self.layout)
+        other._create(new, coordinates)
+        for tile in self.layout.tiles:
+            for number in range(done[tile.index] // self.layout.probe_every + 1):
+                other.write(tile, number, {next(iter(new)): np.asarray(np.nan, np.float32)})
+        for name in new:
+            (other.path / name).rename(self.path / name)
+        shutil.rmtree(other.path)
+
+    def fill(self, tile: Tile, number: int, metrics: Mapping[str, np.ndarray]) -> None:
+        """The metrics [run, …] of a probe of one tile, where there is nothing yet."""
+        root = _zarr().open_group(local(self.path), mode="r+")
+        rows = slice(tile.index * self.layout.tile, (tile.index + 1) * self.layout.tile)
+        for name, values in metrics.items():
+            array: Any = root[name]
+            if np.isnan(array[rows, number]).all():
+                array[rows, number] = self._recorded(array, values)
+
+    def _recorded(self, array: Any, values: np.ndarray) -> np.ndarray:
+        return self.layout.thinned(values, [dim for dim in array.metadata.dimension_names if dim != "probe"])
+
+    def _create(self, variables: Mapping[str, Variable], coordinates: Mapping[str, list[Any]]) -> None:
         sizes = self._sizes({dim: len(values) for dim, values in coordinates.items()})
         wanted: dict[str, Any] = {}  # made in memory: what is on disk is then put right in whole files
         zarr = _zarr()
         root = zarr.open_group(zarr.storage.MemoryStore(wanted), mode="w")
         root.attrs["coordinates"] = dict(coordinates)
-        for name in names:
-            variable = (VARIABLES | dict(own or {}))[name]
+        for name, variable in variables.items():
             dims = ("row", *variable.dims)
             shape = tuple(sizes[d] for d in dims)
             stretch = {"row": self.layout.tile, "step": self.layout.chunk, "probe": 1}
@@ -208,10 +268,9 @@ class Store:
         # What this tile does not record is written as missing: a chunk that is not there is a chunk that was lost.
         for name, array in root.arrays():
             if _kind(array) == kind:
-                values = metrics.get(name, array.fill_value)
-                dims = array.metadata.dimension_names
-                if self.layout.lags is not None and "time" in dims and name in metrics:
-                    values = values.take(self.layout.times, axis=dims.index("time") - (kind == "probe"))
+                if kind == "probe" and name not in metrics and self._readable(array, tile, start):
+                    continue  # what a probe has seen after the fact
+                values = self._recorded(array, metrics[name]) if name in metrics else array.fill_value
                 array[rows, start if kind == "probe" else slice(start, start + length)] = values
 
     def whole_until(self, tile: Tile, step: int) -> int:

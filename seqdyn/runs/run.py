@@ -30,7 +30,7 @@ from seqdyn.learn.context import Variable
 from seqdyn.learn.model import Model
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
-from seqdyn.runs import axes, checkpoint, manifest, signals, starts, sweep
+from seqdyn.runs import axes, checkpoint, kept, manifest, signals, starts, sweep
 from seqdyn.runs.display import Display, plain_console
 from seqdyn.runs.environment import check_threads
 from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
@@ -163,8 +163,9 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     """The parameters of run `run` of a run directory, after `step` updates (default: its newest checkpoint), or the
     `best` that early stopping had seen by then.
 
-    The newest two checkpoints of each tile are kept. Raises ConfigError if there is no such run or checkpoint, and for
-    the best of a run without early stopping.
+    There are the newest two checkpoints of each tile, and what `Experiment.keep` asked for, without the best. Raises
+    ConfigError if there is no such run or step, saying which there are, and for the best of a run without early
+    stopping.
     """
     experiment = manifest.experiment(path)
     if experiment.specs[0].dtype == "float64":
@@ -176,20 +177,23 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     spec, point = experiment.layout.place(run)
     tile, row = experiment.layout.holding(spec, point)
     directory, like = checkpoint.of_tile(Path(path), tile.index), abstract(experiment, tile)
-    if step is None:
-        found = checkpoint.latest(directory, like)
-    else:
-        found = (step, checkpoint.restore(directory, step, like)) if step in checkpoint.steps(directory) else None
-    if found is None or found[1] is None:
-        if not checkpoint.steps(directory):
-            raise ConfigError(f"{path} has only begun: it has no checkpoint of run {run} yet.")
-        raise ConfigError(
-            f"{path} has no checkpoint of run {run}" + ("." if step is None else f" after {step} updates.")
-        )
-    if best and found[1].stopping is None:
+    if best and like.stopping is None:
         raise ConfigError(f"best is True for run {run} of {path}, whose spec has stop 'none'; it kept no best.")
-    kept = found[1].stopping.best if best else found[1].params
-    params = jax.tree.map(lambda leaf: leaf[row], kept)
+    others = None if best else kept.of_tile(Path(path), tile.index)
+    step = None if step is None else whole("step", step, 0)
+    there = sorted({*checkpoint.steps(directory), *(kept.steps(others) if others else ())})
+    found = checkpoint.latest(directory, like) if step is None else None
+    if step in checkpoint.steps(directory):
+        found = (step, checkpoint.restore(directory, step, like))
+    if step in there and (found is None or found[1] is None) and others:
+        found = (step, kept.read(others, step, like))
+    if found is None or found[1] is None:
+        if not there:
+            raise ConfigError(f"{path} has only begun: it has no checkpoint of run {run} yet.")
+        what = "its best" if best else "its parameters"
+        after = "in a checkpoint yet" if step is None else f"after {step} updates"
+        raise ConfigError(f"{path} has no run {run} {after}; {what} are there after {', '.join(map(str, there))}.")
+    params = jax.tree.map(lambda leaf: leaf[row], found[1].stopping.best if best else found[1].params)
     return parents.noted(params, {"path": str(Path(path).resolve()), "run": run, "step": found[0], "best": best})
 
 
@@ -227,11 +231,13 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     runs = jax.device_put(sweep.tile_runs(experiment, tile), device)
     directory = checkpoint.of_tile(work.out, tile.index)
     checkpoint.sweep_up(directory)
+    kept.sweep_up(kept.of_tile(work.out, tile.index))
     work.store.sweep_up(tile)
     step, states = _resumed(tile, directory, device, work)
     if states is None:
         given = None if work.start is None else jax.device_put(work.start(experiment.specs[tile.spec]), device)
         states = programs.init(runs, jax.device_put(sweep.real(experiment, tile), device), data, given)
+        _keep(work, tile, 0, states)
         states, metrics = _probe(tile, experiment, programs, runs, states, data)
         _record(work, tile, 0, metrics)
     work.display.at(tile, step, np.asarray(states.alive))
@@ -239,7 +245,7 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     stopping = bool(work.stop)
     while step < experiment.updates and not stopping:
         made = ~sweep.stopped(states)[:, None]
-        states, metrics = _chunk(experiment, programs, runs, states, data)
+        states, metrics = _chunk(work, tile, programs, runs, states, data, step)
         _record(work, tile, step, metrics | {"recorded": np.broadcast_to(made, metrics["finite"].shape)})
         step += experiment.chunk
         work.display.at(tile, step, np.asarray(states.alive), np.asarray(metrics["loss"])[:, -1])
@@ -258,11 +264,14 @@ def _resumed(tile: Tile, directory: Path, device: Device, work: _Work) -> tuple[
     step, states = checkpoint.latest(directory, like, device) or (0, None)
     if states is None:
         return step, states
-    whole = work.store.whole_until(tile, step)
+    others = kept.of_tile(work.out, tile.index)
+    whole, what = min(
+        (work.store.whole_until(tile, step), f"records of tile {tile.index} in {work.store.path}"),
+        (kept.whole_until(others, kept.wanted(work.experiment), step), f"states in {others}"),
+    )
     if whole < step:
         warnings.warn(
-            f"records of tile {tile.index} in {work.store.path} are damaged from update {max(whole, 0)} on: "
-            "they are made again from the checkpoint before",
+            f"{what} are damaged from update {max(whole, 0)} on: they are made again from the checkpoint before",
             stacklevel=2,
         )
         step, states = checkpoint.latest(directory, like, device, whole) or (0, None)
@@ -279,12 +288,32 @@ def _record(work: _Work, tile: Tile, number: int, metrics: dict[str, Any]) -> No
     work.store.write(tile, number, placed)
 
 
-def _chunk(experiment: Experiment, programs: Any, runs: Any, states: Any, data: Any) -> tuple[Any, dict[str, Any]]:
-    """One call of the compiled chunk, or nothing at all where no run of the tile is running any more."""
-    if np.asarray(states.running).any():
-        return programs.chunk(runs, states, data, experiment.chunk)
-    shapes = programs.chunk.eval_shape(runs, states, data, experiment.chunk)[1]
-    return states._replace(step=states.step + experiment.chunk), jax.tree.map(train.nothing, shapes)
+def _chunk(
+    work: _Work, tile: Tile, programs: Any, runs: Any, states: Any, data: Any, step: int
+) -> tuple[Any, dict[str, Any]]:
+    """One call of the compiled chunk, or where it is to be cut one to each update whose states are kept, or nothing at
+    all where no run of the tile is running any more."""
+    length, asked = work.experiment.chunk, kept.wanted(work.experiment)
+    cut = any(n % length for n in asked)
+    parts, end = [], step + length
+    for stop in sorted({n for n in asked if step < n < end} | {end}):
+        if not np.asarray(states.running).any():
+            shapes = programs.chunk.eval_shape(runs, states, data, stop - step)[1]
+            states, metrics = states._replace(step=states.step + stop - step), jax.tree.map(train.nothing, shapes)
+        elif cut:
+            states, metrics = sweep.part(programs, runs, states, data, length, stop)
+        else:
+            states, metrics = programs.chunk(runs, states, data, length)
+        parts.append(metrics)
+        step = stop
+        _keep(work, tile, step, states)
+    return states, parts[0] if len(parts) == 1 else jax.tree.map(lambda *of: np.concatenate(of, axis=1), *parts)
+
+
+def _keep(work: _Work, tile: Tile, step: int, states: Any) -> None:
+    """Keeps the states after `step` updates where that is asked for."""
+    if step in kept.wanted(work.experiment):
+        kept.save(kept.of_tile(work.out, tile.index), step, states)
 
 
 def _probe(

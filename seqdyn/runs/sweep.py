@@ -60,7 +60,7 @@ class Programs(NamedTuple):
     """(runs, real, data, given=None) -> states, which start from the parameters that are given: see `train.init`. Runs
     that are not `real` (padding) start dead and cost nothing at width 1."""
     chunk: Any
-    """(runs, states, data, updates) -> (states, metrics [run, step, …])"""
+    """(runs, states, data, updates, until=None) -> (states, metrics [run, step, …]): see `train.chunk`."""
     evaluate: Any
     """(runs, states, data) -> metrics [run]"""
     looked: Any
@@ -79,8 +79,8 @@ def _programs(structure: Any, width: int) -> Programs:
         states = _over(width, lambda r: flossing.init(r.spec, r.hypers, data, given), runs)
         return states._replace(alive=states.alive & real)
 
-    def chunk(runs: Runs, states: TrainState, data: Any, updates: int) -> tuple[TrainState, Metrics]:
-        return _over(width, lambda r, s: train.chunk(r.spec, r.hypers, s, data, updates), runs, states)
+    def chunk(runs: Runs, states: TrainState, data: Any, updates: int, until: Any = None) -> tuple[TrainState, Metrics]:
+        return _over(width, lambda r, s: train.chunk(r.spec, r.hypers, s, data, updates, until), runs, states)
 
     def evaluate(runs: Runs, states: TrainState, data: Any) -> Metrics:
         return _over(width, lambda r, s: train.evaluate(r.spec, r.hypers, s, data), runs, states)
@@ -89,6 +89,14 @@ def _programs(structure: Any, width: int) -> Programs:
         return _over(width, lambda r, s, m: train.looked(r.spec, r.hypers, s, m), runs, states, metrics)
 
     return Programs(compiled(init), compiled(chunk, static_argnums=3), compiled(evaluate), compiled(looked))
+
+
+def part(programs: Programs, runs: Runs, states: TrainState, data: Any, chunk: int, stop: int) -> Any:
+    """(states, metrics [run, step, …]) of the first updates of a chunk, those before update `stop`: by one program,
+    wherever it is cut, and with the bits of the whole chunk."""
+    start = int(np.asarray(states.step)[0])
+    states, metrics = programs.chunk(runs, states, data, chunk, jnp.int32(stop))
+    return states, jax.tree.map(lambda leaf: np.asarray(leaf)[:, : stop - start], metrics)
 
 
 def look(spec: Spec, width: int, looking: Looking) -> Any:

@@ -1,4 +1,4 @@
-"""Why did a run diverge? The update that broke it, made once more, and what the records say of those before."""
+"""Why did a run diverge? The update that broke it, and those before it, made once more."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -8,19 +8,24 @@ import numpy as np
 
 from seqdyn.backend import check_settings
 from seqdyn.data.check import check
+from seqdyn.layout import Tile
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Hypers, Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.broken import Break, first_break
-from seqdyn.runs import checkpoint, manifest, records, sweep
+from seqdyn.runs import again, checkpoint, manifest, records, sweep
+from seqdyn.runs.replay import replay
 from seqdyn.runs.run import abstract
 from seqdyn.types import ConfigError, whole
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
 BEFORE = 20
 """Updates that are shown before the one that broke."""
+REACH = 1000
+"""At most so many updates are made again before those: what is further from any state is shown as it was recorded."""
 
 
 class Why(NamedTuple):
@@ -33,7 +38,12 @@ class Why(NamedTuple):
     broke: Break | None
     """What in it; None where it is finite when it is made alone, as another processor's roundings may have it."""
     before: "pd.DataFrame"
-    """What was recorded of the updates up to it, a row each."""
+    """The updates up to it, a row each: what was recorded and, where they were made again, the largest ‖h_t‖ and log₂
+    of the largest ‖λ_t‖ of an example, and where that is."""
+    shown: str
+    """How: made again, or from the records and why."""
+    closely: "xr.Dataset | None" = None
+    """Those updates as `seqdyn.replay` has them, with their batches; None where they were not made again."""
 
     def __str__(self) -> str:
         what = self.broke or "made here again it is finite"
@@ -45,14 +55,17 @@ def diverged(path: str | Path) -> list[int]:
     return np.flatnonzero(records.diverged(records.load(path)).any(axis=1)).tolist()
 
 
-def why(path: str | Path, run: int, data: Any = None) -> Why | None:
-    """Where run `run` of a run directory broke; None if it has not.
+def why(path: str | Path, run: int, data: Any = None, before: int = BEFORE) -> Why | None:
+    """Where run `run` of a run directory broke, and so many updates before; None if it has not.
 
-    `data` are what the experiment was run on, None for a sampled task. Nothing in the directory changes. Raises
-    ConfigError as `seqdyn.restore`, and for data that do not fit.
+    These are made again, bit for bit, where a state to begin from is there (`Experiment.keep`, or the first 1,000
+    updates); else, and if `before` is 0, there is what was recorded, and `Why.shown` says so. `data` are what the
+    experiment was run on, None for a sampled task. Nothing in the directory changes. Raises ConfigError as
+    `seqdyn.restore`, and for data that do not fit.
     """
     import pandas as pd  # takes a second
 
+    before = whole("before", before, 0)
     run, ds = whole("run", run, 0), records.load(path)
     if run >= ds.sizes["run"]:
         raise ConfigError(f"run is {run}; {path} holds runs 0 to {ds.sizes['run'] - 1}.")
@@ -65,16 +78,58 @@ def why(path: str | Path, run: int, data: Any = None) -> Why | None:
     if experiment.specs[0].dtype == "float64":
         check_settings(double=True)
     place, point = experiment.layout.place(run)
-    data = jax.tree.map(jax.numpy.asarray, check(experiment.specs[place], data))
+    given, data = data, jax.tree.map(jax.numpy.asarray, check(experiment.specs[place], data))
     spec, hypers, state = _frozen(Path(path), experiment, place, point, update, data)
     batch = train.drawn(spec, hypers, data, train.ticket(spec, hypers, data, state.step), state.step)
     shown = [name for name in ("loss", "grad_norm", "clip_scale", "learning_rate") if name in one]
     columns = {name: one[name].values for name in shown}
     norms = one["adjoint_norm"].max("layer").load()
     columns |= {"adjoint_last": norms.values[:, -1], "adjoint_largest": norms.max("time").values}
-    rows = np.arange(max(0, update - BEFORE), update + 1)
-    before = pd.DataFrame({name: values[rows] for name, values in columns.items()}, index=pd.Index(rows, name="update"))
-    return Why(run, str(one["label"].values), update, first_break(spec, hypers, state, batch), before)
+    rows = np.arange(max(0, update - before), update + 1)
+    tile, _ = experiment.layout.holding(place, point)
+    shown, closely = _closely(Path(path), tile, run, rows, given, spec) if before else ("from the records", None)
+    table = pd.DataFrame({name: values[rows] for name, values in columns.items()}, index=pd.Index(rows, name="update"))
+    if closely is not None:
+        table = table.join(_largest(closely))
+    broke = first_break(spec, hypers, state, batch)
+    return Why(run, str(one["label"].values), update, broke, table, shown, closely)
+
+
+def _closely(
+    path: Path, tile: Tile, run: int, rows: np.ndarray, data: Any, spec: Spec
+) -> tuple[str, "xr.Dataset | None"]:
+    """(what is shown, the updates made again, if they can be)."""
+    start, stop = int(rows[0]), int(rows[-1]) + 1
+    near = max((n for n in again.there(path, tile) if n <= start), default=0)
+    if start - near > REACH:
+        return (
+            f"from the records, as the nearest state is that after {near} updates; seqdyn.replay makes them again from "
+            "there, and Experiment.keep keeps nearer ones"
+        ), None
+    names = [*(["h"] if spec.network is None else []), "example_adjoint_norm", "example_adjoint_log_norm", "xs", "ys"]
+    recorded = ["loss", "grad_norm", "clip_scale"]
+    try:
+        found = replay(path, run, start, stop, [*names, *recorded], data)
+    except (ConfigError, RuntimeError) as error:
+        return f"from the records: {str(error).rstrip('.')}", None
+    return f"made again from the state after {near} updates", found
+
+
+def _largest(seen: "xr.Dataset") -> "pd.DataFrame":
+    """Of each update, over layers, steps and examples; Inf and NaN are larger than any number."""
+    import pandas as pd
+
+    found = {}
+    if "h" in seen:
+        h = np.asarray(seen["h"].values, np.float64)
+        width = ~np.isnan(h).all(axis=(0, 2, 3), keepdims=True)  # without what a narrower layer lacks
+        found["h_largest"] = np.sqrt((np.where(width, h, 0) ** 2).sum(-1)).reshape(len(h), -1).max(axis=1)
+    logs = seen["example_adjoint_log_norm"].transpose("update", "layer", "time", "example").values
+    logs = np.where(np.isnan(logs), np.inf, logs)
+    places = [np.unravel_index(one.argmax(), one.shape) for one in logs]
+    found["adjoint_log2"] = logs.reshape(len(logs), -1).max(axis=1)
+    found["at_layer"], found["at_step"], found["at_example"] = (list(map(int, of)) for of in zip(*places, strict=True))
+    return pd.DataFrame(found, index=pd.Index(seen["update"].values, name="update"))
 
 
 def _frozen(
