@@ -61,10 +61,12 @@ def read(*parts: Path) -> "xr.Dataset":
 
     learned: 1 if the task's criterion was met at some look, 0 if not, be it that it diverged; unfinished: NaN.
     diverged: 1 or 0.
-    horizon_start, horizon_end: in lags, T where it is censored; 0 of what has diverged by then; not begun: NaN.
+    horizon_start, horizon_end: in lags, T where it is censored; 0 of what has diverged by then.
     slope_start: mean of log ‖∂L/∂h_t‖ a lag, from lag 0 to the horizon.
     usable: 1 if the test loss is finite at the last look and at most 1.25 times a constant's; 0 of what has diverged.
     largest_gradient: the largest finite ‖g‖, before clipping.
+
+    What is not known of a run that is unfinished is NaN, and left out.
     """
     import xarray as xr
 
@@ -75,14 +77,14 @@ def read(*parts: Path) -> "xr.Dataset":
         norms = {when: stage(ds, "adjoint_norm", at)[:, 0] for when, at in (("start", 0.0), ("end", 1.0))}
         horizons = {when: lags.horizon(values) for when, values in norms.items()}
         sizes = ds["grad_norm"].values.astype(float)
-        met = np.isfinite(learned_at(ds, of)).astype(float)
+        met, open_ = np.isfinite(learned_at(ds, of)).astype(float), statuses(ds, of) == "unfinished"
         one = {
-            "learned": np.where((statuses(ds, of) == "unfinished") & (met == 0), np.nan, met),
+            "learned": np.where(open_ & (met == 0), np.nan, met),
             "diverged": gone.astype(float),
             "horizon_start": np.where(gone, np.nan_to_num(horizons["start"]), horizons["start"]),
-            "horizon_end": np.where(gone, np.nan_to_num(horizons["end"]), horizons["end"]),
+            "horizon_end": np.where(gone, np.nan_to_num(horizons["end"]), np.where(open_, np.nan, horizons["end"])),
             "slope_start": _slope(norms["start"], horizons["start"]),
-            "usable": (~gone & (latest(ds["test_loss"].values) <= USABLE * of.chance)).astype(float),
+            "usable": np.where(open_, np.nan, ~gone & (latest(ds["test_loss"].values) <= USABLE * of.chance)),
             "largest_gradient": np.max(sizes, axis=1, initial=0, where=np.isfinite(sizes)),
         }
         said = {str(name): of.values for name, of in ds.coords.items() if of.dims == ("run",) and name != "run"}
@@ -108,9 +110,10 @@ def of(name: str, **where: Any) -> Statistic:
         chosen = np.ones(runs.sizes["run"], bool)
         for key, wanted in where.items():
             chosen &= _is(runs[key].values, wanted) if key in runs else False
+        chosen &= ~np.isnan(runs[name].values)
         if not chosen.any():
-            raise NotRun(f"no run with {where}")
-        part = runs[[name, "seed"]].isel(run=np.flatnonzero(chosen)).dropna("run")
+            raise NotRun(f"no run that has ended with {where}")
+        part = runs[[name, "seed"]].isel(run=np.flatnonzero(chosen))
         return part[name].groupby(part["seed"]).mean()
 
     return values
