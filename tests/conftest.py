@@ -58,8 +58,9 @@ def pytest_addoption(parser):
     parser.addoption("--attack", action="store_true", help="also run the long forms of the attacks")
 
 
-LARGE = 1500 << 20
-"""Bytes that a worker may hold after a test before its programs are dropped."""
+LARGE, ROOM = 1500 << 20, 400 << 20
+"""Bytes that a worker may hold after a test before its programs are dropped, and beyond what stays when they are."""
+_stays = [0]
 _used = []
 """What each worker said at its end."""
 
@@ -108,11 +109,16 @@ def _setting(request):
 def _lean():
     """Programs are dropped where a module's have made the process large."""
     yield
-    if sys.platform == "linux":
-        with open("/proc/self/statm") as file:
-            resident = int(file.read().split()[1]) * resource.getpagesize()
-        if resident > LARGE:
-            _drop_programs()
+    if _resident() > max(LARGE, _stays[0] + ROOM):
+        _drop_programs()
+        _stays[0] = _resident()
+
+
+def _resident():
+    if sys.platform != "linux":
+        return 0
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def _drop_programs():
