@@ -132,7 +132,7 @@ FOREIGN = ("torch", "equinox", "haiku")
 
 
 WRITTEN = [str(page.relative_to(ROOT)) for page in PAGES if BLOCK.search(TEXT[page])]
-LONG = ("experiments/own/README.md", "seqdyn/runs/README.md", "seqdyn/watch/README.md")
+LONG = ("README.md", "experiments/own/README.md", "seqdyn/runs/README.md", "seqdyn/watch/README.md")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LONG)) for n in WRITTEN])

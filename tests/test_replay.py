@@ -109,6 +109,7 @@ def test_other_bits_than_those_recorded_are_told(out, tmp_path):
     assert sd.replay(other, 0, 2, 3).sizes["update"] == 1
 
 
+@pytest.mark.slow
 def test_of_some_lags_the_rest_is_made_again_all_the_same(tmp_path):
     short = sd.run(experiment(updates=4, lags=[2], keep=[3, 4]), tmp_path / "lags", verify=False)
     seen = sd.replay(short, 0, 2, 4)
@@ -159,6 +160,7 @@ def test_what_probes_see_after_the_fact_is_what_they_would_have_seen(out, probed
             assert of.values[:, :4].tobytes() == whole[name].values.tobytes() and np.isnan(of.values[:, 4]).all()
 
 
+@pytest.mark.slow
 def test_a_probe_that_was_killed_leaves_records_that_the_same_call_completes(out, probed, tmp_path, monkeypatch):
 
     class Killed(BaseException):
@@ -189,6 +191,7 @@ def test_a_probe_that_was_killed_leaves_records_that_the_same_call_completes(out
         assert not list(later.glob(".adding*"))
 
 
+@pytest.mark.slow
 def test_on_data_what_early_stopping_ended_is_made_again_until_there_and_looked_at_no_more(tmp_path):
     xs, lengths = np.random.default_rng(0).normal(size=(9, T, 2)).astype(np.float32), [T, 2, 5] * 3
     data = {name: (xs, lengths, np.arange(9) % 2) for name in ("train", "validation")}

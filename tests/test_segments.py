@@ -87,6 +87,7 @@ def test_what_is_kept_grows_as_the_root_of_the_steps(by):
     assert few < many < 3 * few
 
 
+@pytest.mark.slow
 def test_a_run_in_segments_is_the_run():
     """Also the oracle that its gradient is held against; a term reads the adjoints."""
     whole = Spec(cell="lstm", hidden=(4, 3), steps=T, batch=4, holdout=4, shortest=5, dtype="float64", clip="adjoint")

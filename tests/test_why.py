@@ -1,6 +1,7 @@
 """Laws of `why`: whatever broke an update is found, and where: its layer, gate, step and example."""
 
 import dataclasses
+import importlib
 import itertools
 import shutil
 from pathlib import Path
@@ -258,6 +259,11 @@ def test_what_was_recorded_after_the_checkpoint_is_made_again_on_the_data(tmp_pa
     shutil.rmtree(checkpoint.of_tile(out, 0) / "8")
     assert sd.why(out, 0, data).broke == whole.broke
     assert "needs a dict of its splits" in refusal(sd.why, out, 0)
+
+
+def test_the_module_of_the_command_line_is_the_function_where_it_takes_its_place(poisoned):
+    importlib.import_module("seqdyn.why")
+    assert sd.why(poisoned, 0).update == 1
 
 
 @pytest.mark.slow
