@@ -56,6 +56,11 @@ class Layout(NamedTuple):
         tile = next(tile for tile in self.tiles if tile.spec == spec and point in tile.runs)
         return tile, tile.runs.index(point)
 
+    def numbers(self, tile: Tile) -> slice:
+        """The numbers of a tile's runs."""
+        first = sum(len(other.runs) for other in self.tiles[: tile.index])
+        return slice(first, first + len(tile.runs))
+
     @property
     def rows(self) -> int:
         """Of the record store: those of padding included."""

@@ -62,11 +62,10 @@ def probe(path: str | Path, probes: Any, steps: Any = "kept", data: Any = None) 
                 }
                 if step % at.probe_every == 0:
                     store.fill(tile, step // at.probe_every, placed)
-                first = sum(len(other.runs) for other in at.tiles[: tile.index])
                 for name, values in placed.items():
                     size = (ds.sizes["run"], len(asked), *values.shape[1:])
                     into = found.setdefault(name, np.full(size, np.nan, np.float32))
-                    into[first : first + len(tile.runs), i] = values[: len(tile.runs)]
+                    into[at.numbers(tile), i] = values[: len(tile.runs)]
     found = {name: at.thinned(values, ("run", *variables[name].dims)) for name, values in found.items()}
     return _dataset(ds, found, variables, coordinates, asked)
 
@@ -102,8 +101,7 @@ def _steps(path: Path, experiment: Experiment, steps: Any, done: dict[int, int])
 
 def _running(ds: "xr.Dataset", at: Any, tile: Tile, rows: int) -> Any:
     """step -> [tile] bool: which runs were going on when so many updates were done."""
-    first = sum(len(other.runs) for other in at.tiles[: tile.index])
-    mine = ds.isel(run=slice(first, first + len(tile.runs)))
+    mine = ds.isel(run=at.numbers(tile))
     made = np.logical_and.accumulate(mine["recorded"].values & mine["finite"].values, axis=1)
     counts = np.pad(made.sum(axis=1), (0, rows - len(tile.runs)), constant_values=-1)
     return lambda step: counts >= step
