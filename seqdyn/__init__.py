@@ -36,6 +36,18 @@ from seqdyn.learn.terms import LayerPass as LayerPass
 from seqdyn.learn.terms import Pass as Pass
 from seqdyn.nets.cells import Cell as Cell
 from seqdyn.nets.from_step import cell as cell
+from seqdyn.nets.inits import Gaussian as Gaussian
+from seqdyn.nets.inits import GlorotNormal as GlorotNormal
+from seqdyn.nets.inits import GlorotUniform as GlorotUniform
+from seqdyn.nets.inits import Identity as Identity
+from seqdyn.nets.inits import Orthogonal as Orthogonal
+from seqdyn.nets.inits import Sparse as Sparse
+from seqdyn.nets.inits import Uniform as Uniform
+from seqdyn.nets.levels import GRU as GRU
+from seqdyn.nets.levels import LSTM as LSTM
+from seqdyn.nets.levels import RNN as RNN
+from seqdyn.nets.levels import Dense as Dense
+from seqdyn.nets.levels import DensePerPosition as DensePerPosition
 from seqdyn.parts import Number as Number
 from seqdyn.parts import number as number
 from seqdyn.parts import part as part
@@ -55,48 +67,60 @@ from seqdyn.types import ConfigError as ConfigError
 run.run = run  # type: ignore[attr-defined]  # what scripts of before called
 
 __all__ = [
-    "SGD",
     "Adam",
     "AdamW",
     "Cell",
+    "cell",
     "ClipByNorm",
     "ClipByValue",
+    "compiled",
     "ConfigError",
     "Context",
     "Cosine",
+    "Dense",
+    "DensePerPosition",
     "Experiment",
-    "Exponential",
-    "Hypers",
-    "LayerPass",
-    "Look",
-    "Inverse",
-    "Momentum",
-    "Number",
-    "Pass",
-    "RMSProp",
-    "Rule",
-    "Runs",
-    "Spec",
-    "Task",
-    "Variable",
-    "Warmup",
-    "cell",
-    "compiled",
     "explained",
+    "Exponential",
     "find",
+    "Gaussian",
     "generate",
+    "GlorotNormal",
+    "GlorotUniform",
     "grid",
+    "GRU",
+    "Hypers",
+    "Identity",
+    "Inverse",
     "io",
+    "LayerPass",
     "load",
+    "Look",
+    "LSTM",
+    "Momentum",
     "number",
+    "Number",
+    "Orthogonal",
     "part",
+    "Pass",
     "predict",
     "probe",
     "replay",
     "restore",
+    "RMSProp",
+    "RNN",
+    "Rule",
     "run",
+    "Runs",
+    "SGD",
+    "Sparse",
+    "Spec",
+    "Task",
     "task",
     "trained",
+    "Uniform",
+    "Variable",
+    "Warmup",
     "watch",
     "why",
 ]

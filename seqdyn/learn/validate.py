@@ -84,6 +84,7 @@ def _check_spec(spec: Spec) -> None:
         raise ConfigError(f"name is {spec.name!r}; it must be a string.")
     for name in ("steps", "batch", "holdout", "floss_steps", "targets"):
         whole(name, getattr(spec, name))
+    layers.check_widths(spec)
     penalties.check(spec)
     for name in ("shortest", "training_set", "vocabulary", "embedding", "features", "classes", "segment"):
         whole_or_none(name, getattr(spec, name))
