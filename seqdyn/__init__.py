@@ -11,6 +11,14 @@ from seqdyn import watch as watch
 from seqdyn.backend import compiled as compiled
 from seqdyn.data.sampled import Drawn as Task
 from seqdyn.data.sampled import task as task
+from seqdyn.data.synthetic import Adding as Adding
+from seqdyn.data.synthetic import Copy as Copy
+from seqdyn.data.synthetic import DelayedXOR as DelayedXOR
+from seqdyn.data.synthetic import Memorization as Memorization
+from seqdyn.data.synthetic import Multiplication as Multiplication
+from seqdyn.data.synthetic import Parity as Parity
+from seqdyn.data.synthetic import RandomPermutation as RandomPermutation
+from seqdyn.data.synthetic import TemporalOrder as TemporalOrder
 from seqdyn.documented import fields_in_help
 from seqdyn.learn.config import Experiment as Experiment
 from seqdyn.learn.config import Hypers as Hypers
@@ -69,14 +77,17 @@ run.run = run  # type: ignore[attr-defined]  # what scripts of before called
 __all__ = [
     "Adam",
     "AdamW",
-    "Cell",
+    "Adding",
     "cell",
+    "Cell",
     "ClipByNorm",
     "ClipByValue",
     "compiled",
     "ConfigError",
     "Context",
+    "Copy",
     "Cosine",
+    "DelayedXOR",
     "Dense",
     "DensePerPosition",
     "Experiment",
@@ -97,14 +108,18 @@ __all__ = [
     "load",
     "Look",
     "LSTM",
+    "Memorization",
     "Momentum",
-    "number",
+    "Multiplication",
     "Number",
+    "number",
     "Orthogonal",
+    "Parity",
     "part",
     "Pass",
     "predict",
     "probe",
+    "RandomPermutation",
     "replay",
     "restore",
     "RMSProp",
@@ -117,6 +132,7 @@ __all__ = [
     "Spec",
     "Task",
     "task",
+    "TemporalOrder",
     "trained",
     "Uniform",
     "Variable",

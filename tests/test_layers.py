@@ -11,7 +11,7 @@ types layout documented parts building described grids backend norms averages th
 nets.inits nets.activations nets.cells nets.from_step nets.without_biases nets.memoryless nets.levels nets.hard_concrete
 nets.exponents nets.bptt nets.segments nets.stack nets.normalised nets.dropped nets.conventions fields
 watch.seen watch.step watch.loss watch.flax watch.linen watch.nnx watch.probed watch.torch_layers
-data.arrays data.losses data.batches data.synthetic data.sampled data.tasks data.text data.check data.splits data.extras
+data.arrays data.losses data.batches data.sampled data.synthetic data.tasks data.text data.check data.splits data.extras
 data.scaling data.packaged data.images data.wording data.augment data.cache data.vectors data.banks data.datasets
 data.waves data.audio
 learn.precision learn.context learn.terms learn.hypers learn.own_cells learn.looks learn.rules learn.optim

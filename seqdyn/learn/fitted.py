@@ -17,6 +17,7 @@ from seqdyn.building import built, check_part, known_at_run_time
 from seqdyn.data import sampled
 from seqdyn.data.losses import made_loss
 from seqdyn.data.sampled import Drawn
+from seqdyn.data.synthetic import Sequences
 from seqdyn.data.tasks import TASKS
 from seqdyn.fields import Fields
 from seqdyn.grids import as_shapes
@@ -89,8 +90,6 @@ def fitted(spec: Fields) -> dict[str, Any]:
     parts = (task, clip, schedule, spec.loss, chain, found["layers"])
     numbers, tree = jax.tree.flatten(as_shapes(parts))
     jax.eval_shape(lambda numbers: _check_built(spec, found, jax.tree.unflatten(tree, numbers)), numbers)
-    if task is not None and spec.shortest:
-        raise ConfigError(f"shortest is {spec.shortest!r} and task has {type(task).__name__}; leave shortest out.")
     if task is not None and spec.network is not None:
         found["steps"] = max(network.scans(spec).values())
     _check_words(spec, found)
@@ -137,9 +136,10 @@ def _check_words(spec: Fields, found: dict[str, Any]) -> None:
     chain = found.get("optimizer", spec.optimizer)
     chain = chain if isinstance(chain, tuple) else (chain,)
     own = {"layers": found["layers"][:1], "optimizer": chain[-1:], "task": (spec.task,), "network": (spec.network,)}
+    heard = _WORDS | ({"task": ()} if isinstance(spec.task, Sequences) else {})
     called = {name: type(one).__name__ for name, parts in own.items() for one in parts if is_part(one)}
     for field, part in called.items():
-        for name in _WORDS[field]:
+        for name in heard[field]:
             if getattr(spec, name) != default[name]:
                 raise ConfigError(f"{name} is {getattr(spec, name)!r} and {field} has {part}; leave {name} out.")
     for name, field in (("steps", "task"), ("hidden", "layers")):
@@ -192,6 +192,8 @@ def _check_built(spec: Fields, found: dict[str, Any], parts: tuple[Any, ...]) ->
         whole("batch", spec.batch)
         drawn = built("task", task, Drawn, "what seqdyn.task(…) returns")
         inputs = drawn.inputs
+        if spec.shortest and drawn.of_lengths is None:
+            raise ConfigError(f"shortest is {spec.shortest!r} and task has {type(task).__name__}; leave shortest out.")
         if drawn.loss is None and spec.network is None:
             raise ConfigError(f"task is {type(task).__name__}, which has no loss; only a network brings its own.")
         with known_at_run_time(f"task is {type(task).__name__}"):
