@@ -50,10 +50,14 @@ def norm_near(x: Float[Array, "*s n"], near: Float[Array, "*s"]) -> Float[Array,
     return m * jnp.sqrt(jnp.sum(y, axis=-1))
 
 
+_of_leaf = jax.jit(norm)
+"""Traced once for all leaves of one shape, of which an update has the norm of gradients, updates and weights."""
+
+
 def tree_norm(tree: Tree) -> Float[Array, ""]:
     """‖·‖₂ of all leaves of a pytree together."""
-    norms = [norm(leaf.reshape(-1)) for leaf in jax.tree.leaves(tree)]
-    return norm(jnp.stack(norms)) if norms else jnp.zeros(())
+    norms = [_of_leaf(leaf.reshape(-1)) for leaf in jax.tree.leaves(tree)]
+    return _of_leaf(jnp.stack(norms)) if norms else jnp.zeros(())
 
 
 def rms_ranged(
