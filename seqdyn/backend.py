@@ -164,6 +164,11 @@ def compiled(function: Callable[..., Any], **jit_options: Any) -> Any:
     return jax.jit(function, **jit_options)
 
 
+def traced_once(function: Callable[..., Any]) -> Any:
+    """`function` as a part of compiled programs, which trace it once for all arguments of one shape."""
+    return jax.jit(function)
+
+
 def each(function: Callable[[Any], Any], matrices: Any) -> Any:
     """`function` of every matrix of a batch [*b, n, k], on a CPU of one after the other.
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqdyn.backend import traced_once
 from seqdyn.types import Array, Float, Tree
 
 
@@ -50,8 +51,8 @@ def norm_near(x: Float[Array, "*s n"], near: Float[Array, "*s"]) -> Float[Array,
     return m * jnp.sqrt(jnp.sum(y, axis=-1))
 
 
-_of_leaf = jax.jit(norm)
-"""Traced once for all leaves of one shape, of which an update has the norm of gradients, updates and weights."""
+_of_leaf = traced_once(norm)
+"""An update has the norms of gradients, of updates and of weights: leaves of the same shapes."""
 
 
 def tree_norm(tree: Tree) -> Float[Array, ""]:
