@@ -27,7 +27,7 @@ from seqdyn.learn.train import TrainState
 from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.nets.cells import Cell
 from seqdyn.nets.levels import LSTM, RNN, Dense
-from seqdyn.types import Array, Bool, ConfigError, Float, Key, whole_or_none
+from seqdyn.types import Array, Bool, ConfigError, Float, Key, whole
 
 RATE = 1e-3
 """Adam's learning rate, whatever `Hypers.lr` is."""
@@ -95,7 +95,7 @@ def init(spec: Spec, hypers: Hypers, data: Any = None, given: Mapping[str, Array
 
 def check(spec: Spec) -> None:
     """Raises ConfigError for a network that cannot be flossed."""
-    whole_or_none("floss", spec.floss)
+    whole("floss", spec.floss, 0)
     if not spec.floss:
         return
     (level, *others), two = levels(spec), spec.bidirectional
