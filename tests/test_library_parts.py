@@ -10,9 +10,12 @@ import pytest
 from _digests import digests
 from _own import Leaky
 from _refusals import refusal
+from _rules import Near
 
 import seqdyn as sd
+from analysis import learned as analysis_learned
 from seqdyn import described, parts
+from seqdyn.data.synthetic import PARTS
 from seqdyn.data.tasks import task_of
 from seqdyn.io import stacks
 from seqdyn.learn import dropout, model, train, verify
@@ -109,6 +112,39 @@ def test_words_beside_the_librarys_cells_mean_what_they_mean_beside_words(cell, 
     assert traced(word, norm_gain=0.5, weight_decay=0.1, **numbers) == traced(
         part, norm_gain=0.5, weight_decay=0.1, **numbers
     )
+
+
+@pytest.mark.parametrize("word", PARTS)
+def test_a_task_by_word_and_by_part_draws_and_judges_alike(word):
+    """Lengths of their own, a training set, chance and criterion included."""
+    made = PARTS[word]
+    fields = dict(readout="every") if made.every_step else {}
+    fields |= dict(shortest=12) if made.any_length else dict(training_set=8)
+    more = {"symbols": 3} if word == "temporal_order_3" else {}
+    spec = dataclasses.replace(WORD, task=word, steps=24, **fields)
+    part = dataclasses.replace(spec, task=made(24, **more), steps=100)
+    assert part.steps == 24 and made.__name__ in sd.__all__
+    one, other = task_of(spec), task_of(part)
+    batches = [
+        jax.make_jaxpr(lambda key, of=of: of.batch(None, "train", key))(jax.random.key(0)) for of in (one, other)
+    ]
+    assert str(batches[0]) == str(batches[1])
+    said = [(of.inputs, of.outputs, of.loss, of.chance, of.learned) for of in (one, other)]
+    assert said[0] == said[1] and np.isfinite(one.chance)
+    assert analysis_learned.criterion(manifest_of(spec)) == analysis_learned.criterion(manifest_of(part))
+
+
+def manifest_of(spec):
+    return sd.Experiment("x", sd.grid(spec), updates=2).describe()
+
+
+def test_lengths_of_a_task_may_stand_in_one_experiment():
+    lengths = [sd.grid(sd.Spec(sd.Adding(t), name=f"T {t}")) for t in (5, 9)]
+    assert [s.steps for s in sd.Experiment("x", lengths, updates=2).specs] == [5, 9]
+    other = sd.grid(sd.Spec(sd.Parity(5), name="other"))
+    assert "task" in refusal(sd.Experiment, "x", (lengths[0], other), updates=2)
+    sums = sd.Spec(sd.TemporalOrder(20), loss=Near(0.5), dropout="inputs", monte_carlo=2)
+    assert np.isnan(task_of(sums).chance)
 
 
 # --- stacks that no word can say --------------------------------------------------------------------------------
@@ -224,6 +260,13 @@ def test_an_initialisation_of_ones_own_stands_where_the_librarys_do():
         (lambda: sd.RNN(3, "soft"), "RNN.activation 'soft' 'tanh'"),
         (lambda: sd.LSTM(3, chrono=2.0), "LSTM.chrono 2.0 above"),
         (lambda: sd.LSTM(3, forget_bias=0.0, chrono=9.0), "LSTM.forget_bias LSTM.chrono"),
+        (lambda: sd.Copy(20), "Copy.steps 20 21"),
+        (lambda: sd.TemporalOrder(20, 4), "TemporalOrder.symbols 4 3"),
+        (lambda: valid(task=sd.Copy(24)), "ys Copy readout"),
+        (lambda: valid(task=sd.DelayedXOR(24), shortest=9), "shortest 9 DelayedXOR"),
+        (lambda: valid(task=sd.Adding(24), shortest=25), "shortest 25 24"),
+        (lambda: valid(task=sd.Adding(24), steps=25), "steps 25 Adding 24"),
+        (lambda: valid(task=sd.Adding), "task class Adding(…)"),
         (lambda: sd.Orthogonal(-1.0), "Orthogonal.gain -1.0 at least 0"),
         (lambda: sd.Sparse(1.0, 0), "Sparse.nonzeros 0"),
         (lambda: sd.DensePerPosition(3, steps=0), "DensePerPosition.steps 0"),

@@ -6,7 +6,6 @@ uniform between the two, and is padded after its end.
 """
 
 import math
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from seqdyn.data.sampled import Drawn, whole_task
 from seqdyn.fields import Fields
 from seqdyn.nets.bptt import live_steps
 from seqdyn.parts import part
-from seqdyn.types import Array, Bool, Float, Int, Key, whole
+from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key, whole
 
 
 @part
@@ -40,6 +39,10 @@ class Sequences:
 
     def sample(self, key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
         """(xs, ys) of a batch of b sequences of these lengths."""
+        raise NotImplementedError
+
+    def build(self) -> Drawn:
+        """Its draw, and its loss with what is known of it."""
         raise NotImplementedError
 
     def _drawn(self, inputs: int, outputs: int, loss: Loss, chance: float, learned: tuple[str, float]) -> Drawn:
@@ -132,9 +135,15 @@ class TemporalOrder(Sequences):
     1% errors. Needs 10 steps.
     """
 
-    symbols: Literal[2, 3] = 2
+    symbols: int = 2
     """How many of {A, B} there are; 2^symbols classes."""
     least, any_length = 10, True
+
+    def check(self) -> None:
+        """Raises ConfigError for fewer steps than it needs, and for other numbers of symbols than 2 and 3."""
+        super().check()
+        if self.symbols not in (2, 3):
+            raise ConfigError(f"TemporalOrder.symbols is {self.symbols!r}; it must be 2 or 3.")
 
     def sample(self, key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
         """One of {A, B} at a random step of each window, [w, w + 1) tenths of a sequence; distractors elsewhere."""
@@ -297,7 +306,7 @@ PARTS: dict[str, type[Sequences]] = {
 """By the names a `Spec` uses."""
 
 
-def of_word(spec: Fields) -> Task:
-    """The task that a word of `Spec.task` is the name of."""
-    part = TemporalOrder(spec.steps, 3) if spec.task == "temporal_order_3" else PARTS[spec.task](spec.steps)
+def of_word(word: str, spec: Fields) -> Task:
+    """The task of that name, with the rest of a spec."""
+    part = TemporalOrder(spec.steps, 3) if word == "temporal_order_3" else PARTS[word](spec.steps)
     return whole_task(spec, part.build())

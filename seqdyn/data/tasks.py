@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -179,7 +180,7 @@ def stream(spec: Fields) -> Task:
 
 
 TASKS: dict[str, Callable[[Fields], Task]] = {
-    **dict.fromkeys(synthetic.PARTS, synthetic.of_word),
+    **{name: partial(synthetic.of_word, name) for name in synthetic.PARTS},
     "labelled": labelled,
     "next_step": next_step,
     "stream": stream,
