@@ -20,8 +20,7 @@ from seqdyn.data.tasks import task_of
 from seqdyn.io import stacks
 from seqdyn.learn import dropout, model, train, verify
 from seqdyn.learn.config import Runs
-from seqdyn.nets.inits import INITS, InitName
-from seqdyn.nets.levels import Level
+from seqdyn.nets.inits import INITS
 
 X64 = False
 WORD = sd.Spec(steps=6, hidden=(3,), batch=4, holdout=4)
@@ -309,4 +308,3 @@ def valid(**fields):
 def test_other_frameworks_are_told_the_same_of_parts_as_of_words():
     word, part = both(sd.LSTM, cell="lstm")
     assert stacks.stack(word, "PyTorch", ("lstm",)) == stacks.stack(part, "PyTorch", ("lstm",))
-    assert isinstance(part.layers[0], Level) and InitName
