@@ -62,7 +62,7 @@ function groups() { // the runs of each panel: [row][column] -> runs
   const at = rows.map(i => cols.map(j => runs.filter(r => (!row || row.of[r] === i) && (!col || col.of[r] === j))));
   return { at, rows: rows.map(i => row ? label(row, i) : ""), cols: cols.map(j => col ? label(col, j) : ""), order: rows.map(i => Math.max(0, i)) };
 }
-const label = (c, i) => c.name === "label" ? c.values[i] : `${c.name.replaceAll("_", " ")} ${c.values[i]}`;
+const label = (c, i) => ["label", "experiment"].includes(c.name) ? c.values[i] : `${c.name.replaceAll("_", " ")} ${c.values[i]}`;
 function narrow() { // to one value of whatever else would be pooled with seeds
   for (const c of settings) {
     if (c.name === S.col || c.name === S.row) continue;
@@ -333,7 +333,7 @@ function side(ctx, t, y, h, L) {
   ctx.save(); ctx.translate(12, y + h / 2); ctx.rotate(-Math.PI / 2); text(ctx, t, 0, 0, { align: "center", colour: L.ink, font: SMALL, most: h + 14 }); ctx.restore();
 }
 function updateTicks(p) {
-  if (S.x === "linear") return ticks(0, data.updates, Math.max(2, Math.floor(p.cw / 60))).map(v => [p.ux(v), many(v)]).filter(t => t[0] <= 1.001);
+  if (S.x === "linear") return ticks(0, data.updates, Math.max(2, Math.floor(p.cw / 60))).map(v => [p.ux(Math.max(0, v - 1)), many(v)]).filter(t => t[0] <= 1.001);
   const found = [];
   for (let v = 1; v <= data.updates; v *= 10) found.push([p.ux(v - 1), many(v)]);
   return p.cw / found.length < 34 ? found.filter((_, i) => i % 2 === 0) : found;
@@ -423,7 +423,7 @@ function legend(ctx, p) {
   if (data.maps[S.q] && NS) {
     if (data.learned.some(v => v >= 0)) item((x, y) => { ctx.fillStyle = "#fff"; ctx.strokeStyle = L.dark ? "#fff" : "#000"; ctx.lineWidth = 1; triangle(ctx, x + 7, y, 4); }, "learned");
     if (data.broke.some(v => v >= 0)) item((x, y) => { ctx.strokeStyle = L.ink; ctx.lineWidth = 1.8; cross(ctx, x + 7, y, 4); }, "broke (Inf or NaN)");
-    if (data.series.clipped) item((x, y) => { ctx.fillStyle = L.soft; ctx.fillRect(x, y - 2, 13, 4); }, "clipped");
+    if (data.series.clipped?.values.some(v => v > 0)) item((x, y) => { ctx.fillStyle = L.soft; ctx.fillRect(x, y - 2, 13, 4); }, "clipped");
     if (data.series.horizon && S.q === "adjoint_norm") item((x, y) => { ctx.strokeStyle = "#000"; ctx.lineWidth = 3.4; path(ctx, [[x, y], [x + 13, y]]); ctx.stroke(); ctx.strokeStyle = "#fff"; ctx.lineWidth = 1.4; path(ctx, [[x, y], [x + 13, y]]); ctx.stroke(); }, "horizon (1% of lag 0)");
     item((x, y) => { ctx.fillStyle = L.none; ctx.fillRect(x, y - 5, 13, 10); }, "nothing recorded");
     const w = Math.min(230, p.width / 4), x0 = p.width - w - 14;

@@ -150,21 +150,17 @@ def _read(ds: "xr.Dataset") -> _Read:
     every = ds["lag"].values[::-1].astype(int)
     kept = spread(len(every), POINTS)
     blocks = [slice(i, i + BLOCK) for i in range(0, ds.sizes["run"], BLOCK)]
-    maps: dict[str, np.ndarray] = {}
-    series: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for name in MAPS if len(steps) else ():
-        if name not in ds:
-            continue
-        parts, reaches = [], []
-        for runs in blocks:
-            part = ds.isel(run=runs, step=steps)
-            norms = part[name].where(part["adjoint_count"] > 0).transpose("run", "layer", "step", "time").values
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in MAPS if name in ds and len(steps)}
+    reaches = []
+    for part in (ds.isel(run=runs, step=steps) for runs in blocks):
+        there = part["adjoint_count"].load() > 0 if parts else None
+        for name, found in parts.items():
+            norms = part[name].where(there).transpose("run", "layer", "step", "time").values
+            found.append(norms[..., ::-1][..., kept])
             if name == "adjoint_norm":
                 reaches.append(lags.horizon(lags.by_lag(ds, norms)))
-            parts.append(norms[..., ::-1][..., kept])
-        maps[name] = np.concatenate(parts)
-        if reaches:
-            series["horizon"] = steps, np.concatenate(reaches)
+    maps = {name: np.concatenate(found) for name, found in parts.items()}
+    series = {"horizon": (steps, np.concatenate(reaches))} if reaches else {}
     points = spread(until, CURVE)
     for name in SERIES:
         if name not in ds:
@@ -257,7 +253,7 @@ def _coordinates(ds: "xr.Dataset") -> list[dict[str, Any]]:
         if len(order) > 1 and (name == "run" or alike not in known):
             known.add(alike)
             found.append({"name": name, "values": values, "of": index})
-    return sorted(found, key=lambda of: (of["name"] == "seed", of["name"] in ("run", "run_there")))
+    return sorted(found, key=lambda of: (of["name"] in ("run", "run_there"), of["name"] == "seed"))
 
 
 def _short(value: Any) -> str:
