@@ -109,7 +109,7 @@ def packed(numbers: np.ndarray) -> str:
     """Bytes by their place in a number, deflated, in base 64: small differences leave long runs of zeros."""
     little = np.ascontiguousarray(numbers).astype(numbers.dtype.newbyteorder("<"))
     planes = little.reshape(-1, 1).view(np.uint8).T
-    return base64.b64encode(zlib.compress(planes.tobytes(), 9)).decode()
+    return base64.b64encode(zlib.compress(planes.tobytes())).decode()
 
 
 def packed_logs(codes: Int[np.ndarray, " *s lag"]) -> str:
@@ -194,7 +194,7 @@ def _thinned(read: _Read, most: int) -> dict[str, Any]:
             maps[name]["data"] = packed_logs(logs(norms[runs], digits))
     series = {}
     for name, (at, values) in read.series.items():
-        p = spread(len(at), most * CURVE // POINTS)
+        p = s if name == "horizon" else spread(len(at), most * CURVE // POINTS)
         series[name] = {
             "name": SERIES.get(name, "horizon"),
             "units": VARIABLES[name].units if name in VARIABLES else "steps",

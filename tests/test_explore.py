@@ -60,7 +60,7 @@ def unpacked(text, kind):
 
 def assert_held(found, ds):
     """Maps to 1/128 in log₂, curves to a float16's mantissa."""
-    assert found["maps"] and found["series"]
+    assert found["maps"] and found["series"]["horizon"]["at"] == found["steps"]
     for name, of in found["maps"].items():
         norms = ds[name].where(ds["adjoint_count"] > 0).transpose("run", "layer", "step", "time").values[..., ::-1]
         norms = norms[of["runs"]][:, :, found["steps"]][..., found["lags"]]
