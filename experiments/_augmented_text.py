@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments._reviews import SMOKE
 from seqdyn.backend import compiled
 from seqdyn.data import banks, wording
 from seqdyn.data.batches import Batch
@@ -54,10 +53,10 @@ class Reviews(NamedTuple):
 
 
 def read(
-    data_dir: Path | None, vectors: Path | None, vocabulary: int = 10_000, length: int = 80, smoke: bool = False
+    data_dir: Path | None, vectors: Path | None, vocabulary: int = 10_000, length: int = 80, limit: int | None = None
 ) -> Reviews:
-    """The last `length` words of each review; ten neighbours of each word if there is a file of `vectors`."""
-    limit = SMOKE if smoke else None
+    """The last `length` words of each review, of `limit` reviews of each half if it is given; ten neighbours of each
+    word if there is a file of `vectors`."""
     text = imdb(data_dir, vocabulary=vocabulary, length=length, limit=limit)
     whole = imdb_reviews(data_dir, limit=limit)
     said = {name: [last_words(review, length) for review in whole[name][0]] for name in ("train", "validation")}

@@ -32,6 +32,7 @@ import numpy as np
 
 from analysis import augmentation as analysis
 from experiments._augmented_text import examples, read
+from experiments._reviews import SMOKE
 from seqdyn import backend
 from seqdyn.data.audio import spoken_digits
 from seqdyn.data.augment import AUGMENTATIONS
@@ -159,7 +160,7 @@ def text(c: Config) -> list[Setting]:
     """The last 80 words of reviews."""
     if c.data_dir is None:
         raise ConfigError("data has 'text' and data_dir is None; name TFDS's data directory with --data-dir.")
-    found = read(c.data_dir, c.vectors, vocabulary=5000, length=8 if c.smoke else 80, smoke=c.smoke)
+    found = read(c.data_dir, c.vectors, vocabulary=5000, length=8 if c.smoke else 80, limit=SMOKE if c.smoke else None)
     splits = found.text.splits
     held = splits | {name: part(splits[name], 2500) for name in ("validation", "test")}
     shape = dict(steps=held["train"].xs.shape[1], vocabulary=len(found.text.vocabulary), embedding=c.hidden)

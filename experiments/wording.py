@@ -21,6 +21,7 @@ import numpy as np
 
 from analysis import report
 from experiments import _augmented_text as texts
+from experiments._reviews import SMOKE
 from seqdyn.data import banks, wording
 from seqdyn.data.extras import needed
 from seqdyn.data.text import START, tokenize
@@ -166,7 +167,7 @@ def main(config: Config) -> None:
     """Prints three tables."""
     if config.translated < 1:
         raise ConfigError(f"translated is {config.translated}; it must be at least 1.")
-    reviews = texts.read(config.data_dir, config.vectors, length=config.length, smoke=config.smoke)
+    reviews = texts.read(config.data_dir, config.vectors, length=config.length, limit=SMOKE if config.smoke else None)
     found = antonyms(reviews)
     shares = zip(found.ks, found.among, found.drawn, found.synonyms, strict=True)
     report.show(

@@ -127,7 +127,8 @@ def _keep_programs() -> None:
     if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.values["jax_compilation_cache_dir"]:
         return
     try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        base = named if named.is_absolute() else Path.home() / ".cache"  # as its specification has it
         folder = base / "seqdyn" / f"programs-{_processor()}"
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # nowhere to write, no home
@@ -162,6 +163,11 @@ def compiled(function: Callable[..., Any], **jit_options: Any) -> Any:
     if jax.default_backend() == "cpu" and jax.__version_info__ < (0, 11):
         jit_options["compiler_options"] = {"xla_cpu_use_fusion_emitters": False}
     return jax.jit(function, **jit_options)
+
+
+def traced_once(function: Callable[..., Any]) -> Any:
+    """`function` as a part of compiled programs, which trace it once for all arguments of one shape."""
+    return jax.jit(function)
 
 
 def each(function: Callable[[Any], Any], matrices: Any) -> Any:

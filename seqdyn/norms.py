@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqdyn.backend import traced_once
 from seqdyn.types import Array, Float, Tree
 
 
@@ -50,10 +51,14 @@ def norm_near(x: Float[Array, "*s n"], near: Float[Array, "*s"]) -> Float[Array,
     return m * jnp.sqrt(jnp.sum(y, axis=-1))
 
 
+_of_leaf = traced_once(norm)
+"""An update has the norms of gradients, of updates and of weights: leaves of the same shapes."""
+
+
 def tree_norm(tree: Tree) -> Float[Array, ""]:
     """‖·‖₂ of all leaves of a pytree together."""
-    norms = [norm(leaf.reshape(-1)) for leaf in jax.tree.leaves(tree)]
-    return norm(jnp.stack(norms)) if norms else jnp.zeros(())
+    norms = [_of_leaf(leaf.reshape(-1)) for leaf in jax.tree.leaves(tree)]
+    return _of_leaf(jnp.stack(norms)) if norms else jnp.zeros(())
 
 
 def rms_ranged(

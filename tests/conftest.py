@@ -88,11 +88,17 @@ def key():
     return jax.random.key(0)
 
 
+_devices = jax.local_devices
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _setting(request):
     """Laws of formulas hold in float64; a module about whole runs, which are float32, says `X64 = False`. One whose
-    laws a compiler might break says `OPTIMISED = True`.
+    laws a compiler might break says `OPTIMISED = True`. JAX compiles a program for each device anew: tiles are trained
+    on one of the two, but in a module that says `DEVICES = 2`.
     """
+    count = getattr(request.module, "DEVICES", 1)
+    jax.local_devices = lambda *args, **kwargs: _devices(*args, **kwargs)[:count]
     quick, optimised = jax.config.read("jax_disable_most_optimizations"), getattr(request.module, "OPTIMISED", False)
     jax.config.update("jax_enable_x64", getattr(request.module, "X64", True))
     jax.config.update("jax_disable_most_optimizations", quick and not optimised)

@@ -44,7 +44,7 @@ def reviews(imdb_dir):
     vectors = os.environ.get("SEQDYN_GLOVE")
     if not vectors:
         pytest.skip("needs vectors: set SEQDYN_GLOVE to a file of GloVe's 50-dimensional vectors")
-    return texts.read(Path(imdb_dir), Path(vectors), vocabulary=500, length=20, smoke=True)
+    return texts.read(Path(imdb_dir), Path(vectors), vocabulary=500, length=20, limit=200)
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,6 @@ WORLDLY = {
     "runs.elsewhere",
     "runs.slurm",
     "runs.manifest",
-    "runs.probe",
-    "runs.replay",
     "runs.checkpoint",
     "runs.records",
     "runs.run",

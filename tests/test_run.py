@@ -17,7 +17,7 @@ from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import checkpoint, lock, manifest, script, sweep
 from seqdyn.types import ConfigError
 
-X64, OPTIMISED = False, True
+X64, OPTIMISED, DEVICES = False, True, 2
 # At H = 16 vmapped and mapped runs happen to agree, at H = 64 they do not.
 TINY = dict(steps=8, batch=3, hidden=(64,), holdout=6)
 

@@ -86,7 +86,7 @@ def setting(c: Config, name: str) -> Setting:
             raise ConfigError(f"data_dir is None and augment has {name!r}; name TFDS's data directory with --data-dir.")
         if name in reworded.TABLED and c.vectors is None:
             raise ConfigError(f"vectors is None and augment has {name!r}; name a file of word vectors with --vectors.")
-        reviews = reworded.read(c.data_dir, c.vectors, vocabulary=5000, length=40)
+        reviews = reworded.read(c.data_dir, c.vectors, vocabulary=5000, length=40, limit=4000)
         data = reworded.data(reviews, c.examples, name if name in reworded.METHODS else "none", test=2000)
         shape = dict(steps=40, vocabulary=len(reviews.text.vocabulary), embedding=32, classes=2)
         return Setting(data, data, shape, augment, strength)

@@ -154,9 +154,17 @@ def _others(there: dict[str, Any], here: dict[str, Any]) -> list[tuple[str, Any,
     return [one for one in found if one]
 
 
+def directory(path: Any) -> Path:
+    """What was given as a run directory; ConfigError for what is no path."""
+    try:
+        return Path(path)
+    except TypeError:
+        raise ConfigError(f"path is {path!r:.80}; it must be a run directory.") from None
+
+
 def read(out: str | Path) -> dict[str, Any]:
     """The manifest of a run directory; ConfigError if there is none or it cannot be read."""
-    path = Path(out) / NAME
+    path = directory(out) / NAME
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -29,24 +29,27 @@ from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run, trai
 from seqdyn.runs.signals import Interrupted
 from seqdyn.types import ConfigError
 
+MOST = 1_000_000
+"""Seeds of a setting."""
+
 
 def _seeds(arguments: list[str]) -> int | tuple[int, ...]:
     """'5' -> 5; '3:6' -> 3, 4, 5; '3,5,8' -> these. What they may be is the grid's to say."""
-    (text,) = arguments
+    (text,), chosen = arguments, ()
     try:
         if ":" in text:
             first, end = map(int, text.split(":"))
-            chosen = tuple(range(first, end))
+            chosen = tuple(range(first, min(end, first + MOST + 1)))
         elif "," in text:
             chosen = tuple(int(one) for one in text.strip("()[] ").removesuffix(",").split(","))
-        else:
-            return int(text)
+        elif (count := int(text)) <= MOST:
+            return count
     except ValueError:
-        chosen = ()
-    if not chosen or len(set(chosen)) < len(chosen):
+        pass
+    if not 0 < len(chosen) <= MOST or len(set(chosen)) < len(chosen):
         raise ValueError(
             f"seeds is {text!r}; it must be how many, from 0 on (5), a range (3:6 is 3, 4, 5) or a list of different "
-            "ones (3,5,8)."
+            f"ones (3,5,8), of at most {MOST:,}."
         )
     return chosen
 
@@ -232,11 +235,11 @@ def replicated(config: R, once: Callable[[R], Mapping[str, str]]) -> None:
     """
     if config.replicate < 0:
         raise ConfigError(f"replicate is {config.replicate}; it must be at least 0.")
+    first, base = seeds(config.seeds), config.out and config.out.resolve()
     found = [once(config)]
-    first = seeds(config.seeds)
     for k in range(1, config.replicate + 1):
         fresh = tuple(k * (max(first) + 1) + seed for seed in first)
-        out = config.out and config.out.with_name(f"{config.out.name}-replicate-{k}")
+        out = base and base.with_name(f"{base.name}-replicate-{k}")
         found.append(once(dataclasses.replace(config, seeds=fresh, out=out)))  # type: ignore[call-arg]
     if not config.replicate:
         return

@@ -9,7 +9,7 @@ import numpy as np
 from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.layout import Tile
-from seqdyn.learn import train
+from seqdyn.learn import network, train
 from seqdyn.learn.config import Experiment, Hypers, Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.broken import Break, first_break
@@ -90,7 +90,7 @@ def why(path: str | Path, run: int, data: Any = None, before: int = BEFORE) -> W
     shown, closely = _closely(Path(path), tile, run, rows, given, spec) if before else ("from the records", None)
     table = pd.DataFrame({name: values[rows] for name, values in columns.items()}, index=pd.Index(rows, name="update"))
     if closely is not None:
-        table = table.join(_largest(closely))
+        table = table.join(_largest(closely, [] if spec.network is None else [*network.scans(spec).values()]))
     broke = first_break(spec, hypers, state, batch)
     return Why(run, str(one["label"].values), update, broke, table, shown, closely)
 
@@ -115,8 +115,9 @@ def _closely(
     return f"made again from the state after {near} updates", found
 
 
-def _largest(seen: "xr.Dataset") -> "pd.DataFrame":
-    """Of each update, over layers, steps and examples; Inf and NaN are larger than any number."""
+def _largest(seen: "xr.Dataset", scans: list[int]) -> "pd.DataFrame":
+    """Of each update, over layers, steps and examples; Inf and NaN are larger than any number. `scans` are the steps of
+    each scan of a network, whose end lies at the end of time."""
     import pandas as pd
 
     found = {}
@@ -126,6 +127,8 @@ def _largest(seen: "xr.Dataset") -> "pd.DataFrame":
         found["h_largest"] = np.sqrt((np.where(width, h, 0) ** 2).sum(-1)).reshape(len(h), -1).max(axis=1)
     logs = seen["example_adjoint_log_norm"].transpose("update", "layer", "time", "example").values
     logs = np.where(np.isnan(logs), np.inf, logs)
+    for i, steps in enumerate(scans):
+        logs[:, i, : logs.shape[2] - steps] = -np.inf
     places = [np.unravel_index(one.argmax(), one.shape) for one in logs]
     found["adjoint_log2"] = logs.reshape(len(logs), -1).max(axis=1)
     found["at_layer"], found["at_step"], found["at_example"] = (list(map(int, of)) for of in zip(*places, strict=True))
