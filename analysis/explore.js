@@ -648,6 +648,20 @@ addEventListener("resize", () => { clearTimeout(renew.later); renew.later = setT
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", renew);
 recall();
 renew();
+async function follow() { // the run that this page's server watches; what is looked at stays, and the newest update newest
+  try {
+    const newest = await (await fetch("version")).text();
+    if (newest !== data.version && !playing && !held) {
+      remember();
+      if (S.u === NS - 1) history.replaceState(null, "", location.hash.replace(/([#&])u=\d+/, "$1u="));
+      location.reload();
+    }
+  } catch { note.textContent = "The server of this page has ended; the page stays as it is."; }
+}
+let held = false;
+addEventListener("pointerdown", () => held = true);
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => held = false);
+if (data.version) setInterval(follow, 3000);
 window.explore = { S, data, go, renew, pictured, plan: () => plan };
 document.documentElement.dataset.ready = "1";
 })();

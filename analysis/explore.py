@@ -65,7 +65,7 @@ _PAGE = (
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data: blob:; style-src {style}; \
-script-src {script}">
+script-src {script}; connect-src {connect}">
 <title>{title}</title>
 <style>{css}</style>
 </head>
@@ -281,14 +281,18 @@ def _shell() -> int:
 
 
 def page(data: dict[str, Any]) -> str:
-    """The page of a `payload`: the same bytes of the same records."""
+    """The page of a `payload`: the same bytes of the same records. One with a `version` asks its server, and nobody
+    else, now and then for the newest."""
     parts = _parts()
     digests = {
         kind: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
         for kind, text in parts.items()
     }
     title = html.escape(f"{data['title']}: gradients through time")
-    return _PAGE.format(style=digests["css"], script=digests["js"], title=title, data=_json(data), **parts)
+    connect = "'self'" if "version" in data else "'none'"
+    return _PAGE.format(
+        connect=connect, style=digests["css"], script=digests["js"], title=title, data=_json(data), **parts
+    )
 
 
 def write(paths: Sequence[str | Path], file: str | Path) -> Path:
