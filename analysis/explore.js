@@ -179,8 +179,8 @@ class Svg { // what the drawing uses of a canvas's context
   measureText(t) { this.m.font = this.font; return this.m.measureText(t); }
   fillText(t, x, y) {
     const anchor = { left: "start", center: "middle", right: "end" }[this.textAlign], shift = { middle: ".35em", top: ".8em" }[this.textBaseline] || "0";
-    const size = this.font.split(" ")[0], safe = t.replace(/[&<>"]/g, c => `&#${c.charCodeAt(0)};`);
-    this.out.push(`<text x="${n2(x)}" y="${n2(y)}" dy="${shift}" font-family="system-ui, sans-serif" font-size="${size}" text-anchor="${anchor}" fill="${this.fillStyle}" opacity="${this.globalAlpha}"${this.turn ? ` transform="${this.turn}"` : ""}>${safe}</text>`);
+    const size = this.font.match(/\d+px/)[0], weight = this.font.startsWith("600") ? 600 : 400, safe = t.replace(/[&<>"]/g, c => `&#${c.charCodeAt(0)};`);
+    this.out.push(`<text x="${n2(x)}" y="${n2(y)}" dy="${shift}" font-family="system-ui, sans-serif" font-size="${size}" font-weight="${weight}" text-anchor="${anchor}" fill="${this.fillStyle}" opacity="${this.globalAlpha}"${this.turn ? ` transform="${this.turn}"` : ""}>${safe}</text>`);
   }
   drawImage(image, x, y, w, h) { this.out.push(`<image x="${n2(x)}" y="${n2(y)}" width="${n2(w)}" height="${n2(h)}" preserveAspectRatio="none" href="${image.toDataURL()}"/>`); }
   text() { return `<svg xmlns="http://www.w3.org/2000/svg" width="${this.w}" height="${this.h}" viewBox="0 0 ${this.w} ${this.h}"><defs>${this.defs.join("")}</defs>${this.out.join("")}</svg>`; }
@@ -225,7 +225,7 @@ function extent(values, cut) {
 }
 function prepare(width) {
   const g = groups(), L = look(), nc = g.cols.length, nr = g.rows.length, map = data.maps[S.q];
-  const p = { g, L, left: 58, right: 104, gap: 14, top: 66, rows: [], pictures: [], pooled: pooled(g.at), image: null };
+  const p = { g, L, left: 58, right: 104, gap: 14, top: 72, rows: [], pictures: [], pooled: pooled(g.at), image: null };
   p.width = Math.max(width, p.left + p.right + nc * 110 + (nc - 1) * p.gap);
   p.cw = (p.width - p.left - p.right - (nc - 1) * p.gap) / nc;
   p.x = j => p.left + j * (p.cw + p.gap);
@@ -325,7 +325,7 @@ function axes(ctx, p, r, { yt, yl, xt, xl, form }) {
       if (!j) text(ctx, form(v), x - 7, at, { align: "right", colour: L.soft, font: SMALL }); }
     ctx.strokeStyle = L.soft; path(ctx, [[x, r.y], [x, r.y + r.h], [x + p.cw, r.y + r.h]]); ctx.stroke();
     for (const [at, t] of xt) { path(ctx, [[x + at * p.cw, r.y + r.h], [x + at * p.cw, r.y + r.h + 4]]); ctx.stroke();
-      if (r.last) text(ctx, t, x + at * p.cw, r.y + r.h + 13, { align: "center", colour: L.soft, font: SMALL }); }
+      if (r.last) text(ctx, t, x + at * p.cw, r.y + r.h + 13, { align: at > .97 ? "right" : at < .03 && j ? "left" : "center", colour: L.soft, font: SMALL }); }
     if (r.last) text(ctx, xl, x + p.cw / 2, r.y + r.h + 28, { align: "center", colour: L.ink });
   }
 }
@@ -416,7 +416,7 @@ function rowName(ctx, p, i, y) {
   text(ctx, t, x + 21, y, { colour: p.L.ink, font: SMALL, most: p.right - 33 });
 }
 function legend(ctx, p) {
-  const { L } = p, y = 14;
+  const { L } = p, y = 38;
   let x = p.left;
   const item = (draw, t) => { draw(x, y); text(ctx, t, x + 18, y, { colour: L.soft, font: SMALL }); x += 18 + ctx.measureText(t).width + 18; };
   ctx.setLineDash([]);
@@ -432,7 +432,7 @@ function legend(ctx, p) {
     text(ctx, quantity(), x0 - 8, 12, { align: "right", colour: L.ink, font: SMALL });
   }
   x = p.left;
-  text(ctx, S.seeds === "lines" ? "A line a run." : "Maps and lines: median over runs; bands: the middle half.", x, 34, { colour: L.soft, font: SMALL });
+  text(ctx, S.seeds === "lines" ? "A line a run." : "Maps and lines: median over runs; bands: the middle half.", x, 14, { colour: L.soft, font: SMALL });
 }
 function moving(ctx, p) { // the cursor and the curve over lags, the same in each frame but for these
   const { L, g } = p;
@@ -461,7 +461,7 @@ function moving(ctx, p) { // the cursor and the curve over lags, the same in eac
         });
       });
       const of = data.series.horizon;
-      if (of && S.q === "adjoint_norm") g.rows.forEach((_, i) => {
+      if (of && S.q === "adjoint_norm" && S.seeds === "bands") g.rows.forEach((_, i) => {
         const runs = g.at[i][j], lag = runs.length ? seriesBand(of, runs, S.u)[1] : NaN, k = data.lags.findLastIndex(v => v <= lag);
         if (!(lag < data.lags[NG - 1]) || k < 0) return;
         const v = bandAt(runs, S.u, k)[1];
@@ -472,7 +472,7 @@ function moving(ctx, p) { // the cursor and the curve over lags, the same in eac
     if (r.kind === "curve") {
       text(ctx, `update ${many(step + 1)}`, p.width - p.right + 10, r.y + 8, { colour: L.ink, font: "600 11px system-ui, sans-serif" });
       g.rows.forEach((name, i) => { if (i < 10) rowName(ctx, p, i, r.y + 30 + i * 17); });
-      if (data.series.horizon && S.q === "adjoint_norm") text(ctx, "○ horizon", p.width - p.right + 10, r.y + 34 + Math.min(10, g.rows.length) * 17, { colour: L.soft, font: SMALL });
+      if (data.series.horizon && S.q === "adjoint_norm" && S.seeds === "bands") text(ctx, "○ horizon", p.width - p.right + 10, r.y + 34 + Math.min(10, g.rows.length) * 17, { colour: L.soft, font: SMALL });
     }
   }
 }

@@ -276,6 +276,7 @@ def test_pictures_hold_what_is_seen_and_names_stay_text(browser, file, tmp_path)
     parsed = f"new DOMParser().parseFromString({json.dumps(svg)}, 'image/svg+xml')"
     assert browser.js(f"{parsed}.querySelectorAll('parsererror, b').length") == 0
     assert browser.js(f"{parsed}.querySelectorAll('image').length") == 4
+    assert set(re.findall(r'font-size="([^"]*)"', svg)) == {"11px", "12px"}
     png = base64.b64decode(browser.js("explore.pictured('png')").split(",")[1])
     assert png.startswith(b"\x89PNG") and len(png) > 20_000
 
