@@ -43,6 +43,7 @@ STATED = {
     "exploding": "experiments.exploding",
     "gating": "experiments.gating",
     "clipping": "experiments.clipping",
+    "initialisations": "experiments.initialisations",
 }
 """How the name of an experiment begins -> the script whose `CLAIMS` are made of it."""
 USABLE = 1.25
