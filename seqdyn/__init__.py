@@ -41,7 +41,7 @@ from seqdyn.parts import number as number
 from seqdyn.parts import part as part
 from seqdyn.runs.probe import probe as probe
 from seqdyn.runs.replay import replay as replay
-from seqdyn.runs.run import restore as restore
+from seqdyn.runs.restore import restore as restore
 from seqdyn.runs.run import run as run
 from seqdyn.runs.several import find as find
 from seqdyn.runs.several import load as load

@@ -22,7 +22,7 @@ from seqdyn.fields import Fields
 from seqdyn.learn.hypers import Hypers
 from seqdyn.nets import dropped
 from seqdyn.nets.cells import Cell
-from seqdyn.types import Array, ConfigError, Float, Int, Key, whole_or_none
+from seqdyn.types import Array, ConfigError, Float, Int, Key, whole
 
 INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
 """The kinds of dropout that act inside the recurrence."""
@@ -106,7 +106,7 @@ def check(spec: Fields) -> None:
         )
     if kind in INNER and "omega" in spec.penalties:
         raise ConfigError(f"penalties has 'omega' and dropout is '{kind}'; Ω is of a recurrence that is whole.")
-    whole_or_none("monte_carlo", spec.monte_carlo)
+    whole("monte_carlo", spec.monte_carlo, 0)
     if spec.monte_carlo and kind == "none":
         raise ConfigError(f"monte_carlo is {spec.monte_carlo} and dropout is 'none'; it samples what dropout leaves.")
     if spec.monte_carlo and spec.loss is not None and not hasattr(spec.loss, "mean"):

@@ -16,7 +16,7 @@ from seqdyn.learn.optim import links
 from seqdyn.learn.spec import Spec
 from seqdyn.measure import flossing
 from seqdyn.parts import is_part
-from seqdyn.types import ConfigError, one_of, whole, whole_or_none
+from seqdyn.types import ConfigError, one_of, whole
 
 
 def validate(specs: Sequence[Spec], grids: Sequence[tuple[Sequence[Spec], Hypers]]) -> None:
@@ -86,7 +86,7 @@ def _check_spec(spec: Spec) -> None:
         whole(name, getattr(spec, name))
     penalties.check(spec)
     for name in ("shortest", "training_set", "vocabulary", "embedding", "features", "classes", "segment"):
-        whole_or_none(name, getattr(spec, name))
+        whole(name, getattr(spec, name), 0)
     tasks.check_lengths(spec)
     layers.check(spec)
     tasks.check(spec)

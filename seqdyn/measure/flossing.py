@@ -25,7 +25,7 @@ from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.nets.cells import Cell
-from seqdyn.types import Array, Bool, ConfigError, Float, Key, whole_or_none
+from seqdyn.types import Array, Bool, ConfigError, Float, Key, whole
 
 RATE = 1e-3
 """Adam's learning rate, whatever `Hypers.lr` is."""
@@ -93,7 +93,7 @@ def init(spec: Spec, hypers: Hypers, data: Any = None, given: Mapping[str, Array
 
 def check(spec: Spec) -> None:
     """Raises ConfigError for a network that cannot be flossed."""
-    whole_or_none("floss", spec.floss)
+    whole("floss", spec.floss, 0)
     if not spec.floss:
         return
     if spec.cell.startswith("dense") or len(spec.widths) > 1 or spec.normalise != "none":
