@@ -35,7 +35,13 @@ from seqdyn.learn.spec import Spec as Spec
 from seqdyn.learn.terms import LayerPass as LayerPass
 from seqdyn.learn.terms import Pass as Pass
 from seqdyn.nets.cells import Cell as Cell
+from seqdyn.nets.diagonal import parallel as parallel
 from seqdyn.nets.from_step import cell as cell
+from seqdyn.nets.indrnn import IndRNN as IndRNN
+from seqdyn.nets.lru import LRU as LRU
+from seqdyn.nets.minimal import MinGRU as MinGRU
+from seqdyn.nets.minimal import MinLSTM as MinLSTM
+from seqdyn.nets.slstm import SLSTM as SLSTM
 from seqdyn.parts import Number as Number
 from seqdyn.parts import number as number
 from seqdyn.parts import part as part
@@ -55,7 +61,9 @@ from seqdyn.types import ConfigError as ConfigError
 run.run = run  # type: ignore[attr-defined]  # what scripts of before called
 
 __all__ = [
+    "LRU",
     "SGD",
+    "SLSTM",
     "Adam",
     "AdamW",
     "Cell",
@@ -67,9 +75,12 @@ __all__ = [
     "Experiment",
     "Exponential",
     "Hypers",
+    "IndRNN",
     "LayerPass",
     "Look",
     "Inverse",
+    "MinGRU",
+    "MinLSTM",
     "Momentum",
     "Number",
     "Pass",
@@ -89,6 +100,7 @@ __all__ = [
     "io",
     "load",
     "number",
+    "parallel",
     "part",
     "predict",
     "probe",
