@@ -41,6 +41,7 @@ ERROR = 0.05
 STATED = {
     "gradient_flow": "experiments.gradient_flow",
     "exploding": "experiments.exploding",
+    "minimal_cells": "experiments.minimal_cells",
 }
 """How the name of an experiment begins -> the script whose `CLAIMS` are made of it."""
 USABLE = 1.25
