@@ -42,6 +42,9 @@ STATED = {
     "gradient_flow": "experiments.gradient_flow",
     "exploding": "experiments.exploding",
     "minimal_cells": "experiments.minimal_cells",
+    "gating": "experiments.gating",
+    "clipping": "experiments.clipping",
+    "initialisations": "experiments.initialisations",
 }
 """How the name of an experiment begins -> the script whose `CLAIMS` are made of it."""
 USABLE = 1.25

@@ -11,6 +11,14 @@ from seqdyn import watch as watch
 from seqdyn.backend import compiled as compiled
 from seqdyn.data.sampled import Drawn as Task
 from seqdyn.data.sampled import task as task
+from seqdyn.data.synthetic import Adding as Adding
+from seqdyn.data.synthetic import Copy as Copy
+from seqdyn.data.synthetic import DelayedXOR as DelayedXOR
+from seqdyn.data.synthetic import Memorization as Memorization
+from seqdyn.data.synthetic import Multiplication as Multiplication
+from seqdyn.data.synthetic import Parity as Parity
+from seqdyn.data.synthetic import RandomPermutation as RandomPermutation
+from seqdyn.data.synthetic import TemporalOrder as TemporalOrder
 from seqdyn.documented import fields_in_help
 from seqdyn.learn.config import Experiment as Experiment
 from seqdyn.learn.config import Hypers as Hypers
@@ -38,6 +46,18 @@ from seqdyn.nets.cells import Cell as Cell
 from seqdyn.nets.diagonal import parallel as parallel
 from seqdyn.nets.from_step import cell as cell
 from seqdyn.nets.indrnn import IndRNN as IndRNN
+from seqdyn.nets.inits import Gaussian as Gaussian
+from seqdyn.nets.inits import GlorotNormal as GlorotNormal
+from seqdyn.nets.inits import GlorotUniform as GlorotUniform
+from seqdyn.nets.inits import Identity as Identity
+from seqdyn.nets.inits import Orthogonal as Orthogonal
+from seqdyn.nets.inits import Sparse as Sparse
+from seqdyn.nets.inits import Uniform as Uniform
+from seqdyn.nets.levels import GRU as GRU
+from seqdyn.nets.levels import LSTM as LSTM
+from seqdyn.nets.levels import RNN as RNN
+from seqdyn.nets.levels import Dense as Dense
+from seqdyn.nets.levels import DensePerPosition as DensePerPosition
 from seqdyn.nets.lru import LRU as LRU
 from seqdyn.nets.minimal import MinGRU as MinGRU
 from seqdyn.nets.minimal import MinLSTM as MinLSTM
@@ -47,7 +67,7 @@ from seqdyn.parts import number as number
 from seqdyn.parts import part as part
 from seqdyn.runs.probe import probe as probe
 from seqdyn.runs.replay import replay as replay
-from seqdyn.runs.run import restore as restore
+from seqdyn.runs.restore import restore as restore
 from seqdyn.runs.run import run as run
 from seqdyn.runs.several import find as find
 from seqdyn.runs.several import load as load
@@ -61,54 +81,74 @@ from seqdyn.types import ConfigError as ConfigError
 run.run = run  # type: ignore[attr-defined]  # what scripts of before called
 
 __all__ = [
-    "LRU",
-    "SGD",
-    "SLSTM",
     "Adam",
     "AdamW",
+    "Adding",
+    "cell",
     "Cell",
     "ClipByNorm",
     "ClipByValue",
+    "compiled",
     "ConfigError",
     "Context",
+    "Copy",
     "Cosine",
+    "DelayedXOR",
+    "Dense",
+    "DensePerPosition",
     "Experiment",
+    "explained",
     "Exponential",
+    "find",
+    "Gaussian",
+    "generate",
+    "GlorotNormal",
+    "GlorotUniform",
+    "grid",
+    "GRU",
     "Hypers",
+    "Identity",
     "IndRNN",
-    "LayerPass",
-    "Look",
     "Inverse",
+    "io",
+    "LayerPass",
+    "load",
+    "Look",
+    "LRU",
+    "LSTM",
+    "Memorization",
     "MinGRU",
     "MinLSTM",
     "Momentum",
+    "Multiplication",
     "Number",
-    "Pass",
-    "RMSProp",
-    "Rule",
-    "Runs",
-    "Spec",
-    "Task",
-    "Variable",
-    "Warmup",
-    "cell",
-    "compiled",
-    "explained",
-    "find",
-    "generate",
-    "grid",
-    "io",
-    "load",
     "number",
+    "Orthogonal",
     "parallel",
+    "Parity",
     "part",
+    "Pass",
     "predict",
     "probe",
+    "RandomPermutation",
     "replay",
     "restore",
+    "RMSProp",
+    "RNN",
+    "Rule",
     "run",
+    "Runs",
+    "SGD",
+    "SLSTM",
+    "Sparse",
+    "Spec",
+    "Task",
     "task",
+    "TemporalOrder",
     "trained",
+    "Uniform",
+    "Variable",
+    "Warmup",
     "watch",
     "why",
 ]

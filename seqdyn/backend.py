@@ -127,7 +127,8 @@ def _keep_programs() -> None:
     if "JAX_COMPILATION_CACHE_DIR" in os.environ or jax.config.values["jax_compilation_cache_dir"]:
         return
     try:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+        base = named if named.is_absolute() else Path.home() / ".cache"  # as its specification has it
         folder = base / "seqdyn" / f"programs-{_processor()}"
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # nowhere to write, no home

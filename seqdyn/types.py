@@ -43,7 +43,6 @@ __all__ = [
     "are_words",
     "one_of",
     "whole",
-    "whole_or_none",
 ]
 
 
@@ -67,12 +66,6 @@ def whole(field: str, value: Any, least: int = 1) -> int:
         most = ", below 2³¹" if number >= 2**31 else ""
         raise ConfigError(f"{field} is {value!r}; it must be a whole number of at least {least}{most}.")
     return number
-
-
-def whole_or_none(field: str, value: Any) -> None:
-    """Raises ConfigError for what is neither 0 nor a `whole` number."""
-    if not isinstance(value, int) or value != 0 or value is False:
-        whole(field, value)
 
 
 def are_words(value: Any, words: Collection[str]) -> bool:

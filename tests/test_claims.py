@@ -32,7 +32,9 @@ def test_seeds_are_how_many_a_range_or_a_list(text, meant):
     assert shown.seeds == chosen.seeds
 
 
-@pytest.mark.parametrize("text", ["3:3", "6:3", "3,3", "a", "1.5", "3:", "", "1:2:3", "1,,2"])
+@pytest.mark.parametrize(
+    "text", ["3:3", "6:3", "3,3", "a", "1.5", "3:", "", "1:2:3", "1,,2", "0:99999999999", "99999999999"]
+)
 def test_seeds_that_are_none_are_refused_in_a_sentence(text, capsys):
     with pytest.raises(SystemExit) as refused:
         tyro.cli(gating.Config, args=["--seeds", text])

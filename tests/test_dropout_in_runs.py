@@ -300,7 +300,7 @@ WRONG = [
     (dict(dropout="variational", normalise="layer", **NUMBERS), ["variational", "layer", "inputs"]),
     (dict(dropout="recurrent", penalties=("omega",), **NUMBERS), ["omega", "recurrent"]),
     (dict(monte_carlo=5, **NUMBERS), ["monte_carlo", "5", "'none'"]),
-    (dict(monte_carlo=-1, dropout="inputs", **NUMBERS), ["monte_carlo", "-1", "at least 1"]),
+    (dict(monte_carlo=-1, dropout="inputs", **NUMBERS), ["monte_carlo", "-1", "at least 0"]),
     (dict(monte_carlo=True, dropout="inputs", **NUMBERS), ["monte_carlo", "True", "whole number"]),
     (
         dict(monte_carlo=5, dropout="inputs", normalise="batch", mask=False, **NUMBERS),

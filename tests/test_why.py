@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from _network import matrices, rnn
 from _processes import Process
 from _refusals import refusal
 
@@ -264,6 +265,32 @@ def test_what_was_recorded_after_the_checkpoint_is_made_again_on_the_data(tmp_pa
 def test_the_module_of_the_command_line_is_the_function_where_it_takes_its_place(poisoned):
     importlib.import_module("seqdyn.why")
     assert sd.why(poisoned, 0).update == 1
+
+
+@sd.part
+class Subsampled:
+    """A scan over every second step, whose last two states a second scan reads."""
+
+    def init(self, key):
+        return {"first": matrices(key, 2), "second": matrices(key, H), "readout": jnp.ones(H)}
+
+    def loss(self, params, batch, key):
+        hs = rnn(params["first"], jnp.zeros((batch.xs.shape[1], H)), batch.xs[::2], "first")
+        hs = rnn(params["second"], jnp.zeros_like(hs[0]), hs[-2:], "second")
+        return batch.mean((hs[-1] @ params["readout"] - batch.ys) ** 2)
+
+
+@pytest.mark.slow
+def test_scans_of_other_lengths_than_the_batch_are_made_again_and_what_they_lack_is_not_large(tmp_path):
+    spec = sd.Spec(steps=8, batch=3, holdout=6, network=Subsampled(), optimizer="sgd")
+    runs = sd.grid(spec, seeds=1, lr=1e30)
+    out = sd.run(sd.Experiment("scans", runs, updates=4, chunk=2, probe_every=2, probes=()), tmp_path / "out")
+    seen, why = sd.replay(out, 0, 0, 1), sd.why(out, 0)
+    assert seen["example_adjoint_norm"].sizes["time"] == 4 and seen["xs"].shape == (1, 8, 3, 2)
+    assert why.update == 1
+    logs = seen["example_adjoint_log_norm"].values[0]
+    assert np.isnan(logs[1, :2]).all()
+    assert why.before["adjoint_log2"][0] == np.nanmax(logs)
 
 
 @pytest.mark.slow

@@ -19,10 +19,11 @@ from seqdyn.learn import looks, precision
 from seqdyn.learn.fitted import unheeded
 from seqdyn.learn.hypers import FIELDS, Hypers
 from seqdyn.learn.looks import Looking, ProbeName, Split
+from seqdyn.learn.own_cells import own
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate
 from seqdyn.parts import Part
-from seqdyn.types import ConfigError, whole, whole_or_none
+from seqdyn.types import ConfigError, whole
 
 
 @jax.tree_util.register_dataclass
@@ -172,8 +173,9 @@ class Experiment:
         self._put("specs", self.specs if isinstance(self.specs, tuple) else (self.specs,))
         self._put("probes", (self.probes,) if parts.is_part(self.probes) else self.probes)
         self._put("settings", plain_json(self.settings))
-        self._put("lags", tuple(parts.listed(self.lags)) if parts.is_many(self.lags) else self.lags)
-        self._put("keep", plain(list(self.keep)) if isinstance(self.keep, range | set | frozenset) else self.keep)
+        for name in ("lags", "keep"):
+            value = getattr(self, name)
+            self._put(name, tuple(parts.listed(value)) if parts.is_many(value) else value)
         if self.hypers is None and self.runs and not any(isinstance(one, Runs) for one in self.specs):
             # From dataclasses.replace.
             if self.specs != tuple(one.at(0).spec for one in self.runs):
@@ -209,7 +211,7 @@ class Experiment:
                 "probe_every", self.chunk * min(n for n in range(1, calls + 1) if calls % n == 0 and calls <= 20 * n)
             )
         if self.probes is None:
-            self._put("probes", () if any(spec.layers or spec.network for spec in self.specs) else ("weights",))
+            self._put("probes", () if any(own(spec) or spec.network for spec in self.specs) else ("weights",))
 
     def _check(self) -> None:
         grids = [(self.specs, self.hypers)]
@@ -225,8 +227,8 @@ class Experiment:
         self._check_keep()
         if not isinstance(self.lags, tuple) and self.lags not in (None, "log"):
             raise ConfigError(f"lags is {self.lags!r:.80}; it must be None, 'log' or a list of lags.")
-        for lag in self.lags if isinstance(self.lags, tuple) else ():
-            whole_or_none("lags", lag)
+        for i, lag in enumerate(self.lags if isinstance(self.lags, tuple) else ()):
+            whole(f"lags[{i}]", lag, 0)
         looks.check(self.looking, self.specs)
         for name, unit in (("updates", "chunk"), ("probe_every", "chunk"), ("updates", "probe_every")):
             value, divisor = getattr(self, name), getattr(self, unit)

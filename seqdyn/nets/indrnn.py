@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from seqdyn.backend import fence
 from seqdyn.nets.activations import ACTIVATIONS, Activation
 from seqdyn.nets.cells import Cell, Hidden, Partials, _affine
-from seqdyn.nets.inits import glorot_uniform
-from seqdyn.nets.ranges import check_count, check_range
+from seqdyn.nets.inits import GlorotUniform
+from seqdyn.nets.ranges import check_range
 from seqdyn.parts import Number, number, part
-from seqdyn.types import Array, Float, Key
+from seqdyn.types import Array, Float, Key, whole
 
 
 class IndWeights(NamedTuple):
@@ -44,8 +44,8 @@ class IndRNN:
     """Largest |u| that acts; the paper's is 2^(1/T)"""
 
     def check(self) -> None:
-        """Raises ConfigError for a width below 1 or an empty range."""
-        check_count(self, "hidden")
+        """Raises ConfigError for a width that is none or an empty range."""
+        whole("IndRNN.hidden", self.hidden)
         check_range(self, "low", "high")
 
     def build(self, inputs: int) -> Cell:
@@ -57,7 +57,7 @@ class IndRNN:
             kind = jnp.result_type(float)
             low, high = jnp.asarray(self.low, kind), jnp.asarray(self.high, kind)
             u = low + (high - low) * jax.random.uniform(k_u, (self.hidden,), kind)
-            return IndWeights(glorot_uniform()(k_w, (inputs, self.hidden), kind), u, jnp.zeros((self.hidden,), kind))
+            return IndWeights(GlorotUniform()(k_w, (inputs, self.hidden), kind), u, jnp.zeros((self.hidden,), kind))
 
         def recur(params: IndWeights, h: Float[Array, "*b h"]) -> Array:
             bound = jnp.asarray(self.bound, params.u.dtype)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from seqdyn.nets.cells import Cell
 from seqdyn.nets.diagonal import Coefficients, diagonal
-from seqdyn.nets.ranges import check_count, check_range
+from seqdyn.nets.ranges import check_range
 from seqdyn.parts import Number, number, part
-from seqdyn.types import Array, ConfigError, Float, Key
+from seqdyn.types import Array, ConfigError, Float, Key, whole
 
 _INSIDE = 1 - 2.0**-20
 """The largest |λ|² that is drawn: at 1 the logarithms of ν and γ would be −∞."""
@@ -48,7 +48,7 @@ class LRU:
 
     def check(self) -> None:
         """Raises ConfigError for an odd width or an empty ring."""
-        check_count(self, "hidden")
+        whole("LRU.hidden", self.hidden)
         if self.hidden % 2:
             raise ConfigError(
                 f"LRU.hidden is {self.hidden}; it must be even: a real and an imaginary part of each complex unit."

@@ -16,10 +16,9 @@ import jax.numpy as jnp
 from seqdyn.backend import fence
 from seqdyn.nets.cells import Cell, split
 from seqdyn.nets.diagonal import Coefficients, diagonal
-from seqdyn.nets.inits import uniform
-from seqdyn.nets.ranges import check_count
+from seqdyn.nets.inits import Uniform
 from seqdyn.parts import Number, number, part
-from seqdyn.types import Array, Float, Key
+from seqdyn.types import Array, Float, Key, whole
 
 
 class Linear(NamedTuple):
@@ -43,8 +42,8 @@ class MinGRU:
     """Taken off b_z: about σ(forget_bias) is kept a step"""
 
     def check(self) -> None:
-        """Raises ConfigError for a width below 1."""
-        check_count(self, "hidden")
+        """Raises ConfigError for a width that is none."""
+        whole("MinGRU.hidden", self.hidden)
 
     def build(self, inputs: int) -> Cell:
         """A `diagonal` cell."""
@@ -72,8 +71,8 @@ class MinLSTM:
     """Added to b_f and taken off b_i: about σ(forget_bias) is kept a step"""
 
     def check(self) -> None:
-        """Raises ConfigError for a width below 1."""
-        check_count(self, "hidden")
+        """Raises ConfigError for a width that is none."""
+        whole("MinLSTM.hidden", self.hidden)
 
     def build(self, inputs: int) -> Cell:
         """A `diagonal` cell."""
@@ -108,6 +107,6 @@ def _init(inputs: int, hidden: int, biases: tuple[Any, ...]) -> Any:
         width, kind = hidden * len(biases), jnp.result_type(float)
         around = jnp.concatenate([jnp.full((hidden,), bias, kind) for bias in biases])
         drawn = jax.random.uniform(k_b, (width,), kind, -(inputs**-0.5), inputs**-0.5)
-        return Linear(uniform()(k_w, (inputs, width), kind), drawn + around)
+        return Linear(Uniform()(k_w, (inputs, width), kind), drawn + around)
 
     return init

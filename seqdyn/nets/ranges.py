@@ -1,4 +1,4 @@
-"""What a cell's part may ask for: a width, the ends of a range."""
+"""Two numbers of a part that are the ends of a range."""
 
 from typing import Any
 
@@ -7,13 +7,6 @@ from jax.core import Tracer
 
 from seqdyn.parts import listed
 from seqdyn.types import ConfigError
-
-
-def check_count(part: Any, field: str) -> None:
-    """Raises ConfigError for a field below 1."""
-    value = getattr(part, field)
-    if value < 1:
-        raise ConfigError(f"{type(part).__name__}.{field} is {value}; it must be at least 1.")
 
 
 def check_range(part: Any, low: str, high: str) -> None:

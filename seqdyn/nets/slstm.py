@@ -7,10 +7,9 @@ import jax.numpy as jnp
 
 from seqdyn.backend import beside, fence
 from seqdyn.nets.cells import Cell, Memory, Partials, _affine, split
-from seqdyn.nets.inits import glorot_uniform, orthogonal
-from seqdyn.nets.ranges import check_count
+from seqdyn.nets.inits import GlorotUniform, Orthogonal
 from seqdyn.parts import Number, number, part
-from seqdyn.types import Array, ConfigError, Float, Key
+from seqdyn.types import Array, ConfigError, Float, Key, whole
 
 GATES = ("i", "f", "o", "z")
 
@@ -48,9 +47,9 @@ class SLSTM:
     """b_f"""
 
     def check(self) -> None:
-        """Raises ConfigError for a width below 1, or heads that do not divide it."""
-        check_count(self, "hidden")
-        check_count(self, "heads")
+        """Raises ConfigError for a width that is none, or heads that do not divide it."""
+        whole("SLSTM.hidden", self.hidden)
+        whole("SLSTM.heads", self.heads)
         if self.hidden % self.heads:
             raise ConfigError(f"SLSTM.heads is {self.heads}; it must divide hidden, {self.hidden}.")
 
@@ -61,8 +60,8 @@ class SLSTM:
         def init(key: Key[Array, ""]) -> SLSTMWeights:
             kind = jnp.result_type(float)
             k_w, k_u = jax.random.split(key)
-            w = [glorot_uniform()(k, (inputs, self.hidden), kind) for k in jax.random.split(k_w, 4)]
-            u = [orthogonal()(k, (width, width), kind) for k in jax.random.split(k_u, 4 * self.heads)]
+            w = [GlorotUniform()(k, (inputs, self.hidden), kind) for k in jax.random.split(k_w, 4)]
+            u = [Orthogonal()(k, (width, width), kind) for k in jax.random.split(k_u, 4 * self.heads)]
             blocks = [jnp.concatenate(u[4 * k : 4 * k + 4], axis=1) for k in range(self.heads)]
             biases = [jnp.full((self.hidden,), self.forget_bias if g == "f" else 0.0, kind) for g in GATES]
             return SLSTMWeights(jnp.concatenate(w, axis=1), jnp.stack(blocks), jnp.concatenate(biases))

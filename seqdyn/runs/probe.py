@@ -12,7 +12,7 @@ from seqdyn.layout import Tile
 from seqdyn.learn import looks
 from seqdyn.learn.config import Experiment
 from seqdyn.measure import probes as instruments
-from seqdyn.parts import is_part
+from seqdyn.parts import is_many, is_part, listed
 from seqdyn.runs import again, axes, checkpoint, kept, manifest, records, sweep
 from seqdyn.runs.lock import gate, held
 from seqdyn.runs.records import VARIABLES, Store
@@ -35,7 +35,7 @@ def probe(path: str | Path, probes: Any, steps: Any = "kept", data: Any = None) 
     recorded is written over. Raises ConfigError for probes, steps and data that do not fit, RuntimeError while another
     process trains there, OSError if it cannot be written.
     """
-    path = Path(path)
+    path = manifest.directory(path)
     experiment = _with(manifest.experiment(path), probes)
     own = axes.own_variables(experiment)
     data = again.checked(experiment, data)
@@ -90,9 +90,9 @@ def _steps(path: Path, experiment: Experiment, steps: Any, done: dict[int, int])
         if not found:
             raise ConfigError(f"steps is 'kept' and {path} has kept none; it must be a list of updates.")
         return sorted(found)
-    if isinstance(steps, str) or not (isinstance(steps, Iterable) or hasattr(steps, "__index__")):
+    given = listed(steps)
+    if isinstance(steps, str) or not is_many(steps) and not hasattr(given[0], "__index__"):
         raise ConfigError(f"steps is {steps!r:.60}; it must be 'kept', or a list of updates.")
-    given = list(steps) if isinstance(steps, Iterable) else [steps]
     found = sorted({whole(f"steps[{i}]", one, 0) for i, one in enumerate(given)})
     if not found or found[-1] > last:
         raise ConfigError(f"steps is {given!r:.60}; it must be 'kept', or a list of updates from 0 to {last}.")

@@ -357,7 +357,7 @@ def load(path: str | Path) -> "xr.Dataset":
     """
     import xarray as xr  # takes two seconds
 
-    path = Path(path)
+    path = manifest.directory(path)
     noted = manifest.read(path)
     at = layout(noted["experiment"])
     store = Store(path / "records.zarr", at)

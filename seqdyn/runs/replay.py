@@ -1,13 +1,13 @@
 """The same updates again, bit for bit, at full resolution: λ_t itself, states, gates and batches."""
 
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
+from seqdyn import parts
 from seqdyn.measure import full
 from seqdyn.runs import again, axes, manifest, records, sweep
 from seqdyn.runs.records import VARIABLES
@@ -30,9 +30,9 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
         loss, grad_norm, clip_scale, adjoint_norm, …           as the records have them
 
     λ_t is of each example's own loss; `time` is the step in the batch, and of the records' own variables as theirs,
-    named `time_from_end`. Of a cell without c or `units` those are not there, gates not under dropout of the recurrence
-    either, and of a network that is no stack, of its watched scans, the third line alone. What a narrower layer has not
-    is NaN.
+    named `time_from_end`: of a layer that reads backwards it ends at the first step. Of a cell without c or `units`
+    those are not there, gates not under dropout of the recurrence either, and of a network that is no stack, of its
+    watched scans, the third line alone. What a narrower layer has not is NaN.
 
     Training goes on from the nearest state at or before `start`: a checkpoint, one that `Experiment.keep` kept, or that
     before the first update. Every number that was recorded of these updates is held against what is made: they are
@@ -43,7 +43,7 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
     in the directory changes. Raises ConfigError as `seqdyn.restore`, for updates that the run has not made, for names
     that are not there, for data that do not fit, and with the size, for more than half of the memory.
     """
-    path = Path(path)
+    path = manifest.directory(path)
     one = _one(path, run)
     run, made = int(one["run"]), _made(one)
     start, stop = whole("start", start, 0), whole("stop", stop)
@@ -68,7 +68,8 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
     own = alone(of.runs)
     given = (jax.tree.leaves(own.spec), own.hypers, alone(states), data)
     shapes = _named(spec, jax.eval_shape(looked, *given))
-    recorded = [str(name) for name, of in one.data_vars.items() if of.dims[:1] == ("step",) and name != "recorded"]
+    recorded = sorted(str(name) for name, of in one.data_vars.items() if of.dims[:1] == ("step",))
+    recorded.remove("recorded")
     names = _asked(record, [*shapes, *recorded])
     wanted = {name: shape for name, shape in shapes.items() if name in names}
     gates = _gates(spec, jax.eval_shape(looked, *given))
@@ -95,10 +96,7 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
 
 def _one(path: Path, run: Any) -> "xr.Dataset":
     """The records of one run."""
-    ds, run = records.load(path), whole("run", run, 0)
-    if run >= ds.sizes["run"]:
-        raise ConfigError(f"run is {run}; {path} holds runs 0 to {ds.sizes['run'] - 1}.")
-    return ds.isel(run=run)
+    return records.load(path).isel(run=manifest.numbered(path, run))
 
 
 def _made(one: "xr.Dataset") -> int:
@@ -108,12 +106,11 @@ def _made(one: "xr.Dataset") -> int:
 
 
 def _asked(record: Any, names: list[str]) -> list[str]:
-    given = [record] if isinstance(record, str) else record
-    asked = list(given) if isinstance(given, Iterable) else [given]
+    asked = parts.listed(record)
     if asked == ["all"]:
         return names
-    parts = {name: [one for one in names if one.startswith(f"{name}.")] for name in BATCH}
-    asked = [one for name in asked for one in (parts.get(name) if isinstance(name, str) else None) or [name]]
+    of = {name: [one for one in names if one.startswith(f"{name}.")] for name in BATCH}
+    asked = [one for name in asked for one in (of.get(name) if isinstance(name, str) else None) or [name]]
     odd = [name for name in asked if not isinstance(name, str) or name not in names]
     if odd or not asked:
         what = repr(odd[0]) if odd else "empty"
@@ -147,14 +144,16 @@ def _named(spec: Any, shapes: full.Full) -> dict[str, tuple[tuple[str, ...], tup
         leaves = jax.tree_util.tree_leaves_with_path(getattr(shapes.batch, name))
         for path, leaf in leaves:
             key = ".".join([name, jax.tree_util.keystr(path, simple=True, separator=".")]).rstrip(".")
-            found[key] = (_axes(key, leaf.shape, spec), leaf.shape, np.dtype(leaf.dtype))
+            found[key] = (_axes(key, leaf.shape, spec, sizes), leaf.shape, np.dtype(leaf.dtype))
     return found
 
 
-def _axes(name: str, shape: tuple[int, ...], spec: Any) -> tuple[str, ...]:
-    """Of an array of a batch: time before examples where it has both."""
+def _axes(name: str, shape: tuple[int, ...], spec: Any, sizes: dict[str, int]) -> tuple[str, ...]:
+    """Of an array of a batch: time before examples where it has both, and a network's scans are as long and as wide."""
     first = ("time", "example") if shape[:2] == (spec.steps, spec.batch) else ()
     first = first or (("example",) if shape[:1] == (spec.batch,) else ())
+    if any(sizes[dim] not in (0, n) for dim, n in zip(first, shape, strict=False)):
+        first = ()
     return (*first, *(f"{name}_axis_{i}" for i in range(len(first), len(shape))))
 
 

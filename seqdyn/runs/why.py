@@ -9,7 +9,7 @@ import numpy as np
 from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.layout import Tile
-from seqdyn.learn import train
+from seqdyn.learn import network, train
 from seqdyn.learn.config import Experiment, Hypers, Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.broken import Break, first_break
@@ -65,11 +65,8 @@ def why(path: str | Path, run: int, data: Any = None, before: int = BEFORE) -> W
     """
     import pandas as pd  # takes a second
 
-    before = whole("before", before, 0)
-    run, ds = whole("run", run, 0), records.load(path)
-    if run >= ds.sizes["run"]:
-        raise ConfigError(f"run is {run}; {path} holds runs 0 to {ds.sizes['run'] - 1}.")
-    one = ds.isel(run=run)
+    before, run = whole("before", before, 0), manifest.numbered(path, run)
+    one = records.load(path).isel(run=run)
     gone = records.diverged(one)
     if not gone.any():
         return None
@@ -90,7 +87,7 @@ def why(path: str | Path, run: int, data: Any = None, before: int = BEFORE) -> W
     shown, closely = _closely(Path(path), tile, run, rows, given, spec) if before else ("from the records", None)
     table = pd.DataFrame({name: values[rows] for name, values in columns.items()}, index=pd.Index(rows, name="update"))
     if closely is not None:
-        table = table.join(_largest(closely))
+        table = table.join(_largest(closely, [] if spec.network is None else [*network.scans(spec).values()]))
     broke = first_break(spec, hypers, state, batch)
     return Why(run, str(one["label"].values), update, broke, table, shown, closely)
 
@@ -115,8 +112,9 @@ def _closely(
     return f"made again from the state after {near} updates", found
 
 
-def _largest(seen: "xr.Dataset") -> "pd.DataFrame":
-    """Of each update, over layers, steps and examples; Inf and NaN are larger than any number."""
+def _largest(seen: "xr.Dataset", scans: list[int]) -> "pd.DataFrame":
+    """Of each update, over layers, steps and examples; Inf and NaN are larger than any number. `scans` are the steps of
+    each scan of a network, whose end lies at the end of time."""
     import pandas as pd
 
     found = {}
@@ -126,6 +124,8 @@ def _largest(seen: "xr.Dataset") -> "pd.DataFrame":
         found["h_largest"] = np.sqrt((np.where(width, h, 0) ** 2).sum(-1)).reshape(len(h), -1).max(axis=1)
     logs = seen["example_adjoint_log_norm"].transpose("update", "layer", "time", "example").values
     logs = np.where(np.isnan(logs), np.inf, logs)
+    for i, steps in enumerate(scans):
+        logs[:, i, : logs.shape[2] - steps] = -np.inf
     places = [np.unravel_index(one.argmax(), one.shape) for one in logs]
     found["adjoint_log2"] = logs.reshape(len(logs), -1).max(axis=1)
     found["at_layer"], found["at_step"], found["at_example"] = (list(map(int, of)) for of in zip(*places, strict=True))
