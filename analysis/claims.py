@@ -41,6 +41,7 @@ ERROR = 0.05
 STATED = {
     "gradient_flow": "experiments.gradient_flow",
     "exploding": "experiments.exploding",
+    "minimal_cells": "experiments.minimal_cells",
     "gating": "experiments.gating",
     "clipping": "experiments.clipping",
     "initialisations": "experiments.initialisations",
