@@ -41,6 +41,9 @@ ERROR = 0.05
 STATED = {
     "gradient_flow": "experiments.gradient_flow",
     "exploding": "experiments.exploding",
+    "gating": "experiments.gating",
+    "clipping": "experiments.clipping",
+    "initialisations": "experiments.initialisations",
 }
 """How the name of an experiment begins -> the script whose `CLAIMS` are made of it."""
 USABLE = 1.25

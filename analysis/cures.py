@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from analysis import lags, report, style
+from analysis import claims, lags, report, style
 from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.learned import criterion, latest, learned_at
 from analysis.style import wilson
@@ -209,14 +209,16 @@ def figures(
     )
 
 
-def show(out: Path, title: str, by: str | None, measures: Mapping[str, Measure]) -> list[Path]:
+def show(
+    out: Path, title: str, by: str | None, measures: Mapping[str, Measure], verdicts: Sequence[claims.Verdict] = ()
+) -> list[Path]:
     """Draws a run directory and prints its table and where the figures lie.
 
-    `by` names the hyperparameter that was swept, None where only the labels differ.
+    `by` names the hyperparameter that was swept, None where only the labels differ. The `verdicts` are on the page.
     """
     ds = lags.split(load(out), *([by] if by else []))
     found = summary(ds, manifest.experiment(out), by)
-    tables = [("Medians over seeds; rates with 95% intervals", table(found, by))]
+    tables = [("Medians over seeds; rates with 95% intervals", table(found, by)), *claims.tables(verdicts)]
     told = [*text(found, by), lags.setting(ds)]
     return report.publish(out, title, told, figures(ds, found, by, measures), tables)
 

@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis import report, style
 from analysis.lags import axis, number, picked, split
-from seqdyn.data.tasks import TASKS, Task
+from seqdyn.data.tasks import Task, task_of
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -417,7 +417,7 @@ def figures(ds: "xr.Dataset", task: Task) -> Iterator[report.Drawn]:
 def show(out: str | Path) -> list[Path]:
     """Draws a run directory, finished or not, and prints its table and where the figures lie."""
     ds, experiment = read(Path(out)), manifest.experiment(out)
-    task = TASKS[experiment.specs[0].task](experiment.specs[0])
+    task = task_of(experiment.specs[0])
     rows, cells = summary(ds, task), ", ".join(axis(ds, "label"))
     title = f"Singular spectra of window Jacobians: {cells}; T = {experiment.specs[0].steps}"
     tables = [(f"The window of {int(ds['window'].values[-1])} steps, untrained → trained", table(rows))]

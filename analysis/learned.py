@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from seqdyn.data.tasks import TASKS, task_of
+from seqdyn.described import rebuilt
 from seqdyn.layout import layout
 from seqdyn.learn.spec import Spec
 from seqdyn.runs.records import diverged
@@ -64,14 +65,13 @@ def criterion(described: Mapping[str, Any]) -> Criterion:
 def _criterion(said: Mapping[str, Any]) -> tuple[str, float, float]:
     """(metric, target, chance) of the words of a spec."""
     task = said.get("task", Spec.task)
-    if (
-        not isinstance(task, str)
-        or task not in TASKS
-        or said.get("loss") is not None
-        or said.get("network") is not None
-    ):
+    known = isinstance(task, str) and task in TASKS
+    if isinstance(task, dict) and task["part"].startswith("seqdyn:"):
+        task, known = rebuilt(task), True
+    if not known or said.get("loss") is not None or said.get("network") is not None:
         return "test_loss", np.nan, np.nan
-    found = task_of(Spec(**{name: value for name, value in said.items() if isinstance(value, str | int)}))
+    words = {name: value for name, value in said.items() if isinstance(value, str | int)}
+    found = task_of(Spec(**words | {"task": task}))
     return *found.learned, found.chance
 
 

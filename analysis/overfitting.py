@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from analysis import lags, report, style
 from analysis.architectures import lag_text, spread
 from analysis.selection import RULE, Course, at, chosen, curves, not_selectable, told, verdicts
-from seqdyn.data.tasks import TASKS
+from seqdyn.data.tasks import task_of
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script
@@ -95,7 +95,7 @@ def summary(out: Path) -> list[Row]:
         ds, spec, noted = load(part).load(), experiment.specs[0], experiment.settings
         reach = lags.horizon(lags.stage(ds, "adjoint_norm", 1.0)[:, -1])
         ms = timing.get(noted["set"], {})
-        kinds = verdicts(ds, TASKS[spec.task](spec).chance)
+        kinds = verdicts(ds, task_of(spec).chance)
         for method, (number, runs) in settled(part).items():
             train, validation, test = (judged(ds, f"{s}_accuracy", method)[runs] for s in SPLITS)
             found.append(

@@ -16,7 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from analysis import style
+from analysis import explore, style
 from seqdyn.runs import manifest
 from seqdyn.runs.display import plain_console
 
@@ -50,6 +50,8 @@ th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px so
 {% for row in rows %}<tr>{% for value in row.values() %}<td>{{ value }}</td>{% endfor %}</tr>
 {% endfor %}</table></div>{% endmacro -%}
 <h1>{{ title }}</h1>
+{% if explored %}<p><a href="{{ explored }}">Explore these runs</a>: every lag at every update, one page.</p>
+{% endif -%}
 {% for text in paragraphs %}<p>{{ text }}</p>
 {% endfor %}
 {% for figure in figures %}<figure><img src="{{ figure.source }}" alt="{{ figure.name }}">
@@ -88,6 +90,7 @@ def write(
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(_PAGE)
     html = page.render(
         title=title,
+        explored=explore.NAME if (into or out).joinpath(explore.NAME).exists() else "",
         paragraphs=paragraphs,
         figures=[{"name": path.stem, "source": _inline(path), "caption": caption} for path, caption in figures],
         tables=tables,
@@ -118,14 +121,17 @@ def publish(
     into: Path | None = None,
     printed: Sequence[Sequence[Mapping[str, str]]] | None = None,
 ) -> list[Path]:
-    """Saves figures, writes the page, prints the first table (or those of `printed`) and where all lies: the files, the
-    page last."""
+    """Saves figures, writes the page, and that of `explore` beside it in a run directory; prints the first table (or
+    those of `printed`) and where all lies; returns the figures' files and the page."""
     drawn = saved(figures, into or Path(out))
+    explored = [explore.write([out], Path(out) / explore.NAME)] if into is None else []
     page = write(out, title, text, drawn, tables, into)
     *before, last = printed or [tables[0][1]]
     for rows in before:
         show(rows, [])
-    return show(last, [*(path for path, _ in drawn), page])
+    files = [path for path, _ in drawn]
+    show(last, [*files, *explored, page])
+    return [*files, page]
 
 
 def show(rows: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> list[Path]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from analysis import lags, report, style
 from analysis.architectures import spread
 from analysis.lags import Curve, axis, picked, stage
-from seqdyn.data.tasks import TASKS
+from seqdyn.data.tasks import task_of
 from seqdyn.learn.spec import Spec
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -100,7 +100,7 @@ def figures(ds: "xr.Dataset", spec: Spec) -> Iterator[report.Drawn]:
     )
     yield (
         "learning",
-        learning(ds, TASKS[spec.task](spec).chance),
+        learning(ds, task_of(spec).chance),
         "Loss and accuracy along training; training is a mean over updates, the grey line the loss of a guess among "
         "equals. Medians and quartiles over seeds.",
     )

@@ -1,8 +1,12 @@
 """What the experiments on cures share: temporal order, on which a tanh rnn fails and its cures can be told apart."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+from analysis import claims
+from analysis.claims import Claim, Verdict
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.learn.looks import ProbeName
 from seqdyn.runs import script
@@ -52,3 +56,15 @@ def experiment(
     every = c.chunk * max(1, c.updates // c.chunk // 6)
     hypers = grid(seeds=c.seeds, **({"lr": c.lr} | axes))
     return Experiment(name, specs, hypers, c.updates, c.chunk, every, c.tile, probes=probes)
+
+
+def told(
+    stated: Sequence[Claim], parts: Mapping[str, Path], draw: Callable[[str, Path, Sequence[Verdict]], object]
+) -> Mapping[str, str]:
+    """Tests the claims on all parts together, has each drawn with the verdicts, prints them: statement -> verdict."""
+
+    def all_of(found: Sequence[Verdict]) -> None:
+        for name, out in parts.items():
+            draw(name, out, found)
+
+    return claims.told(stated, list(parts.values()), all_of)

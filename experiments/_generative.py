@@ -18,7 +18,7 @@ from seqdyn.learn.model import Dense
 from seqdyn.learn.spec import Spec
 from seqdyn.nets.bptt import Cut, hold, unroll
 from seqdyn.nets.cells import Cell, advance
-from seqdyn.nets.inits import glorot_uniform
+from seqdyn.nets.inits import GlorotUniform
 from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key
 
 
@@ -95,7 +95,7 @@ def batch_of(kind: Kind, examples: Examples) -> Batch:
 
 def dense(key: Key[Array, ""], inputs: int, outputs: int) -> Dense:
     """Glorot's initialisation."""
-    return Dense(glorot_uniform()(key, (inputs, outputs), jnp.float32), jnp.zeros((outputs,)))
+    return Dense(GlorotUniform()(key, (inputs, outputs), jnp.float32), jnp.zeros((outputs,)))
 
 
 def affine(layer: Dense, h: Float[Array, "*s h"]) -> Float[Array, "*s k"]:

@@ -33,7 +33,7 @@ from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.nets.bptt import Cut, Watch, unroll, watching
 from seqdyn.nets.cells import Cell, rnn
-from seqdyn.nets.inits import gaussian, identity
+from seqdyn.nets.inits import Gaussian, Identity
 from seqdyn.runs.script import Options, Seeds, launch, script, sized
 from seqdyn.types import Array, ConfigError, Key
 
@@ -113,7 +113,7 @@ def experiment(c: Config) -> Experiment:
 def driven(n: int, steps: int, gain: Array, drive: Array, key: Key[Array, ""], b: int) -> tuple[Cell, Any, Any, Array]:
     """(cell, params, a state on the attractor, fresh input for every unit)."""
     k_params, k_xs = jax.random.split(key)
-    cell = rnn(n, n, "tanh", w=identity(drive), u=gaussian(gain), dtype=jnp.float64)
+    cell = rnn(n, n, "tanh", w=Identity(drive), u=Gaussian(gain), dtype=jnp.float64)
     params, burn = cell.init(k_params), 100
     xs = jax.random.normal(k_xs, (burn + steps, b, n))
     _, carry = unroll(cell, params, cell.rest((b,)), xs[:burn])

@@ -15,7 +15,8 @@ from rich.table import Table
 
 from seqdyn.data.vectors import load_vocabulary, nearest, read_vectors
 from seqdyn.runs.display import plain_console
-from seqdyn.runs.run import VOCABULARY, restore
+from seqdyn.runs.restore import restore
+from seqdyn.runs.run import VOCABULARY
 from seqdyn.runs.script import script
 from seqdyn.types import ConfigError
 

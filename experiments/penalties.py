@@ -39,7 +39,8 @@ from seqdyn.data.text import Examples
 from seqdyn.learn import model
 from seqdyn.learn.config import Experiment, Hypers, Spec, grid
 from seqdyn.runs import manifest, script
-from seqdyn.runs.run import default_out, restore
+from seqdyn.runs.restore import restore
+from seqdyn.runs.run import default_out
 from seqdyn.runs.script import Waiting, fingerprint, launch_all
 from seqdyn.types import ConfigError
 

@@ -54,7 +54,7 @@ from seqdyn.learn import model
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.manifest import experiment as read_experiment
 from seqdyn.runs.records import load
-from seqdyn.runs.run import restore
+from seqdyn.runs.restore import restore
 from seqdyn.runs.script import Options, Seeds, fingerprint, launch_all, script, seeds
 from seqdyn.types import ConfigError
 

@@ -35,7 +35,7 @@ from seqdyn.measure.jacobians import step_jacobians
 from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.nets.bptt import Cut, Watch, unroll, watching
 from seqdyn.nets.cells import Cell, Hidden, gru, lstm, rnn
-from seqdyn.nets.inits import constant, gaussian, identity, orthogonal
+from seqdyn.nets.inits import Gaussian, Identity, Orthogonal, constant
 from seqdyn.runs.script import script
 from seqdyn.types import Array, ConfigError, Initializer, Key
 
@@ -96,8 +96,8 @@ def standard_error(values: np.ndarray) -> float:
 def energies(kind: str, n: int, steps: int, gain: Array, key: Key[Array, ""]) -> Array:
     """E‖∂L/∂h_t‖² over examples, at lags 0 … T − 1, of one network and L = v·h_T with v random."""
     k_params, k_xs, k_v = jax.random.split(key, 3)
-    draw = {"Gaussian": gaussian, "orthogonal": orthogonal}[kind](gain)
-    cell = rnn(n, n, "tanh", w=identity(DRIVE), u=draw, **F64)  # fresh input for every unit
+    draw = {"Gaussian": Gaussian, "orthogonal": Orthogonal}[kind](gain)
+    cell = rnn(n, n, "tanh", w=Identity(DRIVE), u=draw, **F64)  # fresh input for every unit
     params, b = cell.init(k_params), 8
     xs, v = jax.random.normal(k_xs, (steps, b, n)), jax.random.normal(k_v, (b, n))
 
@@ -144,7 +144,7 @@ def largest(sizes: Sizes, keys: Array) -> list[dict[str, Any]]:
 
     def one(gain: Array, key: Key[Array, ""]) -> Array:
         k_params, k_xs, k_tangent = jax.random.split(key, 3)
-        cell = rnn(n, n, "tanh", w=identity(DRIVE), u=gaussian(gain), **F64)
+        cell = rnn(n, n, "tanh", w=Identity(DRIVE), u=Gaussian(gain), **F64)
         burn = steps // 10
         xs = jax.random.normal(k_xs, (steps + burn, n))
         return exponents(cell, cell.init(k_params), xs, k_tangent, 1, burn)[0][0]
@@ -203,8 +203,8 @@ def linear(sizes: Sizes, key: Key[Array, ""]) -> list[dict[str, Any]]:
         params, xs = cell.init(k_params), jax.random.normal(k_xs, (length + burn, 1))
         return exponents(cell, params, xs, k_tangent, None, burn)[0], params.u
 
-    free, u = map(np.asarray, backend.compiled(partial(measure, gaussian(), steps))(key))
-    flat, _ = map(np.asarray, backend.compiled(partial(measure, orthogonal(0.9), steps // 50))(key))
+    free, u = map(np.asarray, backend.compiled(partial(measure, Gaussian(), steps))(key))
+    flat, _ = map(np.asarray, backend.compiled(partial(measure, Orthogonal(0.9), steps // 50))(key))
     at = f"N = {n}, worst of all"
     return [
         row("linear rnn", at, free, theory.linear_exponents(u), 1e-4),
@@ -219,7 +219,7 @@ def gated(sizes: Sizes, keys: Array) -> list[dict[str, Any]]:
     def one(bias: Array, key: Key[Array, ""]) -> Array:
         k_params, k_xs, k_tangent = jax.random.split(key, 3)
         biases = {"i": constant(0.0), "f": constant(bias), "o": constant(0.0), "g": constant(0.0)}
-        cell = lstm(n, n, w=gaussian(), u=gaussian(), b=biases, **F64)
+        cell = lstm(n, n, w=Gaussian(), u=Gaussian(), b=biases, **F64)
         burn = steps // 10
         xs = DRIVE * jax.random.normal(k_xs, (steps + burn, n))
         return exponents(cell, cell.init(k_params), xs, k_tangent, n, burn)[0]

@@ -11,6 +11,14 @@ from seqdyn import watch as watch
 from seqdyn.backend import compiled as compiled
 from seqdyn.data.sampled import Drawn as Task
 from seqdyn.data.sampled import task as task
+from seqdyn.data.synthetic import Adding as Adding
+from seqdyn.data.synthetic import Copy as Copy
+from seqdyn.data.synthetic import DelayedXOR as DelayedXOR
+from seqdyn.data.synthetic import Memorization as Memorization
+from seqdyn.data.synthetic import Multiplication as Multiplication
+from seqdyn.data.synthetic import Parity as Parity
+from seqdyn.data.synthetic import RandomPermutation as RandomPermutation
+from seqdyn.data.synthetic import TemporalOrder as TemporalOrder
 from seqdyn.documented import fields_in_help
 from seqdyn.learn.config import Experiment as Experiment
 from seqdyn.learn.config import Hypers as Hypers
@@ -36,12 +44,24 @@ from seqdyn.learn.terms import LayerPass as LayerPass
 from seqdyn.learn.terms import Pass as Pass
 from seqdyn.nets.cells import Cell as Cell
 from seqdyn.nets.from_step import cell as cell
+from seqdyn.nets.inits import Gaussian as Gaussian
+from seqdyn.nets.inits import GlorotNormal as GlorotNormal
+from seqdyn.nets.inits import GlorotUniform as GlorotUniform
+from seqdyn.nets.inits import Identity as Identity
+from seqdyn.nets.inits import Orthogonal as Orthogonal
+from seqdyn.nets.inits import Sparse as Sparse
+from seqdyn.nets.inits import Uniform as Uniform
+from seqdyn.nets.levels import GRU as GRU
+from seqdyn.nets.levels import LSTM as LSTM
+from seqdyn.nets.levels import RNN as RNN
+from seqdyn.nets.levels import Dense as Dense
+from seqdyn.nets.levels import DensePerPosition as DensePerPosition
 from seqdyn.parts import Number as Number
 from seqdyn.parts import number as number
 from seqdyn.parts import part as part
 from seqdyn.runs.probe import probe as probe
 from seqdyn.runs.replay import replay as replay
-from seqdyn.runs.run import restore as restore
+from seqdyn.runs.restore import restore as restore
 from seqdyn.runs.run import run as run
 from seqdyn.runs.several import find as find
 from seqdyn.runs.several import load as load
@@ -55,48 +75,68 @@ from seqdyn.types import ConfigError as ConfigError
 run.run = run  # type: ignore[attr-defined]  # what scripts of before called
 
 __all__ = [
-    "SGD",
     "Adam",
     "AdamW",
+    "Adding",
+    "cell",
     "Cell",
     "ClipByNorm",
     "ClipByValue",
+    "compiled",
     "ConfigError",
     "Context",
+    "Copy",
     "Cosine",
+    "DelayedXOR",
+    "Dense",
+    "DensePerPosition",
     "Experiment",
-    "Exponential",
-    "Hypers",
-    "LayerPass",
-    "Look",
-    "Inverse",
-    "Momentum",
-    "Number",
-    "Pass",
-    "RMSProp",
-    "Rule",
-    "Runs",
-    "Spec",
-    "Task",
-    "Variable",
-    "Warmup",
-    "cell",
-    "compiled",
     "explained",
+    "Exponential",
     "find",
+    "Gaussian",
     "generate",
+    "GlorotNormal",
+    "GlorotUniform",
     "grid",
+    "GRU",
+    "Hypers",
+    "Identity",
+    "Inverse",
     "io",
+    "LayerPass",
     "load",
+    "Look",
+    "LSTM",
+    "Memorization",
+    "Momentum",
+    "Multiplication",
+    "Number",
     "number",
+    "Orthogonal",
+    "Parity",
     "part",
+    "Pass",
     "predict",
     "probe",
+    "RandomPermutation",
     "replay",
     "restore",
+    "RMSProp",
+    "RNN",
+    "Rule",
     "run",
+    "Runs",
+    "SGD",
+    "Sparse",
+    "Spec",
+    "Task",
     "task",
+    "TemporalOrder",
     "trained",
+    "Uniform",
+    "Variable",
+    "Warmup",
     "watch",
     "why",
 ]

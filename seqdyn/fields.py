@@ -163,7 +163,8 @@ class Fields:
     """What the network computes in: bfloat16 keeps parameters, optimiser and loss in float32; float64 has all in
     float64 and needs JAX_ENABLE_X64=1. See `learn.precision`."""
     layers: tuple[Part, ...] = ()
-    """One's own cells, one a level, bottom first, instead of `cell` and what words say of it."""
+    """Cells, one a level, bottom first, instead of `cell` and what words say of it: the library's (`seqdyn.LSTM(32)`),
+    with which all other words keep their meaning, and one's own, mixed as you like."""
     network: Part = None
     """A network that is no stack, instead of all that words say of one: see `learn.network`."""
     loss: Part = None

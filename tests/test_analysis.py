@@ -9,7 +9,19 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from analysis import cures, gradient_flow, imdb_gradients, lags, learned, penalties, published, report, selection, style
+from analysis import (
+    cures,
+    explore,
+    gradient_flow,
+    imdb_gradients,
+    lags,
+    learned,
+    penalties,
+    published,
+    report,
+    selection,
+    style,
+)
 from analysis.published import Claim
 from experiments.reproduce import _cases, adding
 from seqdyn.learn.config import Experiment, Spec, grid
@@ -202,6 +214,7 @@ def test_the_report_escapes_what_the_manifest_says_and_needs_nothing_else(drawn)
     assert "<script" not in html and "&lt;script&gt;" in html
     assert html.count("<img") == html.count('src="data:image/') == len(drawn[1]) - 1
     assert "http" not in re.sub('base64,[^"]*', "", html)
+    assert re.findall('href="([^"]*)"', html) == [explore.NAME] and (drawn[0] / explore.NAME).exists()
     assert [p.name for p in drawn[0].glob(".*")] == []
 
 

@@ -21,7 +21,7 @@ from seqdyn.nets.bptt import (
     window,
 )
 from seqdyn.nets.cells import gru, gru_reset_before, lstm, rnn, step
-from seqdyn.nets.inits import identity, orthogonal
+from seqdyn.nets.inits import Identity, Orthogonal
 from seqdyn.nets.stack import unroll_autodiff, unroll_by_step, unroll_loop, unroll_stack
 from seqdyn.types import ConfigError
 
@@ -455,7 +455,7 @@ def test_readings_scale_with_the_loss_and_do_not_change_the_gradient():
 
 
 def test_orthogonal_linear_rnn_preserves_the_adjoint_norm_over_200_steps():
-    cell = rnn(1, 16, "identity", u=orthogonal(), dtype=jnp.float64)
+    cell = rnn(1, 16, "identity", u=Orthogonal(), dtype=jnp.float64)
     params, carry, xs, _ = problem(cell, t=200, b=(), d=1)
 
     @program
@@ -468,7 +468,7 @@ def test_orthogonal_linear_rnn_preserves_the_adjoint_norm_over_200_steps():
 
 def test_identity_rnn_gives_exactly_the_gain_to_the_power_of_the_lag_in_float32():
     steps = 100
-    cell = rnn(1, 4, "identity", u=identity(), w=identity())
+    cell = rnn(1, 4, "identity", u=Identity(), w=Identity())
 
     @program
     def read(gain):
@@ -487,7 +487,7 @@ def test_identity_rnn_gives_exactly_the_gain_to_the_power_of_the_lag_in_float32(
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["float32", "bfloat16"])
 def test_log_norms_fall_or_rise_by_the_log_of_the_gain_over_2000_steps(dtype):
     steps = 2000
-    cell = rnn(1, 4, "identity", u=identity(), w=identity(), dtype=dtype)
+    cell = rnn(1, 4, "identity", u=Identity(), w=Identity(), dtype=dtype)
 
     @program
     def read(gain):
@@ -583,7 +583,7 @@ def test_an_exponent_survives_a_cut_and_a_step_without_slope(name):
 
 def test_an_error_that_arrives_far_back_is_met_at_its_own_size():
     """In float32 what has travelled is 2^−600 when the second loss, read at step 5 of 605, comes in."""
-    cell, steps, early = rnn(1, 4, "identity", u=identity(0.5)), 606, 5
+    cell, steps, early = rnn(1, 4, "identity", u=Identity(0.5)), 606, 5
 
     @program
     def read():
@@ -628,7 +628,7 @@ def test_adjoint_clipping_bounds_a_mantissa_as_it_bounds_the_adjoint():
 
 
 def test_the_gradient_of_what_overflowed_is_not_finite_and_its_norms_are():
-    cell, steps = rnn(1, 4, "identity", u=identity(2.0)), 300
+    cell, steps = rnn(1, 4, "identity", u=Identity(2.0)), 300
 
     @program
     def read():

@@ -16,7 +16,7 @@ from seqdyn.data.text import SPECIAL, Examples
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
-from seqdyn.runs.run import restore
+from seqdyn.runs.restore import restore
 from seqdyn.types import ConfigError
 
 X64 = False

@@ -8,13 +8,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
 types layout documented parts building described grids backend norms averages theory
-nets.inits nets.activations nets.cells nets.from_step nets.without_biases nets.memoryless nets.hard_concrete
+nets.inits nets.activations nets.cells nets.from_step nets.without_biases nets.memoryless nets.levels nets.hard_concrete
 nets.exponents nets.bptt nets.segments nets.stack nets.normalised nets.dropped nets.conventions fields
 watch.seen watch.step watch.loss watch.flax watch.linen watch.nnx watch.probed watch.torch_layers
-data.arrays data.losses data.batches data.synthetic data.sampled data.tasks data.text data.check data.splits data.extras
+data.arrays data.losses data.batches data.sampled data.synthetic data.tasks data.text data.check data.splits data.extras
 data.scaling data.packaged data.images data.wording data.augment data.cache data.vectors data.banks data.datasets
 data.waves data.audio
-learn.precision learn.context learn.terms learn.looks learn.own_cells learn.rules learn.hypers learn.optim
+learn.precision learn.context learn.terms learn.hypers learn.own_cells learn.looks learn.rules learn.optim
 learn.dropout learn.network learn.fitted learn.spec learn.layers learn.model
 learn.start learn.penalties learn.objective learn.stopping
 learn.train learn.verify
@@ -24,7 +24,7 @@ learn.validate learn.config
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.several runs.axes
 runs.display runs.signals
 io.parents io.stacks io.safetensors io.torch io.keras io.flax io.onnx
-runs.starts runs.kept runs.launchers runs.slurm runs.run runs.use runs.again
+runs.starts runs.kept runs.launchers runs.slurm runs.run runs.restore runs.use runs.again
 runs.replay runs.probe runs.why runs.script runs.elsewhere why
 watch.torch_calls watch.torch
 """.split()
@@ -49,6 +49,7 @@ WORLDLY = {
     "runs.checkpoint",
     "runs.records",
     "runs.run",
+    "runs.restore",
     "runs.several",
     "runs.starts",
     "runs.use",

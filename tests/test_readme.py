@@ -101,12 +101,12 @@ BEFORE = {
             sd.run(sd.Experiment("stream", spec, updates=2), "runs/stream", data, vocabulary=letters, verify=False)
         """,
     },
-    "experiments/own/README.md": {1: "import jax.numpy as jnp"},
+    "experiments/own/README.md": {2: "import jax.numpy as jnp"},
 }
 """By page and block: what its reader has, files, data and models, smaller than theirs."""
 AFTER = {
     "experiments/own/README.md": {
-        3: """
+        4: """
             from pathlib import Path
             main(Config(out=Path("runs/mine"), biases=(0.0, 1.0), verify=False))
         """
@@ -123,6 +123,7 @@ SMALLER = (
     ("[0, 250, 500]", "[0, 1, 3]"),
     ("updates=1000, chunk=100, probe_every=200)", "updates=4, chunk=2, probe_every=2)"),
     ("steps=50, cell", "steps=5, cell"),
+    ("Adding(steps=50)", "Adding(steps=5)"),
     ("steps=200, cell", "steps=5, cell"),
     ("hidden=(64,)", "hidden=(4,)"),
     ("hidden=(32,)", "hidden=(4,)"),

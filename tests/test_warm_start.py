@@ -11,6 +11,7 @@ import pytest
 from _digests import digests
 from _processes import Process
 from _weights import same
+from test_experiments import refusal, smoke
 
 import seqdyn
 from seqdyn import ConfigError, Experiment, Spec, grid
@@ -230,3 +231,16 @@ def test_parameters_of_a_network_fit_by_their_paths():
 def test_numbers_of_other_types_are_cast():
     given = jax.tree.map(np.float64, drawn(SPEC))
     same(begun(SPEC, given).params, jax.tree.map(jnp.asarray, drawn(SPEC)))
+
+
+@pytest.mark.slow
+def test_scripts_keep_states_and_start_from_them(tmp_path):
+    small = ("--cells", "tanh", "--gains", "1", "--no-verify")
+    smoke("gradient_flow", first := tmp_path / "first", *small, "--keep", "0,3")
+    smoke("gradient_flow", second := tmp_path / "second", *small, "--init", f"{first}:1:3")
+    parents = [{"path": str(first), "run": 1, "step": 3, "best": False}]
+    assert manifest.read(second)["init"]["parents"] == parents
+    for init, sentence in {"first": "RUN_DIR:RUN", f"{first}:9": "run is 9", f"{first}:1:4": "after 0, 3, 20"}.items():
+        assert sentence in refusal("gradient_flow", "--smoke", "--out", tmp_path / "none", "--init", init)
+    assert "keep" in refusal("gradient_flow", "--smoke", "--out", tmp_path / "none", "--keep", "some")
+    assert not (tmp_path / "none").exists()

@@ -17,7 +17,7 @@ import numpy as np
 import seqdyn as sd
 from analysis import style
 from seqdyn.data.datasets import imdb
-from seqdyn.nets.inits import glorot_uniform, orthogonal
+from seqdyn.nets.inits import GlorotUniform, Orthogonal
 from seqdyn.runs.script import fingerprint, script
 
 
@@ -31,8 +31,8 @@ class SimpleRNNCell:
         def init(key):
             w, u = jax.random.split(key)
             return {
-                "w": glorot_uniform()(w, (inputs, self.hidden), jnp.float32),
-                "u": orthogonal()(u, (self.hidden, self.hidden), jnp.float32),
+                "w": GlorotUniform()(w, (inputs, self.hidden), jnp.float32),
+                "u": Orthogonal()(u, (self.hidden, self.hidden), jnp.float32),
                 "b": jnp.zeros(self.hidden),
             }
 

@@ -72,9 +72,3 @@ class Task(NamedTuple):
     """(data, key, 'holdout' or 'train', n) -> the same n sequences at every call: what the probes look at"""
     stateful: bool = False
     """Does a batch begin with the state in which the one before ended?"""
-    least: int = 2
-    """Steps without which it makes no sense: 1 of a data set, as a row of a table is a sequence of one step."""
-    every_step: bool = False
-    """Does it ask for a prediction at every step?"""
-    any_length: bool = False
-    """May its sequences have lengths of their own, `Spec.shortest`?"""

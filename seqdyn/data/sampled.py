@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.building import is_real
-from seqdyn.data.batches import Task
+from seqdyn.data.batches import Batch, Task
 from seqdyn.data.losses import Loss
-from seqdyn.data.synthetic import sampled
 from seqdyn.fields import Fields
+from seqdyn.nets.bptt import live_steps
 from seqdyn.parts import lenient
-from seqdyn.types import Array, ConfigError, Float, Key, Tree, whole
+from seqdyn.types import Array, ConfigError, Float, Int, Key, Tree, whole
 
 
 class Drawn(NamedTuple):
@@ -22,14 +22,25 @@ class Drawn(NamedTuple):
     draw: Callable[[Key[Array, ""], int], tuple[Any, ...]]
     """(key, b) -> (xs, ys), xs [t, b, d], ys [b, …], or [t, b, …] of a task that asks at every step (`Spec.readout`);
     or (xs, ys, weight), weight [b] or, of such a task, [t, b], at least 0: see `Batch.weight`"""
-    loss: Callable[[Float[Array, "*s k"], Array], Float[Array, "*s"]] | None
-    """(predictions, ys) -> the loss of each prediction"""
+    loss: Callable[[Float[Array, "*s k"], Array], Float[Array, "*s"]] | Loss | None
+    """(predictions, ys) -> the loss of each prediction; or all that there is to say of it"""
     inputs: int
     """d"""
     outputs: int
     """k"""
     correct: Callable[[Float[Array, "*s k"], Array], Array] | None = None
     """(predictions, ys) -> which predictions are right, if that has a meaning: their share is `accuracy`"""
+    chance: float = math.nan
+    """The loss of the best constant prediction; NaN where nobody knows it."""
+    learned: tuple[str, float] = ("test_loss", math.nan)
+    """Metric of a held-out split and the value that counts as learned."""
+    of_lengths: Callable[[Key[Array, ""], Int[Array, " b"]], tuple[Any, ...]] | None = None
+    """(key, lengths) -> the same of sequences that have lengths of their own, if they may: see `Spec.shortest`"""
+
+    @property
+    def whole_loss(self) -> Loss | None:
+        """Its loss, and which predictions are right."""
+        return self.loss if self.loss is None or isinstance(self.loss, Loss) else Loss(self.loss, self.correct)
 
 
 def task(draw: Any, *, loss: Any = None, inputs: Any = None, outputs: Any = None, correct: Any = None) -> Drawn:
@@ -47,26 +58,76 @@ def task(draw: Any, *, loss: Any = None, inputs: Any = None, outputs: Any = None
     return Drawn(draw, loss, whole("inputs of a task", inputs), whole("outputs of a task", outputs), correct)
 
 
-def whole_task(spec: Fields, drawn: Drawn) -> Task:
-    """The task that a spec trains on. Nobody knows its chance level, nor when it counts as learned: NaN."""
+def _lengths(spec: Fields, key: Any) -> Int[Array, " b"]:
+    """Of each sequence of a batch."""
+    if not spec.shortest:
+        return jnp.full((spec.batch,), spec.steps, jnp.int32)
+    # A key of its own: what a sequence holds does not depend on whether lengths are drawn.
+    return jax.random.randint(jax.random.fold_in(key, 0), (spec.batch,), spec.shortest, spec.steps + 1, jnp.int32)
 
-    def sample(key: Key[Array, ""], lengths: Any) -> tuple[Tree, ...]:
-        return batch_of(spec, drawn, key)
 
-    return Task(
-        inputs=drawn.inputs,
-        outputs=drawn.outputs,
-        loss=Loss(drawn.loss, drawn.correct) if drawn.loss else None,
-        chance=math.nan,
-        learned=("test_loss", math.nan),
-        **sampled(spec, sample),
+def sampled(spec: Fields, sample: Callable[[Any, Any], tuple[Array, ...]]) -> dict[str, Any]:
+    """Tickets of a task that is sampled on the device, from `sample(key, lengths) -> (xs, ys)`, or (xs, ys, weight),
+    anew at every update or from a training set of the key's own; its test set is the same for every run."""
+    rounds, in_set = -(-spec.holdout // spec.batch), spec.training_set // spec.batch
+
+    def drawn(key: Any) -> Batch:
+        lengths = _lengths(spec, key)
+        xs, ys, *weight = sample(key, lengths)
+        if not spec.shortest:
+            return Batch(xs, ys, weight=weight[0] if weight else None)
+        live = live_steps(lengths, spec.steps)
+        return Batch(jnp.where(jnp.broadcast_to(live[..., None], xs.shape), xs, 0), ys, live)
+
+    def fold(key: Any, steps: Any) -> Any:
+        return jax.vmap(lambda n: jax.random.fold_in(key, n))(steps)
+
+    def tickets(data: Any, key: Any, steps: Any) -> Any:
+        return fold(key, steps % in_set if in_set else steps)
+
+    def diagnostic(data: Any, key: Any, split: str, n: int) -> Batch:
+        batches = jnp.arange(-(-n // spec.batch))
+        keys = tickets(data, key, batches) if split == "train" else fold(jax.random.key(2**31 - 2), batches)
+        many, every = jax.vmap(drawn)(keys), spec.readout == "every"
+
+        def firsts(leaf: Array, timed: bool) -> Array:
+            """Of n sequences, from [batches, …]."""
+            if not timed:
+                return leaf.reshape(-1, *leaf.shape[2:])[:n]
+            return jnp.moveaxis(leaf, 0, 1).reshape(spec.steps, -1, *leaf.shape[3:])[:, :n]
+
+        live = None if many.live is None else firsts(many.live, True)
+        weight = None if many.weight is None else firsts(many.weight, many.weight.ndim == 3)
+        return Batch(firsts(many.xs, True), firsts(many.ys, every), live, weight)
+
+    return dict(
+        splits=lambda data: ("test",),
+        tickets=tickets,
+        holdout=lambda data, split: fold(jax.random.key(2**31 - 1), jnp.arange(rounds)),
+        batch=lambda data, split, ticket: drawn(ticket),
+        diagnostic=diagnostic,
     )
 
 
-def batch_of(spec: Fields, drawn: Drawn, key: Key[Array, ""]) -> tuple[Tree, ...]:
-    """(xs, ys), or (xs, ys, weight), of one batch, in 32 bits."""
+def whole_task(spec: Fields, drawn: Drawn) -> Task:
+    """The task that a spec trains on."""
+    return Task(
+        inputs=drawn.inputs,
+        outputs=drawn.outputs,
+        loss=drawn.whole_loss,
+        chance=drawn.chance,
+        learned=drawn.learned,
+        **sampled(spec, lambda key, lengths: batch_of(spec, drawn, key, lengths)),
+    )
+
+
+def batch_of(spec: Fields, drawn: Drawn, key: Key[Array, ""], lengths: Any = None) -> tuple[Tree, ...]:
+    """(xs, ys), or (xs, ys, weight), of one batch, in 32 bits; of sequences of these lengths, if they may have some."""
     with lenient():
-        drew = _drew(type(spec.task).__name__, drawn, key, spec.batch)
+        if drawn.of_lengths is not None and lengths is not None:
+            drew = drawn.of_lengths(key, lengths)
+        else:
+            drew = _drew(type(spec.task).__name__, drawn, key, spec.batch)
         for leaf in jax.tree.leaves(drew):
             if not is_real(leaf):
                 raise ConfigError(f"draw of a task returns {leaf!r:.60}; what it draws must be arrays of real numbers.")
@@ -114,7 +175,8 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
         raise must("weight", f"has the shape {weight[0].shape}", f"be {right} where readout is '{spec.readout}'")
     predictions = jax.ShapeDtypeStruct((*each, drawn.outputs), jnp.float32)
     cast = jax.eval_shape(lambda: batch_of(spec, drawn, jax.random.key(0)))[1]
-    for what, function in (("loss", drawn.loss), ("correct", drawn.correct)):
+    loss = drawn.whole_loss
+    for what, function in (("loss", loss and loss.each), ("correct", loss and loss.correct)):
         if function is not None:
             with lenient():
                 found = jax.eval_shape(function, predictions, cast)

@@ -1,77 +1,59 @@
-"""Tasks that are sampled on the device: each with what is known to reach back in time, its chance level, and when it
-counts as learned.
+"""Tasks that are sampled on the device, as parts: each with what is known to reach back in time, its chance level, and
+when it counts as learned. A word of `Spec.task` is the name of one of them.
 
-`Spec.steps` is the whole length of a sequence, readout included. With `Spec.shortest` each sequence has a length of its
-own, uniform between the two, and is padded after its end.
+`steps` is the whole length of a sequence, readout included. With `Spec.shortest` each sequence has a length of its own,
+uniform between the two, and is padded after its end.
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from seqdyn.data import losses
-from seqdyn.data.batches import Batch, Task
+from seqdyn.data.batches import Task
+from seqdyn.data.losses import Loss
+from seqdyn.data.sampled import Drawn, whole_task
 from seqdyn.fields import Fields
 from seqdyn.nets.bptt import live_steps
-from seqdyn.types import Array, Bool, Float, Int, Key
+from seqdyn.parts import part
+from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key, whole
 
 
-def _lengths(spec: Fields, key: Any) -> Int[Array, " b"]:
-    """Of each sequence of a batch."""
-    if not spec.shortest:
-        return jnp.full((spec.batch,), spec.steps, jnp.int32)
-    # A key of its own: what a sequence holds does not depend on whether lengths are drawn.
-    return jax.random.randint(jax.random.fold_in(key, 0), (spec.batch,), spec.shortest, spec.steps + 1, jnp.int32)
+@part
+class Sequences:
+    """What the library's sampled tasks have in common."""
 
+    steps: int = 100
+    """T, time steps of a sequence."""
+    least = 2
+    """Steps without which it makes no sense."""
+    any_length = False
+    """May its sequences have lengths of their own, `Spec.shortest`?"""
+    every_step = False
+    """Does it ask for a prediction at every step? (`Spec.readout` is then 'every'.)"""
 
-def sampled(spec: Fields, sample: Callable[[Any, Any], tuple[Array, ...]]) -> dict[str, Any]:
-    """Tickets of a task that is sampled on the device, from `sample(key, lengths) -> (xs, ys)`, or (xs, ys, weight),
-    anew at every update or from a training set of the key's own; its test set is the same for every run."""
-    rounds, in_set = -(-spec.holdout // spec.batch), spec.training_set // spec.batch
+    def check(self) -> None:
+        """Raises ConfigError for fewer steps than it needs."""
+        whole(f"{type(self).__name__}.steps", self.steps, self.least)
 
-    def drawn(key: Any) -> Batch:
-        lengths = _lengths(spec, key)
-        xs, ys, *weight = sample(key, lengths)
-        if not spec.shortest:
-            return Batch(xs, ys, weight=weight[0] if weight else None)
-        live = live_steps(lengths, spec.steps)
-        return Batch(jnp.where(jnp.broadcast_to(live[..., None], xs.shape), xs, 0), ys, live)
+    def sample(self, key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
+        """(xs, ys) of a batch of b sequences of these lengths."""
+        raise NotImplementedError
 
-    def fold(key: Any, steps: Any) -> Any:
-        return jax.vmap(lambda n: jax.random.fold_in(key, n))(steps)
+    def build(self) -> Drawn:
+        """Its draw, and its loss with what is known of it."""
+        raise NotImplementedError
 
-    def tickets(data: Any, key: Any, steps: Any) -> Any:
-        return fold(key, steps % in_set if in_set else steps)
+    def _drawn(self, inputs: int, outputs: int, loss: Loss, chance: float, learned: tuple[str, float]) -> Drawn:
+        def draw(key: Key[Array, ""], batch: int) -> tuple[Array, Array]:
+            return self.sample(key, jnp.full((batch,), self.steps, jnp.int32))
 
-    def diagnostic(data: Any, key: Any, split: str, n: int) -> Batch:
-        batches = jnp.arange(-(-n // spec.batch))
-        keys = tickets(data, key, batches) if split == "train" else fold(jax.random.key(2**31 - 2), batches)
-        many, every = jax.vmap(drawn)(keys), spec.readout == "every"
+        of_lengths = self.sample if self.any_length else None
+        return Drawn(draw, loss, inputs, outputs, chance=chance, learned=learned, of_lengths=of_lengths)
 
-        def firsts(leaf: Array, timed: bool) -> Array:
-            """Of n sequences, from [batches, …]."""
-            if not timed:
-                return leaf.reshape(-1, *leaf.shape[2:])[:n]
-            return jnp.moveaxis(leaf, 0, 1).reshape(spec.steps, -1, *leaf.shape[3:])[:, :n]
-
-        live = None if many.live is None else firsts(many.live, True)
-        weight = None if many.weight is None else firsts(many.weight, many.weight.ndim == 3)
-        return Batch(firsts(many.xs, True), firsts(many.ys, every), live, weight)
-
-    return dict(
-        splits=lambda data: ("test",),
-        tickets=tickets,
-        holdout=lambda data, split: fold(jax.random.key(2**31 - 1), jnp.arange(rounds)),
-        batch=lambda data, split, ticket: drawn(ticket),
-        diagnostic=diagnostic,
-    )
-
-
-def _steps(spec: Fields) -> Int[Array, "t b"]:
-    return jax.lax.broadcasted_iota(jnp.int32, (spec.steps, spec.batch), 0)
+    def _times(self, batch: int) -> Int[Array, "t b"]:
+        return jax.lax.broadcasted_iota(jnp.int32, (self.steps, batch), 0)
 
 
 def _one_hot(symbols: Int[Array, "t b"], kinds: int) -> Float[Array, "t b d"]:
@@ -81,103 +63,111 @@ def _one_hot(symbols: Int[Array, "t b"], kinds: int) -> Float[Array, "t b d"]:
 # --- two marked numbers -------------------------------------------------------------------------------------
 
 
-def _marked(spec: Fields, combined: Callable[[Array, Array], Array]) -> Callable[[Any, Any], tuple[Array, Array]]:
-    """x_t = (value ~ U[0, 1], marker), one marker in each half of a sequence; the target combines the two marked."""
+def _marked(
+    task: Sequences, key: Key[Array, ""], lengths: Int[Array, " b"]
+) -> tuple[Float[Array, "t b d"], Float[Array, " b"], Float[Array, " b"]]:
+    """x_t = (value ~ U[0, 1], marker), one marker in each half of a sequence, and the two marked values."""
+    k_value, k_first, k_second = jax.random.split(key, 3)
+    b = lengths.shape[0]
+    values = jax.random.uniform(k_value, (task.steps, b), jnp.float32)
+    half = lengths // 2
+    first = jax.random.randint(k_first, (b,), 0, half, jnp.int32)
+    second = jax.random.randint(k_second, (b,), half, lengths, jnp.int32)
+    t = task._times(b)
+    one, two = t == first[None], t == second[None]
 
-    def sample(key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
-        k_value, k_first, k_second = jax.random.split(key, 3)
-        values = jax.random.uniform(k_value, (spec.steps, spec.batch), jnp.float32)
-        half = lengths // 2
-        first = jax.random.randint(k_first, (spec.batch,), 0, half, jnp.int32)
-        second = jax.random.randint(k_second, (spec.batch,), half, lengths, jnp.int32)
-        t = _steps(spec)
-        one, two = t == first[None], t == second[None]
+    def at(mark: Bool[Array, "t b"]) -> Float[Array, " b"]:
+        return jnp.sum(jnp.where(mark, values, 0), axis=0)
 
-        def at(mark: Bool[Array, "t b"]) -> Float[Array, " b"]:
-            return jnp.sum(jnp.where(mark, values, 0), axis=0)
-
-        return jnp.stack([values, (one | two).astype(values.dtype)], axis=-1), combined(at(one), at(two))
-
-    return sample
+    return jnp.stack([values, (one | two).astype(values.dtype)], axis=-1), at(one), at(two)
 
 
-def adding(spec: Fields) -> Task:
+@part
+class Adding(Sequences):
     """The adding problem: x_t = (value ~ U[0, 1], marker), one marker in each half, target the sum of the two marked.
 
     As in Arjovsky, Shah & Bengio 2016, §5.2, after Hochreiter & Schmidhuber 1997, whose ranges differ. Predicting
     the mean, 1, costs a mean squared error of 1/6; learned means a test error below 0.01.
     """
-    sample = _marked(spec, jnp.add)
-    return Task(
-        inputs=2,
-        outputs=1,
-        loss=losses.mse,
-        chance=1 / 6,
-        learned=("test_loss", 0.01),
-        **sampled(spec, sample),
-        any_length=True,
-    )
+
+    any_length = True
+
+    def sample(self, key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
+        """(xs, ys)"""
+        xs, one, two = _marked(self, key, lengths)
+        return xs, one + two
+
+    def build(self) -> Drawn:
+        """Its draw and its loss, the square."""
+        return self._drawn(2, 1, losses.mse, 1 / 6, ("test_loss", 0.01))
 
 
-def multiplication(spec: Fields) -> Task:
-    """The multiplication problem: as `adding`, target the product. Hochreiter & Schmidhuber 1997, §5.5.
+@part
+class Multiplication(Sequences):
+    """The multiplication problem: as `Adding`, target the product. Hochreiter & Schmidhuber 1997, §5.5.
 
     Predicting the mean, 1/4, costs 1/9 − 1/16 = 7/144; learned means a test error below 0.003, the same share of
     chance as of adding.
     """
-    sample = _marked(spec, jnp.multiply)
-    learned = ("test_loss", 0.003)
-    return Task(
-        inputs=2, outputs=1, loss=losses.mse, chance=7 / 144, learned=learned, **sampled(spec, sample), any_length=True
-    )
+
+    any_length = True
+
+    def sample(self, key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
+        """(xs, ys)"""
+        xs, one, two = _marked(self, key, lengths)
+        return xs, one * two
+
+    def build(self) -> Drawn:
+        """Its draw and its loss, the square."""
+        return self._drawn(2, 1, losses.mse, 7 / 144, ("test_loss", 0.003))
 
 
 # --- the order of symbols -----------------------------------------------------------------------------------
 
 
-def _ordered(spec: Fields, windows: tuple[int, ...]) -> Task:
-    """One of {A, B} at a random step of each window, [w, w + 1) tenths of a sequence; distractors elsewhere."""
-    kinds = 2 ** len(windows)
+@part
+class TemporalOrder(Sequences):
+    """Temporal order: two of {A, B} among distractors {c, d, e, f}, one-hot; which of AA, AB, BA, BB was it?
 
-    def sample(key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
+    Hochreiter & Schmidhuber 1997, §5.6. The first stands in the second tenth of the sequence; the second in the sixth,
+    as in the code of Pascanu, Mikolov & Bengio 2013 (their paper, §4.1, writes the fifth tenth). Of three, their task
+    6b, in the second, fourth and seventh tenth, as in that code. A guess costs log 4 or log 8 nats; learned means under
+    1% errors. Needs 10 steps.
+    """
+
+    symbols: int = 2
+    """How many of {A, B} there are; 2^symbols classes."""
+    least, any_length = 10, True
+
+    def check(self) -> None:
+        """Raises ConfigError for fewer steps than it needs, and for other numbers of symbols than 2 and 3."""
+        super().check()
+        if self.symbols not in (2, 3):
+            raise ConfigError(f"TemporalOrder.symbols is {self.symbols!r}; it must be 2 or 3.")
+
+    def sample(self, key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
+        """One of {A, B} at a random step of each window, [w, w + 1) tenths of a sequence; distractors elsewhere."""
+        windows, b = {2: (1, 5), 3: (1, 3, 6)}[self.symbols], lengths.shape[0]
         k_distract, *k_windows = jax.random.split(key, 1 + len(windows))
-        symbols = jax.random.randint(k_distract, (spec.steps, spec.batch), 2, 6, jnp.int32)
-        t, ys, tenth = _steps(spec), jnp.zeros((spec.batch,), jnp.int32), lengths // 10
+        symbols = jax.random.randint(k_distract, (self.steps, b), 2, 6, jnp.int32)
+        t, ys, tenth = self._times(b), jnp.zeros((b,), jnp.int32), lengths // 10
         for i, (w, k) in enumerate(zip(windows, k_windows, strict=True)):
             k_where, k_what = jax.random.split(k)
             start = lengths * w // 10
-            where = jax.random.randint(k_where, (spec.batch,), start, start + tenth, jnp.int32)
-            what = jax.random.bernoulli(k_what, 0.5, (spec.batch,)).astype(jnp.int32)
+            where = jax.random.randint(k_where, (b,), start, start + tenth, jnp.int32)
+            what = jax.random.bernoulli(k_what, 0.5, (b,)).astype(jnp.int32)
             symbols = jnp.where(t == where[None], what[None], symbols)
             ys = ys + what * 2**i
         return _one_hot(symbols, 6), ys
 
-    learned = ("test_accuracy", 0.99)
-    return Task(
-        6, kinds, losses.categorical, math.log(kinds), learned, **sampled(spec, sample), least=10, any_length=True
-    )
+    def build(self) -> Drawn:
+        """Its draw and its loss, the cross-entropy."""
+        kinds = 2**self.symbols
+        return self._drawn(6, kinds, losses.categorical, math.log(kinds), ("test_accuracy", 0.99))
 
 
-def temporal_order(spec: Fields) -> Task:
-    """Temporal order: two of {A, B} among distractors {c, d, e, f}, one-hot; which of AA, AB, BA, BB was it?
-
-    Hochreiter & Schmidhuber 1997, §5.6. The first stands in the second tenth of the sequence; the second in the sixth,
-    as in the code of Pascanu, Mikolov & Bengio 2013 (their paper, §4.1, writes the fifth tenth). A guess costs log 4
-    nats; learned means under 1% errors. Needs 10 steps.
-    """
-    return _ordered(spec, (1, 5))
-
-
-def temporal_order_3(spec: Fields) -> Task:
-    """Temporal order of three symbols of {A, B}: eight classes. Hochreiter & Schmidhuber 1997, §5.6, task 6b.
-
-    In the second, fourth and seventh tenth of the sequence, as in the code of Pascanu, Mikolov & Bengio 2013. A guess
-    costs log 8 nats; learned means under 1% errors. Needs 10 steps.
-    """
-    return _ordered(spec, (1, 3, 6))
-
-
-def random_permutation(spec: Fields) -> Task:
+@part
+class RandomPermutation(Sequences):
     """What was the first symbol? One of two; then symbols drawn from 98 others, all one-hot.
 
     After Hochreiter & Schmidhuber 1997, §5.2 ('noise-free sequences with long time lags'), asked at the last step only
@@ -185,14 +175,19 @@ def random_permutation(spec: Fields) -> Task:
     it is one of the two and no more costs log 2 nats; learned means under 1% errors.
     """
 
-    def sample(key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
+    any_length = True
+
+    def sample(self, key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
+        """(xs, ys)"""
         k_first, k_others = jax.random.split(key)
-        first = jax.random.bernoulli(k_first, 0.5, (spec.batch,)).astype(jnp.int32)
-        others = jax.random.randint(k_others, (spec.steps, spec.batch), 2, 100, jnp.int32)
+        b = lengths.shape[0]
+        first = jax.random.bernoulli(k_first, 0.5, (b,)).astype(jnp.int32)
+        others = jax.random.randint(k_others, (self.steps, b), 2, 100, jnp.int32)
         return _one_hot(others.at[0].set(first), 100), first
 
-    learned = ("test_accuracy", 0.99)
-    return Task(100, 100, losses.categorical, math.log(2), learned, **sampled(spec, sample), any_length=True)
+    def build(self) -> Drawn:
+        """Its draw and its loss, the cross-entropy."""
+        return self._drawn(100, 100, losses.categorical, math.log(2), ("test_accuracy", 0.99))
 
 
 # --- bits ---------------------------------------------------------------------------------------------------
@@ -203,24 +198,28 @@ def xor_steps(steps: int) -> tuple[int, int]:
     return steps // 3, 2 * steps // 3
 
 
-def delayed_xor(spec: Fields) -> Task:
+@part
+class DelayedXOR(Sequences):
     """Delayed XOR: x_t = ±1, a fair coin at every step; the target is 1 where the two bits of `xor_steps` differ.
 
     After the temporal XOR of x_{t−d} and x_{t−d/2} in Engelken 2023 ("Gradient flossing"), asked at the last step
     only. The first third lets the network leave its state of rest, and ±1 drives it with the same strength at every
     step. A coin costs log 2 nats; learned means a test accuracy above 0.95.
     """
-    first, second = xor_steps(spec.steps)
 
-    def sample(key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
-        bits = jax.random.bernoulli(key, 0.5, (spec.steps, spec.batch))
+    def sample(self, key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
+        """(xs, ys)"""
+        first, second = xor_steps(self.steps)
+        bits = jax.random.bernoulli(key, 0.5, (self.steps, lengths.shape[0]))
         return _signs(bits), (bits[first] ^ bits[second]).astype(jnp.float32)
 
-    learned = ("test_accuracy", 0.95)
-    return Task(inputs=1, outputs=1, loss=losses.binary, chance=math.log(2), learned=learned, **sampled(spec, sample))
+    def build(self) -> Drawn:
+        """Its draw and its loss, the cross-entropy."""
+        return self._drawn(1, 1, losses.binary, math.log(2), ("test_accuracy", 0.95))
 
 
-def parity(spec: Fields) -> Task:
+@part
+class Parity(Sequences):
     """Parity: x_t = ±1, a fair coin at every step; the target is 1 where the number of +1 is odd.
 
     Every step matters, and no part of a sequence says anything (Bengio, Simard & Frasconi 1994, §2; Hochreiter &
@@ -228,21 +227,17 @@ def parity(spec: Fields) -> Task:
     accuracy above 0.95.
     """
 
-    def sample(key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
-        bits = jax.random.bernoulli(key, 0.5, (spec.steps, spec.batch))
-        counted = jnp.where(live_steps(lengths, spec.steps), bits, False)
+    any_length = True
+
+    def sample(self, key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
+        """(xs, ys)"""
+        bits = jax.random.bernoulli(key, 0.5, (self.steps, lengths.shape[0]))
+        counted = jnp.where(live_steps(lengths, self.steps), bits, False)
         return _signs(bits), (jnp.sum(counted, axis=0) % 2).astype(jnp.float32)
 
-    learned = ("test_accuracy", 0.95)
-    return Task(
-        inputs=1,
-        outputs=1,
-        loss=losses.binary,
-        chance=math.log(2),
-        learned=learned,
-        **sampled(spec, sample),
-        any_length=True,
-    )
+    def build(self) -> Drawn:
+        """Its draw and its loss, the cross-entropy."""
+        return self._drawn(1, 1, losses.binary, math.log(2), ("test_accuracy", 0.95))
 
 
 def _signs(bits: Bool[Array, "t b"]) -> Float[Array, "t b d"]:
@@ -252,41 +247,40 @@ def _signs(bits: Bool[Array, "t b"]) -> Float[Array, "t b d"]:
 # --- sequences to be repeated -------------------------------------------------------------------------------
 
 
-def _repeated(spec: Fields, symbols: int, count: int, cue: int, least: int) -> Task:
-    """`count` of `symbols` symbols are read, and written when the cue, step `cue` of the sequence, has passed."""
-    steps, b, blank = spec.steps, spec.batch, symbols
+@part
+class _Repeated(Sequences):
+    """Some of a few symbols are read, and written when the cue, `cue` steps before the end, has passed."""
 
-    def sample(key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
-        said = jax.random.randint(key, (count, b), 0, symbols, jnp.int32)
-        silence = jnp.full((steps - count, b), blank, jnp.int32)
-        read = jnp.concatenate([said, silence]).at[cue].set(blank + 1)
-        return _one_hot(read, symbols + 2), jnp.concatenate([silence, said])
+    every_step = True
+    kinds, count, cue = 0, 0, 0
 
-    chance = count * math.log(symbols) / steps
-    learned = ("test_loss", chance / 10)
-    return Task(
-        symbols + 2,
-        symbols + 1,
-        losses.categorical,
-        chance,
-        learned,
-        **sampled(spec, sample),
-        least=least,
-        every_step=True,
-    )
+    def sample(self, key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
+        """(xs, ys)"""
+        said = jax.random.randint(key, (self.count, lengths.shape[0]), 0, self.kinds, jnp.int32)
+        silence = jnp.full((self.steps - self.count, lengths.shape[0]), self.kinds, jnp.int32)
+        read = jnp.concatenate([said, silence]).at[self.steps - self.cue].set(self.kinds + 1)
+        return _one_hot(read, self.kinds + 2), jnp.concatenate([silence, said])
+
+    def build(self) -> Drawn:
+        """Its draw and its loss, the cross-entropy."""
+        chance = self.count * math.log(self.kinds) / self.steps
+        return self._drawn(self.kinds + 2, self.kinds + 1, losses.categorical, chance, ("test_loss", chance / 10))
 
 
-def copy(spec: Fields) -> Task:
+@part
+class Copy(_Repeated):
     """The copy problem: 10 of 8 symbols, T − 1 blanks, a delimiter, 10 blanks; repeat the symbols at the last 10 steps.
 
     Arjovsky, Shah & Bengio 2016, §5.1, with T = steps − 20. A prediction is asked for at every step (blank before the
     last 10); a network without memory does best with a loss of 10 log 8 / (T + 20) a step. Learned means below a tenth
     of that. Needs 21 steps.
     """
-    return _repeated(spec, symbols=8, count=10, cue=spec.steps - 11, least=21)
+
+    kinds, count, cue, least = 8, 10, 11, 21
 
 
-def memorization(spec: Fields) -> Task:
+@part
+class Memorization(_Repeated):
     """Noiseless memorisation: 5 of 2 symbols, T blanks, then they are to be repeated, T = steps − 10.
 
     Hochreiter & Schmidhuber 1997's noise-free long lags in the form of Martens & Sutskever 2011 ('5-bit'), with the
@@ -294,18 +288,25 @@ def memorization(spec: Fields) -> Task:
     training and test sets are the same 32. Without memory the best loss is 5 log 2 / (T + 10) a step; learned means
     below a tenth of that. Needs 11 steps.
     """
-    return _repeated(spec, symbols=2, count=5, cue=spec.steps - 5, least=11)
+
+    kinds, count, cue, least = 2, 5, 5, 11
 
 
-TASKS: dict[str, Callable[[Fields], Task]] = {
-    "adding": adding,
-    "multiplication": multiplication,
-    "temporal_order": temporal_order,
-    "temporal_order_3": temporal_order_3,
-    "random_permutation": random_permutation,
-    "delayed_xor": delayed_xor,
-    "parity": parity,
-    "copy": copy,
-    "memorization": memorization,
+PARTS: dict[str, type[Sequences]] = {
+    "adding": Adding,
+    "multiplication": Multiplication,
+    "temporal_order": TemporalOrder,
+    "temporal_order_3": TemporalOrder,
+    "random_permutation": RandomPermutation,
+    "delayed_xor": DelayedXOR,
+    "parity": Parity,
+    "copy": Copy,
+    "memorization": Memorization,
 }
 """By the names a `Spec` uses."""
+
+
+def of_word(word: str, spec: Fields) -> Task:
+    """The task of that name, with the rest of a spec."""
+    part = TemporalOrder(spec.steps, 3) if word == "temporal_order_3" else PARTS[word](spec.steps)
+    return whole_task(spec, part.build())

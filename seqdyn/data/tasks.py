@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -112,7 +113,6 @@ def labelled(spec: Fields) -> Task:
         chance=targets * (math.log(k) if k else 1.0),
         learned=("validation_accuracy", (1 + 1 / k) / 2) if k else ("validation_loss", 0.5 * targets),
         **_listed(spec, one),
-        least=1,
     )
 
 
@@ -131,7 +131,7 @@ def next_step(spec: Fields) -> Task:
     coins = spec.features * math.log(2)
     learned = ("validation_loss", coins / 6)
     loss = losses.binary if spec.features == 1 else losses.binary._replace(correct=None)
-    return Task(spec.features, spec.features, loss, coins, learned, **_listed(spec, one), least=1, every_step=True)
+    return Task(spec.features, spec.features, loss, coins, learned, **_listed(spec, one))
 
 
 def stream(spec: Fields) -> Task:
@@ -176,13 +176,11 @@ def stream(spec: Fields) -> Task:
         batch=one,
         diagnostic=diagnostic,
         stateful=True,
-        least=1,
-        every_step=True,
     )
 
 
 TASKS: dict[str, Callable[[Fields], Task]] = {
-    **synthetic.TASKS,
+    **{name: partial(synthetic.of_word, name) for name in synthetic.PARTS},
     "labelled": labelled,
     "next_step": next_step,
     "stream": stream,
@@ -198,27 +196,32 @@ def task_of(spec: Fields) -> Task:
             known = ", ".join(TASKS)
             raise ConfigError(f"task is {spec.task!r}; it must be one of {known}, to know when it is learned.")
         task = TASKS[spec.task](spec)
-        if spec.loss is None:
-            return task
-        learned = (task.learned[0].partition("_")[0] + "_loss", math.nan)
-        return task._replace(loss=losses.made_loss("loss", spec.loss), chance=math.nan, learned=learned)
-    return whole_task(spec, built("task", spec.task, Drawn, "what seqdyn.task(…) returns"))
+    else:
+        task = whole_task(spec, built("task", spec.task, Drawn, "what seqdyn.task(…) returns"))
+    if spec.loss is None:
+        return task
+    learned = (task.learned[0].partition("_")[0] + "_loss", math.nan)
+    return task._replace(loss=losses.made_loss("loss", spec.loss), chance=math.nan, learned=learned)
+
+
+def sequences(spec: Fields) -> Any:
+    """What the library samples for a spec, a word or a part of it; None where it samples nothing."""
+    if isinstance(spec.task, str):
+        return synthetic.PARTS.get(spec.task)
+    return spec.task if isinstance(spec.task, synthetic.Sequences) else None
 
 
 def check_lengths(spec: Fields) -> None:
     """Raises ConfigError for sequences that are too short for a task, or of lengths of their own where they cannot be,
     and for a training set that is no whole number of batches."""
-    least, any_length = 1, False
-    if isinstance(spec.task, str):
-        task = TASKS[spec.task](spec)
-        least, any_length = task.least, task.any_length
+    of, called = sequences(spec), spec.task if isinstance(spec.task, str) else type(spec.task).__name__
     for name in ("steps", "shortest") if spec.shortest else ("steps",):
-        if getattr(spec, name) < least:
-            raise ConfigError(f"{name} is {getattr(spec, name)}; a sequence of '{spec.task}' needs at least {least}.")
+        if of and getattr(spec, name) < of.least:
+            raise ConfigError(f"{name} is {getattr(spec, name)}; a sequence of '{called}' needs at least {of.least}.")
     if spec.shortest > spec.steps:
         raise ConfigError(f"shortest is {spec.shortest}; it must be at most steps, {spec.steps}.")
-    if spec.shortest and not any_length:
-        raise ConfigError(f"shortest is {spec.shortest} for the task '{spec.task}'; it must be 0.")
+    if spec.shortest and not (of and of.any_length):
+        raise ConfigError(f"shortest is {spec.shortest} for the task '{called}'; it must be 0.")
     if spec.training_set % spec.batch:
         raise ConfigError(f"training_set is {spec.training_set}; it must be a multiple of batch, {spec.batch}.")
 
@@ -228,10 +231,11 @@ def check(spec: Fields) -> None:
     task = spec.task
     if spec.training_set and task in DATA_SETS:
         raise ConfigError(f"training_set is {spec.training_set} for the task '{task}'; a data set brings its own.")
-    every_step = isinstance(task, str) and TASKS[task](spec).every_step
-    if isinstance(task, str) and spec.network is None and (spec.readout == "every") != every_step:
+    of, called = sequences(spec), task if isinstance(task, str) else type(task).__name__
+    every_step = of.every_step if of else task in ("next_step", "stream")
+    if (of or isinstance(task, str)) and spec.network is None and (spec.readout == "every") != every_step:
         right = "'every', as it asks at every step" if every_step else "'last', 'mean' or 'sum'"
-        raise ConfigError(f"readout is '{spec.readout}' for the task '{task}'; it must be {right}.")
+        raise ConfigError(f"readout is '{spec.readout}' for the task '{called}'; it must be {right}.")
     ids, numbers = spec.vocabulary > 0, spec.features > 0
     right = {
         "labelled": "one of the two above 0: ids or numbers",

@@ -23,6 +23,7 @@ from seqdyn import parts
 from seqdyn.described import rebuilt
 from seqdyn.io import parents
 from seqdyn.io.stacks import check_spec, pair
+from seqdyn.learn.own_cells import levels, own
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.start import fitted, named, tree
 from seqdyn.nets.conventions import OURS
@@ -88,7 +89,8 @@ def load(path: str | Path, spec: Any = None) -> Saved:
 
 
 def _gates(spec: Spec) -> str:
-    return "" if spec.layers or spec.network else OURS.get(spec.cell, "")
+    kinds = () if own(spec) or spec.network else dict.fromkeys(level.word for level in levels(spec))
+    return " ".join(OURS.get(kind, "") for kind in kinds)
 
 
 def _described(spec: Spec) -> dict[str, Any]:

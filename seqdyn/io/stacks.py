@@ -11,6 +11,7 @@ from seqdyn.backend import check_settings
 from seqdyn.data.tasks import task_of
 from seqdyn.io import parents
 from seqdyn.learn.model import Dense, Model, effective
+from seqdyn.learn.own_cells import levels, own
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.start import fitted, named, tree
 from seqdyn.nets.conventions import Layer
@@ -53,23 +54,26 @@ def stack(spec: Spec, of: str, kinds: Mapping[str, str] | Sequence[str], out: bo
     stack, and on the way out zoneout, whose expectation stands in each step.
     """
     check_spec(spec)
-    own = [type(part).__name__ for part in (*spec.layers, *filter(None, [spec.network]))]
-    if own:
-        raise ConfigError(f"{of} has no counterpart of {own[0]}, a part of one's own; seqdyn.io.save keeps it.")
-    if spec.cell not in kinds:
+    strange = own(spec) or (type(spec.network).__name__ if spec.network else None)
+    if strange:
+        raise ConfigError(f"{of} has no counterpart of {strange}, a part of one's own; seqdyn.io.save keeps it.")
+    cell, activation = levels(spec)[0].word, levels(spec)[0].activation
+    if any((level.word, level.activation) != (cell, activation) for level in levels(spec)):
+        raise ConfigError(f"layers has {spec.label}; for {of} all must be of one kind. seqdyn.io.save keeps them.")
+    if cell not in kinds:
         resets = {"gru": "the reset after the product; take 'gru_reset_before'"}
         resets["gru_reset_before"] = "the reset before the product; take 'gru'"
-        why = f", with {resets[spec.cell]}" if spec.cell in resets else ""
-        raise ConfigError(f"cell is {spec.cell!r}{why}; for {of} it must be one of {', '.join(kinds)}.")
-    if spec.cell == "rnn" and spec.activation not in ACTIVATIONS:
-        raise ConfigError(f"activation is {spec.activation!r}; for {of} it must be one of {', '.join(ACTIVATIONS)}.")
+        why = f", with {resets[cell]}" if cell in resets else ""
+        raise ConfigError(f"cell is {cell!r}{why}; for {of} it must be one of {', '.join(kinds)}.")
+    if cell == "rnn" and activation not in ACTIVATIONS:
+        raise ConfigError(f"activation is {activation!r}; for {of} it must be one of {', '.join(ACTIVATIONS)}.")
     if spec.normalise != "none":
         raise ConfigError(f"normalise is {spec.normalise!r}, which {of} has no counterpart of; it must be 'none'.")
     if out and spec.dropout == "zoneout":
         raise ConfigError(f"dropout is 'zoneout', which acts in each step, also in evaluation; {of} has none of it.")
     return Stack(
-        kind=spec.cell,
-        activation=spec.activation,
+        kind=cell,
+        activation=activation,
         vocabulary=spec.vocabulary,
         embedding=spec.embedding,
         inputs=spec.embedding or spec.vocabulary or task_of(spec).inputs,

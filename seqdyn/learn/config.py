@@ -19,6 +19,7 @@ from seqdyn.learn import looks, precision
 from seqdyn.learn.fitted import unheeded
 from seqdyn.learn.hypers import FIELDS, Hypers
 from seqdyn.learn.looks import Looking, ProbeName, Split
+from seqdyn.learn.own_cells import own
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate
 from seqdyn.parts import Part
@@ -210,7 +211,7 @@ class Experiment:
                 "probe_every", self.chunk * min(n for n in range(1, calls + 1) if calls % n == 0 and calls <= 20 * n)
             )
         if self.probes is None:
-            self._put("probes", () if any(spec.layers or spec.network for spec in self.specs) else ("weights",))
+            self._put("probes", () if any(own(spec) or spec.network for spec in self.specs) else ("weights",))
 
     def _check(self) -> None:
         grids = [(self.specs, self.hypers)]

@@ -20,8 +20,10 @@ import jax.numpy as jnp
 
 from seqdyn.fields import Fields
 from seqdyn.learn.hypers import Hypers
+from seqdyn.learn.own_cells import levels, said
 from seqdyn.nets import dropped
 from seqdyn.nets.cells import Cell
+from seqdyn.nets.levels import LSTM, RNN, Dense
 from seqdyn.types import Array, ConfigError, Float, Int, Key, whole
 
 INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
@@ -67,8 +69,8 @@ def draw(
         return jnp.where(u < keep, 1.0 if kind == "zoneout" else 1 / keep, jnp.zeros_like(u))
 
     def inner() -> tuple[Array, ...]:
-        parts = 2 if kind == "zoneout" and spec.cell == "lstm" else 1
-        drawn = masks(k_inner, [(1 if whole else steps, size, parts * h) for h in spec.widths])
+        parts = [2 if kind == "zoneout" and isinstance(one, LSTM) else 1 for one in levels(spec) for _ in range(ways)]
+        drawn = masks(k_inner, [(1 if whole else steps, size, p * h) for p, h in zip(parts, spec.widths, strict=True)])
         return tuple(jnp.broadcast_to(m, (steps, *m.shape[1:])) for m in drawn)
 
     return Masks(
@@ -95,9 +97,9 @@ def check(spec: Fields) -> None:
     kind = spec.dropout
     if kind == "words" and not spec.vocabulary:
         raise ConfigError("dropout is 'words' and vocabulary is 0; only ids are words, so choose 'inputs'.")
-    if kind in INNER and spec.cell.startswith("dense"):
-        raise ConfigError(f"dropout is '{kind}' for the cell '{spec.cell}'; it takes rnn, lstm and gru.")
-    if kind == "candidate" and spec.cell == "rnn":
+    if kind in INNER and (dense := said(spec, Dense)):
+        raise ConfigError(f"dropout is '{kind}' and {dense}; it takes rnn, lstm and gru.")
+    if kind == "candidate" and said(spec, RNN):
         raise ConfigError("dropout is 'candidate' for an rnn, which has none; choose lstm or gru.")
     if kind in INNER and spec.normalise != "none":
         raise ConfigError(

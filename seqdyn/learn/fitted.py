@@ -17,6 +17,7 @@ from seqdyn.building import built, check_part, known_at_run_time
 from seqdyn.data import sampled
 from seqdyn.data.losses import made_loss
 from seqdyn.data.sampled import Drawn
+from seqdyn.data.synthetic import Sequences
 from seqdyn.data.tasks import TASKS
 from seqdyn.fields import Fields
 from seqdyn.grids import as_shapes
@@ -24,13 +25,13 @@ from seqdyn.learn import network, terms
 from seqdyn.learn.context import check_variables
 from seqdyn.learn.dropout import INNER
 from seqdyn.learn.optim import AdamW, ClipByNorm, ClipByValue, Descent, links
-from seqdyn.learn.own_cells import check_cells
+from seqdyn.learn.own_cells import check_cells, known
 from seqdyn.learn.rules import factor, made_link
 from seqdyn.parts import is_part
 from seqdyn.types import ConfigError, whole
 
 _WORDS = {
-    "layers": ("cell", "activation", "w_init", "u_init", "chrono", "normalise", "floss"),
+    "layers": ("cell", "activation", "w_init", "u_init", "chrono"),
     "optimizer": ("schedule",),
     "task": ("monte_carlo", "loss"),
     "network": (
@@ -89,8 +90,6 @@ def fitted(spec: Fields) -> dict[str, Any]:
     parts = (task, clip, schedule, spec.loss, chain, found["layers"])
     numbers, tree = jax.tree.flatten(as_shapes(parts))
     jax.eval_shape(lambda numbers: _check_built(spec, found, jax.tree.unflatten(tree, numbers)), numbers)
-    if task is not None and spec.shortest:
-        raise ConfigError(f"shortest is {spec.shortest!r} and task has {type(task).__name__}; leave shortest out.")
     if task is not None and spec.network is not None:
         found["steps"] = max(network.scans(spec).values())
     _check_words(spec, found)
@@ -137,9 +136,10 @@ def _check_words(spec: Fields, found: dict[str, Any]) -> None:
     chain = found.get("optimizer", spec.optimizer)
     chain = chain if isinstance(chain, tuple) else (chain,)
     own = {"layers": found["layers"][:1], "optimizer": chain[-1:], "task": (spec.task,), "network": (spec.network,)}
+    heard = _WORDS | ({"task": ()} if isinstance(spec.task, Sequences) else {})
     called = {name: type(one).__name__ for name, parts in own.items() for one in parts if is_part(one)}
     for field, part in called.items():
-        for name in _WORDS[field]:
+        for name in heard[field]:
             if getattr(spec, name) != default[name]:
                 raise ConfigError(f"{name} is {getattr(spec, name)!r} and {field} has {part}; leave {name} out.")
     for name, field in (("steps", "task"), ("hidden", "layers")):
@@ -154,22 +154,25 @@ def _check_words(spec: Fields, found: dict[str, Any]) -> None:
     words = tuple(one for one in given if not is_part(one))
     if words and "network" in called:
         raise ConfigError(f"penalties is {words!r} and network has {called['network']}; leave penalties out.")
+    # Of cells of one's own nobody knows what their weights and gates are.
+    strange = next((type(one).__name__ for one in found["layers"] if not known(one)), None)
+    blind = {"layers": strange, "network": called.get("network")}
+    if not isinstance(chain[-1], Descent):  # which says its rate
+        blind["optimizer"] = called.get("optimizer")
     of_words = {"layers": {"l1", "l2", "l0", "l1_proximal", "orthogonality", "omega"}, "optimizer": {"l1_proximal"}}
-    if isinstance(chain[-1], Descent):  # which says its rate
-        of_words["optimizer"] = set()
-    for field, part in called.items():
+    for field, part in blind.items():
         odd = [name for name in words if name in of_words.get(field, ())]
-        if odd:
+        if part and odd:
             raise ConfigError(f"penalties has {odd[0]!r} and {field} has {part}, which it does not know; leave it out.")
-    if "layers" in called and spec.dropout in INNER:
-        raise ConfigError(
-            f"dropout is {spec.dropout!r} and layers has {called['layers']}; it must be outside of cells."
-        )
-    free = next((name for name in ("layers", "network") if name in called), None)
+    for name in ("normalise", "floss", *(["dropout"] if spec.dropout in INNER else [])):
+        if strange and getattr(spec, name) != default[name]:
+            right = "be outside of cells" if name == "dropout" else f"be {default[name]!r}"
+            raise ConfigError(f"{name} is {getattr(spec, name)!r} and layers has {strange}; it must {right}.")
+    free = next((name for name in ("layers", "network") if blind[name]), None)
     if free and any(one == "adamw" or isinstance(one, AdamW) for one in chain):
         said = "AdamW" if is_part(chain[-1]) else "'adamw'"
         raise ConfigError(
-            f"optimizer is {said} and {free} has {called[free]}, of which it does not know what decays; take a "
+            f"optimizer is {said} and {free} has {blind[free]}, of which it does not know what decays; take a "
             "part that builds optax.adamw."
         )
 
@@ -178,7 +181,8 @@ def unheeded(spec: Fields) -> dict[str, Any]:
     """Number of `Hypers` -> the part of a spec in whose place there is nobody who heeds it."""
     own = {"layers": spec.layers[:1], "optimizer": links(spec)[-1:], "schedule": (spec.schedule,), "clip": (spec.clip,)}
     own = {field: of[0] if of else None for field, of in own.items()} | {"network": spec.network}
-    return {name: own[field] for field, names in UNHEEDED.items() if is_part(own[field]) for name in names}
+    nobody = {name: own[field] for field, names in UNHEEDED.items() if is_part(own[field]) for name in names}
+    return {name: part for name, part in nobody.items() if name != "norm_gain" or spec.normalise == "none"}
 
 
 def _check_built(spec: Fields, found: dict[str, Any], parts: tuple[Any, ...]) -> None:
@@ -188,6 +192,8 @@ def _check_built(spec: Fields, found: dict[str, Any], parts: tuple[Any, ...]) ->
         whole("batch", spec.batch)
         drawn = built("task", task, Drawn, "what seqdyn.task(…) returns")
         inputs = drawn.inputs
+        if spec.shortest and drawn.of_lengths is None:
+            raise ConfigError(f"shortest is {spec.shortest!r} and task has {type(task).__name__}; leave shortest out.")
         if drawn.loss is None and spec.network is None:
             raise ConfigError(f"task is {type(task).__name__}, which has no loss; only a network brings its own.")
         with known_at_run_time(f"task is {type(task).__name__}"):

@@ -14,8 +14,10 @@ from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import DATA_SETS
 from seqdyn.fields import Fields
 from seqdyn.grids import numbers
+from seqdyn.learn import own_cells
 from seqdyn.learn.context import Variable, check_variables, checked
 from seqdyn.learn.terms import LayerPass
+from seqdyn.nets.levels import Dense
 from seqdyn.parts import Part
 from seqdyn.types import Array, ConfigError, Float, Int, Key, Tree, one_of
 
@@ -105,10 +107,10 @@ def check(looking: Looking, specs: Sequence[Fields]) -> None:
             )
     blind = {"weights", "units", "jacobians", "lyapunov"} & {*words}
     for spec in specs:
-        missing = {"weights", "units"} & blind if spec.layers else set()
+        missing = {"weights", "units"} & blind if own_cells.own(spec) else set()
         if missing:
             raise ConfigError(f"probes is {probes!r}; the cells of {spec.label} have no {min(missing)} to look at.")
-        if blind and spec.cell.startswith("dense"):
+        if blind and own_cells.said(spec, Dense):
             raise ConfigError(f"probes is {probes!r}; a {spec.label} has no recurrence for {min(blind)}.")
         if "units" in words and spec.dropout == "zoneout":
             raise ConfigError(

@@ -11,6 +11,7 @@ from seqdyn.data.tasks import Batch, task_of
 from seqdyn.learn import dropout, precision
 from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.layers import backwards as backwards
+from seqdyn.learn.layers import gates as gates
 from seqdyn.learn.layers import layers
 from seqdyn.learn.network import Judged
 from seqdyn.learn.spec import Spec

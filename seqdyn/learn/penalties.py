@@ -26,10 +26,12 @@ from seqdyn.fields import PenalisedGroup, PenaltyName
 from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model, effective, groups, layers, matrices, with_matrices
 from seqdyn.learn.optim import decays
+from seqdyn.learn.own_cells import said
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.terms import Pass, own
 from seqdyn.learn.terms import words as worded
 from seqdyn.nets import hard_concrete
+from seqdyn.nets.levels import Dense
 from seqdyn.nets.stack import Layer
 from seqdyn.norms import norm
 from seqdyn.parts import Number, number, part
@@ -237,8 +239,8 @@ def check(spec: Spec) -> None:
         )
     if "embedding" in penalised and not spec.embedding:
         raise ConfigError(f"penalised is {penalised!r} and embedding is 0; there is no embedding to penalise.")
-    if penalised == ("recurrent",) and spec.cell.startswith("dense"):
-        raise ConfigError(f"penalised is {penalised!r} for the cell '{spec.cell}', which has no recurrence.")
+    if penalised == ("recurrent",) and (dense := said(spec, Dense)):
+        raise ConfigError(f"penalised is {penalised!r} and {dense}, which has no recurrence.")
     heed = {"l1", "l1_proximal", "l2", "l0"}
     if {*penalised} != {*names[:3]} and not heed & {*penalties} and not decays(spec):
         raise ConfigError(

@@ -1,5 +1,6 @@
 """What cannot be right in specs and in the numbers that they run with, said before anything is compiled."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import numpy as np
 
 from seqdyn.data import augment, tasks
+from seqdyn.data.synthetic import Sequences
 from seqdyn.data.tasks import DATA_SETS
 from seqdyn.fields import words
 from seqdyn.learn import dropout, layers, network, penalties, precision, stopping
@@ -48,7 +50,9 @@ def validate(specs: Sequence[Spec], grids: Sequence[tuple[Sequence[Spec], Hypers
 
 
 def _alike(one: Any, other: Any) -> bool:
-    """The same, but for the numbers of parts."""
+    """The same, but for the numbers of parts, and the steps of the library's."""
+    if isinstance(one, Sequences) and type(one) is type(other):
+        one = dataclasses.replace(one, steps=other.steps)
     return jax.tree.structure(one) == jax.tree.structure(other) if is_part(one) and is_part(other) else one == other
 
 
@@ -84,6 +88,7 @@ def _check_spec(spec: Spec) -> None:
         raise ConfigError(f"name is {spec.name!r}; it must be a string.")
     for name in ("steps", "batch", "holdout", "floss_steps", "targets"):
         whole(name, getattr(spec, name))
+    layers.check_widths(spec)
     penalties.check(spec)
     for name in ("shortest", "training_set", "vocabulary", "embedding", "features", "classes", "segment"):
         whole(name, getattr(spec, name), 0)

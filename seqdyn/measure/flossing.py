@@ -21,10 +21,12 @@ from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, precision, stopping, train
 from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
+from seqdyn.learn.own_cells import known, levels
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.nets.cells import Cell
+from seqdyn.nets.levels import LSTM, RNN, Dense
 from seqdyn.types import Array, Bool, ConfigError, Float, Key, whole
 
 RATE = 1e-3
@@ -96,10 +98,11 @@ def check(spec: Spec) -> None:
     whole("floss", spec.floss, 0)
     if not spec.floss:
         return
-    if spec.cell.startswith("dense") or len(spec.widths) > 1 or spec.normalise != "none":
+    (level, *others), two = levels(spec), spec.bidirectional
+    if isinstance(level, Dense) or not known(level) or others or two or spec.normalise != "none":
         raise ConfigError(f"floss is {spec.floss} for {spec.label}; it takes one rnn, lstm or gru, not normalised.")
-    size = spec.hidden[0] * (2 if spec.cell == "lstm" else 1)
+    size = spec.hidden[0] * (2 if isinstance(level, LSTM) else 1)
     if spec.floss > size:
         raise ConfigError(f"floss is {spec.floss}; it must be at most {size}, the size of the state.")
-    if spec.cell == "rnn" and spec.activation in ("relu", "hard_tanh"):
-        raise ConfigError(f"floss is {spec.floss} for {spec.activation}, whose exponents are −inf; take a smooth one.")
+    if isinstance(level, RNN) and level.activation in ("relu", "hard_tanh"):
+        raise ConfigError(f"floss is {spec.floss} for {level.activation}, whose exponents are −inf; take a smooth one.")

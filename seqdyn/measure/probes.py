@@ -132,8 +132,3 @@ def finish(
         on = running.reshape(-1, *(1,) * (values.ndim - 1))
         records[name] = np.where(on, values, np.nan)
     return records
-
-
-def gate_names(spec: Spec) -> tuple[str, ...]:
-    """Names of a cell's blocks, in the order in which they lie in U."""
-    return model.layers(spec, Hypers())[0].gates

@@ -20,7 +20,7 @@ from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
-from seqdyn.measure.view import View
+from seqdyn.measure.view import View, among
 from seqdyn.nets.bptt import Watch, at_end
 from seqdyn.nets.cells import Carry, Cell, Memory
 from seqdyn.nets.stack import walk
@@ -161,11 +161,9 @@ def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str,
         v, margin = jnp.stack([seen[g][0] for g in gates]), jnp.stack([by_gate[g] for g in gates])
         low = jnp.where(jnp.isnan(margin), margin, (margin < SATURATED).astype(margin.dtype))
         found = {
-            "gate_mean": over_examples(v, live),
-            "saturation_margin": over_examples(margin, live),
-            "saturated": over_examples(low, live),
-            "dead_fraction": jnp.mean(dead(seen, live)),
-        }
+            name: among(over_examples(value, live), gates, model.gates(spec), 0)
+            for name, value in (("gate_mean", v), ("saturation_margin", margin), ("saturated", low))
+        } | {"dead_fraction": jnp.mean(dead(seen, live))}
         tau = time_constant(seen, live)
         found["time_constant"] = jnp.pad(tau, (0, max(spec.hidden) - tau.shape[0]), constant_values=jnp.nan)
         nothing = jnp.full((steps,), jnp.nan)

@@ -19,7 +19,7 @@ from seqdyn.learn import model
 from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
-from seqdyn.measure.view import View
+from seqdyn.measure.view import View, among
 from seqdyn.types import Array, Float
 
 
@@ -99,18 +99,16 @@ def finish(spec: Spec, looked: dict[str, np.ndarray], modes: int) -> dict[str, n
     `eigenvalue_real`, `eigenvalue_imag` (by modulus) and `singular_value`, all largest first; units that a narrower
     layer does not have are NaN.
     """
-    found = []
-    for i, width in enumerate(spec.widths):
+    found, every = [], model.gates(spec)
+    for i, (width, cell) in enumerate(zip(spec.widths, model.layers(spec, Hypers()), strict=True)):
         values, singular = eigenvalues(looked[f"layer{i}"]), singular_values(looked[f"layer{i}"])
         spectra = {"eigenvalue_real": np.real(values), "eigenvalue_imag": np.imag(values), "singular_value": singular}
         pad = [(0, 0)] * (values.ndim - 1) + [(0, max(spec.hidden) - width)]
-        found.append(
-            {
-                "spectral_radius": _radius(values),
-                "largest_singular_value": singular[..., 0],
-                "departure_from_normality": _departure(values, singular),
-                "orthogonality_distance": _distance(singular),
-            }
-            | {name: np.pad(v, pad, constant_values=np.nan) for name, v in spectra.items()}
-        )
+        of = {
+            "spectral_radius": _radius(values),
+            "largest_singular_value": singular[..., 0],
+            "departure_from_normality": _departure(values, singular),
+            "orthogonality_distance": _distance(singular),
+        } | {name: np.pad(v, pad, constant_values=np.nan) for name, v in spectra.items()}
+        found.append({name: among(v, cell.gates, every, 1) for name, v in of.items()})
     return {name: np.stack([layer[name] for layer in found], axis=1) for name in found[0]}

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from seqdyn.backend import apart, beside, fence
 from seqdyn.nets.activations import ACTIVATIONS
-from seqdyn.nets.inits import Gain, chrono, constant, glorot_uniform, orthogonal
+from seqdyn.nets.inits import Gain, GlorotUniform, Orthogonal, chrono, constant
 from seqdyn.types import Array, Float, Initializer, Key
 
 Carry = Any
@@ -172,8 +172,8 @@ def rnn(
     hidden: int,
     activation: str = "tanh",
     *,
-    w: Inits = glorot_uniform(),
-    u: Inits = orthogonal(),
+    w: Inits = GlorotUniform(),
+    u: Inits = Orthogonal(),
     b: Inits = constant(0.0),
     dtype: Any = jnp.float32,
 ) -> Cell:
@@ -212,8 +212,8 @@ def lstm(
     inputs: int,
     hidden: int,
     *,
-    w: Inits = glorot_uniform(),
-    u: Inits = orthogonal(),
+    w: Inits = GlorotUniform(),
+    u: Inits = Orthogonal(),
     b: Inits | None = None,
     longest: Gain | None = None,
     dtype: Any = jnp.float32,
@@ -291,8 +291,8 @@ def gru(
     inputs: int,
     hidden: int,
     *,
-    w: Inits = glorot_uniform(),
-    u: Inits = orthogonal(),
+    w: Inits = GlorotUniform(),
+    u: Inits = Orthogonal(),
     b: Inits = constant(0.0),
     dtype: Any = jnp.float32,
 ) -> Cell:
@@ -364,8 +364,8 @@ def gru_reset_before(
     inputs: int,
     hidden: int,
     *,
-    w: Inits = glorot_uniform(),
-    u: Inits = orthogonal(),
+    w: Inits = GlorotUniform(),
+    u: Inits = Orthogonal(),
     b: Inits = constant(0.0),
     dtype: Any = jnp.float32,
 ) -> Cell:

@@ -1,65 +1,93 @@
 """Initialisations of a weight matrix, each with a gain, and of a forget bias.
 
-All are `(key, shape, dtype) -> array` with shape [fan_in, fan_out], as in `jax.nn.initializers`, and act as
-`x @ w`. A cell draws each gate's block on its own: blocks cut out of one orthogonal [h, 4h] draw are far from
+Each is a part that draws, `(key, shape, dtype) -> array` with shape [fan_in, fan_out], as in `jax.nn.initializers`, and
+acts as `x @ w`. A cell draws each gate's block on its own: blocks cut out of one orthogonal [h, 4h] draw are far from
 orthogonal. `gain` multiplies the draw and may be traced, so a grid of gains is one compiled program.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
-from seqdyn.types import Array, Float, Initializer, Key
+from seqdyn.building import built, is_real, known_at_run_time, takes
+from seqdyn.parts import Number, lenient, number, part
+from seqdyn.types import Array, ConfigError, Float, Initializer, Key, whole
 
 InitName = Literal["glorot_uniform", "glorot_normal", "orthogonal", "gaussian", "uniform", "identity", "sparse"]
 Gain = float | Float[Array, ""]
 
 
-def _scaled(draw: Initializer, gain: Gain) -> Initializer:
-    def init(key: Key[Array, ""], shape: Any, dtype: Any = jnp.float32) -> Array:
-        return draw(key, shape, dtype) * jnp.asarray(gain, dtype)
+@part
+class Init:
+    """What the library's initialisations have in common: gain times a draw."""
 
-    return init
+    gain: Number = number(1.0, low=0.0)
+
+    def _draw(self, key: Key[Array, ""], shape: Any, dtype: Any) -> Array:  # at gain 1
+        raise NotImplementedError
+
+    def __call__(self, key: Key[Array, ""], shape: Any, dtype: Any = jnp.float32) -> Array:
+        return self._draw(key, shape, dtype) * jnp.asarray(self.gain, dtype)
+
+    def build(self) -> Initializer:
+        """(key, shape, dtype) -> array"""
+        return self
 
 
-def glorot_uniform(gain: Gain = 1.0) -> Initializer:
+@part
+class GlorotUniform(Init):
     """W ~ U(−a, a), a = gain √(6 / (fan_in + fan_out)). Glorot & Bengio 2010, eq. 16."""
-    return _scaled(initializers.glorot_uniform(), gain)
+
+    def _draw(self, key: Key[Array, ""], shape: Any, dtype: Any) -> Array:
+        return initializers.glorot_uniform()(key, shape, dtype)
 
 
-def glorot_normal(gain: Gain = 1.0) -> Initializer:
+@part
+class GlorotNormal(Init):
     """W ~ N(0, gain² · 2 / (fan_in + fan_out)), truncated at two deviations. Glorot & Bengio 2010, eq. 12."""
-    return _scaled(initializers.glorot_normal(), gain)
+
+    def _draw(self, key: Key[Array, ""], shape: Any, dtype: Any) -> Array:
+        return initializers.glorot_normal()(key, shape, dtype)
 
 
-def orthogonal(gain: Gain = 1.0) -> Initializer:
+@part
+class Orthogonal(Init):
     """W = gain · Q, Q uniform over orthogonal matrices. Saxe, McClelland & Ganguli 2014, §3."""
-    return _scaled(initializers.orthogonal(), gain)
+
+    def _draw(self, key: Key[Array, ""], shape: Any, dtype: Any) -> Array:
+        return initializers.orthogonal()(key, shape, dtype)
 
 
-def gaussian(gain: Gain = 1.0) -> Initializer:
+@part
+class Gaussian(Init):
     """W ~ N(0, gain² / fan_in): spectral radius → gain for wide square W. Sompolinsky, Crisanti & Sommers 1988."""
-    return _scaled(initializers.variance_scaling(1.0, "fan_in", "normal"), gain)
+
+    def _draw(self, key: Key[Array, ""], shape: Any, dtype: Any) -> Array:
+        return initializers.variance_scaling(1.0, "fan_in", "normal")(key, shape, dtype)
 
 
-def uniform(gain: Gain = 1.0) -> Initializer:
+@part
+class Uniform(Init):
     """W ~ U(−a, a), a = gain / √fan_in: spectral radius → gain / √3. PyTorch takes a = 1/√h for all its weights."""
 
-    def draw(key: Key[Array, ""], shape: Any, dtype: Any = jnp.float32) -> Array:
+    def _draw(self, key: Key[Array, ""], shape: Any, dtype: Any) -> Array:
         bound = shape[0] ** -0.5
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-    return _scaled(draw, gain)
 
-
-def identity(gain: Gain = 1.0) -> Initializer:
+@part
+class Identity(Init):
     """W = gain · I, the recurrence of an IRNN. Le, Jaitly & Hinton 2015, §2."""
-    return _scaled(lambda key, shape, dtype=jnp.float32: jnp.eye(*shape, dtype=dtype), gain)
+
+    def _draw(self, key: Key[Array, ""], shape: Any, dtype: Any) -> Array:
+        return jnp.eye(*shape, dtype=dtype)
 
 
-def sparse(gain: Gain = 1.0, nonzeros: int = 15) -> Initializer:
+@part
+class Sparse(Init):
     """'Smart tanh': N(0, 1) on `nonzeros` inputs of each unit, then scaled to spectral radius `gain`.
 
     Non-square draws are scaled by gain / √nonzeros instead. Sutskever, Martens, Dahl & Hinton 2013, §3; Pascanu
@@ -67,15 +95,19 @@ def sparse(gain: Gain = 1.0, nonzeros: int = 15) -> Initializer:
     good to 1e-3, which works on every backend and under `vmap`.
     """
 
-    def draw(key: Key[Array, ""], shape: Any, dtype: Any = jnp.float32) -> Array:
+    nonzeros: int = 15
+
+    def check(self) -> None:
+        """Raises ConfigError for a unit that reads nothing."""
+        whole("Sparse.nonzeros", self.nonzeros)
+
+    def _draw(self, key: Key[Array, ""], shape: Any, dtype: Any) -> Array:
         k_where, k_value = jax.random.split(key)
         order = jnp.argsort(jax.random.uniform(k_where, shape), axis=0)
-        w = jnp.where(order < nonzeros, jax.random.normal(k_value, shape, dtype), 0)
+        w = jnp.where(order < self.nonzeros, jax.random.normal(k_value, shape, dtype), 0)
         if shape[0] != shape[1]:
-            return w * jnp.asarray(min(nonzeros, shape[0]) ** -0.5, dtype)
+            return w * jnp.asarray(min(self.nonzeros, shape[0]) ** -0.5, dtype)
         return w / gelfand_radius(w)
-
-    return _scaled(draw, gain)
 
 
 def gelfand_radius(w: Float[Array, "h h"], doublings: int = 13) -> Float[Array, ""]:
@@ -110,13 +142,34 @@ def chrono(longest: Gain) -> Initializer:
     return init
 
 
-INITS = {
-    "glorot_uniform": glorot_uniform,
-    "glorot_normal": glorot_normal,
-    "orthogonal": orthogonal,
-    "gaussian": gaussian,
-    "uniform": uniform,
-    "identity": identity,
-    "sparse": sparse,
+INITS: dict[str, Callable[..., Init]] = {
+    "glorot_uniform": GlorotUniform,
+    "glorot_normal": GlorotNormal,
+    "orthogonal": Orthogonal,
+    "gaussian": Gaussian,
+    "uniform": Uniform,
+    "identity": Identity,
+    "sparse": Sparse,
 }
 """By the names a `Spec` uses."""
+
+
+def made_init(where: str, init: Any) -> Initializer:
+    """What a part for an initialisation builds. What a user's draws is cast to the parameters' type; it raises
+    ConfigError where that is no array of real numbers of the shape that it was asked for."""
+    right = "a function (key, shape, dtype) -> array"
+    made, name = built(where, init, Callable, right), f"{where} is {type(init).__name__}"
+    if isinstance(made, Init):
+        return made
+    if not takes(made, None, None, None):
+        raise ConfigError(f"{name}, whose build returns {made!r:.60}; it must return {right}.")
+
+    def draw(key: Key[Array, ""], shape: Any, dtype: Any = jnp.float32) -> Array:
+        with lenient(), known_at_run_time(name):
+            found = made(key, shape, dtype)
+            if not is_real(found) or jnp.shape(found) != tuple(shape):
+                got = f"the shape {jnp.shape(found)}" if is_real(found) else f"{found!r:.60}"
+                raise ConfigError(f"{name}, which draws {got}; it must draw real numbers of the shape {tuple(shape)}.")
+            return jnp.asarray(found).astype(dtype)
+
+    return draw

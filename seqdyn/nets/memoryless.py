@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from seqdyn.backend import fence
 from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.cells import Cell, Hidden, Partials, _affine, _outer
-from seqdyn.nets.inits import constant, glorot_uniform
+from seqdyn.nets.inits import GlorotUniform, constant
 from seqdyn.types import Array, Float, Initializer, Key
 
 
@@ -35,7 +35,7 @@ def dense(
     hidden: int,
     activation: str = "tanh",
     *,
-    w: Initializer = glorot_uniform(),
+    w: Initializer = GlorotUniform(),
     b: Initializer = constant(0.0),
     dtype: Any = jnp.float32,
 ) -> Cell:
@@ -63,7 +63,7 @@ def dense_per_position(
     hidden: int,
     activation: str = "tanh",
     *,
-    w: Initializer = glorot_uniform(),
+    w: Initializer = GlorotUniform(),
     b: Initializer = constant(0.0),
     dtype: Any = jnp.float32,
 ) -> Cell:

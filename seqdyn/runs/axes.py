@@ -15,7 +15,7 @@ from seqdyn.data.tasks import VECTORS
 from seqdyn.learn import context, looks, model, network, terms, train
 from seqdyn.learn.config import Experiment, Hypers, Runs, Spec
 from seqdyn.learn.context import Variable
-from seqdyn.measure import jacobians, probes, updates
+from seqdyn.measure import jacobians, updates
 from seqdyn.norms import Extended
 from seqdyn.runs.points import WORDS
 from seqdyn.runs.records import VARIABLES
@@ -37,7 +37,7 @@ def own(spec: Spec) -> dict[str, list[Any]]:
         "layer": list(range(len(spec.widths))) if spec.network is None else list(network.scans(spec)),
         "group": list(model.groups(shapes(spec).params)),
         "window": list(jacobians.windows(spec.steps)),
-        "gate": list(probes.gate_names(spec)) if spec.network is None else [],
+        "gate": list(model.gates(spec)) if spec.network is None else [],
         "unit": list(range(max(spec.hidden))) if spec.network is None else [],
     }
 

@@ -7,7 +7,7 @@ stopping are left out. Each has a digest of its own, is whole or not there, and 
 
 import itertools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,16 @@ from seqdyn.types import ConfigError
 SUFFIX = ".safetensors"
 
 
-def wanted(experiment: Experiment) -> list[int]:
+def wanted(experiment: Experiment) -> Sequence[int]:
     """The updates of `Experiment.keep`, up to the last."""
     keep, last = experiment.keep, experiment.updates
+    if isinstance(keep, int):
+        return range(0, last + 1, keep)
     if keep is None:
         return []
     if keep == "log":
         return [0, *itertools.takewhile(lambda n: n <= last, (2**i for i in itertools.count()))]
-    return [n for n in (range(0, last + 1, keep) if isinstance(keep, int) else keep) if n <= last]
+    return [n for n in keep if n <= last]
 
 
 def of_tile(out: Path, index: int) -> Path:
@@ -76,7 +78,7 @@ def read(directory: Path, step: int, like: TrainState) -> TrainState | None:
     return bare._replace(stopping=bare.stopping._replace(best=bare.params))
 
 
-def whole_until(directory: Path, asked: list[int], step: int) -> int:
+def whole_until(directory: Path, asked: Sequence[int], step: int) -> int:
     """Up to which update, `step` at most, a checkpoint may be gone on from so that all that is asked for is kept."""
     lost = next((n for n in asked if n <= step and _read(_path(directory, n)) is None), None)
     return step if lost is None else lost - 1

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from seqdyn.described import difference
+from seqdyn.layout import layout
 from seqdyn.learn.config import Experiment, experiment_from
 from seqdyn.runs.environment import environment
 from seqdyn.runs.lock import GATE, gate
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, whole
 
 FORMAT = 3
 NAME = "manifest.json"
@@ -176,6 +177,14 @@ def read(out: str | Path) -> dict[str, Any]:
     if found.pop("sha256", None) != _digest(found):
         raise ConfigError(f"{path} is damaged (its digest does not match); it must be the JSON that the run wrote.")
     return found
+
+
+def numbered(path: str | Path, run: Any) -> int:
+    """`run` as the number of a run of a directory; ConfigError with those that it holds."""
+    number, last = whole("run", run, 0), sum(layout(read(path)["experiment"]).counts) - 1
+    if number > last:
+        raise ConfigError(f"run is {number}; {path} holds runs 0 to {last}.")
+    return number
 
 
 def write(out: Path, manifest: dict[str, Any]) -> None:

@@ -58,7 +58,8 @@ def _numbers(described: Any, count: int) -> np.ndarray:
 def _unheeded(spec: Mapping[str, Any]) -> set[str]:
     """Numbers of `Hypers` in whose place a spec has parts."""
     there = {field: bool(spec.get(field)) and not isinstance(spec.get(field), str) for field in UNHEEDED}
-    return {name for field, names in UNHEEDED.items() if there[field] for name in names}
+    nobody = {name for field, names in UNHEEDED.items() if there[field] for name in names}
+    return nobody - ({"norm_gain"} if spec.get("normalise", "none") != "none" else set())
 
 
 def _word(spec: Mapping[str, Any], name: str) -> str:

@@ -96,10 +96,7 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
 
 def _one(path: Path, run: Any) -> "xr.Dataset":
     """The records of one run."""
-    ds, run = records.load(path), whole("run", run, 0)
-    if run >= ds.sizes["run"]:
-        raise ConfigError(f"run is {run}; {path} holds runs 0 to {ds.sizes['run'] - 1}.")
-    return ds.isel(run=run)
+    return records.load(path).isel(run=manifest.numbered(path, run))
 
 
 def _made(one: "xr.Dataset") -> int:

@@ -9,6 +9,7 @@ import json
 import math
 import time
 import warnings
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -22,12 +23,10 @@ from rich.text import Text
 from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
-from seqdyn.io import parents
 from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn import looks, train
 from seqdyn.learn.config import Experiment, Runs
 from seqdyn.learn.context import Variable
-from seqdyn.learn.model import Model
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
 from seqdyn.runs import axes, checkpoint, kept, manifest, signals, starts, sweep
@@ -36,7 +35,7 @@ from seqdyn.runs.environment import check_threads
 from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.runs.signals import Interrupted, Stop
-from seqdyn.types import ConfigError, Device, whole
+from seqdyn.types import ConfigError, Device
 
 VOCABULARY = "vocabulary.txt"
 CHECKPOINT_SECONDS = 20.0
@@ -133,10 +132,12 @@ def _train_all(
         if noted.get("records") != digest:
             manifest.write(out, noted | {"records": digest})
     devices = jax.local_devices()
-    mine = [tile for tile in at.tiles if shard.has(tile.index)]
+    mine, asked = [tile for tile in at.tiles if shard.has(tile.index)], kept.wanted(experiment)
     with signals.awaited() as stop, Display(experiment, console, mine) as display:
         # The i-th tile belongs to device i mod n; each device has a thread that takes its tiles one after the other.
-        work = _Work(experiment, store, coordinates, VARIABLES | own, out, checkpoint_seconds, stop, display, start)
+        work = _Work(
+            experiment, store, coordinates, VARIABLES | own, out, checkpoint_seconds, stop, display, asked, start
+        )
         queues = [mine[i :: len(devices)] for i in range(len(devices))]
         with ThreadPoolExecutor(len(devices)) as pool:
             lanes = [
@@ -159,44 +160,6 @@ def default_out(experiment: Experiment, *others: Experiment) -> Path:
     return Path("runs") / f"{experiment.name}-{hashlib.sha256(json.dumps(described).encode()).hexdigest()[:8]}"
 
 
-def restore(path: str | Path, run: int, step: int | None = None, best: bool = False) -> Model:
-    """The parameters of run `run` of a run directory, after `step` updates (default: its newest checkpoint), or the
-    `best` that early stopping had seen by then.
-
-    There are the newest two checkpoints of each tile, and what `Experiment.keep` asked for, without the best. Raises
-    ConfigError if there is no such run or step, saying which there are, and for the best of a run without early
-    stopping.
-    """
-    experiment = manifest.experiment(path)
-    if experiment.specs[0].dtype == "float64":
-        check_settings(double=True)
-    counts = experiment.layout.counts
-    run = whole("run", run, 0)
-    if run >= sum(counts):
-        raise ConfigError(f"run is {run}; {path} holds runs 0 to {sum(counts) - 1}.")
-    spec, point = experiment.layout.place(run)
-    tile, row = experiment.layout.holding(spec, point)
-    directory, like = checkpoint.of_tile(Path(path), tile.index), abstract(experiment, tile)
-    if best and like.stopping is None:
-        raise ConfigError(f"best is True for run {run} of {path}, whose spec has stop 'none'; it kept no best.")
-    others = None if best else kept.of_tile(Path(path), tile.index)
-    step = None if step is None else whole("step", step, 0)
-    there = sorted({*checkpoint.steps(directory), *(kept.steps(others) if others else ())})
-    found = checkpoint.latest(directory, like) if step is None else None
-    if step in checkpoint.steps(directory):
-        found = (step, checkpoint.restore(directory, step, like))
-    if step in there and (found is None or found[1] is None) and others:
-        found = (step, kept.read(others, step, like))
-    if found is None or found[1] is None:
-        if not there:
-            raise ConfigError(f"{path} has only begun: it has no checkpoint of run {run} yet.")
-        what = "its best" if best else "its parameters"
-        after = "in a checkpoint yet" if step is None else f"after {step} updates"
-        raise ConfigError(f"{path} has no run {run} {after}; {what} are there after {', '.join(map(str, there))}.")
-    params = jax.tree.map(lambda leaf: leaf[row], found[1].stopping.best if best else found[1].params)
-    return parents.noted(params, {"path": str(Path(path).resolve()), "run": run, "step": found[0], "best": best})
-
-
 # --- one tile -----------------------------------------------------------------------------------------------
 
 
@@ -211,6 +174,8 @@ class _Work(NamedTuple):
     checkpoint_seconds: float
     stop: Stop
     display: Display
+    kept: Sequence[int]
+    """the updates whose states are kept, first ones first"""
     start: Callable[[Any], Any] | None
     """spec -> the parameters that its runs start from, by name; None: their seeds decide"""
 
@@ -267,7 +232,7 @@ def _resumed(tile: Tile, directory: Path, device: Device, work: _Work) -> tuple[
     others = kept.of_tile(work.out, tile.index)
     whole, what = min(
         (work.store.whole_until(tile, step), f"records of tile {tile.index} in {work.store.path}"),
-        (kept.whole_until(others, kept.wanted(work.experiment), step), f"states in {others}"),
+        (kept.whole_until(others, work.kept, step), f"states in {others}"),
     )
     if whole < step:
         warnings.warn(
@@ -293,10 +258,10 @@ def _chunk(
 ) -> tuple[Any, dict[str, Any]]:
     """One call of the compiled chunk, or where it is to be cut one to each update whose states are kept, or nothing at
     all where no run of the tile is running any more."""
-    length, asked = work.experiment.chunk, kept.wanted(work.experiment)
+    length, asked = work.experiment.chunk, work.kept
     cut = any(n % length for n in asked)
     parts, end = [], step + length
-    for stop in sorted({n for n in asked if step < n < end} | {end}):
+    for stop in (*asked[bisect_right(asked, step) : bisect_left(asked, end)], end):
         if not np.asarray(states.running).any():
             shapes = programs.chunk.eval_shape(runs, states, data, stop - step)[1]
             states, metrics = states._replace(step=states.step + stop - step), jax.tree.map(train.nothing, shapes)
@@ -312,7 +277,7 @@ def _chunk(
 
 def _keep(work: _Work, tile: Tile, step: int, states: Any) -> None:
     """Keeps the states after `step` updates where that is asked for."""
-    if step in kept.wanted(work.experiment):
+    if step in work.kept:
         kept.save(kept.of_tile(work.out, tile.index), step, states)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 import os
@@ -25,6 +26,7 @@ from seqdyn.runs import launchers, manifest, signals, slurm
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.display import plain_console
 from seqdyn.runs.lock import Shard, shard
+from seqdyn.runs.restore import restore
 from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run, trained
 from seqdyn.runs.signals import Interrupted
 from seqdyn.types import ConfigError
@@ -130,6 +132,10 @@ class Options(Usual):
     """Parameters of submitit, as timeout_min=600 slurm_partition=gpu gpus_per_node=1."""
     allow_version_drift: bool = False
     """Go on in a directory that another version of seqdyn or jax began; the manifest notes it."""
+    keep: str = ""
+    """Updates whose states are kept for good, to look back: log (0, 1, 2, 4, …), n (every n), or a list a,b,c."""
+    init: str = ""
+    """Start every run from the newest parameters of another, RUN_DIR:RUN, or from kept ones, RUN_DIR:RUN:UPDATES."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -290,6 +296,25 @@ def launch(experiment: Experiment, config: Options, data: Any = None, vocabulary
     return launch_all({"": experiment}, config, {"": data}, vocabulary)[""]
 
 
+def _keeping(experiment: Experiment, keep: str) -> Experiment:
+    """With what `Options.keep` says, which the experiment checks."""
+    if not keep:
+        return experiment
+    each = [int(one) if one.strip().isdecimal() else one for one in keep.split(",")]
+    return dataclasses.replace(experiment, keep=each if len(each) > 1 else each[0])
+
+
+def _start(init: str) -> Any:
+    """The parameters that `Options.init` names; ConfigError for what names none."""
+    if not init:
+        return None
+    named = re.fullmatch(r"(.+?):(\d+)(?::(\d+))?", init)
+    if named is None:
+        raise ConfigError(f"init is {init!r}; it must be RUN_DIR:RUN or RUN_DIR:RUN:UPDATES, as runs/mine:3.")
+    path, run_, step = named.groups()
+    return restore(path, int(run_), None if step is None else int(step))
+
+
 def launch_all(
     parts: Mapping[str, Experiment],
     config: Options,
@@ -299,7 +324,10 @@ def launch_all(
     """`launch` of several experiments in one run directory, each in a folder of its name ("": the directory itself) and
     on the `data` of its name. Raises `Waiting`, after the last, if any lacks what other shards have yet to train, and
     `slurm.Queued` where jobs have it."""
+    parts, start = {name: _keeping(experiment, config.keep) for name, experiment in parts.items()}, _start(config.init)
     out = config.out or default_out(*parts.values())
+    if start is not None and config.out is None:
+        out = out.with_name(f"{out.name}-from-{hashlib.sha256(config.init.encode()).hexdigest()[:8]}")
     _to_jobs(out, parts, config, data or {})
     done = {name: out / name for name in parts}
     noted = json.loads(json.dumps(dataclasses.asdict(config), default=str), parse_constant=str)  # JSON has no inf
@@ -314,6 +342,7 @@ def launch_all(
             config=noted,
             shard=shard(config.shard),
             allow_version_drift=config.allow_version_drift,
+            init=start,
         )
     for part in done.values():  # when all are trained: the other shards may have ended meanwhile
         if not complete(part):

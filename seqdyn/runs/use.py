@@ -18,7 +18,8 @@ from seqdyn.data.vectors import load_vocabulary
 from seqdyn.learn import model
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.runs import manifest
-from seqdyn.runs.run import VOCABULARY, restore
+from seqdyn.runs.restore import restore
+from seqdyn.runs.run import VOCABULARY
 from seqdyn.types import Array, ConfigError, Float, Key, whole
 
 

@@ -65,11 +65,8 @@ def why(path: str | Path, run: int, data: Any = None, before: int = BEFORE) -> W
     """
     import pandas as pd  # takes a second
 
-    before = whole("before", before, 0)
-    run, ds = whole("run", run, 0), records.load(path)
-    if run >= ds.sizes["run"]:
-        raise ConfigError(f"run is {run}; {path} holds runs 0 to {ds.sizes['run'] - 1}.")
-    one = ds.isel(run=run)
+    before, run = whole("before", before, 0), manifest.numbered(path, run)
+    one = records.load(path).isel(run=run)
     gone = records.diverged(one)
     if not gone.any():
         return None

@@ -1,0 +1,47 @@
+"""The parameters of a run, from a checkpoint or a state that was kept."""
+
+from pathlib import Path
+
+import jax
+
+from seqdyn.backend import check_settings
+from seqdyn.io import parents
+from seqdyn.learn.model import Model
+from seqdyn.runs import checkpoint, kept, manifest
+from seqdyn.runs.run import abstract
+from seqdyn.types import ConfigError, whole
+
+
+def restore(path: str | Path, run: int, step: int | None = None, best: bool = False) -> Model:
+    """The parameters of run `run` of a run directory, after `step` updates (default: its newest checkpoint), or the
+    `best` that early stopping had seen by then.
+
+    There are the newest two checkpoints of each tile, and what `Experiment.keep` asked for, without the best. Raises
+    ConfigError if there is no such run or step, saying which there are, and for the best of a run without early
+    stopping.
+    """
+    experiment = manifest.experiment(path)
+    if experiment.specs[0].dtype == "float64":
+        check_settings(double=True)
+    run = manifest.numbered(path, run)
+    spec, point = experiment.layout.place(run)
+    tile, row = experiment.layout.holding(spec, point)
+    directory, like = checkpoint.of_tile(Path(path), tile.index), abstract(experiment, tile)
+    if best and like.stopping is None:
+        raise ConfigError(f"best is True for run {run} of {path}, whose spec has stop 'none'; it kept no best.")
+    others = None if best else kept.of_tile(Path(path), tile.index)
+    step = None if step is None else whole("step", step, 0)
+    there = sorted({*checkpoint.steps(directory), *(kept.steps(others) if others else ())})
+    found = checkpoint.latest(directory, like) if step is None else None
+    if step in checkpoint.steps(directory):
+        found = (step, checkpoint.restore(directory, step, like))
+    if step in there and (found is None or found[1] is None) and others:
+        found = (step, kept.read(others, step, like))
+    if found is None or found[1] is None:
+        if not there:
+            raise ConfigError(f"{path} has only begun: it has no checkpoint of run {run} yet.")
+        what = "its best" if best else "its parameters"
+        after = "in a checkpoint yet" if step is None else f"after {step} updates"
+        raise ConfigError(f"{path} has no run {run} {after}; {what} are there after {', '.join(map(str, there))}.")
+    params = jax.tree.map(lambda leaf: leaf[row], found[1].stopping.best if best else found[1].params)
+    return parents.noted(params, {"path": str(Path(path).resolve()), "run": run, "step": found[0], "best": best})
