@@ -41,6 +41,7 @@ ERROR = 0.05
 STATED = {
     "gradient_flow": "experiments.gradient_flow",
     "exploding": "experiments.exploding",
+    "minimal_cells": "experiments.minimal_cells",
     "gating": "experiments.gating",
     "clipping": "experiments.clipping",
     "initialisations": "experiments.initialisations",
@@ -330,16 +331,23 @@ def stated(part: Path) -> Sequence[Claim]:
     return import_module(module).CLAIMS if module else ()
 
 
-def main(directories: tuple[Path, ...]) -> None:
-    """Prints every claim of the directories, or of all under runs/."""
-    directories = directories or (Path("runs"),)
-    found = experiments(directories)
+@dataclass(frozen=True)
+class Config:
+    """Where to look."""
+
+    directories: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)
+    """Run directories, or folders of them."""
+
+
+def main(config: Config) -> None:
+    """Prints every claim of the directories, and of all below them."""
+    found = experiments(config.directories)
     if not found:
-        raise ConfigError(f"{', '.join(map(str, directories))} has no run of which claims are made.")
+        raise ConfigError(f"{', '.join(map(str, config.directories))} has no run of which claims are made.")
     for directory, parts in found.items():
         plain_console().print(str(directory), soft_wrap=True)
         show(verdicts(stated(parts[0]), *parts))
 
 
 if __name__ == "__main__":
-    script(tyro.conf.Positional[tuple[Path, ...]], main, __doc__)
+    script(Config, main, __doc__)

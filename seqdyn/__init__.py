@@ -43,7 +43,9 @@ from seqdyn.learn.spec import Spec as Spec
 from seqdyn.learn.terms import LayerPass as LayerPass
 from seqdyn.learn.terms import Pass as Pass
 from seqdyn.nets.cells import Cell as Cell
+from seqdyn.nets.diagonal import parallel as parallel
 from seqdyn.nets.from_step import cell as cell
+from seqdyn.nets.indrnn import IndRNN as IndRNN
 from seqdyn.nets.inits import Gaussian as Gaussian
 from seqdyn.nets.inits import GlorotNormal as GlorotNormal
 from seqdyn.nets.inits import GlorotUniform as GlorotUniform
@@ -56,6 +58,10 @@ from seqdyn.nets.levels import LSTM as LSTM
 from seqdyn.nets.levels import RNN as RNN
 from seqdyn.nets.levels import Dense as Dense
 from seqdyn.nets.levels import DensePerPosition as DensePerPosition
+from seqdyn.nets.lru import LRU as LRU
+from seqdyn.nets.minimal import MinGRU as MinGRU
+from seqdyn.nets.minimal import MinLSTM as MinLSTM
+from seqdyn.nets.slstm import SLSTM as SLSTM
 from seqdyn.parts import Number as Number
 from seqdyn.parts import number as number
 from seqdyn.parts import part as part
@@ -102,18 +108,23 @@ __all__ = [
     "GRU",
     "Hypers",
     "Identity",
+    "IndRNN",
     "Inverse",
     "io",
     "LayerPass",
     "load",
     "Look",
+    "LRU",
     "LSTM",
     "Memorization",
+    "MinGRU",
+    "MinLSTM",
     "Momentum",
     "Multiplication",
     "Number",
     "number",
     "Orthogonal",
+    "parallel",
     "Parity",
     "part",
     "Pass",
@@ -128,6 +139,7 @@ __all__ = [
     "run",
     "Runs",
     "SGD",
+    "SLSTM",
     "Sparse",
     "Spec",
     "Task",

@@ -42,7 +42,7 @@ jax.config.update("jax_default_matmul_precision", "highest")
 _ARRAYS = (
     "norms averages theory nets.inits nets.activations nets.cells nets.memoryless nets.hard_concrete "
     "nets.exponents nets.bptt nets.segments nets.stack nets.normalised nets.dropped nets.without_biases "
-    "watch.seen watch.step "
+    "nets.diagonal watch.seen watch.step "
     "data.losses data.batches data.synthetic data.tasks data.splits data.text data.scaling data.images data.wording "
     "data.augment data.banks data.waves building data.sampled nets.from_step "
     "learn.context learn.terms learn.looks learn.own_cells learn.rules learn.fitted "

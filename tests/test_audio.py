@@ -50,6 +50,7 @@ def test_the_test_split_is_index_0_to_4_and_validation_is_drawn_from_the_rest(fo
     assert np.array_equal(read(folder)["validation"].xs, data["validation"].xs)
 
 
+@pytest.mark.slow
 def test_whole_speakers_can_be_held_out(folder):
     data = read(folder, held_out="speakers")
     # The length of a recording says who speaks.

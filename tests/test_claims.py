@@ -177,11 +177,11 @@ def test_claims_made_at_once_are_each_made_at_a_higher_level_and_those_not_run_a
 def test_every_claim_below_a_directory_is_printed(part, monkeypatch, capsys):
     stated = Claim("plain descent explodes at a rate of 10³⁰", "proportion", of("diverged", lr=1e30), 0.5, source="us")
     monkeypatch.setattr(gradient_flow, "CLAIMS", (stated,))
-    claims.main((part.parent,))
+    claims.main(claims.Config((part.parent,)))
     said = " ".join(capsys.readouterr().out.split())
     assert str(part) in said and "undecided" in said and "proportion above 0.5" in said
     with pytest.raises(ConfigError, match="no directory"):
-        claims.main((part / "nowhere",))
+        claims.main(claims.Config((part / "nowhere",)))
 
 
 def test_statements_are_made_once_and_name_runs_that_the_defaults_have():

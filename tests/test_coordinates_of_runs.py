@@ -42,6 +42,7 @@ def test_each_length_has_the_records_it_has_alone_and_ends_at_lag_0(out, tmp_pat
         assert np.isnan(there.window_log_singular.drop_sel(window=alone.window)).all()
 
 
+@pytest.mark.slow
 def test_chosen_lags_have_the_records_they_have_among_all(out, tmp_path):
     all_lags = sd.load(out).load()
     thin = dataclasses.replace(experiment(*specs()), lags=[6, 2, np.int64(3), 400])

@@ -10,7 +10,8 @@ import pytest
 from _processes import ROOT, Process
 
 from analysis import jacobian_spectra, overfitting
-from experiments import _cures, augmentation, capacity, gating, gradient_flow, synthetic
+from analysis import minimal_cells as analysis_of_cells
+from experiments import _cures, augmentation, capacity, gating, gradient_flow, minimal_cells, synthetic
 from experiments.reproduce import _cases
 from seqdyn.data.text import SPECIAL, Examples
 from seqdyn.data.vectors import load_vocabulary
@@ -238,6 +239,17 @@ def test_exploding(tmp_path):
     text = smoke("exploding", tmp_path / "out", "--no-verify")
     check_figures(tmp_path / "out", text, "cliff", "plane", "ways")
     assert load(tmp_path / "out" / "tensor")["bound"].values.tolist() == [1.0, 1.0, np.inf, np.inf]
+
+
+@pytest.mark.slow
+def test_minimal_cells(tmp_path):
+    """A part beside a word, drawn and told as one; every cell has its place in the figure."""
+    chosen = ("--cells", "GRU", "minGRU", "--no-verify")
+    text = smoke("minimal_cells", tmp_path / "out", *chosen)
+    check_figures(tmp_path / "out", text, "norms_by_lag")
+    assert "minGRU" in text and "LSTM" not in text
+    drawn = [cell for of in analysis_of_cells.COLUMNS.values() for cell in of]
+    assert sorted(drawn) == sorted(minimal_cells.Config().cells)
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
 types layout documented parts building described grids backend norms averages theory
-nets.inits nets.activations nets.cells nets.from_step nets.without_biases nets.memoryless nets.levels nets.hard_concrete
+nets.inits nets.activations nets.cells nets.from_step nets.ranges nets.diagonal nets.minimal nets.lru nets.indrnn
+nets.slstm nets.without_biases nets.memoryless nets.levels nets.hard_concrete
 nets.exponents nets.bptt nets.segments nets.stack nets.normalised nets.dropped nets.conventions fields
 watch.seen watch.step watch.loss watch.flax watch.linen watch.nnx watch.probed watch.torch_layers
 data.arrays data.losses data.batches data.sampled data.synthetic data.tasks data.text data.check data.splits data.extras

@@ -326,6 +326,7 @@ def test_gain_is_no_axis_and_no_probe_looks():
     assert "probes is ('weights',); Residual is no stack of cells" in told
 
 
+@pytest.mark.slow
 def test_a_network_and_a_stack_lie_in_one_experiment(tmp_path):
     stack = sd.Spec("adding", steps=6, batch=4, holdout=8, hidden=(H,))
     both = sd.Experiment("both", (sd.grid(RESIDUAL), sd.grid(stack)), updates=2, tile=1)

@@ -84,6 +84,7 @@ def test_the_gradient_of_a_word_is_the_difference_that_its_vector_makes(reviews)
     np.testing.assert_allclose(words[-1].gradient, np.linalg.norm(np.asarray(slopes)), rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_what_is_written_at_temperature_0_is_the_most_probable_symbol_after_all_before(stream):
     written = sd.generate(stream, 0, "ab", 4, temperature=0)
     of, text = use.trained(stream, 0), "ab"
@@ -105,6 +106,7 @@ def test_numbers_and_predictions_at_every_step_come_in_the_order_of_the_examples
     np.testing.assert_allclose(found[2], sd.predict(out, 0, bits[2:])[0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_sampled_sequences_are_padded_where_their_task_pads_them(tmp_path):
     spec = sd.Spec(steps=6, batch=5, hidden=(3,), holdout=5, shortest=2, mask=False)
     out = sd.run(sd.Experiment("lengths", spec, updates=2, probes=()), tmp_path / "out", verify=False)

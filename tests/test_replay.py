@@ -136,6 +136,7 @@ def probed(tmp_path_factory):
     return sd.run(experiment(("weights", *LATER)), tmp_path_factory.mktemp("probed") / "out", verify=False)
 
 
+@pytest.mark.slow
 def test_what_probes_see_after_the_fact_is_what_they_would_have_seen(out, probed, tmp_path):
     """In the records, at the looks whose states were kept; the rest is as it was, and goes on to be."""
 

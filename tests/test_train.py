@@ -337,6 +337,7 @@ def twice(batch):
     return Batch(*(None if leaf is None else jnp.concatenate([leaf, leaf], axis=-1) for leaf in batch))
 
 
+@pytest.mark.slow
 def test_adjoints_and_their_clipping_do_not_depend_on_the_batch_size(data):
     h = hypers(clip=0.05)
     state, batch = first(ADJOINT, data)

@@ -164,6 +164,7 @@ def test_counts_are_numpy_s_and_zeros_and_what_is_not_finite_are_told_apart():
     np.testing.assert_allclose((zero, strange), (12 / live.sum(), 18 / live.sum()), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_identity_network_loses_one_decade_a_step_far_below_the_range_of_floats():
     """p = h_T · w + b and ∂h_T/∂h_t = 0.1^(T − t), so log₁₀‖λ_t‖ = log₁₀(2 |p − y| ‖w‖) − (T − t), exactly."""
     spec = Spec(steps=100, batch=9, hidden=(5,), activation="identity", u_init="identity", optimizer="sgd")
@@ -214,6 +215,7 @@ def test_the_adjoints_are_those_that_training_records_padding_and_clipping_inclu
         np.testing.assert_allclose(np.sqrt(ended.sum(axis=1) / count), norm, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_truncation_leaves_zeros():
     spec = dataclasses.replace(SGD, truncate=True)
     h = hypers(window=2)

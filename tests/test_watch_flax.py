@@ -123,6 +123,7 @@ class Sequence(eqx.Module):
         return scan(f, (jnp.zeros(H), jnp.zeros(H)), xs)[1]
 
 
+@pytest.mark.slow
 def test_equinoxs_models_of_one_example_are_watched_within_vmap():
     model = Sequence(eqx.nn.LSTMCell(D, H, dtype=float, key=jax.random.key(0)))
 
@@ -139,6 +140,7 @@ def test_equinoxs_models_of_one_example_are_watched_within_vmap():
     close(seen["scan"].each, norms(step, model.cell, (jnp.zeros((B, H)),) * 2, FORWARDS))
 
 
+@pytest.mark.slow
 def test_haikus_cells_are_watched_within_transform():
     def forward(xs, scan):
         core = hk.VanillaRNN(H)

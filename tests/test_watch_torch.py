@@ -259,6 +259,7 @@ def trained(path, made=5, asked=True, **options):
     return look, seen, losses
 
 
+@pytest.mark.slow
 def test_a_run_is_recorded_by_the_lag_from_each_sequences_last_step(tmp_path):
     look, seen, losses = trained(tmp_path / "run", task="mine", name="ours")
     look.test(0.25)

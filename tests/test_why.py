@@ -221,6 +221,7 @@ def test_the_update_that_broke_is_made_again_and_those_before_it_are_shown(poiso
     )
 
 
+@pytest.mark.slow
 def test_the_updates_before_are_seen_closely_where_a_state_is_near_and_as_recorded_where_none_is(poisoned, monkeypatch):
     found = sd.why(poisoned, 1)
     seen = found.closely
