@@ -191,7 +191,7 @@ def first_bits(one: Side, other: Side) -> tuple[int, str, int, int] | None:
             at = both[name][0][dim].values
             end = start + chunk + (dim == "probe" and start + chunk >= steps)  # the last look follows the last update
             where = np.flatnonzero((at >= start) & (at < end))
-            if not len(where):
+            if not len(where) or not both[name][0].size:  # no gate, say, in both
                 continue
             x, y = (of.isel({dim: slice(where[0], where[-1] + 1)}).values for of in both[name])
             unlike = x.view(f"u{x.itemsize}") != y.view(f"u{y.itemsize}") if x.dtype == y.dtype else x != y
