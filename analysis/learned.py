@@ -1,5 +1,6 @@
 """Which runs learned, when, and what became of the others: each run by the criterion of its own task."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +13,7 @@ from seqdyn.layout import layout
 from seqdyn.learn.spec import Spec
 from seqdyn.runs.records import diverged
 from seqdyn.runs.records import latest as latest
+from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -67,7 +69,8 @@ def _criterion(said: Mapping[str, Any]) -> tuple[str, float, float]:
     task = said.get("task", Spec.task)
     known = isinstance(task, str) and task in TASKS
     if isinstance(task, dict) and task["part"].startswith("seqdyn:"):
-        task, known = rebuilt(task), True
+        with contextlib.suppress(ConfigError):  # of another version
+            task, known = rebuilt(task), True
     if not known or said.get("loss") is not None or said.get("network") is not None:
         return "test_loss", np.nan, np.nan
     words = {name: value for name, value in said.items() if isinstance(value, str | int)}

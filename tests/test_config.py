@@ -301,7 +301,7 @@ WRONG_EXPERIMENTS = [
     (dict(specs=(Spec(), Spec())), ["rnn tanh", "must differ"]),
     (dict(specs=(Spec(name="a"), Spec(name="a", hidden=(8,)))), ["'a'", "must differ"]),
     (dict(specs=(Spec(), Spec(cell="lstm", **TEXT))), ["task", "'labelled'", "'adding'"]),
-    (dict(specs=(Spec(cell="dense"),)), ["probes", "weights", "dense", "no recurrence"]),
+    (dict(specs=(Spec(cell="dense"),), probes=("weights",)), ["probes", "weights", "dense", "no recurrence"]),
     (dict(hypers=grid(dropout=0.5)), ["dropout", "0.5", "no spec"]),
     (dict(hypers=grid(thaw=10)), ["thaw", "10", "no spec"]),
     (dict(specs=(Spec(), Spec(cell="lstm", batch=0))), ["batch", "0"]),

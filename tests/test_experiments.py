@@ -146,7 +146,9 @@ def test_wording(imdb_dir):
 
 # On characters test_resume trains, without drawing.
 @pytest.mark.slow
-@pytest.mark.parametrize("source", ["music", "characters", "pixels"])
+@pytest.mark.parametrize(
+    "source", ["music", *(pytest.param(one, marks=pytest.mark.wide) for one in ("characters", "pixels"))]
+)
 def test_sequences(source, tmp_path):
     out, given = tmp_path / "out", {"music": "music.json", "characters": "text.txt"}.get(source)
     if source == "music":

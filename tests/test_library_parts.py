@@ -308,3 +308,29 @@ def valid(**fields):
 def test_other_frameworks_are_told_the_same_of_parts_as_of_words():
     word, part = both(sd.LSTM, cell="lstm")
     assert stacks.stack(word, "PyTorch", ("lstm",)) == stacks.stack(part, "PyTorch", ("lstm",))
+
+
+def test_a_swept_number_that_another_replaces_is_refused():
+    spec = sd.Spec(task=sd.Adding(4), batch=2, holdout=2, layers=(sd.LSTM(2, chrono=5.0),))
+    with pytest.raises(sd.ConfigError, match=r"LSTM\.forget_bias is .* and LSTM\.chrono is"):
+        sd.Experiment("both", sd.grid(spec, forget_bias=[0.0, 2.0]), updates=2)
+
+
+@sd.part
+class Scaled:
+    """h' = tanh(scale (W x + U h))."""
+
+    hidden: int
+
+    def build(self, inputs, scale=2.0):
+        def init(key):
+            return {"w": jax.random.normal(key, (inputs, self.hidden)), "u": jnp.eye(self.hidden)}
+
+        def step(params, h, x):
+            return jnp.tanh(scale * (x @ params["w"] + h @ params["u"]))
+
+        return sd.cell(init, step, lambda batch: jnp.zeros((*batch, self.hidden)))
+
+
+def test_a_second_argument_of_a_users_build_keeps_its_default():
+    assert sd.Spec(task=sd.Adding(4), batch=2, holdout=2, layers=(Scaled(2),)).hidden == (2,)

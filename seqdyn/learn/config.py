@@ -22,6 +22,7 @@ from seqdyn.learn.looks import Looking, ProbeName, Split
 from seqdyn.learn.own_cells import own
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate
+from seqdyn.nets.levels import Dense, Level
 from seqdyn.parts import Part
 from seqdyn.types import ConfigError, whole
 
@@ -121,6 +122,11 @@ def joined(*grids: Hypers) -> Hypers:
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *grids)
 
 
+def _dense(spec: Any) -> bool:
+    """Has it a level without a recurrence?"""
+    return spec.cell in ("dense", "dense_per_position") or any(isinstance(level, Dense) for level in spec.layers)
+
+
 @dataclass(frozen=True)
 class Experiment:
     """Specs × hypers, or the runs of grids, and how long: what a run directory holds the result of.
@@ -211,13 +217,16 @@ class Experiment:
                 "probe_every", self.chunk * min(n for n in range(1, calls + 1) if calls % n == 0 and calls <= 20 * n)
             )
         if self.probes is None:
-            self._put("probes", () if any(own(spec) or spec.network for spec in self.specs) else ("weights",))
+            known = not any(spec.network or own(spec) or _dense(spec) for spec in self.specs)
+            self._put("probes", ("weights",) if known else ())
 
     def _check(self) -> None:
         grids = [(self.specs, self.hypers)]
         if self.hypers is None:
             grids = [((spec,), runs.hypers) for spec, runs in zip(self.specs, self.runs, strict=True)]
         validate(self.specs, grids)
+        for level in (one for runs in self.runs for one in runs.spec.layers if isinstance(one, Level)):
+            level.check()  # with the axes in their places
         try:
             json.dumps(self.settings, allow_nan=False)
         except (TypeError, ValueError) as error:

@@ -61,7 +61,7 @@ def fitted(spec: Fields) -> dict[str, Any]:
         found["penalties"] = (spec.penalties,)
     for name in ("layers", "records"):
         value = getattr(spec, name)
-        found[name] = (value,) if is_part(value) else value
+        found[name] = (value,) if is_part(value) or isinstance(value, type) else value
         if not isinstance(found[name], tuple):
             raise ConfigError(f"{name} is {value!r:.80}; it must be a tuple of parts.")
         for i, one in enumerate(found[name]):

@@ -1,5 +1,6 @@
 """The cell of each level of a spec, built and checked: parts of `Spec.layers`, or those that words are the names of."""
 
+import inspect
 from typing import Any, get_args
 
 import jax
@@ -59,8 +60,10 @@ def said(spec: Fields, kind: Any) -> str | None:
 
 
 def made_cell(where: str, level: Part, inputs: int, real: Any = jnp.float32) -> Cell:
-    """The cell of one level. `real`, the type of its parameters, is for a `build` that takes one beside `inputs`."""
-    given = (inputs, real) if takes(level.build, inputs, real) else (inputs,)
+    """The cell of one level. `real`, the type of its parameters, is for the library's, and for a `build` whose second
+    argument is called `dtype`."""
+    names = list(inspect.signature(level.build).parameters) if takes(level.build, inputs, real) else []
+    given = (inputs, real) if names[1:2] == ["dtype"] else (inputs,)
     cell = built(where, level, Cell, "a seqdyn.Cell, as seqdyn.cell(…) does", *given)
     if known(level):
         return cell

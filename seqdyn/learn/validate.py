@@ -36,7 +36,9 @@ def validate(specs: Sequence[Spec], grids: Sequence[tuple[Sequence[Spec], Hypers
                     "the specs of one experiment share it."
                 )
     if len({s.label for s in specs}) < len(specs):
-        raise ConfigError(f"specs have the labels {[s.label for s in specs]}; name, cell or activation must differ.")
+        said = "name, cell or activation must differ"
+        right = "give each a name" if any(spec.layers or spec.network for spec in specs) else said
+        raise ConfigError(f"specs have the labels {[s.label for s in specs]}; {right}.")
     for of, hypers in grids:
         for f in FIELDS:
             column = np.asarray(getattr(hypers, f.name))

@@ -31,7 +31,10 @@ class Level:
         """Raises ConfigError for a width that is none, and for an initialisation that is no part."""
         whole(f"{type(self).__name__}.hidden", self.hidden)
         for name in self._drawn:
-            check_part(f"{type(self).__name__}.{name}", getattr(self, name), "build")
+            where, given = f"{type(self).__name__}.{name}", getattr(self, name)
+            if given is None or isinstance(given, str):
+                raise ConfigError(f"{where} is {given!r}; it must be a part, as seqdyn.Orthogonal().")
+            check_part(where, given, "build")
 
     def _inits(self) -> dict[str, Initializer]:
         return {name: made_init(f"{type(self).__name__}.{name}", getattr(self, name)) for name in self._drawn}

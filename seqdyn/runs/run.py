@@ -259,7 +259,7 @@ def _chunk(
     """One call of the compiled chunk, or where it is to be cut one to each update whose states are kept, or nothing at
     all where no run of the tile is running any more."""
     length, asked = work.experiment.chunk, work.kept
-    cut = any(n % length for n in asked)
+    cut = any(n % length for n in ((asked.step,) if isinstance(asked, range) else asked))
     parts, end = [], step + length
     for stop in (*asked[bisect_right(asked, step) : bisect_left(asked, end)], end):
         if not np.asarray(states.running).any():

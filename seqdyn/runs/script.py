@@ -22,7 +22,7 @@ from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.learn.config import Experiment
 from seqdyn.parts import is_many
-from seqdyn.runs import launchers, manifest, signals, slurm
+from seqdyn.runs import launchers, manifest, signals, slurm, starts
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.display import plain_console
 from seqdyn.runs.lock import Shard, shard
@@ -300,8 +300,13 @@ def _keeping(experiment: Experiment, keep: str) -> Experiment:
     """With what `Options.keep` says, which the experiment checks."""
     if not keep:
         return experiment
-    each = [int(one) if one.strip().isdecimal() else one for one in keep.split(",")]
+    each = [int(one) if one.strip().isdecimal() else one for one in keep.strip().removesuffix(",").split(",")]
     return dataclasses.replace(experiment, keep=each if len(each) > 1 else each[0])
+
+
+def _began(out: Path, init: str) -> bool:
+    """Has a directory begun with the same `init`, whose parameters it keeps, whatever has become of their source?"""
+    return (out / manifest.NAME).exists() and manifest.read(out)["config"].get("init") == init
 
 
 def _start(init: str) -> Any:
@@ -324,10 +329,15 @@ def launch_all(
     """`launch` of several experiments in one run directory, each in a folder of its name ("": the directory itself) and
     on the `data` of its name. Raises `Waiting`, after the last, if any lacks what other shards have yet to train, and
     `slurm.Queued` where jobs have it."""
-    parts, start = {name: _keeping(experiment, config.keep) for name, experiment in parts.items()}, _start(config.init)
+    parts = {name: _keeping(experiment, config.keep) for name, experiment in parts.items()}
     out = config.out or default_out(*parts.values())
-    if start is not None and config.out is None:
+    if config.init and config.out is None:
         out = out.with_name(f"{out.name}-from-{hashlib.sha256(config.init.encode()).hexdigest()[:8]}")
+    new = [name for name in parts if not _began(out / name, config.init)]
+    start = _start(config.init) if new else None
+    if start is not None:
+        for name in new:  # what does not fit one of them is said before any is trained
+            starts.fitted(parts[name], start)
     _to_jobs(out, parts, config, data or {})
     done = {name: out / name for name in parts}
     noted = json.loads(json.dumps(dataclasses.asdict(config), default=str), parse_constant=str)  # JSON has no inf
@@ -342,7 +352,7 @@ def launch_all(
             config=noted,
             shard=shard(config.shard),
             allow_version_drift=config.allow_version_drift,
-            init=start,
+            init=start if name in new else None,
         )
     for part in done.values():  # when all are trained: the other shards may have ended meanwhile
         if not complete(part):
