@@ -177,6 +177,7 @@ def test_padding_is_no_time_as_in_a_stack(pad):
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), sum(ours[name]), sum(theirs[name]))
 
 
+@pytest.mark.slow
 def test_the_gradient_is_held_against_that_of_scans_that_nobody_watches():
     """And a parameter that no gradient reaches is refused, but none that begins behind a zero."""
     assert verify.gradient_error(RESIDUAL, Hypers().arrays(), None) < 1e-5

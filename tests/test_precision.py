@@ -54,7 +54,7 @@ def test_the_logarithm_of_the_adjoint_reaches_beyond_the_range_of_the_type(tmp_p
             dict(omega=0.1, clip=0.1, activity=0.1),
             marks=pytest.mark.slow,
         ),
-        (dict(layers=(Leaky(4, tau=3.3),), hidden=(32,)), {}),
+        pytest.param(dict(layers=(Leaky(4, tau=3.3),), hidden=(32,)), {}, marks=pytest.mark.slow),
     ],
 )
 def test_bfloat16_computes_in_it_and_trains_in_float32(over, numbers):

@@ -119,6 +119,7 @@ def test_of_some_lags_the_rest_is_made_again_all_the_same(tmp_path):
     np.testing.assert_array_equal(sd.load(short)["gate_mean"].isel(probe=1), probed["gate_mean"].isel(probe=1))
 
 
+@pytest.mark.slow
 def test_runs_that_were_given_their_start_are_made_again_from_it(out, tmp_path):
     e = sd.Experiment("warm", LSTM, sd.grid(seeds=2, lr=1e-2), updates=8, chunk=4, probe_every=4, tile=2, probes=())
     warm = sd.run(e, tmp_path / "warm", verify=False, init=sd.restore(out, 1, step=3))

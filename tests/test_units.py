@@ -339,6 +339,7 @@ def ended(readings, pad):
     return np.array(means)
 
 
+@pytest.mark.slow
 def test_the_probe_of_a_padded_two_layer_lstm_equals_loops(single):
     runs = {pad: begun(TEXT, pad=pad) for pad in ("after", "before")}
     both = looked(TEXT, *runs.values())

@@ -120,6 +120,7 @@ def test_ratios_and_cosines_are_those_of_a_loop_by_hand():
     np.testing.assert_allclose(got["effective_lr"], 0.05 * (n + 1) / 10 * left, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_effective_rate_is_the_length_of_descent_s_step_over_that_of_the_gradient():
     for h in (hypers(lr=0.3, clip=1e-3, decay_rate=0.5, decay_steps=2), hypers(lr=0.3, decay_rate=0.5, decay_steps=2)):
         state = at(SGD, h, 3)

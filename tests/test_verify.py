@@ -17,6 +17,7 @@ def of(**numbers):
     return grid(**numbers).at(0).arrays()
 
 
+@pytest.mark.slow
 def test_a_network_whose_inputs_have_no_effect_is_named():
     spec = Spec(normalise="batch", batch=1, **SHAPE)
     sentence = refusal(gradient_error, spec, of(), None)
