@@ -35,7 +35,8 @@ class Drawn(NamedTuple):
     learned: tuple[str, float] = ("test_loss", math.nan)
     """Metric of a held-out split and the value that counts as learned."""
     of_lengths: Callable[[Key[Array, ""], Int[Array, " b"]], tuple[Any, ...]] | None = None
-    """(key, lengths) -> the same of sequences that have lengths of their own, if they may: see `Spec.shortest`"""
+    """(key, lengths) -> (xs, ys) of sequences with lengths of their own, of the library's tasks that may have them: see
+    `Spec.shortest`"""
 
     @property
     def whole_loss(self) -> Loss | None:

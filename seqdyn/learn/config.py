@@ -123,7 +123,7 @@ def joined(*grids: Hypers) -> Hypers:
 
 
 def _dense(spec: Any) -> bool:
-    """Has it a level without a recurrence?"""
+    """Has it a level without a recurrence? Asked before it is known whether its levels can be built."""
     return spec.cell in ("dense", "dense_per_position") or any(isinstance(level, Dense) for level in spec.layers)
 
 
