@@ -45,6 +45,11 @@ STATED = {
     "gating": "experiments.gating",
     "clipping": "experiments.clipping",
     "initialisations": "experiments.initialisations",
+    "activations": "experiments.activations",
+    "normalisation": "experiments.normalisation",
+    "regularisation": "experiments.regularisation",
+    "schedules": "experiments.schedules",
+    "cure": "experiments.cures",
 }
 """How the name of an experiment begins -> the script whose `CLAIMS` are made of it."""
 USABLE = 1.25
@@ -66,7 +71,8 @@ def read(*parts: Path) -> "xr.Dataset":
     learned: 1 if the task's criterion was met at some look, 0 if not, be it that it diverged; unfinished: NaN.
     diverged: 1 or 0.
     horizon_start, horizon_end: in lags, T where it is censored; 0 of what has diverged by then.
-    slope_start: mean of log ‖∂L/∂h_t‖ a lag, from lag 0 to the horizon.
+    slope_start, slope_end: mean change of log ‖∂L/∂h_t‖ a lag, from lag 0 to the horizon; at the end NaN of what has
+        diverged.
     usable: 1 if the test loss is finite at the last look and at most 1.25 times a constant's; 0 of what has diverged.
     largest_gradient: the largest finite ‖g‖, before clipping.
 
@@ -88,6 +94,7 @@ def read(*parts: Path) -> "xr.Dataset":
             "horizon_start": np.where(gone, np.nan_to_num(horizons["start"]), horizons["start"]),
             "horizon_end": np.where(gone, np.nan_to_num(horizons["end"]), np.where(open_, np.nan, horizons["end"])),
             "slope_start": _slope(norms["start"], horizons["start"]),
+            "slope_end": np.where(gone | open_, np.nan, _slope(norms["end"], horizons["end"])),
             "usable": np.where(open_, np.nan, ~gone & (latest(ds["test_loss"].values) <= USABLE * of.chance)),
             "largest_gradient": np.max(sizes, axis=1, initial=0, where=np.isfinite(sizes)),
         }

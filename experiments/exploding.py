@@ -43,7 +43,7 @@ class PerTensor:
 class Config(Claiming):
     """By norm: optimisers × gains × thresholds × seeds. By other ways: SGD at `gain` alone. T = 200: a few of both."""
 
-    seeds: Seeds = 10
+    seeds: Seeds = 14
     steps: int = 100
     hidden: int = 16
     batch: int = 8
