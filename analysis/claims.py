@@ -24,7 +24,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from analysis import lags
+from analysis import lags, replicated
 from analysis.lags import diverged, stage
 from analysis.learned import criterion, latest, learned_at, statuses
 from seqdyn.runs import manifest
@@ -347,13 +347,17 @@ class Config:
 
 
 def main(config: Config) -> None:
-    """Prints every claim of the directories, and of all below them."""
+    """Prints every claim of the directories, and of all below them; then what became of those made more than once."""
     found = experiments(config.directories)
     if not found:
         raise ConfigError(f"{', '.join(map(str, config.directories))} has no run of which claims are made.")
+    of_all = []
     for directory, parts in found.items():
         plain_console().print(str(directory), soft_wrap=True)
-        show(verdicts(stated(parts[0]), *parts))
+        told_here = verdicts(stated(parts[0]), *parts)
+        show(told_here)
+        of_all.append(replicated.made(str(script_of(parts[0])).removeprefix("experiments."), parts[0], told_here))
+    replicated.show(of_all)
 
 
 if __name__ == "__main__":

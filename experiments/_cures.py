@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from analysis import claims
-from analysis.claims import Claim, Verdict
+from analysis.claims import Claim, Statistic, Verdict
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.learn.looks import ProbeName
 from seqdyn.runs import script
@@ -56,6 +56,11 @@ def experiment(
     every = c.chunk * max(1, c.updates // c.chunk // 6)
     hypers = grid(seeds=c.seeds, **({"lr": c.lr} | axes))
     return Experiment(name, specs, hypers, c.updates, c.chunk, every, c.tile, probes=probes)
+
+
+def of(column: str, **where: Any) -> Statistic:
+    """`analysis.claims.of` at the default length."""
+    return claims.of(column, **({"steps": 50} | where))
 
 
 def told(

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from analysis import cures as analysis
-from analysis.claims import Claim, minus, of, prevails
+from analysis.claims import Claim, minus, prevails
 from experiments import _cures as cures
+from experiments._cures import of
 from seqdyn import backend
 from seqdyn.learn.config import Experiment
 from seqdyn.nets.activations import Activation

@@ -22,8 +22,9 @@ from typing import get_args
 import numpy as np
 
 from analysis import cures as analysis
-from analysis.claims import Claim, Statistic, minus, of, prevails
+from analysis.claims import Claim, Statistic, minus, prevails
 from experiments import _cures as cures
+from experiments._cures import of
 from seqdyn import backend
 from seqdyn.fields import Clip
 from seqdyn.learn.config import Experiment

@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 
 from analysis import claims
 from analysis import compared as analysis
-from analysis.claims import Claim, minus, of
+from analysis.claims import Claim, minus
 from experiments import _cures as cures
 from experiments import _timing
+from experiments._cures import of
 from experiments._timing import Timed
 from seqdyn import backend
 from seqdyn.learn.config import Experiment

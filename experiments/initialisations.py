@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import get_args
 
 from analysis import cures as analysis
-from analysis.claims import Claim, Verdict, minus, of
+from analysis.claims import Claim, Verdict, minus
 from experiments import _cures as cures
+from experiments._cures import of
 from seqdyn import backend
 from seqdyn.learn.config import Experiment
 from seqdyn.nets.inits import InitName

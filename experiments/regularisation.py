@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from analysis import cures as analysis
-from analysis.claims import Claim, Statistic, of, prevails
+from analysis.claims import Claim, Statistic, prevails
 from experiments import _cures as cures
+from experiments._cures import of
 from seqdyn import backend
 from seqdyn.fields import PenaltyName
 from seqdyn.learn.config import Experiment

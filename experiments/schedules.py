@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis import cures as analysis
-from analysis.claims import Claim, Statistic, minus, of
+from analysis.claims import Claim, Statistic, minus
 from experiments import _cures as cures
+from experiments._cures import of
 from seqdyn import backend
 from seqdyn.fields import Optimizer, Schedule
 from seqdyn.learn.config import Experiment, Spec
