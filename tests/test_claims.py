@@ -245,6 +245,21 @@ def test_of_verdicts_made_again_those_count_that_were_decided_and_undecided_did_
     assert replicated.rows([first, longer, overlapping]) == []
 
 
+def test_commands_that_differ_in_seeds_and_place_alone_made_one_experiment(monkeypatch):
+    def made(resumed=(), **asked):
+        read = {"config": asked, "resumed_on": list(resumed), "instruction_set": "AVX2"}
+        monkeypatch.setattr(replicated.manifest, "read", lambda _: read)
+        return replicated.made("x", None, [claims.tested(HALF, np.ones(9), 0.95)])
+
+    first = made(seeds=3, lr=1, replicate=2, out=None, smoke=False)
+    fresh = made(seeds=[3, 4, 5], lr=1, replicate=2, out="y", smoke=False)
+    assert first.settings == fresh.settings and not first.seeds & fresh.seeds
+    assert first.verdicts == {"more than half": "holds"} and first.instructions == "AVX2"
+    assert made([{"instruction_set": "AVX512"}], seeds=3).instructions == "AVX512"  # the last it was trained on
+    for other in (dict(lr=2, smoke=False), dict(lr=1, smoke=True)):
+        assert made(seeds=3, **other).settings != first.settings
+
+
 # --- the wall -------------------------------------------------------------------------------------------------
 
 
