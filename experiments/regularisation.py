@@ -6,7 +6,7 @@ gradients there are. A penalty on activity keeps tanh away from saturation.
 Task: temporal order, T = 50, of a tanh rnn with a Gaussian recurrence at gain 1, which alone rarely learns. One
 weight λ is swept for each penalty over the same decades; test error, norms through time and the spectrum of U are
 shown.
-Cost: 300 runs × 1,500 updates, a few minutes of processor time.
+Cost: 600 runs × 1,500 updates, a few minutes of processor time.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
@@ -21,13 +21,14 @@ from experiments._cures import of
 from seqdyn import backend
 from seqdyn.fields import PenaltyName
 from seqdyn.learn.config import Experiment
-from seqdyn.runs.script import launch_all, replicated, script
+from seqdyn.runs.script import Seeds, launch_all, replicated, script
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(cures.Common):
     """Each penalty is an experiment: λ × seeds."""
 
+    seeds: Seeds = 24
     tile: int = 12
     penalties: tuple[PenaltyName, ...] = ("l1", "l2", "activity", "orthogonality", "omega")
     """What is added to the loss."""
