@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
-from rich.table import Table
 
 from analysis import lags, replicated
 from analysis.lags import diverged, stage
@@ -281,17 +280,10 @@ def _number(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.3g}".replace("-", "−").replace("inf", "∞")
 
 
-def show(found: Sequence[Verdict]) -> None:
+def show(found: Sequence[Verdict], markdown: bool = False) -> None:
     """Prints `table`."""
-    console = plain_console()
-    if not found:
-        return
-    rows = table(found)
-    printed = Table(*rows[0], box=None, collapse_padding=True)
-    for row in rows:
-        printed.add_row(*row.values())
-    console.print(printed)
-    console.print(caption(found))
+    if found:
+        replicated.printed(table(found), caption(found), markdown)
 
 
 def tables(found: Sequence[Verdict]) -> list[tuple[str, list[dict[str, str]]]]:
@@ -344,6 +336,8 @@ class Config:
 
     directories: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)
     """Run directories, or folders of them."""
+    markdown: bool = False
+    """Tables for a README."""
 
 
 def main(config: Config) -> None:
@@ -355,9 +349,9 @@ def main(config: Config) -> None:
     for directory, parts in found.items():
         plain_console().print(str(directory), soft_wrap=True)
         told_here = verdicts(stated(parts[0]), *parts)
-        show(told_here)
+        show(told_here, config.markdown)
         of_all.append(replicated.made(str(script_of(parts[0])).removeprefix("experiments."), parts[0], told_here))
-    replicated.show(of_all)
+    replicated.show(of_all, config.markdown)
 
 
 if __name__ == "__main__":

@@ -84,18 +84,28 @@ def _turned(decided: Mapping[str, str], one: Made) -> int:
     return sum(one.verdicts.get(it, "undecided") not in (was, "undecided") for it, was in decided.items())
 
 
-def show(of_all: Sequence[Made]) -> None:
+def show(of_all: Sequence[Made], markdown: bool = False) -> None:
     """Prints `rows`, if there are any."""
     found = rows(of_all)
-    if not found:
-        return
-    printed = Table(*found[0], box=None, collapse_padding=True)
-    for row in found:
-        printed.add_row(*row.values())
+    if found:
+        printed(
+            found,
+            "Made again: of the verdicts that the first seeds decided, how many are the same in fresh sets of as many "
+            "seeds, and with the first seeds and other bits; turned: into their opposite.",
+            markdown,
+        )
+
+
+def printed(found: Sequence[Mapping[str, str]], caption: str, markdown: bool) -> None:
+    """A table, for a terminal or for a README."""
     console = plain_console()
-    console.print(printed)
-    console.print(
-        "Made again: verdicts of the first seeds that were decided, how many are the same in each fresh set of as many "
-        "seeds, or with the first seeds and other bits; turned: into their opposite.",
-        soft_wrap=True,
-    )
+    if markdown:
+        lines = [list(found[0]), ["---"] * len(found[0]), *([*row.values()] for row in found)]
+        for line in lines:
+            console.print(f"| {' | '.join(line)} |", soft_wrap=True, markup=False)
+    else:
+        drawn = Table(*found[0], box=None, collapse_padding=True)
+        for row in found:
+            drawn.add_row(*row.values())
+        console.print(drawn)
+    console.print(caption, soft_wrap=True)

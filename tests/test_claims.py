@@ -183,6 +183,9 @@ def test_every_claim_below_a_directory_is_printed(part, monkeypatch, capsys):
     claims.main(claims.Config((part.parent,)))
     said = " ".join(capsys.readouterr().out.split())
     assert str(part) in said and "undecided" in said and "proportion above 0.5" in said
+    claims.main(claims.Config((part.parent,), markdown=True))
+    columns = {line.count("|") for line in capsys.readouterr().out.splitlines() if line.startswith("|")}
+    assert len(columns) == 1
     with pytest.raises(ConfigError, match="no directory"):
         claims.main(claims.Config((part / "nowhere",)))
 
