@@ -5,7 +5,7 @@ gradient near their critical gain; rectifiers (Glorot, Bordes & Bengio 2011; Le,
 through, at the price of dead units. Each runs at several recurrent gains, and the figure shows which suits it.
 Task: temporal order, T = 50. Saturated units have |φ'| below 0.1; dead ones a slope of 0 at every step of every
 example.
-Cost: 294 runs × 1,500 updates, a few minutes of processor time.
+Cost: 294 runs × 1,500 updates, under four minutes of processor time.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 

@@ -4,7 +4,7 @@ A tanh rnn with a Gaussian recurrence at gain 1 on temporal order, T = 50, and t
 initialisation, clipping, activation, penalty, normalisation, schedule or gates. Each row says how far back the
 gradient reaches before and after training, how many seeds diverged and learned (Wilson's 95% interval), and what an
 update costs beside the plain network's. The experiments named in the rows sweep the numbers that are fixed here.
-Cost: 252 runs × 1,500 updates in 18 programs, a few minutes of processor time.
+Cost: 252 runs × 1,500 updates in 18 programs, five and a half minutes of processor time.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 

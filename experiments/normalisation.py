@@ -5,7 +5,7 @@ step forget the size of U (Ba, Kiros & Hinton 2016); batch normalisation of the 
 of the recurrence (Laurent et al. 2016); of the recurrence it needs γ = 0.1, since at γ = 1 tanh saturates and the
 gradient vanishes (Cooijmans et al. 2017, §4). The swept number multiplies each paper's own γ: 1, 1 and 0.1.
 Task: temporal order, T = 50, evaluated with the running statistics.
-Cost: 192 runs × 1,500 updates, a few minutes of processor time; `--cells rnn lstm gru` for more.
+Cost: 192 runs × 1,500 updates, three and a half minutes of processor time; `--cells rnn lstm gru` for more.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 

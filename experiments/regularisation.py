@@ -6,7 +6,7 @@ gradients there are. A penalty on activity keeps tanh away from saturation.
 Task: temporal order, T = 50, of a tanh rnn with a Gaussian recurrence at gain 1, which alone rarely learns. One
 weight λ is swept for each penalty over the same decades; test error, norms through time and the spectrum of U are
 shown.
-Cost: 600 runs × 1,500 updates, a few minutes of processor time.
+Cost: 600 runs × 1,500 updates, seven and a half minutes of processor time.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 

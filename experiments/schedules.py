@@ -5,7 +5,7 @@ are of the size of the learning rate whatever the gradient's, so warm-up helps e
 (SGD) diverges without clipping under every schedule and lives with it. 1/t: Robbins & Monro 1951; cosine:
 Loshchilov & Hutter 2017.
 Task: temporal order, T = 50.
-Cost: 288 runs × 1,500 updates, a few minutes of processor time.
+Cost: 288 runs × 1,500 updates, three and a half minutes of processor time.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
