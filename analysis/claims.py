@@ -350,7 +350,7 @@ def main(config: Config) -> None:
         plain_console().print(str(directory), soft_wrap=True)
         told_here = verdicts(stated(parts[0]), *parts)
         show(told_here, config.markdown)
-        of_all.append(replicated.made(str(script_of(parts[0])).removeprefix("experiments."), parts[0], told_here))
+        of_all.append(replicated.made(str(script_of(parts[0])).removeprefix("experiments."), parts, told_here))
     replicated.show(of_all, config.markdown)
 
 

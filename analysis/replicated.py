@@ -1,5 +1,6 @@
 """Which verdicts of an experiment stay: with fresh seeds, and with the same on another instruction set."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.table import Table
 from seqdyn.runs import manifest
 from seqdyn.runs.display import plain_console
 from seqdyn.runs.environment import ISA
+from seqdyn.runs.records import load
 from seqdyn.runs.script import Claiming, seeds
 
 if TYPE_CHECKING:
@@ -27,25 +29,28 @@ class Made(NamedTuple):
     """All that was asked for but the seeds."""
     seeds: frozenset[int]
     instructions: str
+    bits: str
+    """A digest of all losses along training: narrow networks have the same on several instruction sets."""
     verdicts: Mapping[str, str]
     """Statement -> verdict."""
 
 
-def made(script: str, part: Path, found: Sequence["Verdict"]) -> Made:
-    """As the manifest of a part has it."""
-    read = manifest.read(part)
+def made(script: str, parts: Sequence[Path], found: Sequence["Verdict"]) -> Made:
+    """As the manifest of the first part has it."""
+    read = manifest.read(parts[0])
     asked: dict[str, Any] = read["config"]
     settings = repr(sorted((name, value) for name, value in asked.items() if name not in IDLE))
     which = frozenset(seeds(asked["seeds"])) if "seeds" in asked else frozenset()
     last = read["resumed_on"][-1] if read["resumed_on"] else read
     told = {v.claim.statement: v.verdict for v in found}
-    return Made(script, settings, which, last["instruction_set"], told)
+    losses = hashlib.sha256(b"".join(load(part)["loss"].values.tobytes() for part in parts))
+    return Made(script, settings, which, last["instruction_set"], losses.hexdigest(), told)
 
 
 def rows(of_all: Sequence[Made]) -> list[dict[str, str]]:
     """A row an experiment that was made more than once: the first is that of the lowest seeds on the widest
     instructions; of its verdicts that were decided, how many are the same with disjoint seeds, and with the same seeds
-    on other instructions. What became undecided did not stay."""
+    on other instructions, where those gave other bits. What became undecided did not stay."""
     groups: dict[tuple[str, str], list[Made]] = {}
     for one in of_all:
         groups.setdefault((one.script, one.settings), []).append(one)
@@ -53,8 +58,9 @@ def rows(of_all: Sequence[Made]) -> list[dict[str, str]]:
     for (script, _), several in groups.items():
         first, *others = sorted(several, key=lambda one: (min(one.seeds, default=0), -_width(one.instructions)))
         fresh = [one for one in others if not one.seeds & first.seeds]
-        same = [one for one in others if one.seeds == first.seeds and one.instructions != first.instructions]
-        if fresh or same:
+        again = [one for one in others if one.seeds == first.seeds and one.instructions != first.instructions]
+        same = [one for one in again if one.bits != first.bits]
+        if fresh or again:
             decided = {it: was for it, was in first.verdicts.items() if was != "undecided"}
             found.append(
                 {
@@ -63,7 +69,7 @@ def rows(of_all: Sequence[Made]) -> list[dict[str, str]]:
                     "decided": str(len(decided)),
                     "fresh sets": str(len(fresh)),
                     "stayed": _stayed(decided, fresh),
-                    "other bits": ", ".join(sorted({one.instructions for one in same})) or "–",
+                    "other bits": ", ".join(_named(one, first) for one in again) or "–",
                     "stayed there": _stayed(decided, same),
                     "turned": str(sum(_turned(decided, one) for one in fresh + same)),
                 }
@@ -73,6 +79,10 @@ def rows(of_all: Sequence[Made]) -> list[dict[str, str]]:
 
 def _width(instructions: str) -> int:
     return list(ISA).index(instructions) if instructions in ISA else -1
+
+
+def _named(one: Made, first: Made) -> str:
+    return one.instructions + (": the same" if one.bits == first.bits else "")
 
 
 def _stayed(decided: Mapping[str, str], again: Sequence[Made]) -> str:

@@ -235,24 +235,27 @@ def test_replication_takes_fresh_seeds_and_directories_and_counts_what_stays(tmp
 def test_of_verdicts_made_again_those_count_that_were_decided_and_undecided_did_not_stay():
     """The first is that of the lowest seeds on the widest instructions, in whatever order directories are found."""
 
-    def made(of, instructions="AVX512", script="x", settings="", **verdicts):
-        return replicated.Made(script, settings, frozenset(of), instructions, verdicts)
+    def made(of, instructions="AVX512", bits="0", settings="", **verdicts):
+        return replicated.Made("x", settings, frozenset(of), instructions, bits, verdicts)
 
     first = made((0, 1), a="holds", b="does not hold", c="undecided")
-    other_bits = made((0, 1), "AVX2", a="holds", b="holds", c="holds")
+    other_bits = made((0, 1), "AVX2", "1", a="holds", b="holds", c="holds")
     fresh = made((2, 3), a="holds", b="undecided", c="holds"), made((4, 5), a="holds", b="does not hold", c="undecided")
     overlapping, longer = made((1, 2), a="does not hold"), made((6, 7), settings="updates 9", a="does not hold")
     for of_all in ([first, other_bits, *fresh, overlapping, longer], [longer, *fresh, overlapping, other_bits, first]):
         (row,) = replicated.rows(of_all)
         assert list(row.values()) == ["x", "3", "2", "2", "3 of 4", "AVX2", "1 of 2", "1"]
     assert replicated.rows([first, longer, overlapping]) == []
+    (row,) = replicated.rows([first, made((0, 1), "AVX2", a="holds", b="does not hold")])  # no second sample
+    assert list(row.values()) == ["x", "3", "2", "0", "–", "AVX2: the same", "–", "0"]
 
 
 def test_commands_that_differ_in_seeds_and_place_alone_made_one_experiment(monkeypatch):
     def made(resumed=(), **asked):
         read = {"config": asked, "resumed_on": list(resumed), "instruction_set": "AVX2"}
         monkeypatch.setattr(replicated.manifest, "read", lambda _: read)
-        return replicated.made("x", None, [claims.tested(HALF, np.ones(9), 0.95)])
+        monkeypatch.setattr(replicated, "load", lambda _: table(loss=np.zeros(2)))
+        return replicated.made("x", [None], [claims.tested(HALF, np.ones(9), 0.95)])
 
     first = made(seeds=3, lr=1, replicate=2, out=None, smoke=False)
     fresh = made(seeds=[3, 4, 5], lr=1, replicate=2, out="y", smoke=False)
