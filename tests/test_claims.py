@@ -1,6 +1,8 @@
 """Which seeds decide, what their runs count as, and when a claim of them holds."""
 
 import dataclasses
+import runpy
+import sys
 from importlib import import_module
 
 import jax.numpy as jnp
@@ -175,6 +177,13 @@ def test_claims_made_at_once_are_each_made_at_a_higher_level_and_those_not_run_a
     assert len(alone) == 1 and [v.claim.statement for v in many] == list("0123456789")
     assert many[0].low < alone[0].low and many[0].least > alone[0].least
     assert claims.verdicts([missing], part) == claims.tables([]) == []
+
+
+@pytest.mark.filterwarnings("ignore:'analysis.claims' found in sys.modules")
+def test_as_a_command_claims_of_runs_that_are_not_there_are_left_out(part, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["claims", str(part.parent)])
+    runpy.run_module("analysis.claims", run_name="__main__")
+    assert capsys.readouterr().out.split() == str(part).split()
 
 
 def test_every_claim_below_a_directory_is_printed(part, monkeypatch, capsys):
