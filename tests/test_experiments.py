@@ -192,6 +192,17 @@ def test_theory_check(tmp_path):
 
 
 @pytest.mark.slow
+def test_reproduce_newton(tmp_path):
+    """Chaos takes longer; other settings do not get into what was measured."""
+    text = smoke("reproduce/newton", tmp_path / "out", "--steps", "60", "--hidden", "20")
+    rows = json.loads((tmp_path / "out" / "newton.json").read_text())["rows"]
+    steps = {gain: max(r["steps"]["60"] for r in rows if r["gain"] == gain) for gain in (0.5, 2.0)}
+    assert steps[0.5] < 6 < steps[2.0] <= 60 and "few, whatever T" in text
+    assert (tmp_path / "out" / "newton.png").read_bytes().startswith(PNG)
+    assert "other settings" in refusal("reproduce/newton", "--smoke", "--out", tmp_path / "out")
+
+
+@pytest.mark.slow
 def test_edge_of_stability(tmp_path):
     """The probes see the loss that is descended; a rate far above 2/sharpness diverges, and only that."""
     text = smoke("edge_of_stability", tmp_path / "out", "--cells", "rnn", "--no-verify")
