@@ -12,7 +12,7 @@ from _processes import ROOT, Process
 
 from analysis import jacobian_spectra, overfitting
 from analysis import minimal_cells as analysis_of_cells
-from experiments import _cures, augmentation, capacity, gating, gradient_flow, minimal_cells, polynomials, synthetic
+from experiments import _cures, _generators, augmentation, capacity, gating, gradient_flow, minimal_cells, polynomials
 from experiments.reproduce import _cases
 from seqdyn.data.text import SPECIAL, Examples
 from seqdyn.data.vectors import load_vocabulary
@@ -385,7 +385,7 @@ def test_synthetic(tmp_path):
     for word in ("TSTR", "TRTS", "discriminative", "real + GAN", "history 0.5, annealed", "chosen"):
         assert word in (out / "report.html").read_text()
     with pytest.raises(ConfigError, match="sizes is"):
-        synthetic.fitting(synthetic.Config(sizes=(5000,)), "digits", 1000)
+        _generators.fitting(_generators.Config(sizes=(5000,)), "digits", 1000)
 
 
 REPRODUCED = sorted(p.stem for p in (ROOT / "experiments" / "reproduce").glob("[!_]*.py"))
