@@ -16,9 +16,15 @@ from test_layers import ORDER
 
 X64 = False
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "GLOSSARY.md"] + sorted(
-    page for folder in ("", "analysis", "experiments", "seqdyn", "tests") for page in (ROOT / folder).glob("README.md")
-) + sorted(page for folder in ("experiments", "seqdyn") for page in (ROOT / folder).glob("*/README.md"))
+PAGES = (
+    [ROOT / "GLOSSARY.md"]
+    + sorted(
+        page
+        for folder in ("", "analysis", "experiments", "seqdyn", "tests")
+        for page in (ROOT / folder).glob("README.md")
+    )
+    + sorted(page for folder in ("experiments", "seqdyn") for page in (ROOT / folder).glob("*/README.md"))
+)
 TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES}
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
