@@ -43,7 +43,7 @@ def main(c: Config) -> None:
     spec = sd.Spec("labelled", dropout="inputs", evaluate_train=True, **shape)  # type: ignore[arg-type]
     runs = sd.grid(spec, seeds=3, lr=5e-3, dropout=RATES)
     experiment = sd.Experiment("dropout", runs, updates=c.epochs * epoch, chunk=epoch, probe_every=epoch, probes=())
-    ds = sd.load(sd.run(experiment, c.out, data))
+    ds = sd.load(sd.run(experiment, c.out, data, verify=False))
     of = {rate: ds.isel(run=np.flatnonzero(ds["dropout"].values == rate)) for rate in RATES}
     for rate, each in of.items():
         train, test = (each[f"{split}_accuracy"].values[:, -1].mean() for split in ("train", "test"))
