@@ -202,6 +202,15 @@ def test_every_figure_that_is_kept_is_shown_with_its_command():
         assert (ROOT / "experiments" / command).exists(), command
 
 
+def test_what_draws_an_experiment_has_a_show_that_returns_its_files():
+    scripts = {path.stem for path in (ROOT / "experiments").glob("[!_]*.py")}
+    drawn = [path for path in (ROOT / "analysis").glob("*.py") if path.stem in scripts]
+    without = [
+        path.stem for path in drawn if not re.search(r"\ndef show\((?s:.*?)\) -> list\[Path\]:", path.read_text())
+    ]
+    assert len(drawn) > 15 and not without
+
+
 def test_the_map_has_every_module_in_the_order_of_imports():
     table = TEXT[ROOT / "seqdyn" / "README.md"].partition("| module |")[2].partition("\n\n")[0]
     cells = [row.split(" | ")[0] for row in table.splitlines()[2:]]
