@@ -59,15 +59,17 @@ class _Swept:
 
 
 def grid(*given: Any, **axes: Any) -> Any:
-    """The Cartesian product of the named values, with a run axis; seeds vary fastest.
+    """All combinations of the named values, as one axis of runs; seeds vary fastest.
 
     >>> len(grid(Spec(), seeds=3, gain=[0.5, 1.0], clip=[1.0, math.inf], lr=1e-3))
     12
 
-    Of a spec its `Runs`: an axis is a field of `Hypers` or a number of its parts, by its name or the end of its path,
-    as 'layers[0].tau'. Without one, `Hypers` for any spec of words. `seeds` is how many, from 0 on, or which. Raises
-    ConfigError for a name that is no number here, or several; for an axis without values, and for values out of range.
-    What decides code (`Spec.steps`, say) is no axis: an experiment takes a grid for each of its values.
+    With a spec it returns its `Runs`. An axis is then a field of `Hypers` or a number of the spec's parts, by its name
+    or the end of its path, as 'layers[0].tau'. Without a spec it returns `Hypers`, which fit any spec of words. `seeds`
+    is how many, from 0 on, or which.
+
+    What decides code (`Spec.steps`, say) is no axis: an experiment takes a grid for each of its values. Raises
+    ConfigError for a name that is no number here, or several; for an axis without values; for values out of range.
     """
     of = given[0] if given and isinstance(given[0], Spec) else None
     seeds = given[0 if of is None else 1 :] or (axes.pop("seeds", 1),)
