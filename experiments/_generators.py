@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from analysis import synthetic as analysis
+from analysis.generated import setting as setting_name
 from experiments import _gan, _generative, _vae
 from experiments._generative import Kind, Scale
 from seqdyn.data import packaged
@@ -178,7 +178,7 @@ def generators(c: Config, sources: dict[str, Source], out: Path) -> Made:
     launched(dataclasses.replace(c, verify=False), parts, out)
 
     drawers: dict[Key, Drawer] = {}
-    facts: dict[str, Any] = {name: {"chosen": analysis.setting(*chosen[name]), "settings": {}} for name in sources}
+    facts: dict[str, Any] = {name: {"chosen": setting_name(*chosen[name]), "settings": {}} for name in sources}
     for name, s, seed in everywhere:
         for size in s.sizes:
             seen, scale = seen_by(s, size, seed)
@@ -191,7 +191,7 @@ def generators(c: Config, sources: dict[str, Source], out: Path) -> Made:
                     drawers[name, "vae", size, seed] = drawer
                 if size == s.sizes[-1]:
                     judged = _vae.judge(s.kind, *drawer[:3], s.data["test"], SAMPLES, 8 if c.smoke else 32)
-                    facts[name]["settings"].setdefault(analysis.setting(*setting), []).append(judged._asdict())
+                    facts[name]["settings"].setdefault(setting_name(*setting), []).append(judged._asdict())
     return Made(drawers, {}, facts)
 
 

@@ -42,6 +42,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis import generated
 from analysis import synthetic as analysis
 from experiments import _generative, _generators
 from experiments._generators import Made, Parts, Source, divisor, draw, launched, seen_by
@@ -201,13 +202,13 @@ def digest(c: Config, sources: dict[str, Source]) -> str:
 
 def write(out: Path, made: Made) -> None:
     """What the analysis reads beside the records of the judges, each file in one step."""
-    part = out / f".{analysis.ARRAYS}.{os.getpid()}"
+    part = out / f".{generated.ARRAYS}.{os.getpid()}"
     with open(part, "wb") as file:
         np.savez_compressed(file, **made.samples)  # type: ignore[arg-type]
-    part.replace(out / analysis.ARRAYS)
-    part = out / f".{analysis.FACTS}.{os.getpid()}"
+    part.replace(out / generated.ARRAYS)
+    part = out / f".{generated.FACTS}.{os.getpid()}"
     part.write_text(json.dumps(made.facts), encoding="utf-8")
-    part.replace(out / analysis.FACTS)
+    part.replace(out / generated.FACTS)
 
 
 if __name__ == "__main__":
