@@ -17,7 +17,7 @@ from test_layers import ORDER
 X64 = False
 ROOT = Path(__file__).parents[1]
 PAGES = (
-    [ROOT / "GLOSSARY.md"]
+    [ROOT / "seqdyn" / "GLOSSARY.md"]
     + sorted(
         page
         for folder in ("", "analysis", "experiments", "seqdyn", "tests")
