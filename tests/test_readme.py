@@ -83,7 +83,10 @@ BEFORE = {
             batches = [(torch.ones(2, 5, 3), torch.ones(2, 1))] * 2
         """,
     },
-    "seqdyn/measure/README.md": {0: "import seqdyn; spec = seqdyn.Spec('adding', steps=10)"},
+    "seqdyn/measure/README.md": {
+        0: "import seqdyn; spec = seqdyn.Spec('adding', steps=10)",
+        1: "import jax; key = jax.random.key(0); xs = jax.random.normal(key, (20, 8, 3))",
+    },
     "seqdyn/runs/README.md": {
         0: """
             import shutil, numpy as np, seqdyn as sd
