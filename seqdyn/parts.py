@@ -89,10 +89,10 @@ _CLASSES: set[type] = set()  # a notebook defines a class of one name twice, and
 def part(cls: Any = None, *, name: str | None = None) -> Any:
     """Makes a class a part: `@part` above it.
 
-    The class is written like a dataclass. Its `check()`, if it has one, is called on every new part and raises
-    ConfigError for values that do not go together; types and ranges are checked before. Two parts are equal if they
-    are written alike (`describe`), so a part is a key of a cache. `name` is what manifests call the class instead of
-    'module:Class', for one that shall be found again after it has moved to another file.
+    The class is written like a dataclass. Types and ranges of its fields are checked on every new part. If it has a
+    `check()`, this is called next, and raises ConfigError for values that do not go together. Two parts are equal if
+    they are written alike (`describe`), so a part can be a key of a cache. Manifests call the class 'module:Class', or
+    by its `name`; with a `name` it is found again after it has moved to another file.
     """
     if cls is None:
         return lambda cls: _part(cls, name)

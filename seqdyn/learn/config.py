@@ -59,15 +59,17 @@ class _Swept:
 
 
 def grid(*given: Any, **axes: Any) -> Any:
-    """The Cartesian product of the named values, with a run axis; seeds vary fastest.
+    """All combinations of the named values, as one axis of runs; seeds vary fastest.
 
     >>> len(grid(Spec(), seeds=3, gain=[0.5, 1.0], clip=[1.0, math.inf], lr=1e-3))
     12
 
-    Of a spec its `Runs`: an axis is a field of `Hypers` or a number of its parts, by its name or the end of its path,
-    as 'layers[0].tau'. Without one, `Hypers` for any spec of words. `seeds` is how many, from 0 on, or which. Raises
-    ConfigError for a name that is no number here, or several; for an axis without values, and for values out of range.
-    What decides code (`Spec.steps`, say) is no axis: an experiment takes a grid for each of its values.
+    With a spec it returns its `Runs`. An axis is then a field of `Hypers` or a number of the spec's parts, by its name
+    or the end of its path, as 'layers[0].tau'. Without a spec it returns `Hypers`, which fit any spec of words. `seeds`
+    is how many, from 0 on, or which.
+
+    What decides code (`Spec.steps`, say) is no axis: an experiment takes a grid for each of its values. Raises
+    ConfigError for a name that is no number here, or several; for an axis without values; for values out of range.
     """
     of = given[0] if given and isinstance(given[0], Spec) else None
     seeds = given[0 if of is None else 1 :] or (axes.pop("seeds", 1),)
@@ -135,17 +137,17 @@ def _dense(spec: Any) -> bool:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Specs × hypers, or the runs of grids, and how long: what a run directory holds the result of.
+    """What a run directory holds the result of: specs × hypers, or the runs of grids, and how long they train.
 
-    The runs of a spec follow each other, those of the first spec first. The data that a data set's tasks need are no
-    part of it: `seqdyn.run(experiment, out, data)`, whose `data` are a dict of splits as `data.check.check` describes
-    them. Raises ConfigError for the first field that cannot be right.
+    The runs of a spec follow each other, those of the first spec first. Data are no part of it, but are given to
+    `seqdyn.run(experiment, out, data)`: a dict of splits, as `data.check.check` describes them. Raises ConfigError for
+    the first field that cannot be right.
     """
 
     name: str
     specs: Any
-    """One `Spec`, or several in a tuple or list, each run at all points of `hypers`; or what `grid(spec, …)` makes, one
-    or several, each with axes of its own. Here a tuple of the specs of the first runs."""
+    """One `Spec`, or several in a tuple or list; each runs at all points of `hypers`. Or one or several results of
+    `grid(spec, …)`, each with its own axes. Read afterwards, it is a tuple of the specs of the first runs."""
     hypers: Hypers = None  # type: ignore[assignment]
     """What `grid(…)` makes without a spec; None is `grid()`, and stays None beside what `grid(spec, …)` makes."""
     updates: int = 0
@@ -157,8 +159,9 @@ class Experiment:
     tile: int = 4
     """Runs in one program on one device: enough tiles for every core of a CPU, large ones for an accelerator."""
     probes: tuple[ProbeName | Part, ...] = None  # type: ignore[assignment]
-    """Instruments of `seqdyn.measure`, and parts (see `looks`), that look at every run at every probe; none changes a
-    bit of the training. None: 'weights', or none where there are cells of one's own, which need not have any U."""
+    """Instruments of `seqdyn.measure`, and parts (see `looks`). Each looks at every run every `probe_every` updates;
+    none changes a bit of the training. None: 'weights', or nothing if there are cells of one's own, which may have no
+    U."""
     diagnostic: int = 8
     """Sequences of the fixed batch that they look at."""
     diagnostic_from: Split = "holdout"
@@ -166,11 +169,11 @@ class Experiment:
     modes: int = 8
     """Singular values and exponents that 'jacobians' and 'lyapunov' record, largest first."""
     lags: Any = None
-    """T − t of the steps of which there are records: None, all; 'log', about 20 a decade of lags and the largest, for
-    long sequences; or which, in a list. 0 is always among them."""
+    """Lags T − t that are recorded. None: all; 'log', for long sequences: about 20 a decade, and the largest; a list:
+    these. Lag 0 is always among them."""
     keep: Any = None
-    """Updates after which every run's state is kept for good, beside the newest two checkpoints: 'log' is 0, 1, 2, 4,
-    8, …; n is 0, n, 2n, …; or a list of them. None: none."""
+    """Updates after which every run's state is kept for good, beside the newest two checkpoints. 'log': 0, 1, 2, 4, 8,
+    …; n: 0, n, 2n, …; a list: these. None: no state."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
     runs: tuple[Runs, ...] = ()
