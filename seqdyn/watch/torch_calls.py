@@ -62,6 +62,8 @@ class Taken:
         self.layers, self.batch_first = layers(rnn), rnn.batch_first
         self.dropout = rnn.dropout if dropping(rnn) else 0.0
         self.weights = {name: _copy(getattr(rnn, name)) for name in names(rnn)}
+        wide = rnn.weight_ih_l0.dtype == torch.float64
+        self._dtype = torch.float64 if wide else torch.float32
         self.x, self.first, self.outputs, self.random = _copy(x), tuple(map(_copy, first)), _copy(outputs), random
         self.d: dict[str, Tensor] = {}
         """∂L/∂outputs, ∂L/∂h_n and ∂L/∂c_n, of those that have one."""
@@ -109,8 +111,7 @@ class Taken:
         return values, np.full(values.shape[1], len(values))
 
     def _numpy(self, tensor: Tensor) -> np.ndarray:
-        wide = next(iter(self.weights.values())).dtype == torch.float64
-        return tensor.detach().to("cpu", torch.float64 if wide else torch.float32).numpy()
+        return tensor.to("cpu", self._dtype).numpy()
 
     def _masks(self) -> np.ndarray | None:
         """Those that PyTorch drew: its generator draws them once more."""
@@ -208,10 +209,12 @@ class Reader:
             weights = {name: np.asarray(grad) for name, grad in read.weights.items()} if check else {}
             return Found(Reading(whole, near, e, lengths), weights, float(read.apart))
 
-        return Begun(sum(leaf.size for leaf in jax.tree.leaves(read)), found)
+        return Begun(read.exponent.size * (1 + 2 * len(read.whole)), found)
 
     def _room(self, steps: int, batch: int) -> tuple[int, int]:
         """The first shape is its own room; later ones, without room, get it in powers of two where they are new."""
+        if (steps, batch) in self._rooms:
+            return steps, batch
         fits = [r for r in self._rooms if steps <= r[0] <= 2 * steps and batch <= r[1] <= 2 * batch]
         if fits:
             return min(fits, key=math.prod)
