@@ -1,5 +1,5 @@
 """Figures, tables and report of `experiments.capacity`: errors of recurrent networks against their width, the size of
-their training set and how long they were trained, and what grows meanwhile. Of the polynomials: `analysis.polynomials`.
+their training set and how long they were trained, and what grows meanwhile.
 
 The look is chosen by validation loss (`analysis.selection`); errors are shares of the sequences of a split.
 """
@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from analysis import lags, polynomials, report, selection, style
+from analysis import lags, report, selection, style
 from analysis.lags import picked, stage
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Experiment
@@ -258,12 +258,11 @@ def text(found: Sequence[dict[str, Any]]) -> list[str]:
             f"Of the runs with {labels(wrong)}: {counts}; {int(np.sum(later > 0))} of {later.size} tell more test "
             f"sequences wrong at the end than where validation chose, by {np.median(later):.3f} in the median."
         )
-    return ["Networks: " + " ".join([*told, selection.RULE])]
+    return [" ".join([*told, selection.RULE])]
 
 
-def figures(measured: polynomials.Arrays, parts: Sequence[Part]) -> Iterator[report.Drawn]:
-    """Of the polynomials, then of the networks."""
-    yield from polynomials.figures(measured)
+def figures(parts: Sequence[Part]) -> Iterator[report.Drawn]:
+    """Against width, and along training."""
     e = parts[0].experiment
     yield (
         "against_width",
@@ -284,19 +283,15 @@ def figures(measured: polynomials.Arrays, parts: Sequence[Part]) -> Iterator[rep
 
 def show(out: Path, names: Sequence[str]) -> list[Path]:
     """Draws a run directory and all experiments in it, and prints their tables and where the figures lie."""
-    measured, parts = polynomials.read(out), [read(out, name) for name in names]
+    parts = [read(out, name) for name in names]
     found = summary(parts)
-    polynomial, networks = polynomials.table(measured), table(found)
-    tables = [
-        (f"Polynomials: medians and quartiles, means, over {measured['test'].shape[1]} draws", polynomial),
-        ("Networks: medians (lowest–highest) over seeds", networks),
-    ]
+    rows = table(found)
     return report.publish(
         out / names[0],
         "Capacity",
-        [*polynomials.text(measured), *text(found), lags.setting(parts[0].ds)],
-        figures(measured, parts),
-        tables,
+        [*text(found), lags.setting(parts[0].ds)],
+        figures(parts),
+        [("Medians (lowest–highest) over seeds", rows)],
         into=out,
-        printed=[polynomial, [{name: said for name, said in row.items() if name not in WIDE} for row in networks]],
+        printed=[[{name: said for name, said in row.items() if name not in WIDE} for row in rows]],
     )

@@ -1,5 +1,6 @@
-"""Figures and sentences of the polynomials of `experiments.capacity`, from the arrays that it keeps."""
+"""Figures, table and report of `experiments.polynomials`, from the arrays that it keeps."""
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from analysis import report, style
 Arrays = Mapping[str, np.ndarray]
 BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072b2", "#d55e00", "#009e73", "0.55"
 """Of Okabe & Ito, safe for the colour-blind."""
+ARRAYS = "polynomials.npz"
 HIGH = 17
 """The degree at which penalties and early stopping are shown."""
 SHOWN = (0.0, 1e-4, 1e-2, 1.0)
@@ -22,7 +24,7 @@ SHOWN = (0.0, 1e-4, 1e-2, 1.0)
 
 def read(out: Path) -> dict[str, np.ndarray]:
     """What the experiment measured."""
-    with np.load(out / "polynomials.npz") as found:
+    with np.load(out / ARRAYS) as found:
         return dict(found)
 
 
@@ -318,7 +320,7 @@ def text(found: Arrays) -> list[str]:
     )
     ridge = found["ridge_test"][:, int(np.argmin(np.abs(found["penalties"] - 0.1))), 1]
     return [
-        f"Polynomials: median test error is least at degree {degrees[best]}, {test[best]:.3f} (noise² {noise:g}), "
+        f"Median test error is least at degree {degrees[best]}, {test[best]:.3f} (noise² {noise:g}), "
         f"greatest at degree {degrees[worst]}, {number(test[worst])}, where coefficients equal points, and "
         f"falls again to {test[after]:.3f} at degree {degrees[after]}: a second descent, to "
         f"{test[after] / test[best]:.1f} times the least of the first. Ridge at λ = 0.1 has no peak: at most "
@@ -326,3 +328,12 @@ def text(found: Arrays) -> list[str]:
         f"gives {found['ridge_test'][row][penalty, 1]:.3f}. Early stopping at degree {found['descended'][k]}, by "
         f"basis: {stops}."
     ]
+
+
+def show(out: Path) -> list[Path]:
+    """Draws what was measured, and prints the table and where the figures lie."""
+    found = read(out)
+    rows = table(found)
+    caption = f"Medians and quartiles, means, over {found['test'].shape[1]} draws"
+    made = {"versions": {"numpy": np.__version__}, "config": json.loads(str(found["settings"]))}
+    return report.publish(out, "Polynomials", text(found), figures(found), [(caption, rows)], into=out, made=made)

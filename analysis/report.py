@@ -61,10 +61,11 @@ th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px so
 {% endfor %}
 <h2>How it was made</h2>
 {% if verified %}{{ grid(verified, "Gradient at these shapes, ours against autodiff of a plain scan") }}
-{% else %}<p>The gradient was not held against autodiff here.</p>{% endif %}
+{% elif experiment %}<p>The gradient was not held against autodiff here.</p>{% endif %}
 {{ grid(surroundings, "Made on") }}
 {% if config %}{{ grid(config, "Settings of the command") }}{% endif %}
-<details><summary>The experiment in full</summary><pre class="wide">{{ experiment }}</pre></details>
+{% if experiment %}<details><summary>The experiment in full</summary><pre class="wide">{{ experiment }}</pre></details>
+{% endif -%}
 </body>
 </html>
 """
@@ -77,14 +78,15 @@ def write(
     figures: Sequence[tuple[Path, str]],
     tables: Tables = (),
     into: Path | None = None,
+    made: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes report.html into the run directory (or another folder) in one step and returns its path.
 
-    `figures` are (PNG with an SVG beside it, caption). The page needs nothing but itself, and the same run directory
-    and figures give the same bytes.
+    `figures` are (PNG with an SVG beside it, caption). `made` has 'versions' and 'config' of what was not trained and
+    so has no manifest. The page needs nothing but itself, and the same run directory and figures give the same bytes.
     """
     out = Path(out)
-    made = manifest.read(out)
+    made = manifest.read(out) if made is None else {"experiment": {}, "verified": {}} | dict(made)
     shown = ("format", "experiment", "config", "verified", "versions")
     surroundings = made["versions"] | {k: v for k, v in made.items() if k not in shown}
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(_PAGE)
@@ -120,12 +122,13 @@ def publish(
     tables: Tables,
     into: Path | None = None,
     printed: Sequence[Sequence[Mapping[str, str]]] | None = None,
+    made: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Saves figures, writes the page, and that of `explore` beside it in a run directory; prints the first table (or
     those of `printed`) and where all lies; returns the figures' files and the page."""
     drawn = saved(figures, into or Path(out))
     explored = [explore.write([out], Path(out) / explore.NAME)] if into is None else []
-    page = write(out, title, text, drawn, tables, into)
+    page = write(out, title, text, drawn, tables, into, made)
     *before, last = printed or [tables[0][1]]
     for rows in before:
         show(rows, [])

@@ -97,11 +97,14 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
     return fig
 
 
-def show(out: Path) -> None:
-    """Prints the table of a measurement, and writes it and the figure beside it."""
+def show(out: Path) -> list[Path]:
+    """Prints the table of a measurement, writes it and the figure beside it, and returns both files."""
     rows = json.loads((out / "theory_check.json").read_text(encoding="utf-8"))["rows"]
     console = plain_console(width=130, record=True)
     console.print(table(rows))
     with style.look():
-        console.print(str(style.save(figure(rows), out / "theory_check")), soft_wrap=True)
-    (out / "theory_check.txt").write_text(console.export_text(), encoding="utf-8")
+        drawn = style.save(figure(rows), out / "theory_check")
+    console.print(str(drawn), soft_wrap=True)
+    text = out / "theory_check.txt"
+    text.write_text(console.export_text(), encoding="utf-8")
+    return [drawn, text]

@@ -47,8 +47,8 @@ def probe_table(rows: list[dict[str, Any]]) -> Table:
     return drawn
 
 
-def show(out: Path) -> None:
-    """Prints the tables of a measurement and writes them beside it."""
+def show(out: Path) -> list[Path]:
+    """Prints the tables of a measurement and writes them into a file beside it, which it returns."""
     found = json.loads((out / "throughput.json").read_text(encoding="utf-8"))
     machine = found["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
@@ -60,4 +60,6 @@ def show(out: Path) -> None:
         console.print(table("ms a run and step × ratio;\nsizes are time, batch, hidden, runs", found["grid"]))
     if found["probes"]:
         console.print(probe_table(found["probes"]))
-    (out / "throughput.txt").write_text(console.export_text(), encoding="utf-8")
+    text = out / "throughput.txt"
+    text.write_text(console.export_text(), encoding="utf-8")
+    return [text]

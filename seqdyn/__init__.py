@@ -42,6 +42,7 @@ from seqdyn.learn.rules import Rule as Rule
 from seqdyn.learn.spec import Spec as Spec
 from seqdyn.learn.terms import LayerPass as LayerPass
 from seqdyn.learn.terms import Pass as Pass
+from seqdyn.measure.newton import newton as newton
 from seqdyn.nets.cells import Cell as Cell
 from seqdyn.nets.diagonal import parallel as parallel
 from seqdyn.nets.from_step import cell as cell
@@ -121,6 +122,7 @@ __all__ = [
     "MinLSTM",
     "Momentum",
     "Multiplication",
+    "newton",
     "Number",
     "number",
     "Orthogonal",

@@ -116,8 +116,8 @@ class Fields:
     readout_init: InitName = "glorot_uniform"
     """Readout weights, at `Hypers.readout_gain`."""
     readout: Readout = "last"
-    """Which of the top level's outputs the prediction reads: the last, or the mean or sum over live steps; 'every' step
-    has a prediction of its own in the tasks that ask at every step."""
+    """What the prediction reads of the top level's outputs: the last, or the mean or sum over the steps that are not
+    padding. With 'every', in tasks that ask at every step, each step has its own prediction."""
     dropout: Dropout = "none"
     """What `Hypers.dropout` drops: words, inputs, outputs, or something inside the recurrence; see `learn.dropout`."""
     penalties: tuple[PenaltyName | Part, ...] | Part = ()
@@ -129,15 +129,15 @@ class Fields:
     schedule: Schedule | Part = "constant"
     """Of `Hypers.lr`, which an optimizer that is a part does not heed."""
     clip: Clip | Part = "norm"
-    """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step (then
-    the records of clipping are those of adjoints alone). A part acts on the gradient (0 of an embedding that is
-    frozen) before the optimizer."""
+    """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step. Then
+    the records of clipping are of adjoints alone. A part acts on the gradient before the optimizer; the gradient of a
+    frozen embedding is 0 there."""
     truncate: bool = False
     """Backpropagate through windows of `Hypers.window` steps only."""
     segment: int = 0
-    """Steps, a divisor of `steps`, after each of which the carry is kept, to go from there again in the backward pass:
-    of long sequences, whose every step has no room. About √T takes the least memory; 0 keeps every step. See
-    `nets.segments`."""
+    """Steps of a segment, a divisor of `steps`; 0: no segments. For long sequences, of which not every step has room.
+    The carry is kept once a segment, and the backward pass makes the segment's steps again. About √T takes the least
+    memory. See `nets.segments`."""
     name: str = ""
     """What tables and figures call it; '' is the cell's name, and the fields that tell it from others of an
     experiment."""
@@ -152,8 +152,8 @@ class Fields:
     penalised: tuple[PenalisedGroup, ...] = ("input", "recurrent", "readout")
     """The weight matrices that l1, l1_proximal, l2, l0 and the decay of 'adamw' act on; biases never are."""
     monte_carlo: int = 0
-    """Networks with dropout whose mean prediction is evaluated on held-out splits, by keys of (seed, update), for −log
-    mean p and the accuracy of the mean (Gal & Ghahramani 2016); 0 evaluates one without dropout."""
+    """How many networks with dropout are averaged on held-out splits; their mean prediction gives −log mean p and the
+    accuracy (Gal & Ghahramani 2016). Keys are of (seed, update). 0 evaluates one network without dropout."""
     augment: tuple[AugmentName, ...] = ()
     """How the sequences of every training batch are changed, one after the other, by `Hypers.strength`: see
     `data.augment`."""

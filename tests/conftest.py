@@ -48,8 +48,8 @@ _ARRAYS = (
     "learn.context learn.terms learn.looks learn.own_cells learn.rules learn.fitted "
     "learn.dropout learn.layers learn.model learn.penalties learn.objective learn.optim learn.stopping learn.train "
     "learn.verify "
-    "measure.weights measure.units measure.jacobians measure.lyapunov measure.flossing measure.curvature "
-    "measure.updates measure.probes runs.sweep"
+    "measure.weights measure.units measure.jacobians measure.newton measure.lyapunov measure.flossing "
+    "measure.curvature measure.updates measure.probes runs.sweep"
 ).split()
 install_import_hook([f"seqdyn.{name}" for name in _ARRAYS], "_shapes.checked")
 

@@ -1,5 +1,6 @@
 """Every experiment runs with `--smoke`, and its analysis draws from that run."""
 
+import dataclasses
 import importlib
 import json
 import os
@@ -11,7 +12,7 @@ from _processes import ROOT, Process
 
 from analysis import jacobian_spectra, overfitting
 from analysis import minimal_cells as analysis_of_cells
-from experiments import _cures, augmentation, capacity, gating, gradient_flow, minimal_cells, synthetic
+from experiments import _cures, _generators, augmentation, capacity, gating, gradient_flow, minimal_cells, polynomials
 from experiments.reproduce import _cases
 from seqdyn.data.text import SPECIAL, Examples
 from seqdyn.data.vectors import load_vocabulary
@@ -189,6 +190,17 @@ def test_theory_check(tmp_path):
     assert not all(row["agrees"] for row in rows if row["quantity"] == "growth")
     assert all(f"{row['difference']:+.1e}" in text for row in exact)
     assert (tmp_path / "out" / "theory_check.png").read_bytes().startswith(PNG)
+
+
+@pytest.mark.slow
+def test_reproduce_newton(tmp_path):
+    """Chaos takes longer; other settings do not get into what was measured."""
+    text = smoke("reproduce/newton", tmp_path / "out", "--steps", "60", "--hidden", "20")
+    rows = json.loads((tmp_path / "out" / "newton.json").read_text())["rows"]
+    steps = {gain: max(r["steps"]["60"] for r in rows if r["gain"] == gain) for gain in (0.5, 2.0)}
+    assert steps[0.5] < 6 < steps[2.0] <= 60 and "few, whatever T" in text
+    assert (tmp_path / "out" / "newton.png").read_bytes().startswith(PNG)
+    assert "other settings" in refusal("reproduce/newton", "--smoke", "--out", tmp_path / "out")
 
 
 @pytest.mark.slow
@@ -384,7 +396,7 @@ def test_synthetic(tmp_path):
     for word in ("TSTR", "TRTS", "discriminative", "real + GAN", "history 0.5, annealed", "chosen"):
         assert word in (out / "report.html").read_text()
     with pytest.raises(ConfigError, match="sizes is"):
-        synthetic.fitting(synthetic.Config(sizes=(5000,)), "digits", 1000)
+        _generators.fitting(_generators.Config(sizes=(5000,)), "digits", 1000)
 
 
 REPRODUCED = sorted(p.stem for p in (ROOT / "experiments" / "reproduce").glob("[!_]*.py"))
@@ -483,24 +495,35 @@ def test_training_sets_are_nested_and_a_share_of_their_labels_is_wrong():
 
 @pytest.mark.slow
 def test_capacity(tmp_path):
-    """Polynomials and networks in one report; what was measured is kept, and wrong input is a sentence."""
     out = tmp_path / "out"
     text = smoke("capacity", out, "--no-verify")
-    names = ("fits", "parabola", "trade", "beyond", "descent", "against_width", "along_training")
-    check_figures(out, text, *names)
+    check_figures(out, text, "against_width", "along_training")
+    assert "not selectable" in (out / "report.html").read_text()
+    ds = load(out / "n50_wrong0.2")
+    assert {"train_accuracy", "validation_loss", "test_accuracy", "group_weight_norm"} <= set(ds.data_vars)
+    refused = refusal("capacity", "--training", "5000", "--out", str(tmp_path / "new"))
+    assert "1078" in refused and not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_polynomials(tmp_path):
+    """What was measured is kept, with its settings, and wrong input is a sentence."""
+    out = tmp_path / "out"
+    text = smoke("polynomials", out)
+    check_figures(out, text, "fits", "parabola", "trade", "beyond", "descent")
     page = (out / "report.html").read_text()
-    assert "not selectable" in page and "greatest at degree 19" in page
+    assert "greatest at degree 19" in page and "autodiff" not in page
     kept = (out / "polynomials.npz").stat().st_mtime_ns
     with np.load(out / "polynomials.npz") as found:
         whole = found["parts"].sum(1) + found["sigma"] ** 2
         np.testing.assert_allclose(whole, found["test"].mean(1), rtol=1e-9)
-    ds = load(out / "n50_wrong0.2")
-    assert {"train_accuracy", "validation_loss", "test_accuracy", "group_weight_norm"} <= set(ds.data_vars)
-    capacity.polynomials(capacity.Config(), out / "polynomials.npz")
+    same = dataclasses.replace(polynomials.Config(), **polynomials.SMOKE)
+    polynomials.measure(same, out / "polynomials.npz")
     assert (out / "polynomials.npz").stat().st_mtime_ns == kept
-    for option, wrong, told in (("--training", "5000", "1078"), ("--draws", "1", "at least 2")):
-        refused = refusal("capacity", option, wrong, "--out", str(tmp_path / "new"))
-        assert told in refused and not (tmp_path / "new").exists()
+    with pytest.raises(ConfigError, match="other settings"):
+        polynomials.measure(polynomials.Config(), out / "polynomials.npz")
+    refused = refusal("polynomials", "--draws", "1", "--out", str(tmp_path / "new"))
+    assert "at least 2" in refused and not (tmp_path / "new").exists()
 
 
 @pytest.mark.slow

@@ -19,7 +19,8 @@ learn.precision learn.context learn.terms learn.hypers learn.own_cells learn.loo
 learn.dropout learn.network learn.fitted learn.spec learn.layers learn.model
 learn.start learn.penalties learn.objective learn.stopping
 learn.train learn.verify
-measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov measure.flossing
+measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov
+measure.newton measure.flossing
 measure.curvature measure.updates measure.probes measure.broken measure.full
 learn.validate learn.config
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.several runs.axes

@@ -87,17 +87,37 @@ def test_cells_by_hand_and_layers_train(whole, imdb_dir, tmp_path):
 
 
 @slow
+def test_a_polynomial_of_high_degree_fits_its_points_and_nothing_else(tmp_path):
+    text = said("13_polynomials", "--out", tmp_path)
+    errors = [tuple(map(float, pair)) for pair in re.findall(r"training error (\S+), test error (\S+)", text)]
+    train, test = zip(*errors, strict=True)
+    assert list(train) == sorted(train, reverse=True) and min(test) < 0.13 < 100 < test[-1] and drawn(text)
+
+
+@slow
 def test_early_stopping_is_drawn_where_validation_was_lowest(tmp_path):
-    text = said("13_splits", "--epochs", "4", "--out", tmp_path)
+    text = said("14_splits", "--epochs", "4", "--out", tmp_path)
     assert "600 (30% of class 1), 200 (30% of class 1), 200" in text and drawn(text)
 
 
 @slow
 def test_penalties_are_printed_as_numbers_and_as_weights(tmp_path):
-    text = said("14_penalties", "--updates", "20", "--out", tmp_path)
+    text = said("15_penalties", "--updates", "20", "--out", tmp_path)
     assert "L0 3, L1 3.5, L2 ½ Σ w² = 2.625" in text and drawn(text)
     counted, recorded = (float(re.search(p, text)[1]) for p in (r"l2 .*½ Σ w² +(\S+);", r"penalty_l2.*: (\S+)"))
     assert counted == pytest.approx(recorded, rel=0.02)
+
+
+@slow
+def test_dropout_keeps_the_mean_and_is_trained_with(tmp_path):
+    text = said("16_dropout", "--epochs", "2", "--out", tmp_path)
+    assert "10,000 masks 1.00" in text and text.count("means over 3 seeds") == 3 and drawn(text)
+
+
+@slow
+def test_both_generators_are_trained_and_draw(tmp_path):
+    text = said("18_generators", "--updates", "6", "--out", tmp_path)
+    assert "a digit [8, 8] → μ of z [8]" in text and "the critic's distance" in text and drawn(text)
 
 
 @slow
@@ -108,10 +128,10 @@ def test_every_named_augmentation_is_trained_with(tmp_path, imdb_dir):
     if os.environ.get("SEQDYN_AUDIO"):
         names, given = [*names, "background"], [*given, "--audio-dir", os.environ["SEQDYN_AUDIO"]]
     small = ("--examples", "40", "--updates", "10", "--seeds", "1", "--out", tmp_path)
-    text = said("15_augmentation", "--augment", *names, *given, *small)
+    text = said("17_augmentation", "--augment", *names, *given, *small)
     assert all(re.search(rf"{name} +test error without", text) for name in names) and drawn(text)
     for name, option in (("background", "--audio-dir"), ("insert", "--data-dir"), ("prayer", "'prayer'")):
-        done, _ = script("notes/15_augmentation", "--augment", name, "--out", tmp_path / "new")
+        done, _ = script("notes/17_augmentation", "--augment", name, "--out", tmp_path / "new")
         assert done.returncode == 2 and option in done.stderr and not (tmp_path / "new").exists()
 
 

@@ -16,11 +16,17 @@ from test_layers import ORDER
 
 X64 = False
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(
-    page for folder in ("", "analysis", "experiments", "seqdyn", "tests") for page in (ROOT / folder).glob("README.md")
-) + sorted(page for folder in ("experiments", "seqdyn") for page in (ROOT / folder).glob("*/README.md"))
+PAGES = (
+    [ROOT / "seqdyn" / "GLOSSARY.md"]
+    + sorted(
+        page
+        for folder in ("", "analysis", "experiments", "seqdyn", "tests")
+        for page in (ROOT / folder).glob("README.md")
+    )
+    + sorted(page for folder in ("experiments", "seqdyn") for page in (ROOT / folder).glob("*/README.md"))
+)
 TEXT = {page: page.read_text(encoding="utf-8") for page in PAGES}
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT).parent))
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def anchors(text):
@@ -77,7 +83,10 @@ BEFORE = {
             batches = [(torch.ones(2, 5, 3), torch.ones(2, 1))] * 2
         """,
     },
-    "seqdyn/measure/README.md": {0: "import seqdyn; spec = seqdyn.Spec('adding', steps=10)"},
+    "seqdyn/measure/README.md": {
+        0: "import seqdyn; spec = seqdyn.Spec('adding', steps=10)",
+        1: "import jax; key = jax.random.key(0); xs = jax.random.normal(key, (20, 8, 3))",
+    },
     "seqdyn/runs/README.md": {
         0: """
             import shutil, numpy as np, seqdyn as sd
@@ -194,6 +203,15 @@ def test_every_figure_that_is_kept_is_shown_with_its_command():
     assert kept == set(re.findall(r"src=\"figures/([^\"]+)\"", TEXT[gallery]))
     for command in re.findall(r"(?m)^## `([\w/]+\.py)", TEXT[gallery]):
         assert (ROOT / "experiments" / command).exists(), command
+
+
+def test_what_draws_an_experiment_has_a_show_that_returns_its_files():
+    scripts = {path.stem for path in (ROOT / "experiments").glob("[!_]*.py")}
+    drawn = [path for path in (ROOT / "analysis").glob("*.py") if path.stem in scripts]
+    without = [
+        path.stem for path in drawn if not re.search(r"\ndef show\((?s:.*?)\) -> list\[Path\]:", path.read_text())
+    ]
+    assert len(drawn) > 15 and not without
 
 
 def test_the_map_has_every_module_in_the_order_of_imports():

@@ -17,7 +17,8 @@ def check(spec: Fields, data: Any) -> Any:
     """The data of a task as the arrays that it is trained on; of a synthetic task, whatever was given.
 
     `data` is a dict of splits: 'train' and 'validation', and if wanted 'test' and 'shuffled' (`tasks.HELD_OUT`). In
-    'stream' a split is the ids of a text, [n]; else it is (xs, lengths, ys), a `text.Examples` or any tuple of three:
+    'stream' a split is the ids of a text, [n]. Otherwise it is (xs, lengths, ys), a `text.Examples` or any tuple of
+    three:
 
         xs       ids [n, s], or numbers [n, s, d], s = `Spec.steps`, d = `Spec.features`; [n, s] where d is 1
         lengths  [n], how many steps of each are not padding, 1 … s
@@ -25,10 +26,11 @@ def check(spec: Fields, data: Any) -> Any:
                  in 'next_step' 0 or 1, [n, s, d]
 
     Beside them may lie `tasks.VECTORS`, `tasks.NEIGHBOURS` and `tasks.BANK`. Arrays may be lists, Series or tensors,
-    and of any type whose values have one meaning: ids, lengths and classes become int32, numbers float32. Raises
-    ConfigError, naming the split and the first wrong example, for a split that is missing or empty, for arrays of the
-    wrong shape or type, for numbers that are Inf, NaN or too large for 32 bits, and for ids, lengths and labels out of
-    range.
+    and of any type whose values have one meaning: ids, lengths and classes become int32, numbers float32.
+
+    Raises ConfigError, which names the split and the first wrong example. It does so for a split that is missing or
+    empty; for arrays of the wrong shape or type; for numbers that are Inf, NaN or too large for 32 bits; and for ids,
+    lengths and labels out of range.
     """
     if spec.task not in ("labelled", "next_step", "stream"):
         return data

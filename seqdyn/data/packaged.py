@@ -84,10 +84,11 @@ def _packed(name: str) -> tuple[np.ndarray, np.ndarray]:
 def table(
     rows: Any, ys: Any, *, reading: Reading = "features", ratios: Any = (0.6, 0.2, 0.2), seed: int = 0
 ) -> dict[str, Examples]:
-    """A labelled table [n, f] as sequences, its features `scaled` to −1 … 1: 'features' reads one a step, [n, f, 1], in
-    the table's order; 'row' reads all at one step, [n, 1, f]. Labels [n] are classes 0 … k − 1, or numbers.
+    """A labelled table [n, f] as sequences, its features `scaled` to −1 … 1.
 
-    ConfigError for another reading, for what is no table of finite numbers, and for another number of labels.
+    The reading 'features' gives one feature a step, in the table's order: [n, f, 1]. 'row' gives all of them at one
+    step: [n, 1, f]. Labels [n] are classes 0 … k − 1, or numbers. ConfigError for another reading, for what is no table
+    of finite numbers, and for another number of labels.
     """
     one_of("reading", reading, get_args(Reading))
     rows, labels = numbers("rows", rows), array("ys", ys, "classes or numbers")

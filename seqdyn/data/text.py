@@ -48,9 +48,11 @@ class Text(NamedTuple):
 
 
 def tokenize(text: str) -> list[str]:
-    """The words of a text: `<br />` becomes a space, all is lower-cased, and a word is a longest run of
-    Unicode letters and digits, each with its combining marks, with single apostrophes (') and the joiners of Indic and
-    Persian scripts allowed inside; the rest separates and is dropped. Words are composed (NFC), however written.
+    """The words of a text, in lower case and composed (NFC), however written.
+
+    `<br />` becomes a space. A word is a longest run of Unicode letters and digits, each with its combining marks.
+    Single apostrophes (') and the joiners of Indic and Persian scripts may stand inside a word. Everything else
+    separates words and is dropped.
 
     "Don't<br />stop: 'tis a well-made film_noir!" → don't stop tis a well made film noir.
     """
@@ -126,11 +128,12 @@ def labelled_text(
 ) -> Text:
     """Labelled texts, `reviews[split] = (texts, labels)`, as ids; the vocabulary is made of the split 'train' alone.
 
-    Texts are strings (or UTF-8 bytes, as TFDS has them), in a list, array or Series; labels are classes 0 … k − 1, or
-    words, which become classes in their alphabetical order: `Text.classes`. `vocabulary` counts `SPECIAL` too, so ids
-    are below it. A row begins with `<start>`, which truncation to the last words drops from a long one. ConfigError,
-    naming split and example, for a split that is missing or empty, what is no text, a text without a word, labels that
-    are no classes of train's, and settings out of range.
+    Texts are strings (or UTF-8 bytes, as TFDS has them) in a list, array or Series. Labels are classes 0 … k − 1, or
+    words; words become classes in their alphabetical order: `Text.classes`. `vocabulary` counts `SPECIAL` too, so ids
+    are below it. A row begins with `<start>`; a long text that keeps its last words loses it.
+
+    ConfigError, which names split and example, for a split that is missing or empty, what is no text, a text without a
+    word, labels that are no classes of train's, and settings out of range.
     """
     check_settings(vocabulary, length, truncate, pad)
     if "train" not in reviews:

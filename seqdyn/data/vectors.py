@@ -52,11 +52,12 @@ def read_vectors(path: str | Path, limit: int | None = None) -> Vectors:
         word2vec, text    the same behind a first line of two whole numbers: how many words, and n
         word2vec, binary  that first line, then each word, a space, n float32, lowest byte first (Mikolov et al. 2013)
 
-    A .zip with several files is named with the one that is meant: `glove.6B.zip/glove.6B.50d.txt`. The first line fixes
-    n; in a text a word may itself hold spaces, as a few of glove.840B do. Of a word that stands twice the first counts,
-    with a warning. `limit` reads so many words only. ConfigError, naming file and line or word, for a file that is
-    missing, empty, damaged, or none of these, a line of another width, a word that is cut off, and a number that is
-    none or is not finite.
+    Of a .zip with several files name the one that is meant: `glove.6B.zip/glove.6B.50d.txt`. The first line fixes n; in
+    a text format a word may itself hold spaces, as a few of glove.840B do. If a word stands twice, the first counts,
+    with a warning. `limit` reads only so many words.
+
+    Raises ConfigError, which names file and line or word, if the file is missing, empty, damaged, or in no such format;
+    for a line of another width, a word that is cut off, and a number that is none or is not finite.
     """
     path = Path(path)
     limit = None if limit is None else whole("limit", limit)

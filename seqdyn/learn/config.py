@@ -12,7 +12,7 @@ import numpy as np
 
 from seqdyn import grids, parts
 from seqdyn.building import check_alone
-from seqdyn.data.arrays import array, plain, plain_json
+from seqdyn.data.arrays import array, plain_json
 from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, hypers_of, layout
 from seqdyn.learn import looks, precision
@@ -22,7 +22,7 @@ from seqdyn.learn.looks import Looking, ProbeName, Split
 from seqdyn.learn.own_cells import own
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate
-from seqdyn.nets.levels import Dense, Level
+from seqdyn.nets.levels import Dense
 from seqdyn.parts import Part
 from seqdyn.types import ConfigError, whole
 
@@ -59,21 +59,29 @@ class _Swept:
 
 
 def grid(*given: Any, **axes: Any) -> Any:
-    """The Cartesian product of the named values, with a run axis; seeds vary fastest.
+    """All combinations of the named values, as one axis of runs; seeds vary fastest.
 
     >>> len(grid(Spec(), seeds=3, gain=[0.5, 1.0], clip=[1.0, math.inf], lr=1e-3))
     12
 
-    Of a spec its `Runs`: an axis is a field of `Hypers` or a number of its parts, by its name or the end of its path,
-    as 'layers[0].tau'. Without one, `Hypers` for any spec of words. `seeds` is how many, from 0 on, or which. Raises
-    ConfigError for a name that is no number here, or several; for an axis without values, and for values out of range.
-    What decides code (`Spec.steps`, say) is no axis: an experiment takes a grid for each of its values.
+    With a spec it returns its `Runs`. An axis is then a field of `Hypers` or a number of the spec's parts, by its name
+    or the end of its path, as 'layers[0].tau'. Without a spec it returns `Hypers`, which fit any spec of words. `seeds`
+    is how many, from 0 on, or which.
+
+    What decides code (`Spec.steps`, say) is no axis: an experiment takes a grid for each of its values. Raises
+    ConfigError for a name that is no number here, or several; for an axis without values; for values out of range.
     """
     of = given[0] if given and isinstance(given[0], Spec) else None
     seeds = given[0 if of is None else 1 :] or (axes.pop("seeds", 1),)
     if len(seeds) > 1 or "seeds" in axes:
         raise TypeError("grid takes a spec and seeds, each once; axes by their names")
     swept = {path.rpartition(".")[2] for path in grids.numbers(_Swept(Spec() if of is None else of, Hypers()))}
+    for name, part in grids.absent(of).items():
+        if name in axes and name not in swept:
+            raise ConfigError(
+                f"{name} is None in {part}, and a number is another program; give it one in the spec, "
+                f"{part}(…, {name}=…), and cross it from there."
+            )
     for name in (f.name for f in dataclasses.fields(Spec) if f.name in axes and f.name not in swept):
         raise ConfigError(
             f"{name} decides code, which no grid crosses; give the experiment a grid for each of {axes[name]!r:.60}, "
@@ -129,17 +137,17 @@ def _dense(spec: Any) -> bool:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Specs × hypers, or the runs of grids, and how long: what a run directory holds the result of.
+    """What a run directory holds the result of: specs × hypers, or the runs of grids, and how long they train.
 
-    The runs of a spec follow each other, those of the first spec first. The data that a data set's tasks need are no
-    part of it: `seqdyn.run(experiment, out, data)`, whose `data` are a dict of splits as `data.check.check` describes
-    them. Raises ConfigError for the first field that cannot be right.
+    The runs of a spec follow each other, those of the first spec first. Data are no part of it, but are given to
+    `seqdyn.run(experiment, out, data)`: a dict of splits, as `data.check.check` describes them. Raises ConfigError for
+    the first field that cannot be right.
     """
 
     name: str
     specs: Any
-    """One `Spec`, or several in a tuple or list, each run at all points of `hypers`; or what `grid(spec, …)` makes, one
-    or several, each with axes of its own. Here a tuple of the specs of the first runs."""
+    """One `Spec`, or several in a tuple or list; each runs at all points of `hypers`. Or one or several results of
+    `grid(spec, …)`, each with its own axes. Read afterwards, it is a tuple of the specs of the first runs."""
     hypers: Hypers = None  # type: ignore[assignment]
     """What `grid(…)` makes without a spec; None is `grid()`, and stays None beside what `grid(spec, …)` makes."""
     updates: int = 0
@@ -151,8 +159,9 @@ class Experiment:
     tile: int = 4
     """Runs in one program on one device: enough tiles for every core of a CPU, large ones for an accelerator."""
     probes: tuple[ProbeName | Part, ...] = None  # type: ignore[assignment]
-    """Instruments of `seqdyn.measure`, and parts (see `looks`), that look at every run at every probe; none changes a
-    bit of the training. None: 'weights', or none where there are cells of one's own, which need not have any U."""
+    """Instruments of `seqdyn.measure`, and parts (see `looks`). Each looks at every run every `probe_every` updates;
+    none changes a bit of the training. None: 'weights', or nothing if there are cells of one's own, which may have no
+    U."""
     diagnostic: int = 8
     """Sequences of the fixed batch that they look at."""
     diagnostic_from: Split = "holdout"
@@ -160,11 +169,11 @@ class Experiment:
     modes: int = 8
     """Singular values and exponents that 'jacobians' and 'lyapunov' record, largest first."""
     lags: Any = None
-    """T − t of the steps of which there are records: None, all; 'log', about 20 a decade of lags and the largest, for
-    long sequences; or which, in a list. 0 is always among them."""
+    """Lags T − t that are recorded. None: all; 'log', for long sequences: about 20 a decade, and the largest; a list:
+    these. Lag 0 is always among them."""
     keep: Any = None
-    """Updates after which every run's state is kept for good, beside the newest two checkpoints: 'log' is 0, 1, 2, 4,
-    8, …; n is 0, n, 2n, …; or a list of them. None: none."""
+    """Updates after which every run's state is kept for good, beside the newest two checkpoints. 'log': 0, 1, 2, 4, 8,
+    …; n: 0, n, 2n, …; a list: these. None: no state."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
     runs: tuple[Runs, ...] = ()
@@ -175,7 +184,7 @@ class Experiment:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             if f.init and f.name not in ("hypers", "runs"):
-                self._put(f.name, plain(getattr(self, f.name)))
+                self._put(f.name, parts.plain(getattr(self, f.name)))
         self._put("specs", self.specs if isinstance(self.specs, tuple) else (self.specs,))
         self._put("probes", (self.probes,) if parts.is_part(self.probes) else self.probes)
         self._put("settings", plain_json(self.settings))
@@ -225,8 +234,6 @@ class Experiment:
         if self.hypers is None:
             grids = [((spec,), runs.hypers) for spec, runs in zip(self.specs, self.runs, strict=True)]
         validate(self.specs, grids)
-        for level in (one for runs in self.runs for one in runs.spec.layers if isinstance(one, Level)):
-            level.check()  # with the axes in their places
         try:
             json.dumps(self.settings, allow_nan=False)
         except (TypeError, ValueError) as error:

@@ -91,6 +91,13 @@ def step_jacobians(
     step is the last entry, and the identity stands before its first. NaN where state_t is not finite.
     """
     before, zx, live = _path(cell, params, carry, xs, live)
+    after, jacobians = jacobians_at(cell, params, zx, before)
+    jacobians = hold(_known(after), jacobians, jnp.full_like(jacobians, jnp.nan))
+    return hold(live, jacobians, jnp.broadcast_to(jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians.shape))
+
+
+def jacobians_at(cell: Cell, params: Any, zx: Any, before: Carry) -> tuple[Carry, Float[Array, "t *b n n"]]:
+    """(the carry after a step from `before`, ∂state after/∂state before), of any number of steps at once."""
     state = vector(before)
     if cell.pull is None:
         after, vjp = jax.vjp(partial(advance, cell, params, zx), before)
@@ -109,9 +116,8 @@ def step_jacobians(
         return vector(transpose(parts(before, jnp.broadcast_to(unit, state.shape))))
 
     eye = jnp.eye(state.shape[-1], dtype=state.dtype)
-    jacobians = jax.vmap(row, out_axes=-2)(eye.reshape(-1, *(1,) * (state.ndim - 1), eye.shape[-1]))
-    jacobians = hold(_known(after), jacobians, jnp.full_like(jacobians, jnp.nan))
-    return hold(live, jacobians, jnp.broadcast_to(eye, jacobians.shape))
+    rows = jax.vmap(row, out_axes=-2)(eye.reshape(-1, *(1,) * (state.ndim - 1), eye.shape[-1]))
+    return after, rows
 
 
 # --- without forming a Jacobian -----------------------------------------------------------------------------

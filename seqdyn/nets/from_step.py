@@ -19,11 +19,12 @@ def cell(
 ) -> Cell:
     """The cell carry_t = step(params, carry_{t−1}, x_t) with params = init(key) and carry_0 = rest(batch shape).
 
-    A carry is an array h [*b, h], or a NamedTuple, dataclass or dict of arrays [*b, …] of which one is `h`, the output;
-    `step` has one batch axis, x [b, d]. Here the other arrays of a carry lie side by side in `Memory.c`. Backward keeps
-    (carry, x) of every step, takes `jax.vjp` of the step at each, and one over all steps for the parameters.
+    A carry is an array h [*b, h]; or a NamedTuple, dataclass or dict of arrays [*b, …], one of which is `h`, the
+    output. `step` has one batch axis, x [b, d]. `Memory.c` has the other arrays of the carry side by side. The backward
+    pass keeps (carry, x) of every step and takes `jax.vjp` of the step at each; for the parameters it takes one over
+    all steps.
 
-    Raises ConfigError for a carry without h, and for a step that returns another carry than it was given.
+    Raises ConfigError for a carry without h, and for a step that returns another kind of carry than it was given.
     """
     for name, function in {"init": init, "step": step, "rest": rest}.items():
         if not callable(function):

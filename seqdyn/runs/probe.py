@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqdyn.data.arrays import plain
 from seqdyn.layout import Tile
 from seqdyn.learn import looks
 from seqdyn.learn.config import Experiment
 from seqdyn.measure import probes as instruments
-from seqdyn.parts import is_many, is_part, listed
+from seqdyn.parts import is_many, is_part, listed, plain
 from seqdyn.runs import again, axes, checkpoint, kept, manifest, records, sweep
 from seqdyn.runs.lock import gate, held
 from seqdyn.runs.records import VARIABLES, Store
@@ -23,17 +22,18 @@ if TYPE_CHECKING:
 
 
 def probe(path: str | Path, probes: Any, steps: Any = "kept", data: Any = None) -> "xr.Dataset":
-    """What instruments see of every run of a run directory, and would have seen, bit for bit, had they been among
-    `Experiment.probes`.
+    """Measures every run of a run directory, bit for bit as if the probes had been among `Experiment.probes`.
 
-    `probes` are words or parts, as there; what they look at, `diagnostic`, `diagnostic_from` and `modes`, is the
-    experiment's. `steps` are 'kept', the updates whose states `Experiment.keep` kept, or a list of updates, which are
-    made again from the nearest state before. `data` are what the experiment was run on, None for a sampled task.
+    `probes` are words or parts, as there. `diagnostic`, `diagnostic_from` and `modes` are the experiment's. `steps` are
+    'kept' (the updates whose states `Experiment.keep` kept) or a list of updates; these are made again from the nearest
+    state before them. `data` are what the experiment was run on, None for a sampled task.
 
-    Returned is what was seen [run, probe, …], `probe_step` the updates done before. What was seen where the experiment
-    looks (multiples of `probe_every`) is in its records, too, from now on: in places that were empty; nothing that was
-    recorded is written over. Raises ConfigError for probes, steps and data that do not fit, RuntimeError while another
-    process trains there, OSError if it cannot be written.
+    Returns what was measured [run, probe, …]; `probe_step` says after how many updates. Where the experiment itself
+    looks, at multiples of `probe_every`, it is now in the records, too, in places that were empty. Nothing that was
+    recorded is written over.
+
+    Raises ConfigError for probes, steps and data that do not fit, RuntimeError while another process trains there,
+    OSError if the directory cannot be written.
     """
     path = manifest.directory(path)
     experiment = _with(manifest.experiment(path), probes)

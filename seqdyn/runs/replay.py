@@ -21,7 +21,7 @@ BATCH = ("xs", "ys", "live", "rows")
 
 
 def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all", data: Any = None) -> "xr.Dataset":
-    """Updates `start` to `stop` − 1 of run `run` of a run directory, made again and read at full resolution.
+    """Makes updates `start` to `stop` − 1 of run `run` of a run directory again, and reads them at full resolution.
 
         h, c, adjoint, adjoint_c                               [update, layer, time, example, unit]
         gate_value, gate_slope                                 [update, layer, gate, time, example, unit]
@@ -29,19 +29,19 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
         xs, ys, live, rows                                     [update, …], the batch
         loss, grad_norm, clip_scale, adjoint_norm, …           as the records have them
 
-    λ_t is of each example's own loss; `time` is the step in the batch, and of the records' own variables as theirs,
-    named `time_from_end`: of a layer that reads backwards it ends at the first step. Of a cell without c or `units`
-    those are not there, gates not under dropout of the recurrence either, and of a network that is no stack, of its
-    watched scans, the third line alone. What a narrower layer has not is NaN.
+    λ_t is of each example's own loss. `time` is the step in the batch; for the records' own variables it is theirs,
+    and called `time_from_end` (for a layer that reads backwards it ends at the first step). A cell without c or `units`
+    has no c and no gates; under dropout of the recurrence there are no gates either. A network that is no stack has
+    the third line alone, for its watched scans. Where a narrower layer has no unit, there is NaN.
 
-    Training goes on from the nearest state at or before `start`: a checkpoint, one that `Experiment.keep` kept, or that
-    before the first update. Every number that was recorded of these updates is held against what is made: they are
-    equal to the last bit, or RuntimeError says which is not, as on another processor. What is read beside is made by
-    another program, of the same parameters and batch, and equal to rounding.
+    Training goes on from the nearest state at or before `start`: a checkpoint, a kept state, or the start of the run.
+    Every recorded number of these updates is compared with what is made. They are equal to the last bit, or
+    RuntimeError says which is not, as on another processor. What the records do not have is made by another program,
+    from the same parameters and batch, and is equal to rounding.
 
     `record` is 'all' or some of the names; `data` are what the experiment was run on, None for a sampled task. Nothing
-    in the directory changes. Raises ConfigError as `seqdyn.restore`, for updates that the run has not made, for names
-    that are not there, for data that do not fit, and with the size, for more than half of the memory.
+    in the directory changes. Raises ConfigError as `seqdyn.restore`; for updates that the run has not made, names that
+    are not there, data that do not fit; and, with the size, if this takes more than half of the memory.
     """
     path = manifest.directory(path)
     one = _one(path, run)

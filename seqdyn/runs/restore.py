@@ -13,12 +13,12 @@ from seqdyn.types import ConfigError, whole
 
 
 def restore(path: str | Path, run: int, step: int | None = None, best: bool = False) -> Model:
-    """The parameters of run `run` of a run directory, after `step` updates (default: its newest checkpoint), or the
+    """The parameters of run `run` of a run directory after `step` updates, by default at its newest checkpoint; or the
     `best` that early stopping had seen by then.
 
-    There are the newest two checkpoints of each tile, and what `Experiment.keep` asked for, without the best. Raises
-    ConfigError if there is no such run or step, saying which there are, and for the best of a run without early
-    stopping.
+    The directory has the newest two checkpoints of each tile, and what `Experiment.keep` asked for (without the best).
+    Raises ConfigError if there is no such run or step, and says which there are; also for the best of a run without
+    early stopping.
     """
     experiment = manifest.experiment(path)
     if experiment.specs[0].dtype == "float64":

@@ -93,13 +93,13 @@ STATUS = ("unfinished", "stopped", "diverged", "finished")
 
 
 def find(pattern: str, **where: Any) -> "pd.DataFrame":
-    """The runs of all run directories that a glob matches ("runs/**") and that are as asked for: a row each.
+    """The runs of all run directories that a glob matches ("runs/**"), a row each, if they are as asked for.
 
-    `gain=1.0` asks for one value, `cell=["rnn", "lstm"]` for one of several, `gain=(0.9, 1.1)` for numbers between two,
-    ends included, `lr=lambda lr: lr < 1e-3` for what a function says yes to. Columns are the path, the run there, its
-    `status` (`STATUS`), how many `updates` it has made, every coordinate of `run` that `load` has, and the latest
-    value of every held-out loss and accuracy. A directory that has only begun or cannot be read is left out, with a
-    warning. Raises ConfigError where no directory is, and for a column that none has.
+    `gain=1.0` asks for one value, `cell=["rnn", "lstm"]` for one of several, `gain=(0.9, 1.1)` for numbers from the
+    first to the second, and of `lr=lambda lr: lr < 1e-3` the function says yes or no. Columns are the path, the number
+    of the run there, its `status` (`STATUS`), how many `updates` it has made, every coordinate of `run` that `load`
+    has, and the latest value of every held-out loss and accuracy. A directory that has only begun or cannot be read is
+    left out, with a warning. Raises ConfigError if there is no directory, and for a column that none has.
     """
     import pandas as pd
 

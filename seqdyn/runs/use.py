@@ -10,13 +10,14 @@ import numpy as np
 
 from seqdyn.backend import compiled
 from seqdyn.data import check
-from seqdyn.data.arrays import array, plain
+from seqdyn.data.arrays import array
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import live, padding
 from seqdyn.data.text import encode, pad_to, tokenize
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.learn import model
 from seqdyn.learn.config import Hypers, Spec
+from seqdyn.parts import plain
 from seqdyn.runs import manifest
 from seqdyn.runs.restore import restore
 from seqdyn.runs.run import VOCABULARY
@@ -47,12 +48,15 @@ def trained(path: str | Path, run: int, best: bool = False) -> Trained:
 
 
 def predict(path: str | Path, run: int, data: Any, *, best: bool = False, batch: int = 256) -> np.ndarray:
-    """What run `run` makes of `data`: probabilities [n] of class 1, or [n, k] of k classes or bits; numbers [n] or
-    [n, k] where `Spec.classes` is 0; each with a step axis [n, t, …] where every step has a prediction.
+    """What run `run` predicts for `data`.
 
-    `data` are a text or several, of a run directory with a vocabulary; arrays xs [n, steps] of ids or [n, steps, d] of
-    numbers, of full length or shorter; or (xs, lengths, …) as `data.check.check` has them. Under a loss of one's own
-    predictions are as they are. Raises ConfigError for what this network cannot read.
+    Returned are probabilities [n] of class 1, or [n, k] of k classes or bits; where `Spec.classes` is 0, numbers [n] or
+    [n, k]. If every step has a prediction, a step axis follows: [n, t, …]. Under a loss of one's own predictions are
+    returned as they are.
+
+    `data` are a text or several, if the run directory has a vocabulary; or arrays xs [n, steps] of ids or [n, steps, d]
+    of numbers, of full length or shorter; or (xs, lengths, …) as in `data.check.check`. Raises ConfigError for what
+    this network cannot read.
     """
     of = trained(path, run, best)
     xs, lengths = _read(of, data)
@@ -80,9 +84,9 @@ class Word(NamedTuple):
 
 
 def explained(path: str | Path, run: int, text: str, *, best: bool = False) -> tuple[np.ndarray, list[Word]]:
-    """(`predict`'s answer to one text, the words that were read with how much the answer hangs on each).
+    """(the answer of `predict` to one text, the words that were read and how much the answer depends on each).
 
-    Of k classes the gradient is that of the most probable one's probability. ConfigError as for `predict`.
+    Of k classes, the gradient is that of the most probable class's probability. ConfigError as for `predict`.
     """
     of = trained(path, run, best)
     if not isinstance(text, str):
@@ -111,9 +115,9 @@ def explained(path: str | Path, run: int, text: str, *, best: bool = False) -> t
 def generate(
     path: str | Path, run: int, prompt: str, n: int, temperature: float = 1.0, *, best: bool = False, seed: int = 0
 ) -> str:
-    """`n` symbols that a network trained on a stream writes after `prompt`, each drawn from softmax(logits /
-    temperature) and read in turn; at temperature 0 the most probable one.
+    """`n` symbols that follow `prompt`, written by a network that was trained on a stream.
 
+    Each is drawn from softmax(logits / temperature), and then read; at temperature 0 the most probable one is taken.
     ConfigError for another task, a network whose normalise is 'batch', an empty prompt, a symbol that is not in its
     vocabulary, and a temperature below 0.
     """

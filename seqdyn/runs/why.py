@@ -56,12 +56,12 @@ def diverged(path: str | Path) -> list[int]:
 
 
 def why(path: str | Path, run: int, data: Any = None, before: int = BEFORE) -> Why | None:
-    """Where run `run` of a run directory broke, and so many updates before; None if it has not.
+    """Where run `run` of a run directory broke, with the `before` updates before that; None if it did not break.
 
-    These are made again, bit for bit, where a state to begin from is there (`Experiment.keep`, or the first 1,000
-    updates); else, and if `before` is 0, there is what was recorded, and `Why.shown` says so. `data` are what the
-    experiment was run on, None for a sampled task. Nothing in the directory changes. Raises ConfigError as
-    `seqdyn.restore`, and for data that do not fit.
+    These updates are made again, bit for bit, if there is a state to begin from: one that `Experiment.keep` kept, or
+    the start of the run within 1,000 updates. Otherwise, and if `before` is 0, there is what was recorded, and
+    `Why.shown` says so. `data` are what the experiment was run on, None for a sampled task. Nothing in the directory
+    changes. Raises ConfigError as `seqdyn.restore`, and for data that do not fit.
     """
     import pandas as pd  # takes a second
 

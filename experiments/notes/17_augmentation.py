@@ -1,9 +1,9 @@
 """Notes: augmentation. Each change that the notes name, trained with and without. See that most of them are within the
 noise of three seeds, that digits upside down cost accuracy, and that colours which mean nothing are best varied.
 
-    python experiments/notes/15_augmentation.py --augment flip_vertical colour_jitter overlapping_windows
-    python experiments/notes/15_augmentation.py --augment insert_random --data-dir DIR
-    python experiments/notes/15_augmentation.py --augment background pitch --audio-dir DIR
+    python experiments/notes/17_augmentation.py --augment flip_vertical colour_jitter overlapping_windows
+    python experiments/notes/17_augmentation.py --augment insert_random --data-dir DIR
+    python experiments/notes/17_augmentation.py --augment background pitch --audio-dir DIR
 
 Images are digits, series Japanese vowels, tables tumours, texts film reviews, recordings spoken digits. What each looks
 like, and what it is worth against more examples: `experiments/augmentation.py`.

@@ -2,7 +2,7 @@
 L2 is Σ w², half the λ does the same), and what training with each does: L2 makes weights small, L1 by a proximal step
 and L0 make them exactly 0, L1 by its subgradient only nearly.
 
-    python experiments/notes/14_penalties.py
+    python experiments/notes/15_penalties.py
 
 What λ does to error, bias and variance: `experiments/penalties.py`.
 """

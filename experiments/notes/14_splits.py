@@ -1,7 +1,7 @@
 """Notes: splits, and early stopping. See 80/20, 60/20/20 and folds, each class in proportion, and the epoch at which
 the validation loss was lowest (dotted), after which the network learns its training examples by heart.
 
-    python experiments/notes/13_splits.py
+    python experiments/notes/14_splits.py
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,201 @@
+"""How much can a model fit, and when is it too much? Polynomials, whose capacity is counted in coefficients and
+whose every fit is a formula. Recurrent networks are asked the same in `capacity.py`.
+
+y = sin x on [−5, 5], 20 points with noise of deviation 0.3, degrees 1 (without bias), 3, …, 17 by least squares;
+x² / 10 with a model too small, right and too large; bias² + variance + noise² over 500 training sets, by degree and by
+ridge λ, and by degree up to 60, beyond as many coefficients as points (Belkin, Hsu, Ma & Mandal 2019); gradient
+descent in powers of x and in an orthonormal basis, up to 10¹⁴ updates, which is a formula.
+Cost: 20 s of processor time.
+Expect: the median test error falls to 0.12 at degree 5 (noise² is 0.09) and rises to 4,000 at degree 17. All of the
+rise is variance. At degree 19 coefficients equal points, and the error is 3 million. It falls again, to 0.34 at degree
+31: a second descent, which ends at three times the least of the first. Ridge at λ = 0.1 has no peak (at most 0.6), but
+at degree 17 no λ does better than 0.21. Gradient descent at degree 17 passes through 0.15 after 6,000 updates in
+powers, whose low degrees are learned first. In the orthonormal basis, where they are not, it reaches only 0.21. From
+there both go on towards least squares.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis import polynomials as analysis
+from experiments import _polynomials as poly
+from seqdyn.runs.script import script
+from seqdyn.types import ConfigError
+
+PARABOLA = (1, 2, 11)
+"""Degrees of a model that is too small, right and too large for x² / 10."""
+PARABOLA_POINTS = 12
+"""Of its training set."""
+TESTED = 100
+"""Points of the test set that each draw is counted on."""
+PENALTIES = 10.0 ** np.arange(-10, 2.25, 0.5)
+"""λ of ridge."""
+UPDATES = 10.0 ** np.arange(0, 14.25, 0.25)
+"""Of gradient descent, at which its formula is read."""
+DESCENDED = (3, 5, 9, 17)
+"""Degrees that descend."""
+COMPONENTS = 9
+"""That of them whose fit is followed component by component."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Training sets, and the degrees that are fitted to them."""
+
+    points: int = 20
+    """Of a training set."""
+    sigma: float = 0.3
+    """Standard deviation of the noise on y."""
+    draws: int = 500
+    """Training sets drawn for bias and variance."""
+    degrees: tuple[int, ...] = (1, 3, 5, 7, 9, 11, 13, 15, 17)
+    """Of the polynomials that are drawn; 1 has no bias."""
+    beyond: int = 60
+    """Largest degree of the sweep through the interpolation threshold."""
+    out: Path | None = None
+    """Directory of the arrays, the figures and the report; by default runs/polynomials-<digest of the settings>."""
+    smoke: bool = False
+    """Tiny sizes: seconds, along the same path."""
+
+
+SMOKE: dict[str, Any] = dict(draws=20, degrees=(1, 3, 17), beyond=24)
+
+
+def parabola(x: np.ndarray) -> np.ndarray:
+    """A truth of degree 2."""
+    return x**2 / 10
+
+
+def quartiles(values: np.ndarray) -> np.ndarray:
+    """Over draws: a mean would be the worst draw's."""
+    return np.quantile(values, [0.25, 0.5, 0.75])
+
+
+def single(c: Config) -> dict[str, np.ndarray]:
+    """One training set of each truth and its fits on a dense grid, each degree."""
+    rng, dense = np.random.default_rng(1), np.linspace(-poly.HALF, poly.HALF, 401)
+    found: dict[str, np.ndarray] = {"grid": dense}
+    for name, truth, degrees, basis in (
+        ("sine", np.sin, c.degrees, poly.unbiased),
+        ("parabola", parabola, PARABOLA, poly.legendre),
+    ):
+        one = poly.draw(rng, (c.points if truth is np.sin else PARABOLA_POINTS,), c.sigma, truth)
+        models = [partial(basis, degree=d) for d in degrees]
+        ws = [poly.fit(model(one.x), one.y) for model in models]
+        of = list(zip(models, ws, strict=True))
+        found |= {
+            f"{name}_x": one.x,
+            f"{name}_y": one.y,
+            f"{name}_truth": truth(dense),
+            f"{name}_degrees": np.asarray(degrees),
+            f"{name}_fits": np.stack([model(dense) @ w for model, w in of]),
+            f"{name}_train": np.asarray([poly.error(model, w, one) for model, w in of]),
+            f"{name}_test": np.asarray([poly.expected(model, w, c.sigma, truth) for model, w in of]),
+        }
+    return found
+
+
+def sweep(c: Config) -> dict[str, np.ndarray]:
+    """[degree, draw] errors of least squares from degree 1 far beyond as many coefficients as points; [degree, λ] what
+    ridge makes of them, its errors as quartiles over draws."""
+    rng = np.random.default_rng(2)
+    sample, new = poly.draw(rng, (c.draws, c.points), c.sigma), poly.draw(rng, (c.draws, TESTED), c.sigma)
+    degrees = np.arange(1, c.beyond + 1)
+    found: dict[str, list[Any]] = {
+        name: []
+        for name in ("train", "test", "counted", "norm", "parts", "ridge_parts", "ridge_test", "ridge_effective")
+    }
+    for degree in degrees:
+        model = partial(poly.unbiased, degree=int(degree))
+        of = poly.spectrum(model(sample.x), sample.y)
+        w = poly.fit(model(sample.x), sample.y)
+        found["train"].append(poly.error(model, w, sample))
+        found["test"].append(poly.expected(model, w, c.sigma))
+        found["counted"].append(poly.error(model, w, new))
+        found["norm"].append(np.linalg.norm(w, axis=-1))
+        found["parts"].append(poly.bias_variance(model, w))
+        shares = [poly.ridge(of, penalty) for penalty in PENALTIES]
+        ws = [of.learned(share) for share in shares]
+        found["ridge_parts"].append([poly.bias_variance(model, w) for w in ws])
+        found["ridge_test"].append([quartiles(poly.expected(model, w, c.sigma)) for w in ws])
+        found["ridge_effective"].append([np.median(poly.effective(share)) for share in shares])
+    return {"degrees": degrees, "penalties": PENALTIES} | {name: np.asarray(v) for name, v in found.items()}
+
+
+def descent(c: Config) -> dict[str, np.ndarray]:
+    """Along gradient descent, in each basis: [degree, update] quartiles of errors, effective coefficients, and
+    [update, component] medians of what the fit of degree `COMPONENTS` has of each φ."""
+    sample = poly.draw(np.random.default_rng(3), (c.draws, c.points), c.sigma)
+    x, weights = poly.nodes()
+    project = poly.legendre(x, COMPONENTS) * weights[:, None]
+    found = {"updates": UPDATES, "descended": np.asarray(DESCENDED), "components_truth": np.sin(x) @ project}
+    for name, basis in (("powers", poly.powers), ("legendre", poly.legendre)):
+        train, test, effective = [], [], []
+        for degree in DESCENDED:
+            model = partial(basis, degree=degree)
+            of = poly.spectrum(model(sample.x), sample.y)
+            shares = [poly.descent(of, t) for t in UPDATES]
+            ws = [of.learned(share) for share in shares]
+            train.append([quartiles(poly.error(model, w, sample)) for w in ws])
+            test.append([quartiles(poly.expected(model, w, c.sigma)) for w in ws])
+            effective.append([np.median(poly.effective(share)) for share in shares])
+            if degree == COMPONENTS:
+                parts = [np.median(w @ model(x).T @ project, axis=0) for w in ws]
+                found[f"{name}_components"] = np.asarray(parts)
+        found |= {f"{name}_train": np.asarray(train), f"{name}_test": np.asarray(test)}
+        found[f"{name}_effective"] = np.asarray(effective)
+    return found
+
+
+def measure(c: Config, path: Path) -> None:
+    """Measures once and keeps it; a torn file is never there. Raises ConfigError if other settings were kept."""
+    settings = json.dumps({k: v for k, v in dataclasses.asdict(c).items() if k not in ("out", "smoke")})
+    if path.exists():
+        with np.load(path) as found:
+            if str(found["settings"]) != settings:
+                raise ConfigError(f"{path} was measured with other settings; choose another --out.")
+        return
+    arrays: dict[str, Any] = single(c) | sweep(c) | descent(c) | {"sigma": c.sigma, "points": c.points}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torn = path.with_suffix(".partial.npz")
+    np.savez(torn, **arrays, settings=settings)
+    torn.replace(path)
+
+
+def check(c: Config) -> None:
+    """Raises ConfigError for what cannot be fitted."""
+    for name, value, right, rule in (
+        ("points", c.points, c.points >= 2, "at least 2"),
+        ("draws", c.draws, c.draws >= 2, "at least 2: a variance is over draws"),
+        ("sigma", c.sigma, c.sigma >= 0, "at least 0"),
+        ("degrees", c.degrees, c.degrees and min(c.degrees) >= 1, "degrees of at least 1"),
+        (
+            "beyond",
+            c.beyond,
+            1 <= c.beyond < poly.NODES,
+            f"between 1 and {poly.NODES - 1}, which is integrated exactly",
+        ),
+    ):
+        if not right:
+            raise ConfigError(f"{name} is {value}; it must be {rule}.")
+
+
+def main(config: Config) -> None:
+    """Measures once, then draws."""
+    c = dataclasses.replace(config, **SMOKE) if config.smoke else config
+    check(c)
+    digest = hashlib.sha256(repr(dataclasses.replace(c, out=None)).encode()).hexdigest()[:8]
+    out = c.out or Path("runs") / f"polynomials-{digest}"
+    measure(c, out / analysis.ARRAYS)
+    analysis.show(out)
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)

@@ -1,0 +1,146 @@
+"""Gonzalez et al. 2025, 'Predictability enables parallelization of nonlinear state space models', figure 2.
+
+Claim: Newton's method on a whole trajectory takes few steps where the largest Lyapunov exponent λ is negative, whatever
+the length T, and about T where the dynamics are chaotic.
+Setting, as in the paper and its authors' code: s_t = g W tanh(s_{t−1}) + u_t, D = 100, W ~ N(0, 1/D) without its
+diagonal, u_t = a sin(ω t + φ), states guessed uniform in [−1, 1], float64. Not as there: they stop where ½ Σ r²/T is
+below 1e-10, here no state may be off by more than 1e-5; and a Newton step is solved from t to t + 1, which on a CPU
+counts the same steps in less time.
+Cost: 128 networks of 1,000 steps, six minutes of processor time; the paper has `--nets 20 --gains 50 --steps 10000`, hours.
+Expect: the claim; a threshold near λ = 0. And on two cores: Newton's method is the slower one, whatever λ.
+"""
+
+import hashlib
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqdyn as sd
+from analysis import newton as analysis
+from seqdyn import backend
+from seqdyn.measure.lyapunov import lyapunov_spectrum
+from seqdyn.measure.newton import newton
+from seqdyn.nets.bptt import unroll
+from seqdyn.runs.script import script
+from seqdyn.types import Array, ConfigError, Key, whole
+
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """How many networks, and how long."""
+
+    out: Path | None = None
+    """Directory of newton.json, .txt and the figure; by default runs/newton-<digest of the settings>."""
+    smoke: bool = False
+    """Tiny sizes: seconds, along the same path."""
+    nets: int = 8
+    """Networks drawn for each gain."""
+    gains: int = 16
+    """Gains g from 0.5 to 2."""
+    hidden: int = 100
+    """D, units."""
+    steps: int = 1000
+    """T of the longest sequence; the others are its first steps."""
+    seed: int = 0
+    """Of all draws."""
+
+
+SMOKE = dict(nets=2, gains=4, hidden=8, steps=40)
+
+
+def cell(hidden: int) -> sd.Cell:
+    """s' = W tanh(s) + u."""
+
+    def step(params: Any, s: Array, u: Array) -> Array:
+        return jnp.tanh(s) @ params["w"].T + u
+
+    return sd.cell(lambda key: {"w": jnp.zeros((hidden, hidden))}, step, lambda batch: jnp.zeros((*batch, hidden)))
+
+
+def drawn(key: Key[Array, ""], n: int, steps: int) -> tuple[Array, Array, Array, Array]:
+    """(W, u_t, s_0, the guess) of a network at g = 1."""
+    k_w, k_a, k_omega, k_phi, k_s, k_guess = jax.random.split(key, 6)
+    a = jax.random.uniform(k_a, (n,), maxval=0.2)
+    omega = jax.random.uniform(k_omega, (n,), minval=0.5, maxval=3.0)
+    phi = jax.random.uniform(k_phi, (n,), maxval=2 * jnp.pi)
+    u = a * jnp.sin(omega * jnp.arange(1.0, steps + 1)[:, None] + phi)
+    w = jax.random.normal(k_w, (n, n)) / n**0.5 * (1 - jnp.eye(n))
+    first = jax.random.uniform(k_s, (n,), minval=-1.0, maxval=1.0)
+    return w, u, first, jax.random.uniform(k_guess, (steps, n), minval=-1.0, maxval=1.0)
+
+
+def measured(c: Config) -> list[dict[str, Any]]:
+    """Of each gain and network its largest exponent and, for each length, the Newton steps."""
+    of = cell(c.hidden)
+
+    @backend.compiled
+    def program(gain: Array, key: Array) -> tuple[Array, Array]:
+        w, u, first, guess = drawn(key, c.hidden, c.steps)
+        given = of, {"w": gain * w}, of.rest(())._replace(h=first), u
+        found = newton(*given, tolerance=TOLERANCE, guess=given[2]._replace(h=guess), sequential=True)
+        burn = c.steps // 10
+        return found.steps, lyapunov_spectrum(*given, jax.random.key(0), k=1, burn=burn).exponents[0]
+
+    rows = []
+    for gain in np.linspace(0.5, 2.0, c.gains):
+        for net, key in enumerate(jax.random.split(jax.random.key(c.seed), c.nets)):
+            steps, exponent = jax.device_get(program(gain, key))
+            at = {t: int(steps[t - 1]) for t in analysis.lengths(c.steps)}
+            rows.append({"gain": float(gain), "net": net, "exponent": float(exponent), "steps": at})
+    return rows
+
+
+def timed(c: Config) -> dict[str, float]:
+    """Milliseconds, medians in turn, of all states of one network at g = 0.8: one after the other, and by Newton's
+    method with an associative scan."""
+    of = cell(c.hidden)
+    w, u, first, guess = drawn(jax.random.key(c.seed), c.hidden, c.steps)
+    given = {"w": 0.8 * w}, of.rest(())._replace(h=first), u
+    ways = {
+        "unroll": backend.compiled(lambda *given: unroll(of, *given)[0]),
+        "newton": backend.compiled(
+            lambda *given: newton(of, *given, tolerance=TOLERANCE, guess=given[1]._replace(h=guess)).states.h
+        ),
+    }
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(8):
+        for name, program in ways.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program(*given))
+            if turn:  # the first compiles
+                found[name].append(1e3 * (time.perf_counter() - start))
+    return {name: float(np.median(times)) for name, times in found.items()}
+
+
+def main(config: Config) -> None:
+    """Measures, keeps every number, draws, and holds the paper against it."""
+    if config.smoke:
+        config = replace(
+            config, **{name: n for name, n in SMOKE.items() if getattr(config, name) == getattr(Config, name)}
+        )
+    for name in ("nets", "gains", "hidden", "steps"):
+        whole(name, getattr(config, name), 10 if name == "steps" else 1)
+    settings = json.loads(json.dumps(asdict(config) | {"out": None}))
+    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
+    kept = (config.out or Path("runs") / f"newton-{digest}") / "newton.json"
+    if kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["config"] != settings:
+        raise ConfigError(f"{kept} was measured with other settings; choose another --out.")
+    backend.start()
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if not kept.exists():
+        with jax.enable_x64(True):
+            found = {"config": settings, "rows": measured(config), "milliseconds": timed(config)}
+        kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    analysis.show(kept.parent)
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)
