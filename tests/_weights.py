@@ -10,12 +10,14 @@ import numpy as np
 from seqdyn import Spec
 from seqdyn.backend import compiled
 from seqdyn.data.batches import Batch
+from seqdyn.data.tasks import live
 from seqdyn.learn import model
 from seqdyn.learn.config import Hypers
 from seqdyn.runs.axes import shapes
 
 T, B, D, H, K = 4, 3, 2, 3, 2
 XS = np.random.default_rng(0).normal(size=(B, T, D))
+LENGTHS = np.array([2, 3, 1])
 IDS = np.random.default_rng(1).integers(0, 5, size=(B, T))
 
 
@@ -79,6 +81,22 @@ def _program(spec):
 def known(spec, params):
     with jax.numpy_dtype_promotion("standard"):
         return _program(spec)(params, jnp.asarray(IDS) if spec.vocabulary else jnp.asarray(XS, spec.dtype))
+
+
+def of_lengths(spec, params):
+    """(predictions in float64, which of them count) on `XS` or `IDS`, of which `LENGTHS` steps are no padding."""
+    spec = Spec(**{**vars(spec), "dtype": "float64", "decided": ()})
+
+    def predictions(params, xs, lengths):
+        batch = Batch(jnp.swapaxes(xs, 0, 1), jnp.zeros(B), live(spec, lengths))
+        return model.predict(spec, Hypers().arrays(spec.dtype), params, batch), batch.live
+
+    with jax.numpy_dtype_promotion("standard"):
+        xs, params = jnp.asarray(IDS if spec.vocabulary else XS), jax.tree.map(jnp.float64, params)
+        found, steps = compiled(predictions)(params, xs, jnp.asarray(LENGTHS))
+    if spec.readout == "every":
+        return np.swapaxes(found, 0, 1), np.swapaxes(steps, 0, 1)
+    return np.asarray(found), np.ones(B, bool)
 
 
 def close(a, b, tolerance=1e-12):

@@ -11,7 +11,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from _refusals import refusal
-from _weights import IDS, XS, D, H, close, drawn, known, same, spec, total  # noqa: E402
+from _weights import IDS, LENGTHS, XS, D, H, T, close, drawn, known, of_lengths, same, spec, total  # noqa: E402
 from flax import nnx  # noqa: E402
 
 from seqdyn import ConfigError, io  # noqa: E402
@@ -118,6 +118,85 @@ def test_another_framework_computes_what_we_do_gradients_too(framework, of):
     close(theirs.predictions, ours.predictions, tolerance)
     close(theirs.grads, ours.grads, tolerance)
 
+
+# --- sequences of several lengths ---------------------------------------------------------------------------
+
+
+def by_linen(of, params, xs, path):
+    module, variables = io.to_linen(params, of)
+    return compiled(module.apply)(variables, xs, LENGTHS)
+
+
+def by_nnx(of, params, xs, path):
+    return nnx.jit(lambda module, xs: module(xs, LENGTHS))(io.to_nnx(params, of), xs)
+
+
+def by_keras(of, params, xs, path):
+    xs = np.eye(of.vocabulary)[xs] if of.vocabulary and not of.embedding else xs
+    t = np.arange(T)
+    mask = t >= T - LENGTHS[:, None] if of.pad == "before" else t < LENGTHS[:, None]
+    model = io.to_keras(params, of, lengths=True)
+    same(io.from_keras(model, of), params)
+    return model([xs, mask])
+
+
+def by_onnx(of, params, xs, path):
+    session = onnxruntime.InferenceSession(str(io.to_onnx(path, params, of, lengths=True)))
+    return session.run(None, {"xs": xs, "sequence_lens": np.int32(LENGTHS)})[0]
+
+
+# Each framework with each readout, side of the padding, and number of directions; cells and what is read in turn
+OF_LENGTHS = [
+    pytest.param(by_linen, f32("lstm", 2, True, pad="after"), marks=wide),
+    pytest.param(by_linen, f32("gru", 1, True, readout="mean", embedding=D, **IDS_IN), marks=slow),
+    pytest.param(by_linen, f32("rnn", 1, False, pad="after", readout="sum"), marks=wide),
+    pytest.param(by_linen, f32("lstm", 1, False, readout="every"), marks=wide),
+    pytest.param(by_nnx, f32("gru", 2, True)),
+    pytest.param(by_nnx, f32("lstm", 1, True, pad="after", readout="mean"), marks=slow),
+    pytest.param(by_nnx, f32("rnn", 1, True, readout="every"), marks=wide),
+    pytest.param(by_keras, f32("gru", 2, True, pad="after"), marks=slow),
+    pytest.param(by_keras, f32("lstm", 1, True, embedding=D, **IDS_IN), marks=slow),
+    pytest.param(by_keras, f32("gru_reset_before", 1, False, pad="after", readout="mean"), marks=wide),
+    pytest.param(by_keras, f32("rnn", 1, True, readout="mean", **IDS_IN), marks=slow),
+    pytest.param(by_keras, f32("lstm", 1, False, readout="every"), marks=wide),
+    pytest.param(by_onnx, f32("gru", 2, True)),
+    pytest.param(by_onnx, f32("lstm", 1, True, pad="after", embedding=D, **IDS_IN), marks=slow),
+    pytest.param(by_onnx, f32("gru_reset_before", 1, True, readout="mean", **IDS_IN), marks=slow),
+    pytest.param(by_onnx, f32("rnn", 1, False, pad="after", readout="mean"), marks=wide),
+    pytest.param(by_onnx, f32("lstm", 2, True, readout="sum"), marks=slow),
+    pytest.param(by_onnx, f32("gru", 2, True, readout="every"), marks=slow),
+]
+
+
+@pytest.mark.parametrize(("framework", "of"), OF_LENGTHS, ids=named)
+def test_another_framework_leaves_out_the_padding_that_we_leave_out(framework, of, tmp_path):
+    params = drawn(of)
+    xs = IDS if of.vocabulary else np.float32(XS)
+    ours, count = of_lengths(of, params)
+    found = np.asarray(framework(of, params, xs, tmp_path / "net.onnx"))
+    close(found[count], ours[count], 1e-6)
+
+
+def test_lengths_that_mean_nothing_are_one_sentence(tmp_path):
+    read, of = spec(mask=False), spec()
+    for leave in (io.to_keras, lambda *given, **more: io.to_onnx(tmp_path / "net.onnx", *given, **more)):
+        with pytest.raises(ConfigError, match="lengths is True and mask is False: padding is read like anything else"):
+            leave(drawn(read), read, lengths=True)
+        with pytest.raises(ConfigError, match="lengths is 4; it must be True or False"):
+            leave(drawn(of), of, lengths=4)
+    for by, text in (
+        (read, "mask is False"),
+        (of, r"int64 of the shape \(1,\); it must be whole numbers, one for each"),
+    ):
+        module, variables = io.to_linen(drawn(by), by)
+        with pytest.raises(ConfigError, match=text):
+            module.apply(variables, XS, LENGTHS[:1])
+        with pytest.raises(ConfigError, match=text):
+            io.to_nnx(drawn(by), by)(XS, LENGTHS[:1])
+    assert not list(tmp_path.iterdir())
+
+
+# --- bits ---------------------------------------------------------------------------------------------------
 
 BOTH_WAYS = [
     pytest.param(spec("rnn", 2, True, activation="relu", readout="every"), marks=slow),

@@ -44,9 +44,15 @@ class LinenNetwork(nn.Module):
     of: Stack
 
     @nn.compact
-    def __call__(self, xs: Array) -> Array:
-        """[batch, time, features], or ids [batch, time], to predictions [batch, outputs] or [batch, time, outputs]."""
+    def __call__(self, xs: Array, seq_lengths: Array | None = None) -> Array:
+        """[batch, time, features], or ids [batch, time], to predictions [batch, outputs] or [batch, time, outputs].
+
+        `seq_lengths` [batch] say how many steps of each sequence count, the last ones where `Spec.pad` is 'before',
+        else the first. Raises ConfigError for lengths of another shape, and where `Spec.mask` is False.
+        """
         of, kept = self.of, {"dtype": self.of.real, "param_dtype": self.of.real}
+        lengths = _lengths(of, xs, seq_lengths)
+        xs = _moved(of, xs, lengths)
         if of.embedding:
             xs = nn.Embed(of.vocabulary, of.embedding, name="embedding", **kept)(xs)
         elif of.vocabulary:
@@ -60,29 +66,54 @@ class LinenNetwork(nn.Module):
 
             i = of.directions * level
             level_of: Any = nn.Bidirectional(layer(i), layer(i + 1)) if of.directions == 2 else layer(i)
-            xs = level_of(xs)
-        return nn.Dense(of.outputs, name="readout", **kept)(_read(of, xs))
+            xs = level_of(xs, seq_lengths=lengths)
+        return nn.Dense(of.outputs, name="readout", **kept)(_read(of, xs, lengths))
 
 
-def _read(of: Stack, hs: Array) -> Array:
-    match of.readout:
-        case "every":
-            return hs
-        case "mean":
-            return jnp.mean(hs, axis=1)
-        case "sum":
-            return jnp.sum(hs, axis=1)
+def _lengths(of: Stack, xs: Array, given: Any) -> Array | None:
+    if given is None:
+        return None
+    if not of.mask:
+        raise ConfigError("seq_lengths is given and mask is False: padding is read like anything else; leave them out.")
+    lengths = jnp.asarray(given)
+    if lengths.shape != xs.shape[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
+        found = f"{lengths.dtype} of the shape {lengths.shape}"
+        raise ConfigError(f"seq_lengths is {found}; it must be whole numbers, one for each of {xs.shape[0]} sequences.")
+    return lengths.astype(jnp.int32)
+
+
+def _moved(of: Stack, xs: Array, lengths: Array | None, back: bool = False) -> Array:
+    """Flax has padding after sequences: [batch, time, …] with what is before them behind them, or `back` again."""
+    if lengths is None or of.pad == "after":
+        return xs
+    steps = xs.shape[1]
+    by = (steps - lengths)[:, None]
+    rows = (jnp.arange(steps, dtype=jnp.int32)[None] + (-by if back else by)) % steps
+    return jnp.take_along_axis(xs, rows.reshape(*rows.shape, *[1] * (xs.ndim - 2)), axis=1)
+
+
+def _read(of: Stack, hs: Array, lengths: Array | None) -> Array:
+    if of.readout == "every":
+        return _moved(of, hs, lengths, back=True)
+    if of.readout in ("mean", "sum"):
+        if lengths is None:
+            return (jnp.mean if of.readout == "mean" else jnp.sum)(hs, axis=1)
+        live = jnp.arange(hs.shape[1], dtype=jnp.int32)[None] < lengths[:, None]
+        total = jnp.sum(jnp.where(live[..., None], hs, jnp.zeros_like(hs)), axis=1)
+        return total / lengths[:, None].astype(hs.dtype) if of.readout == "mean" else total
     # The second direction ends at the first step.
     h = of.hidden[-1]
-    return jnp.concatenate([hs[:, -1, :h], hs[:, 0, h:]], axis=-1)
+    ends = hs[:, -1] if lengths is None else jnp.take_along_axis(hs, (lengths - 1)[:, None, None], axis=1)[:, 0]
+    return jnp.concatenate([ends[:, :h], hs[:, 0, h:]], axis=-1)
 
 
 def to_linen(params: Any, spec: Any = None) -> tuple[LinenNetwork, dict[str, Any]]:
     """(module, variables): `module.apply(variables, xs)` computes what the network does, of xs [batch, time, features]
-    or ids [batch, time]. In `variables["params"]`, layer0, layer1, … are the parameters of cells, readout those of a
+    or ids [batch, time], and `module.apply(variables, xs, seq_lengths)` of padded sequences, as they are padded here.
+    In `variables["params"]`, layer0, layer1, … are the parameters of cells, readout those of a
     `Dense`, embedding those of an `Embed`, to be moved to modules of other names.
 
-    Padding is read like anything else. Raises ConfigError for what Flax has no counterpart of: see `stacks.stack`.
+    Raises ConfigError for what Flax has no counterpart of: see `stacks.stack`.
     """
     params, spec = pair(params, spec)
     of, model = stack(spec, FOR, NNX, out=True), outgoing(params, spec)
@@ -140,24 +171,27 @@ class NNXNetwork(nnx.Module):
         self.levels = nnx.List(levels)
         self.readout = nnx.Linear(of.directions * of.hidden[-1], of.outputs, rngs=rngs, **kept)
 
-    def __call__(self, xs: Array) -> Array:
-        """[batch, time, features], or ids [batch, time], to predictions [batch, outputs] or [batch, time, outputs]."""
+    def __call__(self, xs: Array, seq_lengths: Array | None = None) -> Array:
+        """As `LinenNetwork.__call__`."""
         of = self.of
+        lengths = _lengths(of, xs, seq_lengths)
+        xs = _moved(of, xs, lengths)
         if of.embedding:
             xs = self.embedding(xs)
         elif of.vocabulary:
             xs = jax.nn.one_hot(xs, of.vocabulary, dtype=of.real)
         for level in list(self.levels):
-            xs = level(xs)
-        return self.readout(_read(of, xs))
+            xs = level(xs, seq_lengths=lengths)
+        return self.readout(_read(of, xs, lengths))
 
 
 def to_nnx(params: Any, spec: Any = None) -> NNXNetwork:
-    """An NNX module that computes what the network does, of [batch, time, features] or ids [batch, time]. Its levels
-    are `levels[i].cell`, or `levels[i].forward_rnn.cell` and `.backward_rnn.cell`.
+    """An NNX module that computes what the network does, of [batch, time, features] or ids [batch, time], and, of
+    padded sequences, their `seq_lengths`. Its levels are `levels[i].cell`, or `levels[i].forward_rnn.cell` and
+    `.backward_rnn.cell`.
 
-    Padding is read like anything else. Raises ConfigError for what Flax has no counterpart of: see `stacks.stack`; and
-    for a model without a readout or an embedding that its spec has.
+    Raises ConfigError for what Flax has no counterpart of: see `stacks.stack`; and for a model without a readout or an
+    embedding that its spec has.
     """
     params, spec = pair(params, spec)
     of, model = stack(spec, FOR, NNX, out=True), outgoing(params, spec)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from seqdyn.data.extras import needed
-from seqdyn.io.stacks import Stack, incoming, outgoing, pair, plain, stack
+from seqdyn.io.stacks import Stack, check_lengths, incoming, outgoing, pair, plain, stack
 from seqdyn.learn.model import Model
 from seqdyn.learn.spec import Spec
 from seqdyn.nets.conventions import KERAS, Layer
@@ -20,23 +20,26 @@ FOR = "Keras"
 _CALLED = {"rnn": "SimpleRNN", "lstm": "LSTM", "gru": "GRU", "gru_reset_before": "GRU"}
 
 
-def to_keras(params: Any, spec: Any = None, *, bias: bool = True) -> Any:
-    """A `keras.Sequential` that computes what the network does: [batch, time, features], or ids [batch, time], to the
+def to_keras(params: Any, spec: Any = None, *, bias: bool = True, lengths: bool = False) -> Any:
+    """A `keras.Model` that computes what the network does: [batch, time, features], or ids [batch, time], to the
     predictions as the readout gives them. Of ids without an embedding it reads their one-hot vectors.
 
     A `gru` has `reset_after=True` and a bias [2, 3 h] with b_hn in its second row; a `gru_reset_before` has
-    `reset_after=False`. Padding is read like anything else. Weights of float64 stay so, but Keras 3.15 on JAX
-    has its tanh in float32, and its SimpleRNN fails there. Raises ConfigError for what Keras has no counterpart of:
-    see `stacks.stack`; for a readout of the sum; and with `bias=False`, which makes layers without, for biases that are
-    not 0.
+    `reset_after=False`. With `lengths` the model is one of [xs, mask], its mask [batch, time] being True at steps that
+    count and False on padding, on whichever side; without, padding is read like anything else. Weights of float64 stay
+    so, but Keras 3.15 on JAX has its tanh in float32, and its SimpleRNN fails there.
+
+    Raises ConfigError for what Keras has no counterpart of: see `stacks.stack`; for a readout of the sum; for lengths
+    where `Spec.mask` is False; and with `bias=False`, which makes layers without, for biases that are not 0.
     """
     params, spec = pair(params, spec)
     of, model = stack(spec, FOR, KERAS, out=True), outgoing(params, spec)
     if of.readout == "sum":
         raise ConfigError("readout is 'sum', for which Keras has no layer; it must be last, mean or every.")
+    check_lengths(of, lengths)
     keras, kept = _imported(), {"dtype": np.dtype(of.real).name}
     reads_ids = of.embedding > 0 and model.embedding is not None
-    made = _made(keras, of, kept, reads_ids, bias, model.readout is not None)
+    made = _made(keras, of, kept, reads_ids, bias, model.readout is not None, lengths)
     weights = [model.embedding] if reads_ids else []
     for layer in model.layers:
         kernel, recurrent, b = theirs(of.kind, layer)
@@ -47,8 +50,9 @@ def to_keras(params: Any, spec: Any = None, *, bias: bool = True) -> Any:
     return made
 
 
-def _made(keras: Any, of: Stack, kept: dict[str, Any], reads_ids: bool, bias: bool, head: bool) -> Any:
-    layers = [keras.Input((None,), dtype="int32") if reads_ids else keras.Input((None, of.inputs), **kept)]
+def _made(keras: Any, of: Stack, kept: dict[str, Any], reads_ids: bool, bias: bool, head: bool, lengths: bool) -> Any:
+    xs = keras.Input((None,), dtype="int32") if reads_ids else keras.Input((None, of.inputs), **kept)
+    layers: list[Any] = []
     if reads_ids:
         layers.append(keras.layers.Embedding(of.vocabulary, of.embedding, **kept))
     for level, width in enumerate(of.hidden):
@@ -61,7 +65,14 @@ def _made(keras: Any, of: Stack, kept: dict[str, Any], reads_ids: bool, bias: bo
     if head:
         layers += [keras.layers.GlobalAveragePooling1D(**kept)] if of.readout == "mean" else []
         layers.append(keras.layers.Dense(of.outputs, **kept))
-    return keras.Sequential(layers)
+    if not lengths:
+        return keras.Sequential([xs, *layers])
+    # Said to each layer: an embedding that hides no id hands no mask on.
+    mask, ys = keras.Input((None,), dtype="bool", name="mask"), xs
+    for layer in layers:
+        takes = isinstance(layer, keras.layers.RNN | keras.layers.Bidirectional | keras.layers.GlobalAveragePooling1D)
+        ys = layer(ys, mask=mask) if takes else layer(ys)
+    return keras.Model([xs, mask], ys)
 
 
 def from_keras(model: Any, spec: Spec, *, bias: bool = True) -> Model:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.backend import check_settings
-from seqdyn.data.tasks import task_of
+from seqdyn.data.tasks import DATA_SETS, padding, task_of
 from seqdyn.io import parents
 from seqdyn.learn.model import Dense, Model, effective
 from seqdyn.learn.own_cells import levels, own
@@ -37,6 +37,10 @@ class Stack(NamedTuple):
     directions: int
     readout: str
     outputs: int
+    pad: str
+    """On which side of a sequence padding lies, 'before' or 'after'."""
+    mask: bool
+    """Is padding left out where lengths are given?"""
     real: Any
     """The parameters' type."""
 
@@ -81,8 +85,18 @@ def stack(spec: Spec, of: str, kinds: Mapping[str, str] | Sequence[str], out: bo
         directions=2 if spec.bidirectional else 1,
         readout=spec.readout,
         outputs=task_of(spec).outputs,
+        pad=padding(spec),
+        mask=spec.mask or spec.task not in DATA_SETS,
         real=np.float64 if spec.dtype == "float64" else np.float32,
     )
+
+
+def check_lengths(of: Stack, lengths: Any) -> None:
+    """ConfigError for lengths where they mean nothing, and for a `lengths` that is neither True nor False."""
+    if lengths not in (True, False):
+        raise ConfigError(f"lengths is {lengths!r:.60}; it must be True or False: are lengths an input of the network?")
+    if lengths and not of.mask:
+        raise ConfigError("lengths is True and mask is False: padding is read like anything else; leave lengths out.")
 
 
 def pair(params: Any, spec: Any) -> tuple[Any, Spec]:

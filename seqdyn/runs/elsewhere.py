@@ -140,9 +140,12 @@ class Directory:
         rows, self._rows = self._rows, []
         metrics = {}
         for name in {name for row in rows for name in row}:
-            one = next(np.asarray(row[name]) for row in rows if name in row)
-            missing = np.full(one.shape, np.nan)
-            metrics[name] = np.stack([np.asarray(row.get(name, missing)) for row in rows])[None]
+            at = [i for i, row in enumerate(rows) if name in row]
+            values = np.asarray([rows[i][name] for i in at])
+            if len(at) < len(rows):
+                given, values = values, np.full((len(rows), *values.shape[1:]), np.nan)
+                values[at] = given
+            metrics[name] = values[None]
         store.write(store.layout.tiles[0], self._done, metrics)
         self._done += len(rows)
         self._write_tests(store)

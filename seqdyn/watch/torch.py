@@ -9,7 +9,6 @@ them what PyTorch's fused one does not show. The training is not touched.
 
 import math
 import warnings
-from concurrent.futures import Future
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ from seqdyn.runs.elsewhere import Directory
 from seqdyn.types import ConfigError, whole
 from seqdyn.watch import torch_calls
 from seqdyn.watch.seen import Seen
-from seqdyn.watch.torch_calls import Found, Reader, Reading, Taken, Tensor
+from seqdyn.watch.torch_calls import Begun, Reader, Reading, Taken, Tensor
 
 torch = needed("torch", "seqdyn.watch.torch")
 
@@ -115,12 +114,26 @@ class Look:
         self._error: float | None = None
         self._read: Reading | None = None
         self._shown: tuple[tuple[Seen, ...], ...] = ()
-        self._begun: _Begun | None = None
+        self._begun: list[_Begun] = []
+        self._rnn, self._hooks, self._open = rnn, [], True
         if directory is not None:
             directory.before_writing = self._end
-        self._hooks = [rnn.register_forward_hook(_Hook(self._after), with_kwargs=True)]
-        if rnn.dropout:
-            self._hooks.append(rnn.register_forward_pre_hook(_Hook(self._before)))
+        self._hook()
+
+    def _hook(self) -> None:
+        """Hooks are there while an update is looked at: one that does nothing would take a hundredth of a small
+        module's time."""
+        if self._due and not self._hooks:
+            self._hooks = [self._rnn.register_forward_hook(_Hook(self._after), with_kwargs=True)]
+            if self._rnn.dropout:
+                self._hooks.append(self._rnn.register_forward_pre_hook(_Hook(self._before)))
+        elif self._hooks and not self._due:
+            self._unhook()
+
+    def _unhook(self) -> None:
+        hooks, self._hooks = self._hooks, []
+        for hook in hooks:
+            hook.remove()
 
     @property
     def seen(self) -> tuple[Seen, ...]:
@@ -141,12 +154,10 @@ class Look:
         return (*self._shown, (), ())
 
     def _before(self, rnn: Any, args: Any) -> None:
-        if self._due and torch_calls.dropping(rnn):
+        if torch_calls.dropping(rnn):
             self._random = torch.get_rng_state()
 
     def _after(self, rnn: Any, args: Any, kwargs: Any, output: Any) -> None:
-        if not self._due:
-            return
         outputs, last = output
         data = torch_calls.data(outputs)
         if not (data.requires_grad and data.numel()):
@@ -185,17 +196,15 @@ class Look:
 
         Raises ConfigError where the first look cannot be; a later one that cannot be is left out, with a warning.
         """
-        row: dict[str, Any] = {"recorded": True, "finite": True, "loss": math.nan if loss is None else _number(loss)}
-        if loss is not None:
-            row["finite"] = math.isfinite(row["loss"])
-        calls, self._calls = self._calls, []
-        taken = [call for call in calls if call.d]
-        if calls and not taken:
-            self._fault("look.step() came without loss.backward(); it must come after it.")
+        value = math.nan if loss is None else _number(loss)
+        row: dict[str, Any] = {"recorded": True, "finite": loss is None or math.isfinite(value), "loss": value}
+        taken = self._taken() if self._calls else []
         if taken:
-            self._end()
-            self._begun = _Begun(taken, [self._reader.begin(call, bool(self._gradients)) for call in taken], row)
+            found = [self._reader.begin(call, bool(self._gradients)) for call in taken]
+            self._begun.append(_Begun(taken[0].layers, taken[0].tolerance, found, row))
             if self._read is None or self._gradients:  # which the next look would take anew
+                self._end(taken[0])
+            elif sum(one.numbers for begun in self._begun for one in begun.found) > _HELD:
                 self._end()
         if self._directory is not None:
             self._directory.add(row)
@@ -203,6 +212,16 @@ class Look:
         # An update without a call leaves the look to the next.
         last = self._directory is not None and self._made == self._directory.updates - 1
         self._due = last or self._made % self._every == 0 or (self._due and not taken)
+        if self._due != bool(self._hooks) and self._open:
+            self._hook()
+
+    def _taken(self) -> list[Taken]:
+        """The calls of this update that have gradients."""
+        calls, self._calls = self._calls, []
+        taken = [call for call in calls if call.d]
+        if not taken:
+            self._fault("look.step() came without loss.backward(); it must come after it.")
+        return taken
 
     def test(self, loss: Any) -> None:
         """The loss on held-out examples, now: `test_loss` of the records."""
@@ -212,15 +231,13 @@ class Look:
 
     def close(self) -> None:
         """Takes the hooks away and writes what is left; the end of the process writes it, too."""
-        hooks, self._hooks = self._hooks, []
-        for hook in hooks:
-            hook.remove()
+        was, self._open = self._open, False
+        self._unhook()
         self._let_gradients_go()
         self._end()
-        self._reader.close()
-        if hooks and self._made and self._read is None:
+        if was and self._made and self._read is None:
             warnings.warn("nothing was seen: the module was not called in any update with a gradient.", stacklevel=2)
-        if hooks and self._directory is not None:
+        if was and self._directory is not None:
             self._directory.close()
 
     def _fault(self, sentence: str) -> None:
@@ -229,22 +246,26 @@ class Look:
             raise ConfigError(sentence)
         warnings.warn(f"{sentence} This look is left out.", stacklevel=4)
 
-    def _end(self) -> None:
-        """Ends the look that was begun, if one was: its row has what was read."""
-        begun, self._begun = self._begun, None
-        if begun is None:
+    def _end(self, first: Taken | None = None) -> None:
+        """Ends the looks that were begun: their rows have what was read. Of the first one, its call."""
+        begun, self._begun = self._begun, []
+        checked = [(one, reading) for one in begun if (reading := self._checked(one)) is not None]
+        if not checked:
             return
-        reading = self._checked(begun.taken, [one.result() for one in begun.found])
-        if reading is None:
+        self._read, self._shown = checked[-1][1], ()
+        if self._directory is None:
             return
-        self._read, self._shown = reading, ()
-        if self._directory is not None:
-            begun.row.update(self._recorded(reading, begun.taken[0]))
+        if first is not None and not self._directory.described:
+            self._describe(self._read, first)
+        assert self._steps is not None
+        found = torch_calls.records([reading for _, reading in checked], self._steps, begun[0].layers.directions)
+        for (one, _), norms in zip(checked, found, strict=True):
+            one.row.update(norms)
 
-    def _checked(self, taken: list[Taken], found: list[Found]) -> Reading | None:
-        readings = []
-        for call, one in zip(taken, found, strict=True):
-            if one.apart > call.tolerance:
+    def _checked(self, begun: "_Begun") -> Reading | None:
+        readings, found = [], [one.found() for one in begun.found]
+        for one in found:
+            if one.apart > begun.tolerance:
                 self._fault(
                     f"the outputs of the module are {one.apart:.1e} away from those of its weights and inputs; its "
                     "forward must be PyTorch's own, without hooks that change what it returns."
@@ -253,7 +274,7 @@ class Look:
             factor = {"mean": len(one.reading.lengths), "sum": 1.0}.get(self._reduction, self._reduction)  # type: ignore
             readings.append(one.reading.times(float(factor)))
         ours = {name: sum(one.weights[name] for one in found) for name in self._gradients}
-        if ours and not self._agrees(ours, taken[0].tolerance):
+        if ours and not self._agrees(ours, begun.tolerance):
             return None
         return torch_calls.beside(readings)
 
@@ -270,35 +291,38 @@ class Look:
             )
         return apart <= tolerance
 
-    def _recorded(self, reading: Reading, taken: Taken) -> dict[str, Any]:
-        layers = taken.layers
+    def _describe(self, reading: Reading, taken: Taken) -> None:
+        layers, directory = taken.layers, self._directory
+        assert directory is not None
         if self._steps is None:
             self._steps = reading.exponent.shape[1]
-        found = torch_calls.records(reading, self._steps, layers.directions)
-        assert self._directory is not None
-        if not self._directory.described:
-            words = self._words | {
-                "cell": layers.kind,
-                "activation": layers.activation,
-                "hidden": [layers.hidden] * layers.levels,
-                "bidirectional": layers.directions == 2,
-                "steps": self._steps,
-                "batch": len(reading.lengths),
-                "w_init": "uniform",
-                "u_init": "uniform",
-            }
-            notes = {"watched": "torch.nn", "every": self._every, "reduction": str(self._reduction)}
-            names = ("loss", "test_loss", "clipped", "finite", "recorded", *found)
-            about = {"versions": {"torch": torch.__version__}, "error": self._error}
-            self._directory.describe(words, torch_calls.gain(taken.weights), names, notes, **about)
-        return found
+        words = self._words | {
+            "cell": layers.kind,
+            "activation": layers.activation,
+            "hidden": [layers.hidden] * layers.levels,
+            "bidirectional": layers.directions == 2,
+            "steps": self._steps,
+            "batch": len(reading.lengths),
+            "w_init": "uniform",
+            "u_init": "uniform",
+        }
+        notes = {"watched": "torch.nn", "every": self._every, "reduction": str(self._reduction)}
+        norms = torch_calls.records([reading], self._steps, layers.directions)[0]
+        names = ("loss", "test_loss", "clipped", "finite", "recorded", *norms)
+        about = {"versions": {"torch": torch.__version__}, "error": self._error}
+        directory.describe(words, torch_calls.gain(taken.weights), names, notes, **about)
+
+
+_HELD = 2**21
+"""Numbers of looks that are on their way: about so many wait for those that come after them."""
 
 
 class _Begun(NamedTuple):
     """A look on its way."""
 
-    taken: list[Taken]
-    found: list[Future[Found]]
+    layers: torch_calls.Layers
+    tolerance: float
+    found: list[Begun]
     row: dict[str, Any]
     """The records of its update."""
 
@@ -311,7 +335,7 @@ def _seen(reading: Reading, part: int) -> tuple[Seen, ...]:
 
 def _number(loss: Any) -> float:
     try:
-        return float(loss.detach() if torch.is_tensor(loss) else loss)
+        return float(loss.item() if torch.is_tensor(loss) else loss)
     except (TypeError, ValueError, RuntimeError):
         raise ConfigError(f"loss is {loss!r:.80}; it must be one number.") from None
 

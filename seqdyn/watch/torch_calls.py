@@ -4,8 +4,7 @@ Packed sequences are padded after their ends; calls whose shapes vary share prog
 """
 
 import math
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -63,6 +62,8 @@ class Taken:
         self.layers, self.batch_first = layers(rnn), rnn.batch_first
         self.dropout = rnn.dropout if dropping(rnn) else 0.0
         self.weights = {name: _copy(getattr(rnn, name)) for name in names(rnn)}
+        wide = rnn.weight_ih_l0.dtype == torch.float64
+        self._dtype = torch.float64 if wide else torch.float32
         self.x, self.first, self.outputs, self.random = _copy(x), tuple(map(_copy, first)), _copy(outputs), random
         self.d: dict[str, Tensor] = {}
         """∂L/∂outputs, ∂L/∂h_n and ∂L/∂c_n, of those that have one."""
@@ -110,8 +111,7 @@ class Taken:
         return values, np.full(values.shape[1], len(values))
 
     def _numpy(self, tensor: Tensor) -> np.ndarray:
-        wide = next(iter(self.weights.values())).dtype == torch.float64
-        return tensor.detach().to("cpu", torch.float64 if wide else torch.float32).numpy()
+        return tensor.to("cpu", self._dtype).numpy()
 
     def _masks(self) -> np.ndarray | None:
         """Those that PyTorch drew: its generator draws them once more."""
@@ -171,9 +171,18 @@ class Found(NamedTuple):
 
     reading: Reading
     weights: dict[str, np.ndarray]
-    """∂L/∂weights by name, or 0"""
+    """∂L/∂weights by name; none unless they were asked for"""
     apart: float
     """How far the outputs are from ours."""
+
+
+class Begun(NamedTuple):
+    """A reading on its way."""
+
+    numbers: int
+    """How many it holds."""
+    found: Callable[[], Found]
+    """Waits for it."""
 
 
 class Reader:
@@ -181,13 +190,8 @@ class Reader:
 
     def __init__(self) -> None:
         self._rooms: list[tuple[int, int]] = []
-        self._beside = ThreadPoolExecutor(1, "seqdyn-watch")
 
-    def close(self) -> None:
-        """What was begun goes on to its end."""
-        self._beside.shutdown(wait=False)
-
-    def begin(self, taken: Taken, check: bool) -> "Future[Found]":
+    def begin(self, taken: Taken, check: bool) -> Begun:
         """Reads a call beside the loop, which goes on. ∂L/∂weights are 0 unless they are to `check`."""
         call, lengths = taken.arrays()
         call = call._replace(check=np.asarray(check))
@@ -196,18 +200,21 @@ class Reader:
         if room != (steps, batch):
             call = _widened(call._replace(live=_live(lengths, steps)), room[0] - steps, room[1] - batch)
         wide = call.xs.dtype == np.float64 or jax.config.values["jax_enable_x64"]
+        with jax.enable_x64(wide), jax.default_matmul_precision("highest"):
+            read = torch_layers.read(taken.layers, call)  # which JAX computes in a thread of its own
 
-        def read() -> Found:
-            with jax.enable_x64(wide), jax.default_matmul_precision("highest"):
-                found = jax.tree.map(np.asarray, torch_layers.read(taken.layers, call))
-            norms = (found.whole, found.from_next, found.exponent)
-            whole, near, e = jax.tree.map(lambda leaf: leaf[:, :steps, :batch], norms)
-            return Found(Reading(whole, near, e, lengths), found.weights, float(found.apart))
+        def found() -> Found:
+            norms = (read.whole, read.from_next, read.exponent)
+            whole, near, e = jax.tree.map(lambda leaf: np.asarray(leaf)[:, :steps, :batch], norms)
+            weights = {name: np.asarray(grad) for name, grad in read.weights.items()} if check else {}
+            return Found(Reading(whole, near, e, lengths), weights, float(read.apart))
 
-        return self._beside.submit(read)
+        return Begun(read.exponent.size * (1 + 2 * len(read.whole)), found)
 
     def _room(self, steps: int, batch: int) -> tuple[int, int]:
         """The first shape is its own room; later ones, without room, get it in powers of two where they are new."""
+        if (steps, batch) in self._rooms:
+            return steps, batch
         fits = [r for r in self._rooms if steps <= r[0] <= 2 * steps and batch <= r[1] <= 2 * batch]
         if fits:
             return min(fits, key=math.prod)
@@ -241,33 +248,49 @@ def _widened(call: Call, steps: int, batch: int) -> Call:
 # --- by lag ---------------------------------------------------------------------------------------------------
 
 
-def records(reading: Reading, steps: int, directions: int) -> dict[str, np.ndarray]:
-    """The norms that a run records of an update, [layer, time] with `steps` times: see `learn.train.read`.
+def records(readings: Sequence[Reading], steps: int, directions: int) -> list[dict[str, np.ndarray]]:
+    """The norms that a run records of each update, [layer, time] with `steps` times: see `learn.train.read`.
 
     The last time is the step that a layer reads last of each sequence: a layer that reads backwards, its first.
     """
-    whole, near = reading.whole, reading.from_next
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for i, one in enumerate(readings):
+        alike.setdefault(one.exponent.shape, []).append(i)
+    made: dict[int, dict[str, np.ndarray]] = {}
+    for rows in alike.values():  # at once: NumPy's calls take longer than what they compute
+        found = _records(
+            jax.tree.map(lambda *leaves: np.stack(leaves), *[readings[i] for i in rows]), steps, directions
+        )
+        made |= {row: {name: values[i] for name, values in found.items()} for i, row in enumerate(rows)}
+    return [made[i] for i in range(len(readings))]
+
+
+def _records(reading: Reading, steps: int, directions: int) -> dict[str, np.ndarray]:
+    """Of arrays [n, l, t, b] and lengths [n, b]."""
+    whole, near, lengths = reading.whole, reading.from_next, reading.lengths[:, None]
     lag = np.arange(steps)[::-1, None]
-    reach = lag < reading.lengths
-    count = reach.sum(axis=1)
+    reach = lag < lengths
+    count = reach.sum(axis=-1)
+    at = [np.where(reach, lengths - 1 - lag, 0), np.where(reach, lag, 0)]
+    index = np.stack([at[i % directions] for i in range(reading.exponent.shape[1])], axis=1)
+    in_place = directions == 1 and steps == reading.exponent.shape[2] and bool(reach.all())
 
     def ended(part: np.ndarray) -> np.ndarray:
-        at = [np.where(reach, reading.lengths - 1 - lag, 0), np.where(reach, lag, 0)]
-        moved = [np.take_along_axis(one, at[i % directions], axis=0) for i, one in enumerate(part)]
-        return np.where(reach, np.stack(moved), 0)
+        return part if in_place else np.where(reach[:, None], np.take_along_axis(part, index, axis=2), 0)
 
-    e = ended(reading.exponent)
-    logs, some = _mean_log2(ended(whole[0]), e)
+    e, over = ended(reading.exponent), count[:, None]
+    of_h, nearer = ended(whole[0]), ended(near[0])
+    logs, some = _mean_log2(of_h, e)
     with np.errstate(divide="ignore", invalid="ignore"):
-        share = some / count
+        share = some / over
     found = {
-        "adjoint_norm": _rms(ended(whole[0]), e, count),
-        "carried_norm": _rms(ended(near[0]), e, count),
+        "adjoint_norm": _rms(of_h, e, over),
+        "carried_norm": _rms(nearer, e, over),
         "adjoint_log_norm": logs,
         "adjoint_nonzero": share,
         "adjoint_count": count,
     }
-    return found | ({"adjoint_norm_c": _rms(ended(whole[1]), e, count)} if len(whole) > 1 else {})
+    return found | ({"adjoint_norm_c": _rms(ended(whole[1]), e, over)} if len(whole) > 1 else {})
 
 
 def _split(m: np.ndarray, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -276,8 +299,18 @@ def _split(m: np.ndarray, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mantissa, e + np.where(np.isfinite(mantissa), more, 0)
 
 
+def _near(m: np.ndarray, e: np.ndarray) -> bool:
+    """Are m 2^e and its square numbers of float64, whatever a float32 m is?"""
+    return m.dtype == np.float32 and not np.any(np.abs(e) > 300)
+
+
 def _rms(m: np.ndarray, e: np.ndarray, count: np.ndarray) -> np.ndarray:
     """√(Σ_b (m 2^e)² / count); the square neither over- nor underflows."""
+    if _near(m, e):
+        near = m.astype(np.float64) if not e.any() else np.ldexp(m.astype(np.float64), e.astype(int))
+        mean = np.einsum("...b,...b->...", near, near) / np.maximum(count, 1)
+        with np.errstate(over="ignore", under="ignore"):
+            return np.sqrt(mean).astype(np.float32)
     m, e = _split(m, e)
     top = np.max(np.where(m != 0, e, -np.inf), axis=-1, keepdims=True)
     top = np.where(np.isfinite(top), top, 0)
@@ -289,7 +322,7 @@ def _rms(m: np.ndarray, e: np.ndarray, count: np.ndarray) -> np.ndarray:
 
 def _mean_log2(m: np.ndarray, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(mean of log₂(m 2^e) over those that are not 0, how many there are); NaN over none."""
-    m, e = _split(m, e)
+    m, e = (m.astype(np.float64), e) if _near(m, e) else _split(m, e)
     some = m != 0
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.sum(np.where(some, e + np.log2(np.where(some, m, 1)), 0), axis=-1) / some.sum(-1), some.sum(-1)

@@ -138,7 +138,8 @@ def _read(layers: Layers, call: Call) -> Read:
     sizes = [jnp.abs(outputs - call.outputs), jnp.abs(outputs)]
     if call.live is not None:
         sizes = [jnp.where(call.live[..., None], size, 0) for size in sizes]
-    apart = jnp.max(sizes[0]) / jnp.max(sizes[1])
+    most = [jnp.max(jnp.max(size, axis=0)) for size in sizes]  # XLA's CPU vectorises over all axes but the last
+    apart = most[0] / most[1]
     return Read(
         over_layers(lambda one: _parts(one.whole)),
         over_layers(lambda one: _parts(one.travelled)),
