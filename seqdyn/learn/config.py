@@ -50,7 +50,7 @@ class Runs:
 
 @parts.registered
 @dataclass(frozen=True)
-class _Swept:
+class Swept:
     """Where a grid finds its axes."""
 
     spec: Spec
@@ -73,7 +73,7 @@ def grid(*given: Any, **axes: Any) -> Any:
     seeds = given[0 if of is None else 1 :] or (axes.pop("seeds", 1),)
     if len(seeds) > 1 or "seeds" in axes:
         raise TypeError("grid takes a spec and seeds, each once; axes by their names")
-    swept = {path.rpartition(".")[2] for path in grids.numbers(_Swept(Spec() if of is None else of, Hypers()))}
+    swept = {path.rpartition(".")[2] for path in grids.numbers(Swept(Spec() if of is None else of, Hypers()))}
     for name in (f.name for f in dataclasses.fields(Spec) if f.name in axes and f.name not in swept):
         raise ConfigError(
             f"{name} decides code, which no grid crosses; give the experiment a grid for each of {axes[name]!r:.60}, "
@@ -82,7 +82,7 @@ def grid(*given: Any, **axes: Any) -> Any:
     if of is None:
         return grids.grid(Hypers(), *seeds, **axes)
     nobody = unheeded(of)
-    swept = grids.grid(_Swept(of, Hypers(**dict.fromkeys(nobody), seed=None)), *seeds, **axes)
+    swept = grids.grid(Swept(of, Hypers(**dict.fromkeys(nobody), seed=None)), *seeds, **axes)
     without = {name: np.full(len(swept.seed), getattr(Hypers, name)) for name in nobody}
     return Runs(swept.spec, dataclasses.replace(swept.hypers, seed=swept.seed, **without))
 
