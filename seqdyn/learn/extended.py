@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from seqdyn import grids
-from seqdyn.data.arrays import plain
 from seqdyn.learn import precision
 from seqdyn.learn.config import Hypers, Runs, Swept
 from seqdyn.learn.fitted import unheeded
@@ -62,8 +61,9 @@ def _given(seeds: Any, axes: Mapping[str, Any]) -> dict[str, list[Any]]:
         if not values:
             raise ConfigError(f"{'seeds' if name == _SEED else name} has no values; give at least one.")
     if seeds is not None and not is_many(seeds):
-        grids.check("seeds", Hypers.__dataclass_fields__[_SEED].metadata["number"], plain(seeds))
-        found[_SEED] = [*range(int(plain(seeds)))]
+        (count,) = found[_SEED]
+        grids.check("seeds", Hypers.__dataclass_fields__[_SEED].metadata["number"], count)
+        found[_SEED] = [*range(int(count))]
         if not found[_SEED]:
             raise ConfigError(f"seeds is {seeds!r}; it must be at least one, or a list of seeds.")
     return found
@@ -127,6 +127,7 @@ class _Table:
             return lambda path, allowed, value: columns[f"{at}.{path}"]
 
         spec: Spec = grids.mapped(self._like, column("spec"))
+        grids.check_together(spec)
         heeded = {f.name: columns[f"hypers.{f.name}"] for f in FIELDS if f"hypers.{f.name}" in columns}
         default = {f.name: np.full(len(rows), f.default) for f in FIELDS}
         return Runs(spec, Hypers(**default | heeded | {_SEED: columns[_SEED]}))

@@ -10,12 +10,12 @@ import numpy as np
 from rich.console import Console
 
 from seqdyn import grids
-from seqdyn.data.arrays import plain
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.described import difference
 from seqdyn.learn.config import Experiment, Runs
 from seqdyn.learn.extended import more
 from seqdyn.learn.hypers import FIELDS
+from seqdyn.parts import plain
 from seqdyn.runs import kept, manifest, starts
 from seqdyn.runs.probe import of_directory, probe
 from seqdyn.runs.run import CHECKPOINT_SECONDS, VOCABULARY, run

@@ -106,9 +106,7 @@ def find(pattern: str, **where: Any) -> "pd.DataFrame":
     base = os.path.expanduser(pattern)
     base = glob.escape(base) if os.path.exists(os.path.join(base, manifest.NAME)) else base
     paths = sorted({Path(path).parent for path in glob.glob(os.path.join(base, manifest.NAME), recursive=True)})
-    paths = [
-        path for path in paths if path.parent not in paths or not manifest.extends(path)
-    ]  # which has its runs, too
+    paths = [path for path in paths if path.parent not in paths or not manifest.extends(path)]  # it has their runs
     if not paths:
         raise ConfigError(f"pattern is {pattern!r}, which matches no run directory; it must be a glob, as 'runs/**'.")
     rows = [row for row in map(_rows, paths) if row is not None]
