@@ -322,6 +322,14 @@ def test_other_versions_are_refused_and_other_hardware_is_said(copy):
     assert manifest.directories(copy) == [copy, copy / "more-1"]
 
 
+def test_what_another_loop_has_recorded_cannot_be_extended(copy):
+    found = manifest.read(copy)
+    (hypers,) = found["experiment"]["hypers"]
+    unknown = hypers | {"momentum": ["nan"] * 2}
+    manifest.write(copy, found | {"experiment": found["experiment"] | {"hypers": [unknown]}})
+    assert "was recorded of another loop" in refusal(extend, copy, seeds=[4])
+
+
 # --- instruments ------------------------------------------------------------------------------------------------
 
 
