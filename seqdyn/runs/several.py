@@ -98,8 +98,8 @@ def find(pattern: str, **where: Any) -> "pd.DataFrame":
     `gain=1.0` asks for one value, `cell=["rnn", "lstm"]` for one of several, `gain=(0.9, 1.1)` for numbers between two,
     ends included, `lr=lambda lr: lr < 1e-3` for what a function says yes to. Columns are the path, the run there, its
     `status` (`STATUS`), how many `updates` it has made, every coordinate of `run` that `load` has, and the latest
-    value of every held-out loss and accuracy. What extends a directory is found with it. One that has only begun or cannot be read is left out, with a
-    warning. Raises ConfigError where no directory is, and for a column that none has.
+    value of every held-out loss and accuracy. What extends a directory is found with it. One that has only begun or
+    cannot be read is left out, with a warning. Raises ConfigError where no directory is, and for a column that none has.
     """
     import pandas as pd
 
