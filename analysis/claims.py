@@ -22,9 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import tyro
-from rich.table import Table
 
-from analysis import lags
+from analysis import lags, replicated
 from analysis.lags import diverged, stage
 from analysis.learned import criterion, latest, learned_at, statuses
 from seqdyn.runs import manifest
@@ -45,6 +44,11 @@ STATED = {
     "gating": "experiments.gating",
     "clipping": "experiments.clipping",
     "initialisations": "experiments.initialisations",
+    "activations": "experiments.activations",
+    "normalisation": "experiments.normalisation",
+    "regularisation": "experiments.regularisation",
+    "schedules": "experiments.schedules",
+    "cure": "experiments.cures",
 }
 """How the name of an experiment begins -> the script whose `CLAIMS` are made of it."""
 USABLE = 1.25
@@ -66,7 +70,8 @@ def read(*parts: Path) -> "xr.Dataset":
     learned: 1 if the task's criterion was met at some look, 0 if not, be it that it diverged; unfinished: NaN.
     diverged: 1 or 0.
     horizon_start, horizon_end: in lags, T where it is censored; 0 of what has diverged by then.
-    slope_start: mean of log ‖∂L/∂h_t‖ a lag, from lag 0 to the horizon.
+    slope_start, slope_end: mean change of log ‖∂L/∂h_t‖ a lag, from lag 0 to the horizon; at the end NaN of what has
+        diverged.
     usable: 1 if the test loss is finite at the last look and at most 1.25 times a constant's; 0 of what has diverged.
     largest_gradient: the largest finite ‖g‖, before clipping.
 
@@ -88,6 +93,7 @@ def read(*parts: Path) -> "xr.Dataset":
             "horizon_start": np.where(gone, np.nan_to_num(horizons["start"]), horizons["start"]),
             "horizon_end": np.where(gone, np.nan_to_num(horizons["end"]), np.where(open_, np.nan, horizons["end"])),
             "slope_start": _slope(norms["start"], horizons["start"]),
+            "slope_end": np.where(gone | open_, np.nan, _slope(norms["end"], horizons["end"])),
             "usable": np.where(open_, np.nan, ~gone & (latest(ds["test_loss"].values) <= USABLE * of.chance)),
             "largest_gradient": np.max(sizes, axis=1, initial=0, where=np.isfinite(sizes)),
         }
@@ -274,17 +280,10 @@ def _number(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.3g}".replace("-", "−").replace("inf", "∞")
 
 
-def show(found: Sequence[Verdict]) -> None:
+def show(found: Sequence[Verdict], markdown: bool = False) -> None:
     """Prints `table`."""
-    console = plain_console()
-    if not found:
-        return
-    rows = table(found)
-    printed = Table(*rows[0], box=None, collapse_padding=True)
-    for row in rows:
-        printed.add_row(*row.values())
-    console.print(printed)
-    console.print(caption(found))
+    if found:
+        replicated.printed(table(found), caption(found), markdown)
 
 
 def tables(found: Sequence[Verdict]) -> list[tuple[str, list[dict[str, str]]]]:
@@ -337,17 +336,25 @@ class Config:
 
     directories: tyro.conf.Positional[tuple[Path, ...]] = (Path("runs"),)
     """Run directories, or folders of them."""
+    markdown: bool = False
+    """Tables for a README."""
 
 
 def main(config: Config) -> None:
-    """Prints every claim of the directories, and of all below them."""
+    """Prints every claim of the directories, and of all below them; then what became of those made more than once."""
     found = experiments(config.directories)
     if not found:
         raise ConfigError(f"{', '.join(map(str, config.directories))} has no run of which claims are made.")
+    of_all = []
     for directory, parts in found.items():
         plain_console().print(str(directory), soft_wrap=True)
-        show(verdicts(stated(parts[0]), *parts))
+        told_here = verdicts(stated(parts[0]), *parts)
+        show(told_here, config.markdown)
+        of_all.append(replicated.made(str(script_of(parts[0])).removeprefix("experiments."), parts, told_here))
+    replicated.show(of_all, config.markdown)
 
 
 if __name__ == "__main__":
-    script(Config, main, __doc__)
+    from analysis import claims  # the one that scripts state their claims with, whose `NotRun` is caught here
+
+    script(claims.Config, claims.main, __doc__)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis import cures, lags, report, style
+from analysis import claims, cures, lags, report, style
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 
@@ -69,9 +69,12 @@ def table(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     ]
 
 
-def show(out: Path, parts: Sequence[Path], milliseconds: Mapping[str, float]) -> list[Path]:
-    """Draws the experiments of a directory and prints their table and where the figures lie."""
+def show(
+    out: Path, parts: Sequence[Path], milliseconds: Mapping[str, float], verdicts: Sequence[claims.Verdict] = ()
+) -> list[Path]:
+    """Draws the experiments of a directory and prints their table and where the figures lie; the `verdicts` are on the
+    page."""
     found = summary(parts, milliseconds)
     text = [*cures.text(found, None), lags.setting(load(parts[0]))]
-    tables = [("All cures; rates with 95% intervals", table(found))]
+    tables = [("All cures; rates with 95% intervals", table(found)), *claims.tables(verdicts)]
     return report.publish(parts[0], "The cures, compared", text, figures(found), tables, into=out)

@@ -6,23 +6,23 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from analysis import claims
-from analysis.claims import Claim, Verdict
+from analysis.claims import Claim, Statistic, Verdict
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.learn.looks import ProbeName
 from seqdyn.runs import script
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(script.Sizes):
+class Common(script.Sizes, script.Claiming):
     """What a cure is tried on."""
 
-    seeds: script.Seeds = 5
+    seeds: script.Seeds = 12
     steps: tuple[int, ...] = (50,)
     """T, time steps of a sequence: one experiment each."""
     hidden: int = 32
     batch: int = 20
-    lr: float = 1e-3
-    updates: int = 3000
+    lr: float = 3e-3
+    updates: int = 1500
     chunk: int = 250
     tile: int = 5
 
@@ -32,8 +32,8 @@ C = TypeVar("C", bound=Common)
 
 TINY: dict[str, Any] = dict(seeds=2, steps=(10,), hidden=6, batch=4, updates=20, chunk=5, tile=4)
 """Of --smoke."""
-FULL: dict[str, Any] = dict(seeds=10, hidden=50, updates=30_000)
-"""Of --paper: as many units as Pascanu et al. 2013 have, ten times the updates and twice the seeds."""
+FULL: dict[str, Any] = dict(seeds=24, hidden=50, updates=30_000)
+"""Of --paper: as many units as Pascanu et al. 2013 have, twenty times the updates and twice the seeds."""
 
 
 def sized(c: C, smoke: dict[str, Any], paper: dict[str, Any] | None = None) -> C:
@@ -56,6 +56,11 @@ def experiment(
     every = c.chunk * max(1, c.updates // c.chunk // 6)
     hypers = grid(seeds=c.seeds, **({"lr": c.lr} | axes))
     return Experiment(name, specs, hypers, c.updates, c.chunk, every, c.tile, probes=probes)
+
+
+def of(column: str, **where: Any) -> Statistic:
+    """`analysis.claims.of` at the default length."""
+    return claims.of(column, **({"steps": 50} | where))
 
 
 def told(

@@ -22,22 +22,21 @@ from typing import get_args
 import numpy as np
 
 from analysis import cures as analysis
-from analysis.claims import Claim, Statistic, minus, of, prevails
+from analysis.claims import Claim, Statistic, minus, prevails
 from experiments import _cures as cures
+from experiments._cures import of
 from seqdyn import backend
 from seqdyn.fields import Clip
 from seqdyn.learn.config import Experiment
-from seqdyn.runs.script import Claiming, Seeds, launch_all, replicated, script
+from seqdyn.runs.script import Seeds, launch_all, replicated, script
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(cures.Common, Claiming):
+class Config(cures.Common):
     """The grid is ways to clip × gains × thresholds × seeds."""
 
     seeds: Seeds = 24
     updates: int = 2000
-    lr: float = 3e-3
-    """Adam's learning rate: large, so that there is something to save."""
     gains: tuple[float, ...] = (0.7, 2.0)
     """Of the orthogonal recurrence: one with which the gradient vanishes and one with which it explodes."""
     clips: tuple[float, ...] = (0.01, 0.1, 1.0, math.inf)

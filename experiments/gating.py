@@ -20,19 +20,17 @@ from analysis.claims import Claim, minus, of, prevails
 from experiments import _cures as cures
 from seqdyn import backend
 from seqdyn.learn.config import Experiment
-from seqdyn.runs.script import Claiming, Seeds, launch_all, replicated, script
+from seqdyn.runs.script import Seeds, launch_all, replicated, script
 from seqdyn.types import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(cures.Common, Claiming):
+class Config(cures.Common):
     """The grid is cells × lengths × seeds."""
 
     seeds: Seeds = 24
     steps: tuple[int, ...] = (50, 100)
     """T, time steps of a sequence: one experiment each."""
-    updates: int = 1500
-    lr: float = 3e-3
     cells: tuple[str, ...] = ("rnn", "gru", "lstm", "rnn as gru", "rnn as lstm")
     """The last two are rnns with the parameters of the GRU and of the LSTM."""
     clip: float = 1.0

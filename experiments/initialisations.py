@@ -18,23 +18,21 @@ from pathlib import Path
 from typing import get_args
 
 from analysis import cures as analysis
-from analysis.claims import Claim, Verdict, minus, of
+from analysis.claims import Claim, Verdict, minus
 from experiments import _cures as cures
+from experiments._cures import of
 from seqdyn import backend
 from seqdyn.learn.config import Experiment
 from seqdyn.nets.inits import InitName
-from seqdyn.runs.script import Claiming, Seeds, launch_all, replicated, script
+from seqdyn.runs.script import launch_all, replicated, script
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(cures.Common, Claiming):
+class Config(cures.Common):
     """rnns: initialisations × gains × seeds; LSTM and GRU: biases × seeds."""
 
-    seeds: Seeds = 12
     steps: tuple[int, ...] = (50,)
     """T, time steps of a sequence: one experiment each."""
-    updates: int = 1500
-    lr: float = 3e-3
     inits: tuple[InitName, ...] = get_args(InitName)
     """Of the rnn's recurrence."""
     gains: tuple[float, ...] = (0.5, 1.0, 2.0)

@@ -6,31 +6,33 @@ gradients there are. A penalty on activity keeps tanh away from saturation.
 Task: temporal order, T = 50, of a tanh rnn with a Gaussian recurrence at gain 1, which alone rarely learns. One
 weight λ is swept for each penalty over the same decades; test error, norms through time and the spectrum of U are
 shown.
-Cost: 90 runs × 3,000 updates, under seven minutes on two cores.
-Expect: two of three seeds learn unpenalised. L1 from 0.001 and L2 from 0.01 on shrink U until the gradient dies
-within a few lags. At Ω's weight 10 the trained gradient is flat over all lags and U's spectral radius falls from
-1.7 to 1.2, but no more seeds learn. Activity at 0.1 lets all three learn.
+Cost: 600 runs × 1,500 updates, seven and a half minutes of processor time.
+Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from analysis import cures as analysis
+from analysis.claims import Claim, Statistic, prevails
 from experiments import _cures as cures
+from experiments._cures import of
 from seqdyn import backend
 from seqdyn.fields import PenaltyName
 from seqdyn.learn.config import Experiment
-from seqdyn.runs.script import Seeds, launch_all, script
+from seqdyn.runs.script import Seeds, launch_all, replicated, script
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(cures.Common):
     """Each penalty is an experiment: λ × seeds."""
 
-    seeds: Seeds = 3
+    seeds: Seeds = 24
+    tile: int = 12
     penalties: tuple[PenaltyName, ...] = ("l1", "l2", "activity", "orthogonality", "omega")
     """What is added to the loss."""
-    weights: tuple[float, ...] = (0.0, 0.001, 0.01, 0.1, 1.0, 10.0)
+    weights: tuple[float, ...] = (0.0, 0.001, 0.01, 0.1, 10.0)
     """λ; 0 is the network alone."""
     clip: float = 1.0
 
@@ -42,17 +44,66 @@ def experiment(c: Config, name: PenaltyName) -> Experiment:
     return cures.experiment(c, f"regularisation_{name}", (one,), **axes)
 
 
-def main(config: Config) -> None:
-    """Trains (or goes on), then draws, penalty by penalty."""
-    config = cures.sized(config, smoke=dict(weights=config.weights[::3], penalties=config.penalties[::4]))
-    backend.start()
+PASCANU = "Pascanu et al. 2013, §3.3"
+
+
+def _of(column: str, name: PenaltyName, *weights: float) -> Statistic:
+    """With one penalty."""
+    return of(column, label=f"tanh, {name}", **{name: weights})
+
+
+CLAIMS = (
+    Claim(
+        "An L1 penalty of 0.001 blinds the network: its gradient ends within 10 lags",
+        "median",
+        _of("horizon_end", "l1", 0.001),
+        10.0,
+        "below",
+    ),
+    Claim("So does an L2 penalty of 0.01", "median", _of("horizon_end", "l2", 0.01), 10.0, "below"),
+    Claim("With an L1 penalty of 0.001 few networks learn", "proportion", _of("learned", "l1", 0.001), 0.5, "below"),
+    Claim(
+        "Ω of weight 10 does what it says: the gradient ends with all lags",
+        "median",
+        _of("horizon_end", "omega", 10.0),
+        45.0,
+    ),
+    Claim(
+        "Of the seeds that differ, most learn more often with Ω at 0.1 or 10 than without",
+        "proportion",
+        prevails(_of("learned", "omega", 0.1, 10.0), _of("learned", "omega", 0.0)),
+        0.5,
+        source=PASCANU,
+    ),
+    Claim(
+        "With an orthogonality penalty of 0.1 most networks learn",
+        "proportion",
+        _of("learned", "orthogonality", 0.1),
+        0.5,
+    ),
+    Claim("With a penalty of 0.1 on activity most networks learn", "proportion", _of("learned", "activity", 0.1), 0.5),
+)
+"""At the default length and width."""
+
+
+def once(config: Config) -> Mapping[str, str]:
+    """Trains (or goes on), then draws, penalty by penalty; the verdicts."""
     measures = {
         "test loss": analysis.probed("test_loss"),
         "spectral radius": analysis.probed("spectral_radius"),
         "largest σ of U": analysis.probed("largest_singular_value"),
     }
-    for name, out in launch_all({name: experiment(config, name) for name in config.penalties}, config).items():
-        analysis.show(out, f"Regularisation: {name}", name, measures)
+    parts = launch_all({name: experiment(config, name) for name in config.penalties}, config)
+    return cures.told(
+        CLAIMS, parts, lambda name, out, found: analysis.show(out, f"Regularisation: {name}", name, measures, found)
+    )
+
+
+def main(config: Config) -> None:
+    """As often as was asked for."""
+    config = cures.sized(config, smoke=dict(weights=config.weights[::3], penalties=config.penalties[::4]))
+    backend.start()
+    replicated(config, once)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,9 @@
 """Which seeds decide, what their runs count as, and when a claim of them holds."""
 
 import dataclasses
+import runpy
+import sys
+from importlib import import_module
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,15 +13,17 @@ import xarray as xr
 from scipy.stats import beta, binom
 
 import seqdyn as sd
-from analysis import claims, exploding
+from analysis import claims, exploding, replicated
 from analysis.claims import Claim, interval, minus, of, prevails
 from experiments import gating, gradient_flow
 from experiments.exploding import PerTensor
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import replicated, seeds
+from seqdyn.runs import points, script
+from seqdyn.runs.script import seeds
 from seqdyn.types import ConfigError
 
 X64 = False
+VALUES = "learned diverged horizon_start horizon_end slope_start slope_end usable largest_gradient".split()
 
 
 @pytest.mark.parametrize(
@@ -174,22 +179,49 @@ def test_claims_made_at_once_are_each_made_at_a_higher_level_and_those_not_run_a
     assert claims.verdicts([missing], part) == claims.tables([]) == []
 
 
+@pytest.mark.filterwarnings("ignore:'analysis.claims' found in sys.modules")
+def test_as_a_command_claims_of_runs_that_are_not_there_are_left_out(part, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["claims", str(part.parent)])
+    runpy.run_module("analysis.claims", run_name="__main__")
+    assert capsys.readouterr().out.split() == str(part).split()
+
+
 def test_every_claim_below_a_directory_is_printed(part, monkeypatch, capsys):
     stated = Claim("plain descent explodes at a rate of 10³⁰", "proportion", of("diverged", lr=1e30), 0.5, source="us")
     monkeypatch.setattr(gradient_flow, "CLAIMS", (stated,))
     claims.main(claims.Config((part.parent,)))
     said = " ".join(capsys.readouterr().out.split())
     assert str(part) in said and "undecided" in said and "proportion above 0.5" in said
+    claims.main(claims.Config((part.parent,), markdown=True))
+    columns = {line.count("|") for line in capsys.readouterr().out.splitlines() if line.startswith("|")}
+    assert len(columns) == 1
     with pytest.raises(ConfigError, match="no directory"):
         claims.main(claims.Config((part / "nowhere",)))
 
 
-def test_statements_are_made_once_and_name_runs_that_the_defaults_have():
-    from importlib import import_module
+@pytest.mark.parametrize("module", claims.STATED.values())
+def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that_can_decide_them(module, monkeypatch):
+    """Nothing is trained."""
+    main, asked = import_module(module), {}
 
-    for module in claims.STATED.values():
-        stated = [claim.statement for claim in import_module(module).CLAIMS]
-        assert stated and len(set(stated)) == len(stated)
+    def launched(parts, *_):
+        asked.update(parts)
+        raise InterruptedError
+
+    for name, caught in (("launch_all", launched), ("launch", lambda one, *_: launched({"": one}))):
+        monkeypatch.setattr(main, name, caught, raising=False)
+    monkeypatch.setattr(main.backend, "start", lambda: None)
+    config = main.Config()
+    with pytest.raises(InterruptedError):
+        main.main(config)
+    luck, columns = np.random.default_rng(0), [points.per_run(e.describe(), e.layout, ()) for e in asked.values()]
+    several = [table(**one, **{name: luck.integers(2, size=len(one["seed"])) for name in VALUES}) for one in columns]
+    runs = xr.concat(several, "run")
+    assert main.CLAIMS and len({claim.statement for claim in main.CLAIMS}) == len(main.CLAIMS)
+    for claim in main.CLAIMS:
+        values = claim.statistic(runs).values
+        assert len(values) == len(seeds(config.seeds)) or claim.kind == "proportion" and len(values), claim
+        assert claims.least(claim, 1 - claims.ERROR / len(main.CLAIMS)) <= len(seeds(config.seeds)), claim
 
 
 def test_replication_takes_fresh_seeds_and_directories_and_counts_what_stays(tmp_path, capsys):
@@ -200,13 +232,47 @@ def test_replication_takes_fresh_seeds_and_directories_and_counts_what_stays(tmp
         turned = "holds" if len(seen) < 3 else "does not hold"
         return {"stays": "holds", "turns": turned, "open": "holds" if len(seen) > 1 else "undecided"}
 
-    replicated(gradient_flow.Config(seeds=(1, 4), replicate=2, out=tmp_path / "x"), once)
+    script.replicated(gradient_flow.Config(seeds=(1, 4), replicate=2, out=tmp_path / "x"), once)
     of_all = [seed for some, _ in seen for seed in some]
     assert len(set(of_all)) == len(of_all) == 6 and len({out for _, out in seen}) == 3
     said = " ".join(capsys.readouterr().out.split())
     assert "3 of 4 verdicts stay" in said and "1 turned" in said
     with pytest.raises(ConfigError, match="replicate is -1"):
-        replicated(gradient_flow.Config(replicate=-1), once)
+        script.replicated(gradient_flow.Config(replicate=-1), once)
+
+
+def test_of_verdicts_made_again_those_count_that_were_decided_and_undecided_did_not_stay():
+    """The first is that of the lowest seeds on the widest instructions, in whatever order directories are found."""
+
+    def made(of, instructions="AVX512", bits="0", settings="", **verdicts):
+        return replicated.Made("x", settings, frozenset(of), instructions, bits, verdicts)
+
+    first = made((0, 1), a="holds", b="does not hold", c="undecided")
+    other_bits = made((0, 1), "AVX2", "1", a="holds", b="holds", c="holds")
+    fresh = made((2, 3), a="holds", b="undecided", c="holds"), made((4, 5), a="holds", b="does not hold", c="undecided")
+    overlapping, longer = made((1, 2), a="does not hold"), made((6, 7), settings="updates 9", a="does not hold")
+    for of_all in ([first, other_bits, *fresh, overlapping, longer], [longer, *fresh, overlapping, other_bits, first]):
+        (row,) = replicated.rows(of_all)
+        assert list(row.values()) == ["x", "3", "2", "2", "3 of 4", "AVX2", "1 of 2", "1"]
+    assert replicated.rows([first, longer, overlapping]) == []
+    (row,) = replicated.rows([first, made((0, 1), "AVX2", a="holds", b="does not hold")])  # no second sample
+    assert list(row.values()) == ["x", "3", "2", "0", "–", "AVX2: the same", "–", "0"]
+
+
+def test_commands_that_differ_in_seeds_and_place_alone_made_one_experiment(monkeypatch):
+    def made(resumed=(), **asked):
+        read = {"config": asked, "resumed_on": list(resumed), "instruction_set": "AVX2"}
+        monkeypatch.setattr(replicated.manifest, "read", lambda _: read)
+        monkeypatch.setattr(replicated, "load", lambda _: table(loss=np.zeros(2)))
+        return replicated.made("x", [None], [claims.tested(HALF, np.ones(9), 0.95)])
+
+    first = made(seeds=3, lr=1, replicate=2, out=None, smoke=False)
+    fresh = made(seeds=[3, 4, 5], lr=1, replicate=2, out="y", smoke=False)
+    assert first.settings == fresh.settings and not first.seeds & fresh.seeds
+    assert first.verdicts == {"more than half": "holds"} and first.instructions == "AVX2"
+    assert made([{"instruction_set": "AVX512"}], seeds=3).instructions == "AVX512"  # the last it was trained on
+    for other in (dict(lr=2, smoke=False), dict(lr=1, smoke=True)):
+        assert made(seeds=3, **other).settings != first.settings
 
 
 # --- the wall -------------------------------------------------------------------------------------------------

@@ -270,7 +270,7 @@ def test_minimal_cells(tmp_path):
 def test_activations(tmp_path):
     text = smoke("activations", tmp_path / "out", "--no-verify")
     check_figures(tmp_path / "out", text, "norms_by_lag", "against")
-    assert "softsign, gain 0.7" in text and "tanh, gain 1" in text
+    assert "softsign, gain 1.4" in text and "tanh, gain 1" in text
 
 
 @pytest.mark.slow
