@@ -99,7 +99,8 @@ def find(pattern: str, **where: Any) -> "pd.DataFrame":
     first to the second, and of `lr=lambda lr: lr < 1e-3` the function says yes or no. Columns are the path, the number
     of the run there, its `status` (`STATUS`), how many `updates` it has made, every coordinate of `run` that `load`
     has, and the latest value of every held-out loss and accuracy. What extends a directory is found with it. A
-    directory that has only begun or cannot be read is left out, with a warning. Raises ConfigError if there is no directory, and for a column that none has.
+    directory that has only begun or cannot be read is left out, with a warning. Raises ConfigError if there is no
+    directory, and for a column that none has.
     """
     import pandas as pd
 
