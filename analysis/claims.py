@@ -81,7 +81,7 @@ def read(*parts: Path) -> "xr.Dataset":
 
     found = []
     for part in parts:
-        ds, of = load(part), criterion(manifest.read(part)["experiment"])
+        ds, of = load(part), criterion(manifest.described(part))
         gone = np.any(diverged(ds), axis=1)
         norms = {when: stage(ds, "adjoint_norm", at)[:, 0] for when, at in (("start", 0.0), ("end", 1.0))}
         horizons = {when: lags.horizon(values) for when, values in norms.items()}
@@ -307,7 +307,7 @@ def experiments(roots: Sequence[Path]) -> dict[Path, list[Path]]:
             raise ConfigError(f"{root} is no directory; give run directories, or those above them.")
         for made in sorted(root.rglob(manifest.NAME)):
             part = made.parent
-            if script_of(part):
+            if not manifest.extends(part) and script_of(part):
                 found.setdefault(top(part), []).append(part)
     return found
 

@@ -210,7 +210,7 @@ def _said(ds: "xr.Dataset", paths: Sequence[Path]) -> dict[str, Any]:
     met, status = [], []
     for path in paths:
         one = load(path)
-        of = criterion(manifest.read(path)["experiment"])
+        of = criterion(manifest.described(path))
         known = of.metric in one and "test_loss" in one
         met += learned_at(one, of).tolist() if known else [np.nan] * one.sizes["run"]
         status += statuses(one, of).tolist() if known else [""] * one.sizes["run"]

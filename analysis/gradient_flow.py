@@ -261,7 +261,7 @@ class Read(NamedTuple):
 
 def read(out: str | Path) -> Read:
     """The records of any run directory; nobody's code but the library's is needed."""
-    described = manifest.read(out)["experiment"]
+    described = manifest.described(out)
     ds = load(out)
     missing = {name: ("run", np.full(ds.sizes["run"], np.nan)) for name in ("gain", "clip") if name not in ds.coords}
     ds = lags.split(ds.assign_coords(missing), "gain", "clip")

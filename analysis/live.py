@@ -36,8 +36,8 @@ class Watched:
     def version(self) -> str:
         """Changes with what is recorded."""
         newest, files = 0, 0
-        for path in self._paths:
-            for file in (path / "records.zarr" / "recorded").rglob("*"):  # a chunk of updates writes it last
+        for one in [one for path in self._paths for one in manifest.directories(path)]:
+            for file in (one / "records.zarr" / "recorded").rglob("*"):  # a chunk of updates writes it last
                 with contextlib.suppress(FileNotFoundError):  # one that was partial, and is whole by now
                     newest, files = max(newest, file.stat().st_mtime_ns), files + 1
         return f"{newest}-{files}"

@@ -93,6 +93,6 @@ def text(ds: "xr.Dataset", rows: Sequence[dict[str, Any]]) -> list[str]:
 def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
     """Draws a run directory and prints its table and where the files lie; the page has the verdicts."""
     ds = load(out)
-    rows = summary(ds, criterion(manifest.read(out)["experiment"]))
+    rows = summary(ds, criterion(manifest.described(out)))
     tables = [("Medians over seeds; counts of runs", table(rows)), *claims.tables(verdicts)]
     return report.publish(out, "Who vanishes, before and after training?", text(ds, rows), figures(ds), tables)

@@ -44,7 +44,7 @@ class Claim(NamedTuple):
 def learned_at(out: Path, target: float | None = None) -> np.ndarray:
     """Of each run: after how many updates a look first met the task's criterion (or `target` in its place); infinity if
     none did."""
-    of = learned.criterion(manifest.read(out)["experiment"])
+    of = learned.criterion(manifest.described(out))
     if target is not None:
         of = of._replace(target=np.full_like(of.target, target))
     return np.nan_to_num(learned.learned_at(load(out), of), nan=np.inf)

@@ -66,6 +66,7 @@ from seqdyn.nets.slstm import SLSTM as SLSTM
 from seqdyn.parts import Number as Number
 from seqdyn.parts import number as number
 from seqdyn.parts import part as part
+from seqdyn.runs.extend import extend as extend
 from seqdyn.runs.probe import probe as probe
 from seqdyn.runs.replay import replay as replay
 from seqdyn.runs.restore import restore as restore
@@ -99,6 +100,7 @@ __all__ = [
     "DensePerPosition",
     "Experiment",
     "explained",
+    "extend",
     "Exponential",
     "find",
     "Gaussian",

@@ -34,20 +34,20 @@ def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Any:
     if "seed" in axes:
         raise ConfigError("grid has no axis 'seed'; it takes seeds, how many or which.")
     given = {name: listed(values) for name, values in axes.items()} | {"seed": listed(seeds)}
-    hit = {name: _hit(name, there) for name in given}
+    hit_by = {name: hit(name, there) for name in given}
     for name, values in given.items():
         if not values:
             raise ConfigError(f"{name} has no values; give at least one.")
-        allowed = there[hit[name][0]][0]
+        allowed = there[hit_by[name][0]][0]
         for value in values:
-            _check(name, allowed, value)
+            check(name, allowed, value)
         given[name] = [int(value) if allowed.whole else value for value in values]
     if not is_many(seeds):
         if seeds < 1:
             raise ConfigError(f"seeds is {seeds!r}; it must be at least one, or a list of seeds.")
         given["seed"] = list(range(given["seed"][0]))
     taken: dict[str, str] = {}
-    for name, paths in hit.items():
+    for name, paths in hit_by.items():
         for path in paths:
             if path in taken:
                 raise ConfigError(f"grid has '{taken[path]}' and '{name}', which are both {path}; give one of them.")
@@ -55,9 +55,7 @@ def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Any:
     points = list(itertools.product(*given.values()))
     columns = dict(zip(given, map(np.asarray, zip(*points, strict=True)), strict=True))
     swept = spread(spec, len(points), {path: columns[name] for path, name in taken.items()})
-    for part in within(swept):
-        if is_part(part) and hasattr(part, "check"):
-            _check_together(part, len(points))
+    check_together(swept)
     return swept
 
 
@@ -79,14 +77,22 @@ def spread(spec: Any, count: int, columns: Mapping[str, Any]) -> Any:
     return mapped(spec, column)
 
 
-def _check(name: str, allowed: Range, value: Any) -> None:
+def check(name: str, allowed: Range, value: Any) -> None:
+    """Raises ConfigError for a value that a number cannot have."""
     right = allowed.refuses(value)
     if right:
         raise ConfigError(f"{name} is {value!r:.80}; it must be {right}.")
 
 
-def _check_together(part: Any, count: int) -> None:
-    """What a part says of numbers that are right each alone: of each run's, as of one that has them from the start."""
+def check_together(spec: Any) -> None:
+    """What parts, whose numbers are [r], say of numbers that are right each alone: of each run's, as of one that has
+    them from the start."""
+    for part in within(spec):
+        if is_part(part) and hasattr(part, "check"):
+            _check_rows(part)
+
+
+def _check_rows(part: Any) -> None:
     values = [np.asarray(value).tolist() for _, value in numbers(part).values()]
     for i in {row: i for i, row in enumerate(zip(*values, strict=True))}.values():
         mapped(part, lambda _, __, value, i=i: value[i].item()).check()
@@ -103,11 +109,16 @@ def absent(spec: Any) -> dict[str, str]:
     }
 
 
-def _hit(name: str, there: dict[str, Any]) -> tuple[str, ...]:
-    """The paths that an axis means."""
-    found = [path for path in there if f".{path}".endswith(f".{name}") or f".{_placeless(path)}".endswith(f".{name}")]
+def ends(name: str, there: Mapping[str, Any]) -> list[str]:
+    """The paths that `name` is the end of; itself where it is one."""
     if name in there:
-        found = [name]
+        return [name]
+    return [path for path in there if f".{path}".endswith(f".{name}") or f".{_placeless(path)}".endswith(f".{name}")]
+
+
+def hit(name: str, there: Mapping[str, Any]) -> tuple[str, ...]:
+    """The paths that an axis means. Raises ConfigError for none, and for several."""
+    found = ends(name, there)
     if not found:
         raise ConfigError(
             f"grid has no axis '{name}'; it takes seeds and {', '.join(p for p in there if p != 'seed')}."

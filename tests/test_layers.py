@@ -22,12 +22,12 @@ learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov
 measure.newton measure.flossing
 measure.curvature measure.updates measure.probes measure.broken measure.full
-learn.validate learn.config
-runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.several runs.axes
-runs.display runs.signals
+learn.validate learn.config learn.extended
+runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.stacked runs.records runs.several
+runs.axes runs.added runs.display runs.signals
 io.parents io.stacks io.safetensors io.torch io.keras io.flax io.onnx
 runs.starts runs.kept runs.launchers runs.slurm runs.run runs.restore runs.use runs.again
-runs.replay runs.probe runs.why runs.script runs.elsewhere why
+runs.replay runs.probe runs.extend runs.why runs.script runs.elsewhere why
 watch.torch_calls watch.torch
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""
@@ -41,6 +41,7 @@ WORLDLY = {
     "data.vectors",
     "data.datasets",
     "data.audio",
+    "runs.added",
     "runs.lock",
     "runs.kept",
     "runs.launchers",
@@ -55,7 +56,6 @@ WORLDLY = {
     "runs.several",
     "runs.starts",
     "runs.use",
-    "runs.why",
     "why",
 }
 """The modules that may touch files, processes and the network."""

@@ -448,3 +448,32 @@ def test_a_look_that_cannot_be_right_says_so_at_once(tmp_path):
 def test_a_loss_is_one_number(loss):
     with pytest.raises(ConfigError, match="it must be one number"):
         watch.module(lstm()).step(loss)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # PyTorch looks at its own
+def test_a_model_that_is_compiled_is_watched_as_it_is():
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.out = torch.nn.LSTM(2, 3), torch.nn.Linear(3, 1)
+
+        def forward(self, x):
+            return self.out(self.lstm(x)[0][-1])
+
+    def watched(compiled):
+        torch.manual_seed(0)
+        model = Model()
+        forward = torch.compile(model, backend="eager") if compiled else model
+        look, seen = watch.module(model.lstm, every=2), []
+        for i in range(3):
+            model.zero_grad()
+            loss = (
+                forward(torch.tensor(np.random.default_rng(i).normal(size=(5, 4, 2)), dtype=torch.float32)) ** 2
+            ).mean()
+            loss.backward()
+            look.step(loss)
+            seen.append(look.seen[0].rms)
+        return seen
+
+    np.testing.assert_array_equal(watched(True), watched(False))

@@ -6,7 +6,8 @@ Setting, as in the paper and its authors' code: s_t = g W tanh(s_{t−1}) + u_t,
 diagonal, u_t = a sin(ω t + φ), states guessed uniform in [−1, 1], float64. Not as there: they stop where ½ Σ r²/T is
 below 1e-10, here no state may be off by more than 1e-5; and a Newton step is solved from t to t + 1, which on a CPU
 counts the same steps in less time.
-Cost: 128 networks of 1,000 steps, six minutes of processor time; the paper has `--nets 20 --gains 50 --steps 10000`, hours.
+Cost: 128 networks of 1,000 steps, six minutes of processor time; as in the paper, `--nets 20 --gains 50 --steps 10000`,
+hours.
 Expect: the claim; a threshold near λ = 0. And on two cores: Newton's method is the slower one, whatever λ.
 """
 

@@ -50,7 +50,7 @@ class Runs:
 
 @parts.registered
 @dataclass(frozen=True)
-class _Swept:
+class Swept:
     """Where a grid finds its axes."""
 
     spec: Spec
@@ -75,7 +75,7 @@ def grid(*given: Any, **axes: Any) -> Any:
     seeds = given[0 if of is None else 1 :] or (axes.pop("seeds", 1),)
     if len(seeds) > 1 or "seeds" in axes:
         raise TypeError("grid takes a spec and seeds, each once; axes by their names")
-    swept = {path.rpartition(".")[2] for path in grids.numbers(_Swept(Spec() if of is None else of, Hypers()))}
+    swept = {path.rpartition(".")[2] for path in grids.numbers(Swept(Spec() if of is None else of, Hypers()))}
     for name, part in grids.absent(of).items():
         if name in axes and name not in swept:
             raise ConfigError(
@@ -90,7 +90,7 @@ def grid(*given: Any, **axes: Any) -> Any:
     if of is None:
         return grids.grid(Hypers(), *seeds, **axes)
     nobody = unheeded(of)
-    swept = grids.grid(_Swept(of, Hypers(**dict.fromkeys(nobody), seed=None)), *seeds, **axes)
+    swept = grids.grid(Swept(of, Hypers(**dict.fromkeys(nobody), seed=None)), *seeds, **axes)
     without = {name: np.full(len(swept.seed), getattr(Hypers, name)) for name in nobody}
     return Runs(swept.spec, dataclasses.replace(swept.hypers, seed=swept.seed, **without))
 

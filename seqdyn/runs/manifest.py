@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seqdyn.described import difference
-from seqdyn.layout import layout
+from seqdyn.layout import hypers_of, layout
 from seqdyn.learn.config import Experiment, experiment_from
 from seqdyn.runs.environment import environment
 from seqdyn.runs.lock import GATE, gate
@@ -25,6 +25,7 @@ FORMAT = 3
 NAME = "manifest.json"
 BITS = ("seqdyn", "jax", "jaxlib")
 """Packages whose other version need not give the same bits."""
+_MORE = "more-"
 _OURS = (f".{NAME}.", GATE, "slurm.json", ".slurm.json.")
 """What there may be before the manifest: what a process that was killed while it made the directory leaves, and what is
 known of jobs that have yet to begin."""
@@ -82,25 +83,13 @@ def _claim(
         if init is not None:
             _same_start(out, found.get("init"), init)
         before = _last(found)
-        _same_draws(out, before.get("draws", {}), now["draws"])
-        drift = [name for name in BITS if before["versions"].get(name) != now["versions"][name]]
-        if drift and not allow_version_drift:
-            old, new = before["versions"].get(drift[0]), now["versions"][drift[0]]
-            raise ConfigError(
-                f"{out} was made on {drift[0]} {old} and this is {new}, which need not give the same bits; "
-                "go on with --allow-version-drift, or choose another --out."
-            )
+        drift = _drift(out, before, now, allow_version_drift)
         changed = found | ({"experiment": wanted, "config": config} if there != wanted else {})
         noted = now | ({"allowed_version_drift": drift} if drift else {})
         other = _others(before, now)
         if other:
             # Other code or hardware need not give the same bits: say so, keep what was, check the gradients anew.
-            shown = ", ".join(f"{name} {old} → {new}" for name, old, new in other)
-            warnings.warn(
-                f"{out} was begun on other versions, hardware or code, which may have other bits ({shown}): "
-                f"see resumed_on in {NAME}",
-                stacklevel=4,
-            )
+            warnings.warn(f"{_told(out, other)}: see resumed_on in {NAME}", stacklevel=4)
             changed |= {"resumed_on": [*found["resumed_on"], noted], "verified": {}}
         elif now.keys() - before.keys():
             changed |= {"resumed_on": [*found["resumed_on"], noted]}
@@ -149,6 +138,33 @@ def _same_draws(out: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
             )
 
 
+def _drift(out: Path, before: dict[str, Any], now: dict[str, Any], allowed: bool) -> list[str]:
+    """The packages of `BITS` whose version is another; ConfigError for them if they are not allowed, and for what draws
+    other data."""
+    _same_draws(out, before.get("draws", {}), now["draws"])
+    drift = [name for name in BITS if before["versions"].get(name) != now["versions"][name]]
+    if drift and not allowed:
+        old, new = before["versions"].get(drift[0]), now["versions"][drift[0]]
+        raise ConfigError(
+            f"{out} was made on {drift[0]} {old} and this is {new}, which need not give the same bits; "
+            "go on with --allow-version-drift, or choose another --out."
+        )
+    return drift
+
+
+def held_against(out: Path, experiment: Experiment, allow_version_drift: bool) -> None:
+    """Is what is made here what would have been made when `out` was? Raises ConfigError as `claim`, or warns."""
+    before, now = _last(read(out)), environment(experiment)
+    _drift(out, before, now, allow_version_drift)
+    if other := _others(before, now):
+        warnings.warn(_told(out, other), stacklevel=3)
+
+
+def _told(out: Path, other: list[tuple[str, Any, Any]]) -> str:
+    shown = ", ".join(f"{name} {old} → {new}" for name, old, new in other)
+    return f"{out} was begun on other versions, hardware or code, which may have other bits ({shown})"
+
+
 def _others(there: dict[str, Any], here: dict[str, Any]) -> list[tuple[str, Any, Any]]:
     """Each fact that both know and that differs: (dotted name, there, here). The revision says nothing of bits."""
     found = [difference(there[name], here[name], name=name) for name in here if name in there and name != "git"]
@@ -179,12 +195,50 @@ def read(out: str | Path) -> dict[str, Any]:
     return found
 
 
-def numbered(path: str | Path, run: Any) -> int:
-    """`run` as the number of a run of a directory; ConfigError with those that it holds."""
-    number, last = whole("run", run, 0), sum(layout(read(path)["experiment"]).counts) - 1
-    if number > last:
-        raise ConfigError(f"run is {number}; {path} holds runs 0 to {last}.")
-    return number
+def more(out: Path, k: int) -> Path:
+    """Where the runs lie that `out` was extended by, the k-th time, 1 the first."""
+    return out / f"{_MORE}{k}"
+
+
+def directories(path: str | Path) -> list[Path]:
+    """A run directory, and within it those that extend it, in the order in which their runs are counted. ConfigError
+    where one of these is gone."""
+    out = directory(path)
+    there = [made.parent.name.removeprefix(_MORE) for made in out.glob(f"{_MORE}*/{NAME}")]
+    found = sorted(int(k) for k in there if k.isdecimal())
+    if found != [*range(1, len(found) + 1)]:
+        raise ConfigError(f"{out} has {_MORE}{found[-1]} and not all before it, whose runs are counted first.")
+    return [out, *(more(out, k) for k in found)]
+
+
+def described(path: str | Path) -> dict[str, Any]:
+    """The experiment of a run directory as JSON, after its specs and hypers those of what extends it: those of all its
+    runs, in their order."""
+    first, *others = [read(one)["experiment"] for one in directories(path)]
+    if not others:
+        return first
+    specs = [spec for of in (first, *others) for spec in of["specs"]]
+    return first | {"specs": specs, "hypers": [hypers for of in (first, *others) for hypers in hypers_of(of)]}
+
+
+def extends(out: Path) -> bool:
+    """Is it a directory within another, which it extends?"""
+    inside = out.absolute()
+    numbered = inside.name.startswith(_MORE) and inside.name.removeprefix(_MORE).isdecimal()
+    return numbered and (inside.parent / NAME).exists()
+
+
+def holding(path: str | Path, run: Any) -> tuple[Path, int]:
+    """(the directory that holds run number `run` of a run directory: itself, or one that extends it; which run it is
+    there). ConfigError with the runs that there are."""
+    number = there = whole("run", run, 0)
+    last = -1
+    for one in directories(path):
+        count = sum(layout(read(one)["experiment"]).counts)
+        if there < count:
+            return one, there
+        there, last = there - count, last + count
+    raise ConfigError(f"run is {number}; {path} holds runs 0 to {last}.")
 
 
 def write(out: Path, manifest: dict[str, Any]) -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqdyn.layout import Tile
+from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn import looks
 from seqdyn.learn.config import Experiment
 from seqdyn.measure import probes as instruments
 from seqdyn.parts import is_many, is_part, listed, plain
-from seqdyn.runs import again, axes, checkpoint, kept, manifest, records, sweep
+from seqdyn.runs import added, again, axes, checkpoint, kept, manifest, records, sweep
 from seqdyn.runs.lock import gate, held
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.types import ConfigError, whole
@@ -35,21 +35,63 @@ def probe(path: str | Path, probes: Any, steps: Any = "kept", data: Any = None) 
     Raises ConfigError for probes, steps and data that do not fit, RuntimeError while another process trains there,
     OSError if the directory cannot be written.
     """
-    path = manifest.directory(path)
+    out, *inside = manifest.directories(path)
+    seen = {out: of_directory(out, probes, steps, data)}
+    for one in inside:
+        last = max(_done(one, layout(manifest.read(one)["experiment"])).values())
+        within = steps if isinstance(steps, str) else [n for n in listed(steps) if n <= last]
+        if last >= 0 and within:
+            seen[one] = of_directory(one, probes, within, data)
+    return seen[out] if len(seen) == 1 else _together(out, seen)
+
+
+def _together(out: Path, seen: dict[Path, "xr.Dataset"]) -> "xr.Dataset":
+    """What was seen in a directory and in those that extend it, whose axes are parts of its own."""
+    import xarray as xr  # takes two seconds
+
+    first, runs, parts, count = seen[out], [], [], 0
+    labels = {dim: first[dim] for dim in first.dims if dim in first.indexes and dim not in ("run", "probe")}
+    for one in manifest.directories(out):
+        here = range(count, count := count + sum(layout(manifest.read(one)["experiment"]).counts))
+        if one not in seen:
+            continue
+        part = seen[one].assign_coords(probe=seen[one]["probe_step"].values).drop_vars("probe_step")
+        if "time" in part.dims:
+            ends = first["time"].values[-1] - part["time"].values[-1]
+            part = part.assign_coords(time=part["time"].values + ends)
+        part = part.drop_vars(
+            [name for name, of in part.coords.items() if of.dims == ("run",)] + ["lag"], errors="ignore"
+        )
+        mine = {dim: part[dim].astype(of.dtype) for dim, of in labels.items() if dim in part.dims}
+        parts.append(part.assign_coords(mine).reindex({dim: labels[dim] for dim in mine}))
+        runs += here
+    found = xr.concat(parts, "run", join="outer", data_vars="all", coords="minimal", compat="override")
+    ds = records.load(out).isel(run=runs)
+    of_runs = {name: of for name, of in ds.coords.items() if of.dims == ("run",)}
+    lags = {"lag": first["lag"]} if "lag" in first.coords else {}
+    steps = found["probe"].values
+    return found.drop_vars("probe").assign_coords(of_runs | lags | {"probe_step": ("probe", steps)})
+
+
+def _done(path: Path, at: Layout) -> dict[int, int]:
+    """Of each tile, by its index, the updates of its newest checkpoint, −1 without one."""
+    return {t.index: max(checkpoint.steps(checkpoint.of_tile(path, t.index)), default=-1) for t in at.tiles}
+
+
+def of_directory(path: Path, probes: Any, steps: Any, data: Any) -> "xr.Dataset":
+    """`probe`, without the runs of directories that extend this one."""
     experiment = _with(manifest.experiment(path), probes)
     own = axes.own_variables(experiment)
     data = again.checked(experiment, data)
     with held(path):
-        ds, at = records.load(path), experiment.layout
-        done = {
-            tile.index: max(checkpoint.steps(checkpoint.of_tile(path, tile.index)), default=-1) for tile in at.tiles
-        }
+        ds, at = records.alone(path), experiment.layout
+        done = _done(path, at)
         asked = _steps(path, experiment, steps, done)
         coordinates, variables = axes.coordinates(experiment), VARIABLES | own
         names = [name for one in experiment.probes for name in instruments.made(one).names]
         store = Store(path / "records.zarr", at)
         with gate(path):
-            store.add(names, coordinates, own, done)
+            added.add(store, names, coordinates, own, done)
             manifest.write(path, manifest.read(path) | {"records": store.digest()})
         found: dict[str, np.ndarray] = {}
         for tile in at.tiles:

@@ -14,7 +14,6 @@ import functools
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,7 +129,6 @@ VARIABLES: dict[str, Variable] = {
 }
 """What each record is. The last entry of `time` is an example's last valid step; `lag` = T − t counts from it."""
 
-_ADDING = ".adding-"
 _TYPES = {"finite": "bool", "recorded": "bool", "adjoint_log_norm": "float64"}
 """All others are float32; a log₂ in the thousands has more digits."""
 
@@ -166,10 +164,10 @@ class Store:
         """
         known = VARIABLES | dict(own or {})
         wanted, axes = {name: known[name] for name in names}, self._sizes(dict.fromkeys(coordinates, 0))
-        added = {n: of for n, of in self._there().items() if n not in wanted and axes.keys() >= {*of.dims}}
-        self._create(wanted | added, coordinates)
+        added = {n: of for n, of in self.there().items() if n not in wanted and axes.keys() >= {*of.dims}}
+        self.make(wanted | added, coordinates)
 
-    def _there(self) -> dict[str, Variable]:
+    def there(self) -> dict[str, Variable]:
         """What is on disk, as it says of itself."""
         found = {}
         for path in sorted(self.path.glob("*/zarr.json")):
@@ -180,33 +178,6 @@ class Store:
                     tuple(said["dimension_names"][1:]), said["attributes"]["long_name"], units
                 )
         return found
-
-    def add(
-        self,
-        names: Iterable[str],
-        coordinates: Mapping[str, list[Any]],
-        own: Mapping[str, Variable],
-        done: Mapping[int, int],
-    ) -> None:
-        """Allocates variables of probes that are not there yet, with nothing in them at every look within the updates
-        that each tile, by its index, has `done`: an array is whole or not there. Raises ConfigError for one that is
-        there with other axes."""
-        known, there = VARIABLES | dict(own), self._there()
-        new = {name: known[name] for name in names if name not in there}
-        for name in (name for name in names if name in there and there[name].dims != known[name].dims):
-            raise ConfigError(f"probes has {name!r}, which {self.path.parent} has of another probe; take another name.")
-        for left in self.path.parent.glob(f"{_ADDING}*"):  # of a process that was killed
-            shutil.rmtree(left)
-        if not new:
-            return
-        other = Store(self.path.parent / f"{_ADDING}{os.getpid()}", self.layout)
-        other._create(new, coordinates)
-        for tile in self.layout.tiles:
-            for number in range(done[tile.index] // self.layout.probe_every + 1):
-                other.write(tile, number, {next(iter(new)): np.asarray(np.nan, np.float32)})
-        for name in new:
-            (other.path / name).rename(self.path / name)
-        shutil.rmtree(other.path)
 
     def fill(self, tile: Tile, number: int, metrics: Mapping[str, np.ndarray]) -> None:
         """The metrics [run, …] of a probe of one tile, where there is nothing yet."""
@@ -220,7 +191,8 @@ class Store:
     def _recorded(self, array: Any, values: np.ndarray) -> np.ndarray:
         return self.layout.thinned(values, [dim for dim in array.metadata.dimension_names if dim != "probe"])
 
-    def _create(self, variables: Mapping[str, Variable], coordinates: Mapping[str, list[Any]]) -> None:
+    def make(self, variables: Mapping[str, Variable], coordinates: Mapping[str, list[Any]]) -> None:
+        """The metadata of these variables on disk, where they are not there or others."""
         sizes = self._sizes({dim: len(values) for dim, values in coordinates.items()})
         wanted: dict[str, Any] = {}  # made in memory: what is on disk is then put right in whole files
         zarr = _zarr()
@@ -349,15 +321,36 @@ def load(path: str | Path) -> "xr.Dataset":
 
     Every hyperparameter, the seed, the numbers of users' parts, and the spec's label, cell, activation and
     initialisation are coordinates of `run`; `step` and `probe_step` count updates done before the record; `lag` belongs
-    to `time`. Values that do not exist (yet, or after a run has diverged) are NaN. Lazy: nothing is read until it is
-    asked for.
+    to `time`. Runs that `seqdyn.extend` added follow the others. Values that do not exist (yet, or after a run has
+    diverged) are NaN. Lazy: nothing is read until it is asked for.
 
     Raises ConfigError if this is no run directory or has nothing recorded yet, RuntimeError if records are missing;
     damaged ones raise when read.
     """
+    out, *inside = manifest.directories(path)
+    if not inside:
+        return alone(out)
+    from seqdyn.runs import stacked  # imports xarray
+
+    parts = []
+    for one in (out, *inside):
+        at, opened = layout(manifest.read(one)["experiment"]), (None, None, {})
+        with contextlib.nullcontext() if one is out else contextlib.suppress(ConfigError):  # it has only begun
+            opened = _opened(one)
+        parts.append(stacked.Part(at, *opened[1:]))
+    return _labelled(*stacked.stacked(parts), manifest.read(out) | {"experiment": manifest.described(path)})
+
+
+def alone(path: str | Path) -> "xr.Dataset":
+    """`load`, without the runs of directories that extend this one."""
+    noted, ds, labels = _opened(manifest.directory(path))
+    return _labelled(ds, labels, noted)
+
+
+def _opened(path: Path) -> tuple[dict[str, Any], "xr.Dataset", dict[str, list[Any]]]:
+    """(the manifest, the records without padding, the values of axes) of one directory."""
     import xarray as xr  # takes two seconds
 
-    path = manifest.directory(path)
     noted = manifest.read(path)
     at = layout(noted["experiment"])
     store = Store(path / "records.zarr", at)
@@ -369,18 +362,23 @@ def load(path: str | Path) -> "xr.Dataset":
         store.check(noted.get("records"))
     raw = xr.open_zarr(local(path / "records.zarr"), consolidated=False, chunks=None)
     rows = [tile.index * at.tile + i for tile in at.tiles for i in range(len(tile.runs))]
-    ds = raw.isel(row=rows).rename(row="run")
+    return noted, raw.isel(row=rows).rename(row="run"), raw.attrs["coordinates"]
+
+
+def _labelled(ds: "xr.Dataset", labels: Mapping[str, list[Any]], noted: Mapping[str, Any]) -> "xr.Dataset":
+    """With the coordinates and attributes that the manifest says."""
+    at = layout(noted["experiment"])
     per_run = points.per_run(noted["experiment"], at, {*ds.variables, *ds.dims, "probe_step", "lag"})
     # The hyperparameter `window` gives way to the probes' axis of that name.
     coordinates: dict[str, Any] = {f"hypers_{k}" if k in ds.dims else k: ("run", v) for k, v in per_run.items()}
     coordinates |= {
-        "run": np.arange(len(rows)),
+        "run": np.arange(ds.sizes["run"]),
         "step": np.arange(ds.sizes["step"]),
         "probe_step": ("probe", np.arange(ds.sizes["probe"]) * at.probe_every),
         "time": at.times,
         "lag": ("time", at.steps - 1 - np.asarray(at.times), {"long_name": "steps before the last valid one, T − t"}),
     }
-    coordinates |= {dim: values for dim, values in raw.attrs["coordinates"].items() if dim in ds.dims}
+    coordinates |= {dim: values for dim, values in labels.items() if dim in ds.dims}
     said = {name: noted["experiment"][name] for name in ("name", "updates", "chunk", "probe_every", "tile")}
     said |= {f"{name}_version": of for name, of in noted.get("versions", {}).items() if name in ("seqdyn", "jax")}
     return ds.assign_coords(coordinates).drop_attrs(deep=False).assign_attrs(said)

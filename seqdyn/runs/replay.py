@@ -43,9 +43,10 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
     in the directory changes. Raises ConfigError as `seqdyn.restore`; for updates that the run has not made, names that
     are not there, data that do not fit; and, with the size, if this takes more than half of the memory.
     """
-    path = manifest.directory(path)
-    one = _one(path, run)
-    run, made = int(one["run"]), _made(one)
+    number = run
+    path, run = manifest.holding(path, number)
+    one = records.alone(path).isel(run=run)
+    made = _made(one)
     start, stop = whole("start", start, 0), whole("stop", stop)
     if not start < stop <= made:
         raise ConfigError(
@@ -91,12 +92,8 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
             for name, values in _values(spec, seen, wanted).items():
                 found[name][n - start] = values
     labels = {"layer": axes.own(spec)["layer"], "gate": gates}
-    return _dataset(old[[name for name in names if name not in found]], labels, wanted, found, range(start, stop))
-
-
-def _one(path: Path, run: Any) -> "xr.Dataset":
-    """The records of one run."""
-    return records.load(path).isel(run=manifest.numbered(path, run))
+    others = old[[name for name in names if name not in found]].assign_coords(run=int(number))
+    return _dataset(others, labels, wanted, found, range(start, stop))
 
 
 def _made(one: "xr.Dataset") -> int:

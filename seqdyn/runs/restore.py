@@ -20,28 +20,28 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     Raises ConfigError if there is no such run or step, and says which there are; also for the best of a run without
     early stopping.
     """
-    experiment = manifest.experiment(path)
+    out, there = manifest.holding(path, run)
+    experiment = manifest.experiment(out)
     if experiment.specs[0].dtype == "float64":
         check_settings(double=True)
-    run = manifest.numbered(path, run)
-    spec, point = experiment.layout.place(run)
+    spec, point = experiment.layout.place(there)
     tile, row = experiment.layout.holding(spec, point)
-    directory, like = checkpoint.of_tile(Path(path), tile.index), abstract(experiment, tile)
+    directory, like = checkpoint.of_tile(out, tile.index), abstract(experiment, tile)
     if best and like.stopping is None:
         raise ConfigError(f"best is True for run {run} of {path}, whose spec has stop 'none'; it kept no best.")
-    others = None if best else kept.of_tile(Path(path), tile.index)
+    others = None if best else kept.of_tile(out, tile.index)
     step = None if step is None else whole("step", step, 0)
-    there = sorted({*checkpoint.steps(directory), *(kept.steps(others) if others else ())})
+    steps = sorted({*checkpoint.steps(directory), *(kept.steps(others) if others else ())})
     found = checkpoint.latest(directory, like) if step is None else None
     if step in checkpoint.steps(directory):
         found = (step, checkpoint.restore(directory, step, like))
-    if step in there and (found is None or found[1] is None) and others:
+    if step in steps and (found is None or found[1] is None) and others:
         found = (step, kept.read(others, step, like))
     if found is None or found[1] is None:
-        if not there:
+        if not steps:
             raise ConfigError(f"{path} has only begun: it has no checkpoint of run {run} yet.")
         what = "its best" if best else "its parameters"
         after = "in a checkpoint yet" if step is None else f"after {step} updates"
-        raise ConfigError(f"{path} has no run {run} {after}; {what} are there after {', '.join(map(str, there))}.")
+        raise ConfigError(f"{path} has no run {run} {after}; {what} are there after {', '.join(map(str, steps))}.")
     params = jax.tree.map(lambda leaf: leaf[row], found[1].stopping.best if best else found[1].params)
-    return parents.noted(params, {"path": str(Path(path).resolve()), "run": run, "step": found[0], "best": best})
+    return parents.noted(params, {"path": str(Path(path).resolve()), "run": int(run), "step": found[0], "best": best})

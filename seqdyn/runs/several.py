@@ -98,14 +98,16 @@ def find(pattern: str, **where: Any) -> "pd.DataFrame":
     `gain=1.0` asks for one value, `cell=["rnn", "lstm"]` for one of several, `gain=(0.9, 1.1)` for numbers from the
     first to the second, and of `lr=lambda lr: lr < 1e-3` the function says yes or no. Columns are the path, the number
     of the run there, its `status` (`STATUS`), how many `updates` it has made, every coordinate of `run` that `load`
-    has, and the latest value of every held-out loss and accuracy. A directory that has only begun or cannot be read is
-    left out, with a warning. Raises ConfigError if there is no directory, and for a column that none has.
+    has, and the latest value of every held-out loss and accuracy. What extends a directory is found with it. A
+    directory that has only begun or cannot be read is left out, with a warning. Raises ConfigError if there is no
+    directory, and for a column that none has.
     """
     import pandas as pd
 
     base = os.path.expanduser(pattern)
     base = glob.escape(base) if os.path.exists(os.path.join(base, manifest.NAME)) else base
     paths = sorted({Path(path).parent for path in glob.glob(os.path.join(base, manifest.NAME), recursive=True)})
+    paths = [path for path in paths if path.parent not in paths or not manifest.extends(path)]  # it has their runs
     if not paths:
         raise ConfigError(f"pattern is {pattern!r}, which matches no run directory; it must be a glob, as 'runs/**'.")
     rows = [row for row in map(_rows, paths) if row is not None]

@@ -55,17 +55,22 @@ def kept(out: Path, noted: Mapping[str, Any], given: Given | None) -> Callable[[
                 path.unlink(missing_ok=True)
                 safetensors.write(path, given, {"parents": json.dumps(wanted["parents"])})
 
-    @cache
-    def read() -> Given:
-        found = _read(path, wanted["sha256"])
-        if found is None:
-            raise ConfigError(f"{path}, which the runs start from, is damaged or not there; give init again.")
-        return found
+    read = cache(lambda: there(out, noted))
 
     def of(spec: Spec) -> Given:
         return start.fitted(axes.shapes(spec).params, read(), str(path), spec.label)
 
     return of
+
+
+def there(out: Path, noted: Mapping[str, Any]) -> Given:
+    """The parameters that `out` keeps, of which its manifest has the digest. Raises ConfigError if they are lost."""
+    found = _read(out / NAME, noted["init"]["sha256"])
+    if found is None:
+        raise ConfigError(f"{out / NAME}, which the runs start from, is damaged or not there; give init again.")
+    for parent in noted["init"]["parents"]:
+        parents.noted(found, parent)
+    return found
 
 
 def _read(path: Path, sha256: str) -> Given | None:

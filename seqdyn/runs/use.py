@@ -39,8 +39,9 @@ def trained(path: str | Path, run: int, best: bool = False) -> Trained:
     ConfigError as `restore`, and for a network that is no stack, whose part alone knows how it predicts.
     """
     params = restore(path, run, best=best)
-    experiment = manifest.experiment(path)
-    spec, point = experiment.layout.place(whole("run", run, 0))
+    out, there = manifest.holding(path, run)
+    experiment = manifest.experiment(out)
+    spec, point = experiment.layout.place(there)
     one = experiment.runs[spec].at(point).arrays()
     if one.spec.network is not None:
         raise ConfigError(f"run is {run} of {path}, a network that is no stack; call its part with restore's params.")

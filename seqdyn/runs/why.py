@@ -65,8 +65,9 @@ def why(path: str | Path, run: int, data: Any = None, before: int = BEFORE) -> W
     """
     import pandas as pd  # takes a second
 
-    before, run = whole("before", before, 0), manifest.numbered(path, run)
-    one = records.load(path).isel(run=run)
+    before, number = whole("before", before, 0), run
+    path, run = manifest.holding(path, number)
+    one = records.alone(path).isel(run=run)
     gone = records.diverged(one)
     if not gone.any():
         return None
@@ -76,7 +77,7 @@ def why(path: str | Path, run: int, data: Any = None, before: int = BEFORE) -> W
         check_settings(double=True)
     place, point = experiment.layout.place(run)
     given, data = data, jax.tree.map(jax.numpy.asarray, check(experiment.specs[place], data))
-    spec, hypers, state = _frozen(Path(path), experiment, place, point, update, data)
+    spec, hypers, state = _frozen(path, experiment, place, point, update, data)
     batch = train.drawn(spec, hypers, data, train.ticket(spec, hypers, data, state.step), state.step)
     shown = [name for name in ("loss", "grad_norm", "clip_scale", "learning_rate") if name in one]
     columns = {name: one[name].values for name in shown}
@@ -84,12 +85,12 @@ def why(path: str | Path, run: int, data: Any = None, before: int = BEFORE) -> W
     columns |= {"adjoint_last": norms.values[:, -1], "adjoint_largest": norms.max("time").values}
     rows = np.arange(max(0, update - before), update + 1)
     tile, _ = experiment.layout.holding(place, point)
-    shown, closely = _closely(Path(path), tile, run, rows, given, spec) if before else ("from the records", None)
+    shown, closely = _closely(path, tile, run, rows, given, spec) if before else ("from the records", None)
     table = pd.DataFrame({name: values[rows] for name, values in columns.items()}, index=pd.Index(rows, name="update"))
     if closely is not None:
         table = table.join(_largest(closely, [] if spec.network is None else [*network.scans(spec).values()]))
     broke = first_break(spec, hypers, state, batch)
-    return Why(run, str(one["label"].values), update, broke, table, shown, closely)
+    return Why(int(number), str(one["label"].values), update, broke, table, shown, closely)
 
 
 def _closely(

@@ -346,6 +346,7 @@ class _Hook:
     def __init__(self, function: Any) -> None:
         self._function = function
 
+    @torch.compiler.disable  # a model that is compiled calls its recurrent modules as they are, and their hooks so, too
     def __call__(self, *args: Any) -> None:
         self._function(*args)
 
