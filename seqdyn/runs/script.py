@@ -22,7 +22,7 @@ from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.learn.config import Experiment
 from seqdyn.parts import is_many
-from seqdyn.runs import launchers, manifest, signals, slurm, starts
+from seqdyn.runs import chunks, launchers, manifest, signals, slurm, starts
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.display import plain_console
 from seqdyn.runs.lock import Shard, shard
@@ -199,6 +199,8 @@ def _script(config: type[C], main: Callable[[C], object], description: str | Non
     except BrokenPipeError:
         raise
     except (OSError, RuntimeError) as error:
+        if chunks.told(error):  # the user's own
+            raise
         console.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True)
         sys.exit(1)
 
