@@ -25,7 +25,7 @@ learn.validate learn.config
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.records runs.several runs.axes
 runs.display runs.signals
 io.parents io.stacks io.safetensors io.torch io.keras io.flax io.onnx
-runs.starts runs.kept runs.chunks runs.launchers runs.slurm runs.run runs.restore runs.use runs.again
+runs.starts runs.kept runs.chunks mirrors runs.launchers runs.slurm runs.run runs.restore runs.use runs.again
 runs.replay runs.probe runs.why runs.script runs.elsewhere why
 watch.torch_calls watch.torch
 """.split()
@@ -55,6 +55,7 @@ WORLDLY = {
     "runs.starts",
     "runs.use",
     "runs.why",
+    "mirrors",
     "why",
 }
 """The modules that may touch files, processes and the network."""
