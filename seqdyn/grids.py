@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.parts import Range, is_many, is_part, listed
+from seqdyn.parts import Range, is_many, is_part, listed, within
 from seqdyn.types import ConfigError
 
 
@@ -54,8 +54,11 @@ def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Any:
             taken[path] = name
     points = list(itertools.product(*given.values()))
     columns = dict(zip(given, map(np.asarray, zip(*points, strict=True)), strict=True))
-
-    return spread(spec, len(points), {path: columns[name] for path, name in taken.items()})
+    swept = spread(spec, len(points), {path: columns[name] for path, name in taken.items()})
+    for part in within(swept):
+        if is_part(part) and hasattr(part, "check"):
+            _check_together(part, len(points))
+    return swept
 
 
 def as_shapes(tree: Any) -> Any:
@@ -80,6 +83,24 @@ def _check(name: str, allowed: Range, value: Any) -> None:
     right = allowed.refuses(value)
     if right:
         raise ConfigError(f"{name} is {value!r:.80}; it must be {right}.")
+
+
+def _check_together(part: Any, count: int) -> None:
+    """What a part says of numbers that are right each alone: of each run's, as of one that has them from the start."""
+    values = [np.asarray(value).tolist() for _, value in numbers(part).values()]
+    for i in {row: i for i, row in enumerate(zip(*values, strict=True))}.values():
+        mapped(part, lambda _, __, value, i=i: value[i].item()).check()
+
+
+def absent(spec: Any) -> dict[str, str]:
+    """name -> class of every number of the parts of a spec that is None there, which is structure."""
+    return {
+        f.name: type(part).__name__
+        for part in within(spec)
+        if is_part(part)
+        for f in dataclasses.fields(part)
+        if "number" in f.metadata and getattr(part, f.name) is None
+    }
 
 
 def _hit(name: str, there: dict[str, Any]) -> tuple[str, ...]:

@@ -270,7 +270,7 @@ def _check(self: Any) -> None:
         if "number" in f.metadata:
             _check_number(where, value, f.metadata["number"], f.default)
             continue
-        value = _plain(value)
+        value = plain(value)
         object.__setattr__(self, f.name, value)
         check_structure(where, value)
         right = _mistyped(value, hints.get(f.name, Any))
@@ -303,12 +303,14 @@ def listed(values: Any) -> list[Any]:
     return [v.item() if hasattr(v, "item") and np.ndim(v) == 0 else v for v in plain]
 
 
-def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's, a list as a tuple."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, list) or type(value) is tuple:
-        return tuple(map(_plain, value))
+def plain(value: Any) -> Any:
+    """The same in Python's own types; lists, and arrays of one axis, as tuples. NamedTuples are what they are."""
+    if hasattr(value, "_fields") or isinstance(value, Tracer):
+        return value
+    if isinstance(value, np.generic) or (hasattr(value, "__array__") and np.ndim(value) == 0):
+        return np.asarray(value).item()
+    if isinstance(value, list | tuple) or (hasattr(value, "__array__") and np.ndim(value) == 1):
+        return tuple(map(plain, value))
     return value
 
 

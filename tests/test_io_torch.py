@@ -22,6 +22,7 @@ COVERED = [  # each pair of cell, levels, directions and biases once; and the wa
     (spec("gru", 1, False, features=0, vocabulary=5), False),
     (spec("gru", 2, True, readout="mean"), True),
 ]
+pytestmark = pytest.mark.torch
 covered = pytest.mark.parametrize(("of", "bias"), COVERED, ids=lambda one: getattr(one, "label", one))
 
 

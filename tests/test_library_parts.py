@@ -312,8 +312,15 @@ def test_other_frameworks_are_told_the_same_of_parts_as_of_words():
 
 def test_a_swept_number_that_another_replaces_is_refused():
     spec = sd.Spec(task=sd.Adding(4), batch=2, holdout=2, layers=(sd.LSTM(2, chrono=5.0),))
-    with pytest.raises(sd.ConfigError, match=r"LSTM\.forget_bias is .* and LSTM\.chrono is"):
-        sd.Experiment("both", sd.grid(spec, forget_bias=[0.0, 2.0]), updates=2)
+    with pytest.raises(sd.ConfigError, match=r"LSTM\.forget_bias is 2.0 and LSTM\.chrono is 5.0"):
+        sd.grid(spec, forget_bias=[1.0, 2.0])
+
+
+def test_what_is_none_is_crossed_once_the_spec_has_a_number_there():
+    spec = sd.Spec(task=sd.Adding(4), layers=(sd.LSTM(2),))
+    assert "LSTM(…, chrono=…)" in refusal(sd.grid, spec, chrono=[3.0, 9.0])
+    spec = dataclasses.replace(spec, layers=(sd.LSTM(2, chrono=5.0),))
+    assert sd.grid(spec, chrono=[3.0, 9.0]).spec.layers[0].chrono.tolist() == [3.0, 9.0]
 
 
 @sd.part

@@ -20,7 +20,7 @@ from _refusals import refusal
 import seqdyn as sd
 from analysis import gradient_flow
 from seqdyn import described
-from seqdyn.learn import verify
+from seqdyn.learn import train, verify
 from seqdyn.nets.bptt import Cut, unroll, watching
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.runs import manifest, points, sweep
@@ -321,10 +321,48 @@ class Asking:
         return optax.sgd(self.lr if self.lr > 0 else 1.0)
 
 
+@sd.part
+class Sums:
+    """Σ x over a sequence's own steps; a long one counts for more."""
+
+    def build(self):
+        def of_lengths(key, lengths):
+            xs = jax.random.normal(key, (6, len(lengths), 1))
+            live = jnp.arange(6)[:, None] < lengths
+            return xs, jnp.sum(jnp.where(live, xs[..., 0], 0), axis=0), lengths
+
+        def draw(key, b):
+            return of_lengths(key, jnp.full(b, 6))
+
+        return sd.task(draw, loss=lambda p, y: (p[:, 0] - y) ** 2, inputs=1, outputs=1, of_lengths=of_lengths)
+
+
+def test_a_task_of_ones_own_draws_sequences_of_lengths_of_their_own():
+    spec = sd.Spec(Sums(), batch=40, holdout=40, shortest=2, cell="rnn", hidden=(3,))
+    batch = jax.tree.map(np.asarray, train.training_batch(spec, sd.Hypers(), None, 0))
+    lengths = batch.live.sum(0)
+    assert (batch.live == (np.arange(6)[:, None] < lengths)).all() and {*lengths.tolist()} == {
+        2,
+        3,
+        4,
+        5,
+        6,
+    }
+    assert (batch.weight == lengths).all() and (batch.xs[~batch.live] == 0).all()
+    np.testing.assert_allclose(batch.xs[..., 0].sum(0), batch.ys, rtol=1e-5)
+    assert train.training_batch(dataclasses.replace(spec, shortest=0), sd.Hypers(), None, 0).live is None
+
+
 @pytest.mark.parametrize(
     "fields, words",
     [
         (dict(task=First), "task class First"),
+        (dict(task=First(), shortest=2), "shortest 2 First"),
+        (
+            dict(task=task(of_lengths=lambda key, n: (jnp.ones((3, 4, 2)), jnp.ones(4)))),
+            "of_lengths (3, 4, 2) (5, 4, 2)",
+        ),
+        (dict(task=task(of_lengths=lambda key, n: n)), "of_lengths (xs, ys)"),
         (dict(task=lambda: 0), "task lambda"),
         (dict(task=Leaky(3)), "task Leaky inputs nothing"),
         (dict(task=Lion()), "task Lion seqdyn.task"),

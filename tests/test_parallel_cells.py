@@ -243,6 +243,10 @@ def test_initial_numbers_are_where_the_papers_put_them():
         (lambda: sd.LRU(4, max_phase=0.0), "LRU.max_phase 0 above 0"),
         (lambda: sd.IndRNN(4, low=2.0), "IndRNN.low 2 at most high, 1"),
         (lambda: sd.IndRNN(4, bound=-1.0), "IndRNN.bound -1 above 0"),
+        (
+            lambda: sd.grid(sd.Spec(layers=(sd.IndRNN(4, high=0.7),)), low=[0.1, 0.8]),
+            "IndRNN.low 0.8 at most high, 0.7",
+        ),
         (lambda: sd.IndRNN(4, activation="swish"), "IndRNN.activation 'swish'"),
         (lambda: sd.SLSTM(4, heads=3), "SLSTM.heads 3 divide hidden, 4"),
         (lambda: sd.SLSTM(4, heads=0), "SLSTM.heads 0 at least 1"),

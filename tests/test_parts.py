@@ -133,7 +133,14 @@ def test_jax_may_rebuild_a_part_of_anything():
 def test_equal_parts_are_one_key_of_a_cache():
     made = []
     cached = functools.cache(made.append)
-    for spec in (Leaky(4), Leaky(np.int64(4)), Leaky(4, tau=10), Leaky(4, tau=np.float32(10)), Leaky(4, Init())):
+    for spec in (
+        Leaky(4),
+        Leaky(np.int64(4)),
+        Leaky(4, tau=10),
+        Leaky(4, tau=np.float32(10)),
+        Leaky(4, Init()),
+        Leaky(jnp.int32(4)),
+    ):
         cached(spec)
     assert len(made) == 1
     cached(Leaky(4, tau=11))
@@ -278,7 +285,7 @@ class NoPart:
         (lambda: Leaky(True), "Leaky.hidden True whole"),
         (lambda: Leaky("4"), "Leaky.hidden '4' whole"),
         (lambda: Leaky(4, bound=math.nan), "Leaky.bound nan"),
-        (lambda: Leaky(4, bound=np.zeros(3)), "Leaky.bound ndarray"),
+        (lambda: Leaky(4, bound=np.zeros(3)), "Leaky.bound (0.0, number None"),
         (lambda: Leaky(4, u={"gain": 1}), "Leaky.u dict"),
         (lambda: Init(scheme="identity"), "Init.scheme 'identity' 'orthogonal' 'gaussian'"),
         (lambda: Whole((Leaky(4), 8)), "Whole.layers each Leaky"),

@@ -106,6 +106,7 @@ def test_another_init_is_refused_and_changes_nothing(parent, child, tmp_path):
     assert manifest.read(child) == before and "init" not in manifest.read(parent)
 
 
+@pytest.mark.torch
 def test_an_experiment_begins_at_pytorchs_weights_and_a_trained_run_leaves_for_pytorch(tmp_path):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra 'torch')")
     net = torch.nn.ModuleDict({"rnn": torch.nn.LSTM(2, 3), "readout": torch.nn.Linear(3, 1)})

@@ -17,6 +17,7 @@ from analysis import gradient_flow  # noqa: E402
 from seqdyn import ConfigError, load  # noqa: E402
 from seqdyn.watch import torch as watch  # noqa: E402
 
+pytestmark = pytest.mark.torch
 torch.set_num_threads(1)  # two wait for each other where other tests use the cores
 
 T, B, D, H = 6, 3, 2, 4

@@ -78,17 +78,6 @@ def first_wrong(where: str, found: np.ndarray, wrong: np.ndarray, right: str) ->
         raise ConfigError(f"{where} has {found[at].item()!r}{example}; it must be {right}.")
 
 
-def plain(value: Any) -> Any:
-    """The same in Python's own types; lists, and arrays of one axis, as tuples. NamedTuples are what they are."""
-    if hasattr(value, "_fields"):
-        return value
-    if isinstance(value, np.generic) or (hasattr(value, "__array__") and np.ndim(value) == 0):
-        return np.asarray(value).item()
-    if isinstance(value, list | tuple) or (hasattr(value, "__array__") and np.ndim(value) == 1):
-        return tuple(plain(v) for v in value)
-    return value
-
-
 def plain_json(value: Any) -> Any:
     """The same with NumPy's numbers and arrays, wherever they lie, as JSON has them."""
     if isinstance(value, dict):

@@ -35,8 +35,8 @@ class Drawn(NamedTuple):
     learned: tuple[str, float] = ("test_loss", math.nan)
     """Metric of a held-out split and the value that counts as learned."""
     of_lengths: Callable[[Key[Array, ""], Int[Array, " b"]], tuple[Any, ...]] | None = None
-    """(key, lengths) -> (xs, ys) of sequences with lengths of their own, of the library's tasks that may have them: see
-    `Spec.shortest`"""
+    """(key, lengths [b]) -> (xs, ys) or (xs, ys, weight), as `draw`, of sequences that have these lengths, with padding
+    behind; None where all sequences have as many steps: see `Spec.shortest`"""
 
     @property
     def whole_loss(self) -> Loss | None:
@@ -44,19 +44,34 @@ class Drawn(NamedTuple):
         return self.loss if self.loss is None or isinstance(self.loss, Loss) else Loss(self.loss, self.correct)
 
 
-def task(draw: Any, *, loss: Any = None, inputs: Any = None, outputs: Any = None, correct: Any = None) -> Drawn:
+def task(
+    draw: Any,
+    *,
+    loss: Any = None,
+    inputs: Any = None,
+    outputs: Any = None,
+    correct: Any = None,
+    of_lengths: Any = None,
+) -> Drawn:
     """A task that is sampled on the device: see `Drawn`. Batches are drawn anew at every update, from a key of it, and
-    `Spec.holdout` sequences for the test split, the same for every run.
+    `Spec.holdout` sequences for the test split, the same for every run. `Spec.shortest` draws them `of_lengths`.
 
     For a network that is no stack (`learn.network`) `draw` is enough; its xs and ys may be any pytrees.
     """
     alone = (loss, inputs, outputs, correct) == (None,) * 4
-    for name, function in {"draw": draw, "loss": draw if alone else loss, "correct": correct or draw}.items():
+    given = {
+        "draw": draw,
+        "loss": draw if alone else loss,
+        "correct": correct or draw,
+        "of_lengths": of_lengths or draw,
+    }
+    for name, function in given.items():
         if not callable(function):
             raise ConfigError(f"{name} of a task is {function!r:.80}; it must be a function.")
     if alone:
         return Drawn(draw, None, 0, 0)
-    return Drawn(draw, loss, whole("inputs of a task", inputs), whole("outputs of a task", outputs), correct)
+    sizes = whole("inputs of a task", inputs), whole("outputs of a task", outputs)
+    return Drawn(draw, loss, *sizes, correct, of_lengths=of_lengths)
 
 
 def _lengths(spec: Fields, key: Any) -> Int[Array, " b"]:
@@ -74,11 +89,12 @@ def sampled(spec: Fields, sample: Callable[[Any, Any], tuple[Array, ...]]) -> di
 
     def drawn(key: Any) -> Batch:
         lengths = _lengths(spec, key)
-        xs, ys, *weight = sample(key, lengths)
+        xs, ys, *more = sample(key, lengths)
+        weight = more[0] if more else None
         if not spec.shortest:
-            return Batch(xs, ys, weight=weight[0] if weight else None)
+            return Batch(xs, ys, weight=weight)
         live = live_steps(lengths, spec.steps)
-        return Batch(jnp.where(jnp.broadcast_to(live[..., None], xs.shape), xs, 0), ys, live)
+        return Batch(jnp.where(jnp.broadcast_to(live[..., None], xs.shape), xs, 0), ys, live, weight)
 
     def fold(key: Any, steps: Any) -> Any:
         return jax.vmap(lambda n: jax.random.fold_in(key, n))(steps)
@@ -125,10 +141,7 @@ def whole_task(spec: Fields, drawn: Drawn) -> Task:
 def batch_of(spec: Fields, drawn: Drawn, key: Key[Array, ""], lengths: Any = None) -> tuple[Tree, ...]:
     """(xs, ys), or (xs, ys, weight), of one batch, in 32 bits; of sequences of these lengths, if they may have some."""
     with lenient():
-        if drawn.of_lengths is not None and lengths is not None:
-            drew = drawn.of_lengths(key, lengths)
-        else:
-            drew = _drew(type(spec.task).__name__, drawn, key, spec.batch)
+        drew = _drew(type(spec.task).__name__, drawn, key, spec.batch, lengths)
         for leaf in jax.tree.leaves(drew):
             if not is_real(leaf):
                 raise ConfigError(f"draw of a task returns {leaf!r:.60}; what it draws must be arrays of real numbers.")
@@ -138,11 +151,14 @@ def batch_of(spec: Fields, drawn: Drawn, key: Key[Array, ""], lengths: Any = Non
     return (*jax.tree.map(_in_32_bits, (xs, ys)), *(w.astype(jnp.float32) for w in weight))
 
 
-def _drew(name: str, drawn: Drawn, key: Key[Array, ""], batch: int) -> tuple[Any, ...]:
-    found = drawn.draw(key, batch)
+def _drew(name: str, drawn: Drawn, key: Key[Array, ""], batch: int, lengths: Any = None) -> tuple[Any, ...]:
+    if drawn.of_lengths is not None and lengths is not None:
+        what, found = "of_lengths", drawn.of_lengths(key, lengths)
+    else:
+        what, found = "draw", drawn.draw(key, batch)
     if not isinstance(found, tuple | list) or len(found) not in (2, 3):
         raise ConfigError(
-            f"draw of {name} returns {type(found).__name__}; it must return (xs, ys) or (xs, ys, weight)."
+            f"{what} of {name} returns {type(found).__name__}; it must return (xs, ys) or (xs, ys, weight)."
         )
     return tuple(found)
 
@@ -158,11 +174,14 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
     def must(what: str, found: Any, right: str) -> ConfigError:
         return ConfigError(f"{what} of {name} {found}; it must {right}.")
 
-    with lenient():
-        found = jax.eval_shape(lambda key: _drew(name, drawn, key, spec.batch), jax.random.key(0))
-    if not all(hasattr(leaf, "shape") for leaf in found):
-        raise must("draw", "returns trees", "return arrays, (xs, ys) or (xs, ys, weight)")
-    xs, ys, *weight = found
+    def drew(lengths: Any = None) -> Any:
+        with lenient():
+            found = jax.eval_shape(lambda key: _drew(name, drawn, key, spec.batch, lengths), jax.random.key(0))
+        if not all(hasattr(leaf, "shape") for leaf in found):
+            raise must("draw", "returns trees", "return arrays, (xs, ys) or (xs, ys, weight)")
+        return found
+
+    xs, ys, *weight = every = drew()
     if xs.ndim != 3 or xs.shape[1:] != (spec.batch, drawn.inputs) or not xs.shape[0]:
         right = f"be [steps, batch, inputs], (…, {spec.batch}, {drawn.inputs})"
         raise must("xs", f"have the shape {xs.shape}", right)
@@ -184,4 +203,8 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
             if getattr(found, "shape", None) != each:
                 shape = getattr(found, "shape", type(found).__name__)
                 raise must(what, f"has the shape {shape}", f"have one number for each prediction, {each}")
+    if drawn.of_lengths is not None:
+        one, other = ([leaf.shape for leaf in of] for of in (every, drew(jnp.ones(spec.batch, jnp.int32))))
+        if one != other:
+            raise must("of_lengths", f"has the shapes {other}", f"have those of draw, {one}")
     return xs.shape[0]

@@ -220,7 +220,7 @@ def check_lengths(spec: Fields) -> None:
             raise ConfigError(f"{name} is {getattr(spec, name)}; a sequence of '{called}' needs at least {of.least}.")
     if spec.shortest > spec.steps:
         raise ConfigError(f"shortest is {spec.shortest}; it must be at most steps, {spec.steps}.")
-    if spec.shortest and not (of and of.any_length):
+    if spec.shortest and (of or isinstance(spec.task, str)) and not (of and of.any_length):
         raise ConfigError(f"shortest is {spec.shortest} for the task '{called}'; it must be 0.")
     if spec.training_set % spec.batch:
         raise ConfigError(f"training_set is {spec.training_set}; it must be a multiple of batch, {spec.batch}.")

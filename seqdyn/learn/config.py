@@ -12,7 +12,7 @@ import numpy as np
 
 from seqdyn import grids, parts
 from seqdyn.building import check_alone
-from seqdyn.data.arrays import array, plain, plain_json
+from seqdyn.data.arrays import array, plain_json
 from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, hypers_of, layout
 from seqdyn.learn import looks, precision
@@ -22,7 +22,7 @@ from seqdyn.learn.looks import Looking, ProbeName, Split
 from seqdyn.learn.own_cells import own
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate
-from seqdyn.nets.levels import Dense, Level
+from seqdyn.nets.levels import Dense
 from seqdyn.parts import Part
 from seqdyn.types import ConfigError, whole
 
@@ -74,6 +74,12 @@ def grid(*given: Any, **axes: Any) -> Any:
     if len(seeds) > 1 or "seeds" in axes:
         raise TypeError("grid takes a spec and seeds, each once; axes by their names")
     swept = {path.rpartition(".")[2] for path in grids.numbers(_Swept(Spec() if of is None else of, Hypers()))}
+    for name, part in grids.absent(of).items():
+        if name in axes and name not in swept:
+            raise ConfigError(
+                f"{name} is None in {part}, and a number is another program; give it one in the spec, "
+                f"{part}(…, {name}=…), and cross it from there."
+            )
     for name in (f.name for f in dataclasses.fields(Spec) if f.name in axes and f.name not in swept):
         raise ConfigError(
             f"{name} decides code, which no grid crosses; give the experiment a grid for each of {axes[name]!r:.60}, "
@@ -175,7 +181,7 @@ class Experiment:
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             if f.init and f.name not in ("hypers", "runs"):
-                self._put(f.name, plain(getattr(self, f.name)))
+                self._put(f.name, parts.plain(getattr(self, f.name)))
         self._put("specs", self.specs if isinstance(self.specs, tuple) else (self.specs,))
         self._put("probes", (self.probes,) if parts.is_part(self.probes) else self.probes)
         self._put("settings", plain_json(self.settings))
@@ -225,8 +231,6 @@ class Experiment:
         if self.hypers is None:
             grids = [((spec,), runs.hypers) for spec, runs in zip(self.specs, self.runs, strict=True)]
         validate(self.specs, grids)
-        for level in (one for runs in self.runs for one in runs.spec.layers if isinstance(one, Level)):
-            level.check()  # with the axes in their places
         try:
             json.dumps(self.settings, allow_nan=False)
         except (TypeError, ValueError) as error:

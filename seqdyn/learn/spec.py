@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 from seqdyn import parts
-from seqdyn.data.arrays import plain
 from seqdyn.fields import Fields
 from seqdyn.learn.fitted import fitted
 from seqdyn.types import ConfigError
@@ -27,7 +26,7 @@ class Spec(Fields):
     def __post_init__(self) -> None:
         put = partial(object.__setattr__, self)
         for f in dataclasses.fields(self):
-            put(f.name, plain(getattr(self, f.name)))
+            put(f.name, parts.plain(getattr(self, f.name)))
         for pair in self.decided if isinstance(self.decided, tuple) else (self.decided,):
             if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] not in DECIDED:
                 raise ConfigError(f"decided is {self.decided!r:.80}; it is made of the parts, so leave it out.")

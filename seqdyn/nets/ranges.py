@@ -10,8 +10,7 @@ from seqdyn.types import ConfigError
 
 
 def check_range(part: Any, low: str, high: str) -> None:
-    """Raises ConfigError where a number of a part lies above another. (A grid checks each number alone: what is drawn
-    lies between the two whichever is larger.)"""
+    """Raises ConfigError where a number of a part lies above another."""
     lows, highs = getattr(part, low), getattr(part, high)
     if isinstance(lows, Tracer) or isinstance(highs, Tracer):
         return

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqdyn.data.arrays import plain
 from seqdyn.layout import Tile
 from seqdyn.learn import looks
 from seqdyn.learn.config import Experiment
 from seqdyn.measure import probes as instruments
-from seqdyn.parts import is_many, is_part, listed
+from seqdyn.parts import is_many, is_part, listed, plain
 from seqdyn.runs import again, axes, checkpoint, kept, manifest, records, sweep
 from seqdyn.runs.lock import gate, held
 from seqdyn.runs.records import VARIABLES, Store

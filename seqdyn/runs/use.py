@@ -10,13 +10,14 @@ import numpy as np
 
 from seqdyn.backend import compiled
 from seqdyn.data import check
-from seqdyn.data.arrays import array, plain
+from seqdyn.data.arrays import array
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import live, padding
 from seqdyn.data.text import encode, pad_to, tokenize
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.learn import model
 from seqdyn.learn.config import Hypers, Spec
+from seqdyn.parts import plain
 from seqdyn.runs import manifest
 from seqdyn.runs.restore import restore
 from seqdyn.runs.run import VOCABULARY
