@@ -2,8 +2,9 @@
 
     python -m analysis.live DIR… [--port N]
 
-A process of its own, so that training goes on as without; ends with Ctrl-C. Served are the page and which records it is
-of, to who asks this machine by its own name.
+A process of its own, so that training goes on as without; ends with Ctrl-C. The option `--live` of scripts has a thread
+of theirs do the same for as long as they run. Served are the page and which records it is of, to who asks this machine
+by its own name.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ import tyro
 
 from analysis import explore
 from seqdyn.runs import manifest
-from seqdyn.runs.script import script
+from seqdyn.runs.script import LIVE, script
 from seqdyn.types import ConfigError
 
 _WAITING = (
@@ -47,8 +48,9 @@ class Watched:
         with self._lock:
             version = self.version()
             if version != self._made:
+                begun = [path for path in self._paths if (path / manifest.NAME).exists()]
                 try:
-                    data = explore.payload(self._paths)
+                    data = explore.payload(begun)
                 except (ConfigError, RuntimeError, OSError, ValueError):  # only begun, or in the middle of a write
                     return self._text or _WAITING
                 self._text, self._made = explore.page(data | {"version": version}), version
@@ -60,8 +62,24 @@ def server(paths: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
     directory, and where the port is taken."""
     for path in paths:
         manifest.read(path)
-    watched = Watched(paths)
+    return _server(Watched(paths), port)
 
+
+def serve(paths: Sequence[Path]) -> str:
+    """Serves what has begun of these directories until this process ends; returns where."""
+    serving = _server(Watched(paths), 0)
+    threading.Thread(target=serving.serve_forever, daemon=True).start()
+    return _address(serving)
+
+
+LIVE.append(serve)
+
+
+def _address(serving: ThreadingHTTPServer) -> str:
+    return f"http://127.0.0.1:{serving.server_address[1]}/"
+
+
+def _server(watched: Watched, port: int) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             mine = {f"{name}:{self.connection.getsockname()[1]}" for name in ("127.0.0.1", "localhost")}
@@ -108,7 +126,7 @@ def main(config: Config) -> None:
     if not config.dirs:
         raise ConfigError("dirs is empty; it must be one run directory or more.")
     with server(config.dirs, config.port) as serving:
-        print(f"http://127.0.0.1:{serving.server_address[1]}/", flush=True)
+        print(_address(serving), flush=True)
         serving.serve_forever()
 
 

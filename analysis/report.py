@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from analysis import explore, style
+from analysis import live as live  # whoever draws reports has `--live`
 from seqdyn.runs import manifest
 from seqdyn.runs.display import plain_console
 

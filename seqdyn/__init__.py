@@ -7,6 +7,7 @@ seqdyn.load(out).adjoint_norm            # run, step, layer, time
 """
 
 from seqdyn import io as io
+from seqdyn import mirrors as mirrors
 from seqdyn import watch as watch
 from seqdyn.backend import compiled as compiled
 from seqdyn.data.sampled import Drawn as Task
@@ -122,6 +123,7 @@ __all__ = [
     "Memorization",
     "MinGRU",
     "MinLSTM",
+    "mirrors",
     "Momentum",
     "Multiplication",
     "newton",

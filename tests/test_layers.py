@@ -26,7 +26,7 @@ learn.validate learn.config learn.extended
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.stacked runs.records runs.several
 runs.axes runs.added runs.display runs.signals
 io.parents io.stacks io.safetensors io.torch io.keras io.flax io.onnx
-runs.starts runs.kept runs.launchers runs.slurm runs.run runs.restore runs.use runs.again
+runs.starts runs.kept runs.chunks mirrors runs.launchers runs.slurm runs.run runs.restore runs.use runs.again
 runs.replay runs.probe runs.extend runs.why runs.script runs.elsewhere why
 watch.torch_calls watch.torch
 """.split()
@@ -56,6 +56,7 @@ WORLDLY = {
     "runs.several",
     "runs.starts",
     "runs.use",
+    "mirrors",
     "why",
 }
 """The modules that may touch files, processes and the network."""

@@ -5,11 +5,13 @@ import threading
 
 import _chromium
 import pytest
+from _refusals import refusal
 from test_analysis import UPDATES, write
 from test_explore import experiment, held, needs_chromium
 
+import seqdyn as sd
 from analysis import explore, live
-from seqdyn.runs import manifest
+from seqdyn.runs import manifest, script
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -80,6 +82,43 @@ def test_a_run_that_has_only_begun_is_waited_for(served, tmp_path):
 def test_a_page_in_a_file_asks_nobody(served):
     assert "connect-src 'none'" in explore.page(explore.payload([served[0]]))
     assert "connect-src 'self'" in got(served[1], "/")[1]
+
+
+@pytest.mark.slow
+def test_a_script_serves_what_has_begun_from_its_first_chunk_on(tmp_path, monkeypatch, capsys):
+    parts = {
+        name: sd.Experiment(
+            name, sd.grid(sd.Spec(steps=3, batch=2, hidden=(2,), holdout=2), seeds=2), updates=n, chunk=2
+        )
+        for name, n in (("a", 6), ("b", 4))
+    }
+    asked = []
+
+    def look(paths):
+        address = live.serve(paths)
+        asked.append((address, got(int(address.strip("/").rpartition(":")[2]), "/")))
+        return address
+
+    monkeypatch.setattr(script, "LIVE", [look])
+    options = script.Options(out=tmp_path / "out", verify=False, live=True)
+    script.launch_all(parts, options)
+    ((address, (status, page)),) = asked
+    assert status == 200 and address in capsys.readouterr().err
+    (tmp_path / "then.html").write_text(page)
+    (tmp_path / "now.html").write_text(got(int(address.strip("/").rpartition(":")[2]), "/")[1])
+    then, now = (held(tmp_path / f"{name}.html") for name in ("then", "now"))
+    assert then["version"] != now["version"] and then["steps"] == [0, 1] and now["steps"] == [*range(6)]
+    script.launch_all(parts, options)  # trained: nothing to follow
+    assert len(asked) == 1
+
+
+def test_a_page_that_nobody_would_see_is_refused(tmp_path, monkeypatch):
+    mine = sd.Experiment("a", sd.Spec(steps=3, batch=2, hidden=(2,), holdout=2), updates=2)
+    options = script.Options(out=tmp_path / "out", live=True, launcher="slurm")
+    assert "live is True" in refusal(script.launch, mine, options)
+    monkeypatch.setattr(script, "LIVE", [])
+    assert "live is True" in refusal(script.launch, mine, script.Options(out=tmp_path / "out", live=True))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -14,7 +14,10 @@ EXTRAS = {
     "onnx": ("onnx", "onnx"),
     "sklearn": ("scikit-learn", "images"),
     "soundfile": ("soundfile", "audio"),
+    "tensorboardX": ("tensorboardX", "tensorboard"),
     "torch": ("torch", "torch"),
+    "trackio": ("trackio", "trackio"),
+    "wandb": ("wandb", "wandb"),
 }
 """module → (the library's name, the extra of seqdyn that brings it)"""
 

@@ -30,6 +30,7 @@ from seqdyn.learn.context import Variable
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
 from seqdyn.runs import axes, checkpoint, kept, manifest, signals, starts, sweep
+from seqdyn.runs.chunks import Chunk, Listeners
 from seqdyn.runs.display import Display, plain_console
 from seqdyn.runs.environment import check_threads
 from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
@@ -55,6 +56,7 @@ def run(
     shard: Shard = WHOLE,
     allow_version_drift: bool = False,
     init: Any = None,
+    on_chunk: Callable[[Chunk], object] | Sequence[Callable[[Chunk], object]] | None = None,
 ) -> Path:
     """Trains every run of the experiment to its last update and returns its run directory, resuming what is there.
 
@@ -63,6 +65,10 @@ def run(
     normalisation come along with the parameters. Where its embedding, its readout, its gates of l0 or the statistics
     are None, they begin as always; word vectors of a pretrained embedding yield to one that is given. Flossing acts on
     what is given. The manifest has a digest, and the parents where they are known; to go on needs no `init`.
+
+    `on_chunk` is called with each `Chunk` of a tile once it is recorded, never twice at a time; it changes no bits.
+    What it raises is raised here, after all that was trained is saved. Updates that are made again after a kill are
+    told again.
 
     `data` are splits, as `data.check.check` has them; `config` (JSON) is kept in the manifest, `vocabulary` (the
     word of each id) in vocabulary.txt. A `shard` trains its tiles only: see `complete`; of the processes that
@@ -80,6 +86,7 @@ def run(
     for spec in experiment.specs:
         data = check(spec, data)
     experiment = manifest.going_on(out, experiment)
+    listeners = Listeners(on_chunk, out, experiment.layout)
     given = None if init is None else starts.fitted(experiment, init)
     names = _recorded(experiment, data)
     new = not (out / manifest.NAME).exists()
@@ -97,7 +104,7 @@ def run(
         if vocabulary is not None:
             save_vocabulary(out / VOCABULARY, vocabulary)
         start = starts.kept(out, noted, given) if "init" in noted else None
-        _train_all(experiment, out, data, names, checkpoint_seconds, console, shard, start)
+        _train_all(experiment, out, data, names, checkpoint_seconds, console, shard, start, listeners)
     return out
 
 
@@ -121,6 +128,7 @@ def _train_all(
     console: Console,
     shard: Shard,
     start: Callable[[Any], Any] | None,
+    listeners: Listeners,
 ) -> None:
     at = experiment.layout
     store = Store(out / "records.zarr", at)
@@ -136,7 +144,17 @@ def _train_all(
     with signals.awaited() as stop, Display(experiment, console, mine) as display:
         # The i-th tile belongs to device i mod n; each device has a thread that takes its tiles one after the other.
         work = _Work(
-            experiment, store, coordinates, VARIABLES | own, out, checkpoint_seconds, stop, display, asked, start
+            experiment,
+            store,
+            coordinates,
+            VARIABLES | own,
+            out,
+            checkpoint_seconds,
+            stop,
+            display,
+            asked,
+            start,
+            listeners,
         )
         queues = [mine[i :: len(devices)] for i in range(len(devices))]
         with ThreadPoolExecutor(len(devices)) as pool:
@@ -178,6 +196,7 @@ class _Work(NamedTuple):
     """the updates whose states are kept, first ones first"""
     start: Callable[[Any], Any] | None
     """spec -> the parameters that its runs start from, by name; None: their seeds decide"""
+    listeners: Listeners
 
 
 def _lane(queue: list[Tile], device: Device, data: Any, work: _Work) -> None:
@@ -217,10 +236,13 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
         if step % experiment.probe_every == 0:
             states, metrics = _probe(tile, experiment, programs, runs, states, data)
             _record(work, tile, step // experiment.probe_every, metrics)
-        stopping = bool(work.stop)
+        raised = work.listeners.hear(tile, step - experiment.chunk, step)
+        stopping = bool(work.stop) or raised is not None
         if stopping or step == experiment.updates or time.monotonic() - saved_at >= work.checkpoint_seconds:
             checkpoint.save(directory, step, states)
             saved_at = time.monotonic()
+        if raised is not None:
+            raise raised
 
 
 def _resumed(tile: Tile, directory: Path, device: Device, work: _Work) -> tuple[int, Any]:

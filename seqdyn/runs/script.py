@@ -22,8 +22,9 @@ from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.learn.config import Experiment
 from seqdyn.parts import is_many
-from seqdyn.runs import launchers, manifest, signals, slurm, starts
+from seqdyn.runs import chunks, launchers, manifest, signals, slurm, starts
 from seqdyn.runs.checkpoint import digest
+from seqdyn.runs.chunks import Chunk
 from seqdyn.runs.display import plain_console
 from seqdyn.runs.lock import Shard, shard
 from seqdyn.runs.restore import restore
@@ -31,6 +32,9 @@ from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run, trai
 from seqdyn.runs.signals import Interrupted
 from seqdyn.types import ConfigError
 
+LIVE: list[Callable[[Sequence[Path]], str]] = []
+"""What `--live` calls: run directories -> the address of their page. `analysis.live` puts its own here, since the
+library imports nothing of the analyses."""
 MOST = 1_000_000
 """Seeds of a setting."""
 
@@ -134,6 +138,8 @@ class Options(Usual):
     """Go on in a directory that another version of seqdyn or jax began; the manifest notes it."""
     keep: str = ""
     """Updates whose states are kept for good, to look back: log (0, 1, 2, 4, …), n (every n), or a list a,b,c."""
+    live: bool = False
+    """Serve the page to explore on this machine while training, and print its address."""
     init: str = ""
     """Start every run from the newest parameters of another, RUN_DIR:RUN, or from kept ones, RUN_DIR:RUN:UPDATES."""
 
@@ -199,6 +205,8 @@ def _script(config: type[C], main: Callable[[C], object], description: str | Non
     except BrokenPipeError:
         raise
     except (OSError, RuntimeError) as error:
+        if chunks.told(error):  # the user's own
+            raise
         console.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True)
         sys.exit(1)
 
@@ -320,6 +328,24 @@ def _start(init: str) -> Any:
     return restore(path, int(run_), None if step is None else int(step))
 
 
+def _serving(config: Options, paths: Sequence[Path]) -> list[Callable[[Chunk], None]]:
+    """What hears the first chunk and has the page served then, where `Options.live` asks for it."""
+    if not config.live or shard(config.shard).index:
+        return []
+    if config.launcher == "slurm":
+        raise ConfigError("live is True, and its page would be of the job's machine; use python -m analysis.live DIR.")
+    if not LIVE:
+        raise ConfigError("live is True; it must be False in a script that does not import analysis.live.")
+    served: list[str] = []
+
+    def serve(new: Chunk) -> None:
+        if not served:
+            served.append(LIVE[-1](paths))
+            plain_console(stderr=True).print(f"Explore it while it trains: {served[0]}", soft_wrap=True)
+
+    return [serve]
+
+
 def launch_all(
     parts: Mapping[str, Experiment],
     config: Options,
@@ -334,6 +360,7 @@ def launch_all(
     if config.init and config.out is None:
         out = out.with_name(f"{out.name}-from-{hashlib.sha256(config.init.encode()).hexdigest()[:8]}")
     new = [name for name in parts if not _began(out / name, config.init)]
+    serving = _serving(config, [out / name for name in parts])
     start = _start(config.init) if new else None
     if start is not None:
         for name in new:  # what does not fit one of them is said before any is trained
@@ -353,6 +380,7 @@ def launch_all(
             shard=shard(config.shard),
             allow_version_drift=config.allow_version_drift,
             init=start if name in new else None,
+            on_chunk=serving,
         )
     for part in done.values():  # when all are trained: the other shards may have ended meanwhile
         if not complete(part):
