@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,13 +143,11 @@ def figures(found: Read, at: Sequence[int] = ()) -> Iterator[report.Drawn]:
     layer; loss, horizon and clipping through training."""
     at = at or [0, found.stop]
     points = {round(n) for n in np.geomspace(1, found.stop, POINTS)}
-    known = {
-        (side.name, done): norms(side.ds, done)
-        for side in found.sides
-        if _layers(side)
-        for done in {*at, *points}
-        if done <= side.ds.sizes["step"]
-    }
+    wanted = [(side, sorted(n for n in {*at, *points} if n <= side.ds.sizes["step"])) for side in found.sides]
+    wanted = [(side, of) for side, of in wanted if _layers(side)]
+    with ThreadPoolExecutor() as pool:
+        read = [*pool.map(lambda one: norms(one[0].ds, one[1]), wanted)]
+    known = {(side.name, done): of[done] for (side, _), of in zip(wanted, read, strict=True) for done in of}
     drawn = panels(found)
     pages = [drawn[i : i + COLUMNS] for i in range(0, len(drawn), COLUMNS)]
     layers = max(map(_layers, found.sides))

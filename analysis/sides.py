@@ -1,6 +1,7 @@
 """Run directories side by side, read up to what all have made: for `analysis.compare`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -52,16 +53,19 @@ def read(paths: Sequence[str | Path]) -> Read:
         given = ", ".join(map(str, paths)) or "none"
         raise ConfigError(f"directories is {given}; it must be two or more different run directories.")
     called = [p.name for p in paths] if len({p.name for p in paths}) == len(paths) else [*map(str, paths)]
-    loaded = [load(path) for path in paths]
+    with ThreadPoolExecutor() as pool:
+        loaded = [*pool.map(load, paths)]
     made = [int(ds["recorded"].values.sum(axis=1).max(initial=0)) for ds in loaded]
     if not min(made):
         raise ConfigError(f"{paths[made.index(0)]} has made no update; compare directories that have.")
     looks = set.intersection(*({*ds["probe_step"].values.tolist()} for ds in loaded))
     look = max(n for n in looks if n <= min(made))  # the one before the first update is in all
     varied = _varied(loaded)
+    with ThreadPoolExecutor() as pool:
+        values = [*pool.map(lambda ds: _values(ds, min(made), look), loaded)]
     sides = [
-        Side(name, path, ds, _settings(ds, varied), _values(ds, min(made), look))
-        for name, path, ds in zip(called, paths, loaded, strict=True)
+        Side(name, path, ds, _settings(ds, varied), of)
+        for name, path, ds, of in zip(called, paths, loaded, values, strict=True)
     ]
     once = [setting for side in sides for setting in dict.fromkeys(side.settings)]
     shared = [setting for setting in dict.fromkeys(once) if once.count(setting) > 1]
@@ -101,21 +105,25 @@ def _values(ds: "xr.Dataset", stop: int, look: int) -> dict[str, np.ndarray]:
         probe = ds["probe_step"].values.tolist().index(look)
         found["test loss"] = np.where(gone, np.inf, ds["test_loss"].isel(probe=probe).values.astype(float))
     if "adjoint_norm" in ds and ds.sizes["layer"]:
-        found["horizon"] = lags.horizon(norms(ds, stop)[:, -1])
+        found["horizon"] = lags.horizon(norms(ds, [stop])[stop][:, -1])
     if "clipped" in ds:
         share = ds["clipped"].isel(step=slice(0, stop)).values
         found["share clipped"] = np.asarray([lags.mean(run) for run in share])
     return found
 
 
-def norms(ds: "xr.Dataset", done: int) -> np.ndarray:
-    """‖∂L/∂h_t‖ [run, layer, lag] of the first update (`done` 0) or the median of the last ones before `done`; NaN of
-    runs that are not there or have diverged."""
-    done = max(done, 1)
-    part = slice(done - lags.late(done), done)
-    values = lags.adjoint(ds, "adjoint_norm", step=part).transpose("step", "run", "layer", "time").values
-    there = ds["recorded"].values[:, done - 1] & ds["finite"].values[:, done - 1]
-    return lags.by_lag(ds, np.where(there[:, None, None], style.median(values), np.nan))
+def norms(ds: "xr.Dataset", at: Iterable[int]) -> dict[int, np.ndarray]:
+    """‖∂L/∂h_t‖ [run, layer, lag] after each of these numbers of updates: of the first update (0), or the median of the
+    last ones before; NaN of runs that are not there or have diverged. What they share is read once."""
+    windows = {done: np.arange(max(done, 1) - lags.late(max(done, 1)), max(done, 1)) for done in at}
+    steps = np.unique(np.concatenate([*windows.values(), np.empty(0, int)]))
+    values = lags.adjoint(ds, "adjoint_norm", step=steps).transpose("step", "run", "layer", "time").values
+    there = ds["recorded"].values & ds["finite"].values
+    found = {}
+    for done, window in windows.items():
+        middle = style.median(values[np.searchsorted(steps, window)])
+        found[done] = lags.by_lag(ds, np.where(there[:, window[-1], None, None], middle, np.nan))
+    return found
 
 
 def told(found: Read, setting: Setting) -> str:
