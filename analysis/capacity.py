@@ -203,7 +203,7 @@ def summary(parts: Sequence[Part]) -> list[dict[str, Any]]:
     return found
 
 
-def course(row: dict[str, Any], name: str) -> str:
+def before_after(row: dict[str, Any], name: str) -> str:
     """'0.4 → 0.7 → 3.1': at the start, where validation chose, at the end."""
     return " → ".join(lags.number(float(np.median(row[f"{name}_{when}"]))) for when in ("start", "chosen", "last"))
 
@@ -221,9 +221,9 @@ def table(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "chosen: test": spread(r["test_chosen"]),
             "at update": f"{np.median(r['chosen']):,.0f}",
             "best test look, not selectable": f"{np.median(r['best_test']):.3f}",
-            "by the rule": selection.told(r["verdicts"]),
-            "spectral radius": course(r, "radius"),
-            "gradient ratio": course(r, "reach"),
+            "by the rule": selection.counted(r["verdicts"]),
+            "spectral radius": before_after(r, "radius"),
+            "gradient ratio": before_after(r, "reach"),
             "horizon": " → ".join(lags.lag_name(r, when) for when in ("start", "end")),
         }
         for r in found
@@ -247,12 +247,13 @@ def text(found: Sequence[dict[str, Any]]) -> list[str]:
             f"{spread(chosen['test_chosen'])}, when it may choose the update, and {last['width']} at the last one, "
             f"{spread(last['test_last'])}. The widest, {wide['width']}, is at {mid(wide, 'test_chosen'):.3f} where "
             f"validation chose (update {mid(wide, 'chosen'):,.0f}) and {mid(wide, 'test_last'):.3f} in the end, with a "
-            f"training error of {mid(wide, 'train_last'):.3f}; its spectral radius goes {course(wide, 'radius')}, "
-            f"‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ {course(wide, 'reach')} (start, chosen, end)."
+            f"training error of {mid(wide, 'train_last'):.3f}; its spectral radius goes "
+            f"{before_after(wide, 'radius')}, "
+            f"‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ {before_after(wide, 'reach')} (start, chosen, end)."
         )
     for wrong in dict.fromkeys(r["wrong"] for r in found):
         of = [r for r in found if r["wrong"] == wrong]
-        counts = selection.told([name for r in of for name in r["verdicts"]])
+        counts = selection.counted([name for r in of for name in r["verdicts"]])
         later = np.concatenate([r["test_last"] - r["test_chosen"] for r in of])
         told.append(
             f"Of the runs with {labels(wrong)}: {counts}; {int(np.sum(later > 0))} of {later.size} tell more test "

@@ -24,7 +24,7 @@ from analysis.differences import tests as tests
 from analysis.overlays import figures as figures
 from analysis.overlays import interval as interval
 from analysis.overlays import panels
-from analysis.sides import QUANTITIES, Read, Side, told
+from analysis.sides import QUANTITIES, Read, Side, setting_text
 from analysis.sides import read as read
 from seqdyn.runs import manifest
 from seqdyn.runs.display import plain_console
@@ -60,7 +60,7 @@ def tested(found: Read, rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     """`tests` for the reader."""
     return [
         {"directory": row["directory"]}
-        | ({"setting": told(found, row["setting"])} if found.varied else {})
+        | ({"setting": setting_text(found, row["setting"])} if found.varied else {})
         | {"quantity": row["quantity"], "pairs": str(row["n"]), "difference": _number(row["median"])}
         | {"interval": f"{_number(row['low'])} … {_number(row['high'])}", "verdict": row["verdict"]}
         for row in rows
@@ -98,7 +98,7 @@ def text(found: Read) -> list[str]:
         if made > found.stop:
             said.append(f"{side.name} has made {made:,} updates; what follows is not compared.")
         if found.shared and own:
-            names = "; ".join(told(found, s) for s in own[:10]) + ("; …" if len(own) > 10 else "")
+            names = "; ".join(setting_text(found, s) for s in own[:10]) + ("; …" if len(own) > 10 else "")
             said.append(f"Only {side.name} has: {names}.")
     if not found.shared:
         said.append("No setting is in two directories: all are drawn together, and no test pairs them.")

@@ -63,7 +63,7 @@ def table(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     return [
         {"cure": r["label"]}
         | {name: cures.rate(r[name], r["runs"]) for name in ("learned", "diverged")}
-        | lags.course(r, ("start", "end"))
+        | lags.before_after(r, ("start", "end"))
         | {"ms an update": f"{r['ms']:.2f}", "cost": f"×{r['cost']:.2f}"}
         for r in found
     ]

@@ -81,7 +81,7 @@ def table(found: Sequence[dict[str, Any]], by: str | None) -> list[dict[str, str
         {"setting": setting_name(by, r), "learned": rate(r["learned"], r["runs"])}
         | {"updates to learn": "–" if np.isnan(r["updates"]) else f"{r['updates']:,.0f}"}
         | {"diverged": rate(r["diverged"], r["runs"]) if r["diverged"] else f"0/{r['runs']}"}
-        | lags.course(r, ("start", "end"))
+        | lags.before_after(r, ("start", "end"))
         for r in found
     ]
 

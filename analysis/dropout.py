@@ -92,7 +92,7 @@ def table(chosen: Sequence[Setting]) -> list[dict[str, str]]:
                 "test, chosen": spread(s.test, 1),
                 "test against none": f"{low:+.1f} to {high:+.1f}" if s is not none else "–",
             }
-            | lags.course(lags.reaches({"start": s.start, "end": s.norms}), ("start", "end"))
+            | lags.before_after(lags.reaches({"start": s.start, "end": s.norms}), ("start", "end"))
         )
     return lines
 
@@ -109,7 +109,7 @@ def text(chosen: Sequence[Setting], kinds: Mapping[str, Sequence[Setting]]) -> l
     worse = [s for s in dropping if student(s.test - none.test)[1] < 0]
     last = [of_kind[-1] for of_kind in kinds.values()]
     reach = {s.kind: lags.reaches({"start": s.start, "end": s.norms}) for s in [none, *last]}
-    course = {kind.replace("_", " "): lags.course(r, ("start", "end"))["horizon"] for kind, r in reach.items()}
+    course = {kind.replace("_", " "): lags.before_after(r, ("start", "end"))["horizon"] for kind, r in reach.items()}
     return [
         f"Without dropout training ends {none.gap.mean():.1f} points of accuracy above validation. At the rate that "
         f"validation chose the gap is narrower than that with {told(narrower)}; the test accuracy is better with "

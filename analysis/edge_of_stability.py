@@ -69,7 +69,7 @@ class Records:
         return lags.relative(norms)[..., -1]
 
     @cached_property
-    def gone(self) -> Bool[np.ndarray, " run"]:
+    def diverged(self) -> Bool[np.ndarray, " run"]:
         return np.asarray(diverged(self.ds).any(axis=1))
 
     def late(self, values: Float[np.ndarray, "run n"]) -> Float[np.ndarray, "run m"]:
@@ -78,9 +78,9 @@ class Records:
         count = max(1, round(LATE * values.shape[1]))
         ends = np.maximum(np.round(made * values.shape[1]).astype(int), count)
         stretch = np.stack([row[end - count : end] for row, end in zip(values, ends, strict=True)])
-        return np.where(self.gone[:, None], np.nan, stretch)
+        return np.where(self.diverged[:, None], np.nan, stretch)
 
-    def lately(self, values: Float[np.ndarray, "run n"]) -> Float[np.ndarray, " run"]:
+    def late_median(self, values: Float[np.ndarray, "run n"]) -> Float[np.ndarray, " run"]:
         """Each run's median over its late stage."""
         return median(self.late(values).T)
 
@@ -93,8 +93,8 @@ class Records:
     @cached_property
     def outcome(self) -> np.ndarray:
         """'diverged', 'at the edge', 'below' or 'above' it; near it without bouncing is below."""
-        late, bounces = self.lately(self.sharpness), self.lately(self.ds["gradient_cosine"].values) < 0
-        told = {"diverged": self.gone, "above": late > 1 + NEAR, "at the edge": (late > 1 - NEAR) & bounces}
+        late, bounces = self.late_median(self.sharpness), self.late_median(self.ds["gradient_cosine"].values) < 0
+        told = {"diverged": self.diverged, "above": late > 1 + NEAR, "at the edge": (late > 1 - NEAR) & bounces}
         return np.select(list(told.values()), list(told), "below")
 
     @cached_property
@@ -121,15 +121,15 @@ def summary(r: Records) -> list[dict[str, Any]]:
     values = {
         "start": r.sharpness[:, 0],
         "crossing": r.crossing,
-        "sharpness": r.lately(r.sharpness),
+        "sharpness": r.late_median(r.sharpness),
         "near": r.near,
-        "along": r.lately(r.along),
-        "cosine": r.lately(ds["gradient_cosine"].values),
-        "loss": r.lately(ds["loss"].values),
-        "test_loss": r.lately(ds["test_loss"].values),
+        "along": r.late_median(r.along),
+        "cosine": r.late_median(ds["gradient_cosine"].values),
+        "loss": r.late_median(ds["loss"].values),
+        "test_loss": r.late_median(ds["test_loss"].values),
         "reach_start": r.reach[:, 0],
         "reach_crossing": r.reach_crossing,
-        "reach": r.lately(r.reach),
+        "reach": r.late_median(r.reach),
     }
     for cell in axis(ds, "label"):
         for lr in axis(ds, "lr"):
@@ -170,13 +170,13 @@ def training(r: Records) -> Figure:
         for lr, color in zip(lrs, style.shades(len(lrs)), strict=True):
             runs = picked(ds, label=cell, lr=lr)
             for ax, (x, values) in zip(column, rows, strict=True):
-                of = np.where(r.gone[runs, None], np.nan, values[runs])  # a few updates of a run that blew up
+                of = np.where(r.diverged[runs, None], np.nan, values[runs])  # a few updates of a run that blew up
                 ax.plot(x, of.T, color=color, linewidth=0.7, label=f"η = {lr:g}")
             column[1].axhline(2 / lr, color=color, linewidth=0.8, linestyle=style.DASHES[1])
             crosses(column[0], r, runs, color)
         column[2].axhline(1, color="0.4", linewidth=0.8, linestyle=style.DASHES[1], label="2/η")
     for row in (0, 1, 3):
-        style.log_axis(axes[row], [np.where(r.gone[:, None], np.nan, rows[row][1])])
+        style.log_axis(axes[row], [np.where(r.diverged[:, None], np.nan, rows[row][1])])
     axes[0, 0].set_ylim(bottom=max(axes[0, 0].get_ylim()[0], FLOOR))
     sharp = rows[1][1]
     least = np.min(sharp, where=np.isfinite(sharp) & (sharp > 0), initial=2 / max(lrs))
@@ -204,8 +204,8 @@ def against_rate(r: Records) -> Figure:
         "late in training": dot | dict(color="#0072b2"),
     }
     for row, values in zip(axes, (r.sharpness, r.reach), strict=True):
-        start, late = values[:, 0], r.lately(values)
-        stages = (np.where(r.gone, np.nan, start), np.where(r.gone, start, np.nan), late)
+        start, late = values[:, 0], r.late_median(values)
+        stages = (np.where(r.diverged, np.nan, start), np.where(r.diverged, start, np.nan), late)
         for cell, ax in zip(cells, row, strict=True):
             of = [picked(ds, label=cell, lr=lr) for lr in lrs]
             for values, color in ((start, "0.55"), (late, "#0072b2")):
@@ -262,7 +262,7 @@ def of_cell(r: Records, rows: Sequence[dict[str, Any]]) -> str:
     text = f"{cell}: {count['at the edge']} of {total} runs ended at the edge of stability"
     others = [f"{count[name]} {name}" for name in OUTCOMES[1:] if count[name]]
     text += (f" ({', '.join(others)})" if others else "") + ". "
-    there = of[~r.gone[of]]
+    there = of[~r.diverged[of]]
     if len(there):
         late, cosine = r.late(r.sharpness)[there], r.late(r.ds["gradient_cosine"].values)[there]
         low, high = style.quantiles(late.ravel(), [0.05, 0.95])
@@ -281,7 +281,7 @@ def of_cell(r: Records, rows: Sequence[dict[str, Any]]) -> str:
             else ". "
         )
     if len(sharp):
-        lived, died = sharp[~r.gone[sharp]], sharp[r.gone[sharp]]
+        lived, died = sharp[~r.diverged[sharp]], sharp[r.diverged[sharp]]
         text += f"{len(sharp)} started above it, up to {np.max(r.sharpness[sharp, 0]):.1f} times: "
         text += f"{len(lived)} went on" + (f" (at most {np.max(r.sharpness[lived, 0]):.1f})" if len(lived) else "")
         text += (
@@ -289,7 +289,7 @@ def of_cell(r: Records, rows: Sequence[dict[str, Any]]) -> str:
         )
     met = there[~np.isnan(r.crossing[there])]
     if len(met):
-        stages = r.reach[met, 0], r.reach_crossing[met], r.lately(r.reach)[met]
+        stages = r.reach[met, 0], r.reach_crossing[met], r.late_median(r.reach)[met]
         start, crossed, late = (number(float(median(stage))) for stage in stages)
         before, after = (number(float(median(b / a))) for a, b in pairwise(stages))
         text += (

@@ -202,7 +202,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         | ({"learned": f"{r['learned']}/{r['runs']}"} if known else {"runs": str(r["runs"])})
         | {name: str(r[name]) for name in said}
         | {"test loss": lags.number(r["test_loss"]), "share clipped": lags.number(r["clipped"])}
-        | lags.course(r, ("start", "end"))
+        | lags.before_after(r, ("start", "end"))
         for r in rows
     ]
 

@@ -113,7 +113,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
         | ({"diverged": f"{r['diverged']}/{r['runs']}"} if broken else {})
         | {"test accuracy": f"{r['accuracy']:.3f}", "its range": f"{r['least']:.3f}–{r['most']:.3f}"}
         | {"chosen update": f"{r['chosen']:g}"}
-        | lags.course(r, list(STAGES))
+        | lags.before_after(r, list(STAGES))
         for r in rows
     ]
 

@@ -288,7 +288,7 @@ def clocks(ds: "xr.Dataset") -> Figure | None:
 # --- the report -----------------------------------------------------------------------------------------------
 
 
-def told(value: float, digits: int = 1) -> str:
+def formatted(value: float, digits: int = 1) -> str:
     """Decades, or a count, in a table; −∞ for log 0."""
     if np.isnan(value):
         return "–"
@@ -297,9 +297,9 @@ def told(value: float, digits: int = 1) -> str:
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # no −0
 
 
-def course(row: dict[str, Any], name: str, digits: int = 1) -> str:
+def before_after(row: dict[str, Any], name: str, digits: int = 1) -> str:
     """Before → after training."""
-    return " → ".join(told(row[f"{name}_{stage}"], digits) for stage in STAGES)
+    return " → ".join(formatted(row[f"{name}_{stage}"], digits) for stage in STAGES)
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
@@ -310,12 +310,12 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "cell": r["cell"],
             "learned": f"{r['learned']}/{r['runs']}",
             "test loss": number(r["test_loss"]),
-            "log σ_1": course(r, "first"),
-            "log σ_n/2": course(r, "middle"),
-            "alive": f"{course(r, 'alive', 0)} of {r['n_trained']:.0f}",
-            "log condition": course(r, "condition"),
-            "slowest gate": course(r, "gate"),
-            "bound − log σ_1": course(r, "excess"),
+            "log σ_1": before_after(r, "first"),
+            "log σ_n/2": before_after(r, "middle"),
+            "alive": f"{before_after(r, 'alive', 0)} of {r['n_trained']:.0f}",
+            "log condition": before_after(r, "condition"),
+            "slowest gate": before_after(r, "gate"),
+            "bound − log σ_1": before_after(r, "excess"),
         }
         for r in rows
     ]
@@ -324,15 +324,17 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 def of_cell(r: dict[str, Any], lag: int) -> str:
     """One cell from one start, in sentences: untrained → trained."""
     gates = (
-        f" The slowest forget gate alone would keep {course(r, 'gate')} decades; σ_i is {course(r, 'apart')} decades "
-        f"from the i-th slowest gate (root mean square, above {told(DEEPEST, 0)})."
+        f" The slowest forget gate alone would keep {before_after(r, 'gate')} decades; σ_i is "
+        f"{before_after(r, 'apart')} decades "
+        f"from the i-th slowest gate (root mean square, above {formatted(DEEPEST, 0)})."
     )
     return (
         f"{r['cell']}, {r['init']}: {r['learned']} of {r['runs']} runs learned. Over {lag} steps log σ_1 goes from "
-        f"{told(r['first_untrained'])} to {told(r['first_trained'])} by training, log σ_(n/2) from "
-        f"{told(r['middle_untrained'])} to {told(r['middle_trained'])}; directions that keep a tenth: "
-        f"{course(r, 'alive', 0)} of {r['n_trained']:.0f}. The condition number grows by {course(r, 'rate', 2)} "
-        f"decades a step. The product of the steps' largest singular values is {course(r, 'excess')} decades above σ_1."
+        f"{formatted(r['first_untrained'])} to {formatted(r['first_trained'])} by training, log σ_(n/2) from "
+        f"{formatted(r['middle_untrained'])} to {formatted(r['middle_trained'])}; directions that keep a tenth: "
+        f"{before_after(r, 'alive', 0)} of {r['n_trained']:.0f}. The condition number grows by "
+        f"{before_after(r, 'rate', 2)} decades a step. The product of the steps' largest singular values is "
+        f"{before_after(r, 'excess')} decades above σ_1."
         f"{'' if np.isnan(r['gate_trained']) else gates}"
     )
 
@@ -341,7 +343,7 @@ def verdict(rows: Sequence[dict[str, Any]]) -> str:
     """What trained networks have in common where learning succeeded, and where it did not."""
 
     def extent(of: Sequence[dict[str, Any]], name: str, digits: int = 1) -> str:
-        ends = [told(f(r[f"{name}_{STAGES[1]}"] for r in of), digits) for f in (min, max)]
+        ends = [formatted(f(r[f"{name}_{STAGES[1]}"] for r in of), digits) for f in (min, max)]
         return " to ".join(dict.fromkeys(ends))
 
     said = []
@@ -367,8 +369,8 @@ def setting(experiment: Experiment, ds: "xr.Dataset", task: Task) -> str:
         f"{task.learned[1]:g}. Every {experiment.probe_every} updates the step Jacobians of the whole state ((c, h) of "
         f"an LSTM) were formed along {experiment.diagnostic} test sequences and multiplied, in logarithms. log σ_i is "
         f"the mean of log₁₀ σ_i(∂state_T/∂state_t) over the sequences, in decades, −∞ if one of them is 0; a direction "
-        f"is alive if that is above {told(ALIVE, 0)}. Numbers are medians over seeds, of the window T − 1 and of runs' "
-        "newest probes."
+        f"is alive if that is above {formatted(ALIVE, 0)}. Numbers are medians over seeds, of the window T − 1 and of "
+        "runs' newest probes."
     )
 
 
@@ -382,7 +384,7 @@ def figures(ds: "xr.Dataset", task: Task) -> Iterator[report.Drawn]:
     """Spectra by window, along training and against the lag, and the gates' clocks where there are any."""
     lag = int(ds["window"].values[-1])
     over = "Lines are medians over seeds, bands the middle half of them."
-    gone = f"σ = 0 is −∞ and leaves the panel, which ends at {told(DEEPEST, 0)} decades."
+    gone = f"σ = 0 is −∞ and leaves the panel, which ends at {formatted(DEEPEST, 0)} decades."
     yield (
         "spectra",
         spectra_by_window(ds),

@@ -284,7 +284,7 @@ def reach(row: dict[str, Any], when: str) -> str:
     return f"{lag_name(row, when)} ({number(row[f'ratio_{when}'])})"
 
 
-def course(row: dict[str, Any], stages: Sequence[str]) -> dict[str, str]:
+def before_after(row: dict[str, Any], stages: Sequence[str]) -> dict[str, str]:
     """The stages in a table: columns 'horizon' and 'ratio'."""
     return {
         "horizon": " → ".join(lag_name(row, when) for when in stages),

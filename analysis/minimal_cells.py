@@ -52,7 +52,7 @@ def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
     return [
         {"cell": r["cell"], "learned": f"{r['learned']}/{r['runs']}", "diverged": str(r["diverged"])}
         | {"test loss": lags.number(r["test_loss"])}
-        | lags.course(r, tuple(STAGES))
+        | lags.before_after(r, tuple(STAGES))
         for r in rows
     ]
 

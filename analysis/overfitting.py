@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis import lags, report, style
 from analysis.architectures import lag_text, spread
-from analysis.selection import RULE, Course, at, chosen, curves, not_selectable, told, verdicts
+from analysis.selection import RULE, Course, at, chosen, counted, curves, not_selectable, verdicts
 from seqdyn.data.tasks import task_of
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -174,7 +174,7 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
                     "horizon": lag_text(r.horizon, r.steps),
                     "updates": f"{r.updates.mean():,.0f}",
                     "seconds": f"{r.updates.mean() * r.ms / 1e3:.1f}",
-                    "at the end": told(r.verdicts),
+                    "at the end": counted(r.verdicts),
                 }
             )
     return lines

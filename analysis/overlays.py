@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import claims, lags, report, style
-from analysis.sides import Read, Setting, Side, norms, told
+from analysis.sides import Read, Setting, Side, norms, setting_text
 
 POINTS = 8
 """Updates at which the horizon is read: each takes the records of all lags."""
@@ -63,12 +63,15 @@ def panels(found: Read) -> list[tuple[str, list[Line]]]:
 
     if not found.shared:
         lines = [
-            line(side, s, f"{side.name}: {name}" if (name := told(found, s)) else side.name, i)
+            line(side, s, f"{side.name}: {name}" if (name := setting_text(found, s)) else side.name, i)
             for i, (side, s) in enumerate(places)
         ]
         return [("", lines)]
     return [
-        (told(found, s), [line(side, s, side.name, i) for i, side in enumerate(found.sides) if s in side.settings])
+        (
+            setting_text(found, s),
+            [line(side, s, side.name, i) for i, side in enumerate(found.sides) if s in side.settings],
+        )
         for s in found.shared
     ]
 

@@ -61,7 +61,7 @@ def median_updates(out: Path, target: float | None = None) -> float:
     return float(np.median(learned_at(out, target)))
 
 
-def told(out: Path, target: float | None = None) -> str:
+def outcome(out: Path, target: float | None = None) -> str:
     """Who learned, and the median of the updates that took: '4/5, 2,000 updates', '1/5, over 5,000 updates'."""
     when = learned_at(out, target)
     middle = float(np.median(when))

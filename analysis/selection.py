@@ -77,7 +77,7 @@ def verdicts(ds: "xr.Dataset", chance: float) -> list[str]:
     return list(np.select([gone, over, under], ["diverged", "overfitted", "underfitted"], "fitted"))
 
 
-def told(names: Sequence[str]) -> str:
+def counted(names: Sequence[str]) -> str:
     """'3 overfitted, 1 fitted', the most frequent first."""
     counts = {name: list(names).count(name) for name in names}
     return ", ".join(f"{n} {name}" for name, n in sorted(counts.items(), key=lambda item: -item[1]))

@@ -68,7 +68,7 @@ def table(ds: "xr.Dataset") -> list[dict[str, str]]:
             if name in ds:
                 row[name.replace("_", " ")] = spread(ds[name].isel(probe=best).values[runs])
         reach = {when: stage(ds, "carried_norm", fraction)[runs, -1, 1:] for when, fraction in STAGES.items()}
-        rows.append(row | lags.course(lags.reaches(reach), list(STAGES)))
+        rows.append(row | lags.before_after(lags.reaches(reach), list(STAGES)))
     return rows
 
 

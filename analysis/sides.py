@@ -126,7 +126,7 @@ def norms(ds: "xr.Dataset", at: Iterable[int]) -> dict[int, np.ndarray]:
     return found
 
 
-def told(found: Read, setting: Setting) -> str:
+def setting_text(found: Read, setting: Setting) -> str:
     """A setting in words."""
     named = zip(found.varied, setting, strict=True)
     return ", ".join(

@@ -8,12 +8,12 @@ from typing import Any, TypeVar
 from analysis import claims
 from analysis.claims import Claim, Statistic, Verdict
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.learn.looks import ProbeName
+from seqdyn.learn.probe_config import ProbeName
 from seqdyn.runs import script
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(script.Sizes, script.Claiming):
+class Common(script.Presets, script.Claiming):
     """What a cure is tried on."""
 
     seeds: script.Seeds = 12
@@ -36,9 +36,9 @@ FULL: dict[str, Any] = dict(seeds=24, hidden=50, updates=30_000)
 """Of --paper: as many units as Pascanu et al. 2013 have, twenty times the updates and twice the seeds."""
 
 
-def sized(c: C, smoke: dict[str, Any], paper: dict[str, Any] | None = None) -> C:
+def with_preset(c: C, smoke: dict[str, Any], paper: dict[str, Any] | None = None) -> C:
     """The config at the size that was asked for, with what a script changes of `TINY` and `FULL`."""
-    return script.sized(c, TINY | smoke, FULL | (paper or {}))
+    return script.with_preset(c, TINY | smoke, FULL | (paper or {}))
 
 
 def spec(c: Common, name: str, steps: int, **changes: Any) -> Spec:

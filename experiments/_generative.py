@@ -16,7 +16,7 @@ from seqdyn.data.splits import balanced_order
 from seqdyn.data.text import Examples
 from seqdyn.learn.model import Dense
 from seqdyn.learn.spec import Spec
-from seqdyn.nets.bptt import Cut, hold, unroll
+from seqdyn.nets.bptt import Cut, unroll, where_valid
 from seqdyn.nets.cells import Cell, advance
 from seqdyn.nets.inits import GlorotUniform
 from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key
@@ -131,7 +131,7 @@ def outputs(
 
     def step(carry: Any, inputs: Any) -> tuple[Any, Array]:
         zx, on = inputs
-        carry = hold(on, advance(cell, params, zx, carry), carry)
+        carry = where_valid(on, advance(cell, params, zx, carry), carry)
         return carry, carry.h
 
     return watch.scan(step, rest, (cell.drive(params, xs), live), name=name)[1]

@@ -29,7 +29,7 @@ from seqdyn import backend
 from seqdyn.data.batches import Batch
 from seqdyn.data.cache import cached
 from seqdyn.data.text import Examples
-from seqdyn.nets.bptt import hold
+from seqdyn.nets.bptt import where_valid
 from seqdyn.nets.cells import Cell, gru, step
 from seqdyn.parts import describe
 from seqdyn.runs.checkpoint import digest
@@ -174,9 +174,9 @@ class VAE:
         def body(at: Any, inputs: Any) -> Any:
             carry, before = at
             key, on = inputs
-            carry = hold(on, step(cell, params["decoder"], carry, self.inputs(z, ys, before, given)), carry)
+            carry = where_valid(on, step(cell, params["decoder"], carry, self.inputs(z, ys, before, given)), carry)
             x = self.drawn(params, affine(params["output"], carry.h), key)
-            x = hold(on, x, jnp.zeros_like(x))
+            x = where_valid(on, x, jnp.zeros_like(x))
             return (carry, x), x
 
         first = (cell.rest(ys.shape), jnp.zeros((len(ys), self.features)))
@@ -202,7 +202,7 @@ def bound(log_w: Float[Array, "n b"], k: int) -> Float[Array, " b"]:
     return jnp.mean(jax.nn.logsumexp(groups, axis=1), axis=0) - jnp.log(jnp.asarray(k, log_w.dtype))
 
 
-class Judged(NamedTuple):
+class Forward(NamedTuple):
     """A trained VAE on held-out sequences: nats a sequence, means over them."""
 
     kl: float
@@ -225,7 +225,7 @@ def _judge(ks: tuple[int, ...]) -> Any:
 
 def judge(
     kind: Kind, vae: VAE, params: Any, scale: Scale, examples: Examples, ks: tuple[int, ...], limit: int
-) -> Judged:
+) -> Forward:
     """On the first `limit` examples, with as many draws as the largest of `ks`. Densities are of the data as they are,
     not standardised."""
     few = examples.take(slice(limit))
@@ -233,7 +233,7 @@ def judge(
     kl, spread, found = _judge(ks)(vae, params, batch, jax.random.key(0))
     volume = float(np.mean(few.lengths)) * float(np.sum(np.log(scale.deviation)))
     bounds = {k: float(one) - volume for k, one in zip(ks, found, strict=True)}
-    return Judged(float(kl), int(np.sum(np.asarray(spread) > 0.01)), bounds)
+    return Forward(float(kl), int(np.sum(np.asarray(spread) > 0.01)), bounds)
 
 
 def augmented(

@@ -105,7 +105,7 @@ def once(config: Config) -> Mapping[str, str]:
 
 def main(config: Config) -> None:
     """As often as was asked for."""
-    config = cures.sized(config, smoke=dict(activations=config.activations[1:3], gains=config.gains[:2]))
+    config = cures.with_preset(config, smoke=dict(activations=config.activations[1:3], gains=config.gains[:2]))
     backend.start()
     replicated(config, once)
 

@@ -29,7 +29,7 @@ from experiments._reviews import Reviews, experiment, read
 from seqdyn import backend
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import sweep
-from seqdyn.runs.script import launch, script, sized
+from seqdyn.runs.script import launch, script, with_preset
 from seqdyn.types import ConfigError
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -92,7 +92,7 @@ def seconds(e: Experiment, data: Any) -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Reads, trains (or goes on), times, draws."""
-    config = sized(config, dict(vocabulary=300, length=12, embedding=4, hidden=4, batch=16, epochs=2, seeds=2))
+    config = with_preset(config, dict(vocabulary=300, length=12, embedding=4, hidden=4, batch=16, epochs=2, seeds=2))
     specs(config)  # a wrong name is refused before anything is read
     backend.start()
     text = read(config, config.length, order=True)

@@ -47,14 +47,14 @@ from seqdyn.fields import AugmentName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.nets.bptt import live_steps
 from seqdyn.runs.run import default_out
-from seqdyn.runs.script import Seeds, Sizes, fingerprint, launch_all, script, sized
+from seqdyn.runs.script import Presets, Seeds, fingerprint, launch_all, script, with_preset
 from seqdyn.types import ConfigError
 
 DataName = Literal["series", "images", "tables", "audio", "text"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Sizes):
+class Config(Presets):
     """Data × training examples × strengths × seeds."""
 
     data: tuple[DataName, ...] = ()
@@ -248,7 +248,7 @@ def shown(setting: Setting) -> dict[str, np.ndarray]:
 
 def main(config: Config) -> None:
     """Reads, trains (or goes on), draws."""
-    config = sized(config, TINY, FULL)
+    config = with_preset(config, TINY, FULL)
     given: dict[str, Path | None] = {"audio": config.audio_dir, "text": config.data_dir}
     wanted = config.data or tuple(name for name in SETTINGS if name not in given or given[name] is not None)
     backend.start()

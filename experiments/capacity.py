@@ -26,12 +26,12 @@ from seqdyn.data.splits import balanced_order
 from seqdyn.data.text import Examples
 from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import Seeds, Sizes, fingerprint, launch_all, script, seeds, sized
+from seqdyn.runs.script import Presets, Seeds, fingerprint, launch_all, script, seeds, with_preset
 from seqdyn.types import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Sizes):
+class Config(Presets):
     """Width × training sequences × label noise × seeds."""
 
     cell: CellName = "rnn"
@@ -119,7 +119,7 @@ def check(c: Config) -> None:
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws."""
-    config = sized(config, SMOKE, PAPER)
+    config = with_preset(config, SMOKE, PAPER)
     check(config)
     backend.start()
     given = data(config)

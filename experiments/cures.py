@@ -148,7 +148,7 @@ def once(config: Config) -> Mapping[str, str]:
 
 def main(config: Config) -> None:
     """As often as was asked for."""
-    config = cures.sized(config, smoke=dict(cures=config.cures[::9]))
+    config = cures.with_preset(config, smoke=dict(cures=config.cures[::9]))
     backend.start()
     replicated(config, once)
 

@@ -31,12 +31,12 @@ from seqdyn.data.splits import beginning
 from seqdyn.data.text import Examples
 from seqdyn.fields import Dropout
 from seqdyn.learn.config import Experiment, Hypers, Spec, grid
-from seqdyn.runs.script import Seeds, Sizes, fingerprint, launch_all, script, sized
+from seqdyn.runs.script import Presets, Seeds, fingerprint, launch_all, script, with_preset
 from seqdyn.types import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Sizes):
+class Config(Presets):
     """Kinds × rates × seeds, beside none at all; and some of the kinds judged by Monte Carlo."""
 
     data_dir: Path | None = None
@@ -165,7 +165,7 @@ def experiments(c: Config, data: dict[str, Examples]) -> dict[str, Experiment]:
 
 def main(config: Config) -> None:
     """Reads, trains (or goes on), draws."""
-    config = sized(config, TINY, PAPER)
+    config = with_preset(config, TINY, PAPER)
     if "none" in config.kinds or not set(config.sampled) <= set(config.kinds):
         raise ConfigError(
             f"kinds is {config.kinds} and sampled is {config.sampled}; kinds has all of sampled, and not none."

@@ -34,7 +34,7 @@ from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.nets.bptt import Cut, Watch, unroll, watching
 from seqdyn.nets.cells import Cell, rnn
 from seqdyn.nets.inits import Gaussian, Identity
-from seqdyn.runs.script import Options, Seeds, launch, script, sized
+from seqdyn.runs.script import Options, Seeds, launch, script, with_preset
 from seqdyn.types import Array, ConfigError, Key
 
 
@@ -179,7 +179,7 @@ def keep(out: Path, c: Config) -> None:
 
 def main(config: Config) -> None:
     """Trains (or goes on), measures, then draws."""
-    config = sized(
+    config = with_preset(
         config,
         dict(gains=config.gains[:3], drives=config.drives[:2], seeds=2, steps=6, hidden=6, batch=4, updates=20, chunk=5)
         | dict(white=config.drives[:2], spectra=config.spectra[:2], width=16, length=60, nets=2),

@@ -26,7 +26,7 @@ from analysis import edge_of_stability as analysis
 from seqdyn import backend
 from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import Options, Seeds, launch, script, sized
+from seqdyn.runs.script import Options, Seeds, launch, script, with_preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def experiment(c: Config) -> Experiment:
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws."""
-    config = sized(
+    config = with_preset(
         config, dict(lrs=(0.05, 0.2, 100.0), seeds=2, steps=6, sequences=8, hidden=4, updates=40, every=10, tile=6)
     )
     backend.start()

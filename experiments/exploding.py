@@ -25,7 +25,7 @@ from analysis import exploding as analysis
 from analysis.claims import Claim, Statistic, minus, of
 from seqdyn import backend
 from seqdyn.learn.config import Experiment
-from seqdyn.runs.script import Claiming, Seeds, launch_all, replicated, script, sized
+from seqdyn.runs.script import Claiming, Seeds, launch_all, replicated, script, with_preset
 
 
 @sd.part
@@ -169,7 +169,7 @@ def once(config: Config) -> Mapping[str, str]:
 def main(config: Config) -> None:
     """As often as was asked for."""
     smoke = dict(gains=(1.0, 2.2), clips=(1.0, math.inf), seeds=2, steps=10, hidden=4, batch=4, updates=20, chunk=5)
-    config = sized(config, smoke | {"tile": 4})
+    config = with_preset(config, smoke | {"tile": 4})
     backend.start()
     replicated(config, once)
 

@@ -117,7 +117,7 @@ def once(config: Config) -> Mapping[str, str]:
 
 def main(config: Config) -> None:
     """As often as was asked for."""
-    config = cures.sized(config, smoke=dict(cells=config.cells[2:4]))
+    config = cures.with_preset(config, smoke=dict(cells=config.cells[2:4]))
     backend.start()
     replicated(config, once)
 

@@ -22,7 +22,7 @@ from seqdyn import backend
 from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.nets.activations import Activation
-from seqdyn.runs.script import Claiming, Seeds, launch, replicated, script, sized
+from seqdyn.runs.script import Claiming, Seeds, launch, replicated, script, with_preset
 
 CELLS: dict[str, tuple[CellName, Activation]] = {
     "tanh": ("rnn", "tanh"),
@@ -167,7 +167,7 @@ def once(config: Config) -> Mapping[str, str]:
 
 def main(config: Config) -> None:
     """As often as was asked for."""
-    config = sized(
+    config = with_preset(
         config, dict(gains=config.gains[:2], seeds=2, steps=12, hidden=6, batch=4, updates=20, chunk=5, tile=4)
     )
     backend.start()

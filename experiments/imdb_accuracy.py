@@ -30,7 +30,7 @@ from seqdyn.data.datasets import imdb_reviews
 from seqdyn.data.text import tokenize
 from seqdyn.learn.config import Hypers, Spec, grid
 from seqdyn.runs.run import default_out
-from seqdyn.runs.script import Seeds, launch_all, script, sized
+from seqdyn.runs.script import Seeds, launch_all, script, with_preset
 from seqdyn.types import ConfigError
 
 Setting = Literal["rnn", "gated", "best", "control"]
@@ -101,7 +101,9 @@ def control(c: Config) -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Reads, trains (or goes on), draws."""
-    config = sized(config, dict(vocabulary=300, rnn_epochs=1, gated_epochs=1, best_epochs=1, seeds=1, best_seeds=1))
+    config = with_preset(
+        config, dict(vocabulary=300, rnn_epochs=1, gated_epochs=1, best_epochs=1, seeds=1, best_seeds=1)
+    )
     if not {"rnn", "gated", "best"} & set(config.settings):
         raise ConfigError(f"settings is {config.settings}; name at least one of rnn, gated, best.")
     backend.start()

@@ -18,7 +18,7 @@ from seqdyn.data.datasets import imdb
 from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.checkpoint import digest
-from seqdyn.runs.script import Options, Seeds, launch, script, sized
+from seqdyn.runs.script import Options, Seeds, launch, script, with_preset
 from seqdyn.types import ConfigError
 
 
@@ -75,7 +75,7 @@ def experiment(c: Config, training: int, settings: dict[str, object]) -> Experim
 
 def main(config: Config) -> None:
     """Reads, trains (or goes on), draws."""
-    config = sized(
+    config = with_preset(
         config, dict(vocabulary=500, length=20, embedding=8, hidden=(8, 8), batch=16, epochs=2, seeds=2, chunk=5)
     )
     backend.start()

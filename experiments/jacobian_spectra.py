@@ -30,7 +30,7 @@ from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.nets.activations import Activation
 from seqdyn.nets.inits import InitName
-from seqdyn.runs.script import Options, Seeds, launch_all, script, sized
+from seqdyn.runs.script import Options, Seeds, launch_all, script, with_preset
 from seqdyn.types import ConfigError
 
 CELLS: dict[str, tuple[CellName, Activation]] = {
@@ -97,7 +97,7 @@ def experiment(c: Config, init: InitName) -> Experiment:
 
 def main(config: Config) -> None:
     """Trains (or goes on), one initialisation after the other, then draws."""
-    config = sized(config, dict(seeds=2, steps=12, hidden=6, batch=4, diagnostic=2, updates=20, chunk=5, tile=2))
+    config = with_preset(config, dict(seeds=2, steps=12, hidden=6, batch=4, diagnostic=2, updates=20, chunk=5, tile=2))
     backend.start()
     if not 1 <= len(set(config.inits)) == len(config.inits) <= 3:
         raise ConfigError(f"inits is {config.inits}; name one to three, each once.")

@@ -23,7 +23,7 @@ from analysis import claims
 from analysis import minimal_cells as analysis
 from analysis.claims import Claim, Statistic, minus, of
 from seqdyn import backend
-from seqdyn.runs.script import Claiming, Seeds, launch, replicated, script, sized
+from seqdyn.runs.script import Claiming, Seeds, launch, replicated, script, with_preset
 
 Kind = Literal["rnn", "GRU", "LSTM", "sLSTM", "minGRU", "minLSTM", "LRU", "IndRNN"]
 
@@ -149,7 +149,7 @@ def once(config: Config) -> Mapping[str, str]:
 
 def main(config: Config) -> None:
     """As often as was asked for."""
-    config = sized(config, dict(seeds=2, steps=10, hidden=4, batch=4, updates=10, chunk=5, tile=2))
+    config = with_preset(config, dict(seeds=2, steps=10, hidden=4, batch=4, updates=10, chunk=5, tile=2))
     backend.start()
     replicated(config, once)
 

@@ -118,7 +118,7 @@ def once(config: Config) -> Mapping[str, str]:
 
 def main(config: Config) -> None:
     """As often as was asked for."""
-    config = cures.sized(config, smoke=dict(norm_gains=config.norm_gains[:2], cells=config.cells[:1]))
+    config = cures.with_preset(config, smoke=dict(norm_gains=config.norm_gains[:2], cells=config.cells[:1]))
     backend.start()
     replicated(config, once)
 

@@ -45,7 +45,7 @@ from seqdyn.data.splits import beginning
 from seqdyn.data.text import Examples
 from seqdyn.learn.config import Experiment, Hypers, Spec, grid, joined
 from seqdyn.runs.run import default_out
-from seqdyn.runs.script import Seeds, Sizes, fingerprint, launch_all, script, sized
+from seqdyn.runs.script import Presets, Seeds, fingerprint, launch_all, script, with_preset
 from seqdyn.types import ConfigError
 
 DataName = Literal["reviews", "digits"]
@@ -62,7 +62,7 @@ SMALLER = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Sizes):
+class Config(Presets):
     """Data × training examples × methods × seeds."""
 
     data: tuple[DataName, ...] = ("reviews", "digits")
@@ -310,7 +310,7 @@ def timed(c: Config, settings: list[Setting]) -> dict[str, dict[str, float]]:
 
 def main(config: Config) -> None:
     """Trains each method alone, then those that helped together; draws."""
-    config = sized(config, TINY, PAPER)
+    config = with_preset(config, TINY, PAPER)
     if not config.data or not set(config.data) <= {"reviews", "digits"}:
         raise ConfigError(f"data is {config.data}; name reviews, digits or both.")
     backend.start()

@@ -60,7 +60,7 @@ LARGEST = {"l2": 0.3, "weight_decay": 10.0, "l1": 0.03, "l1_proximal": 1.0, "l0"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(script.Sizes):
+class Config(script.Presets):
     """One experiment a training set: methods × λ."""
 
     methods: tuple[str, ...] = tuple(METHODS)
@@ -141,7 +141,7 @@ def compiled_says(spec: Spec, batch: Batch) -> Any:
     """parameters -> (probabilities [b, k], (W, U, the readout's W)), gates as in evaluation."""
 
     def says(params: model.Model) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        acting = model.effective(spec, params)
+        acting = model.acting_params(spec, params)
         logits = model.predict(spec, Hypers().arrays(), params, batch)
         return jax.nn.softmax(logits), (acting.layers[0].w, acting.layers[0].u, acting.readout.w)
 
@@ -150,7 +150,7 @@ def compiled_says(spec: Spec, batch: Batch) -> Any:
 
 def main(config: Config) -> None:
     """Trains (or goes on), then draws."""
-    config = script.sized(
+    config = script.with_preset(
         config,
         smoke=dict(draws=2, weights=2, hidden=6, batch=10, examples=20, updates=20, chunk=10),
         paper=dict(draws=50, weights=9, hidden=64, updates=5000),

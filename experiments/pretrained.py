@@ -26,7 +26,7 @@ from seqdyn.data.tasks import VECTORS
 from seqdyn.data.vectors import coverage, match, read_vectors
 from seqdyn.learn.config import Spec, grid
 from seqdyn.runs.display import plain_console
-from seqdyn.runs.script import launch_all, script, sized
+from seqdyn.runs.script import launch_all, script, with_preset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +47,7 @@ class Config(Reviews):
 
 def main(config: Config) -> None:
     """Reads, trains (or goes on), draws."""
-    config = sized(config, dict(vocabulary=300, length=12, hidden=4, batch=16, epochs=2, looks=1, seeds=2))
+    config = with_preset(config, dict(vocabulary=300, length=12, hidden=4, batch=16, epochs=2, looks=1, seeds=2))
     backend.start()
     text = read(config, config.length)
     matched = match(text.vocabulary, read_vectors(config.vectors))

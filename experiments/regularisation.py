@@ -101,7 +101,7 @@ def once(config: Config) -> Mapping[str, str]:
 
 def main(config: Config) -> None:
     """As often as was asked for."""
-    config = cures.sized(config, smoke=dict(weights=config.weights[::3], penalties=config.penalties[::4]))
+    config = cures.with_preset(config, smoke=dict(weights=config.weights[::3], penalties=config.penalties[::4]))
     backend.start()
     replicated(config, once)
 

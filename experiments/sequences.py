@@ -25,7 +25,7 @@ from seqdyn import backend
 from seqdyn.data.datasets import characters, mnist, music
 from seqdyn.fields import CellName
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import Options, Seeds, fingerprint, launch, script, sized
+from seqdyn.runs.script import Options, Seeds, fingerprint, launch, script, with_preset
 from seqdyn.types import ConfigError
 
 
@@ -72,7 +72,7 @@ def data_and_shape(c: Config) -> tuple[dict[str, Any], dict[str, Any], tuple[str
 
 def main(config: Config) -> None:
     """Reads, trains (or goes on), draws."""
-    config = sized(config, dict(pool=4, seeds=1, updates=20))
+    config = with_preset(config, dict(pool=4, seeds=1, updates=20))
     backend.start()
     data, shape, symbols = data_and_shape(config)
     specs = tuple(Spec(cell=cell, **shape) for cell in config.cells)

@@ -136,7 +136,7 @@ def _accuracy(spec: Spec) -> Any:
     def accuracy(hypers: Any, params: Any, examples: Examples) -> Any:
         n = examples.ys.shape[0]
         batch = TASKS["labelled"](spec).batch({"test": examples}, "test", (np.arange(n), np.ones(n, np.float32)))
-        return model.judge(spec, hypers, params, batch).accuracy
+        return model.forward(spec, hypers, params, batch).accuracy
 
     return backend.compiled(accuracy)
 

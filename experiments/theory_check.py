@@ -59,7 +59,7 @@ class Config:
     """Of all draws."""
 
 
-class Sizes(NamedTuple):
+class Presets(NamedTuple):
     """Widths N and steps T."""
 
     growth: tuple[int, int, int, int] = (400, 60, 10, 50)  # N, T, first and last lag of the fit
@@ -69,7 +69,7 @@ class Sizes(NamedTuple):
     lstm: tuple[int, int] = (100, 1000)
 
 
-SMOKE = Sizes((24, 12, 2, 10), (24, 40), (4, 100), (4, 200), (6, 40))
+SMOKE = Presets((24, 12, 2, 10), (24, 40), (4, 100), (4, 200), (6, 40))
 
 
 def row(quantity: str, at: str, measured: Any, predicted: Any, within: float | None, **more: Any) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def energies(kind: str, n: int, steps: int, gain: Array, key: Key[Array, ""]) ->
     return jnp.mean(jnp.square(norms), axis=1)[::-1]
 
 
-def growths(sizes: Sizes, keys: Array) -> list[dict[str, Any]]:
+def growths(sizes: Presets, keys: Array) -> list[dict[str, Any]]:
     """Per gain and kind of U: exp of the slope of log E‖∂L/∂h_t‖² against the lag."""
     n, steps, first, last = sizes.growth
     lags = np.arange(first, last + 1)
@@ -138,7 +138,7 @@ def exponents(cell: Cell, params: Any, xs: Array, key: Key[Array, ""], k: int | 
     return found.exponents, found.errors
 
 
-def largest(sizes: Sizes, keys: Array) -> list[dict[str, Any]]:
+def largest(sizes: Presets, keys: Array) -> list[dict[str, Any]]:
     """The largest exponent of a driven tanh network per gain, mean over nets."""
     n, steps = sizes.largest
 
@@ -174,7 +174,7 @@ def product(n: int) -> Cell:
     )
 
 
-def gaussian_product(sizes: Sizes, key: Key[Array, ""]) -> list[dict[str, Any]]:
+def gaussian_product(sizes: Presets, key: Key[Array, ""]) -> list[dict[str, Any]]:
     """The whole spectrum of a product of independent Gaussian matrices, and its largest exponent."""
     n, steps = sizes.product
 
@@ -193,7 +193,7 @@ def gaussian_product(sizes: Sizes, key: Key[Array, ""]) -> list[dict[str, Any]]:
     ]
 
 
-def linear(sizes: Sizes, key: Key[Array, ""]) -> list[dict[str, Any]]:
+def linear(sizes: Presets, key: Key[Array, ""]) -> list[dict[str, Any]]:
     """The spectra of a linear rnn, which its input does not touch, and of an orthogonal one."""
     n, steps = sizes.linear
 
@@ -212,7 +212,7 @@ def linear(sizes: Sizes, key: Key[Array, ""]) -> list[dict[str, Any]]:
     ]
 
 
-def gated(sizes: Sizes, keys: Array) -> list[dict[str, Any]]:
+def gated(sizes: Presets, keys: Array) -> list[dict[str, Any]]:
     """The largest and the middle of the 2N exponents of an LSTM's whole state, beside log σ(b_f)."""
     n, steps = sizes.lstm
 
@@ -298,7 +298,7 @@ def main(config: Config) -> None:
         raise ConfigError(f"{kept} was measured with other settings; choose another --out.")
     kept.parent.mkdir(parents=True, exist_ok=True)
     backend.start()
-    sizes = SMOKE if config.smoke else Sizes()
+    sizes = SMOKE if config.smoke else Presets()
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(config.seed), config.nets)
         rows = [

@@ -47,7 +47,7 @@ from seqdyn.data.tasks import Batch
 from seqdyn.fields import CellName, Dtype
 from seqdyn.learn import precision, verify
 from seqdyn.learn.config import Spec, grid
-from seqdyn.learn.looks import Looking, ProbeName
+from seqdyn.learn.probe_config import ProbeConfig, ProbeName
 from seqdyn.learn.train import read
 from seqdyn.measure import probes
 from seqdyn.nets import cells
@@ -194,8 +194,8 @@ def in_probes(name: CellName, steps: int, batch: int, hidden: int, sequences: in
     alive = np.ones(1, bool)
 
     def call(probe: ProbeName) -> Callable[[], dict[str, np.ndarray]]:
-        looking = Looking((probe,), sequences, "holdout", 8)
-        look = sweep.look(spec, 1, looking)
+        looking = ProbeConfig((probe,), sequences, "holdout", 8)
+        look = sweep.measure(spec, 1, looking)
         return lambda: probes.finish(spec, looking, jax.block_until_ready(look(runs, states, None)), alive)
 
     looks = {probe: call(probe) for probe in get_args(ProbeName)}

@@ -27,7 +27,6 @@ from seqdyn.learn.config import Runs as Runs
 from seqdyn.learn.config import grid as grid
 from seqdyn.learn.context import Context as Context
 from seqdyn.learn.context import Variable as Variable
-from seqdyn.learn.looks import Look as Look
 from seqdyn.learn.optim import SGD as SGD
 from seqdyn.learn.optim import Adam as Adam
 from seqdyn.learn.optim import AdamW as AdamW
@@ -39,6 +38,7 @@ from seqdyn.learn.optim import Inverse as Inverse
 from seqdyn.learn.optim import Momentum as Momentum
 from seqdyn.learn.optim import RMSProp as RMSProp
 from seqdyn.learn.optim import Warmup as Warmup
+from seqdyn.learn.probe_config import Look as Look
 from seqdyn.learn.rules import Rule as Rule
 from seqdyn.learn.spec import Spec as Spec
 from seqdyn.learn.terms import LayerPass as LayerPass

@@ -170,7 +170,7 @@ def traced_once(function: Callable[..., Any]) -> Any:
     return jax.jit(function)
 
 
-def each(function: Callable[[Any], Any], matrices: Any) -> Any:
+def map_matrices(function: Callable[[Any], Any], matrices: Any) -> Any:
     """`function` of every matrix of a batch [*b, n, k], on a CPU of one after the other.
 
     There jaxlib (0.10.2) deals a batch's factorisations to the threads that run the devices' programs, and waits: two
@@ -183,7 +183,7 @@ def each(function: Callable[[Any], Any], matrices: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), found)
 
 
-def beside(*parts: Any) -> Any:
+def side_by_side(*parts: Any) -> Any:
     """Arrays [*b, n_i] side by side in the last axis: `jnp.concatenate`, on a CPU as a sum of padded parts.
 
     It has the same bits (x + −0 is x, for every x) and speed. XLA's own emitter of concatenations makes of its rows one
@@ -200,13 +200,13 @@ def beside(*parts: Any) -> Any:
     return total
 
 
-def apart(x: Any, *widths: int) -> list[Any]:
-    """What `beside` put together, by the parts' widths. Slices: the derivative of `jnp.split` is a concatenation."""
+def split_at_widths(x: Any, *widths: int) -> list[Any]:
+    """What `side_by_side` put together. Slices: the derivative of `jnp.split` is a concatenation."""
     ends = list(itertools.accumulate(widths))
     return [x[..., end - width : end] for end, width in zip(ends, widths, strict=True)]
 
 
-def fence(tree: Any) -> Any:
+def optimization_barrier(tree: Any) -> Any:
     """The identity. On a CPU it also stops XLA from fusing across it.
 
     There, fusion recomputes shared operands and stops vectorising inside loops: a gate without fences takes six

@@ -26,11 +26,11 @@ class Update(NamedTuple):
 @cache
 def _program(spec: Spec, autodiff: bool):
     def one(hypers, state, data):
-        batch = train.drawn(spec, hypers, data, train.ticket(spec, hypers, data, state.step), state.step)
-        carries = train.begun(spec, hypers, state.carries, batch)
+        batch = train.sample(spec, hypers, data, train.batch_index(spec, hypers, data, state.step), state.step)
+        carries = train.initial_carry(spec, hypers, state.carries, batch)
 
         def loss(params):
-            return model.judge(spec, hypers, params, batch, carries, by=unroll_autodiff).loss
+            return model.forward(spec, hypers, params, batch, carries, by=unroll_autodiff).loss
 
         slopes = jax.grad(loss)(state.params) if autodiff else None
         return Update(*train.step(spec, hypers, state, batch), slopes)
@@ -66,7 +66,7 @@ def start(spec, data=None, seed=0):
 
 def first_batch(spec, hypers, data=None):
     """The batch of the first update, nothing changed in it."""
-    return task_of(spec).batch(data, "train", train.ticket(spec, hypers, data, jnp.int32(0)))
+    return task_of(spec).batch(data, "train", train.batch_index(spec, hypers, data, jnp.int32(0)))
 
 
 @cache

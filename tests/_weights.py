@@ -10,7 +10,7 @@ import numpy as np
 from seqdyn import Spec
 from seqdyn.backend import compiled
 from seqdyn.data.batches import Batch
-from seqdyn.data.tasks import live
+from seqdyn.data.tasks import valid_mask
 from seqdyn.learn import model
 from seqdyn.learn.config import Hypers
 from seqdyn.runs.axes import shapes
@@ -88,7 +88,7 @@ def of_lengths(spec, params):
     spec = Spec(**{**vars(spec), "dtype": "float64", "decided": ()})
 
     def predictions(params, xs, lengths):
-        batch = Batch(jnp.swapaxes(xs, 0, 1), jnp.zeros(B), live(spec, lengths))
+        batch = Batch(jnp.swapaxes(xs, 0, 1), jnp.zeros(B), valid_mask(spec, lengths))
         return model.predict(spec, Hypers().arrays(spec.dtype), params, batch), batch.live
 
     with jax.numpy_dtype_promotion("standard"):

@@ -45,7 +45,7 @@ _ARRAYS = (
     "nets.diagonal watch.seen watch.step "
     "data.losses data.batches data.synthetic data.tasks data.splits data.text data.scaling data.images data.wording "
     "data.augment data.banks data.waves building data.sampled nets.from_step "
-    "learn.context learn.terms learn.looks learn.own_cells learn.rules learn.fitted "
+    "learn.context learn.terms learn.probe_config learn.own_cells learn.rules learn.fitted "
     "learn.dropout learn.layers learn.model learn.penalties learn.objective learn.optim learn.stopping learn.train "
     "learn.verify "
     "measure.weights measure.units measure.jacobians measure.newton measure.lyapunov measure.flossing "

@@ -147,8 +147,8 @@ def test_a_published_statement_holds_fails_or_is_none(drawn):
 
 def test_the_updates_to_learn_are_those_before_the_first_look_that_met_the_target(drawn):
     out, _ = drawn
-    assert published.learned_at(out).tolist() == [10] * 16 and published.told(out) == "16/16, 10 updates"
-    assert published.told(out, target=1e-4) == f"0/16, over {UPDATES} updates"
+    assert published.learned_at(out).tolist() == [10] * 16 and published.outcome(out) == "16/16, 10 updates"
+    assert published.outcome(out, target=1e-4) == f"0/16, over {UPDATES} updates"
     assert published.successes(out, target=0.7) == (16, 16) and published.median_updates(out, target=0.7) == 0
 
 

@@ -129,7 +129,7 @@ def test_a_mutated_manifest_is_a_sentence(many, made, tmp_path):
         (out / manifest.NAME).write_bytes(bytes(data))
         try:
             manifest.read(out)
-            manifest.claim(out, e, {})
+            manifest.open_run(out, e, {})
         finally:
             assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 

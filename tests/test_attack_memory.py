@@ -38,7 +38,7 @@ from seqdyn.runs import manifest
 from seqdyn.runs.records import Store
 out = Path(sys.argv[1])
 e = Experiment("large", (Spec(steps=200, hidden=(4,)),), grid(seeds=256), 2000, 100, 2000, tile=8)
-manifest.claim(out, e, {})
+manifest.open_run(out, e, {})
 store = Store(out / "records.zarr", e.layout)
 store.create(["loss", "recorded", "adjoint_norm", "carried_norm"], {"layer": [0], "group": [], "gate": []})
 draw = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from seqdyn.data.augment import AUGMENTATIONS
 from seqdyn.data.check import check
 from seqdyn.data.text import Examples
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.learn.train import chunk, drawn, init
+from seqdyn.learn.train import chunk, init, sample
 
 X64 = False
 
@@ -58,7 +58,7 @@ def test_the_batch_of_an_update_is_a_function_of_seed_and_number():
 
     def batch(seed, n):
         hypers = grid(seeds=[seed], strength=1.0).at(0).arrays()
-        return drawn(spec, hypers, data, (jnp.arange(4), None), jnp.int32(n)).xs
+        return sample(spec, hypers, data, (jnp.arange(4), None), jnp.int32(n)).xs
 
     np.testing.assert_array_equal(batch(0, 3), batch(0, 3))
     assert not np.array_equal(batch(0, 3), batch(0, 4)) and not np.array_equal(batch(0, 3), batch(1, 3))

@@ -412,7 +412,7 @@ def test_an_experiment_of_numpys_values_is_that_of_pythons():
     numbers = dict(updates=np.int64(40), chunk=np.uint8(10), probe_every=jnp.int32(20), tile=np.int16(2))
     one = experiment(hypers=grid(np.array(2), window=np.float64(5)), settings={"n": np.int64(3)}, **numbers)
     two = experiment(hypers=grid(2, window=5), settings={"n": 3}, tile=2)
-    assert json.dumps(one.describe()) == json.dumps(two.describe()) and hash(one.looking) == hash(two.looking)
+    assert json.dumps(one.describe()) == json.dumps(two.describe()) and hash(one.probe_config) == hash(two.probe_config)
 
 
 def test_one_spec_a_list_and_no_grid_have_one_meaning():

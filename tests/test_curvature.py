@@ -16,7 +16,7 @@ from seqdyn.backend import compiled
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.measure.curvature import directional_sharpness, hessian_product, lanczos, look, noise_scale, sharpness
+from seqdyn.measure.curvature import directional_sharpness, hessian_product, lanczos, measure, noise_scale, sharpness
 from seqdyn.measure.view import View
 from seqdyn.nets.bptt import Cut, live_steps, unroll
 from seqdyn.nets.cells import gru, lstm, rnn
@@ -200,7 +200,7 @@ TEXT = Spec(task="labelled", steps=T, batch=8, vocabulary=7, embedding=2, hidden
 
 @cache
 def looks(spec):
-    return compiled(partial(look, spec))
+    return compiled(partial(measure, spec))
 
 
 @pytest.fixture
@@ -256,8 +256,8 @@ def test_looks_of_many_runs_under_vmap_and_map_are_the_looks_of_each(single):
     states = states._replace(alive=jnp.array([True, False]))
     vmapped, mapped = compiled(
         lambda h, states, view: (
-            jax.vmap(partial(look, TEXT), in_axes=(None, 0, None))(h, states, view),
-            jax.lax.map(lambda s: look(TEXT, h, s, view), states),
+            jax.vmap(partial(measure, TEXT), in_axes=(None, 0, None))(h, states, view),
+            jax.lax.map(lambda s: measure(TEXT, h, s, view), states),
         )
     )(h, states, view)
     alone = looks(TEXT)(h, scene()[1], view)

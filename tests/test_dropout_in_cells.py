@@ -11,7 +11,7 @@ from _programs import optimised, program
 
 from seqdyn.measure.jacobians import step_jacobians
 from seqdyn.nets import cells, dropped
-from seqdyn.nets.bptt import Cut, Watch, hold, live_steps, unroll
+from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll, where_valid
 from seqdyn.nets.stack import unroll_autodiff, unroll_loop
 
 MAKE = {"rnn": cells.rnn, "lstm": cells.lstm, "gru": cells.gru, "gru_reset_before": cells.gru_reset_before}
@@ -72,7 +72,7 @@ def both(kind, name):
             def body(carry, inputs):
                 x, nudge, live = inputs
                 new = cells.step(cell, params, carry, x)
-                new = hold(live, new._replace(h=new.h + nudge), carry)
+                new = where_valid(live, new._replace(h=new.h + nudge), carry)
                 return new, new.h
 
             last, hs = jax.lax.scan(body, carry, (jnp.concatenate([x, masks], axis=-1), nudges.h, live))

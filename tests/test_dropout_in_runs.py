@@ -115,7 +115,7 @@ def test_the_masks_of_an_update_are_a_function_of_its_number_and_of_the_seed():
     second = update(spec, h, first.after, data())
     same(second.after, whole)
     same(jax.tree.map(lambda a, b: np.stack([a, b]), first.metrics, second.metrics), metrics)
-    key = compiled(lambda h, n: jax.random.key_data(train.drawn(spec, h, data(), ROWS, n).noise))
+    key = compiled(lambda h, n: jax.random.key_data(train.sample(spec, h, data(), ROWS, n).noise))
     of_n = [np.asarray(key(hypers(seed=seed), jnp.int32(n))).tobytes() for seed, n in ((0, 0), (0, 1), (1, 0), (0, 0))]
     assert of_n[3] == of_n[0] and len(set(of_n)) == 3
 
@@ -226,8 +226,8 @@ def test_rates_are_runs_of_one_program_under_vmap():
     state = start(spec, data())
 
     def step(h):
-        ticket = train.ticket(spec, h, data(), state.step)
-        return train.step(spec, h, state, train.drawn(spec, h, data(), ticket, state.step))[0].params
+        ticket = train.batch_index(spec, h, data(), state.step)
+        return train.step(spec, h, state, train.sample(spec, h, data(), ticket, state.step))[0].params
 
     with jax.numpy_dtype_promotion("standard"):
         together = compiled(jax.vmap(step))(jax.tree.map(lambda *leaves: np.stack(leaves), *rates))

@@ -243,7 +243,7 @@ def test_records_are_read_by_lag(made):
 
 
 def test_a_directory_that_has_only_begun_says_so(tmp_path):
-    manifest.claim(tmp_path / "out", TINY, {})
+    manifest.open_run(tmp_path / "out", TINY, {})
     assert "only begun" in refusal(seqdyn.load, tmp_path / "out")
     assert "only begun" in refusal(seqdyn.restore, tmp_path / "out", 0)
 
@@ -270,7 +270,7 @@ def test_records_whose_shape_is_changing_are_not_damaged(out):
 
 
 def test_a_run_that_is_to_go_on_for_longer_is_read_as_far_as_it_is(out):
-    manifest.claim(out, LONGER, {})
+    manifest.open_run(out, LONGER, {})
     assert seqdyn.load(out).sizes["step"] == TINY.updates
 
 

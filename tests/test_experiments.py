@@ -440,10 +440,10 @@ def test_every_full_setting_is_valid_and_larger_than_the_default(name, monkeypat
 
 def test_a_tiny_or_full_setting_leaves_what_was_given(tmp_path):
     """--smoke and --paper fill in what stands at its default; they are two sizes."""
-    tiny = _cures.sized(gating.Config(smoke=True, seeds=1), smoke={})
+    tiny = _cures.with_preset(gating.Config(smoke=True, seeds=1), smoke={})
     assert (tiny.seeds, tiny.hidden, tiny.updates) == (1, 6, 20)
     given = gating.Config(paper=True, seeds=2)
-    full = _cures.sized(given, smoke={})
+    full = _cures.with_preset(given, smoke={})
     assert (full.seeds, full.hidden, full.updates) == (2, 50, 30_000)
     refused = refusal("reproduce/adding", "--paper", "--smoke", "--out", str(tmp_path / "new"))
     assert "smoke and paper" in refused and not (tmp_path / "new").exists()

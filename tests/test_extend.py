@@ -249,7 +249,7 @@ def test_killed_at_any_write_the_same_call_ends_with_the_same_bits(where, copy, 
 @pytest.mark.slow
 def test_runs_that_have_only_begun_are_there_without_records(copy, out, ends):
     e = manifest.experiment(out / "more-1")
-    manifest.claim(copy / "more-1", e, {})
+    manifest.open_run(copy / "more-1", e, {})
     ds = sd.load(copy)
     assert ds.sizes["run"] == 6 and not ds.recorded.values[2:].any() and np.isnan(ds.loss.values[2:]).all()
     assert ds.gain.values.tolist() == sd.load(out).gain.values.tolist()

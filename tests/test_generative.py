@@ -271,7 +271,7 @@ def test_one_gradient_is_that_of_each_player_with_respect_to_its_own_loss(by_aut
     def both(params):
         ours = network.gradient(spec, params, real)
         assert ours.seen.keys() == {"critic", "generator"}
-        return (ours.judged.loss, ours.grads), by_autodiff(alone, params), network.read(spec, real, ours.seen)
+        return (ours.forward.loss, ours.grads), by_autodiff(alone, params), network.read(spec, real, ours.seen)
 
     (loss, ours), (value, theirs), norms = both(begun(gan))
     near(ours, theirs, rtol=1e-8)

@@ -10,7 +10,7 @@ from _weights import IDS, XS, D, H, close, drawn, known, same, spec
 
 import seqdyn
 from seqdyn import ConfigError, io
-from seqdyn.learn.model import effective
+from seqdyn.learn.model import acting_params
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra 'torch')")
 
@@ -186,5 +186,5 @@ def test_gates_of_l0_have_met_the_weights_that_leave():
     params = drawn(of)
     params = params._replace(log_alpha=jax.tree.map(lambda leaf: -9.0 * jnp.sign(leaf), params.log_alpha))
     state = io.to_torch(params, of)
-    same(io.from_torch(state, of).layers, effective(of, params).layers)
+    same(io.from_torch(state, of).layers, acting_params(of, params).layers)
     assert 0 < np.mean(state["rnn.weight_hh_l0"].numpy() == 0) < 1

@@ -185,7 +185,7 @@ def test_the_probe_averages_logarithms_over_the_examples_that_are_long_enough(mo
         state = train.init(spec, hypers)
         view = View(Batch(ids, jnp.zeros(len(lengths)), live), None, modes)
         layers = [layer[1:4] for layer in model.per_layer(spec, hypers, state.params, view.batch)]
-        return jacobians.look(spec, hypers, state, view), layers
+        return jacobians.measure(spec, hypers, state, view), layers
 
     with jax.enable_x64(False):  # training is float32
         hypers = Hypers(gain=1.5).arrays()

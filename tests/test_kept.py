@@ -77,7 +77,7 @@ def _begun(keep, folder=[]):  # noqa: B006
 
     folder.append(tempfile.TemporaryDirectory())
     out = run.Path(folder[-1].name) / "out"
-    manifest.claim(out, experiment(keep), {})
+    manifest.open_run(out, experiment(keep), {})
     return out
 
 

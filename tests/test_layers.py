@@ -15,7 +15,7 @@ watch.seen watch.step watch.loss watch.flax watch.linen watch.nnx watch.probed w
 data.arrays data.losses data.batches data.sampled data.synthetic data.tasks data.text data.check data.splits data.extras
 data.scaling data.packaged data.images data.wording data.augment data.cache data.vectors data.banks data.datasets
 data.waves data.audio
-learn.precision learn.context learn.terms learn.hypers learn.own_cells learn.looks learn.rules learn.optim
+learn.precision learn.context learn.terms learn.hypers learn.own_cells learn.probe_config learn.rules learn.optim
 learn.dropout learn.network learn.fitted learn.spec learn.layers learn.model
 learn.start learn.penalties learn.objective learn.stopping
 learn.train learn.verify

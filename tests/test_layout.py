@@ -29,7 +29,7 @@ def test_every_run_lies_in_one_tile_and_tiles_are_numbered_in_its_order(counts, 
 def out(tmp_path):
     """Records of three runs, written without a network."""
     e = Experiment("read", (Spec(steps=4),), grid(seeds=3, clip=[np.inf]), updates=2, chunk=1, probe_every=2, tile=2)
-    manifest.claim(tmp_path / "out", e, {})
+    manifest.open_run(tmp_path / "out", e, {})
     store = Store(tmp_path / "out" / "records.zarr", e.layout)
     store.create(["loss", "recorded", "test_loss"], {"layer": [0], "group": [], "gate": []})
     for tile in e.layout.tiles:

@@ -7,7 +7,7 @@ from jax import export
 
 from seqdyn.learn import train
 from seqdyn.learn.config import Spec, grid
-from seqdyn.learn.looks import Looking
+from seqdyn.learn.probe_config import ProbeConfig
 from seqdyn.measure import probes
 from seqdyn.runs import sweep
 
@@ -30,7 +30,7 @@ def states(runs):
     return sweep._over(2, lambda r: train.init(r.spec, r.hypers), runs)
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("cell", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 def test_a_tile_trains_and_is_evaluated(lowered, cell):
     def trained(runs):
         after, metrics = sweep._over(2, lambda r, s: train.chunk(r.spec, r.hypers, s, None, 3), runs, states(runs))
@@ -43,8 +43,8 @@ def test_a_tile_trains_and_is_evaluated(lowered, cell):
 @pytest.mark.parametrize("probe", probes.PROBES)
 def test_every_probe_looks(lowered, probe):
     def seen(runs):
-        looking = Looking((probe,), 2, "holdout", 3)
-        return sweep._over(2, lambda r, s: probes.look(r.spec, looking, r.hypers, s, None), runs, states(runs))
+        looking = ProbeConfig((probe,), 2, "holdout", 3)
+        return sweep._over(2, lambda r, s: probes.measure(r.spec, looking, r.hypers, s, None), runs, states(runs))
 
     assert lowered(seen, tile("lstm"))
 

@@ -12,7 +12,7 @@ import pytest
 from _programs import optimised, program
 
 from seqdyn import theory
-from seqdyn.backend import compiled, each
+from seqdyn.backend import compiled, map_matrices
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Hypers, Spec
@@ -188,7 +188,7 @@ def test_the_probe_averages_over_examples_each_without_its_own_first_tenth():
     def look(hypers):
         state, view = train.init(spec, hypers), View(Batch(ids, jnp.zeros(2), live), None, modes)
         (layer,) = model.per_layer(spec, hypers, state.params, view.batch)
-        return lyapunov.look(spec, hypers, state, view), layer[1:]
+        return lyapunov.measure(spec, hypers, state, view), layer[1:]
 
     with jax.enable_x64(False):  # training is float32
         hypers = Hypers(gain=1.5).arrays()
@@ -236,5 +236,5 @@ def test_two_devices_that_look_at_batches_at_once_do_not_wait_for_each_other():
 def test_a_batch_that_is_factorised_one_by_one_has_the_factors_of_each():
     """Whatever the axes in front, and of a function of several results."""
     many = normal(2, 3, 5, 4)
-    for ours, theirs in zip(program(partial(each, jnp.linalg.qr))(many), np.linalg.qr(many), strict=True):
+    for ours, theirs in zip(program(partial(map_matrices, jnp.linalg.qr))(many), np.linalg.qr(many), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-12)

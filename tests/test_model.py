@@ -148,7 +148,7 @@ def test_a_word_that_means_nothing_is_refused_not_taken_for_another(monkeypatch)
     assert "cell is 'elman'" in refusal(model.layers, dataclasses.replace(ADDING, cell="elman"), hypers())
     real = TASKS["adding"]
     monkeypatch.setitem(TASKS, "adding", lambda spec: real(spec)._replace(loss="huber"))
-    for call in (model.losses, model.hits):
+    for call in (model.losses, model.is_correct):
         assert "'huber'" in refusal(call, ADDING, jnp.ones((3, 1)), jnp.ones(3))
     assert "'huber'" in refusal(model.mean_prediction, ADDING, jnp.ones((2, 3, 1)))
 
@@ -159,7 +159,7 @@ def test_the_type_of_an_id_changes_nothing(kind, embedding):
     spec = Spec("labelled", steps=1, vocabulary=300, embedding=embedding)
     table = jnp.arange(900, dtype=jnp.float32).reshape(300, 3) if embedding else None
     ids = np.array([[5, 127, 0]])
-    found = model.embedded(spec, model.Model(table, (), None), jnp.asarray(ids, kind))
+    found = model.embed(spec, model.Model(table, (), None), jnp.asarray(ids, kind))
     np.testing.assert_array_equal(found, (np.eye(300) if table is None else np.asarray(table))[ids])
 
 

@@ -63,7 +63,7 @@ def batch_of(spec, n=0):
 @cache
 def drawing(spec):
     def batch(data, n):
-        return TASKS[spec.task](spec).batch(data, "train", train.ticket(spec, hypers(), data, n))
+        return TASKS[spec.task](spec).batch(data, "train", train.batch_index(spec, hypers(), data, n))
 
     return compiled(batch)
 
@@ -74,7 +74,7 @@ def judge(spec):
 
     def both(params, batch):
         output = model.run(spec, hypers(), params, batch)
-        return output.predictions, model.held(spec, output, batch).loss
+        return output.predictions, model.metrics(spec, output, batch).loss
 
     return compiled(both)
 
@@ -147,7 +147,7 @@ def test_the_loss_of_classes_is_minus_the_log_of_the_softmax():
     ys = np.arange(7, dtype=np.int32) % 3
     p = np.exp(logits.astype(np.float64))
     expected = -np.log(p[np.arange(7), ys] / p.sum(axis=1))
-    losses, hits = compiled(lambda *a: (model.losses(SERIES, *a), model.hits(SERIES, *a)))(logits, ys)
+    losses, hits = compiled(lambda *a: (model.losses(SERIES, *a), model.is_correct(SERIES, *a)))(logits, ys)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     np.testing.assert_array_equal(hits, logits.argmax(1) == ys)
 
@@ -212,7 +212,7 @@ def test_a_streams_windows_follow_each_other_and_their_targets_are_the_next_symb
     data = data_of(STREAM)
     apart, per_epoch = 119 // 4, 119 // 4 // T
     task = TASKS["stream"](STREAM)
-    tickets = task.tickets(data, jax.random.key(0), jnp.arange(2 * per_epoch))
+    tickets = task.batch_indices(data, jax.random.key(0), jnp.arange(2 * per_epoch))
     np.testing.assert_array_equal(tickets, np.tile(np.arange(per_epoch), 2))
     batches = [task.batch(jax.tree.map(jnp.asarray, data), "train", t) for t in tickets[:per_epoch]]
     read = np.concatenate([b.xs for b in batches])
@@ -231,9 +231,9 @@ def streamed():
 
     def all_of_it(h, state):
         after, metrics = train.chunk(STREAM, h, state, data, 2 * (epoch.steps // T))
-        whole = model.judge(epoch, h, state.params, TASKS["stream"](epoch).batch(data, "train", 0))
+        whole = model.forward(epoch, h, state.params, TASKS["stream"](epoch).batch(data, "train", 0))
         found = train.evaluate(STREAM, h, state, data)
-        judged = model.judge(held, h, state.params, TASKS["stream"](held).batch(data, "validation", 0))
+        judged = model.forward(held, h, state.params, TASKS["stream"](held).batch(data, "validation", 0))
         return metrics["loss"], after, whole._replace(path=()), found, judged._replace(path=())
 
     with jax.numpy_dtype_promotion("standard"):

@@ -37,7 +37,13 @@ CELLS = {
 }
 
 
-@pytest.mark.parametrize("name, sequential", [*((name, False) for name in CELLS), ("lstm", True)])
+@pytest.mark.parametrize(
+    "name, sequential",
+    [
+        *(pytest.param(name, False, marks=pytest.mark.slow) for name in ("rnn", "gru_reset_before")),
+        *(("lstm", False), ("lstm", True), ("own", False)),
+    ],
+)
 def test_states_and_gradients_are_those_of_unroll(name, sequential):
     cell = CELLS[name]()
     params = cell.init(jax.random.key(0))

@@ -180,7 +180,7 @@ def test_averages_that_have_settled_judge_a_batch_as_its_own_statistics_do(name,
         def observe(_, params):
             hs, _ = unroll(learning, params, learning.rest((B,)), xs)
             seen = Layer(learning, params, learning.rest((B,)), xs, None, hs)
-            return params._replace(statistics=learning.observe(seen))
+            return params._replace(statistics=learning.update_batch_stats(seen))
 
         params = jax.lax.fori_loop(0, 300, observe, fresh)
         among, _ = unroll(learning, params, learning.rest((B,)), xs)

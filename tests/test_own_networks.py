@@ -108,7 +108,7 @@ def test_noise_is_drawn_in_training_alone_anew_at_every_update_and_by_the_seed()
     batch = train.training_batch(spec, hypers, None, 0)
     again = batch._replace(noise=train.training_batch(spec, hypers, None, 1).noise)
     losses = [
-        network.judge(spec, hypers, state.params, b).loss for b in (batch, batch, again, batch._replace(noise=None))
+        network.forward(spec, hypers, state.params, b).loss for b in (batch, batch, again, batch._replace(noise=None))
     ]
     assert losses[0] == losses[1] and len({float(loss) for loss in losses}) == 3
 

@@ -172,9 +172,9 @@ def test_a_users_loss_takes_the_place_of_the_tasks():
     spec = dataclasses.replace(WORD, loss=Near(0.5))
     p, y = jnp.asarray([[0.2], [2.0], [-3.0]]), jnp.asarray([0.0, 1.9, 0.0])
     np.testing.assert_allclose(model.losses(spec, p, y), optax.huber_loss(p[:, 0], y, delta=0.5))
-    assert model.hits(spec, p, y).tolist() == [1, 1, 0]
+    assert model.is_correct(spec, p, y).tolist() == [1, 1, 0]
     np.testing.assert_allclose(model.mean_prediction(spec, jnp.stack([p, p, 9 * p])), p)
-    assert model.hits(dataclasses.replace(spec, loss=Huber()), p, y) is None
+    assert model.is_correct(dataclasses.replace(spec, loss=Huber()), p, y) is None
     assert np.isnan(task_of(spec).chance)
 
 
@@ -193,7 +193,7 @@ def test_labels_of_several_numbers_or_bits_add_up(classes):
     p = jnp.asarray([[-1.0, 2.0], [-3.0, 0.5]])
     exact = (p - batch.ys) ** 2 if classes == 0 else -jnp.log(jax.nn.sigmoid(p * (2 * batch.ys - 1)))
     np.testing.assert_allclose(model.losses(spec, p, batch.ys), exact.sum(-1), rtol=1e-5)
-    right = model.hits(spec, p, batch.ys)
+    right = model.is_correct(spec, p, batch.ys)
     assert right is None if classes == 0 else right.tolist() == [1, 0.5]
     assert "(4, 2)" in refusal(check, spec, {"train": (*split[:2], [0, 1, 0, 1]), "validation": split})
 
@@ -206,7 +206,7 @@ def test_a_weight_is_what_an_example_or_a_step_counts():
     found = []
     for spec in (whole, stepwise):
         batch = task_of(spec).batch(None, "train", jax.random.key(0))
-        found.append(model.judge(spec, sd.Hypers().arrays(), params, batch))
+        found.append(model.forward(spec, sd.Hypers().arrays(), params, batch))
     p = model.predict(whole, sd.Hypers().arrays(), params, task_of(whole).batch(None, "train", jax.random.key(0)))
     batch = task_of(whole).batch(None, "train", jax.random.key(0))
     each, weight = (np.asarray(p)[:, 0] - batch.ys) ** 2, np.float32([1, 2, 4])

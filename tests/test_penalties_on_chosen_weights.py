@@ -60,7 +60,7 @@ def descent(names):
         def body(state, _):
             grads = train.gradient(spec, h, state.params, batch).grads
             frozen = jax.tree.map(jnp.zeros_like, grads)._replace(readout=grads.readout)
-            move = train.move(spec, h, state, frozen)
+            move = train.optimizer_step(spec, h, state, frozen)
             return state._replace(params=jax.tree.map(jnp.add, state.params, move.updates)), None
 
         return jax.lax.scan(body, state._replace(params=params), length=1500)[0].params.readout
@@ -122,8 +122,8 @@ def second_update(spec):
     def run(h, state):
         batch = first_batch(spec, h)
         grads = train.gradient(spec, h, state.params, batch).grads
-        first = train.move(spec, h, state, grads)
-        return train.move(spec, h, state._replace(opt=first.opt), grads).updates
+        first = train.optimizer_step(spec, h, state, grads)
+        return train.optimizer_step(spec, h, state._replace(opt=first.opt), grads).updates
 
     return compiled(run)
 
@@ -220,7 +220,7 @@ def test_the_expected_count_is_the_mean_of_what_is_drawn():
     params = params._replace(log_alpha={k: np.asarray(a) - 0.6 for k, a in params.log_alpha.items()})
 
     def count(params, key):
-        acting = model.effective(spec, params, key)
+        acting = model.acting_params(spec, params, key)
         return sum(jnp.sum(w != 0).astype(jnp.float32) for w in model.matrices(spec, acting).values())
 
     @compiled
@@ -239,7 +239,7 @@ def test_gates_begin_open_and_leave_the_weights_as_they_were():
     @compiled
     def begun(h):
         params, plain = (model.init(spec, h, train.keys(h).params) for spec in (GATED, bare))
-        acting = model.effective(GATED, params)
+        acting = model.acting_params(GATED, params)
         return params, plain, *(model.matrices(GATED, weights) for weights in (plain, acting))
 
     params, plain, whole, acting = jax.tree.map(np.asarray, begun(Hypers().arrays()))
@@ -281,10 +281,10 @@ def test_every_update_draws_its_gates_anew_and_evaluation_draws_none():
 
     @compiled
     def losses(params, n):
-        ticket = train.ticket(GATED, h, None, jnp.int32(0))
-        batch = train.drawn(GATED, h, None, ticket, n)
+        ticket = train.batch_index(GATED, h, None, jnp.int32(0))
+        batch = train.sample(GATED, h, None, ticket, n)
         whole = batch._replace(noise=None)
-        acting = model.loss(plain, h, model.effective(GATED, params), whole)
+        acting = model.loss(plain, h, model.acting_params(GATED, params), whole)
         return model.loss(GATED, h, params, batch), model.loss(GATED, h, params, whole), acting
 
     params = start(GATED).params
@@ -304,9 +304,9 @@ def test_instruments_see_the_network_as_it_acts():
     h, state = Hypers().arrays(), start(spec)
     some = {k: a.at[::2].add(-9.0) for k, a in state.params.log_alpha.items()}
     state = state._replace(params=state.params._replace(log_alpha=some))
-    acting = start(plain)._replace(params=compiled(lambda params: model.effective(spec, params))(state.params))
+    acting = start(plain)._replace(params=compiled(lambda params: model.acting_params(spec, params))(state.params))
     seen, same = (
-        compiled(lambda h, s, one=one: probes.look(one, e.looking, h, s, None))(h, s)
+        compiled(lambda h, s, one=one: probes.measure(one, e.probe_config, h, s, None))(h, s)
         for one, s in ((spec, state), (plain, acting))
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), seen, same)
@@ -324,7 +324,7 @@ def test_flossing_flosses_the_network_as_it_acts():
         xs, found = TASKS["adding"](plain).diagnostic(None, train.keys(h).data, "holdout", 3).xs, []
         for one in (dataclasses.replace(spec, floss=0), spec):
             state = flossing.init(one, h)
-            acting = model.effective(spec, state.params).layers[0]
+            acting = model.acting_params(spec, state.params).layers[0]
             found.append((state, flossing.exponents_square(cell, acting, xs, jax.random.key(0), 2)))
         return found
 
@@ -353,11 +353,11 @@ def test_a_weight_is_a_number_of_the_grid_and_leaves_fewer_weights(name, weights
     assert programs.chunk._cache_size() == 1
     assert metrics["finite"].all() and set(metrics) <= set(VARIABLES)
     counts = np.asarray(programs.evaluate(runs, states, None)["group_nonzero"])
-    groups = axes.own(spec)["group"]
+    groups = axes.axis_labels(spec)["group"]
     assert counts.shape == (2, len(groups))
     of = dict(zip(groups, counts.T, strict=True))
     assert of["layer0/u"][0] == 25 and of["layer0/u"][1] < 20
-    acting = model.effective(spec, jax.tree.map(lambda leaf: leaf[1], states.params))
+    acting = model.acting_params(spec, jax.tree.map(lambda leaf: leaf[1], states.params))
     assert of["layer0/u"][1] == np.sum(np.asarray(acting.layers[0].u) != 0)
     value = np.asarray(metrics[f"penalty_{name}"])
     assert value[1, -1] < 0.8 * value[0, -1]

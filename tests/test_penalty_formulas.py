@@ -96,7 +96,7 @@ def gradient(spec):
 
     def run(h, params, batch):
         found = train.gradient(spec, h, params, batch)
-        return found.grads, found.readings[0], found.penalties, found.judged.path[0].hs
+        return found.grads, found.readings[0], found.penalties, found.forward.path[0].hs
 
     return program(run)
 
@@ -165,7 +165,7 @@ def test_omega_in_training_is_that_of_the_recorded_adjoint_and_is_clipped_with_t
 
     @program
     def moved(h, state, grads):
-        move = train.move(sgd, h, state, grads)
+        move = train.optimizer_step(sgd, h, state, grads)
         return move.size, tree_norm(move.updates)
 
     size, update = moved(h, start(sgd), grads)

@@ -14,7 +14,7 @@ from seqdyn.learn import train, verify
 from seqdyn.learn.config import Hypers, Spec
 from seqdyn.nets import cells
 from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll, watching, window
-from seqdyn.nets.segments import in_segments, remade
+from seqdyn.nets.segments import checkpointed, in_segments
 from seqdyn.nets.stack import unroll_autodiff
 
 T, B, D, H = 12, 3, 2, 4
@@ -69,7 +69,7 @@ def test_it_can_be_differentiated_twice():
     close(compiled(lambda: product(in_segments(3)))(), compiled(lambda: product(unroll))())
 
 
-@pytest.mark.parametrize("by", [in_segments, lambda length: remade(unroll_autodiff, length)])
+@pytest.mark.parametrize("by", [in_segments, lambda length: checkpointed(unroll_autodiff, length)])
 def test_what_is_kept_grows_as_the_root_of_the_steps(by):
     """Four times the steps in segments twice as long take twice the memory beside inputs and outputs."""
     cell = cells.lstm(D, 16)

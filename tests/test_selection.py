@@ -49,7 +49,7 @@ def test_fits_are_named_by_the_rule(ds):
     assert selection.verdicts(ds, chance=3.0) == ["overfitted", "fitted", "underfitted", "overfitted"]
     gone = ds.assign(finite=ds["finite"] & (ds["run"] != 1))
     assert selection.verdicts(gone, chance=3.0)[1] == "diverged"
-    assert selection.told(["fitted", "overfitted", "fitted"]) == "2 fitted, 1 overfitted"
+    assert selection.counted(["fitted", "overfitted", "fitted"]) == "2 fitted, 1 overfitted"
 
 
 def test_the_curves_mark_the_chosen_epoch(ds):

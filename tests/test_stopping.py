@@ -54,7 +54,7 @@ def ds(out):
 
 @cache
 def _looked(spec):
-    return compiled(partial(stopping.looked, spec))
+    return compiled(partial(stopping.update, spec))
 
 
 @pytest.mark.parametrize("kind", ["loss", "accuracy"])
@@ -65,7 +65,7 @@ def test_the_decision_is_that_of_the_plain_loop(kind, least):
     params, looked = start(spec).params, _looked(spec)
     for _ in range(20):
         seen = np.cumsum(rng.normal(size=12) * 0.1).astype(np.float32)
-        kept, best, at, waited, stopped = stopping.begin(spec, params), np.inf, 0, 0, False
+        kept, best, at, waited, stopped = stopping.init(spec, params), np.inf, 0, 0, False
         for n, value in enumerate(seen):
             if stopped:
                 break

@@ -6,7 +6,7 @@ import pytest
 from _training import start
 
 from seqdyn.learn.config import Spec, grid
-from seqdyn.learn.looks import Looking
+from seqdyn.learn.probe_config import ProbeConfig
 from seqdyn.measure.probes import PROBES
 from seqdyn.runs import sweep
 
@@ -19,7 +19,7 @@ def one(spec, seeds, probes):
     runs, programs = grid(spec, seeds=seeds).arrays(), sweep.programs(spec, 1)
     begun = jax.tree.map(lambda *leaves: np.stack(leaves), *[start(spec, seed=seed) for seed in range(seeds)])
     states, metrics = programs.chunk(runs, begun, None, 3)
-    seen = sweep.look(spec, 1, Looking(probes, 4, "holdout", 8))(runs, states, None)
+    seen = sweep.measure(spec, 1, ProbeConfig(probes, 4, "holdout", 8))(runs, states, None)
     return jax.tree.map(
         lambda leaf: np.asarray(leaf)[0], (states, metrics, programs.evaluate(runs, states, None), seen)
     )
@@ -39,8 +39,8 @@ def test_what_a_probe_sees_is_the_same_program_whichever_others_look():
     spec = Spec("adding", steps=5, batch=2, hidden=(3,))
     runs = grid(spec, seeds=1).arrays()
     states = jax.tree.map(lambda leaf: leaf[None], start(spec))
-    together = sweep.look(spec, 1, Looking(("weights", "units"), 2, "holdout", 3))(runs, states, None)
-    known = sweep._look.cache_info().misses
-    alone = sweep.look(spec, 1, Looking(("units",), 2, "holdout", 3))(runs, states, None)
-    assert set(together) == {"weights", "units"} and sweep._look.cache_info().misses == known
+    together = sweep.measure(spec, 1, ProbeConfig(("weights", "units"), 2, "holdout", 3))(runs, states, None)
+    known = sweep._probe_program.cache_info().misses
+    alone = sweep.measure(spec, 1, ProbeConfig(("units",), 2, "holdout", 3))(runs, states, None)
+    assert set(together) == {"weights", "units"} and sweep._probe_program.cache_info().misses == known
     jax.tree.map(np.testing.assert_array_equal, alone["units"], together["units"])

@@ -48,7 +48,7 @@ def sample(spec, ticket, split="train", data=None):
 
 @cache
 def _tickets(spec):
-    return compiled(TASKS[spec.task](spec).tickets)
+    return compiled(TASKS[spec.task](spec).batch_indices)
 
 
 def tickets(spec, data, key, steps):
@@ -122,10 +122,10 @@ def test_adding_batch_depends_on_key_and_update_alone(key):
 
 def test_adding_holdout_is_the_same_for_every_run_and_met_by_none_in_training(key):
     task = TASKS["adding"](ADDING)
-    held = task.holdout(None, "test")
+    held = task.eval_batches(None, "test")
     assert len(held) * ADDING.batch == 24  # 20, rounded up to whole batches
     assert_equal(
-        held, TASKS["adding"](Spec(steps=9, batch=8, holdout=24, cell="lstm", hidden=(3, 3))).holdout(None, "test")
+        held, TASKS["adding"](Spec(steps=9, batch=8, holdout=24, cell="lstm", hidden=(3, 3))).eval_batches(None, "test")
     )
     drawn = [np.asarray(raw(tickets(ADDING, None, jax.random.key(seed), range(50)))) for seed in range(5)]
     training = {k.tobytes() for keys in drawn for k in keys}
@@ -224,7 +224,7 @@ def test_the_diagnostic_batch_is_the_same_for_every_run_and_met_by_none_in_train
     one, two = (jax.tree.map(np.asarray, diagnostic(spec, None, k, "holdout", 4)) for k in (key, jax.random.key(1)))
     np.testing.assert_array_equal(one.xs, two.xs)
     assert one.xs.shape == (5, 4, 2) and one.ys.shape == (4,)
-    training, held = tickets(spec, None, key, range(20)), TASKS["adding"](spec).holdout(None, "test")
+    training, held = tickets(spec, None, key, range(20)), TASKS["adding"](spec).eval_batches(None, "test")
     met = [sample(spec, training[i]).xs for i in range(20)] + [sample(spec, held[i], "test").xs for i in range(2)]
     firsts = {float(v) for xs in met for v in np.asarray(xs)[0, :, 0]}
     assert not firsts & {float(v) for v in one.xs[0, :, 0]}
@@ -245,7 +245,7 @@ def test_the_diagnostic_batch_of_a_text_is_of_its_validation_split_padding_maske
 @pytest.mark.parametrize("split, batches", [("validation", 3), ("test", 2)])
 def test_holdout_counts_each_example_once_and_its_filling_not_at_all(split, batches, data):
     task = TASKS["labelled"](TEXT)
-    held = task.holdout(data, split)
+    held = task.eval_batches(data, split)
     counts = np.zeros(SIZES[split])
     for i in range(batches):
         batch = sample(TEXT, row(held, i), split, data)
@@ -371,7 +371,7 @@ def test_the_batch_of_an_update_is_the_one_that_the_update_is_made_on(spec, n, d
     monkeypatch.setattr(
         train, "step", lambda spec, hypers, state, batch: (state._replace(step=state.step + 1), {"batch": batch})
     )
-    monkeypatch.setattr(train, "nothing", lambda shape: jnp.zeros(shape.shape, shape.dtype))
+    monkeypatch.setattr(train, "nan_like", lambda shape: jnp.zeros(shape.shape, shape.dtype))
     keyless = dataclasses.replace(spec, dropout="none")
     seen = compiled(lambda data: train.chunk(keyless, of, state, data, 9)[1]["batch"])(data)
     found = train.training_batch(spec, hypers, data, np.int64(n))

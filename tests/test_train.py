@@ -79,7 +79,7 @@ def init(spec, h):
 
 @cache
 def _batch(spec):
-    return compiled(lambda h, data, n: train.drawn(spec, h, data, train.ticket(spec, h, data, n), n))
+    return compiled(lambda h, data, n: train.sample(spec, h, data, train.batch_index(spec, h, data, n), n))
 
 
 def drawn(spec, h, data=None, n=0):
@@ -435,7 +435,7 @@ def test_evaluation_of_a_synthetic_task_is_the_loss_on_its_test_set_whatever_the
     one, two = (evaluate(hypers(seed=s), state, None) for s in (0, 1))
     assert_equal(one, two)
     task = TASKS["adding"](ADDING)
-    batches = [task.batch(None, "test", ticket) for ticket in task.holdout(None, "test")]
+    batches = [task.batch(None, "test", ticket) for ticket in task.eval_batches(None, "test")]
     assert len(batches) == 3 and set(one) == {"test_loss"}
     losses = [step(ADDING, hypers(), state, batch)[1]["loss"] for batch in batches]
     np.testing.assert_allclose(one["test_loss"], np.mean(losses), rtol=1e-5)

@@ -286,7 +286,7 @@ LENGTHS = np.array([4, 1, 3])
 @cache
 def _looks(spec, by):
     def look(hypers, state, batch):
-        return units.look(spec, hypers, state, View(batch, None, 1))
+        return units.measure(spec, hypers, state, View(batch, None, 1))
 
     every = {"map": lambda *runs: jax.lax.map(lambda run: look(*run), runs), "vmap": jax.vmap(look)}
     return compiled(every[by])

@@ -14,7 +14,7 @@ from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.learn import model, optim, train
 from seqdyn.learn.config import Hypers, Spec
-from seqdyn.measure.updates import DECADES, adjoint_log10, histogram, look, next_updates
+from seqdyn.measure.updates import DECADES, adjoint_log10, histogram, measure, next_updates
 from seqdyn.measure.view import View
 from seqdyn.nets.bptt import at_end, live_steps
 
@@ -40,7 +40,7 @@ def _chunk(spec):
 
 @cache
 def _looks(spec):
-    return compiled(partial(look, spec))
+    return compiled(partial(measure, spec))
 
 
 def at(spec, h, n):
@@ -240,8 +240,8 @@ def test_looks_under_vmap_and_map_are_the_looks_of_each_and_a_run_that_ended_has
     states = states._replace(params=poisoned, alive=jnp.array([True, False, True]))
     many = compiled(
         lambda h, states, view: (
-            jax.vmap(partial(look, SGD), in_axes=(0, 0, None))(h, states, view),
-            jax.lax.map(lambda a: look(SGD, *a, view), (h, states)),
+            jax.vmap(partial(measure, SGD), in_axes=(0, 0, None))(h, states, view),
+            jax.lax.map(lambda a: measure(SGD, *a, view), (h, states)),
         )
     )(h, states, View(batch, None, 3))
     alone = _looks(SGD)(grid[0], at(SGD, grid[0], 3), View(batch, None, 3))

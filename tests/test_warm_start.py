@@ -165,7 +165,7 @@ REFUSED = {
     "layer0/w of init has the type <U1; it must be float32.": lambda: drawn(SPEC)._replace(
         layers=(drawn(SPEC).layers[0]._replace(w=np.full((2, 12), "a")),)
     ),
-    "init has log_alpha/layer0/u, [3, 12], which lstm has not (gates of l0: seqdyn.learn.model.effective": lambda: (
+    "init has log_alpha/layer0/u, [3, 12], which lstm has not (gates of l0: seqdyn.learn.model.acting_params": lambda: (
         drawn(other(penalties=("l0",)))
     ),
 }

@@ -142,7 +142,7 @@ def looked(spec, states, by="map"):
     """What the probe hands out of runs that are stacked."""
 
     def look(state):
-        return weights.look(spec, Hypers(), state, UNSEEN)
+        return weights.measure(spec, Hypers(), state, UNSEEN)
 
     every = {"map": lambda states: jax.lax.map(look, states), "vmap": jax.vmap(look)}[by]
     return jax.tree.map(np.asarray, compiled(every)(states))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from seqdyn.learn.config import Experiment, Hypers, Spec
-from seqdyn.runs.script import Seeds, Sizes, launch_all
+from seqdyn.runs.script import Presets, Seeds, launch_all
 from seqdyn.types import ConfigError
 
 Panels = Mapping[str, Mapping[str, Path]]
@@ -15,7 +15,7 @@ Panels = Mapping[str, Mapping[str, Path]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained(Sizes):
+class Trained(Presets):
     """How long and how often each case is trained."""
 
     seeds: Seeds = 5

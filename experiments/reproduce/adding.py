@@ -22,7 +22,7 @@ from analysis.published import Claim
 from experiments.reproduce import _cases
 from seqdyn import backend
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs.script import Seeds, script, sized
+from seqdyn.runs.script import Seeds, script, with_preset
 
 Cell = Literal["tanh", "IRNN", "LSTM, bias 1", "LSTM, chrono", "GRU"]
 CASES: dict[str, dict[str, Any]] = {
@@ -76,7 +76,7 @@ def claims(panels: _cases.Panels) -> list[Claim]:
             "GRU": ("(in neither paper)", None),
         }
         found += [
-            Claim(f"{panel}: {name}", expected[name][0], published.told(cases[name]), expected[name][1])
+            Claim(f"{panel}: {name}", expected[name][0], published.outcome(cases[name]), expected[name][1])
             for name in cases
         ]
     return found
@@ -88,7 +88,7 @@ def _each(read: Callable[[Path], Any], cases: Mapping[str, Path]) -> dict[str, A
 
 def main(config: Config) -> None:
     """Trains (or goes on), draws, and holds the papers against it."""
-    config = sized(
+    config = with_preset(
         config,
         smoke=_cases.TINY | dict(lengths=(12,), cells=("IRNN", "LSTM, chrono"), hidden=6, batch=4),
         paper=dict(lengths=(150, 200, 300, 400, 750), seeds=5, hidden=100, updates=100_000),

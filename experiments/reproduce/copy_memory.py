@@ -24,7 +24,7 @@ from experiments.reproduce import _cases
 from seqdyn import backend
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.records import load
-from seqdyn.runs.script import script, sized
+from seqdyn.runs.script import script, with_preset
 
 Cell = Literal["linear, orthogonal", "linear, identity", "tanh, orthogonal", "LSTM"]
 CASES: dict[str, dict[str, Any]] = {
@@ -70,7 +70,7 @@ def claims(c: Config, panels: _cases.Panels) -> list[Claim]:
     for blanks, (panel, cases) in zip(c.lengths, panels.items(), strict=True):
         floor = memoryless(blanks)
         share = {name: float(np.median(latest(load(out)["test_loss"].values))) / floor for name, out in cases.items()}
-        said = {name: f"{share[name]:.2g} of it, {published.told(out)}" for name, out in cases.items()}
+        said = {name: f"{share[name]:.2g} of it, {published.outcome(out)}" for name, out in cases.items()}
         best = share.get("linear, orthogonal", math.nan)
         worse = share.get("linear, identity", math.nan) > best if "linear, orthogonal" in cases else None
         expected: dict[str, tuple[str, bool | None]] = {
@@ -85,7 +85,7 @@ def claims(c: Config, panels: _cases.Panels) -> list[Claim]:
 
 def main(config: Config) -> None:
     """Trains (or goes on), draws, and holds the papers against it."""
-    config = sized(
+    config = with_preset(
         config,
         smoke=_cases.TINY | dict(lengths=(5,), cells=("linear, orthogonal", "LSTM"), hidden=8, batch=4),
         paper=dict(lengths=(100, 200, 300, 500), updates=50_000),

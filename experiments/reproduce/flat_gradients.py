@@ -27,7 +27,7 @@ from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.nets.activations import Activation
 from seqdyn.nets.inits import InitName
 from seqdyn.runs.records import load
-from seqdyn.runs.script import script, sized
+from seqdyn.runs.script import script, with_preset
 
 FLAT = 2.0
 """The norm counts as flat while its extremes over the lags are within this factor of each other."""
@@ -87,7 +87,7 @@ def claims(c: Config, panels: _cases.Panels) -> list[Claim]:
 
 def main(config: Config) -> None:
     """Trains (or goes on), draws, and holds the papers against it."""
-    config = sized(
+    config = with_preset(
         config,
         smoke=_cases.TINY
         | dict(steps=12, hidden=6, batch=4, activations=("identity",), inits=("orthogonal", "gaussian")),

@@ -24,7 +24,7 @@ from experiments.reproduce import _cases
 from seqdyn import backend
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.records import load
-from seqdyn.runs.script import script, sized
+from seqdyn.runs.script import script, with_preset
 
 Case = Literal["plain", "flossed"]
 ACCURACY = 0.99
@@ -86,7 +86,7 @@ def claims(c: Config, steps: int, cases: published.Cases) -> list[Claim]:
         Claim(
             f"{at}: updates to 99%, flossed | plain",
             "sooner",
-            f"{published.told(flossed, ACCURACY)} | {published.told(plain, ACCURACY)}",
+            f"{published.outcome(flossed, ACCURACY)} | {published.outcome(plain, ACCURACY)}",
             sooner,
         ),
         Claim(
@@ -112,7 +112,7 @@ def claims(c: Config, steps: int, cases: published.Cases) -> list[Claim]:
 
 def main(config: Config) -> None:
     """Trains (or goes on), draws, and holds the paper against it."""
-    config = sized(
+    config = with_preset(
         config,
         smoke=_cases.TINY | dict(lengths=(6,), hidden=8, exponents=6, floss_steps=20, batch=4, holdout=8),
         paper=dict(seeds=20, lengths=(18, 21, 24, 30, 45, 60, 90, 120), updates=10_000),

@@ -22,7 +22,7 @@ from seqdyn import backend
 from seqdyn.fields import TaskName
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.records import load
-from seqdyn.runs.script import script, sized
+from seqdyn.runs.script import script, with_preset
 from seqdyn.types import ConfigError
 
 
@@ -62,7 +62,7 @@ def claims(panels: _cases.Panels) -> list[Claim]:
         first, *others = cases
         middle = {name: published.median_updates(out) for name, out in cases.items()}
         for name in others:
-            ours = "; ".join(f"{n}: {published.told(cases[n])}" for n in (first, name))
+            ours = "; ".join(f"{n}: {published.outcome(cases[n])}" for n in (first, name))
             found.append(
                 Claim(f"{panel}: {name} learns sooner than {first}", "yes", ours, middle[name] < middle[first])
             )
@@ -75,7 +75,7 @@ def claims(panels: _cases.Panels) -> list[Claim]:
 
 def main(config: Config) -> None:
     """Trains (or goes on), draws, and holds the papers against it."""
-    config = sized(
+    config = with_preset(
         config,
         smoke=_cases.TINY | dict(tasks=("adding",), lengths=(12,), biases=(0.0, 1.0), hidden=6, batch=4),
         paper=dict(lengths=(400, 200), hidden=128, updates=50_000),

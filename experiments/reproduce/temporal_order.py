@@ -32,7 +32,7 @@ from seqdyn import backend
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest
-from seqdyn.runs.script import script, sized
+from seqdyn.runs.script import script, with_preset
 
 Init = Literal["sigmoid", "basic tanh", "smart tanh"]
 Method = Literal["SGD", "clipped", "clipped, Ω", "clipped, Ω, many lengths"]
@@ -143,7 +143,7 @@ def longer(c: Config, panel: str, method: str, steps: int, out: Path, times: int
 
 def main(config: Config) -> None:
     """Trains (or goes on), tries the trained networks on longer sequences, draws, and holds the paper against it."""
-    config = sized(
+    config = with_preset(
         config,
         smoke=_cases.TINY | dict(lengths=(10,), methods=("SGD", MANY), hidden=8, batch=4, holdout=8, tried=8),
         paper=dict(lengths=(50, 100, 150, 200, 250), inits=("sigmoid", "basic tanh", "smart tanh"), updates=200_000),
@@ -158,7 +158,7 @@ def main(config: Config) -> None:
             learned, runs = rates[i][m][t] = published.successes(part)
             said, most = PAPER[i][m]
             held = None if most is None or t < SHORTEST else (2 * learned > runs) == (t <= most)
-            claims.append(Claim(f"{panel}, {m}", said, published.told(part), held))
+            claims.append(Claim(f"{panel}, {m}", said, published.outcome(part), held))
             if "Ω" in m:
                 claims += [longer(config, panel, m, t, part, times) for times in config.longer]
     shown = {panel: panels[panel] for panel, (_, t) in where.items() if t == config.lengths[0]}

@@ -1,7 +1,7 @@
 """What a batch and a task are. The data of update n is a function of (data key, n): there is no iterator to save.
 
-A task names the batches of a stretch of updates by *tickets*, computed before the scan, and turns one ticket into a
-batch inside it. A synthetic task's ticket is a key, a data set's a row of example indices.
+A task names the batches of a stretch of updates by *batch indices*, computed before the scan, and turns one of them
+into a batch inside it. A synthetic task's batch index is a key, a data set's a row of numbers of examples.
 """
 
 from collections.abc import Callable
@@ -62,12 +62,12 @@ class Task(NamedTuple):
     """Metric of a held-out split and the value that counts as learned: below it for a loss, above for an accuracy."""
     splits: Callable[[Any], tuple[str, ...]]
     """data -> the names of its held-out splits"""
-    tickets: Callable[[Any, Key[Array, ""], Int[Array, " n"]], Any]
-    """(data, key, update numbers) -> one ticket an update"""
-    holdout: Callable[[Any, str], Any]
-    """(data, split) -> the tickets that make up a held-out split"""
+    batch_indices: Callable[[Any, Key[Array, ""], Int[Array, " n"]], Any]
+    """(data, key, update numbers) -> one index an update"""
+    eval_batches: Callable[[Any, str], Any]
+    """(data, split) -> the indices that make up a held-out split"""
     batch: Callable[[Any, str, Any], Batch]
-    """(data, 'train' or a held-out split, ticket) -> batch"""
+    """(data, 'train' or a held-out split, index) -> batch"""
     diagnostic: Callable[[Any, Key[Array, ""], str, int], Batch]
     """(data, key, 'holdout' or 'train', n) -> the same n sequences at every call: what the probes look at"""
     stateful: bool = False

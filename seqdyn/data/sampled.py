@@ -83,7 +83,7 @@ def _lengths(spec: Fields, key: Any) -> Int[Array, " b"]:
 
 
 def sampled(spec: Fields, sample: Callable[[Any, Any], tuple[Array, ...]]) -> dict[str, Any]:
-    """Tickets of a task that is sampled on the device, from `sample(key, lengths) -> (xs, ys)`, or (xs, ys, weight),
+    """Batches of a task that is sampled on the device, from `sample(key, lengths) -> (xs, ys)`, or (xs, ys, weight),
     anew at every update or from a training set of the key's own; its test set is the same for every run."""
     rounds, in_set = -(-spec.holdout // spec.batch), spec.training_set // spec.batch
 
@@ -99,12 +99,12 @@ def sampled(spec: Fields, sample: Callable[[Any, Any], tuple[Array, ...]]) -> di
     def fold(key: Any, steps: Any) -> Any:
         return jax.vmap(lambda n: jax.random.fold_in(key, n))(steps)
 
-    def tickets(data: Any, key: Any, steps: Any) -> Any:
+    def batch_indices(data: Any, key: Any, steps: Any) -> Any:
         return fold(key, steps % in_set if in_set else steps)
 
     def diagnostic(data: Any, key: Any, split: str, n: int) -> Batch:
         batches = jnp.arange(-(-n // spec.batch))
-        keys = tickets(data, key, batches) if split == "train" else fold(jax.random.key(2**31 - 2), batches)
+        keys = batch_indices(data, key, batches) if split == "train" else fold(jax.random.key(2**31 - 2), batches)
         many, every = jax.vmap(drawn)(keys), spec.readout == "every"
 
         def firsts(leaf: Array, timed: bool) -> Array:
@@ -119,9 +119,9 @@ def sampled(spec: Fields, sample: Callable[[Any, Any], tuple[Array, ...]]) -> di
 
     return dict(
         splits=lambda data: ("test",),
-        tickets=tickets,
-        holdout=lambda data, split: fold(jax.random.key(2**31 - 1), jnp.arange(rounds)),
-        batch=lambda data, split, ticket: drawn(ticket),
+        batch_indices=batch_indices,
+        eval_batches=lambda data, split: fold(jax.random.key(2**31 - 1), jnp.arange(rounds)),
+        batch=lambda data, split, index: drawn(index),
         diagnostic=diagnostic,
     )
 

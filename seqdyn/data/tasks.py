@@ -39,14 +39,14 @@ def held_out(data: Any) -> tuple[str, ...]:
 
 
 def _listed(spec: Fields, one: Callable[[Any, Any], Batch]) -> dict[str, Any]:
-    """Tickets of a task whose splits are `text.Examples`, from `one(split, rows) -> batch`.
+    """Batch indices of a task whose splits are `text.Examples`, from `one(split, rows) -> batch`.
 
     An epoch is a permutation of the training split, a function of (key, epoch); its last, incomplete batch is left
     out.
     """
     batch = spec.batch
 
-    def tickets(data: Any, key: Key[Array, ""], steps: Int[Array, " n"]) -> Any:
+    def batch_indices(data: Any, key: Key[Array, ""], steps: Int[Array, " n"]) -> Any:
         size = data["train"].xs.shape[0]
         if size < batch:
             raise ConfigError(f"batch is {batch}; there are only {size} training examples.")
@@ -57,13 +57,13 @@ def _listed(spec: Fields, one: Callable[[Any, Any], Batch]) -> dict[str, Any]:
         rows = orders[:, : per_epoch * batch].reshape(-1, batch)[steps - epochs[0] * per_epoch]
         return rows, None
 
-    def holdout(data: Any, split: str) -> Any:
+    def eval_batches(data: Any, split: str) -> Any:
         size = data[split].xs.shape[0]
         rows = jnp.arange(-(-size // batch) * batch).reshape(-1, batch)
         return jnp.minimum(rows, size - 1), (rows < size).astype(jnp.float32)
 
-    def drawn(data: Any, split: str, ticket: Any) -> Batch:
-        rows, weight = ticket
+    def drawn(data: Any, split: str, index: Any) -> Batch:
+        rows, weight = index
         batch = one(data[split], rows)._replace(weight=weight)
         return batch._replace(rows=rows) if split == "train" else batch
 
@@ -74,7 +74,9 @@ def _listed(spec: Fields, one: Callable[[Any, Any], Batch]) -> dict[str, Any]:
             raise ConfigError(f"diagnostic is {n}; there are only {size} {name} examples.")
         return one(data[name], jnp.arange(n))
 
-    return dict(splits=held_out, tickets=tickets, holdout=holdout, batch=drawn, diagnostic=diagnostic)
+    return dict(
+        splits=held_out, batch_indices=batch_indices, eval_batches=eval_batches, batch=drawn, diagnostic=diagnostic
+    )
 
 
 def _steps_first(rows: Array) -> Array:
@@ -86,7 +88,7 @@ def padding(spec: Fields) -> Pad:
     return spec.pad if spec.task in DATA_SETS else "after"
 
 
-def live(spec: Fields, lengths: Int[Array, " b"]) -> Bool[Array, "t b"] | None:
+def valid_mask(spec: Fields, lengths: Int[Array, " b"]) -> Bool[Array, "t b"] | None:
     """`Batch.live` of sequences of these lengths: None where padding of a data set is read like anything else."""
     return live_steps(lengths, spec.steps, padding(spec)) if spec.mask or spec.task not in DATA_SETS else None
 
@@ -103,7 +105,7 @@ def labelled(spec: Fields) -> Task:
     def one(examples: Any, rows: Any) -> Batch:
         drawn = jax.tree.map(lambda leaf: leaf[rows], examples)
         ys = drawn.ys.astype(jnp.int32 if spec.classes > 2 else jnp.float32)
-        return Batch(_steps_first(drawn.xs), ys, live(spec, drawn.lengths))
+        return Batch(_steps_first(drawn.xs), ys, valid_mask(spec, drawn.lengths))
 
     k, targets = spec.classes, spec.targets
     return Task(
@@ -126,7 +128,7 @@ def next_step(spec: Fields) -> Task:
 
     def one(examples: Any, rows: Any) -> Batch:
         drawn = jax.tree.map(lambda leaf: leaf[rows], examples)
-        return Batch(_steps_first(drawn.xs), _steps_first(drawn.ys), live(spec, drawn.lengths))
+        return Batch(_steps_first(drawn.xs), _steps_first(drawn.ys), valid_mask(spec, drawn.lengths))
 
     coins = spec.features * math.log(2)
     learned = ("validation_loss", coins / 6)
@@ -171,8 +173,8 @@ def stream(spec: Fields) -> Task:
         chance=math.log(max(spec.vocabulary, 1)),
         learned=("validation_loss", 2.0),
         splits=held_out,
-        tickets=lambda data, key, numbers: numbers % windows(data, "train")[1],
-        holdout=lambda data, split: jnp.arange(windows(data, split)[1]),
+        batch_indices=lambda data, key, numbers: numbers % windows(data, "train")[1],
+        eval_batches=lambda data, split: jnp.arange(windows(data, split)[1]),
         batch=one,
         diagnostic=diagnostic,
         stateful=True,

@@ -10,7 +10,7 @@ import numpy as np
 from seqdyn.backend import check_settings
 from seqdyn.data.tasks import DATA_SETS, padding, task_of
 from seqdyn.io import parents
-from seqdyn.learn.model import Dense, Model, effective
+from seqdyn.learn.model import Dense, Model, acting_params
 from seqdyn.learn.own_cells import levels, own
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.start import fitted, named, tree
@@ -123,7 +123,7 @@ def outgoing(params: Any, spec: Spec) -> Any:
     wanted = shapes(spec).params
     if isinstance(params, Model) and params.log_alpha is not None and wanted.log_alpha is not None:
         fitted(wanted, named(params), "params", spec.label)
-        params = effective(spec, params)
+        params = acting_params(spec, params)
     found = fitted(wanted, named(params), "params", spec.label)
     return tree(wanted, found)
 

@@ -15,11 +15,11 @@ from seqdyn.building import check_alone
 from seqdyn.data.arrays import array, plain_json
 from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, hypers_of, layout
-from seqdyn.learn import looks, precision
+from seqdyn.learn import precision, probe_config
 from seqdyn.learn.fitted import unheeded
 from seqdyn.learn.hypers import FIELDS, Hypers
-from seqdyn.learn.looks import Looking, ProbeName, Split
 from seqdyn.learn.own_cells import own
+from seqdyn.learn.probe_config import ProbeConfig, ProbeName, Split
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.validate import validate
 from seqdyn.nets.levels import Dense
@@ -159,9 +159,9 @@ class Experiment:
     tile: int = 4
     """Runs in one program on one device: enough tiles for every core of a CPU, large ones for an accelerator."""
     probes: tuple[ProbeName | Part, ...] = None  # type: ignore[assignment]
-    """Instruments of `seqdyn.measure`, and parts (see `looks`). Each looks at every run every `probe_every` updates;
-    none changes a bit of the training. None: 'weights', or nothing if there are cells of one's own, which may have no
-    U."""
+    """Instruments of `seqdyn.measure`, and parts (see `probe_config`). Each looks at every run every `probe_every`
+    updates; none changes a bit of the training. None: 'weights', or nothing if there are cells of one's own, which may
+    have no U."""
     diagnostic: int = 8
     """Sequences of the fixed batch that they look at."""
     diagnostic_from: Split = "holdout"
@@ -245,7 +245,7 @@ class Experiment:
             raise ConfigError(f"lags is {self.lags!r:.80}; it must be None, 'log' or a list of lags.")
         for i, lag in enumerate(self.lags if isinstance(self.lags, tuple) else ()):
             whole(f"lags[{i}]", lag, 0)
-        looks.check(self.looking, self.specs)
+        probe_config.check(self.probe_config, self.specs)
         for name, unit in (("updates", "chunk"), ("probe_every", "chunk"), ("updates", "probe_every")):
             value, divisor = getattr(self, name), getattr(self, unit)
             if value % divisor:
@@ -296,9 +296,9 @@ class Experiment:
         return layout(self.describe())
 
     @property
-    def looking(self) -> Looking:
+    def probe_config(self) -> ProbeConfig:
         """What decides the probes' code."""
-        return Looking(self.probes, self.diagnostic, self.diagnostic_from, self.modes)
+        return ProbeConfig(self.probes, self.diagnostic, self.diagnostic_from, self.modes)
 
     def describe(self) -> dict[str, Any]:
         """As JSON: two experiments are the same if and only if this is. Infinity is written as a string."""

@@ -36,7 +36,7 @@ def gates(spec: Fields) -> tuple[str, ...]:
     return tuple(dict.fromkeys(gate for cell in layers(spec, Hypers()) for gate in cell.gates))
 
 
-def backwards(spec: Fields) -> tuple[bool, ...]:
+def is_reversed(spec: Fields) -> tuple[bool, ...]:
     """Which of the recurrent layers read from the last step to the first."""
     return tuple(spec.bidirectional and i % 2 == 1 for i in range(len(spec.widths)))
 

@@ -10,15 +10,15 @@ from seqdyn.data.losses import Loss, applied
 from seqdyn.data.tasks import Batch, task_of
 from seqdyn.learn import dropout, precision
 from seqdyn.learn.hypers import Hypers
-from seqdyn.learn.layers import backwards as backwards
 from seqdyn.learn.layers import gates as gates
+from seqdyn.learn.layers import is_reversed as is_reversed
 from seqdyn.learn.layers import layers
-from seqdyn.learn.network import Judged
+from seqdyn.learn.network import Forward
 from seqdyn.learn.spec import Spec
 from seqdyn.nets import hard_concrete
 from seqdyn.nets.bptt import Cut, Watch, unroll, window
 from seqdyn.nets.inits import INITS
-from seqdyn.nets.segments import in_segments, remade
+from seqdyn.nets.segments import checkpointed, in_segments
 from seqdyn.nets.stack import Layer, Stacked, unroll_stack
 from seqdyn.types import Array, ConfigError, Float, Key, Tree
 
@@ -65,7 +65,7 @@ def init(spec: Spec, hypers: Hypers, key: Key[Array, ""], vectors: Float[Array, 
         return model
     gated = matrices(spec, model)
     drawn = jax.random.split(jax.random.fold_in(key, GATES), len(gated))
-    begun = {name: hard_concrete.begin(k, w.shape) for k, (name, w) in zip(drawn, gated.items(), strict=True)}
+    begun = {name: hard_concrete.init(k, w.shape) for k, (name, w) in zip(drawn, gated.items(), strict=True)}
     return model._replace(log_alpha=begun)
 
 
@@ -98,7 +98,7 @@ def with_matrices(model: Model, found: Mapping[str, Any]) -> Model:
     return model._replace(embedding=found.get("embedding", model.embedding), layers=tuple(layers), readout=readout)
 
 
-def effective(spec: Spec, model: Model, noise: Key[Array, ""] | None = None) -> Model:
+def acting_params(spec: Spec, model: Model, noise: Key[Array, ""] | None = None) -> Model:
     """The network as it computes: each gated weight times its gate, drawn from `noise` in training, else the
     deterministic one. Itself where there are no gates."""
     if model.log_alpha is None:
@@ -155,7 +155,7 @@ class Output(NamedTuple):
     stacked: Stacked
 
 
-def embedded(spec: Spec, model: Model, xs: Array) -> Float[Array, "t b d"]:
+def embed(spec: Spec, model: Model, xs: Array) -> Float[Array, "t b d"]:
     """Numbers as they are; of ids the rows of the embedding, which are their one-hot vectors times it, or those."""
     if not spec.vocabulary:
         return xs
@@ -163,7 +163,7 @@ def embedded(spec: Spec, model: Model, xs: Array) -> Float[Array, "t b d"]:
     return jax.nn.one_hot(ids, spec.vocabulary) if model.embedding is None else model.embedding[ids]
 
 
-def rest(spec: Spec, hypers: Hypers) -> tuple[Any, ...]:
+def initial_carries(spec: Spec, hypers: Hypers) -> tuple[Any, ...]:
     """Every layer's carry before a sequence."""
     return tuple(cell.rest((spec.batch,)) for cell in layers(spec, hypers))
 
@@ -183,9 +183,9 @@ def run(
     `by` unrolls a layer: `bptt.unroll`, in segments if the spec says so, or `unroll_autodiff` to hold it against.
     """
     if spec.segment:
-        by = in_segments(spec.segment) if by is unroll else remade(by, spec.segment)
-    model = precision.computed(spec.dtype, effective(spec, model, batch.noise))
-    xs = precision.computed(spec.dtype, embedded(spec, model, batch.xs))
+        by = in_segments(spec.segment) if by is unroll else checkpointed(by, spec.segment)
+    model = precision.computed(spec.dtype, acting_params(spec, model, batch.noise))
+    xs = precision.computed(spec.dtype, embed(spec, model, batch.xs))
     stack = layers(spec, hypers, training=batch.noise is not None)
     carries = carries or tuple(cell.rest(xs.shape[1:-1]) for cell in stack)
     masks = dropout.Masks()
@@ -248,7 +248,7 @@ def losses(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Ar
     return applied(_named(spec, "loss"), loss_of(spec).each, predictions, predictions.shape[:-1], predictions, ys)
 
 
-def hits(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"] | None:
+def is_correct(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"] | None:
     """1 where a prediction is right, else 0, and of many bits at once the share that is; None where nobody can say."""
     correct = loss_of(spec).correct
     if correct is None:
@@ -256,7 +256,7 @@ def hits(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Arra
     return applied(_named(spec, "correct"), correct, predictions, predictions.shape[:-1], predictions, ys)
 
 
-def counted(spec: Spec, batch: Batch) -> Float[Array, "*s"]:
+def weights(spec: Spec, batch: Batch) -> Float[Array, "*s"]:
     """How much each prediction counts in a mean over a batch: its weight, 0 on padding and for examples without any."""
     count = jnp.ones(batch.xs.shape[1]) if batch.weight is None else batch.weight
     count = precision.widened(spec.dtype, count)
@@ -266,12 +266,12 @@ def counted(spec: Spec, batch: Batch) -> Float[Array, "*s"]:
     return count if batch.live is None else count * batch.live.astype(count.dtype)
 
 
-def count(spec: Spec, batch: Batch) -> Float[Array, ""]:
+def total_weight(spec: Spec, batch: Batch) -> Float[Array, ""]:
     """How many predictions a batch's loss is the mean of."""
-    return jnp.sum(counted(spec, batch))
+    return jnp.sum(weights(spec, batch))
 
 
-def judge(
+def forward(
     spec: Spec,
     hypers: Hypers,
     model: Model,
@@ -279,26 +279,26 @@ def judge(
     carries: tuple[Any, ...] | None = None,
     watches: tuple[Watch, ...] | None = None,
     by: Any = unroll,
-) -> Judged:
+) -> Forward:
     """The network held against what the batch should give."""
-    return held(spec, run(spec, hypers, model, batch, carries, watches, by), batch)
+    return metrics(spec, run(spec, hypers, model, batch, carries, watches, by), batch)
 
 
-def held(spec: Spec, output: Output, batch: Batch) -> Judged:
+def metrics(spec: Spec, output: Output, batch: Batch) -> Forward:
     """What a network made of a batch, held against what the batch should give."""
-    count, ys = counted(spec, batch), precision.widened(spec.dtype, batch.ys)
+    count, ys = weights(spec, batch), precision.widened(spec.dtype, batch.ys)
     total = jnp.sum(count)
 
     def mean(each: Array) -> Array:
         return jnp.sum(count * each) / total
 
-    right = hits(spec, output.predictions, ys)
+    right = is_correct(spec, output.predictions, ys)
     loss = mean(losses(spec, output.predictions, ys))
     accuracy = None if right is None else mean(right)
-    return Judged(loss, accuracy, {}, output.stacked.last, output.stacked.layers)
+    return Forward(loss, accuracy, {}, output.stacked.last, output.stacked.layers)
 
 
-def sampled(spec: Spec, hypers: Hypers, model: Model, batch: Batch, keys: Key[Array, " n"]) -> Judged:
+def mc_dropout(spec: Spec, hypers: Hypers, model: Model, batch: Batch, keys: Key[Array, " n"]) -> Forward:
     """The mean prediction of n networks with dropout, one a key, held against what the batch should give: Monte Carlo
     dropout, the loss −log mean p. Gal & Ghahramani 2016, eq. 8; their 'Dropout as a Bayesian approximation', eq. 6."""
 
@@ -306,7 +306,7 @@ def sampled(spec: Spec, hypers: Hypers, model: Model, batch: Batch, keys: Key[Ar
         return None, predict(spec, hypers, model, batch._replace(noise=key))
 
     predictions = mean_prediction(spec, jax.lax.scan(one, None, keys)[1])
-    return held(spec, Output(predictions, Stacked(predictions, (), ())), batch)
+    return metrics(spec, Output(predictions, Stacked(predictions, (), ())), batch)
 
 
 def mean_prediction(spec: Spec, predictions: Float[Array, "n *s k"]) -> Float[Array, "*s k"]:
@@ -325,5 +325,5 @@ def loss(
     watches: tuple[Watch, ...] | None = None,
     by: Any = unroll,
 ) -> Float[Array, ""]:
-    """`judge`'s loss, from rest."""
-    return judge(spec, hypers, model, batch, None, watches, by).loss
+    """`forward`'s loss, from rest."""
+    return forward(spec, hypers, model, batch, None, watches, by).loss

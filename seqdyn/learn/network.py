@@ -5,7 +5,7 @@
 
 `batch` is what the task of the spec draws: xs and ys of a library's task, or whatever one's own `draw` returns.
 `batch.mean(each)` is the mean over what counts: the last batch of a held-out split is filled up with examples that do
-not. `key` is random in training and None where a batch is only judged, as `Batch.noise` is; so is `batch.step`, the
+not. `key` is random in training and None where a batch is only evaluated, as `Batch.noise` is; so is `batch.step`, the
 updates done before, for a loss that changes with them. What `loss` names beside the loss is `accuracy`, or one of the
 part's own `variables`, a dict of `Variable`. Of each `seqdyn.watch.scan` in it the norms of the adjoint are recorded,
 as those of a layer that has its name; the end of every scan lies at the end of `time`, and `batch.live` says which of
@@ -36,7 +36,7 @@ from seqdyn.types import Array, ConfigError, Float, Key, Metrics, Tree
 from seqdyn.watch import Seen, value_and_grad
 
 
-class Judged(NamedTuple):
+class Forward(NamedTuple):
     """A batch's loss and what comes with it."""
 
     loss: Float[Array, ""]
@@ -55,7 +55,7 @@ class Judged(NamedTuple):
 class Gradient(NamedTuple):
     """Of one batch, before clipping."""
 
-    judged: Judged
+    forward: Forward
     grads: Tree
     seen: dict[str, Seen]
     """Of each watched scan, by its name."""
@@ -84,12 +84,12 @@ def init(spec: Fields, hypers: Any, key: Key[Array, ""], vectors: Any = None) ->
     return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, precision.trained(spec.dtype)), params)
 
 
-def _loss(spec: Fields, batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
-    """params -> (loss, `Judged`)"""
+def _loss(spec: Fields, batch: Batch) -> Callable[[Tree], tuple[Array, Forward]]:
+    """params -> (loss, `Forward`)"""
     name = f"network is {type(spec.network).__name__}"
     wanted = {"accuracy", *variables(spec)}
 
-    def loss(params: Tree) -> tuple[Array, Judged]:
+    def loss(params: Tree) -> tuple[Array, Forward]:
         # What it should give, and what each example weighs, are not rounded.
         params, xs = precision.computed(spec.dtype, (params, batch.xs))
         try:
@@ -99,7 +99,7 @@ def _loss(spec: Fields, batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
             if batch.noise is None and "NoneType" in str(error):
                 raise ConfigError(
                     f"{name}, whose loss cannot do with a key of None or a batch.step of None, as where a batch is "
-                    f"only judged: {error}."
+                    f"only evaluated: {error}."
                 ) from error
             raise
         value, others = found if isinstance(found, tuple | list) and len(found) == 2 else (found, {})
@@ -113,17 +113,17 @@ def _loss(spec: Fields, batch: Batch) -> Callable[[Tree], tuple[Array, Judged]]:
                 raise ConfigError(f"{name}, whose {of} is {what}; it must be one number, of the batch.")
             numbers[of] = jnp.asarray(number).astype(precision.trained(spec.dtype))
         value = numbers.pop("loss")
-        return value, Judged(value, numbers.pop("accuracy", None), numbers)
+        return value, Forward(value, numbers.pop("accuracy", None), numbers)
 
     return loss
 
 
-def judge(spec: Fields, hypers: Any, params: Tree, batch: Batch, carries: Any = None) -> Judged:
+def forward(spec: Fields, hypers: Any, params: Tree, batch: Batch, carries: Any = None) -> Forward:
     """The network held against what the batch should give."""
     return _loss(spec, batch)(params)[1]
 
 
-def count(spec: Fields, batch: Batch) -> Float[Array, ""]:
+def total_weight(spec: Fields, batch: Batch) -> Float[Array, ""]:
     """How many examples a batch's loss is the mean of."""
     real = precision.trained(spec.dtype)
     return real(spec.batch) if batch.weight is None else jnp.sum(batch.weight.astype(real))
@@ -132,11 +132,11 @@ def count(spec: Fields, batch: Batch) -> Float[Array, ""]:
 def gradient(spec: Fields, params: Tree, batch: Batch) -> Gradient:
     """∂loss/∂params, with what is read of every watched scan."""
     try:
-        (_, judged), grads, seen = value_and_grad(_loss(spec, batch), has_aux=True)(params)
+        (_, out), grads, seen = value_and_grad(_loss(spec, batch), has_aux=True)(params)
     except ConfigError as error:
         name = type(spec.network).__name__
         raise error if name in str(error) else ConfigError(f"network is {name}, in whose loss {error}") from error
-    return Gradient(judged, grads, seen)
+    return Gradient(out, grads, seen)
 
 
 def autodiff(spec: Fields, params: Tree, batch: Batch) -> Tree:
@@ -206,7 +206,7 @@ def _scans(tree: Any, numbers: tuple[Any, ...]) -> dict[str, int]:
     def seen(numbers: Any, key: Any) -> dict[str, Seen]:
         of = jax.tree.unflatten(tree, numbers)
         params, batch = init(of, None, key), _batch_like(of, key)._replace(step=jnp.int32(0))
-        judge(of, None, params, batch._replace(noise=None, step=None))
+        forward(of, None, params, batch._replace(noise=None, step=None))
         return gradient(of, params, batch).seen
 
     found = jax.eval_shape(seen, numbers, jax.random.key(0))

@@ -18,7 +18,7 @@ from seqdyn.data.tasks import Batch
 from seqdyn.learn import model, network, precision
 from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
-from seqdyn.learn.network import Judged
+from seqdyn.learn.network import Forward
 from seqdyn.learn.penalties import plus, terms
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.terms import LayerPass, Pass, called, detached, valued
@@ -29,7 +29,7 @@ from seqdyn.types import Array, Float, Tree
 class Gradient(NamedTuple):
     """Of one batch, before clipping of the gradient."""
 
-    judged: Judged
+    forward: Forward
     """The loss, penalties excluded, and what comes with it."""
     grads: Tree
     """Of loss and penalties together."""
@@ -46,38 +46,38 @@ def watches(spec: Spec, hypers: Hypers, adjoint: bool = False) -> tuple[Watch, .
 
 
 def kind(spec: Spec) -> Any:
-    """The module of its network: `model`, or `network` of one that is no stack, whose `init`, `judge` and `count` take
-    and return the same."""
+    """The module of its network: `model`, or `network` of one that is no stack, whose `init`, `forward` and
+    `total_weight` take and return the same."""
     return model if spec.network is None else network
 
 
 def gradient(spec: Spec, hypers: Hypers, params: Tree, batch: Batch, carries: Any = None) -> Gradient:
     """∂(loss + Σ weight · term)/∂params with all that is read on the way."""
     if spec.network is not None:
-        judged, grads, seen = network.gradient(spec, params, batch)
+        out, grads, seen = network.gradient(spec, params, batch)
         found = {}
         for term in terms(spec, hypers):
             found[called(term)], extra = of_params(term, Pass(spec, params, batch))
             grads = plus(grads, extra, term.weight)
-        return Gradient(judged, grads, seen, found)
+        return Gradient(out, grads, seen, found)
     cells = model.layers(spec, hypers, training=batch.noise is not None)
     every = terms(spec, hypers)
     of_states = [term for term in every if term.reads == "states" and not detached(term)]
 
     def objective(params: Model, watch: tuple[Watch, ...]) -> tuple[tuple[Array, ...], Any]:
-        judged = model.judge(spec, hypers, params, batch, carries, watch)
-        path = tuple(precision.widened(spec.dtype, layer._replace(cell=None)) for layer in judged.path)
+        out = model.forward(spec, hypers, params, batch, carries, watch)
+        path = tuple(precision.widened(spec.dtype, layer._replace(cell=None)) for layer in out.path)
         ran = (LayerPass(layer._replace(cell=cell)) for layer, cell in zip(path, cells, strict=True))
         seen = Pass(spec, params, batch, tuple(ran))
-        return (judged.loss, *(valued(term, seen) for term in of_states)), judged._replace(
+        return (out.loss, *(valued(term, seen) for term in of_states)), out._replace(
             path=path
         )  # functions cannot leave a trace
 
     asked = any(term.reads == "adjoints" and detached(term) for term in every)
-    values, pull, judged = jax.vjp(objective, params, watches(spec, hypers, asked), has_aux=True)
+    values, pull, out = jax.vjp(objective, params, watches(spec, hypers, asked), has_aux=True)
     zeros = tuple(map(jnp.zeros_like, values))
     grads, readings = pull((jnp.ones_like(values[0]), *zeros[1:]))
-    path = [layer._replace(cell=cell) for layer, cell in zip(judged.path, cells, strict=True)]
+    path = [layer._replace(cell=cell) for layer, cell in zip(out.path, cells, strict=True)]
     seen = Pass(spec, params, batch, tuple(map(LayerPass, path, precision.widened(spec.dtype, readings))))
     pulls = iter(range(1, len(values)))
     found: dict[str, Array] = {}
@@ -90,7 +90,7 @@ def gradient(spec: Spec, hypers: Hypers, params: Tree, batch: Batch, carries: An
         else:
             value, extra = jax.value_and_grad(of_pass(term, spec, hypers, batch, carries))(params)
         found[called(term)], grads = value, plus(grads, extra, term.weight)
-    return Gradient(judged, grads, readings, found)
+    return Gradient(out, grads, readings, found)
 
 
 def of_params(term: Any, seen: Pass) -> tuple[Float[Array, ""], Tree]:
@@ -144,13 +144,13 @@ def of_pass(
         read = None
         if term.reads == "adjoints":
             read = watches(spec, hypers, adjoint=True) if watch is None else watch
-        ran = passed(spec, hypers, params, batch, read, carries, by, faint, detached(term))
+        ran = layer_passes(spec, hypers, params, batch, read, carries, by, faint, detached(term))
         return valued(term, Pass(spec, params, batch, ran))
 
     return value
 
 
-def passed(
+def layer_passes(
     spec: Spec,
     hypers: Hypers,
     params: Model,
@@ -164,9 +164,9 @@ def passed(
     """Every layer's way through a batch and, with a `watch`, back; `constant` lets no gradient through either."""
 
     def loss(watch: tuple[Watch, ...] | None) -> tuple[Array, Any]:
-        judged = model.judge(spec, hypers, params, batch, carries, watch, by)
-        path = tuple(layer._replace(cell=None) for layer in judged.path)
-        return judged.loss, precision.widened(spec.dtype, path)
+        out = model.forward(spec, hypers, params, batch, carries, watch, by)
+        path = tuple(layer._replace(cell=None) for layer in out.path)
+        return out.loss, precision.widened(spec.dtype, path)
 
     cells = model.layers(spec, hypers, training=batch.noise is not None)
     seen = ([None] * len(cells), loss(None)[1]) if watch is None else jax.grad(loss, has_aux=True)(watch)

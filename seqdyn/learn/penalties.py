@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from seqdyn.fields import PenalisedGroup, PenaltyName
 from seqdyn.learn.hypers import Hypers
-from seqdyn.learn.model import Model, effective, groups, layers, matrices, with_matrices
+from seqdyn.learn.model import Model, acting_params, groups, layers, matrices, with_matrices
 from seqdyn.learn.optim import decays
 from seqdyn.learn.own_cells import said
 from seqdyn.learn.spec import Spec
@@ -205,7 +205,7 @@ def counts(spec: Spec, model: Any) -> Any:
 
 def nonzero(spec: Spec, model: Model) -> Float[Array, " group"]:
     """How many numbers of each of `model.groups` are not 0, of weights as they act; of 'log_alpha', how many gates."""
-    acting = effective(spec, model)
+    acting = acting_params(spec, model)
     if model.log_alpha is not None:
         acting = acting._replace(log_alpha={name: hard_concrete.gate(a) for name, a in model.log_alpha.items()})
     return jnp.stack([tree_count(group) for group in groups(acting).values()])

@@ -60,7 +60,7 @@ def fitted(made: Tree, given: Mapping[str, Any], where: str, of: str) -> dict[st
         if name not in wanted:
             cure = ""
             if name.startswith("log_alpha"):
-                cure = " (gates of l0: seqdyn.learn.model.effective gives the network behind them)"
+                cure = " (gates of l0: seqdyn.learn.model.acting_params gives the network behind them)"
             raise ConfigError(f"{where} has {name}, {_shape(given[name])}, which {of} has not{cure}.")
     found = {}
     for name, value in given.items():

@@ -32,7 +32,7 @@ class Stopping(NamedTuple):
     stopped: Bool[Array, ""]
 
 
-def begin(spec: Spec, params: Tree) -> Stopping | None:
+def init(spec: Spec, params: Tree) -> Stopping | None:
     """Before the first look; None where nothing is to be stopped."""
     if spec.stop == "none":
         return None
@@ -40,7 +40,7 @@ def begin(spec: Spec, params: Tree) -> Stopping | None:
     return Stopping(params, real(jnp.inf), jnp.int32(0), real(0), jnp.bool_(False))
 
 
-def looked(
+def update(
     spec: Spec, hypers: Hypers, kept: Stopping, params: Tree, step: Int[Array, ""], metrics: Metrics
 ) -> Stopping:
     """After a look with these metrics at `params`. A metric that is NaN changes nothing."""

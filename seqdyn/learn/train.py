@@ -72,10 +72,10 @@ def init(spec: Spec, hypers: Hypers, data: Any = None, given: Mapping[str, Array
     `Spec.pretrained` asks for. Parameters that are `given`, by `start.names`, stand in the places of those drawn."""
     vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
     params = kind(spec).init(spec, hypers, keys(hypers).params, vectors)
-    carries = model.rest(spec, hypers) if task_of(spec).stateful else None
+    carries = model.initial_carries(spec, hypers) if task_of(spec).stateful else None
     if given is not None:
         params = start.placed(params, given)
-    opt, kept = optim.rule(spec, hypers).init(params), stopping.begin(spec, params)
+    opt, kept = optim.rule(spec, hypers).init(params), stopping.init(spec, params)
     return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), carries, kept)
 
 
@@ -97,7 +97,7 @@ def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
         on = batch.live if batch.live is None or not back else jnp.flip(batch.live, axis=0)
         return jax.tree.map(lambda leaf: at_end(leaf, on), r._replace(adjoint=None))  # its norms are what is recorded
 
-    at_ends = [ended(*pair) for pair in zip(readings, model.backwards(spec), strict=True)]
+    at_ends = [ended(*pair) for pair in zip(readings, model.is_reversed(spec), strict=True)]
 
     def over_layers(norms: Callable[[Any], Any]) -> Any:
         return jax.tree.map(lambda *layers: jnp.stack(layers), *[norms(r) for r in at_ends])
@@ -129,7 +129,7 @@ def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
     return metrics
 
 
-class Move(NamedTuple):
+class OptimizerStep(NamedTuple):
     """What one gradient does to a state."""
 
     updates: Tree
@@ -144,24 +144,24 @@ class Move(NamedTuple):
     """‖g‖ of all parameters, before clipping."""
 
 
-def observed(spec: Spec, hypers: Hypers, judged: network.Judged, params: Model) -> Model:
-    """`params` with the running statistics of batch normalisation moved towards those of the batch that was judged."""
+def update_batch_stats(spec: Spec, hypers: Hypers, out: network.Forward, params: Model) -> Model:
+    """`params` with the running statistics of batch normalisation moved towards those of the evaluated batch."""
     cells = model.layers(spec, hypers, training=True)
     moved = [
-        new if c.observe is None else new._replace(statistics=c.observe(layer))
-        for c, layer, new in zip(cells, judged.path, params.layers, strict=True)
+        new if c.update_batch_stats is None else new._replace(statistics=c.update_batch_stats(layer))
+        for c, layer, new in zip(cells, out.path, params.layers, strict=True)
     ]
     return params._replace(layers=tuple(moved))
 
 
-def begun(spec: Spec, hypers: Hypers, carries: Any, batch: Any) -> Any:
+def initial_carry(spec: Spec, hypers: Hypers, carries: Any, batch: Any) -> Any:
     """Where a batch begins: None is at rest, else where the one before ended, unless the batch is fresh."""
     if carries is None:
         return None
-    return jax.tree.map(lambda r, c: jnp.where(batch.fresh, r, c), model.rest(spec, hypers), carries)
+    return jax.tree.map(lambda r, c: jnp.where(batch.fresh, r, c), model.initial_carries(spec, hypers), carries)
 
 
-def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Tree) -> Move:
+def optimizer_step(spec: Spec, hypers: Hypers, state: TrainState, grads: Tree) -> OptimizerStep:
     """Clip, rule, learning rate and proximal step of update `state.step`."""
     real = precision.trained(spec.dtype)
     thawed = (state.step.astype(real) >= hypers.thaw).astype(real)
@@ -183,21 +183,21 @@ def move(spec: Spec, hypers: Hypers, state: TrainState, grads: Tree) -> Move:
         updates = penalties.proximal(spec, hypers, state.params, updates, said["learning_rate"])
     if spec.pretrained:
         updates = updates._replace(embedding=updates.embedding * thawed)
-    return Move(updates, opt, said, by_group(grads), size(grads))
+    return OptimizerStep(updates, opt, said, by_group(grads), size(grads))
 
 
 def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One update, and what it says of itself (`records.VARIABLES` defines each name)."""
-    carries = begun(spec, hypers, state.carries, batch)
-    judged, grads, readings, penalised = gradient(spec, hypers, state.params, batch, carries)
-    metrics = (read if spec.network is None else network.read)(spec, batch, readings) | judged.others
+    carries = initial_carry(spec, hypers, state.carries, batch)
+    out, grads, readings, penalised = gradient(spec, hypers, state.params, batch, carries)
+    metrics = (read if spec.network is None else network.read)(spec, batch, readings) | out.others
     if "l1_proximal" in spec.penalties:
         metrics["penalty_l1_proximal"] = penalties.absolute(spec, state.params)
     metrics |= {f"penalty_{name}": value for name, value in penalised.items()}
-    loss = metrics["loss"] = judged.loss
-    if judged.accuracy is not None:
-        metrics["accuracy"] = judged.accuracy
-    updates, opt, said, by_group, size = move(spec, hypers, state, grads)
+    loss = metrics["loss"] = out.loss
+    if out.accuracy is not None:
+        metrics["accuracy"] = out.accuracy
+    updates, opt, said, by_group, size = optimizer_step(spec, hypers, state, grads)
     metrics = said | metrics  # where adjoints are clipped, that is what the records of clipping are of
     update_norm = jnp.stack([tree_norm(u) for u in model.groups(updates).values()])
 
@@ -222,29 +222,29 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
         sizes = {"layer": layers, "time": spec.steps, "group": len(by_group), "unit": max(spec.hidden)}
         metrics |= context.recorded(spec, shown, sizes)
     params = jax.tree.map(jnp.add, state.params, updates)
-    if judged.path:
-        params = observed(spec, hypers, judged, params)
-    after = None if carries is None else judged.last
+    if out.path:
+        params = update_batch_stats(spec, hypers, out, params)
+    after = None if carries is None else out.last
     moved = TrainState(params, opt, state.step + 1, finite, after, state.stopping)
     stays = state._replace(step=state.step + 1, alive=finite)
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, stays), metrics
 
 
-def nothing(shape: jax.ShapeDtypeStruct) -> Array:
+def nan_like(shape: jax.ShapeDtypeStruct) -> Array:
     """What a run that is no longer running reports: NaN, or False."""
     return jnp.full(shape.shape, jnp.nan if jnp.issubdtype(shape.dtype, jnp.floating) else 0, shape.dtype)
 
 
-def ticket(spec: Spec, hypers: Hypers, data: Any, n: Int[Array, ""]) -> Any:
-    """What names the batch of update n: see `Task.tickets`."""
-    tickets = task_of(spec).tickets(data, keys(hypers).data, n[None])
-    return jax.tree.map(lambda leaf: leaf[0], tickets)
+def batch_index(spec: Spec, hypers: Hypers, data: Any, n: Int[Array, ""]) -> Any:
+    """What names the batch of update n: see `Task.batch_indices`."""
+    indices = task_of(spec).batch_indices(data, keys(hypers).data, n[None])
+    return jax.tree.map(lambda leaf: leaf[0], indices)
 
 
-def drawn(spec: Spec, hypers: Hypers, data: Any, ticket: Any, n: Int[Array, ""]) -> Batch:
-    """The batch that a ticket names for update n, augmented, with a key if there is something that acts in training
+def sample(spec: Spec, hypers: Hypers, data: Any, index: Any, n: Int[Array, ""]) -> Batch:
+    """The batch that a index names for update n, augmented, with a key if there is something that acts in training
     alone: see `Batch.noise`."""
-    batch = task_of(spec).batch(data, "train", ticket)
+    batch = task_of(spec).batch(data, "train", index)
     if spec.augment:
         key = jax.random.fold_in(keys(hypers).augment, n)
         batch = augmented(spec.augment, key, batch, hypers.strength, data, spec.pad)
@@ -263,7 +263,7 @@ def training_batch(spec: Spec, hypers: Hypers, data: Any, update: Any) -> Batch:
     """
     n, of = jnp.int32(whole("update", update, 0)), hypers.arrays()
     data = jax.tree.map(jnp.asarray, check(spec, data))
-    return drawn(spec, of, data, ticket(spec, of, data, n), n)
+    return sample(spec, of, data, batch_index(spec, of, data, n), n)
 
 
 def chunk(
@@ -280,27 +280,27 @@ def chunk(
     step count does not go beyond `until`: what would be made from there on is skipped in the same way.
     """
     task = task_of(spec)
-    tickets = task.tickets(data, keys(hypers).data, state.step + jnp.arange(updates, dtype=jnp.int32))
+    indices = task.batch_indices(data, keys(hypers).data, state.step + jnp.arange(updates, dtype=jnp.int32))
 
-    def on(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
-        return step(spec, hypers, state, drawn(spec, hypers, data, ticket, state.step))
+    def on(state: TrainState, index: Any) -> tuple[TrainState, Metrics]:
+        return step(spec, hypers, state, sample(spec, hypers, data, index, state.step))
 
-    def off(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
-        shapes = jax.eval_shape(on, state, ticket)[1]
-        return state._replace(step=state.step + 1), jax.tree.map(nothing, shapes)
+    def off(state: TrainState, index: Any) -> tuple[TrainState, Metrics]:
+        shapes = jax.eval_shape(on, state, index)[1]
+        return state._replace(step=state.step + 1), jax.tree.map(nan_like, shapes)
 
-    def made(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
-        return jax.lax.cond(state.running, on, off, state, ticket)
+    def made(state: TrainState, index: Any) -> tuple[TrainState, Metrics]:
+        return jax.lax.cond(state.running, on, off, state, index)
 
-    def not_made(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
-        return state, off(state, ticket)[1]
+    def not_made(state: TrainState, index: Any) -> tuple[TrainState, Metrics]:
+        return state, off(state, index)[1]
 
-    def body(state: TrainState, ticket: Any) -> tuple[TrainState, Metrics]:
+    def body(state: TrainState, index: Any) -> tuple[TrainState, Metrics]:
         if until is None:
-            return made(state, ticket)
-        return jax.lax.cond(state.step < until, made, not_made, state, ticket)
+            return made(state, index)
+        return jax.lax.cond(state.step < until, made, not_made, state, index)
 
-    return jax.lax.scan(body, state, tickets)
+    return jax.lax.scan(body, state, indices)
 
 
 def evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
@@ -313,14 +313,16 @@ def evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metric
     on = partial(_evaluate, spec, hypers)
 
     def off(state: TrainState, data: Any) -> Metrics:
-        return jax.tree.map(nothing, jax.eval_shape(on, state, data))
+        return jax.tree.map(nan_like, jax.eval_shape(on, state, data))
 
     return jax.lax.cond(state.running, on, off, state, data)
 
 
-def looked(spec: Spec, hypers: Hypers, state: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+def update_early_stopping(
+    spec: Spec, hypers: Hypers, state: TrainState, metrics: Metrics
+) -> tuple[TrainState, Metrics]:
     """The state after a look with these metrics, and what early stopping makes of them: `best_step` and `stopped`."""
-    kept = stopping.looked(spec, hypers, state.stopping, state.params, state.step, metrics)
+    kept = stopping.update(spec, hypers, state.stopping, state.params, state.step, metrics)
     seen = {"best_step": kept.at.astype(jnp.float32), "stopped": kept.stopped.astype(jnp.float32)}
     return state._replace(stopping=kept), seen
 
@@ -331,23 +333,23 @@ def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metri
     metrics = {}
     for split in (*(("train",) if spec.evaluate_train else ()), *task.splits(data)):
 
-        def one(carries: Any, ticket: Any, split: str = split) -> tuple[Any, dict[str, Array]]:
-            ticket, key = ticket
-            batch = task.batch(data, split, ticket)
+        def one(carries: Any, index: Any, split: str = split) -> tuple[Any, dict[str, Array]]:
+            index, key = index
+            batch = task.batch(data, split, index)
             if key is not None:
-                judged = model.sampled(spec, hypers, state.params, batch, jax.random.split(key, spec.monte_carlo))
+                out = model.mc_dropout(spec, hypers, state.params, batch, jax.random.split(key, spec.monte_carlo))
             else:
-                judged = of.judge(spec, hypers, state.params, batch, begun(spec, hypers, carries, batch))
-            said = {"loss": judged.loss} | ({} if judged.accuracy is None else {"accuracy": judged.accuracy})
-            count = of.count(spec, batch)
+                out = of.forward(spec, hypers, state.params, batch, initial_carry(spec, hypers, carries, batch))
+            said = {"loss": out.loss} | ({} if out.accuracy is None else {"accuracy": out.accuracy})
+            count = of.total_weight(spec, batch)
             sums = {name: value * count for name, value in said.items()} | {"count": count}
-            return None if carries is None else judged.last, sums
+            return None if carries is None else out.last, sums
 
-        begin = None if state.carries is None else model.rest(spec, hypers)
-        tickets = task.holdout(data, split)
-        batches = jax.tree.leaves(tickets)[0].shape[0]
+        begin = None if state.carries is None else model.initial_carries(spec, hypers)
+        indices = task.eval_batches(data, split)
+        batches = jax.tree.leaves(indices)[0].shape[0]
         drawn = jax.random.split(look, batches) if spec.monte_carlo and split != "train" else None
-        totals = jax.tree.map(jnp.sum, jax.lax.scan(one, begin, (tickets, drawn))[1])
+        totals = jax.tree.map(jnp.sum, jax.lax.scan(one, begin, (indices, drawn))[1])
         count = totals.pop("count")
         metrics |= {f"{split}_{name}": total / count for name, total in totals.items()}
     if any(name in spec.penalties for name in ("l1", "l1_proximal", "l0")):

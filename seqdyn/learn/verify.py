@@ -30,8 +30,8 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
     the gradient itself is a chaotic function of rounding.
 
     Two gradients that are exactly 0 agree, too, so where both are for some group, it is looked at whether anything can
-    arrive there: see `deaf`. ConfigError, naming the groups, where nothing can: what is trained there is nothing. And
-    what `term_error` says of each of the users' terms, if that is more, or raises.
+    arrive there: see `unreached_groups`. ConfigError, naming the groups, where nothing can: what is trained there is
+    nothing. And what `term_error` says of each of the users' terms, if that is more, or raises.
     """
     spec = dataclasses.replace(precision.exact(spec), truncate=False, clip="norm")
     hypers = dataclasses.replace(hypers, gain=precision.trained(spec.dtype)(1.0))
@@ -39,7 +39,7 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
     def error(spec: Spec, hypers: Hypers, data: Any) -> tuple[jax.Array, jax.Array, Any]:
         task = task_of(spec)
         params = train.init(spec, hypers, data).params
-        batch = task.batch(data, "train", train.ticket(spec, hypers, data, jnp.int32(0)))
+        batch = task.batch(data, "train", train.batch_index(spec, hypers, data, jnp.int32(0)))
         batch = batch._replace(noise=train.keys(hypers).noise, step=jnp.int32(0))
 
         def loss(params: model.Model, watch: Any, by: Any) -> jax.Array:
@@ -59,7 +59,7 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
         return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), readings
 
     worst, silent, _ = compiled(error)(grids.arrays(spec), hypers, data)
-    if silent and (found := deaf(spec, hypers, data)):
+    if silent and (found := unreached_groups(spec, hypers, data)):
         raise ConfigError(
             f"the gradient of {', '.join(found)} of {spec.label} is exactly 0, as it is in {NETWORKS} networks drawn "
             "afresh; the loss must depend on what is trained, so this network cannot be"
@@ -87,7 +87,7 @@ def term_error(term: Any, spec: Spec, hypers: Hypers, data: Any) -> float:
 
     def of(grad: Any, data: Any, *by: Any) -> Any:
         params = train.init(spec, hypers, data).params
-        batch = task_of(spec).batch(data, "train", train.ticket(spec, hypers, data, jnp.int32(0)))
+        batch = task_of(spec).batch(data, "train", train.batch_index(spec, hypers, data, jnp.int32(0)))
         batch = batch._replace(noise=train.keys(hypers).noise)
         return grad(objective.of_pass(term, spec, hypers, batch, None, *by), params)
 
@@ -105,7 +105,7 @@ def term_error(term: Any, spec: Spec, hypers: Hypers, data: Any) -> float:
         size = tree_norm(ours)
         if terms.detached(term):
             return jnp.zeros_like(size), size
-        carries = jax.eval_shape(lambda: model.rest(spec, hypers))
+        carries = jax.eval_shape(lambda: model.initial_carries(spec, hypers))
         zeros = jax.tree.map(lambda leaf: jnp.zeros((spec.steps, *leaf.shape), leaf.dtype), carries)
         theirs = gradient(data, unroll_autodiff, tuple(Watch(adjoint=of_layer) for of_layer in zeros), FAINT)
         apart = tree_norm(jax.tree.map(jnp.subtract, ours, theirs))
@@ -124,7 +124,7 @@ def term_error(term: Any, spec: Spec, hypers: Hypers, data: Any) -> float:
     return float(worst)
 
 
-def deaf(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
+def unreached_groups(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
     """The groups of parameters that no gradient reaches, whatever the weights and the inputs.
 
     A gradient may be 0 for a reason that ends: a readout or a drive that begins at 0, units that are dead, inputs that
@@ -140,7 +140,7 @@ def deaf(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
     def arrived(data: Any, seed: jax.Array) -> jax.Array:
         of = dataclasses.replace(hypers, seed=seed, **gains)
         keys, params = train.keys(of), train.init(drawn, of).params
-        batch = task.batch(data, "train", train.ticket(spec, of, data, jnp.int32(0)))
+        batch = task.batch(data, "train", train.batch_index(spec, of, data, jnp.int32(0)))
         if spec.network is not None:
             params = jax.tree.map(jnp.add, params, network.noise(params, keys.augment))
             batch = batch._replace(noise=keys.noise, step=jnp.int32(0))

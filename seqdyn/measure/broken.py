@@ -19,10 +19,10 @@ from seqdyn.backend import compiled
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model, network, train
 from seqdyn.learn.hypers import Hypers
-from seqdyn.learn.objective import gradient, passed, watches
+from seqdyn.learn.objective import gradient, layer_passes, watches
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
-from seqdyn.nets.stack import walk
+from seqdyn.nets.stack import scan_forward
 from seqdyn.norms import tree_norm
 from seqdyn.parts import is_part
 from seqdyn.types import Array, Tree
@@ -96,24 +96,24 @@ def _looking(structure: Any) -> Any:
 
 
 def _stack(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> dict[str, Any]:
-    carries = train.begun(spec, hypers, state.carries, batch)
+    carries = train.initial_carry(spec, hypers, state.carries, batch)
     output = model.run(spec, hypers, state.params, batch, carries)
-    ran = passed(spec, hypers, state.params, batch, watches(spec, hypers, adjoint=True), carries)
+    ran = layer_passes(spec, hypers, state.params, batch, watches(spec, hypers, adjoint=True), carries)
     layers = []
     for layer, reading in ((one.ran, one.reading) for one in ran):
-        before, after, zx = walk(layer.cell, layer.params, layer.carry, layer.xs, layer.live)
+        before, after, zx = scan_forward(layer.cell, layer.params, layer.carry, layer.xs, layer.live)
         zh = layer.cell.recur(layer.params, before.h)
         z = [leaf for leaf in jax.tree.leaves((zx, zh)) if isinstance(leaf, Array)]
         z += [z[0] + z[1]] if len(z) == 2 and z[0].shape == z[1].shape else []
         layers.append({"z": z, "states": after._asdict(), "adjoint": _logs(reading)})
     made = gradient(spec, hypers, state.params, batch, carries)
-    moved = train.move(spec, hypers, state, made.grads)
+    moved = train.optimizer_step(spec, hypers, state, made.grads)
     each = model.losses(spec, output.predictions, batch.ys)
     return {
         "layers": layers,
         "predictions": output.predictions,
-        "losses": jnp.where(model.counted(spec, batch) > 0, each, 0),
-        "loss": made.judged.loss,
+        "losses": jnp.where(model.weights(spec, batch) > 0, each, 0),
+        "loss": made.forward.loss,
         "grads": made.grads,
     } | _moves(moved)
 
@@ -126,12 +126,12 @@ def _logs(reading: Any) -> Array:
 
 def _network(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> dict[str, Any]:
     made = network.gradient(spec, state.params, batch)
-    moved = train.move(spec, hypers, state, made.grads)
+    moved = train.optimizer_step(spec, hypers, state, made.grads)
     scans = {name: one.each_log2 for name, one in made.seen.items()}
-    return {"scans": scans, "loss": made.judged.loss, "grads": made.grads} | _moves(moved)
+    return {"scans": scans, "loss": made.forward.loss, "grads": made.grads} | _moves(moved)
 
 
-def _moves(moved: train.Move) -> dict[str, Any]:
+def _moves(moved: train.OptimizerStep) -> dict[str, Any]:
     norms = jnp.stack([tree_norm(update) for update in model.groups(moved.updates).values()])
     return {"opt": moved.opt, "updates": moved.updates, "update_norms": norms, "gradient_norms": moved.by_group}
 
@@ -141,7 +141,7 @@ def _moves(moved: train.Move) -> dict[str, Any]:
 
 def _in_order(spec: Spec, seen: dict[str, Any], state: TrainState, batch: Batch) -> Iterator[Break | None]:
     layers = seen.get("layers", [])
-    turned = model.backwards(spec) if layers else ()
+    turned = model.is_reversed(spec) if layers else ()
     for i, layer in enumerate(layers):
         yield _of_states(i, layer, seen["gates"][i], turned[i])
     if layers:

@@ -138,7 +138,7 @@ def noise_scale(loss: Callable[[Params, Any], Array], params: Params, examples: 
     return Noise(jnp.where(some, variance / jnp.where(some, square, 1), jnp.nan), square, variance)
 
 
-def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> Metrics:
+def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> Metrics:
     """All of the above on the diagnostic batch, scalars; NaN for a run that is no longer alive.
 
     Of the loss itself: truncation and clipping of the adjoint, after which a gradient is no gradient and its

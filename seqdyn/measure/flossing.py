@@ -60,17 +60,17 @@ def floss(
     """
     (cell,), task = model.layers(spec, hypers), task_of(spec)
     k_data, k_frame = jax.random.split(train.keys(hypers).floss)
-    tickets, rule = task.tickets(data, k_data, jnp.arange(steps)), optax.adam(lr)
+    indices, rule = task.batch_indices(data, k_data, jnp.arange(steps)), optax.adam(lr)
 
     def body(kept: Any, drawn: Any) -> tuple[Any, Array]:
-        (layer, moments), (ticket, n) = kept, drawn
-        batch = task.batch(data, "train", ticket)
-        xs = model.embedded(spec, model.effective(spec, params), batch.xs[:, :1])
+        (layer, moments), (index, n) = kept, drawn
+        batch = task.batch(data, "train", index)
+        xs = model.embed(spec, model.acting_params(spec, params), batch.xs[:, :1])
         live = None if batch.live is None else batch.live[:, :1]
         frame = jax.random.fold_in(k_frame, n)
 
         def square(p: Any) -> Array:
-            acting = model.effective(spec, params._replace(layers=(p,))).layers[0]
+            acting = model.acting_params(spec, params._replace(layers=(p,))).layers[0]
             return exponents_square(cell, acting, xs, frame, k, live)
 
         loss, grads = jax.value_and_grad(square)(layer)
@@ -79,7 +79,7 @@ def floss(
         return (jax.tree.map(jnp.add, layer, updates), moments), loss
 
     start = params.layers[0], rule.init(params.layers[0])
-    (layer, _), losses = jax.lax.scan(body, start, (tickets, jnp.arange(steps)))
+    (layer, _), losses = jax.lax.scan(body, start, (indices, jnp.arange(steps)))
     return params._replace(layers=(layer,)), losses
 
 
@@ -90,7 +90,7 @@ def init(spec: Spec, hypers: Hypers, data: Any = None, given: Mapping[str, Array
         return state
     exact = precision.exact(spec)
     params = floss(exact, hypers, state.params, data, k=spec.floss, steps=spec.floss_steps)[0]
-    return state._replace(params=params, stopping=stopping.begin(spec, params))
+    return state._replace(params=params, stopping=stopping.init(spec, params))
 
 
 def check(spec: Spec) -> None:

@@ -13,11 +13,11 @@ from seqdyn.backend import compiled
 from seqdyn.data.batches import Batch
 from seqdyn.learn import model, network, precision, train
 from seqdyn.learn.hypers import Hypers
-from seqdyn.learn.objective import passed, watches
+from seqdyn.learn.objective import layer_passes, watches
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.nets.dropped import Masked
-from seqdyn.nets.stack import walk
+from seqdyn.nets.stack import scan_forward
 from seqdyn.norms import norm, power_of_two
 from seqdyn.types import Array
 
@@ -62,7 +62,7 @@ def program(structure: Any) -> Any:
 
     def found(numbers: Any, hypers: Hypers, state: TrainState, data: Any) -> Full:
         spec = jax.tree.unflatten(structure, numbers)
-        batch = train.drawn(spec, hypers, data, train.ticket(spec, hypers, data, state.step), state.step)
+        batch = train.sample(spec, hypers, data, train.batch_index(spec, hypers, data, state.step), state.step)
         return Full(
             batch._replace(noise=None), (_stack if spec.network is None else _scans)(spec, hypers, state, batch)
         )
@@ -71,14 +71,14 @@ def program(structure: Any) -> Any:
 
 
 def _stack(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[dict[str, Any], ...]:
-    carries = train.begun(spec, hypers, state.carries, batch)
-    ran = passed(spec, hypers, state.params, batch, watches(spec, hypers, adjoint=True), carries)
-    return precision.widened(spec.dtype, tuple(map(_layer, ran, model.backwards(spec))))
+    carries = train.initial_carry(spec, hypers, state.carries, batch)
+    ran = layer_passes(spec, hypers, state.params, batch, watches(spec, hypers, adjoint=True), carries)
+    return precision.widened(spec.dtype, tuple(map(_layer, ran, model.is_reversed(spec))))
 
 
 def _layer(one: Any, turned: bool) -> dict[str, Any]:
     layer, reading, size = one.ran, one.reading, one.ran.hs.shape[1]
-    before, after, zx = walk(layer.cell, layer.params, layer.carry, layer.xs, layer.live)
+    before, after, zx = scan_forward(layer.cell, layer.params, layer.carry, layer.xs, layer.live)
     found: dict[str, Any] = {
         "h": layer.hs,
         "adjoint": one.adjoint,

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from seqdyn.backend import each
+from seqdyn.backend import map_matrices
 from seqdyn.types import Float
 
 
@@ -62,7 +62,7 @@ def jacobi(xp: Any, logs: Float[Any, "*b n"], rows: Float[Any, "*b n n"]) -> tup
     n = logs.shape[-1]
     order = xp.argsort(-logs, axis=-1)
     logs = xp.take_along_axis(logs, order, axis=-1)
-    qr = np.linalg.qr if xp is np else partial(each, xp.linalg.qr)
+    qr = np.linalg.qr if xp is np else partial(map_matrices, xp.linalg.qr)
     low = qr(xp.swapaxes(xp.take_along_axis(rows, order[..., None], axis=-2), -1, -2))[1]
     logs, rows = _unit(xp, logs, low * xp.exp(xp.minimum(_gaps(xp, logs, logs), 0.0)))
     if n % 2:

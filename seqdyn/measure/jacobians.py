@@ -20,16 +20,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.backend import apart, beside, each
+from seqdyn.backend import map_matrices, side_by_side, split_at_widths
 from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import per_layer
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.graded import jacobi, times, window_singular
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import at_end, hold
+from seqdyn.nets.bptt import at_end, where_valid
 from seqdyn.nets.cells import Carry, Cell, advance
-from seqdyn.nets.stack import walk
+from seqdyn.nets.stack import scan_forward
 from seqdyn.norms import norm
 from seqdyn.types import Array, Bool, Float, Key
 
@@ -51,13 +51,13 @@ def windows(steps: int) -> tuple[int, ...]:
 
 def vector(carry: Carry) -> Float[Array, "*b n"]:
     """The whole state: the parts of the carry side by side, in order."""
-    return beside(*jax.tree.leaves(carry))
+    return side_by_side(*jax.tree.leaves(carry))
 
 
 def parts(like: Carry, state: Float[Array, "*b n"]) -> Carry:
     """The carry whose `vector` is `state`."""
     leaves, tree = jax.tree.flatten(like)
-    return jax.tree.unflatten(tree, apart(state, *[leaf.shape[-1] for leaf in leaves]))
+    return jax.tree.unflatten(tree, split_at_widths(state, *[leaf.shape[-1] for leaf in leaves]))
 
 
 def _known(carry: Carry) -> Bool[Array, "*b"]:
@@ -67,7 +67,7 @@ def _known(carry: Carry) -> Bool[Array, "*b"]:
 
 def _path(cell: Cell, params: Any, carry: Carry, xs: Array, live: Array | None) -> tuple[Carry, Any, Array | None]:
     """(carry before each step, zx, live), each example moved so that its last live step is the last entry."""
-    before, _, zx = walk(cell, params, carry, xs, live)
+    before, _, zx = scan_forward(cell, params, carry, xs, live)
     if live is None:
         return before, zx, None
 
@@ -92,8 +92,10 @@ def step_jacobians(
     """
     before, zx, live = _path(cell, params, carry, xs, live)
     after, jacobians = jacobians_at(cell, params, zx, before)
-    jacobians = hold(_known(after), jacobians, jnp.full_like(jacobians, jnp.nan))
-    return hold(live, jacobians, jnp.broadcast_to(jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians.shape))
+    jacobians = where_valid(_known(after), jacobians, jnp.full_like(jacobians, jnp.nan))
+    return where_valid(
+        live, jacobians, jnp.broadcast_to(jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians.shape)
+    )
 
 
 def jacobians_at(cell: Cell, params: Any, zx: Any, before: Carry) -> tuple[Carry, Float[Array, "t *b n n"]]:
@@ -136,7 +138,7 @@ def columns(push: Callable[[Carry], Carry], like: Carry, frame: Float[Array, "*b
 
 def orthonormal(key: Key[Array, ""], shape: tuple[int, ...], dtype: Any) -> Float[Array, "*b n k"]:
     """A frame of k orthonormal columns in a random direction for each example."""
-    return each(jnp.linalg.qr, jax.random.normal(key, shape, dtype))[0]
+    return map_matrices(jnp.linalg.qr, jax.random.normal(key, shape, dtype))[0]
 
 
 def top_singular(
@@ -170,9 +172,9 @@ def top_singular(
     def turn(t: Array, forward: bool, kept: Any) -> Any:
         at, z, on = jax.tree.map(lambda leaf: leaf[t], (before, zx, live))
         push, pull = linear(partial(advance, cell, params, z), at)
-        new, r = each(jnp.linalg.qr, columns(push if forward else pull, at, kept[0]))
-        r = hold(_known(advance(cell, params, z, at)), r, jnp.full_like(r, jnp.nan))
-        return hold(on, (new, *times(jnp, r, *kept[1:])), kept)
+        new, r = map_matrices(jnp.linalg.qr, columns(push if forward else pull, at, kept[0]))
+        r = where_valid(_known(advance(cell, params, z, at)), r, jnp.full_like(r, jnp.nan))
+        return where_valid(on, (new, *times(jnp, r, *kept[1:])), kept)
 
     def sweep(lag: Array, kept: Any) -> Any:
         """There and back; (Q, S) with (∂state_T/∂state_t)ᵀ applied to the frame that arrived at T being Q S."""
@@ -222,9 +224,9 @@ def step_norms(
     bidiagonal = jnp.einsum("...i,ij->...ij", alpha, eye) + jnp.einsum(
         "...i,ij->...ij", beta, jnp.roll(eye, 1, axis=1) * jnp.triu(jnp.ones_like(eye))
     )
-    sizes = each(lambda b: jnp.linalg.svd(b, compute_uv=False)[..., 0], bidiagonal)
-    sizes = hold(_known(advance(cell, params, zx, before)), sizes, jnp.full_like(sizes, jnp.nan))
-    return hold(live, sizes, jnp.ones_like(sizes))
+    sizes = map_matrices(lambda b: jnp.linalg.svd(b, compute_uv=False)[..., 0], bidiagonal)
+    sizes = where_valid(_known(advance(cell, params, zx, before)), sizes, jnp.full_like(sizes, jnp.nan))
+    return where_valid(live, sizes, jnp.ones_like(sizes))
 
 
 def _normal(v: Array) -> tuple[Array, Array]:
@@ -235,7 +237,7 @@ def _normal(v: Array) -> tuple[Array, Array]:
 # --- the probe ----------------------------------------------------------------------------------------------
 
 
-def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
+def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
     """Each layer's step Jacobians [t, b, n, n] where they are small enough to be formed, else what is read of them."""
     size = view.batch.xs.shape[:2]
     on = jnp.ones(size, bool) if view.batch.live is None else view.batch.live

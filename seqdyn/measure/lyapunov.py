@@ -17,14 +17,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import each
+from seqdyn.backend import map_matrices
 from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import per_layer
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.jacobians import columns, linear, orthonormal, parts, vector
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import at_end, hold
+from seqdyn.nets.bptt import at_end, where_valid
 from seqdyn.nets.cells import Cell, advance
 from seqdyn.norms import norm
 from seqdyn.types import Array, Bool, Float, Int, Key
@@ -68,7 +68,7 @@ def lyapunov_spectrum(
         turned, growth = _turn(columns(push, carry, frame))
         known = jnp.all(jnp.isfinite(vector(after)), axis=-1, keepdims=True)
         growth = jnp.where(known, growth, jnp.nan)
-        return hold(on, (after, turned), kept), hold(on, growth, jnp.zeros_like(growth))
+        return where_valid(on, (after, turned), kept), where_valid(on, growth, jnp.zeros_like(growth))
 
     frame = _frame(key, vector(carry), k)
     local = jax.lax.scan(body, (carry, frame), (cell.drive(params, xs), live))[1]
@@ -163,7 +163,7 @@ def _turn(pushed: Float[Array, "*b n k"]) -> tuple[Float[Array, "*b n k"], Float
 
     Directions that die leave rows of zeros; then as many of R's diagonal entries are 0, which rounding would hide.
     """
-    frame, r = each(jnp.linalg.qr, pushed)
+    frame, r = map_matrices(jnp.linalg.qr, pushed)
     size = jnp.abs(jnp.diagonal(r, axis1=-2, axis2=-1))
     rank = jnp.sum(jnp.any(pushed != 0, axis=-1), axis=-1, keepdims=True, dtype=jnp.int32)
     order = jnp.argsort(jnp.argsort(-size, axis=-1), axis=-1).astype(jnp.int32)
@@ -194,7 +194,7 @@ def _spectrum(
 # --- the probe ----------------------------------------------------------------------------------------------
 
 
-def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
+def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
     """Of each layer, its inputs held, on the view's batch from the state of rest; the first tenth of each example's
     steps aligns the tangents.
 

@@ -13,8 +13,8 @@ import numpy as np
 from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, network, precision, train
 from seqdyn.learn.hypers import Hypers
-from seqdyn.learn.looks import Look, Looking, measured
-from seqdyn.learn.objective import kind, passed
+from seqdyn.learn.objective import kind, layer_passes
+from seqdyn.learn.probe_config import Look, ProbeConfig, measured
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.terms import LayerPass
 from seqdyn.learn.train import TrainState
@@ -29,7 +29,7 @@ class Probe(NamedTuple):
 
     names: tuple[str, ...]
     """What it records."""
-    look: Callable[[Spec, Hypers, TrainState, View], dict[str, Array]]
+    measure: Callable[[Spec, Hypers, TrainState, View], dict[str, Array]]
     """On the device, compiled over a tile of runs like training itself."""
     finish: Callable[[Spec, dict[str, np.ndarray], int], dict[str, np.ndarray]] | None = None
     """On the host, in float64: what devices cannot do; takes `View.modes`, too. None: the look is the record."""
@@ -45,30 +45,32 @@ PROBES = {
             "spectral_radius largest_singular_value departure_from_normality orthogonality_distance eigenvalue_real "
             "eigenvalue_imag singular_value"
         ),
-        weights.look,
+        weights.measure,
         weights.finish,
     ),
     "units": Probe(
         _names(
             "gate_mean saturation_margin saturated dead_fraction time_constant adjoint_c_through_c adjoint_c_through_h"
         ),
-        units.look,
+        units.measure,
     ),
-    "jacobians": Probe(_names("step_norm window_log_singular window_log_condition"), jacobians.look, jacobians.finish),
-    "lyapunov": Probe(_names("lyapunov_exponent lyapunov_error kaplan_yorke local_exponent"), lyapunov.look),
+    "jacobians": Probe(
+        _names("step_norm window_log_singular window_log_condition"), jacobians.measure, jacobians.finish
+    ),
+    "lyapunov": Probe(_names("lyapunov_exponent lyapunov_error kaplan_yorke local_exponent"), lyapunov.measure),
     "curvature": Probe(
         _names(
             "sharpness sharpness_error least_curvature directional_sharpness noise_scale gradient_square "
             "gradient_variance"
         ),
-        curvature.look,
+        curvature.measure,
     ),
     "updates": Probe(
         _names(
             "group_weight_norm group_gradient_ratio group_update_ratio group_gradient_cosine gradient_cosine "
             "gradient_update_cosine effective_lr adjoint_histogram adjoint_zero adjoint_nonfinite"
         ),
-        updates.look,
+        updates.measure,
     ),
 }
 """By the words of `Experiment.probes`; `records.VARIABLES` says what each records."""
@@ -92,10 +94,10 @@ def _measured(probe: Any, spec: Spec, hypers: Hypers, state: TrainState, view: V
         steps, *size = batch.xs.shape[:2]
         cells = model.layers(spec, hypers)
         watches = tuple(watching(cell, steps, tuple(size), ranged=True, adjoint=True) for cell in cells)
-        ran = passed(spec, hypers, state.params, batch, watches)
+        ran = layer_passes(spec, hypers, state.params, batch, watches)
 
     def loss_of(params: Tree) -> Array:
-        return kind(spec).judge(spec, hypers, params, batch).loss
+        return kind(spec).forward(spec, hypers, params, batch).loss
 
     key = jax.random.fold_in(jax.random.fold_in(jax.random.key(hypers.seed), train.RECORDS + 1), state.step)
     layers = len(spec.widths) if spec.network is None else len(network.scans(spec))
@@ -103,7 +105,9 @@ def _measured(probe: Any, spec: Spec, hypers: Hypers, state: TrainState, view: V
     return measured(probe, Look(batch, state.params, state.step, key, loss_of, ran), sizes)
 
 
-def look(spec: Spec, looking: Looking, hypers: Hypers, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
+def measure(
+    spec: Spec, looking: ProbeConfig, hypers: Hypers, state: TrainState, data: Tree
+) -> dict[str, dict[str, Array]]:
     """What each probe sees of one run, by the probe's name. A run no longer running costs nothing at width 1."""
 
     def on(hypers: Hypers, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
@@ -112,16 +116,16 @@ def look(spec: Spec, looking: Looking, hypers: Hypers, state: TrainState, data: 
         if any(one != "weights" for one in looking.probes):
             batch = task_of(spec).diagnostic(data, key, source, looking.diagnostic)
         view, exact = View(batch, data, looking.modes), precision.exact(spec)
-        return {called(one): made(one).look(exact, hypers, state, view) for one in looking.probes}
+        return {called(one): made(one).measure(exact, hypers, state, view) for one in looking.probes}
 
     def off(*given: Any) -> dict[str, dict[str, Array]]:
-        return jax.tree.map(train.nothing, jax.eval_shape(on, *given))
+        return jax.tree.map(train.nan_like, jax.eval_shape(on, *given))
 
     return jax.lax.cond(state.running, on, off, hypers, state, data)
 
 
 def finish(
-    spec: Spec, looking: Looking, looked: dict[str, dict[str, Array]], running: np.ndarray
+    spec: Spec, looking: ProbeConfig, looked: dict[str, dict[str, Array]], running: np.ndarray
 ) -> dict[str, np.ndarray]:
     """The records of some runs from what was seen of them, NaN for those no longer running."""
     records: dict[str, np.ndarray] = {}

@@ -23,7 +23,7 @@ from seqdyn.learn.train import TrainState
 from seqdyn.measure.view import View, among
 from seqdyn.nets.bptt import Watch, at_end
 from seqdyn.nets.cells import Carry, Cell, Memory
-from seqdyn.nets.stack import walk
+from seqdyn.nets.stack import scan_forward
 from seqdyn.norms import norm, rms
 from seqdyn.types import Array, Bool, Float
 
@@ -50,7 +50,7 @@ def _run(cell: Cell, params: Any, carry: Carry, xs: Array, live: Array | None) -
     """(activity, the carry after each step [t, *b, h])."""
     if cell.units is None:
         raise ValueError(f"a cell with the gates {cell.gates} has no `units` to look at")
-    before, after, zx = walk(cell, params, carry, xs, live)
+    before, after, zx = scan_forward(cell, params, carry, xs, live)
     units = cell.units(params, before, zx, cell.recur(params, before.h))
     # A slope that is found by comparison, as a ReLU's, takes NaN for a number below 0.
     return {gate: (v, jnp.where(jnp.isnan(v), v, slope)) for gate, (v, slope) in units.items()}, after
@@ -130,7 +130,7 @@ def _masked(x: Array, live: Array | None) -> Array:
 # --- the probe ----------------------------------------------------------------------------------------------
 
 
-def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
+def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
     """The records of one run on the diagnostic batch.
 
     [layer, gate, time], means over units and the examples that reach that lag (NaN where none does): `gate_mean` of

@@ -45,18 +45,18 @@ def next_updates(spec: Spec, hypers: Hypers, state: TrainState, data: Tree) -> M
     `effective_lr`). Ratios to a group whose weights are all 0, as biases may start, are NaN.
     """
     task = task_of(spec)
-    tickets = task.tickets(data, train.keys(hypers).data, state.step + jnp.arange(2))
+    indices = task.batch_indices(data, train.keys(hypers).data, state.step + jnp.arange(2))
 
     def drawn(i: int) -> Batch:
-        ticket = jax.tree.map(lambda leaf: leaf[i], tickets)
-        return train.drawn(spec, hypers, data, ticket, state.step + i)
+        index = jax.tree.map(lambda leaf: leaf[i], indices)
+        return train.sample(spec, hypers, data, index, state.step + i)
 
     first, second = drawn(0), drawn(1)
-    carries = train.begun(spec, hypers, state.carries, first)
-    judged, grads, *_ = train.gradient(spec, hypers, state.params, first, carries)
-    move = train.move(spec, hypers, state, grads)
+    carries = train.initial_carry(spec, hypers, state.carries, first)
+    out, grads, *_ = train.gradient(spec, hypers, state.params, first, carries)
+    move = train.optimizer_step(spec, hypers, state, grads)
     moved = jax.tree.map(jnp.add, state.params, move.updates)
-    carries = train.begun(spec, hypers, None if carries is None else judged.last, second)
+    carries = train.initial_carry(spec, hypers, None if carries is None else out.last, second)
     later = train.gradient(spec, hypers, moved, second, carries).grads
 
     def norms(tree: Model) -> Float[Array, " group"]:
@@ -89,7 +89,7 @@ def adjoint_log10(spec: Spec, hypers: Hypers, params: Model, batch: Batch) -> Fl
     readings = jax.grad(lambda w: model.loss(spec, hypers, params, batch, w))(watches)
     # The loss is the batch's mean: times its size, a λ is its example's own.
     logs = [math.log10(size) + math.log10(2) * log2_norm(r.whole.h, r.exponent) for r in readings]
-    ways = zip(logs, model.backwards(spec), strict=True)
+    ways = zip(logs, model.is_reversed(spec), strict=True)
     return jnp.stack([jnp.flip(log, axis=0) if back else log for log, back in ways])
 
 
@@ -110,7 +110,7 @@ def histogram(
     return counts, jnp.sum(zero.astype(jnp.float32)) / total, jnp.sum(strange.astype(jnp.float32)) / total
 
 
-def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> Metrics:
+def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> Metrics:
     """`next_updates`, and [layer, decade] `adjoint_histogram` with [layer] `adjoint_zero` and `adjoint_nonfinite` on
     the diagnostic batch. NaN for a run that is no longer alive."""
     live = jnp.ones(view.batch.xs.shape[:2], bool) if view.batch.live is None else view.batch.live

@@ -84,12 +84,12 @@ def _distance(singular: np.ndarray) -> np.ndarray:
 # --- the probe ----------------------------------------------------------------------------------------------
 
 
-def look(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
+def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
     """Each layer's U cut into its gates' blocks, in the order of `cell.gates`: 'layer0' [g, h, h], …"""
     cells = model.layers(spec, hypers)
     return {  # with gates, U as it acts
         f"layer{i}": jnp.stack(jnp.split(params.u, len(cell.gates), axis=-1))
-        for i, (cell, params) in enumerate(zip(cells, model.effective(spec, state.params).layers, strict=True))
+        for i, (cell, params) in enumerate(zip(cells, model.acting_params(spec, state.params).layers, strict=True))
     }
 
 

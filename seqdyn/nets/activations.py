@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import fence
+from seqdyn.backend import optimization_barrier
 from seqdyn.types import Array
 
 Activation = Literal[
@@ -25,7 +25,7 @@ def _by_output(phi: Callable[[Array], Array], slope: Callable[[Array], Array]) -
     """An activation whose derivative is cheapest from its own value."""
 
     def both(z: Array) -> tuple[Array, Array]:
-        y = fence(phi(z))
+        y = optimization_barrier(phi(z))
         return y, slope(y)
 
     return both

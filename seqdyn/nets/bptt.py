@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from seqdyn.backend import fence, unrolled
+from seqdyn.backend import optimization_barrier, unrolled
 from seqdyn.nets.cells import Carry, Cell
 from seqdyn.nets.exponents import column, in_units, shift, times, with_local
 from seqdyn.norms import norm, norm_near, power_of_two
@@ -133,7 +133,7 @@ def unroll(
     add their readings up in one shared watch.
 
     The cells of `cells` are right under any `jax.jit`; others, on a CPU, under `seqdyn.compiled` alone: see
-    `backend.beside`. Raises ConfigError for xs that do not fit the carry.
+    `backend.side_by_side`. Raises ConfigError for xs that do not fit the carry.
     """
     check_given(carry, xs, watch)
     return in_direction(_unroll, reverse, cell, params, carry, xs, cut, watch)
@@ -166,7 +166,7 @@ def in_direction(
 # --- the two passes -----------------------------------------------------------------------------------------
 
 
-def hold(live: Array | None, new: Tree, old: Tree) -> Tree:
+def where_valid(live: Array | None, new: Tree, old: Tree) -> Tree:
     """`new` on live steps and `old` on padding; leaves have axes beyond those of `live`."""
     if live is None:
         return new
@@ -190,7 +190,7 @@ def scan(cell: Cell, params: Any, first: Carry, xs: Array, cut: Cut) -> Any:
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
         zx_t, mask, live = inputs
         new, partials = cell.gate(params, carry, zx_t, cell.recur(params, _masked(carry.h, mask)))
-        new = hold(live, new, carry)
+        new = where_valid(live, new, carry)
         # Without a pull, backward differentiates the gate at the carry it started from.
         return new, (new.h, partials if cell.pull else carry)
 
@@ -251,14 +251,14 @@ def pulled(
         travelled, near, e = state
         local_t, sizes, kept_t, zx_t, mask, live, keep = inputs
         (size, size_before), local_t = in_units(e, sizes, local_t)
-        whole = travelled if local_t is None else travelled._replace(h=fence(travelled.h + local_t))
+        whole = travelled if local_t is None else travelled._replace(h=optimization_barrier(travelled.h + local_t))
         read = near if near is None or local_t is None else near._replace(h=_norm_of_sum(whole.h, near.h, size))
         bounded, scale = _clip(whole, cut.clip, e)
         earlier, dzx, dzh = pull(bounded, kept_t, zx_t, mask)
         earlier = earlier._replace(h=earlier.h + _masked(back(dzx if dzh is None else dzh), mask))
         if live is not None:  # padding did nothing forward: no gradient, and the adjoint passes
-            dzx, dzh = hold(live, (dzx, dzh), jax.tree.map(jnp.zeros_like, (dzx, dzh)))
-            earlier = hold(live, earlier, whole)
+            dzx, dzh = where_valid(live, (dzx, dzh), jax.tree.map(jnp.zeros_like, (dzx, dzh)))
+            earlier = where_valid(live, earlier, whole)
         if keep is not None:
             earlier = jax.tree.map(lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), earlier)
         # Scaled where it is stored: inside a sum of products it would change which of them the compiler rounds.
@@ -316,7 +316,7 @@ def _gate_params(cell: Cell, params: Any, kept: Carry, zx: Any, masks: Any, boun
     """∂L/∂params of what the gate does with parameters of its own, all steps at once."""
     zh = cell.recur(params, _masked(kept.h, masks))
     if live is not None:
-        bounded = hold(live, bounded, jax.tree.map(jnp.zeros_like, bounded))
+        bounded = where_valid(live, bounded, jax.tree.map(jnp.zeros_like, bounded))
     return jax.vjp(lambda p: cell.gate(p, kept, zx, zh)[0], params)[1](bounded)[0]
 
 

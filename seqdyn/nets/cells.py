@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import apart, beside, fence
+from seqdyn.backend import optimization_barrier, side_by_side, split_at_widths
 from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.inits import Gain, GlorotUniform, Orthogonal, chrono, constant
 from seqdyn.types import Array, Float, Initializer, Key
@@ -83,7 +83,7 @@ class Cell(NamedTuple):
     None: `jax.vjp` of `drive` and `recur`"""
     units: Callable[[Any, Carry, Any, Any], dict[str, tuple[Array, Array]]] | None = None
     """(params, carry, zx, zh) -> gate name -> (v = φ(z), φ'(z)) of one step, to look at; training does not run it"""
-    observe: Callable[[Any], Any] | None = None
+    update_batch_stats: Callable[[Any], Any] | None = None
     """the `stack.Layer` as it ran on a batch -> its params.statistics moved towards the batch's; see `normalised`"""
     memory: bool = True
     """Does a step depend on the carry? False: `recur` gives None, there is no U, and nothing travels back."""
@@ -112,7 +112,7 @@ def _affine(params: Any, x: Array) -> Array:
 
 
 def _transposed(params: Any) -> Callable[[Array], Array]:
-    ut = fence(params.u.T)
+    ut = optimization_barrier(params.u.T)
     return lambda dz: dz @ ut
 
 
@@ -135,7 +135,7 @@ def _outer(parts: list[Array], dz: Array, power: Array | None) -> Array:
 
 def split(z: Array, gates: int) -> list[Array]:
     """The blocks of z, one for each gate."""
-    return apart(z, *[z.shape[-1] // gates] * gates)
+    return split_at_widths(z, *[z.shape[-1] // gates] * gates)
 
 
 _sigmoid, _tanh = ACTIVATIONS["sigmoid"], ACTIVATIONS["tanh"]
@@ -184,7 +184,7 @@ def rnn(
     phi = ACTIVATIONS[activation]
 
     def gate(params: Weights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
-        h, slope = fence(phi(zx + zh))
+        h, slope = optimization_barrier(phi(zx + zh))
         return Hidden(h), (slope,)
 
     def pull(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, None]:
@@ -244,11 +244,11 @@ def lstm(
     def gate(params: Weights, carry: Memory, zx: Array, zh: Array) -> tuple[Memory, Partials]:
         z = zx + zh
         h3 = 3 * hidden
-        i, f, o = split(fence(jax.nn.sigmoid(z[..., :h3])), 3)
-        g = fence(jnp.tanh(z[..., h3:]))
-        c = fence(f * carry.c + i * g)
-        s = fence(jnp.tanh(c))
-        partials = fence(
+        i, f, o = split(optimization_barrier(jax.nn.sigmoid(z[..., :h3])), 3)
+        g = optimization_barrier(jnp.tanh(z[..., h3:]))
+        c = optimization_barrier(f * carry.c + i * g)
+        s = optimization_barrier(jnp.tanh(c))
+        partials = optimization_barrier(
             (
                 o * (1 - s * s),  # ∂h/∂c
                 f,  # ∂c/∂c₋
@@ -262,8 +262,8 @@ def lstm(
 
     def pull(adjoint: Memory, partials: Partials) -> tuple[Memory, Array, None]:
         dh_dc, f, c_i, c_f, h_o, c_g = partials
-        delta = fence(adjoint.c + adjoint.h * dh_dc)
-        dz = beside(delta * c_i, delta * c_f, adjoint.h * h_o, delta * c_g)
+        delta = optimization_barrier(adjoint.c + adjoint.h * dh_dc)
+        dz = side_by_side(delta * c_i, delta * c_f, adjoint.h * h_o, delta * c_g)
         return Memory(delta * f, jnp.zeros_like(adjoint.h)), dz, None
 
     def units(params: Weights, carry: Memory, zx: Array, zh: Array) -> dict[str, tuple[Array, Array]]:
@@ -311,10 +311,10 @@ def gru(
 
     def gate(params: GRUWeights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
         h2 = 2 * hidden
-        r, z = split(fence(jax.nn.sigmoid(zx[..., :h2] + zh[..., :h2])), 2)
+        r, z = split(optimization_barrier(jax.nn.sigmoid(zx[..., :h2] + zh[..., :h2])), 2)
         un = zh[..., h2:] + jax.lax.broadcast_in_dim(params.bn, zh[..., h2:].shape, (zh.ndim - 1,))
-        n = fence(jnp.tanh(zx[..., h2:] + r * un))
-        partials = fence(
+        n = optimization_barrier(jnp.tanh(zx[..., h2:] + r * un))
+        partials = optimization_barrier(
             (
                 z,  # ∂h/∂h₋
                 (1 - z) * (1 - n * n),  # ∂h/∂z_n
@@ -327,10 +327,10 @@ def gru(
 
     def pull(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, Array]:
         z, h_n, h_z, n_r, r = partials
-        dn = fence(adjoint.h * h_n)
-        dr, dz = fence((dn * n_r, adjoint.h * h_z))
-        dzx = beside(dr, dz, dn)
-        dzh = beside(dr, dz, dn * r)
+        dn = optimization_barrier(adjoint.h * h_n)
+        dr, dz = optimization_barrier((dn * n_r, adjoint.h * h_z))
+        dzx = side_by_side(dr, dz, dn)
+        dzh = side_by_side(dr, dz, dn * r)
         return Hidden(adjoint.h * z), dzx, dzh
 
     def weigh(
@@ -379,8 +379,8 @@ def gru_reset_before(
     h2 = 2 * hidden
 
     def gate(params: Weights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
-        r, z = split(fence(jax.nn.sigmoid(zx[..., :h2] + zh)), 2)
-        n = fence(jnp.tanh(zx[..., h2:] + (r * carry.h) @ params.u[:, h2:]))
+        r, z = split(optimization_barrier(jax.nn.sigmoid(zx[..., :h2] + zh)), 2)
+        n = optimization_barrier(jnp.tanh(zx[..., h2:] + (r * carry.h) @ params.u[:, h2:]))
         return Hidden((1 - z) * n + z * carry.h), ()
 
     def units(params: Weights, carry: Hidden, zx: Array, zh: Array) -> dict[str, tuple[Array, Array]]:

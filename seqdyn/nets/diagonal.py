@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import beside, fence
+from seqdyn.backend import optimization_barrier, side_by_side
 from seqdyn.nets.cells import Cell, Hidden, Partials, split
 from seqdyn.types import Array, ConfigError, Float, Key
 
@@ -38,7 +38,7 @@ def diagonal(
     def gate(params: Any, carry: Hidden, zx: Coefficients, zh: Any) -> tuple[Hidden, Partials]:
         if zx.turn is None:
             return Hidden(zx.a * carry.h + zx.b), (zx.a, carry.h)
-        turned = fence(_times_i(carry.h))
+        turned = optimization_barrier(_times_i(carry.h))
         return Hidden(zx.a * carry.h + zx.turn * turned + zx.b), (zx.a, carry.h, zx.turn, turned)
 
     def pull(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Coefficients, tuple[()]]:
@@ -47,7 +47,7 @@ def diagonal(
         if not rest:
             return Hidden(adjoint.h * a), received, ()
         turn, turned = rest
-        back = adjoint.h * a - _times_i(fence(adjoint.h * turn))
+        back = adjoint.h * a - _times_i(optimization_barrier(adjoint.h * turn))
         return Hidden(back), received._replace(turn=adjoint.h * turned), ()
 
     return Cell(
@@ -63,7 +63,7 @@ def diagonal(
 
 def _times_i(h: Array) -> Array:
     re, im = split(h, 2)
-    return beside(-im, re)
+    return side_by_side(-im, re)
 
 
 def parallel(cell: Cell, params: Any, xs: Float[Array, "t *b d"]) -> Float[Array, "t *b h"]:
@@ -86,4 +86,4 @@ def parallel(cell: Cell, params: Any, xs: Float[Array, "t *b d"]) -> Float[Array
         return other[0] * one[0], other[0] * one[1] + other[1]
 
     _, states = jax.lax.associative_scan(after, (a, b))
-    return states if zx.turn is None else beside(states.real, states.imag)
+    return states if zx.turn is None else side_by_side(states.real, states.imag)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import fence
+from seqdyn.backend import optimization_barrier
 from seqdyn.nets.cells import Carry, Cell, Hidden, Memory, Partials, split
 from seqdyn.types import Array, Float
 
@@ -70,7 +70,7 @@ def _zoned(cell: Cell, shares: Callable[[Carry, Any], tuple[Array, ...]]) -> Cel
     def gate(params: Any, carry: Carry, zx: Any, zh: Array) -> tuple[Carry, Partials]:
         new, partials = plain_gate(params, carry, zx, zh)
         m = shares(carry, zx)
-        kept = type(new)(*map(_blend, m, fence(new), carry))
+        kept = type(new)(*map(_blend, m, optimization_barrier(new), carry))
         if plain_pull is None:
             return kept, ()
         if not gru:
@@ -86,7 +86,7 @@ def _zoned(cell: Cell, shares: Callable[[Carry, Any], tuple[Array, ...]]) -> Cel
         parts = len(adjoint)
         m, nothing = partials[-parts:], jax.tree.map(jnp.zeros_like, adjoint)
         new, old = type(adjoint)(*map(_blend, m, adjoint, nothing)), type(adjoint)(*map(_blend, m, nothing, adjoint))
-        earlier, dzx, dzh = plain_pull(fence(new), partials[:-parts])
+        earlier, dzx, dzh = plain_pull(optimization_barrier(new), partials[:-parts])
         return jax.tree.map(jnp.add, earlier, old), dzx, dzh
 
     return cell._replace(gate=gate, pull=plain_pull if gru or plain_pull is None else pull)
@@ -138,11 +138,11 @@ def _reading(cell: Cell, parts: int) -> Cell:
 def _lstm(params: Any, carry: Memory, zx: Array, zh: Array, m: Array) -> tuple[Memory, Partials]:
     z = zx + zh
     h3 = 3 * carry.h.shape[-1]
-    i, f, o = split(fence(jax.nn.sigmoid(z[..., :h3])), 3)
-    g = fence(jnp.tanh(z[..., h3:]))
-    written = fence(m * g)
-    c = fence(f * carry.c + i * written)
-    s = fence(jnp.tanh(c))
+    i, f, o = split(optimization_barrier(jax.nn.sigmoid(z[..., :h3])), 3)
+    g = optimization_barrier(jnp.tanh(z[..., h3:]))
+    written = optimization_barrier(m * g)
+    c = optimization_barrier(f * carry.c + i * written)
+    s = optimization_barrier(jnp.tanh(c))
     partials = (
         o * (1 - s * s),
         f,
@@ -151,17 +151,17 @@ def _lstm(params: Any, carry: Memory, zx: Array, zh: Array, m: Array) -> tuple[M
         s * o * (1 - o),
         m * (i * (1 - g * g)),
     )
-    return Memory(c, o * s), fence(partials)
+    return Memory(c, o * s), optimization_barrier(partials)
 
 
 def _gru(params: Any, carry: Hidden, zx: Array, zh: Array, m: Array) -> tuple[Hidden, Partials]:
     h2 = 2 * carry.h.shape[-1]
-    r, z = split(fence(jax.nn.sigmoid(zx[..., :h2] + zh[..., :h2])), 2)
+    r, z = split(optimization_barrier(jax.nn.sigmoid(zx[..., :h2] + zh[..., :h2])), 2)
     un = zh[..., h2:] + jax.lax.broadcast_in_dim(params.bn, zh[..., h2:].shape, (zh.ndim - 1,))
-    n = fence(jnp.tanh(zx[..., h2:] + r * un))
-    written = fence(m * n)
+    n = optimization_barrier(jnp.tanh(zx[..., h2:] + r * un))
+    written = optimization_barrier(m * n)
     partials = (z, m * ((1 - z) * (1 - n * n)), (carry.h - written) * z * (1 - z), un * r * (1 - r), r)
-    return Hidden((1 - z) * written + z * carry.h), fence(partials)
+    return Hidden((1 - z) * written + z * carry.h), optimization_barrier(partials)
 
 
 def _reset_before(
@@ -169,7 +169,7 @@ def _reset_before(
 ) -> tuple[Hidden, Partials]:
     """`enters` is what U_n reads of h before the reset, `written` multiplies n."""
     h2 = 2 * carry.h.shape[-1]
-    r, z = split(fence(jax.nn.sigmoid(zx[..., :h2] + zh)), 2)
+    r, z = split(optimization_barrier(jax.nn.sigmoid(zx[..., :h2] + zh)), 2)
     n = jnp.tanh(zx[..., h2:] + (r * (carry.h if enters is None else enters)) @ params.u[:, h2:])
-    n = fence(n if written is None else written * n)
+    n = optimization_barrier(n if written is None else written * n)
     return Hidden((1 - z) * n + z * carry.h), ()

@@ -25,7 +25,7 @@ The authors' code has 0.5, and 0.2 for inputs; here every weight of a recurrence
 halve the gain of U. At 0.1 gates begin open: ẑ = 0.98, P(z ≠ 0) = 0.98."""
 
 
-def begin(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
+def init(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
     """log α of gates that have not learned yet."""
     return math.log((1 - DROPPED) / DROPPED) + 0.01 * jax.random.normal(key, shape)
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import fence
+from seqdyn.backend import optimization_barrier
 from seqdyn.nets.activations import ACTIVATIONS, Activation
 from seqdyn.nets.cells import Cell, Hidden, Partials, _affine
 from seqdyn.nets.inits import GlorotUniform
@@ -65,7 +65,7 @@ class IndRNN:
             return h * jnp.broadcast_to(acting, h.shape)
 
         def gate(params: IndWeights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
-            h, slope = fence(phi(zx + zh))
+            h, slope = optimization_barrier(phi(zx + zh))
             return Hidden(h), (slope,)
 
         def pull(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, None]:

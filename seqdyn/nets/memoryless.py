@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import fence
+from seqdyn.backend import optimization_barrier
 from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.cells import Cell, Hidden, Partials, _affine, _outer
 from seqdyn.nets.inits import GlorotUniform, constant
@@ -96,7 +96,7 @@ def _cell(hidden: int, activation: str, init: Any, drive: Any, weigh: Any, dtype
     phi = ACTIVATIONS[activation]
 
     def gate(params: Any, carry: Hidden, zx: Array, zh: None) -> tuple[Hidden, Partials]:
-        h, slope = fence(phi(zx))
+        h, slope = optimization_barrier(phi(zx))
         return Hidden(h), (slope,)
 
     def pull(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, None]:

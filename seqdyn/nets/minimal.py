@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import fence
+from seqdyn.backend import optimization_barrier
 from seqdyn.nets.cells import Cell, split
 from seqdyn.nets.diagonal import Coefficients, diagonal
 from seqdyn.nets.inits import Uniform
@@ -50,7 +50,9 @@ class MinGRU:
 
         def coefficients(params: Linear, xs: Float[Array, "*b d"]) -> Coefficients:
             z, candidate = split(_layer(params, xs), 2)
-            z, keep = fence((jax.nn.sigmoid(z), jax.nn.sigmoid(-z)))  # 1 − σ(z) would lose what is near 0
+            z, keep = optimization_barrier(
+                (jax.nn.sigmoid(z), jax.nn.sigmoid(-z))
+            )  # 1 − σ(z) would lose what is near 0
             return Coefficients(keep, z * (_positive(candidate) if self.positive else candidate))
 
         return diagonal(_init(inputs, self.hidden, (-self.forget_bias, 0.0)), coefficients, self.hidden)
@@ -80,8 +82,8 @@ class MinLSTM:
         def coefficients(params: Linear, xs: Float[Array, "*b d"]) -> Coefficients:
             f, i, candidate = split(_layer(params, xs), 3)
             # f/(f + i) = σ(log f − log i), which is no 0/0 where both gates are shut.
-            odds = fence(jax.nn.log_sigmoid(f) - jax.nn.log_sigmoid(i))
-            kept, taken = fence((jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds)))
+            odds = optimization_barrier(jax.nn.log_sigmoid(f) - jax.nn.log_sigmoid(i))
+            kept, taken = optimization_barrier((jax.nn.sigmoid(odds), jax.nn.sigmoid(-odds)))
             return Coefficients(kept, taken * (_positive(candidate) if self.positive else candidate))
 
         return diagonal(

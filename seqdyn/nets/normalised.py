@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import fence
+from seqdyn.backend import optimization_barrier
 from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.cells import Carry, Cell, GRUWeights, Hidden, Memory, Weights
-from seqdyn.nets.stack import Layer, walk
+from seqdyn.nets.stack import Layer, scan_forward
 from seqdyn.types import Array, Float
 
 GAMMA = {"layer": 1.0, "batch_drive": 1.0, "batch": 0.1}
@@ -167,7 +167,7 @@ def _batch_drive(cell: Cell, name: str, gain: Any, training: bool) -> Cell:
             z = _given(z, params.statistics.x, params.gain_x)
         return z + _spread(params.b, z)
 
-    def observe(layer: Layer) -> Statistics:
+    def update_batch_stats(layer: Layer) -> Statistics:
         z = layer.xs @ layer.params.w
         return _moved(layer.params.statistics, Statistics(_moments(z, tuple(range(z.ndim - 1)))))
 
@@ -193,7 +193,7 @@ def _batch_drive(cell: Cell, name: str, gain: Any, training: bool) -> Cell:
         gate=lambda params, *given: cell.gate(plain(params), *given),
         weigh=weigh if cell.weigh else None,
         units=lambda params, *given: units(plain(params), *given),
-        observe=observe,
+        update_batch_stats=update_batch_stats,
     )
 
 
@@ -277,7 +277,7 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
         return {"r": r, "z": sigmoid(xz + hz), "n": tanh(xn + r[0] * hn)}
 
     def gate(params: Normalised, carry: Carry, zx: Any, zh: Array) -> tuple[Carry, tuple[Array, ...]]:
-        v = {gate: fence(value) for gate, (value, _) in look(params, carry, zx, zh).items()}
+        v = {gate: optimization_barrier(value) for gate, (value, _) in look(params, carry, zx, zh).items()}
         if name == "rnn":
             return Hidden(v["h"]), ()
         if name != "lstm":
@@ -285,10 +285,10 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
         c = v["f"] * carry.c + v["i"] * v["g"]
         return Memory(c, v["o"] * jnp.tanh(inner(params, zx, c))), ()
 
-    def observe(layer: Layer) -> Statistics:
+    def update_batch_stats(layer: Layer) -> Statistics:
         params, c = layer.params, None
         if name == "lstm":  # the one part of the path that a layer's outputs do not show
-            c = _moments(walk(made, params, layer.carry, layer.xs)[1].c, 1)
+            c = _moments(scan_forward(made, params, layer.carry, layer.xs)[1].c, 1)
         uh = layer.before @ params.u
         if name == "gru_reset_before":
             zx, h2 = drive(params, layer.xs), 2 * layer.hs.shape[-1]
@@ -304,6 +304,6 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
         pull=None,
         weigh=None,
         units=look,
-        observe=observe if kind == "batch" else None,
+        update_batch_stats=update_batch_stats if kind == "batch" else None,
     )
     return made

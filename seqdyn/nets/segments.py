@@ -49,14 +49,14 @@ def in_segments(length: int) -> Callable[..., tuple[Float[Array, "t *b h"], Carr
         check_given(carry, xs, watch)
         if xs.shape[0] % length:
             raise ConfigError(f"segment is {length}; it must divide the {xs.shape[0]} steps of a sequence.")
-        if not cell.memory or cell.observe is not None:
+        if not cell.memory or cell.update_batch_stats is not None:
             raise ConfigError(f"segment is {length} for a cell that sees all steps at once; leave it out.")
         return in_direction(partial(_unroll, length=length), reverse, cell, params, carry, xs, cut, watch)
 
     return unroll
 
 
-def remade(by: Any, length: int) -> Callable[..., tuple[Float[Array, "t *b h"], Carry]]:
+def checkpointed(by: Any, length: int) -> Callable[..., tuple[Float[Array, "t *b h"], Carry]]:
     """`by`, as `stack.unroll_autodiff`, in segments that JAX makes again where it differentiates them: the oracle of
     `in_segments` where there is no room for one that keeps every step."""
 

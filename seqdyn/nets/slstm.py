@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import beside, fence
+from seqdyn.backend import optimization_barrier, side_by_side
 from seqdyn.nets.cells import Cell, Memory, Partials, _affine, split
 from seqdyn.nets.inits import GlorotUniform, Orthogonal
 from seqdyn.parts import Number, number, part
@@ -76,14 +76,14 @@ class SLSTM:
         def gate(params: Any, carry: Memory, zx: Array, zh: Array) -> tuple[Memory, Partials]:
             i, f, o, z = split(zx + zh, 4)
             c, n, m = split(carry.c, 3)
-            log_f = fence(jax.nn.log_sigmoid(f) if self.forget == "sigmoid" else f)
+            log_f = optimization_barrier(jax.nn.log_sigmoid(f) if self.forget == "sigmoid" else f)
             # Where nothing has been stored (n = 0), m_{t−1} is of nothing.
-            kept = fence(log_f + jax.lax.stop_gradient(m))
+            kept = optimization_barrier(log_f + jax.lax.stop_gradient(m))
             m = jax.lax.stop_gradient(jnp.where(n == 0, i, jnp.maximum(kept, i)))
-            taken = fence(jnp.exp(i - m))
-            keep = fence(jnp.exp(jnp.where(n == 0, -jnp.ones_like(kept), kept - m)))
-            c, n = fence((keep * c + taken * jnp.tanh(z), keep * n + taken))
-            return Memory(beside(c, n, m), jax.nn.sigmoid(o) * c / n), ()
+            taken = optimization_barrier(jnp.exp(i - m))
+            keep = optimization_barrier(jnp.exp(jnp.where(n == 0, -jnp.ones_like(kept), kept - m)))
+            c, n = optimization_barrier((keep * c + taken * jnp.tanh(z), keep * n + taken))
+            return Memory(side_by_side(c, n, m), jax.nn.sigmoid(o) * c / n), ()
 
         def rest(batch: tuple[int, ...]) -> Memory:
             return Memory(jnp.zeros((*batch, 3 * self.hidden)), jnp.zeros((*batch, self.hidden)))

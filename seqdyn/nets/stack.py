@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.nets.bptt import Cut, Watch, hold, in_direction, unroll
+from seqdyn.nets.bptt import Cut, Watch, in_direction, unroll, where_valid
 from seqdyn.nets.cells import Carry, Cell, advance, step
 from seqdyn.types import Array, Bool, Float
 
@@ -104,7 +104,7 @@ def unroll_autodiff(
     if cut.keep is not None or cut.clip is not None or watch._replace(adjoint=None) != Watch():
         raise ValueError("unroll_autodiff cannot truncate or clip the adjoint or read its norms; use unroll")
     # Where a step's drive depends on the others' (on its position, or on the mean over all), it is taken at once.
-    apart = cell.memory and cell.observe is None
+    apart = cell.memory and cell.update_batch_stats is None
     whole = None if apart else cell.drive(params, xs)
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Array]:
@@ -112,21 +112,21 @@ def unroll_autodiff(
         new = step(cell, params, carry, x) if apart else advance(cell, params, zx, carry)
         if zeros is not None:
             new = jax.tree.map(jnp.add, new, zeros)
-        carry = hold(live, new, carry)
+        carry = where_valid(live, new, carry)
         return carry, carry.h
 
     last, hs = jax.lax.scan(body, carry, (xs, whole, cut.live, watch.adjoint))
     return hs, last
 
 
-def walk(
+def scan_forward(
     cell: Cell, params: Any, carry: Carry, xs: Float[Array, "t *b d"], live: Bool[Array, " t *b"] | None = None
 ) -> tuple[Carry, Carry, Any]:
     """(the carry before each step, the carry after it, zx): the path of a layer, held on padding."""
     zx = cell.drive(params, xs)
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
-        new = hold(inputs[1], advance(cell, params, inputs[0], carry), carry)
+        new = where_valid(inputs[1], advance(cell, params, inputs[0], carry), carry)
         return new, new
 
     after = jax.lax.scan(body, carry, (zx, live))[1]

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from seqdyn.data.tasks import VECTORS
-from seqdyn.learn import context, looks, model, network, terms, train
+from seqdyn.learn import context, model, network, probe_config, terms, train
 from seqdyn.learn.config import Experiment, Hypers, Runs, Spec
 from seqdyn.learn.context import Variable
 from seqdyn.measure import jacobians, updates
@@ -31,7 +31,7 @@ def shapes(spec: Spec) -> train.TrainState:
 
 
 @cache
-def own(spec: Spec) -> dict[str, list[Any]]:
+def axis_labels(spec: Spec) -> dict[str, list[Any]]:
     """The labels of one spec, axis by axis."""
     return {
         "layer": list(range(len(spec.widths))) if spec.network is None else list(network.scans(spec)),
@@ -46,7 +46,7 @@ def coordinates(experiment: Experiment) -> dict[str, list[Any]]:
     """The labels of all specs in the order of the first that has them, and of the axes that no spec decides."""
     merged: dict[str, dict[Any, None]] = {}
     for spec in experiment.specs:
-        for axis, labels in own(spec).items():
+        for axis, labels in axis_labels(spec).items():
             merged.setdefault(axis, {}).update(dict.fromkeys(labels))
     if any(isinstance(layer, str) for layer in merged["layer"]):  # beside networks with names for them
         merged["layer"] = dict.fromkeys(map(str, merged["layer"]))
@@ -63,7 +63,7 @@ def own_variables(experiment: Experiment) -> dict[str, Variable]:
     places = {"run", "row", "lag", "probe_step", *WORDS, *coordinates(experiment), *Hypers.__dataclass_fields__}
     ours = {*VARIABLES, *places, *(dim for variable in VARIABLES.values() for dim in variable.dims)}
     given = [("records", context.variables(spec) | terms.variables(spec)) for spec in experiment.specs]
-    for field, variables in (*given, ("probes", looks.variables(experiment.probes))):
+    for field, variables in (*given, ("probes", probe_config.variables(experiment.probes))):
         for name, variable in variables.items():
             if name in ours or found.setdefault(name, variable) != variable:
                 other = "the library has" if name in ours else "another records with other dims or units"
@@ -71,7 +71,7 @@ def own_variables(experiment: Experiment) -> dict[str, Variable]:
     return found
 
 
-def placed(
+def align_to_axes(
     values: Tree,
     name: str,
     spec: Spec,
@@ -85,7 +85,7 @@ def placed(
     halves = (values.high, values.low) if isinstance(values, Extended) else (values,)
     found = np.asarray(halves[0]) if len(halves) == 1 else np.asarray(halves[0], np.float64) + np.asarray(halves[1])
     dims = ("run", *(d for d in variables[name].dims if d != "probe"))
-    for axis, labels in own(spec).items():
+    for axis, labels in axis_labels(spec).items():
         labels = [type(everything[axis][0])(label) for label in labels]
         if axis in dims and labels != everything[axis]:
             at = dims.index(axis)

@@ -31,7 +31,7 @@ _OURS = (f".{NAME}.", GATE, "slurm.json", ".slurm.json.")
 known of jobs that have yet to begin."""
 
 
-def claim(
+def open_run(
     out: Path,
     experiment: Experiment,
     config: dict[str, Any],
@@ -48,11 +48,11 @@ def claim(
     check_place(out)
     out.mkdir(parents=True, exist_ok=True)
     with gate(out):
-        return _claim(out, experiment, config, allow_version_drift, init)
+        return _open_run(out, experiment, config, allow_version_drift, init)
 
 
 def withdraw(out: Path) -> None:
-    """Takes back what `claim` has written of a new directory, in which nothing was trained."""
+    """Takes back what `open_run` has written of a new directory, in which nothing was trained."""
     (out / NAME).unlink(missing_ok=True)
 
 
@@ -63,7 +63,7 @@ def check_place(out: Path) -> None:
         raise ConfigError(f"{out} exists and is not a run directory; choose another --out or an empty directory.")
 
 
-def _claim(
+def _open_run(
     out: Path, experiment: Experiment, config: dict[str, Any], allow_version_drift: bool, init: dict[str, Any] | None
 ) -> dict[str, Any]:
     wanted, now = experiment.describe(), environment(experiment)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seqdyn.layout import Layout, Tile, layout
-from seqdyn.learn import looks
+from seqdyn.learn import probe_config
 from seqdyn.learn.config import Experiment
 from seqdyn.measure import probes as instruments
 from seqdyn.parts import is_many, is_part, listed, plain
@@ -99,7 +99,7 @@ def of_directory(path: Path, probes: Any, steps: Any, data: Any) -> "xr.Dataset"
             for i, (step, seen) in enumerate(_seen(path, experiment, tile, asked, done[tile.index], running, data)):
                 spec = experiment.specs[tile.spec]
                 placed = {
-                    name: axes.placed(values, name, spec, coordinates, variables, at.steps)
+                    name: axes.align_to_axes(values, name, spec, coordinates, variables, at.steps)
                     for name, values in seen.items()
                 }
                 if step % at.probe_every == 0:
@@ -117,7 +117,7 @@ def _with(experiment: Experiment, probes: Any) -> Experiment:
     given = plain(probes)
     other = copy.copy(experiment)
     object.__setattr__(other, "probes", (given,) if isinstance(given, str) or is_part(given) else given)
-    looks.check(other.looking, other.specs)
+    probe_config.check(other.probe_config, other.specs)
     if not other.probes:
         raise ConfigError("probes is (); it must have at least one.")
     return other
@@ -153,8 +153,12 @@ def _seen(
     path: Path, experiment: Experiment, tile: Tile, asked: list[int], done: int, running: Any, data: Any
 ) -> Iterable[tuple[int, dict[str, np.ndarray]]]:
     """(step, the records of its probes [tile, …]) of a tile, as far as it has been trained."""
-    of, spec, looking = again.of_tile(path, experiment, tile, data), experiment.specs[tile.spec], experiment.looking
-    look, states = sweep.look(spec, sweep.width(experiment), looking), None
+    of, spec, looking = (
+        again.of_tile(path, experiment, tile, data),
+        experiment.specs[tile.spec],
+        experiment.probe_config,
+    )
+    look, states = sweep.measure(spec, sweep.width(experiment), looking), None
     for step in asked:
         if step > done:
             return

@@ -85,13 +85,15 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
         states, metrics = sweep.part(of.programs, of.runs, states, data, experiment.chunk, n + 1)
         for name, values in metrics.items():
             mine = jax.tree.map(lambda leaf: leaf[row : row + 1], values)
-            new = experiment.layout.thinned(axes.placed(mine, name, spec, *places), ("run", *variables[name].dims))
+            new = experiment.layout.thinned(
+                axes.align_to_axes(mine, name, spec, *places), ("run", *variables[name].dims)
+            )
             _hold(old[name].values[n - start], new[0, 0], name, run, n)
         if wanted:
             seen = jax.device_get(looked(given[0], own.hypers, alone(before), data))
             for name, values in _values(spec, seen, wanted).items():
                 found[name][n - start] = values
-    labels = {"layer": axes.own(spec)["layer"], "gate": gates}
+    labels = {"layer": axes.axis_labels(spec)["layer"], "gate": gates}
     others = old[[name for name in names if name not in found]].assign_coords(run=int(number))
     return _dataset(others, labels, wanted, found, range(start, stop))
 
@@ -157,7 +159,10 @@ def _axes(name: str, shape: tuple[int, ...], spec: Any, sizes: dict[str, int]) -
 def _gates(spec: Any, seen: full.Full) -> list[str]:
     """Of all layers together; first those that the records have, in their order."""
     there = {gate: None for layer in seen.layers for gate in layer.get("gate_value", ())}
-    return [*(gate for gate in axes.own(spec)["gate"] if gate in there), *sorted({*there} - {*axes.own(spec)["gate"]})]
+    return [
+        *(gate for gate in axes.axis_labels(spec)["gate"] if gate in there),
+        *sorted({*there} - {*axes.axis_labels(spec)["gate"]}),
+    ]
 
 
 def _values(spec: Any, seen: full.Full, wanted: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
 from seqdyn.layout import Layout, Tile, layout
-from seqdyn.learn import looks, train
+from seqdyn.learn import probe_config, train
 from seqdyn.learn.config import Experiment, Runs
 from seqdyn.learn.context import Variable
 from seqdyn.learn.verify import TOLERANCE, gradient_error
@@ -91,7 +91,7 @@ def run(
     names = _recorded(experiment, data)
     new = not (out / manifest.NAME).exists()
     begun = None if given is None else starts.described(init, given)
-    noted = manifest.claim(out, experiment, config or {}, allow_version_drift, begun)
+    noted = manifest.open_run(out, experiment, config or {}, allow_version_drift, begun)
     with held(out, shard):
         check_file_system(out)
         if verify:
@@ -269,7 +269,7 @@ def _record(work: _Work, tile: Tile, number: int, metrics: dict[str, Any]) -> No
     """Writes metrics [run, …] of a tile from update, or probe, `number` on."""
     spec = work.experiment.specs[tile.spec]
     placed = {
-        name: axes.placed(values, name, spec, work.coordinates, work.variables, work.store.layout.steps)
+        name: axes.align_to_axes(values, name, spec, work.coordinates, work.variables, work.store.layout.steps)
         for name, values in metrics.items()
     }
     work.store.write(tile, number, placed)
@@ -286,7 +286,7 @@ def _chunk(
     for stop in (*asked[bisect_right(asked, step) : bisect_left(asked, end)], end):
         if not np.asarray(states.running).any():
             shapes = programs.chunk.eval_shape(runs, states, data, stop - step)[1]
-            states, metrics = states._replace(step=states.step + stop - step), jax.tree.map(train.nothing, shapes)
+            states, metrics = states._replace(step=states.step + stop - step), jax.tree.map(train.nan_like, shapes)
         elif cut:
             states, metrics = sweep.part(programs, runs, states, data, length, stop)
         else:
@@ -308,13 +308,13 @@ def _probe(
 ) -> tuple[Any, dict[str, Any]]:
     """(the states, some of them stopped by what is seen; held-out metrics and what the probes record)"""
     metrics = programs.evaluate(runs, states, data)
-    spec, looking, after = experiment.specs[tile.spec], experiment.looking, states
+    spec, config, after = experiment.specs[tile.spec], experiment.probe_config, states
     if spec.stop != "none":
-        after, stopping = programs.looked(runs, states, metrics)
+        after, stopping = programs.update_early_stopping(runs, states, metrics)
         metrics |= stopping
-    if looking.probes:
-        looked = sweep.look(spec, sweep.width(experiment), looking)(runs, states, data)
-        metrics |= probes.finish(spec, looking, looked, np.asarray(states.running))
+    if config.probes:
+        looked = sweep.measure(spec, sweep.width(experiment), config)(runs, states, data)
+        metrics |= probes.finish(spec, config, looked, np.asarray(states.running))
     return after, metrics
 
 
@@ -330,7 +330,7 @@ def abstract(experiment: Experiment, tile: Tile) -> Any:
 def _recorded(experiment: Experiment, data: Any) -> list[str]:
     """Names of all variables that any spec records, the library's in the order of `VARIABLES`, then users'."""
     names = {"recorded"}
-    own = experiment.looking._replace(probes=tuple(looks.own(experiment.probes).values()))
+    own = experiment.probe_config._replace(probes=tuple(probe_config.own_probes(experiment.probes).values()))
     for tile in {tile.spec: tile for tile in experiment.layout.tiles}.values():
         programs = sweep.programs(experiment.specs[tile.spec], sweep.width(experiment))
         runs = sweep.tile_runs(experiment, tile)
@@ -339,8 +339,8 @@ def _recorded(experiment: Experiment, data: Any) -> list[str]:
         seen = programs.evaluate.eval_shape(runs, states, data)
         names |= set(seen)
         if states.stopping is not None:
-            names |= set(programs.looked.eval_shape(runs, states, seen)[1])
-        for program in sweep.looks(experiment.specs[tile.spec], sweep.width(experiment), own):
+            names |= set(programs.update_early_stopping.eval_shape(runs, states, seen)[1])
+        for program in sweep.probe_programs(experiment.specs[tile.spec], sweep.width(experiment), own):
             program.eval_shape(runs, states, data)  # what users' probes return is checked in a trace
     names |= {name for probe in experiment.probes for name in probes.made(probe).names}
     return [name for name in (*VARIABLES, *axes.own_variables(experiment)) if name in names]

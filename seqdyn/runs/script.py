@@ -145,7 +145,7 @@ class Options(Usual):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sizes(Options):
+class Presets(Options):
     """What the config of a script has whose full setting takes hours."""
 
     paper: bool = False
@@ -230,10 +230,10 @@ def _heard() -> Iterator[None]:
         sys.exit(128 + signal.SIGPIPE)
 
 
-def sized(config: S, smoke: Mapping[str, Any], paper: Mapping[str, Any] | None = None) -> S:
+def with_preset(config: S, smoke: Mapping[str, Any], paper: Mapping[str, Any] | None = None) -> S:
     """The config with its `smoke` changes, or those of its `paper`, if that was asked for, where it still stands at its
     default. Raises ConfigError if both were."""
-    paperlike = isinstance(config, Sizes) and config.paper
+    paperlike = isinstance(config, Presets) and config.paper
     if config.smoke and paperlike:
         raise ConfigError("smoke and paper are both True; ask for one of the two.")
     wanted = smoke if config.smoke else (paper or {}) if paperlike else {}

@@ -16,7 +16,7 @@ from seqdyn.backend import compiled
 from seqdyn.layout import Tile
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Runs, Spec
-from seqdyn.learn.looks import Looking
+from seqdyn.learn.probe_config import ProbeConfig
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import flossing, probes
 from seqdyn.types import Metrics
@@ -63,7 +63,7 @@ class Programs(NamedTuple):
     """(runs, states, data, updates, until=None) -> (states, metrics [run, step, …]): see `train.chunk`."""
     evaluate: Any
     """(runs, states, data) -> metrics [run]"""
-    looked: Any
+    update_early_stopping: Any
     """(runs, states, metrics [run]) -> (states, metrics [run]) of early stopping"""
 
 
@@ -85,10 +85,12 @@ def _programs(structure: Any, width: int) -> Programs:
     def evaluate(runs: Runs, states: TrainState, data: Any) -> Metrics:
         return _over(width, lambda r, s: train.evaluate(r.spec, r.hypers, s, data), runs, states)
 
-    def looked(runs: Runs, states: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
-        return _over(width, lambda r, s, m: train.looked(r.spec, r.hypers, s, m), runs, states, metrics)
+    def update_early_stopping(runs: Runs, states: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+        return _over(width, lambda r, s, m: train.update_early_stopping(r.spec, r.hypers, s, m), runs, states, metrics)
 
-    return Programs(compiled(init), compiled(chunk, static_argnums=3), compiled(evaluate), compiled(looked))
+    return Programs(
+        compiled(init), compiled(chunk, static_argnums=3), compiled(evaluate), compiled(update_early_stopping)
+    )
 
 
 def part(programs: Programs, runs: Runs, states: TrainState, data: Any, chunk: int, stop: int) -> Any:
@@ -99,24 +101,24 @@ def part(programs: Programs, runs: Runs, states: TrainState, data: Any, chunk: i
     return states, jax.tree.map(lambda leaf: np.asarray(leaf)[:, : stop - start], metrics)
 
 
-def look(spec: Spec, width: int, looking: Looking) -> Any:
+def measure(spec: Spec, width: int, looking: ProbeConfig) -> Any:
     """(runs, states, data) -> what each probe sees of every run, compiled like training itself.
 
     A program for each probe: what one sees does not depend, in its last bits, on which others look.
     """
-    each = looks(spec, width, looking)
+    each = probe_programs(spec, width, looking)
     return lambda *given: {name: seen for program in each for name, seen in program(*given).items()}
 
 
-def looks(spec: Spec, width: int, looking: Looking) -> list[Any]:
-    """The programs of `look`, probe by probe."""
-    return [_look(jax.tree.structure(spec), width, looking._replace(probes=(one,))) for one in looking.probes]
+def probe_programs(spec: Spec, width: int, looking: ProbeConfig) -> list[Any]:
+    """The programs of `measure`, probe by probe."""
+    return [_probe_program(jax.tree.structure(spec), width, looking._replace(probes=(one,))) for one in looking.probes]
 
 
 @cache
-def _look(structure: Any, width: int, looking: Looking) -> Any:
+def _probe_program(structure: Any, width: int, looking: ProbeConfig) -> Any:
     def seen(runs: Runs, states: TrainState, data: Any) -> Any:
-        return _over(width, lambda r, s: probes.look(r.spec, looking, r.hypers, s, data), runs, states)
+        return _over(width, lambda r, s: probes.measure(r.spec, looking, r.hypers, s, data), runs, states)
 
     return compiled(seen)
 

@@ -12,7 +12,7 @@ from seqdyn.backend import compiled
 from seqdyn.data import check
 from seqdyn.data.arrays import array
 from seqdyn.data.batches import Batch
-from seqdyn.data.tasks import live, padding
+from seqdyn.data.tasks import padding, valid_mask
 from seqdyn.data.text import encode, pad_to, tokenize
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.learn import model
@@ -100,11 +100,11 @@ def explained(path: str | Path, run: int, text: str, *, best: bool = False) -> t
     def answer(vectors: Array) -> tuple[Array, Array]:
         # The words' vectors are what is read, as numbers; gates of the embedding have acted on them.
         spec = replace(of.spec, vocabulary=0, embedding=0, pretrained=False, features=vectors.shape[-1], dropout="none")
-        network = model.effective(of.spec, of.params)._replace(embedding=None)
+        network = model.acting_params(of.spec, of.params)._replace(embedding=None)
         found = _meant(spec, model.predict(spec, of.hypers, network, batch._replace(xs=vectors)))[0]
         return jnp.max(found), found
 
-    vectors = model.embedded(of.spec, model.effective(of.spec, of.params), batch.xs)
+    vectors = model.embed(of.spec, model.acting_params(of.spec, of.params), batch.xs)
     gradient, found = compiled(jax.grad(answer, has_aux=True))(vectors)
     norms = np.linalg.norm(np.asarray(gradient)[:, 0], axis=-1)
     there = np.ones(len(norms), bool) if batch.live is None else np.asarray(batch.live)[:, 0]
@@ -211,7 +211,7 @@ def _reading(spec: Spec) -> Spec:
 
 
 def _batch(spec: Spec, xs: Any, lengths: Any) -> Batch:
-    return Batch(jnp.moveaxis(jnp.asarray(xs), 1, 0), jnp.zeros(len(xs)), live(spec, jnp.asarray(lengths)))
+    return Batch(jnp.moveaxis(jnp.asarray(xs), 1, 0), jnp.zeros(len(xs)), valid_mask(spec, jnp.asarray(lengths)))
 
 
 def _meant(spec: Spec, predictions: Float[Array, "*s k"]) -> Float[Array, "*s k"]:

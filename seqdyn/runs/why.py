@@ -78,7 +78,7 @@ def why(path: str | Path, run: int, data: Any = None, before: int = BEFORE) -> W
     place, point = experiment.layout.place(run)
     given, data = data, jax.tree.map(jax.numpy.asarray, check(experiment.specs[place], data))
     spec, hypers, state = _frozen(path, experiment, place, point, update, data)
-    batch = train.drawn(spec, hypers, data, train.ticket(spec, hypers, data, state.step), state.step)
+    batch = train.sample(spec, hypers, data, train.batch_index(spec, hypers, data, state.step), state.step)
     shown = [name for name in ("loss", "grad_norm", "clip_scale", "learning_rate") if name in one]
     columns = {name: one[name].values for name in shown}
     norms = one["adjoint_norm"].max("layer").load()

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqdyn.backend import apart, beside
+from seqdyn.backend import side_by_side, split_at_widths
 from seqdyn.nets.cells import Cell, Hidden
 from seqdyn.nets.from_step import cell
 from seqdyn.types import Array, ConfigError, Float
@@ -34,15 +34,15 @@ def probed(
         given = [(str(leaf.dtype), leaf.shape) for leaf in leaves]
         raise ConfigError(f"init has {given}; it must be floats of one dtype [b, …], with the b of xs {xs.shape}.")
 
-    def side_by_side(carry: Any) -> Array:
-        return beside(*[leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(carry)])
+    def flat(carry: Any) -> Array:
+        return side_by_side(*[leaf.reshape(leaf.shape[0], -1) for leaf in jax.tree.leaves(carry)])
 
     def step(params: tuple[()], state: Array, x: Array) -> Array:
-        parts = apart(state, *[leaf.size // leaf.shape[0] for leaf in leaves])
+        parts = split_at_widths(state, *[leaf.size // leaf.shape[0] for leaf in leaves])
         parts = [part.reshape(-1, *leaf.shape[1:]) for part, leaf in zip(parts, leaves, strict=True)]
-        return side_by_side(f(jax.tree.unflatten(tree, parts), x)[0])
+        return flat(f(jax.tree.unflatten(tree, parts), x)[0])
 
-    state = side_by_side(init)
+    state = flat(init)
     made = cell(lambda key: (), step, lambda batch: jnp.zeros((*batch, state.shape[-1]), state.dtype))
     return made, (), Hidden(state), xs
 

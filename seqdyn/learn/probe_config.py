@@ -53,7 +53,7 @@ class Look(NamedTuple):
         return jax.grad(self.loss_of)(self.params)
 
 
-class Looking(NamedTuple):
+class ProbeConfig(NamedTuple):
     """What an experiment's probes are and look at: `Experiment.probes` and the fields after it, hashable."""
 
     probes: tuple[ProbeName | Part, ...]
@@ -62,7 +62,7 @@ class Looking(NamedTuple):
     modes: int
 
 
-def own(probes: tuple[Any, ...]) -> dict[str, Any]:
+def own_probes(probes: tuple[Any, ...]) -> dict[str, Any]:
     """Those that are no words, by where they stand: 'probes[1]'."""
     return {f"probes[{i}]": one for i, one in enumerate(probes) if not isinstance(one, str)}
 
@@ -71,7 +71,7 @@ def variables(probes: tuple[Any, ...]) -> dict[str, Variable]:
     """What users' probes record, with its axes after `run`."""
     return {
         name: variable._replace(dims=("probe", *variable.dims))
-        for probe in own(probes).values()
+        for probe in own_probes(probes).values()
         for name, variable in probe.variables.items()
     }
 
@@ -81,10 +81,10 @@ def measured(probe: Any, look: Look, sizes: dict[str, int]) -> dict[str, Array]:
     return checked(f"the probe {type(probe).__name__}", probe.measure, look, probe.variables, sizes)
 
 
-def check(looking: Looking, specs: Sequence[Fields]) -> None:
+def check(looking: ProbeConfig, specs: Sequence[Fields]) -> None:
     """Raises ConfigError for the first of the probes that cannot be right."""
     names, split, probes = get_args(ProbeName), looking.diagnostic_from, looking.probes
-    parts = own(probes) if isinstance(probes, tuple) else {}
+    parts = own_probes(probes) if isinstance(probes, tuple) else {}
     odd = [one for one in parts.values() if not (callable(one) or hasattr(one, "measure") or hasattr(one, "variables"))]
     words = [one for one in probes if isinstance(one, str)] if isinstance(probes, tuple) else ()
     if not isinstance(probes, tuple) or odd or not {*words} <= {*names}:
