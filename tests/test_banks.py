@@ -82,6 +82,7 @@ def test_the_last_words_are_those_that_are_read():
 # --- synonyms
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dictionary")
 def test_synonyms_stand_in_one_of_wordnets_synsets_with_the_word():
     from nltk.corpus import wordnet

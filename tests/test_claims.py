@@ -75,6 +75,7 @@ def test_the_interval_of_a_share_covers_any_coins_at_least_as_often_as_it_says(n
         assert set(verdicts) == {"holds", "undecided", "does not hold"}
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_median_covers_it_at_least_as_often_as_it_says():
     """Of a skewed distribution, at several numbers of seeds; 0.9 so that it would show if it were wider than asked."""
     draws = np.random.default_rng(0)

@@ -13,6 +13,7 @@ from analysis import claims, compare
 from seqdyn.runs.records import local
 
 X64 = False
+pytestmark = pytest.mark.slow
 SMALL = dict(batch=4, hidden=(3,), holdout=4)
 SEEDS = 6
 

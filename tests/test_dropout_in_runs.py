@@ -70,7 +70,13 @@ SPECS = {
 each_spec = pytest.mark.parametrize("kind", SPECS)
 
 
-@each_spec
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("recurrent_step", "variational", "zoneout"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("words", "outputs", "candidate")),
+    ],
+)
 def test_rate_0_is_none_bit_for_bit_and_a_rate_above_0_is_not(kind):
     """Parameters, records and evaluation; and the rate is a number: both are one program."""
     spec, h = SPECS[kind], hypers()

@@ -28,7 +28,7 @@ def leaves(tree):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
 
 
-@pytest.mark.parametrize("make, k", [(rnn, 4), (lstm, 7)])
+@pytest.mark.parametrize("make, k", [pytest.param(rnn, 4, marks=pytest.mark.slow), (lstm, 7)])
 def test_the_gradient_through_the_qr_is_that_of_finite_differences(make, k):
     """Along a random direction of all parameters, with padding, in float64."""
     with jax.enable_x64(True):

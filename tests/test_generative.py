@@ -246,6 +246,7 @@ def test_the_penalty_is_that_of_the_finite_slope():
         assert not steepest or np.allclose((along - 1) ** 2, penalty, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_gradient_is_that_of_each_player_with_respect_to_its_own_loss(by_autodiff):
     """The critic's of λ penalty − distance at sequences that are given, the generator's of −E D(x̃), by autodiff."""
     real, gan = batch(SHARES)._replace(noise=jax.random.key(2), step=jnp.int32(0)), gan_of(SHARES)

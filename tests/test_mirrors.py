@@ -16,10 +16,12 @@ LIBRARIES = {"tensorboard": "tensorboardX", "wandb": "wandb", "trackio": "tracki
 each = pytest.mark.parametrize("name", LIBRARIES)
 each_mirrored = pytest.mark.parametrize(
     "mirrored",
-    ["tensorboard", *(pytest.param(name, marks=pytest.mark.slow) for name in ("wandb", "trackio"))],
+    [pytest.param(name, marks=pytest.mark.slow) for name in LIBRARIES],
     indirect=True,
 )
-of_tensorboard_alone = pytest.mark.parametrize("mirrored", ["tensorboard"], indirect=True)
+of_tensorboard_alone = pytest.mark.parametrize(
+    "mirrored", [pytest.param("tensorboard", marks=pytest.mark.slow)], indirect=True
+)
 
 
 def experiment(updates):

@@ -215,6 +215,7 @@ def test_on_data_what_early_stopping_ended_is_made_again_until_there_and_looked_
     assert all(found[name].values.tobytes() == right[name].values.tobytes() for name in right.data_vars)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_probed_is_one_sentence(out, tmp_path):
     before = digests(out)
     assert "probes is ('spectrum',)" in refusal(sd.probe, out, "spectrum")
