@@ -159,7 +159,7 @@ def test_the_type_of_an_id_changes_nothing(kind, embedding):
     spec = Spec("labelled", steps=1, vocabulary=300, embedding=embedding)
     table = jnp.arange(900, dtype=jnp.float32).reshape(300, 3) if embedding else None
     ids = np.array([[5, 127, 0]])
-    found = model.embed(spec, model.Model(table, (), None), jnp.asarray(ids, kind))
+    found = model.embedded(spec, model.Model(table, (), None), jnp.asarray(ids, kind))
     np.testing.assert_array_equal(found, (np.eye(300) if table is None else np.asarray(table))[ids])
 
 

@@ -155,7 +155,7 @@ class Output(NamedTuple):
     stacked: Stacked
 
 
-def embed(spec: Spec, model: Model, xs: Array) -> Float[Array, "t b d"]:
+def embedded(spec: Spec, model: Model, xs: Array) -> Float[Array, "t b d"]:
     """Numbers as they are; of ids the rows of the embedding, which are their one-hot vectors times it, or those."""
     if not spec.vocabulary:
         return xs
@@ -185,7 +185,7 @@ def run(
     if spec.segment:
         by = in_segments(spec.segment) if by is unroll else checkpointed(by, spec.segment)
     model = precision.computed(spec.dtype, acting_params(spec, model, batch.noise))
-    xs = precision.computed(spec.dtype, embed(spec, model, batch.xs))
+    xs = precision.computed(spec.dtype, embedded(spec, model, batch.xs))
     stack = layers(spec, hypers, training=batch.noise is not None)
     carries = carries or tuple(cell.rest(xs.shape[1:-1]) for cell in stack)
     masks = dropout.Masks()

@@ -65,7 +65,7 @@ def floss(
     def body(kept: Any, drawn: Any) -> tuple[Any, Array]:
         (layer, moments), (index, n) = kept, drawn
         batch = task.batch(data, "train", index)
-        xs = model.embed(spec, model.acting_params(spec, params), batch.xs[:, :1])
+        xs = model.embedded(spec, model.acting_params(spec, params), batch.xs[:, :1])
         live = None if batch.live is None else batch.live[:, :1]
         frame = jax.random.fold_in(k_frame, n)
 

@@ -104,7 +104,7 @@ def explained(path: str | Path, run: int, text: str, *, best: bool = False) -> t
         found = _meant(spec, model.predict(spec, of.hypers, network, batch._replace(xs=vectors)))[0]
         return jnp.max(found), found
 
-    vectors = model.embed(of.spec, model.acting_params(of.spec, of.params), batch.xs)
+    vectors = model.embedded(of.spec, model.acting_params(of.spec, of.params), batch.xs)
     gradient, found = compiled(jax.grad(answer, has_aux=True))(vectors)
     norms = np.linalg.norm(np.asarray(gradient)[:, 0], axis=-1)
     there = np.ones(len(norms), bool) if batch.live is None else np.asarray(batch.live)[:, 0]
