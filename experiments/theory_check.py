@@ -17,9 +17,7 @@ forget bias and lies above log σ(b_f): feedback through h adds to the gate's me
 chaotic. A row that does not agree is an error: exit code 1.
 """
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +28,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from analysis import theory_check as analysis
+from experiments import _measured
 from seqdyn import backend, theory
 from seqdyn.measure.jacobians import step_jacobians
 from seqdyn.measure.lyapunov import lyapunov_spectrum
@@ -59,7 +58,7 @@ class Config:
     """Of all draws."""
 
 
-class Presets(NamedTuple):
+class Sizes(NamedTuple):
     """Widths N and steps T."""
 
     growth: tuple[int, int, int, int] = (400, 60, 10, 50)  # N, T, first and last lag of the fit
@@ -69,7 +68,7 @@ class Presets(NamedTuple):
     lstm: tuple[int, int] = (100, 1000)
 
 
-SMOKE = Presets((24, 12, 2, 10), (24, 40), (4, 100), (4, 200), (6, 40))
+SMOKE = Sizes((24, 12, 2, 10), (24, 40), (4, 100), (4, 200), (6, 40))
 
 
 def row(quantity: str, at: str, measured: Any, predicted: Any, within: float | None, **more: Any) -> dict[str, Any]:
@@ -108,7 +107,7 @@ def energies(kind: str, n: int, steps: int, gain: Array, key: Key[Array, ""]) ->
     return jnp.mean(jnp.square(norms), axis=1)[::-1]
 
 
-def growths(sizes: Presets, keys: Array) -> list[dict[str, Any]]:
+def growths(sizes: Sizes, keys: Array) -> list[dict[str, Any]]:
     """Per gain and kind of U: exp of the slope of log E‖∂L/∂h_t‖² against the lag."""
     n, steps, first, last = sizes.growth
     lags = np.arange(first, last + 1)
@@ -138,7 +137,7 @@ def exponents(cell: Cell, params: Any, xs: Array, key: Key[Array, ""], k: int | 
     return found.exponents, found.errors
 
 
-def largest(sizes: Presets, keys: Array) -> list[dict[str, Any]]:
+def largest(sizes: Sizes, keys: Array) -> list[dict[str, Any]]:
     """The largest exponent of a driven tanh network per gain, mean over nets."""
     n, steps = sizes.largest
 
@@ -174,7 +173,7 @@ def product(n: int) -> Cell:
     )
 
 
-def gaussian_product(sizes: Presets, key: Key[Array, ""]) -> list[dict[str, Any]]:
+def gaussian_product(sizes: Sizes, key: Key[Array, ""]) -> list[dict[str, Any]]:
     """The whole spectrum of a product of independent Gaussian matrices, and its largest exponent."""
     n, steps = sizes.product
 
@@ -193,7 +192,7 @@ def gaussian_product(sizes: Presets, key: Key[Array, ""]) -> list[dict[str, Any]
     ]
 
 
-def linear(sizes: Presets, key: Key[Array, ""]) -> list[dict[str, Any]]:
+def linear(sizes: Sizes, key: Key[Array, ""]) -> list[dict[str, Any]]:
     """The spectra of a linear rnn, which its input does not touch, and of an orthogonal one."""
     n, steps = sizes.linear
 
@@ -212,7 +211,7 @@ def linear(sizes: Presets, key: Key[Array, ""]) -> list[dict[str, Any]]:
     ]
 
 
-def gated(sizes: Presets, keys: Array) -> list[dict[str, Any]]:
+def gated(sizes: Sizes, keys: Array) -> list[dict[str, Any]]:
     """The largest and the middle of the 2N exponents of an LSTM's whole state, beside log σ(b_f)."""
     n, steps = sizes.lstm
 
@@ -291,14 +290,9 @@ def main(config: Config) -> None:
     """Measures, keeps every number, draws the table and the figure; RuntimeError if theory and measurement differ."""
     if config.nets < 1:
         raise ConfigError(f"nets is {config.nets}; it must be at least 1.")
-    settings = json.loads(json.dumps(asdict(config) | {"out": None}))
-    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
-    kept = (config.out or Path("runs") / f"theory_check-{digest}") / "theory_check.json"
-    if kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["config"] != settings:
-        raise ConfigError(f"{kept} was measured with other settings; choose another --out.")
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept, settings = _measured.place("theory_check", config)
     backend.start()
-    sizes = SMOKE if config.smoke else Presets()
+    sizes = SMOKE if config.smoke else Sizes()
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(config.seed), config.nets)
         rows = [
@@ -309,9 +303,7 @@ def main(config: Config) -> None:
             *gated(sizes, keys[:3]),
             *adjoint(keys[0]),
         ]
-    kept.write_text(
-        json.dumps({"config": settings, "sizes": sizes._asdict(), "rows": rows}, indent=1) + "\n", encoding="utf-8"
-    )
+    _measured.keep(kept, {"config": settings, "sizes": sizes._asdict(), "rows": rows})
     analysis.show(kept.parent)
     off = [f"{r['quantity']} ({r['at']})" for r in rows if r["agrees"] is False]
     if off and not config.smoke:

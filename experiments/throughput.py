@@ -20,14 +20,12 @@ ours near the number of cores; for figures see README.
 """
 
 import contextlib
-import hashlib
-import json
 import os
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -42,6 +40,7 @@ import optax
 from flax import linen
 
 from analysis import throughput as analysis
+from experiments import _measured
 from seqdyn import backend, norms
 from seqdyn.data.tasks import Batch
 from seqdyn.fields import CellName, Dtype
@@ -272,12 +271,7 @@ def main(config: Config) -> None:
     full = config.shapes, (50, 16, 32, 32), (100, 32, 64, 8), config.rounds, 0.5
     tiny = ("6,3,2,4",), (6, 2, 4, 4), (6, 2, 4, 2), 2, 0.01
     shapes, small, looked, rounds, seconds = tiny if config.smoke else full
-    settings = json.loads(json.dumps(asdict(config) | {"out": None}))
-    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
-    kept = (config.out or Path("runs") / f"throughput-{digest}") / "throughput.json"
-    if kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["config"] != settings:
-        raise ConfigError(f"{kept} was measured with other settings; choose another --out.")
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept, settings = _measured.place("throughput", config)
     found: dict[str, Any] = {"config": settings, "machine": machine(), "shapes": [], "grid": [], "probes": []}
     chosen = [c for c in config.contenders if "torch" not in c or find_spec("torch")]
     if len(chosen) < len(config.contenders):
@@ -294,7 +288,7 @@ def main(config: Config) -> None:
     if "probes" in chosen:
         pipes = dict.fromkeys(["ours", *get_args(ProbeName)], worker(in_probes, seconds))
         found["probes"] = [measure(pipes, rounds, c, *looked) for c in config.cells]
-    kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    _measured.keep(kept, found)
     analysis.show(kept.parent)
 
 

@@ -10,10 +10,8 @@ Cost: 128 networks of 1,000 steps, six minutes of processor time; `--paper` has 
 Expect: the claim; a threshold near λ = 0. And on two cores: Newton's method is the slower one, whatever λ.
 """
 
-import hashlib
-import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +21,13 @@ import numpy as np
 
 import seqdyn as sd
 from analysis import newton as analysis
+from experiments import _measured
 from seqdyn import backend
 from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.measure.newton import newton
 from seqdyn.nets.bptt import unroll
-from seqdyn.runs.script import script
-from seqdyn.types import Array, ConfigError, Key, whole
+from seqdyn.runs.script import script, with_preset
+from seqdyn.types import Array, Key, whole
 
 TOLERANCE = 1e-5
 
@@ -53,9 +52,6 @@ class Config:
     """T of the longest sequence; the others are its first steps."""
     seed: int = 0
     """Of all draws."""
-
-
-SMOKE, PAPER = dict(nets=2, gains=4, hidden=8, steps=40), dict(nets=20, gains=50, steps=10_000)
 
 
 def cell(hidden: int) -> sd.Cell:
@@ -124,23 +120,19 @@ def timed(c: Config) -> dict[str, float]:
 
 def main(config: Config) -> None:
     """Measures, keeps every number, draws, and holds the paper against it."""
-    if config.smoke and config.paper:
-        raise ConfigError("smoke and paper are both True; ask for one of the two.")
-    sizes = SMOKE if config.smoke else PAPER if config.paper else {}
-    config = replace(config, **{name: n for name, n in sizes.items() if getattr(config, name) == getattr(Config, name)})
+    config = with_preset(
+        config,
+        smoke=dict(nets=2, gains=4, hidden=8, steps=40),
+        paper=dict(nets=20, gains=50, steps=10_000),
+    )
     for name in ("nets", "gains", "hidden", "steps"):
         whole(name, getattr(config, name), 10 if name == "steps" else 1)
-    settings = json.loads(json.dumps(asdict(config) | {"out": None}))
-    digest = hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:8]
-    kept = (config.out or Path("runs") / f"newton-{digest}") / "newton.json"
-    if kept.exists() and json.loads(kept.read_text(encoding="utf-8"))["config"] != settings:
-        raise ConfigError(f"{kept} was measured with other settings; choose another --out.")
+    kept, settings = _measured.place("newton", config)
     backend.start()
-    kept.parent.mkdir(parents=True, exist_ok=True)
     if not kept.exists():
         with jax.enable_x64(True):
             found = {"config": settings, "rows": measured(config), "milliseconds": timed(config)}
-        kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        _measured.keep(kept, found)
     analysis.show(kept.parent)
 
 

@@ -153,7 +153,7 @@ def _drift(out: Path, before: dict[str, Any], now: dict[str, Any], allowed: bool
 
 
 def held_against(out: Path, experiment: Experiment, allow_version_drift: bool) -> None:
-    """Is what is made here what would have been made when `out` was? Raises ConfigError as `claim`, or warns."""
+    """Is what is made here what would have been made when `out` was? Raises ConfigError as `open_run`, or warns."""
     before, now = _last(read(out)), environment(experiment)
     _drift(out, before, now, allow_version_drift)
     if other := _others(before, now):

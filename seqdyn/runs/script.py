@@ -161,7 +161,7 @@ class Claiming(Options):
 
 
 C = TypeVar("C")
-S = TypeVar("S", bound=Options)
+S = TypeVar("S")
 R = TypeVar("R", bound=Claiming)
 
 
@@ -231,14 +231,15 @@ def _heard() -> Iterator[None]:
 
 
 def with_preset(config: S, smoke: Mapping[str, Any], paper: Mapping[str, Any] | None = None) -> S:
-    """The config with its `smoke` changes, or those of its `paper`, if that was asked for, where it still stands at its
-    default. Raises ConfigError if both were."""
-    paperlike = isinstance(config, Presets) and config.paper
-    if config.smoke and paperlike:
+    """The config, which has a field `smoke` and may have `paper`, with the changes of the one that was asked for, where
+    it still stands at its default. Raises ConfigError if both were."""
+    given: Any = config
+    paperlike = getattr(given, "paper", False)
+    if given.smoke and paperlike:
         raise ConfigError("smoke and paper are both True; ask for one of the two.")
-    wanted = smoke if config.smoke else (paper or {}) if paperlike else {}
-    untouched = {f.name for f in dataclasses.fields(config) if getattr(config, f.name) == f.default}
-    return dataclasses.replace(config, **{name: value for name, value in wanted.items() if name in untouched})
+    wanted = smoke if given.smoke else (paper or {}) if paperlike else {}
+    untouched = {f.name for f in dataclasses.fields(given) if getattr(given, f.name) == f.default}
+    return dataclasses.replace(given, **{name: value for name, value in wanted.items() if name in untouched})
 
 
 def replicated(config: R, once: Callable[[R], Mapping[str, str]]) -> None:
