@@ -52,7 +52,7 @@ def show(out: Path) -> list[Path]:
     found = json.loads((out / "throughput.json").read_text(encoding="utf-8"))
     machine = found["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    console = plain_console(width=120, record=True)
+    console = plain_console(width=200, record=True)  # of ten contenders, none cut short
     console.print(f"{machine['model']}, {machine['cores']} cores, load {machine['load']:.2f} at the start; {versions}")
     if found["shapes"]:
         console.print(table("ms a step × ratio to ours; sizes are time, batch, input, hidden", found["shapes"]))
