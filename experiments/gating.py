@@ -8,7 +8,8 @@ the LSTM's figure is the path through c.
 Cost: 240 runs × 1,500 updates, five minutes of processor time.
 Expect, by the claims that are printed at the end: at the start gates open nothing, the gradients of GRU and LSTM reach
 less far than those of rnns with as many parameters. At T = 50 LSTM and GRU learn; at T = 100 rnns do not, whatever
-their size, and of the seeds that differ all are the LSTM's. Whether most LSTMs learn T = 100 stays undecided.
+their size: with a seed that lets only one of LSTM and rnn learn, it is the LSTM. Whether most LSTMs learn T = 100 stays
+undecided.
 """
 
 from collections.abc import Mapping
