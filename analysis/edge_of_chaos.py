@@ -4,15 +4,13 @@ of gain × drive with what could be learned on it.
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tyro
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -22,17 +20,11 @@ from matplotlib.patheffects import withStroke
 
 from analysis import report, style
 from analysis.lags import axis, mean, number, one_setting, picked
-from analysis.learned import Criterion, criterion, latest, passes
-from analysis.style import median
-from seqdyn.data.synthetic import xor_steps
-from seqdyn.learn.config import Experiment
+from analysis.plane import Plane
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import script
 from seqdyn.theory import MeanField, critical_gain
-
-if TYPE_CHECKING:
-    import xarray as xr
 
 WIDE = "wide.json"
 """What the wide networks gave, beside the records of those that were trained."""
@@ -42,65 +34,7 @@ POINTS: dict[str, Any] = dict(linestyle="", markersize=3.5, markerfacecolor="non
 HALO = [withStroke(linewidth=2.4, foreground="white")]
 
 
-# --- what the records say -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Plane:
-    """The trained networks, by run."""
-
-    ds: "xr.Dataset"
-    experiment: Experiment
-
-    @cached_property
-    def criterion(self) -> Criterion:
-        return criterion(self.experiment.describe())
-
-    @property
-    def delay(self) -> int:
-        """d, steps from the first of the two bits to the answer."""
-        steps = self.experiment.specs[0].steps
-        return steps - 1 - xor_steps(steps)[0]
-
-    @cached_property
-    def loss(self) -> Float[np.ndarray, " run"]:
-        """Test loss at the latest probe over that of a coin."""
-        return latest(self.ds["test_loss"].values) / self.criterion.chance
-
-    @cached_property
-    def learned(self) -> Bool[np.ndarray, " run"]:
-        return passes(latest(self.ds[self.criterion.metric].values), self.criterion)
-
-    def exponent(self, after: bool) -> Float[np.ndarray, " run"]:
-        """The largest exponent on the task's own sequences."""
-        values = self.ds["lyapunov_exponent"].values[:, :, 0, 0]
-        return latest(values) if after else values[:, 0]
-
-    @cached_property
-    def growth(self) -> Float[np.ndarray, " run"]:
-        """E‖∂L/∂h_t‖² a step further from the loss at the first update, over lags 1 … d: nearer to the start the state
-        is not far from rest."""
-        norms = self.ds["adjoint_norm"].isel(step=0, layer=0).values[:, ::-1][:, 1 : self.delay + 1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            energy = 2 * np.log(norms)
-        lags = np.arange(energy.shape[1]) - (energy.shape[1] - 1) / 2
-        return np.exp(energy @ lags / (lags @ lags))
-
-    @cached_property
-    def log_chi1(self) -> Float[np.ndarray, " run"]:
-        """Theory's log χ₁ at each run's gain and drive."""
-        at = zip(self.ds["gain"].values.tolist(), self.ds["input_gain"].values.tolist(), strict=True)
-        found = {point: np.log(MeanField("tanh", *point).chi1) for point in set(at)}
-        at = zip(self.ds["gain"].values.tolist(), self.ds["input_gain"].values.tolist(), strict=True)
-        return np.asarray([found[point] for point in at])
-
-    def over_seeds(self, values: np.ndarray, by: Any = median) -> Float[np.ndarray, "gain drive"]:
-        """A run's quantity on the plane."""
-        rows = [
-            [by(values[picked(self.ds, gain=g, input_gain=s)]) for s in axis(self.ds, "input_gain")]
-            for g in axis(self.ds, "gain")
-        ]
-        return np.asarray(rows, np.float64)
+# --- wide networks -----------------------------------------------------------------------------------------------
 
 
 def mean_and_error(values: Any) -> tuple[float, float]:
@@ -275,26 +209,42 @@ def stretch(gains: Sequence[float]) -> str:
     return "–" if not gains else f"{gains[0]:g}" if len(gains) == 1 else f"{gains[0]:g} – {gains[-1]:g}"
 
 
-def table(plane: Plane) -> list[dict[str, str]]:
-    """A row a drive."""
+def summary(plane: Plane) -> list[dict[str, Any]]:
+    """A row a drive; the exponent after training is that of the runs that learned."""
     gains, rows = axis(plane.ds, "gain"), []
     before, count = plane.over_seeds(plane.exponent(after=False)), plane.over_seeds(plane.learned, np.sum)
     for j, s in enumerate(axis(plane.ds, "input_gain")):
         runs = picked(plane.ds, input_gain=s)
         most = np.flatnonzero(count[:, j] > plane.ds.sizes["run"] / count.size / 2)
-        after = plane.exponent(after=True)[runs][plane.learned[runs]]
         rows.append(
             {
-                "drive s": f"{s:g}",
-                "critical gain, theory": f"{critical_gain('tanh', s):.2f}",
-                "exponent 0 at gain, measured": f"{crossing(gains, before[:, j]):.2f}",
-                "most seeds learned at gains": stretch([gains[i] for i in most]),
-                "runs learned": f"{plane.learned[runs].sum()}/{len(runs)}",
-                "least loss / chance": number(float(np.nanmin(plane.loss[runs], initial=np.inf))),
-                "exponent after, of those": f"{mean(after):+.3f}" if len(after) else "–",
+                "drive": s,
+                "critical": critical_gain("tanh", s),
+                "crossing": crossing(gains, before[:, j]),
+                "most_learned": [gains[i] for i in most],
+                "learned": int(plane.learned[runs].sum()),
+                "runs": len(runs),
+                "least_loss": float(np.nanmin(plane.loss[runs], initial=np.inf)),
+                "exponent": mean(plane.exponent(after=True)[runs][plane.learned[runs]]),
             }
         )
     return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """`summary` for the reader."""
+    return [
+        {
+            "drive s": f"{r['drive']:g}",
+            "critical gain, theory": f"{r['critical']:.2f}",
+            "exponent 0 at gain, measured": f"{r['crossing']:.2f}",
+            "most seeds learned at gains": stretch(r["most_learned"]),
+            "runs learned": f"{r['learned']}/{r['runs']}",
+            "least loss / chance": number(r["least_loss"]),
+            "exponent after, of those": f"{r['exponent']:+.3f}" if r["learned"] else "–",
+        }
+        for r in rows
+    ]
 
 
 def agreement(plane: Plane, wide: dict[str, Any]) -> str:
@@ -403,7 +353,7 @@ def show(out: str | Path) -> list[Path]:
     kept = Path(out) / WIDE
     wide = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
     title = f"The edge of chaos and what can be learned near it; T = {plane.experiment.specs[0].steps}"
-    tables = [("By drive; medians over seeds", table(plane))]
+    tables = [("By drive; medians over seeds", table(summary(plane)))]
     return report.publish(out, title, text(plane, wide), figures(plane, wide), tables)
 
 

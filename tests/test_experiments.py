@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from _processes import ROOT, Process
 
-from analysis import jacobian_spectra, overfitting
 from analysis import minimal_cells as analysis_of_cells
+from analysis import overfitting, windows
 from experiments import _cures, _generators, augmentation, capacity, gating, gradient_flow, minimal_cells, polynomials
 from experiments.reproduce import _cases
 from seqdyn.data.text import SPECIAL, Examples
@@ -228,11 +228,11 @@ def test_jacobian_spectra(tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     for init in ("orthogonal", "gaussian"):
         assert f"rnn tanh, {init}: " in page and f"lstm, {init}: " in page
-    ds = jacobian_spectra.read(tmp_path / "out")
-    for group in jacobian_spectra.groups(ds):
-        for stage in jacobian_spectra.STAGES:
-            largest = jacobian_spectra.spectra(ds, group, stage)[..., 0]
-            product = jacobian_spectra.bound(ds, group, stage)[:, ds["window"].values - 1]
+    ds = windows.read(tmp_path / "out")
+    for group in windows.groups(ds):
+        for stage in windows.STAGES:
+            largest = windows.spectra(ds, group, stage)[..., 0]
+            product = windows.bound(ds, group, stage)[:, ds["window"].values - 1]
             np.testing.assert_allclose(largest[:, 0], product[:, 0], atol=1e-5)  # a window of one step is the step
             assert (largest[:, 1:] < product[:, 1:]).all()
 
