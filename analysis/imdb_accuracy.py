@@ -48,8 +48,8 @@ def number(known: dict[str, float], label: str) -> str:
     return f"{known[label]:.3f}" if label in known else "–"
 
 
-def table(out: Path) -> list[dict[str, str]]:
-    """A row per network, and one for the control."""
+def summary(out: Path) -> list[dict[str, Any]]:
+    """A row per network, a value a seed."""
     found = []
     for part in parts(out):
         ds, experiment = lags.one_setting(load(part)), manifest.experiment(part)
@@ -64,18 +64,36 @@ def table(out: Path) -> list[dict[str, str]]:
             found.append(
                 {
                     "network": spec.label,
-                    "words": str(spec.steps),
-                    "seeds": str(len(runs)),
-                    "notes, last epoch": number(REPORTED, spec.label),
-                    "test, last epoch": spread(ds["test_accuracy"].values[runs, -1]),
-                    "aim, chosen on validation": number(AIMED, spec.label),
-                    "test, chosen on validation": spread(test),
-                    "validation": spread(at_chosen(ds, "validation_accuracy", ACCURACY)[runs]),
-                    "best test look (not selectable)": spread(np.nanmax(ds["test_accuracy"].values[runs], axis=1)),
-                    "chosen epoch": " ".join(f"{s / epoch:.2g}" for s in at),
-                    "horizon": lag_text(lags.horizon(top), spec.steps),
+                    "words": spec.steps,
+                    "last": ds["test_accuracy"].values[runs, -1],
+                    "test": test,
+                    "validation": at_chosen(ds, "validation_accuracy", ACCURACY)[runs],
+                    "best": np.nanmax(ds["test_accuracy"].values[runs], axis=1),
+                    "epoch": at / epoch,
+                    "horizon": lags.horizon(top),
                 }
             )
+    return found
+
+
+def table(rows: list[dict[str, Any]], out: Path) -> list[dict[str, str]]:
+    """`summary` for the reader, and a row for the control, if it was measured."""
+    found = [
+        {
+            "network": r["network"],
+            "words": str(r["words"]),
+            "seeds": str(len(r["test"])),
+            "notes, last epoch": number(REPORTED, r["network"]),
+            "test, last epoch": spread(r["last"]),
+            "aim, chosen on validation": number(AIMED, r["network"]),
+            "test, chosen on validation": spread(r["test"]),
+            "validation": spread(r["validation"]),
+            "best test look (not selectable)": spread(r["best"]),
+            "chosen epoch": " ".join(f"{epoch:.2g}" for epoch in r["epoch"]),
+            "horizon": lag_text(r["horizon"], r["words"]),
+        }
+        for r in rows
+    ]
     control = out / "control.json"
     if control.exists():
         c = json.loads(control.read_text(encoding="utf-8"))
@@ -158,7 +176,7 @@ def figures(out: Path) -> Iterator[report.Drawn]:
 def show(out: str | Path) -> list[Path]:
     """Draws a directory of runs, a page in each, and prints the table and where the files lie."""
     out = Path(out)
-    found, drawn = table(out), report.saved(figures(out), out)
+    found, drawn = table(summary(out), out), report.saved(figures(out), out)
     tables = [("Means ± standard deviations over seeds", found)]
     pages = [report.write(part, "Accuracy on reviews", text(found), drawn, tables) for part in parts(out)]
     return report.show(found, [*(path for path, _ in drawn), *pages])

@@ -1,7 +1,7 @@
 """Figures, table and report of `experiments.polynomials`, from the arrays that it keeps."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -280,8 +280,9 @@ def figures(found: Arrays) -> Iterator[report.Drawn]:
     )
 
 
-def table(found: Arrays) -> list[dict[str, str]]:
-    """A row a degree."""
+def summary(found: Arrays) -> list[dict[str, Any]]:
+    """A row a degree: the median training error, quartiles of the test error, its parts, what was counted on new
+    points, and the ridge λ with the least test error."""
     rows = []
     noise = float(found["sigma"]) ** 2
     for k in drawn_degrees(found):
@@ -290,18 +291,36 @@ def table(found: Arrays) -> list[dict[str, str]]:
         best = int(np.argmin(found["ridge_test"][k][:, 1]))
         rows.append(
             {
-                "degree": str(found["degrees"][k]),
-                "training": number(train[1]),
-                "test": f"{number(test[1])} ({number(test[0])}–{number(test[2])})",
-                "bias²": number(bias) if bias > 0 else "≈ 0",
-                "variance": number(variance),
-                "sum with noise²": number(bias + variance + noise),
-                "counted": number(found["counted"][k].mean()),
-                "best λ": f"{found['penalties'][best]:.0e}",
-                "test at it": number(found["ridge_test"][k][best, 1]),
+                "degree": found["degrees"][k],
+                "training": train[1],
+                "test": test,
+                "bias": bias,
+                "variance": variance,
+                "sum": bias + variance + noise,
+                "counted": found["counted"][k].mean(),
+                "penalty": found["penalties"][best],
+                "penalised": found["ridge_test"][k][best, 1],
             }
         )
     return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """`summary` for the reader."""
+    return [
+        {
+            "degree": str(r["degree"]),
+            "training": number(r["training"]),
+            "test": f"{number(r['test'][1])} ({number(r['test'][0])}–{number(r['test'][2])})",
+            "bias²": number(r["bias"]) if r["bias"] > 0 else "≈ 0",
+            "variance": number(r["variance"]),
+            "sum with noise²": number(r["sum"]),
+            "counted": number(r["counted"]),
+            "best λ": f"{r['penalty']:.0e}",
+            "test at it": number(r["penalised"]),
+        }
+        for r in rows
+    ]
 
 
 def text(found: Arrays) -> list[str]:
@@ -333,7 +352,7 @@ def text(found: Arrays) -> list[str]:
 def show(out: Path) -> list[Path]:
     """Draws what was measured, and prints the table and where the figures lie."""
     found = read(out)
-    rows = table(found)
+    rows = table(summary(found))
     caption = f"Medians and quartiles, means, over {found['test'].shape[1]} draws"
     made = {"versions": {"numpy": np.__version__}, "config": json.loads(str(found["settings"]))}
     return report.publish(out, "Polynomials", text(found), figures(found), [(caption, rows)], into=out, made=made)

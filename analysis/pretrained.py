@@ -52,8 +52,8 @@ def embedding_gradient(ds: "xr.Dataset") -> np.ndarray:
     return ds["group_grad_norm"].sel(group="embedding").values
 
 
-def table(found: list[Kind]) -> list[dict[str, str]]:
-    """A row per way to begin."""
+def summary(found: list[Kind]) -> list[dict[str, Any]]:
+    """A row per way to begin, a value a seed: accuracies, and ‖∂L/∂E‖ as means over the first and last 20 updates."""
     rows = []
     for kind in found:
         first = int(np.searchsorted(kind.ds["probe_step"].values, kind.epoch))
@@ -61,13 +61,27 @@ def table(found: list[Kind]) -> list[dict[str, str]]:
         rows.append(
             {
                 "embedding": kind.name,
-                "test, chosen on validation": spread(at_chosen(kind.ds, "test_accuracy", ACCURACY)),
-                "validation after an epoch": spread(kind.ds["validation_accuracy"].values[:, first]),
-                "gradient of the embedding, first 20 updates": spread(gradient[:, :20].mean(axis=1), 4),
-                "last 20": spread(gradient[:, -20:].mean(axis=1), 4),
+                "test": at_chosen(kind.ds, "test_accuracy", ACCURACY),
+                "validation": kind.ds["validation_accuracy"].values[:, first],
+                "gradient_first": gradient[:, :20].mean(axis=1),
+                "gradient_last": gradient[:, -20:].mean(axis=1),
             }
         )
     return rows
+
+
+def table(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """`summary` for the reader."""
+    return [
+        {
+            "embedding": r["embedding"],
+            "test, chosen on validation": spread(r["test"]),
+            "validation after an epoch": spread(r["validation"]),
+            "gradient of the embedding, first 20 updates": spread(r["gradient_first"], 4),
+            "last 20": spread(r["gradient_last"], 4),
+        }
+        for r in rows
+    ]
 
 
 def training(found: list[Kind]) -> Figure:
@@ -115,7 +129,7 @@ def figures(found: list[Kind]) -> Iterator[report.Drawn]:
 def show(out: str | Path) -> list[Path]:
     """Draws a directory of runs, a page in each, and prints the table and where the files lie."""
     out, found = Path(out), kinds(out)
-    rows, drawn = table(found), report.saved(figures(found), out)
+    rows, drawn = table(summary(found)), report.saved(figures(found), out)
     tables, title = [("Means ± standard deviations over seeds", rows)], "What pretrained word vectors change"
     pages = [report.write(out / part, title, text(rows), drawn, tables) for part in ("random", "pretrained")]
     return report.show(rows, [*(path for path, _ in drawn), *pages])

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 STAGES = {"at initialisation": 0.0, "after training": 1.0}
+HELD = ("test_loss", "test_accuracy", "validation_loss")
 COLORS = {"training": "#000000", "validation": "#0072b2", "test": "#d55e00"}
 
 
@@ -57,19 +58,26 @@ def learning(ds: "xr.Dataset", chance: float) -> Figure:
     return fig
 
 
-def table(ds: "xr.Dataset") -> list[dict[str, str]]:
-    """A row per cell: held-out results at the look with the least validation loss, and horizons."""
+def summary(ds: "xr.Dataset") -> list[dict[str, Any]]:
+    """A row per cell: held-out results of each seed at the look with the least validation loss, and horizons."""
     best = ds["validation_loss"].fillna(float("inf")).argmin("probe")
     rows = []
     for cell in axis(ds, "label"):
         runs = picked(ds, label=cell)
-        row = {"cell": cell, "runs": str(len(runs))}
-        for name in ("test_loss", "test_accuracy", "validation_loss"):
-            if name in ds:
-                row[name.replace("_", " ")] = spread(ds[name].isel(probe=best).values[runs])
+        held = {name: ds[name].isel(probe=best).values[runs] for name in HELD if name in ds}
         reach = {when: stage(ds, "carried_norm", fraction)[runs, -1, 1:] for when, fraction in STAGES.items()}
-        rows.append(row | lags.before_after(lags.reaches(reach), list(STAGES)))
+        rows.append({"cell": cell, "runs": len(runs)} | held | lags.reaches(reach))
     return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """`summary` for the reader."""
+    return [
+        {"cell": r["cell"], "runs": str(r["runs"])}
+        | {name.replace("_", " "): spread(r[name]) for name in HELD if name in r}
+        | lags.before_after(r, list(STAGES))
+        for r in rows
+    ]
 
 
 def text(ds: "xr.Dataset", source: str, rows: Sequence[dict[str, str]]) -> list[str]:
@@ -109,7 +117,7 @@ def figures(ds: "xr.Dataset", spec: Spec) -> Iterator[report.Drawn]:
 def show(out: str | Path) -> list[Path]:
     """Draws a run directory and prints its table and where the figures lie."""
     ds, experiment = lags.split(load(out)), manifest.experiment(out)
-    source, rows = experiment.settings["source"], table(ds)
+    source, rows = experiment.settings["source"], table(summary(ds))
     drawn = figures(ds, experiment.specs[0])
     return report.publish(out, f"Gradients through {source}", text(ds, source, rows), drawn, [("By cell", rows)])
 

@@ -4,7 +4,7 @@ far the ELBO is from the likelihood, what a classifier learns from the samples, 
 Scores are means over the judges of a seed; intervals are Student's, 95%, over the seeds of generators.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,10 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from analysis import report, style
 from analysis.generated import COLORS, LATE, NAMES, SHADES, Found, curves, digits, interval, kl, read, said, setting
 from seqdyn.runs.script import script
+
+JUDGED = {"tstr": "TSTR", "trts": "TRTS", "discriminative": "discriminative"}
+"""Train on synthetic and test on real, the reverse, and can a judge tell one from the other: names in the table."""
+
 
 # --- the posterior --------------------------------------------------------------------------------------------
 
@@ -195,23 +199,29 @@ def posterior_table(found: Found) -> list[dict[str, str]]:
     return rows
 
 
-def score_table(found: Found) -> list[dict[str, str]]:
-    """Per data set and generator."""
+def summary(found: Found) -> list[dict[str, Any]]:
+    """A row per data set and generator, a value a seed: test accuracies by the number of real sequences beside the
+    drawn ones, and what judges say of the drawn ones; None where there are none."""
     rows = []
     for name, facts in found.facts.items():
-        sizes = facts["sizes"]
         for which in NAMES:
-            row = {"data": name, "trained on": "real" if which == "real" else f"real + {NAMES[which]}"}
-            for n in sizes:
-                row[f"{n} real"] = said(found.scores[name, "mixed", which, n])
-            for what in ("tstr", "trts", "discriminative"):
-                values = found.scores.get((name, what, which, sizes[-1]))
-                values = None if values is None else np.abs(values - 0.5) if what == "discriminative" else values
-                row[what.upper() if len(what) == 4 else what] = "–" if values is None else said(values)
-            rows.append(row)
-    keys = list(dict.fromkeys(k for row in rows for k in row if k.endswith(" real")))
-    order = ["data", "trained on", *keys, "TSTR", "TRTS", "discriminative"]
-    return [{k: row.get(k, "–") for k in order} for row in rows]
+            judged = {what: found.scores.get((name, what, which, facts["sizes"][-1])) for what in JUDGED}
+            told = judged["discriminative"]
+            judged["discriminative"] = None if told is None else np.abs(told - 0.5)
+            real = {n: found.scores[name, "mixed", which, n] for n in facts["sizes"]}
+            rows.append({"data": name, "generator": which, "real": real} | judged)
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """`summary` for the reader."""
+    sizes = list(dict.fromkeys(n for r in rows for n in r["real"]))
+    return [
+        {"data": r["data"], "trained on": "real" if r["generator"] == "real" else f"real + {NAMES[r['generator']]}"}
+        | {f"{n} real": said(r["real"][n]) if n in r["real"] else "–" for n in sizes}
+        | {JUDGED[what]: "–" if r[what] is None else said(r[what]) for what in JUDGED}
+        for r in rows
+    ]
 
 
 def helps(found: Found) -> str:
@@ -290,7 +300,7 @@ def figures(found: Found) -> Iterator[report.Drawn]:
 def show(out: str | Path) -> list[Path]:
     """Draws a run directory and prints its tables and where the figures lie."""
     out, found = Path(out), read(Path(out))
-    scores, posteriors = score_table(found), posterior_table(found)
+    scores, posteriors = table(summary(found)), posterior_table(found)
     tables = [
         ("Test accuracy and scores, 95% intervals over seeds", scores),
         ("The VAE on test sequences, nats a sequence", posteriors),

@@ -74,10 +74,7 @@ def test_reviews_become_numbers(imdb_dir):
 
 
 @slow
-@pytest.mark.parametrize(
-    "whole",
-    [pytest.param(False, marks=pytest.mark.wide, id="chosen"), pytest.param(True, id="all for training")],
-)
+@pytest.mark.parametrize("whole", [False, True], ids=["chosen", "all for training"])
 def test_cells_by_hand_and_layers_train(whole, imdb_dir, tmp_path):
     more = ["--all-for-training"] if whole else []
     given = ("--data-dir", imdb_dir, "--limit", "300", "--epochs", "1", "--out", tmp_path, *more)

@@ -205,13 +205,19 @@ def test_every_figure_that_is_kept_is_shown_with_its_command():
         assert (ROOT / "experiments" / command).exists(), command
 
 
-def test_what_draws_an_experiment_has_a_show_that_returns_its_files():
+FORM = ["summary", "table", "figures", "text", "show"]
+FORMS = {"exploding": ["figures", "show"], "theory_check": ["table", "show"], "throughput": ["table", "show"]}
+"""Those of another form, as the page says."""
+
+
+def test_what_draws_an_experiment_has_the_one_form_and_returns_its_files():
     scripts = {path.stem for path in (ROOT / "experiments").glob("[!_]*.py")}
     drawn = [path for path in (ROOT / "analysis").glob("*.py") if path.stem in scripts]
-    without = [
-        path.stem for path in drawn if not re.search(r"\ndef show\((?s:.*?)\) -> list\[Path\]:", path.read_text())
-    ]
-    assert len(drawn) > 15 and not without
+    for path in drawn:
+        functions = re.findall(r"(?m)^def (\w+)\(", path.read_text())
+        assert set(FORMS.get(path.stem, FORM)) <= set(functions), path.stem
+        assert re.search(r"\ndef show\((?s:.*?)\) -> list\[Path\]:", path.read_text()), path.stem
+    assert len(drawn) > 15
 
 
 def test_the_map_has_every_module_in_the_order_of_imports():

@@ -61,11 +61,11 @@ def main(c: Config) -> None:
             print("  the critic's distance E D(x) − E D(x̃), by thirds:", *(f"{third.mean():.2f}" for third in thirds))
 
     with style.look():
-        fig, axes = style.panels(1, 3, 0.9)
+        fig, axes = style.panels(1, 3, 0.64)
         for ax, (name, of) in zip(axes[0], drawn.items(), strict=True):  # a column a class
             apart = np.pad(of.xs, ((0, 0), (1, 1), (1, 1)))
             columns = [np.concatenate(apart[of.ys == y][:4], axis=0) for y in range(10)]
-            ax.imshow(np.concatenate(columns, axis=1), cmap="gray_r", vmin=0, vmax=1)
+            ax.imshow(np.pad(np.concatenate(columns, axis=1), ((0, 0), (4, 4))), cmap="gray_r", vmin=0, vmax=1)
             ax.set_axis_off()
             ax.set_title(name)
         print(style.save(fig, c.out / "figures" / "generators"))
