@@ -82,8 +82,8 @@ def figure(found: dict[str, Any]) -> Figure:
     return fig
 
 
-def show(out: Path) -> None:
-    """Prints the table of claims, and writes it and the figure beside what was measured."""
+def show(out: Path) -> list[Path]:
+    """Prints the table of claims, writes it and the figure beside what was measured, and returns both files."""
     found = json.loads((out / "newton.json").read_text(encoding="utf-8"))
     console = plain_console(width=130, record=True)
     table = Table("claim", "paper", "ours", "holds here", title="Newton's method in parallel over time", box=None)
@@ -91,5 +91,8 @@ def show(out: Path) -> None:
         table.add_row(c.what, c.paper, c.ours, HOLDS[c.holds])
     console.print(table)
     with style.look():
-        console.print(str(style.save(figure(found), out / "newton")), soft_wrap=True)
-    (out / "newton.txt").write_text(console.export_text(), encoding="utf-8")
+        drawn = style.save(figure(found), out / "newton")
+    console.print(str(drawn), soft_wrap=True)
+    told = out / "newton.txt"
+    told.write_text(console.export_text(), encoding="utf-8")
+    return [drawn, told]
