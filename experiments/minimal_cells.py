@@ -1,4 +1,4 @@
-"""Does minGRU vanish? Who does, before and after training: rnn, GRU, LSTM, sLSTM, minGRU, minLSTM, LRU, IndRNN.
+"""Whose gradient vanishes, before and after training: that of rnn, GRU, LSTM, sLSTM, minGRU, minLSTM, LRU or IndRNN?
 
 Hypothesis: what multiplies the adjoint at a step decides. minGRU and minLSTM (Feng et al. 2024) begin with gates half
 open, so that ‖∂L/∂h_t‖ falls by about a half a lag, faster than in the GRU and LSTM they are to replace, and open them

@@ -1,4 +1,4 @@
-"""What does a trained network think of this sentence, and which word does it hang on?
+"""What does a trained network say of this sentence, and which word decides?
 
     say.py --run runs/architectures-… "I hate this boring movie"
 
