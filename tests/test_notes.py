@@ -54,6 +54,12 @@ def test_powers_and_gradients_grow_or_die_and_clipping_is_one_factor(tmp_path):
     text = said("11_vanishing", "--out", tmp_path)
     reached = [float(ratio) for ratio in re.findall(r"‖∂L/∂h_T‖ (\S+);", text)]
     assert reached == sorted(reached) and reached[0] < 1e-20 and reached[-1] > 100 and drawn(text)
+    begun = {name: float(ratio) for name, ratio in re.findall(r"(?m)^  (\w.*?) +(\d\S*e\S+)$", text)}
+    assert len(begun) == 8 and begun["sigmoid"] == min(begun.values()) < 0.25**40  # φ' ≤ ¼
+    assert all(
+        begun[cure] > 100 * begun["tanh, U Gaussian, gain 0.7"]
+        for cure in ("tanh, U orthogonal", "LSTM, forget bias 1")
+    )
 
 
 def test_vectors_are_read_in_every_format(tmp_path):

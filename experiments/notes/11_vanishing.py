@@ -1,20 +1,25 @@
 """Notes: vanishing and exploding gradients. See products of one matrix, which grow or die by its eigenvalue; the same
-of ‖∂L/∂h_t‖ in a recurrent network; and that clipping bounds the step and brings nothing back from the past.
+of ‖∂L/∂h_t‖ in a recurrent network; that clipping bounds the step and brings nothing back from the past; and what
+activation, initialisation, normalisation and gates do to the gradient before training.
 
     python experiments/notes/11_vanishing.py
 
-A cause and a cure a script, with what each does: experiments/README.md#the-cures.
+Learning rate, penalties and clipping act in training. Each cause and cure trained with, a script each:
+experiments/README.md#the-cures.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 import seqdyn as sd
 from analysis import style
 from seqdyn import watch
+from seqdyn.nets.bptt import unroll
+from seqdyn.nets.normalised import normalised
 from seqdyn.runs.script import script
 
 STEPS, HIDDEN = 80, 64
@@ -39,6 +44,33 @@ def loss(params, xs):
     return 0.5 * jnp.mean(h**2)
 
 
+CELLS = {
+    "tanh, U Gaussian, gain 0.7": sd.RNN(HIDDEN, u=sd.Gaussian(0.7)),
+    "sigmoid": sd.RNN(HIDDEN, activation="sigmoid", u=sd.Gaussian(0.7)),
+    "ReLU, U the identity": sd.RNN(HIDDEN, activation="relu", u=sd.Identity(1.0)),
+    "tanh, U orthogonal": sd.RNN(HIDDEN, u=sd.Orthogonal(1.0)),
+    "GRU": sd.GRU(HIDDEN),
+    "LSTM, forget bias 1": sd.LSTM(HIDDEN),
+    "LSTM, chrono's biases": sd.LSTM(HIDDEN, chrono=float(STEPS)),
+}
+"""Causes and cures that act before training."""
+
+
+def reach(cell, xs):
+    """‖∂L/∂state_0‖ / ‖∂L/∂h_T‖ of an untrained cell, L = ½ ‖h_T‖². The state of an LSTM is (c, h)."""
+    params = cell.init(jax.random.key(1))
+
+    def both(carry):
+        last, back = jax.vjp(lambda carry: unroll(cell, params, carry, xs)[0][-1], carry)
+        return last, back(last)[0]
+
+    norms = [
+        np.sqrt(sum(float(np.sum(np.square(np.asarray(leaf, float)))) for leaf in jax.tree.leaves(tree)))
+        for tree in sd.compiled(both)(cell.rest((4,)))
+    ]
+    return norms[1] / norms[0]
+
+
 def main(config: Config) -> None:
     """Prints norms and draws them."""
     powers = {}
@@ -60,6 +92,12 @@ def main(config: Config) -> None:
             f"gain {gain}: ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ {reached[gain][0] / reached[gain][-1]:.1e}; clipping by the global "
             f"norm multiplies every step's share of ∂L/∂U by {factor:.2g}"
         )
+
+    print("\nuntrained, over 40 steps, ‖∂L/∂state_0‖ / ‖∂L/∂h_40‖:")
+    cells = {name: part.build(8) for name, part in CELLS.items()}
+    plain = cells["tanh, U Gaussian, gain 0.7"]
+    for name, cell in (cells | {"the first, layers normalised": normalised(plain, "layer", 40)}).items():
+        print(f"  {name:28} {reach(cell, 0.1 * xs[:40]):.0e}")
 
     with style.look():
         fig, axes = style.panels(1, 2, 1.9)
