@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 
 from seqdyn.io.stacks import Stack, check_whole, incoming, outgoing, pair, plain, stack, taken
 from seqdyn.learn.model import Model
@@ -80,7 +81,7 @@ def _lengths(of: Stack, xs: Array, given: Any) -> Array | None:
     if lengths.shape != xs.shape[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
         found = f"{lengths.dtype} of the shape {lengths.shape}"
         raise ConfigError(f"seq_lengths is {found}; it must be whole numbers, one for each of {xs.shape[0]} sequences.")
-    if not isinstance(lengths, jax.core.Tracer):  # under jit nobody knows them yet
+    if not isinstance(lengths, Tracer):  # under jit nobody knows them yet
         for length in np.asarray(lengths).tolist():
             if not 1 <= length <= xs.shape[1]:
                 raise ConfigError(f"seq_lengths has {length}; each must be from 1 to the {xs.shape[1]} steps of xs.")
