@@ -85,6 +85,15 @@ def known(spec, params):
 
 def of_lengths(spec, params):
     """(predictions in float64, which of them count) on `XS` or `IDS`, of which `LENGTHS` steps are no padding."""
+    spec, predictions, given = _of_lengths(spec, params)
+    with jax.numpy_dtype_promotion("standard"):
+        found, steps = compiled(predictions)(*given)
+    if spec.readout == "every":
+        return np.swapaxes(found, 0, 1), np.swapaxes(steps, 0, 1)
+    return np.asarray(found), np.ones(B, bool)
+
+
+def _of_lengths(spec, params):
     spec = Spec(**{**vars(spec), "dtype": "float64", "decided": ()})
 
     def predictions(params, xs, lengths):
@@ -93,10 +102,14 @@ def of_lengths(spec, params):
 
     with jax.numpy_dtype_promotion("standard"):
         xs, params = jnp.asarray(IDS if spec.vocabulary else XS), jax.tree.map(jnp.float64, params)
-        found, steps = compiled(predictions)(params, xs, jnp.asarray(LENGTHS))
-    if spec.readout == "every":
-        return np.swapaxes(found, 0, 1), np.swapaxes(steps, 0, 1)
-    return np.asarray(found), np.ones(B, bool)
+    return spec, predictions, (params, xs, jnp.asarray(LENGTHS))
+
+
+def gradient_of_lengths(spec, params):
+    """∂/∂params of Σ sin(predictions), each of a whole sequence, in float64."""
+    _, predictions, given = _of_lengths(spec, params)
+    with jax.numpy_dtype_promotion("standard"):
+        return compiled(jax.grad(lambda *given: total(predictions(*given)[0])))(*given)
 
 
 def close(a, b, tolerance=1e-12):

@@ -11,7 +11,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from _refusals import refusal
-from _weights import IDS, LENGTHS, XS, D, H, T, close, drawn, known, of_lengths, same, spec, total  # noqa: E402
+from _weights import IDS, LENGTHS, XS, D, H, T, close, drawn, gradient_of_lengths, known, of_lengths, same, spec, total  # noqa: E402
 from flax import nnx  # noqa: E402
 
 from seqdyn import ConfigError, io  # noqa: E402
@@ -175,6 +175,54 @@ def test_another_framework_leaves_out_the_padding_that_we_leave_out(framework, o
     ours, count = of_lengths(of, params)
     found = np.asarray(framework(of, params, xs, tmp_path / "net.onnx"))
     close(found[count], ours[count], 1e-6)
+
+
+def grads_of_linen(of, params):
+    module, variables = io.to_linen(params, of)
+    return io.from_linen(compiled(jax.grad(lambda v: total(module.apply(v, np.float32(XS), LENGTHS))))(variables), of)
+
+
+def grads_of_nnx(of, params):
+    module = io.to_nnx(params, of)
+    nnx.update(module, nnx.jit(nnx.grad(lambda module: total(module(np.float32(XS), LENGTHS))))(module))
+    return io.from_nnx(module, of)
+
+
+def grads_of_keras(of, params):
+    model, t = io.to_keras(params, of, lengths=True), np.arange(T)
+    mask = t >= T - LENGTHS[:, None] if of.pad == "before" else t < LENGTHS[:, None]
+
+    def loss(weights):
+        return total(model.stateless_call(weights, model.non_trainable_variables, [np.float32(XS), mask])[0])
+
+    variables = model.trainable_variables
+    for variable, grad in zip(variables, compiled(jax.grad(loss))([v.value for v in variables]), strict=True):
+        variable.assign(grad)
+    return io.from_keras(model, of)
+
+
+GRADIENTS = [
+    pytest.param(grads_of_linen, f32("gru", 1, True), marks=slow),
+    pytest.param(grads_of_nnx, f32("rnn", 2, True, pad="after", readout="mean"), marks=slow),
+    pytest.param(grads_of_keras, f32("lstm", 1, True), marks=slow),
+    pytest.param(grads_of_keras, f32("gru_reset_before", 1, False, pad="after", readout="mean"), marks=slow),
+]
+
+
+@pytest.mark.parametrize(("framework", "of"), GRADIENTS, ids=named)
+def test_no_gradient_comes_from_the_padding_in_another_framework(framework, of):
+    params = drawn(of)
+    close(framework(of, params), gradient_of_lengths(of, params), 1e-6)
+
+
+@pytest.mark.parametrize("length", [0, -1, T + 1])
+def test_a_length_that_no_sequence_has_is_one_sentence(length):
+    of, lengths = spec(), np.array([2, length, 1])
+    module, variables = io.to_linen(drawn(of), of)
+    with pytest.raises(ConfigError, match=f"seq_lengths has {length}; each must be from 1 to the {T} steps of xs"):
+        module.apply(variables, XS, lengths)
+    with pytest.raises(ConfigError, match=f"seq_lengths has {length}; each must be from 1 to the {T} steps of xs"):
+        io.to_nnx(drawn(of), of)(XS, lengths)
 
 
 def test_lengths_that_mean_nothing_are_one_sentence(tmp_path):

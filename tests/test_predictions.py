@@ -104,6 +104,9 @@ def test_numbers_and_predictions_at_every_step_come_in_the_order_of_the_examples
     found = sd.predict(out, 0, bits, batch=2)
     assert found.shape == (3, 4, 2) and (found > 0).all() and (found < 1).all()
     np.testing.assert_allclose(found[2], sd.predict(out, 0, bits[2:])[0], rtol=1e-5)
+    assert "data has the shape (4, 2); it must be [n, steps] of ids or [n, steps, d]" in refusal(
+        sd.predict, out, 0, bits[2]
+    )
 
 
 @pytest.mark.slow

@@ -141,6 +141,31 @@ def test_equinoxs_models_of_one_example_are_watched_within_vmap():
 
 
 @pytest.mark.slow
+def test_equinoxs_leaves_that_are_no_arrays_are_split_off():
+    class Net(eqx.Module):
+        cell: eqx.nn.GRUCell
+        out: eqx.nn.MLP
+
+        def __call__(self, xs, scan):
+            return self.out(scan(lambda h, x: (self.cell(x, h), None), jnp.zeros(H), xs)[0])
+
+    keys = jax.random.split(jax.random.key(0))
+    model = Net(eqx.nn.GRUCell(D, H, dtype=float, key=keys[0]), eqx.nn.MLP(H, 1, 3, 1, dtype=float, key=keys[1]))
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+
+    def loss(params, scan):
+        net = eqx.combine(params, static)
+        return jnp.mean(jax.vmap(lambda xs: net(xs, scan))(XS) ** 2)
+
+    with pytest.raises(ConfigError, match=r"argument 0 has at '.out.activation' .*; its leaves must be arrays"):
+        watch.value_and_grad(loss)(model, functools.partial(watch.scan, batch=None))
+    scans = functools.partial(watch.scan, batch=None), jax.lax.scan
+    value, grads, seen = jax.jit(lambda p: watch.value_and_grad(loss)(p, scans[0]))(params)
+    close((value, grads), jax.jit(lambda p: jax.value_and_grad(loss)(p, scans[1]))(params))
+    assert seen["scan"].each.shape == (T, B)
+
+
+@pytest.mark.slow
 def test_haikus_cells_are_watched_within_transform():
     def forward(xs, scan):
         core = hk.VanillaRNN(H)

@@ -165,6 +165,14 @@ def test_gradients_that_accumulate_are_one_update():
     np.testing.assert_allclose(look.seen_c[0].rms, whole.seen_c[0].rms, rtol=1e-12)
 
 
+def test_a_factor_of_what_backward_is_called_of_is_in_all_readings():
+    plain, net = looked_at(lstm()), lstm()
+    look = watch.module(net)
+    (1024 * (net(XS)[0] ** 2).sum(-1).mean(1).sum()).backward()
+    look.step()
+    np.testing.assert_array_equal(look.seen[0].rms, 1024 * plain.seen[0].rms)
+
+
 def test_calls_of_other_lengths_stand_side_by_side():
     net, lengths = lstm(), (T, 5, 3)  # the later ones are read by the program of the first
     look = watch.module(net, reduction="sum")

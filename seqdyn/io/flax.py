@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.core import Tracer
 
 from seqdyn.io.stacks import Stack, check_whole, incoming, outgoing, pair, plain, stack, taken
 from seqdyn.learn.model import Model
@@ -48,7 +49,8 @@ class LinenNetwork(nn.Module):
         """[batch, time, features], or ids [batch, time], to predictions [batch, outputs] or [batch, time, outputs].
 
         `seq_lengths` [batch] say how many steps of each sequence count, the last ones where `Spec.pad` is 'before',
-        else the first. Raises ConfigError for lengths of another shape, and where `Spec.mask` is False.
+        else the first. Raises ConfigError for lengths of another shape, for one below 1 or above time (not under jit,
+        where numbers are not known), and where `Spec.mask` is False.
         """
         of, kept = self.of, {"dtype": self.of.real, "param_dtype": self.of.real}
         lengths = _lengths(of, xs, seq_lengths)
@@ -79,6 +81,10 @@ def _lengths(of: Stack, xs: Array, given: Any) -> Array | None:
     if lengths.shape != xs.shape[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
         found = f"{lengths.dtype} of the shape {lengths.shape}"
         raise ConfigError(f"seq_lengths is {found}; it must be whole numbers, one for each of {xs.shape[0]} sequences.")
+    if not isinstance(lengths, Tracer):  # under jit nobody knows them yet
+        for length in np.asarray(lengths).tolist():
+            if not 1 <= length <= xs.shape[1]:
+                raise ConfigError(f"seq_lengths has {length}; each must be from 1 to the {xs.shape[1]} steps of xs.")
     return lengths.astype(jnp.int32)
 
 

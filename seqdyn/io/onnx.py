@@ -28,11 +28,11 @@ def to_onnx(path: str | Path, params: Any, spec: Any = None, *, lengths: bool = 
     and the output `predictions`, as the readout gives them, [batch, outputs] or [batch, time, outputs].
 
     Batch and time may be of any size. With `lengths` there is a second input, `sequence_lens` [batch] (int32): how many
-    steps of each sequence count, the last ones where `Spec.pad` is 'before', else the first; without, padding is read
-    like anything else. A network of float64 is written in float64,
-    for which onnxruntime has no RNN. Raises ConfigError for what ONNX has no counterpart of (see `stacks.stack`), for a
-    model without a readout or an embedding that its spec has, for lengths where `Spec.mask` is False, and if there is a
-    file already.
+    steps of each sequence count, from 1 to time, the last ones where `Spec.pad` is 'before', else the first
+    (onnxruntime refuses more than time; a mean over 0 steps is NaN); without, padding is read like anything else. A
+    network of float64 is written in float64, for which onnxruntime has no RNN. Raises ConfigError for what ONNX has no
+    counterpart of (see `stacks.stack`), for a model without a readout or an embedding that its spec has, for lengths
+    where `Spec.mask` is False, and if there is a file already.
     """
     params, spec = pair(params, spec)
     of, model = stack(spec, FOR, ONNX, out=True), outgoing(params, spec)

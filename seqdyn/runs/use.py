@@ -190,7 +190,7 @@ def _read(of: Trained, data: Any) -> tuple[np.ndarray, np.ndarray]:
             if len(row) == 1:
                 raise ConfigError(f"data has the text {text!r:.40}; it must have a word.")
         return pad_to(rows, spec.steps, pad=spec.pad)
-    if xs.ndim < 2 or not 1 <= xs.shape[1] <= spec.steps:
+    if xs.ndim != (2 if spec.vocabulary else 3) or not 1 <= xs.shape[1] <= spec.steps:
         raise ConfigError(f"data has the shape {xs.shape}; it must be {right}.")
     lengths, missing = np.full(len(xs), xs.shape[1], np.int32), spec.steps - xs.shape[1]
     around = (missing, 0) if padding(spec) == "before" else (0, missing)

@@ -215,6 +215,7 @@ def value_and_grad(
             raise ConfigError(
                 f"argnums is {argnums!r}; it must number the {len(args)} arguments by position."
             ) from None
+        _check_leaves({n: args[n] for n in numbers})
         records = _records(fun, numbers, args, kwargs)
 
         def tapped(taps: dict[str, Tap], *args: Any) -> Any:
@@ -227,6 +228,16 @@ def value_and_grad(
         return value, grads[0] if isinstance(argnums, SupportsIndex) else tuple(grads), seen
 
     return wrapped
+
+
+def _check_leaves(given: dict[int, Any]) -> None:
+    for number, tree in given.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            if callable(leaf) or isinstance(leaf, str):
+                raise ConfigError(
+                    f"argument {number} has at {jax.tree_util.keystr(path)!r} a {type(leaf).__name__}; its leaves must "
+                    "be arrays: a model of Equinox is split by eqx.partition(model, eqx.is_inexact_array)."
+                )
 
 
 def _records(fun: Callable[..., Any], numbers: tuple[int, ...], args: Any, kwargs: Any) -> dict[str, _Record]:

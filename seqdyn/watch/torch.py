@@ -44,8 +44,10 @@ def module(
     λ_t is that of each example's own loss: `reduction` says that the loss is the 'mean' over the batch of a call, or
     the 'sum', or is the number of examples that it is the mean over (all of those whose gradients accumulate). The
     calls between two `look.step()` are one update; each sequence of each is an example, and those without a gradient
-    are not looked at. At the first look our ∂L/∂weights are held against PyTorch's, unless `verify` is False: they
-    differ where the weights enter a loss by another way, too, as by a penalty.
+    are not looked at. L is what `backward()` was called of, the factor of a `GradScaler` in it.
+
+    At the first look our ∂L/∂weights are held against PyTorch's, unless `verify` is False: they differ where the
+    weights enter a loss by another way, too, as by a penalty.
 
     `path`, a new or empty directory, has the records of a run of `updates` updates: `seqdyn.load(path)`. Of sequences
     longer than `steps` (None: than those of the first look) the last steps are recorded. What is known of the run is
