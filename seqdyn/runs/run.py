@@ -232,7 +232,7 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
         states, metrics = _chunk(work, tile, programs, runs, states, data, step)
         _record(work, tile, step, metrics | {"recorded": np.broadcast_to(made, metrics["finite"].shape)})
         step += experiment.chunk
-        work.display.at(tile, step, np.asarray(states.alive), np.asarray(metrics["loss"])[:, -1])
+        work.display.at(tile, step, np.asarray(states.alive), metrics)
         if step % experiment.probe_every == 0:
             states, metrics = _probe(tile, experiment, programs, runs, states, data)
             _record(work, tile, step // experiment.probe_every, metrics)
