@@ -51,10 +51,7 @@ class Plane:
 
     ds: "xr.Dataset"
     experiment: Experiment
-
-    @cached_property
-    def criterion(self) -> Criterion:
-        return criterion(self.experiment.describe())
+    criterion: Criterion
 
     @property
     def delay(self) -> int:
@@ -399,7 +396,8 @@ def figures(plane: Plane, wide: dict[str, Any] | None) -> Iterator[report.Drawn]
 
 def show(out: str | Path) -> list[Path]:
     """Draws a run directory and prints its table and where the figures lie."""
-    plane = Plane(one_setting(load(out), "gain", "input_gain"), manifest.experiment(out))
+    ds, of = one_setting(load(out), "gain", "input_gain"), criterion(manifest.described(out))
+    plane = Plane(ds, manifest.experiment(out), of)
     kept = Path(out) / WIDE
     wide = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
     title = f"The edge of chaos and what can be learned near it; T = {plane.experiment.specs[0].steps}"
