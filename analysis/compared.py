@@ -15,7 +15,7 @@ from seqdyn.runs.records import load
 def summary(parts: Sequence[Path], milliseconds: Mapping[str, float]) -> list[dict[str, Any]]:
     """`cures.summary` of experiments of one setting each, with what an update costs beside the first's."""
     found = [
-        row for part in parts for row in cures.summary(lags.one_setting(load(part)), manifest.experiment(part), None)
+        row for part in parts for row in cures.summary(lags.one_setting(load(part)), manifest.described(part), None)
     ]
     plain = milliseconds[found[0]["label"]]
     return [row | {"ms": milliseconds[row["label"]], "cost": milliseconds[row["label"]] / plain} for row in found]

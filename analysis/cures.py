@@ -15,7 +15,6 @@ from analysis import claims, lags, report, style
 from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.learned import criterion, latest, learned_at
 from analysis.style import wilson
-from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
 from seqdyn.runs.records import VARIABLES, load
 
@@ -50,14 +49,15 @@ def last(ds: "xr.Dataset", name: str) -> np.ndarray:
     return latest(mean)
 
 
-def summary(ds: "xr.Dataset", experiment: Experiment, by: str | None) -> list[dict[str, Any]]:
-    """Per setting: runs, how many learned (at some look) and when, how many diverged, horizons and ratios."""
-    when = learned_at(ds, criterion(experiment.describe()))
+def summary(ds: "xr.Dataset", described: Mapping[str, Any], by: str | None) -> list[dict[str, Any]]:
+    """Per setting: runs, how many learned (at some look) and when, how many diverged, horizons and ratios. The
+    experiment is `described` as `manifest.described` has it."""
+    when = learned_at(ds, criterion(described))
     gone = np.any(diverged(ds), axis=1)
     norms = {name: stage(ds, "adjoint_norm", at)[:, 0] for name, at in STAGES.items()}
     found = []
     for label, value, runs in settings(ds, by):
-        row = {"steps": experiment.specs[0].steps, "label": label, "value": value, "runs": len(runs)}
+        row = {"steps": described["specs"][0]["steps"], "label": label, "value": value, "runs": len(runs)}
         row |= {"learned": int(np.sum(~np.isnan(when[runs]))), "diverged": int(np.sum(np.asarray(gone)[runs]))}
         row |= {"updates": float(style.median(when[runs]))}
         found.append(row | lags.reaches({name: of[runs] for name, of in norms.items()}))
@@ -217,7 +217,7 @@ def show(
     `by` names the hyperparameter that was swept, None where only the labels differ. The `verdicts` are on the page.
     """
     ds = lags.split(load(out), *([by] if by else []))
-    found = summary(ds, manifest.experiment(out), by)
+    found = summary(ds, manifest.described(out), by)
     tables = [("Medians over seeds; rates with 95% intervals", table(found, by)), *claims.tables(verdicts)]
     told = [*text(found, by), lags.setting(ds)]
     return report.publish(out, title, told, figures(ds, found, by, measures), tables)

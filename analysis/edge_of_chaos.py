@@ -20,6 +20,7 @@ from matplotlib.patheffects import withStroke
 
 from analysis import report, style
 from analysis.lags import axis, mean, number, one_setting, picked
+from analysis.learned import criterion
 from analysis.plane import Plane
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -349,7 +350,8 @@ def figures(plane: Plane, wide: dict[str, Any] | None) -> Iterator[report.Drawn]
 
 def show(out: str | Path) -> list[Path]:
     """Draws a run directory and prints its table and where the figures lie."""
-    plane = Plane(one_setting(load(out), "gain", "input_gain"), manifest.experiment(out))
+    ds, of = one_setting(load(out), "gain", "input_gain"), criterion(manifest.described(out))
+    plane = Plane(ds, manifest.experiment(out), of)
     kept = Path(out) / WIDE
     wide = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
     title = f"The edge of chaos and what can be learned near it; T = {plane.experiment.specs[0].steps}"

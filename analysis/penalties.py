@@ -21,7 +21,7 @@ from analysis.lags import Curve, stage
 from analysis.selection import best
 from seqdyn.learn.config import Experiment, Spec
 from seqdyn.runs import manifest
-from seqdyn.runs.records import load
+from seqdyn.runs.records import alone
 
 LEARNED = "learned.npz"
 """Beside the records of a draw: what its networks say of the test split, and their weights."""
@@ -82,7 +82,7 @@ def found(parts: Sequence[Path]) -> Found:
     metrics: dict[str, list[np.ndarray]] = {}
     norms, said, learned, classes = [], [], [], np.zeros(0, int)
     for part in parts:
-        ds = load(part)
+        ds = alone(part)  # of the runs that extend it nothing was noted in LEARNED
         for split in SPLITS:
             for name in (f"{split}_loss", f"{split}_accuracy"):
                 metrics.setdefault(name, []).append(ds[name].values[:, -1])

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from analysis.lags import axis, picked
-from analysis.learned import Criterion, criterion, latest, passes
+from analysis.learned import Criterion, latest, passes
 from analysis.style import median
 from seqdyn.data.synthetic import xor_steps
 from seqdyn.learn.config import Experiment
@@ -26,10 +26,7 @@ class Plane:
 
     ds: "xr.Dataset"
     experiment: Experiment
-
-    @cached_property
-    def criterion(self) -> Criterion:
-        return criterion(self.experiment.describe())
+    criterion: Criterion
 
     @property
     def delay(self) -> int:

@@ -91,9 +91,9 @@ if __name__ == "__main__":
     checkpoint.shutil = type("Shutil", (), {"rmtree": staticmethod(during("delete", shutil.rmtree))})
     at = run.Display.at
 
-    def training(self, tile, step, alive, loss=None):
+    def training(self, tile, step, alive, metrics=None):
         entered("train")
-        at(self, tile, step, alive, loss)
+        at(self, tile, step, alive, metrics)
 
     run.Display.at = training
 

@@ -35,9 +35,9 @@ if __name__ == "__main__":
         ask(self, signum)
         asked.set()
 
-    def holding(self, tile, step, alive, loss=None):
-        at(self, tile, step, alive, loss)
-        if "HOLD" in os.environ and loss is not None and step % (2 * CHUNK) == 0 and step < UPDATES:
+    def holding(self, tile, step, alive, metrics=None):
+        at(self, tile, step, alive, metrics)
+        if "HOLD" in os.environ and metrics is not None and step % (2 * CHUNK) == 0 and step < UPDATES:
             Path(os.environ["HOLD"], f"{tile.index}-{step}").touch()
             asked.wait()
 

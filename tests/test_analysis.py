@@ -268,3 +268,23 @@ def test_bias_and_variance_add_up_and_are_those_of_what_is_drawn():
     np.testing.assert_allclose(found[0], found[1] + found[2], rtol=1e-12)
     np.testing.assert_allclose(found.mean(axis=1), [bias + 0.03, bias, 0.03], atol=2e-3)
     np.testing.assert_allclose(error[1:].mean(axis=1), found[1:].std(axis=1), rtol=0.2)
+
+
+# --- directories that were extended ---------------------------------------------------------------------------
+
+
+def test_a_cure_is_drawn_with_the_runs_that_extend_it(tmp_path):
+    """Whose criterion, lags and seeds count as those of the others do."""
+    spec = Spec(steps=STEPS, batch=4, hidden=(3,))
+
+    def cure(seeds):
+        hypers = grid(seeds=seeds, gain=list(RATES))
+        return Experiment("cure", (spec,), hypers, UPDATES, chunk=5, probe_every=10, tile=4)
+
+    out = write(tmp_path / "run", cure(2), UPDATES)
+    write(out / "more-1", cure([2, 3]), UPDATES)
+    *figures, page = cures.show(out, "Extended", "gain", {}, [])
+    rows = cures.summary(load(out), manifest.described(out), "gain")
+    assert [(row["value"], row["runs"], row["learned"]) for row in rows] == [(0.5, 4, 4), (1.5, 4, 4)]
+    assert [row["horizon_end"] for row in rows] == [7, STEPS]
+    assert figures and page.exists()

@@ -24,7 +24,7 @@ measure.newton measure.flossing
 measure.curvature measure.updates measure.probes measure.broken measure.full
 learn.validate learn.config learn.extended
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.stacked runs.records runs.several
-runs.axes runs.added runs.display runs.signals
+runs.axes runs.added runs.lag_map runs.display runs.signals
 io.parents io.stacks io.safetensors io.torch io.keras io.flax io.onnx
 runs.starts runs.kept runs.chunks mirrors runs.launchers runs.slurm runs.run runs.restore runs.use runs.again
 runs.replay runs.probe runs.extend runs.why runs.script runs.elsewhere why

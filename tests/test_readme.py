@@ -129,6 +129,7 @@ SMALLER = (
     ("updates=5000", "updates=4"),
     ("step=1024", "step=2"),
     ("1020, 1030", "1, 3"),
+    ("(0, 64, 4096)", "(0, 2, 4)"),
     ("[0, 250, 500]", "[0, 1, 3]"),
     ("updates=1000, chunk=100, probe_every=200)", "updates=4, chunk=2, probe_every=2)"),
     ("steps=50, cell", "steps=5, cell"),

@@ -8,6 +8,9 @@ import pytest
 from _refusals import refusal
 
 import seqdyn as sd
+from seqdyn.runs import manifest, records
+from seqdyn.runs.added import add
+from seqdyn.runs.records import Store
 
 X64 = False
 SMALL = dict(batch=4, hidden=(3,), holdout=4)
@@ -41,6 +44,19 @@ def test_side_by_side_each_run_has_the_records_it_has_alone(outs):
             assert there[name].values.tolist() == alone[name].values.tolist()
     assert np.isnan(both.loss.values[:4, 4:]).all() and not both.recorded.values[:4, 4:].any()
     assert both.run_there.values.tolist() == [0, 1, 2, 3, 0, 1]
+
+
+def test_a_number_gives_way_to_an_axis_of_its_name_that_another_directory_has(outs, tmp_path):
+    """`window` is a number of a penalty, and an axis of what the probe of Jacobians has recorded."""
+    other = shutil.copytree(outs[0], tmp_path / "probed")
+    e = manifest.experiment(other)
+    done = {tile.index: e.updates for tile in e.layout.tiles}
+    store = Store(other / "records.zarr", e.layout)
+    add(store, ["window_log_singular"], records._opened(other)[2], {}, done)
+    manifest.note(other, lambda noted: noted | {"records": store.digest()})
+    both = sd.load([outs[0], other])
+    assert both.window.values.tolist() == sd.load(other).window.values.tolist() and both.sizes["run"] == 8
+    assert both.hypers_window.values.tolist() == sd.load(outs[0]).window.values.tolist() * 2
 
 
 def test_two_directories_of_one_name_are_told_apart_by_their_paths(outs):

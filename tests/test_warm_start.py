@@ -1,6 +1,7 @@
 """Laws of `init`: every run begins at the parameters that are given, with everything else as always; killed and resumed
 it ends the same; and what does not fit is one sentence, before anything is written."""
 
+import dataclasses
 import re
 import shutil
 
@@ -69,6 +70,40 @@ def test_given_what_its_seed_draws_a_run_has_the_bits_that_it_has_without(parent
         np.testing.assert_array_equal(there[name], here[name])
     same(seqdyn.restore(out, 3), seqdyn.restore(parent, 3))
     assert "init" not in manifest.read(parent)
+
+
+def test_starts_are_an_axis(parent, tmp_path):
+    """Each spec begins at its own, after a kill without `init`, and so do runs that are added."""
+    given = {f"from {number}": seqdyn.restore(parent, number) for number in (2, 3)}
+    named = [grid(dataclasses.replace(SPEC, name=name), lr=1e-30, seeds=2) for name in given]
+    e = Experiment("starts", named, updates=2, chunk=2, probe_every=2, tile=2, probes=())
+    out = run(e, tmp_path / "out", verify=False, init=given)
+    shutil.rmtree(out / "checkpoints" / "tile-0001")  # as if this tile had not begun
+    run(e, out, verify=False)
+    seqdyn.extend(out, seeds=[2], verify=False)
+    ds = seqdyn.load(out)
+    assert sorted(ds["label"].values.tolist()) == ["from 2"] * 3 + ["from 3"] * 3
+    for number, label in enumerate(ds["label"].values.tolist()):
+        same(seqdyn.restore(out, number), given[label])
+    there = manifest.read(out)["init"]
+    assert there["starts"] == [*given] and [[p["run"] for p in of] for of in there["parents"]] == [[2], [3]]
+    assert seqdyn.replay(out, 3, 0, 1).loss.values.tolist() == [float(ds.loss[3, 0])]
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (["a"], "init has parameters for a; the specs are a, b: each must have its own."),
+        (["a", "b", "c"], "init has parameters for a, b, c; the specs are a, b: each must have its own."),
+        (["a", "b"], "init['b'] has layer0/w [2, 3]; b has [2, 12]."),
+    ],
+)
+def test_starts_that_do_not_fit_are_one_sentence(given, said, tmp_path):
+    params = {name: drawn(SPEC if name != "b" else Spec("adding", cell="rnn", **SIZES)) for name in given}
+    specs = tuple(dataclasses.replace(SPEC, name=name) for name in "ab")
+    with pytest.raises(ConfigError, match="^" + re.escape(said)):
+        run(Experiment("starts", specs, grid(seeds=1), 2, chunk=2), tmp_path / "out", init=params)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_manifest_has_the_parents_and_a_digest(parent, child):

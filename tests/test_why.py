@@ -222,6 +222,17 @@ def test_the_update_that_broke_is_made_again_and_those_before_it_are_shown(poiso
 
 
 @pytest.mark.slow
+def test_an_adjoint_that_is_nan_is_not_told_as_a_small_one(tmp_path):
+    spec = sd.Spec(steps=12, batch=4, hidden=(5,), holdout=8, activation="relu")
+    experiment = sd.Experiment("overflow", sd.grid(spec, seeds=1, gain=1e6), updates=2, chunk=2)
+    found = sd.why(sd.run(experiment, tmp_path / "out", verify=False), 0)
+    assert (found.update, found.broke.what, found.broke.name) == (0, "state", "h")
+    broken = np.isnan(found.closely["example_adjoint_norm"].values)
+    assert broken.any() and np.isnan(found.closely["example_adjoint_log_norm"].values[broken]).all()
+    assert found.before["adjoint_log2"].tolist() == [np.inf]
+
+
+@pytest.mark.slow
 def test_the_updates_before_are_seen_closely_where_a_state_is_near_and_as_recorded_where_none_is(poisoned, monkeypatch):
     found = sd.why(poisoned, 1)
     seen = found.closely

@@ -119,7 +119,8 @@ def experiment(c: Config, init: str, method: str, steps: int) -> Experiment:
 def on_longer(c: Config, out: Path, times: int) -> np.ndarray:
     """Accuracy of each run that learned, on sequences `times` as long as the longest it was trained on."""
     experiment = manifest.experiment(out)
-    short, learned = experiment.specs[0], np.isfinite(published.learned_at(out))
+    own = len(experiment.runs[0])  # what has extended the directory lies elsewhere in it
+    short, learned = experiment.specs[0], np.isfinite(published.learned_at(out)[:own])
     long = dataclasses.replace(short, steps=times * short.steps, shortest=0, holdout=c.tried)
 
     evaluate = backend.compiled(lambda hypers, state: train.evaluate(long, hypers, state, None)["test_accuracy"])

@@ -82,8 +82,8 @@ def _layer(one: Any, turned: bool) -> dict[str, Any]:
     found: dict[str, Any] = {
         "h": layer.hs,
         "adjoint": one.adjoint,
-        "example_adjoint_norm": norm(one.adjoint),
-        "example_adjoint_log_norm": jnp.where(one.reached, one.log2, -jnp.inf),
+        "example_adjoint_norm": (norms := norm(one.adjoint)),
+        "example_adjoint_log_norm": _log2(norms, jnp.where(one.reached, one.log2, -jnp.inf)),
     }
     if hasattr(after, "c"):
         power = size * power_of_two(reading.exponent, reading.adjoint.c.dtype)
@@ -98,13 +98,18 @@ def _layer(one: Any, turned: bool) -> dict[str, Any]:
     return jax.tree.map(lambda leaf: jnp.flip(leaf, axis=0), found) if turned else found
 
 
+def _log2(norms: Array, logs: Array) -> Array:
+    """NaN, too, where λ is NaN: the exponent that the backward scan carries has no NaN."""
+    return jnp.where(jnp.isnan(norms), norms, logs)
+
+
 def _scans(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[dict[str, Array], ...]:
     seen = network.gradient(spec, state.params, batch).seen
 
     def flat(leaf: Array) -> Array:
         return leaf.reshape(-1, leaf.shape[-1])  # a scan within scans has their times before
 
+    each = {name: (flat(seen[name].each), flat(seen[name].each_log2)) for name in network.scans(spec)}
     return tuple(
-        {"example_adjoint_norm": flat(seen[name].each), "example_adjoint_log_norm": flat(seen[name].each_log2)}
-        for name in network.scans(spec)
+        {"example_adjoint_norm": norms, "example_adjoint_log_norm": _log2(norms, logs)} for norms, logs in each.values()
     )

@@ -77,7 +77,7 @@ def extend(
         checkpoint_seconds=checkpoint_seconds,
         console=console,
         vocabulary=load_vocabulary(words) if words.exists() else None,
-        init=starts.there(path, noted) if "init" in noted else None,
+        init=starts.again(path, noted, experiment) if "init" in noted else None,
         allow_version_drift=allow_version_drift,
     )
     for out, old in zip(directories[:k], experiments[:k], strict=True):

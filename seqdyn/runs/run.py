@@ -64,7 +64,8 @@ def run(
     deciding data and dropout, and optimiser, schedule and early stopping begin as always. Running statistics of batch
     normalisation come along with the parameters. Where its embedding, its readout, its gates of l0 or the statistics
     are None, they begin as always; word vectors of a pretrained embedding yield to one that is given. Flossing acts on
-    what is given. The manifest has a digest, and the parents where they are known; to go on needs no `init`.
+    what is given. The manifest has a digest, and the parents where they are known; to go on needs no `init`. A mapping
+    from the labels of the specs gives each its own: starts are an axis where specs differ in `name` alone.
 
     `on_chunk` is called with each `Chunk` of a tile once it is recorded, never twice at a time; it changes no bits.
     What it raises is raised here, after all that was trained is saved. Updates that are made again after a kill are
@@ -90,7 +91,7 @@ def run(
     given = None if init is None else starts.fitted(experiment, init)
     names = _recorded(experiment, data)
     new = not (out / manifest.NAME).exists()
-    begun = None if given is None else starts.described(init, given)
+    begun = None if given is None else starts.described(experiment, init, given)
     noted = manifest.open_run(out, experiment, config or {}, allow_version_drift, begun)
     with held(out, shard):
         check_file_system(out)
@@ -232,7 +233,7 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
         states, metrics = _chunk(work, tile, programs, runs, states, data, step)
         _record(work, tile, step, metrics | {"recorded": np.broadcast_to(made, metrics["finite"].shape)})
         step += experiment.chunk
-        work.display.at(tile, step, np.asarray(states.alive), np.asarray(metrics["loss"])[:, -1])
+        work.display.at(tile, step, np.asarray(states.alive), metrics)
         if step % experiment.probe_every == 0:
             states, metrics = _probe(tile, experiment, programs, runs, states, data)
             _record(work, tile, step // experiment.probe_every, metrics)

@@ -35,6 +35,7 @@ def load(path: Any) -> "xr.Dataset":
     names = [p.name for p in paths]
     called = names if len({*names}) == len(names) else [str(p) for p in paths]
     parts = _of_one_kind([_alone(records.load(p), name) for p, name in zip(paths, called, strict=True)])
+    parts = _without_axes(parts)
     words = {name: of.dtype.kind in "UO" for part in parts for name, of in part.coords.items() if of.dims == ("run",)}
     fill = {name: False if of.dtype.kind == "b" else np.nan for part in parts for name, of in part.data_vars.items()}
     for at, part in enumerate(parts):
@@ -68,6 +69,16 @@ def _paths(given: Any) -> list[Path]:
     if not paths:
         raise ConfigError(f"path is {given!r:.80}; it must be a run directory, or a list of one or more.")
     return paths
+
+
+def _without_axes(parts: list["xr.Dataset"]) -> list["xr.Dataset"]:
+    """A number that has the name of an axis (`window`) gives way to it where any directory has that axis, not only
+    where its own has it."""
+    dims = {str(dim) for part in parts for dim in part.dims}
+    return [
+        part.rename({name: f"hypers_{name}" for name in dims & {*part.coords} if part[name].dims == ("run",)})
+        for part in parts
+    ]
 
 
 def _of_one_kind(parts: list["xr.Dataset"]) -> list["xr.Dataset"]:

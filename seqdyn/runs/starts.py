@@ -1,10 +1,11 @@
-"""Parameters that the runs of a directory start from: whether they fit, and `init.safetensors`, which keeps them.
+"""Parameters that the runs of a directory start from: whether they fit, and `init.safetensors`, which keeps them. All
+runs have the same ones, or those of each spec others, whose names then begin with 'start0/', 'start1/', ….
 
 Tiles that have not begun need them after a kill, when nobody gives them again.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,34 @@ from seqdyn.runs.lock import gate
 from seqdyn.types import ConfigError
 
 NAME = "init.safetensors"
+_PREFIX = "start{}/"
 Given = Mapping[str, np.ndarray]
 
 
 def fitted(experiment: Experiment, init: Any) -> Given:
-    """The parameters by name, in the type in which the first spec trains. ConfigError if any spec's do not fit them."""
+    """The parameters by name, in the type in which their spec trains. ConfigError if any spec's do not fit them."""
     if isinstance(init, str | Path):
         raise ConfigError(f"init is {str(init)!r:.80}; it must be parameters, as seqdyn.restore({str(init)!r:.40}, …).")
-    given = start.named(_params(init))
-    found = [start.fitted(axes.shapes(spec).params, given, "init", spec.label) for spec in experiment.specs]
-    return found[0]
+    labels = [spec.label for spec in experiment.specs]
+    several = _several(init, labels)
+    if several is None:
+        given = start.named(_params(init))
+        return [start.fitted(axes.shapes(spec).params, given, "init", spec.label) for spec in experiment.specs][0]
+    if several.keys() != {*labels}:
+        raise ConfigError(
+            f"init has parameters for {', '.join(several)}; the specs are {', '.join(labels)}: each must have its own."
+        )
+    each = [start.named(_params(several[label])) for label in labels]
+    found = {}
+    for i, (spec, given) in enumerate(zip(experiment.specs, each, strict=True)):
+        fit = start.fitted(axes.shapes(spec).params, given, f"init[{spec.label!r}]", spec.label)
+        found |= {_PREFIX.format(i) + name: value for name, value in fit.items()}
+    return found
+
+
+def _several(init: Any, labels: Sequence[str]) -> Mapping[str, Any] | None:
+    """Parameters by the labels of specs, if that is what `init` is."""
+    return init if isinstance(init, Mapping) and not {*labels}.isdisjoint(init) else None
 
 
 def _params(init: Any) -> Any:
@@ -38,9 +57,15 @@ def _params(init: Any) -> Any:
     return init.params if hasattr(init, "params") and hasattr(init, "spec") else init
 
 
-def described(init: Any, given: Given) -> dict[str, Any]:
-    """What a manifest says of them."""
-    return {"sha256": digest(dict(given)), "parents": parents.of(_params(init))}
+def described(experiment: Experiment, init: Any, given: Given) -> dict[str, Any]:
+    """What a manifest says of them: a digest and their parents; where each spec has its own, their labels as `starts`
+    and a list of parents each."""
+    labels = [spec.label for spec in experiment.specs]
+    several = _several(init, labels)
+    if several is None:
+        return {"sha256": digest(dict(given)), "parents": parents.of(_params(init))}
+    each = [parents.of(_params(several[label])) for label in labels]
+    return {"sha256": digest(dict(given)), "parents": each, "starts": labels}
 
 
 def kept(out: Path, noted: Mapping[str, Any], given: Given | None) -> Callable[[Spec], Given]:
@@ -58,17 +83,37 @@ def kept(out: Path, noted: Mapping[str, Any], given: Given | None) -> Callable[[
     read = cache(lambda: there(out, noted))
 
     def of(spec: Spec) -> Given:
-        return start.fitted(axes.shapes(spec).params, read(), str(path), spec.label)
+        found = read()[spec.label] if "starts" in wanted else read()
+        return start.fitted(axes.shapes(spec).params, found, str(path), spec.label)
 
     return of
 
 
-def there(out: Path, noted: Mapping[str, Any]) -> Given:
-    """The parameters that `out` keeps, of which its manifest has the digest. Raises ConfigError if they are lost."""
+def there(out: Path, noted: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters that `out` keeps, of which its manifest has the digest: by name or, where each spec has its own,
+    by label and name. Raises ConfigError if they are lost."""
     found = _read(out / NAME, noted["init"]["sha256"])
     if found is None:
         raise ConfigError(f"{out / NAME}, which the runs start from, is damaged or not there; give init again.")
-    for parent in noted["init"]["parents"]:
+    labels, known = noted["init"].get("starts"), noted["init"]["parents"]
+    if labels is None:
+        return _noted(found, known)
+    each = {}
+    for i, (label, of) in enumerate(zip(labels, known, strict=True)):
+        begins = _PREFIX.format(i)
+        own = {name.removeprefix(begins): value for name, value in found.items() if name.startswith(begins)}
+        each[label] = _noted(own, of)
+    return each
+
+
+def again(out: Path, noted: Mapping[str, Any], experiment: Experiment) -> Mapping[str, Any]:
+    """What `run` takes as `init` of an experiment that has some of these specs. ConfigError as `there`."""
+    found = there(out, noted)
+    return {spec.label: found[spec.label] for spec in experiment.specs} if "starts" in noted["init"] else found
+
+
+def _noted(found: Given, known: Sequence[dict[str, Any]]) -> Given:
+    for parent in known:
         parents.noted(found, parent)
     return found
 
