@@ -6,6 +6,7 @@ that it forgot to import may be there already.
 """
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -125,6 +126,8 @@ if __name__ == "__main__":
         for path in sorted((ROOT / folder).glob("*.py")):
             importlib.import_module(f"{folder.replace('/', '.')}.{path.stem}")
     importlib.import_module("scipy.stats")  # which their figures load late
+    gc.set_threshold(20_000, 20, 50)  # a trace makes many objects and few cycles
+    gc.freeze()  # nothing that was imported is searched for cycles again, nor its pages copied for that
     child = _serve(socket.socket(fileno=int(sys.argv[1])))
     if child:
         _run(**child)

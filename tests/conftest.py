@@ -7,13 +7,19 @@ import os
 import resource
 import sys
 import tempfile
+from importlib.metadata import version
 
 os.environ.setdefault("MPLBACKEND", "agg")
 os.environ.setdefault("NUMBA_OPT", "0")  # librosa compiles fifty functions where it is new, for a few small arrays
 # Tests compile far more than they compute. LLVM's optimiser is two thirds of that: it is off, in scripts that tests
 # start as well, but for modules that say `OPTIMISED = True`. JAX_DISABLE_MOST_OPTIMIZATIONS=0 switches it on for all.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_parallel_codegen_split_count=1".strip()
+_flags = [os.environ.get("XLA_FLAGS", ""), "--xla_cpu_parallel_codegen_split_count=1"]
+# Half the compilation of what is under a plain `jax.jit` or under none; `seqdyn.compiled` has them off as well. jaxlib
+# 0.11 has no such flag.
+if "xla_cpu_use_fusion_emitters" not in _flags[0] and tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):
+    _flags.append("--xla_cpu_use_fusion_emitters=false")
+os.environ["XLA_FLAGS"] = " ".join(_flags).strip()
 # Scripts that tests start compile the same programs again and again: they share this session's cache.
 _cache = (
     tempfile.TemporaryDirectory(prefix="seqdyn-compiled-") if "JAX_COMPILATION_CACHE_DIR" not in os.environ else None

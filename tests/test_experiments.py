@@ -333,7 +333,7 @@ def test_dropout(tmp_path, imdb_dir):
 
 @pytest.mark.slow
 def test_normalisation(tmp_path):
-    text = smoke("normalisation", tmp_path / "out")
+    text = smoke("normalisation", tmp_path / "out", "--no-verify")
     check_figures(tmp_path / "out", text, "norms_by_lag", "against")
     assert "rnn, batch of W x" in text
 
