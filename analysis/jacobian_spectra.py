@@ -289,12 +289,12 @@ def verdict(rows: Sequence[dict[str, Any]]) -> str:
 
 def setting(experiment: Experiment, ds: "xr.Dataset", task: Task) -> str:
     """What was run and recorded."""
-    spec, hypers = experiment.specs[0], experiment.hypers
+    spec, numbers = experiment.specs[0], experiment.numbers
     return (
         f"{ds.sizes['run']} runs on the task '{spec.task}', T = {spec.steps}: cells {', '.join(axis(ds, 'label'))}; "
-        f"initialisations of U {', '.join(axis(ds, 'u_init'))}, gain {hypers.gain[0]:g}; {len(axis(ds, 'seed'))} "
-        f"seeds; hidden {spec.hidden[0]}, batch {spec.batch}, {spec.optimizer} at learning rate {hypers.lr[0]:g}, "
-        f"gradients clipped at {hypers.clip[0]:g}; {experiment.updates:,} updates; learned below a test loss of "
+        f"initialisations of U {', '.join(axis(ds, 'u_init'))}, gain {numbers.gain[0]:g}; {len(axis(ds, 'seed'))} "
+        f"seeds; hidden {spec.hidden[0]}, batch {spec.batch}, {spec.optimizer} at learning rate {numbers.lr[0]:g}, "
+        f"gradients clipped at {numbers.clip[0]:g}; {experiment.updates:,} updates; learned below a test loss of "
         f"{task.learned[1]:g}. Every {experiment.probe_every} updates the step Jacobians of the whole state ((c, h) of "
         f"an LSTM) were formed along {experiment.diagnostic} test sequences and multiplied, in logarithms. log σ_i is "
         f"the mean of log₁₀ σ_i(∂state_T/∂state_t) over the sequences, in decades, −∞ if one of them is 0; a direction "

@@ -78,7 +78,7 @@ def decomposed(
 def found(parts: Sequence[Path]) -> Found:
     """Reads all draws."""
     experiment = manifest.experiment(parts[0])
-    specs, count = experiment.specs, len(experiment.hypers)
+    specs, count = experiment.specs, len(experiment.numbers)
     metrics: dict[str, list[np.ndarray]] = {}
     norms, said, learned, classes = [], [], [], np.zeros(0, int)
     for part in parts:
@@ -97,7 +97,7 @@ def found(parts: Sequence[Path]) -> Found:
         return np.stack([v.reshape(len(specs), count, *v.shape[1:]) for v in values])
 
     brier, error = decomposed(by_method(said), classes)
-    weights = np.stack([np.asarray(getattr(experiment.hypers, swept(s)), float) for s in specs])
+    weights = np.stack([np.asarray(getattr(experiment.numbers, swept(s)), float) for s in specs])
     return Found(
         experiment,
         [s.label for s in specs],
@@ -336,7 +336,7 @@ def setting(f: Found, draws: int) -> str:
     return (
         f"{draws} training sets, each with a seed of its own; {len(f.labels)} methods × {f.weights.shape[1]} values of "
         f"λ on each: an rnn of {spec.hidden[0]} units, batch {spec.batch}, {e.updates:,} updates of Adam at "
-        f"{np.ravel(e.hypers.lr)[0]:g}. Everything is read at the end of training. λ is chosen by the mean validation "
+        f"{np.ravel(e.numbers.lr)[0]:g}. Everything is read at the end of training. λ is chosen by the mean validation "
         "loss over the training sets; the test split takes no part in it. Gains are paired over training sets, with "
         "Student's 95% interval. The shares of weights count input, recurrent and readout matrices, gates acting."
     )

@@ -160,7 +160,7 @@ def _inline(png: Path) -> str:
 
 
 def _lines(experiment: Mapping[str, Any]) -> str:
-    """JSON with one line a field, two levels deep: a grid of hypers is not one number a line."""
+    """JSON with one line a field, two levels deep: a grid of numbers is not one number a line."""
     lines = []
     for key, value in experiment.items():
         parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None

@@ -54,8 +54,8 @@ def experiment(
 ) -> Experiment:
     """Specs × axes × seeds; six looks, the first before training."""
     every = c.chunk * max(1, c.updates // c.chunk // 6)
-    hypers = grid(seeds=c.seeds, **({"lr": c.lr} | axes))
-    return Experiment(name, specs, hypers, c.updates, c.chunk, every, c.tile, probes=probes)
+    numbers = grid(seeds=c.seeds, **({"lr": c.lr} | axes))
+    return Experiment(name, specs, numbers, c.updates, c.chunk, every, c.tile, probes=probes)
 
 
 def of(column: str, **where: Any) -> Statistic:

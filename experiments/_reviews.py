@@ -7,7 +7,8 @@ from typing import Any
 
 from seqdyn.data.datasets import imdb
 from seqdyn.data.text import Text, shuffled
-from seqdyn.learn.config import Experiment, Hypers, Spec
+from seqdyn.learn.config import Experiment, Spec
+from seqdyn.numbers import Numbers
 from seqdyn.runs.script import Options, Seeds, fingerprint
 from seqdyn.types import ConfigError
 
@@ -36,7 +37,7 @@ def read(c: Reviews, length: int, order: bool = False) -> Text:
 def experiment(
     name: str,
     specs: Sequence[Spec],
-    hypers: Hypers,
+    numbers: Numbers,
     data: dict[str, Any],
     epochs: int,
     looks: int = 1,
@@ -56,7 +57,7 @@ def experiment(
     return Experiment(
         name,
         tuple(specs),
-        hypers,
+        numbers,
         updates=epochs * looks * every,
         chunk=chunk,
         probe_every=every,

@@ -9,14 +9,13 @@ import numpy as np
 
 from seqdyn import backend
 from seqdyn.learn import train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 
 
 class Timed(NamedTuple):
     """One run to be timed."""
 
     spec: Spec
-    hypers: Hypers
     data: Any = None
 
 
@@ -35,8 +34,8 @@ def milliseconds(cases: Mapping[str, Timed], updates: int, rounds: int) -> dict[
 
 def _warm(case: Timed, updates: int) -> Any:
     """A run's chunk, compiled and called once."""
-    spec, hypers, data = case.spec, case.hypers, jax.device_put(case.data)
-    chunk = backend.compiled(lambda hypers, state, data: train.chunk(spec, hypers, state, data, updates))
-    state = train.init(spec, hypers, data)
-    jax.block_until_ready(chunk(hypers, state, data))
-    return lambda: chunk(hypers, state, data)
+    spec, data = case.spec.arrays(), jax.device_put(case.data)
+    chunk = backend.compiled(lambda spec, state, data: train.chunk(spec, state, data, updates))
+    state = train.init(spec, data)
+    jax.block_until_ready(chunk(spec, state, data))
+    return lambda: chunk(spec, state, data)

@@ -97,8 +97,8 @@ def main(config: Config) -> None:
     backend.start()
     text = read(config, config.length, order=True)
     config = dataclasses.replace(config, vocabulary=len(text.vocabulary))
-    hypers = grid(seeds=config.seeds, lr=config.lr)
-    e = experiment("architectures", specs(config), hypers, text.splits, config.epochs)
+    numbers = grid(seeds=config.seeds, lr=config.lr)
+    e = experiment("architectures", specs(config), numbers, text.splits, config.epochs)
     out = launch(e, config, text.splits, text.vocabulary)
     timing = Path(out) / "seconds.json"
     if not timing.exists():

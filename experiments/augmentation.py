@@ -196,12 +196,12 @@ def experiment(c: Config, setting: Setting, n: int, data: dict[str, Any]) -> Exp
     specs += [one(name="flipped", augment=setting.harmful)] if setting.harmful else []
     # Of words strength is the share that is changed.
     scale = 0.2 if setting.kind == "text" else 1.0
-    hypers = grid(seeds=c.seeds, lr=c.lr, clip=1.0, strength=[scale * s for s in c.strengths])
+    numbers = grid(seeds=c.seeds, lr=c.lr, clip=1.0, strength=[scale * s for s in c.strengths])
     noted = {"set": setting.name, "kind": setting.kind, "examples": n, "data": fingerprint(data)}
     return Experiment(
         f"augmentation_{setting.name}{n}",
         tuple(specs),
-        hypers,
+        numbers,
         updates=c.updates,
         chunk=every,
         probe_every=every,

@@ -47,7 +47,7 @@ CURES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "gating: lstm, chrono": ({"cell": "lstm", "chrono": True}, {"longest": 50.0}),
     "gating: gru": ({"cell": "gru"}, {}),
 }
-"""Name -> what it changes in the `Spec` and in the `Hypers`."""
+"""Name -> what it changes in the `Spec` and in its `Numbers`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def rows(c: Config) -> list[Row]:
 
 def milliseconds(of: list[Row], rounds: int) -> dict[str, float]:
     """An update of each cure."""
-    cases = {row.name: Timed(row.experiment.specs[0], row.experiment.hypers.at(0).arrays()) for row in of}
+    cases = {row.name: Timed(row.experiment.runs[0].at(0)) for row in of}
     return _timing.milliseconds(cases, of[0].experiment.chunk, rounds)
 
 

@@ -30,7 +30,8 @@ from seqdyn.data.datasets import imdb
 from seqdyn.data.splits import beginning
 from seqdyn.data.text import Examples
 from seqdyn.fields import Dropout
-from seqdyn.learn.config import Experiment, Hypers, Spec, grid
+from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.numbers import Numbers
 from seqdyn.runs.script import Presets, Seeds, fingerprint, launch_all, script, with_preset
 from seqdyn.types import ConfigError
 
@@ -133,7 +134,7 @@ def experiments(c: Config, data: dict[str, Examples]) -> dict[str, Experiment]:
             name=kind,
         )
 
-    def experiment(name: str, specs: tuple[Spec, ...], hypers: Hypers, looks: int) -> Experiment:
+    def experiment(name: str, specs: tuple[Spec, ...], numbers: Numbers, looks: int) -> Experiment:
         every = c.updates // c.looks
         if c.looks % 4 or c.updates % c.looks:
             raise ConfigError(
@@ -143,7 +144,7 @@ def experiments(c: Config, data: dict[str, Examples]) -> dict[str, Experiment]:
         return Experiment(
             f"dropout_{name}",
             specs,
-            hypers,
+            numbers,
             updates=c.updates,
             chunk=every,
             probe_every=every * c.looks // looks,

@@ -90,13 +90,13 @@ def experiment(c: Config) -> Experiment:
         w_init="gaussian",
         u_init="gaussian",
     )
-    hypers = grid(seeds=c.seeds, gain=c.gains, input_gain=c.drives, lr=c.lr, clip=c.clip)
+    numbers = grid(seeds=c.seeds, gain=c.gains, input_gain=c.drives, lr=c.lr, clip=c.clip)
     every = c.chunk * max(1, c.updates // c.chunk // 4)
     settings = {name: getattr(c, name) for name in ("white", "spectra", "width", "length", "nets")}
     return Experiment(
         "edge_of_chaos",
         (spec,),
-        hypers,
+        numbers,
         c.updates,
         c.chunk,
         every,

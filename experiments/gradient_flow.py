@@ -58,8 +58,8 @@ def experiment(c: Config) -> Experiment:
         Spec(task="adding", steps=c.steps, batch=c.batch, hidden=(c.hidden,), cell=cell, activation=activation)
         for cell, activation in (CELLS[name] for name in c.cells)
     )
-    hypers = grid(seeds=c.seeds, gain=c.gains, clip=c.clips, lr=c.lr)
-    return Experiment("gradient_flow", specs, hypers, c.updates, c.chunk, 2 * c.chunk, c.tile)
+    numbers = grid(seeds=c.seeds, gain=c.gains, clip=c.clips, lr=c.lr)
+    return Experiment("gradient_flow", specs, numbers, c.updates, c.chunk, 2 * c.chunk, c.tile)
 
 
 PASCANU = "Pascanu et al. 2013"

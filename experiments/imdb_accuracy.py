@@ -28,7 +28,8 @@ from experiments._reviews import SMOKE, Reviews, experiment, read
 from seqdyn import backend
 from seqdyn.data.datasets import imdb_reviews
 from seqdyn.data.text import tokenize
-from seqdyn.learn.config import Hypers, Spec, grid
+from seqdyn.learn.config import Spec, grid
+from seqdyn.numbers import Numbers
 from seqdyn.runs.run import default_out
 from seqdyn.runs.script import Seeds, launch_all, script, with_preset
 from seqdyn.types import ConfigError
@@ -49,7 +50,7 @@ class Config(Reviews):
     """Seeds of the best setting."""
 
 
-def specs(c: Config, setting: str, words: int) -> tuple[tuple[Spec, ...], Hypers, int, int]:
+def specs(c: Config, setting: str, words: int) -> tuple[tuple[Spec, ...], Numbers, int, int]:
     """(specs, numbers, epochs, looks an epoch)"""
     small = c.smoke
 
@@ -110,8 +111,8 @@ def main(config: Config) -> None:
     parts, data, vocabulary = {}, {}, ()
     for setting in (s for s in ("rnn", "gated", "best") if s in config.settings):
         text = read(config, specs(config, setting, config.vocabulary)[0][0].steps)
-        chosen, hypers, epochs, looks = specs(config, setting, len(text.vocabulary))
-        parts[setting] = experiment(f"imdb_accuracy_{setting}", chosen, hypers, text.splits, epochs, looks, chunk=13)
+        chosen, numbers, epochs, looks = specs(config, setting, len(text.vocabulary))
+        parts[setting] = experiment(f"imdb_accuracy_{setting}", chosen, numbers, text.splits, epochs, looks, chunk=13)
         data[setting], vocabulary = text.splits, text.vocabulary  # of whole reviews, whatever their length here
     out = config.out or default_out(*(dataclasses.replace(e, name="imdb_accuracy") for e in parts.values()))
     launch_all(parts, dataclasses.replace(config, out=out), data, vocabulary)

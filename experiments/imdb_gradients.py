@@ -69,8 +69,8 @@ def experiment(c: Config, training: int, settings: dict[str, object]) -> Experim
         for cell in c.cells
     )
     every = chunks * c.chunk
-    hypers = grid(seeds=c.seeds, lr=c.lr, clip=c.clip, gain=c.gain)
-    return Experiment("imdb_gradients", specs, hypers, 2 * c.epochs * every, c.chunk, every, tile=1, settings=settings)
+    numbers = grid(seeds=c.seeds, lr=c.lr, clip=c.clip, gain=c.gain)
+    return Experiment("imdb_gradients", specs, numbers, 2 * c.epochs * every, c.chunk, every, tile=1, settings=settings)
 
 
 def main(config: Config) -> None:

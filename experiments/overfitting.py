@@ -43,7 +43,8 @@ from seqdyn.data.augment import BANK
 from seqdyn.data.datasets import imdb
 from seqdyn.data.splits import beginning
 from seqdyn.data.text import Examples
-from seqdyn.learn.config import Experiment, Hypers, Spec, grid, joined
+from seqdyn.learn.config import Experiment, Spec, grid, joined
+from seqdyn.numbers import Numbers
 from seqdyn.runs.run import default_out
 from seqdyn.runs.script import Presets, Seeds, fingerprint, launch_all, script, with_preset
 from seqdyn.types import ConfigError
@@ -222,7 +223,7 @@ def settings(
     ]
 
 
-def points(c: Config) -> tuple[list[str], Hypers]:
+def points(c: Config) -> tuple[list[str], Numbers]:
     """(the method of each point, all points × seeds): one number of one method at a time."""
     methods, grids = [], []
     for method in ONE:
@@ -233,7 +234,9 @@ def points(c: Config) -> tuple[list[str], Hypers]:
     return methods, joined(*grids)
 
 
-def experiment(c: Config, setting: Setting, suffix: str, spec: Spec, methods: list[str], hypers: Hypers) -> Experiment:
+def experiment(
+    c: Config, setting: Setting, suffix: str, spec: Spec, methods: list[str], numbers: Numbers
+) -> Experiment:
     """One setting with some methods."""
     every = setting.updates // c.looks
     if setting.updates % c.looks or every < 1:
@@ -243,7 +246,7 @@ def experiment(c: Config, setting: Setting, suffix: str, spec: Spec, methods: li
     return Experiment(
         f"overfitting_{setting.name}{suffix}",
         (spec,),
-        hypers,
+        numbers,
         updates=setting.updates,
         chunk=every,
         probe_every=every,
@@ -255,12 +258,12 @@ def experiment(c: Config, setting: Setting, suffix: str, spec: Spec, methods: li
 
 def alone(c: Config, setting: Setting) -> dict[str, tuple[Experiment, dict[str, Any]]]:
     """Every method by itself: name of the part → (experiment, its data)."""
-    methods, hypers = points(c)
+    methods, numbers = points(c)
     plain = grid(seeds=c.seeds, lr=c.lr)
     small = max(1, c.hidden // SMALLER)
     less = dataclasses.replace(setting.spec, hidden=(small,), embedding=small if setting.spec.embedding else 0)
     found = {
-        setting.name: (experiment(c, setting, "", setting.spec, methods, hypers), setting.data),
+        setting.name: (experiment(c, setting, "", setting.spec, methods, numbers), setting.data),
         f"{setting.name}_smaller": (
             experiment(c, setting, "_smaller", less, ["smaller model"] * len(plain), plain),
             setting.data,
@@ -276,8 +279,8 @@ def alone(c: Config, setting: Setting) -> dict[str, tuple[Experiment, dict[str, 
 def together(c: Config, setting: Setting, helped: Mapping[str, float]) -> Experiment:
     """What helped on validation alone, each at its number, and early stopping."""
     numbers = {NUMBERS[method][0]: value for method, value in helped.items()}
-    hypers = grid(seeds=c.seeds, lr=c.lr, patience=c.patience, **numbers)
-    return experiment(c, setting, "_together", setting.spec, ["together"] * len(hypers), hypers)
+    numbers = grid(seeds=c.seeds, lr=c.lr, patience=c.patience, **numbers)
+    return experiment(c, setting, "_together", setting.spec, ["together"] * len(numbers), numbers)
 
 
 def timed(c: Config, settings: list[Setting]) -> dict[str, dict[str, float]]:
@@ -301,9 +304,8 @@ def timed(c: Config, settings: list[Setting]) -> dict[str, dict[str, float]]:
         } | {"together": setting.spec}
         if c.smoke:
             cases = {method: cases[method] for method in ("nothing", "together")}
-        hypers = grid(lr=c.lr).at(0).arrays()
         updates = max(1, setting.updates // c.looks // 4)
-        given = {method: Timed(spec, hypers, setting.data) for method, spec in cases.items()}
+        given = {method: Timed(spec.having(lr=c.lr), setting.data) for method, spec in cases.items()}
         found[setting.set] = _timing.milliseconds(given, updates, 1 if c.smoke else 3)
     return found
 

@@ -37,7 +37,8 @@ from seqdyn.data.packaged import digits
 from seqdyn.data.tasks import TASKS
 from seqdyn.data.text import Examples
 from seqdyn.learn import model
-from seqdyn.learn.config import Experiment, Hypers, Spec, grid
+from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.numbers import Numbers
 from seqdyn.runs import manifest, script
 from seqdyn.runs.restore import restore
 from seqdyn.runs.run import default_out
@@ -94,7 +95,7 @@ def sets(c: Config) -> list[dict[str, Examples]]:
     return found
 
 
-def points(c: Config, draw: int) -> Hypers:
+def points(c: Config, draw: int) -> Numbers:
     """One run a λ, 0 first: point i of all grids at once, of which each spec heeds its own."""
     scale = [0.0, *(10.0 ** (-0.5 * i) for i in reversed(range(c.weights)))]
     first = grid(seeds=[draw], lr=c.lr, l2=scale)
@@ -110,14 +111,14 @@ def experiment(c: Config, draw: int, data: Mapping[str, Examples]) -> Experiment
         task="labelled", steps=8, features=8, classes=10, batch=c.batch, hidden=(c.hidden,), evaluate_train=True
     )
     specs = tuple(Spec(**(usual | METHODS[name]), name=name) for name in c.methods)
-    hypers = points(c, draw)
+    numbers = points(c, draw)
     heeded = {"weight_decay"} if any(s.optimizer == "adamw" for s in specs) else set()
     heeded |= {name for s in specs for name in s.penalties}
-    unheeded = {name: np.zeros(len(hypers)) for name in LARGEST if name not in heeded}
-    hypers = dataclasses.replace(hypers, **unheeded)
+    unheeded = {name: np.zeros(len(numbers)) for name in LARGEST if name not in heeded}
+    numbers = dataclasses.replace(numbers, **unheeded)
     settings = {"data": fingerprint(data)}
-    tile = len(hypers)
-    return Experiment("penalties", specs, hypers, c.updates, c.chunk, c.updates, tile, settings=settings)
+    tile = len(numbers)
+    return Experiment("penalties", specs, numbers, c.updates, c.chunk, c.updates, tile, settings=settings)
 
 
 def learned(out: Path, data: Mapping[str, Examples]) -> None:
@@ -130,8 +131,8 @@ def learned(out: Path, data: Mapping[str, Examples]) -> None:
     for k, spec in enumerate(experiment.specs):
         batch = TASKS["labelled"](spec).batch(data, "test", (np.arange(len(ys)), np.ones(len(ys), np.float32)))
         says = compiled_says(spec, batch)
-        for point in range(len(experiment.hypers)):
-            one = says(restore(out, k * len(experiment.hypers) + point))
+        for point in range(len(experiment.numbers)):
+            one = says(restore(out, k * len(experiment.numbers) + point))
             said.append(np.asarray(one[0]))
             weights.append(np.concatenate([np.ravel(w) for w in one[1]]))
     np.savez(path, probabilities=np.stack(said), weights=np.stack(weights), classes=ys)
@@ -142,7 +143,7 @@ def compiled_says(spec: Spec, batch: Batch) -> Any:
 
     def says(params: model.Model) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         acting = model.acting_params(spec, params)
-        logits = model.predict(spec, Hypers().arrays(), params, batch)
+        logits = model.predict(spec, params, batch)
         return jax.nn.softmax(logits), (acting.layers[0].w, acting.layers[0].u, acting.readout.w)
 
     return backend.compiled(says)

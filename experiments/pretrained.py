@@ -69,8 +69,8 @@ def main(config: Config) -> None:
         "random": (spec, grid(seeds=config.seeds, lr=config.lr)),
     }
     parts = {
-        name: experiment("pretrained", (one,), hypers, data, config.epochs, config.looks, chunk=13)
-        for name, (one, hypers) in grids.items()
+        name: experiment("pretrained", (one,), numbers, data, config.epochs, config.looks, chunk=13)
+        for name, (one, numbers) in grids.items()
     }
     done = launch_all(parts, config, dict.fromkeys(parts, data), text.vocabulary)
     analysis.show(done["random"].parent)

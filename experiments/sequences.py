@@ -76,14 +76,14 @@ def main(config: Config) -> None:
     backend.start()
     data, shape, symbols = data_and_shape(config)
     specs = tuple(Spec(cell=cell, **shape) for cell in config.cells)
-    hypers = grid(seeds=config.seeds, lr=config.lr, clip=config.clip)
+    numbers = grid(seeds=config.seeds, lr=config.lr, clip=config.clip)
     every = max(1, config.updates // 10)
     chunk = max(n for n in range(1, 26) if every % n == 0)
     settings: dict[str, Any] = {"source": config.source, "permuted": config.permuted, "data": fingerprint(data)}
     e = Experiment(
         f"sequences_{config.source}",
         specs,
-        hypers,
+        numbers,
         updates=every * max(1, config.updates // every),
         chunk=chunk,
         probe_every=every,

@@ -133,10 +133,10 @@ def judgements(c: Config, name: str, s: Source, made: Made) -> Parts:
 
 @cache
 def _accuracy(spec: Spec) -> Any:
-    def accuracy(hypers: Any, params: Any, examples: Examples) -> Any:
+    def accuracy(spec: Spec, params: Any, examples: Examples) -> Any:
         n = examples.ys.shape[0]
         batch = TASKS["labelled"](spec).batch({"test": examples}, "test", (np.arange(n), np.ones(n, np.float32)))
-        return model.forward(spec, hypers, params, batch).accuracy
+        return model.forward(spec, params, batch).accuracy
 
     return backend.compiled(accuracy)
 
@@ -150,7 +150,7 @@ def trts(c: Config, name: str, s: Source, made: Made, out: Path) -> dict[str, li
         for which in ("vae", "gan"):
             drawer = made.drawers[name, which, s.sizes[-1], seed]
             fake = draw(s, drawer, len(s.data["test"].ys), 300 + seed)
-            got = [_accuracy(e.specs[0])(e.hypers.at(i).arrays(), restore(part, i), fake) for i in range(c.judges)]
+            got = [_accuracy(e.specs[0])(e.runs[0].at(i).arrays(), restore(part, i), fake) for i in range(c.judges)]
             found.setdefault(which, []).append(float(np.mean(got)))
     return found
 

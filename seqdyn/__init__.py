@@ -22,8 +22,6 @@ from seqdyn.data.synthetic import RandomPermutation as RandomPermutation
 from seqdyn.data.synthetic import TemporalOrder as TemporalOrder
 from seqdyn.documented import fields_in_help
 from seqdyn.learn.config import Experiment as Experiment
-from seqdyn.learn.config import Hypers as Hypers
-from seqdyn.learn.config import Runs as Runs
 from seqdyn.learn.config import grid as grid
 from seqdyn.learn.context import Context as Context
 from seqdyn.learn.context import Variable as Variable
@@ -64,6 +62,7 @@ from seqdyn.nets.lru import LRU as LRU
 from seqdyn.nets.minimal import MinGRU as MinGRU
 from seqdyn.nets.minimal import MinLSTM as MinLSTM
 from seqdyn.nets.slstm import SLSTM as SLSTM
+from seqdyn.numbers import Numbers as Numbers
 from seqdyn.parts import Number as Number
 from seqdyn.parts import number as number
 from seqdyn.parts import part as part
@@ -84,6 +83,7 @@ from seqdyn.types import ConfigError as ConfigError
 run.run = run  # type: ignore[attr-defined]  # what scripts of before called
 
 __all__ = [
+    "Numbers",
     "Adam",
     "AdamW",
     "Adding",
@@ -110,7 +110,6 @@ __all__ = [
     "GlorotUniform",
     "grid",
     "GRU",
-    "Hypers",
     "Identity",
     "IndRNN",
     "Inverse",
@@ -143,7 +142,6 @@ __all__ = [
     "RNN",
     "Rule",
     "run",
-    "Runs",
     "SGD",
     "SLSTM",
     "Sparse",

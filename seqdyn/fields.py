@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from seqdyn import parts
 from seqdyn.nets.activations import Activation
 from seqdyn.nets.inits import InitName
+from seqdyn.numbers import Numbers
 from seqdyn.parts import Part
 from seqdyn.types import Pad
 
@@ -97,7 +98,7 @@ class Fields:
     embedding: int = 0
     """Width of the trained embedding of ids; 0 gives a cell their one-hot vectors, `vocabulary` wide."""
     pretrained: bool = False
-    """Does the embedding begin with word vectors, `data["vectors"]` [vocabulary, embedding]? See `Hypers.thaw`."""
+    """Does the embedding begin with word vectors, `data["vectors"]` [vocabulary, embedding]? See `Numbers.thaw`."""
     cell: CellName = "rnn"
     activation: Activation = "tanh"
     """φ of an rnn and of dense layers; LSTM and GRU have theirs."""
@@ -106,20 +107,20 @@ class Fields:
     bidirectional: bool = False
     """Two layers a level, the second reading backwards: layers 2i and 2i + 1 of the records are level i."""
     w_init: InitName = "glorot_uniform"
-    """Input weights, at `Hypers.input_gain`."""
+    """Input weights, at `Numbers.input_gain`."""
     u_init: InitName = "orthogonal"
-    """Recurrent weights, at `Hypers.gain`."""
+    """Recurrent weights, at `Numbers.gain`."""
     chrono: bool = False
-    """Gate biases from `Hypers.longest` (LSTM, GRU) instead of `Hypers.forget_bias`."""
+    """Gate biases from `Numbers.longest` (LSTM, GRU) instead of `Numbers.forget_bias`."""
     normalise: Normalise = "none"
     """Of the pre-activations: see `nets.normalised`. The batch's kinds take whole sequences only."""
     readout_init: InitName = "glorot_uniform"
-    """Readout weights, at `Hypers.readout_gain`."""
+    """Readout weights, at `Numbers.readout_gain`."""
     readout: Readout = "last"
     """What the prediction reads of the top level's outputs: the last, or the mean or sum over the steps that are not
     padding. With 'every', in tasks that ask at every step, each step has its own prediction."""
     dropout: Dropout = "none"
-    """What `Hypers.dropout` drops: words, inputs, outputs, or something inside the recurrence; see `learn.dropout`."""
+    """What `Numbers.dropout` drops: words, inputs, outputs, or something inside the recurrence; see `learn.dropout`."""
     penalties: tuple[PenaltyName | Part, ...] | Part = ()
     """What is added to the loss: words, weighted by the hyperparameters of these names (see `penalties`), and parts
     with a weight of their own (see `terms`)."""
@@ -127,13 +128,13 @@ class Fields:
     """From the gradient, clipped, to what is added to the parameters; of several parts one after the other: see
     `optim`."""
     schedule: Schedule | Part = "constant"
-    """Of `Hypers.lr`, which an optimizer that is a part does not heed."""
+    """Of `Numbers.lr`, which an optimizer that is a part does not heed."""
     clip: Clip | Part = "norm"
-    """What `Hypers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step. Then
+    """What `Numbers.clip` bounds: the gradient's global norm, its entries, or each example's adjoint at each step. Then
     the records of clipping are of adjoints alone. A part acts on the gradient before the optimizer; the gradient of a
     frozen embedding is 0 there."""
     truncate: bool = False
-    """Backpropagate through windows of `Hypers.window` steps only."""
+    """Backpropagate through windows of `Numbers.window` steps only."""
     segment: int = 0
     """Steps of a segment, a divisor of `steps`; 0: no segments. For long sequences, of which not every step has room.
     The carry is kept once a segment, and the backward pass makes the segment's steps again. About √T takes the least
@@ -155,7 +156,7 @@ class Fields:
     """How many networks with dropout are averaged on held-out splits; their mean prediction gives −log mean p and the
     accuracy (Gal & Ghahramani 2016). Keys are of (seed, update). 0 evaluates one network without dropout."""
     augment: tuple[AugmentName, ...] = ()
-    """How the sequences of every training batch are changed, one after the other, by `Hypers.strength`: see
+    """How the sequences of every training batch are changed, one after the other, by `Numbers.strength`: see
     `data.augment`."""
     kind: Kind = "series"
     """What a data set's numbers are, which decides what augmentations fit; ids are text."""
@@ -172,6 +173,8 @@ class Fields:
     if it has a meaning `correct(predictions, ys)` and `mean(predictions)`: see `data.losses`."""
     records: tuple[Part, ...] = ()
     """What else is recorded of every update."""
+    numbers: Numbers = Numbers()  # noqa: RUF009, frozen
+    """Of what words say: learning rate, gains, seed, …; axes of `grid`."""
     decided: tuple[tuple[str, Any], ...] = ()
     """(field, value) of what the parts decide; made here, and anew by `dataclasses.replace`."""
 

@@ -17,10 +17,13 @@ import numpy as np
 from seqdyn.parts import Range, is_many, is_part, listed, within
 from seqdyn.types import ConfigError
 
+SEEDS = ("seed", "numbers.seed")
+"""Paths of what is crossed as `seeds`, of `Numbers` and of a `Spec`."""
 
-def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Any:
+
+def grid(spec: Any, seeds: Any = 1, *, seed_path: str = "seed", **axes: Any) -> Any:
     """The Cartesian product of the named values: the spec, its numbers [r]. Seeds vary fastest; `seeds` is how many,
-    from 0 on, or which.
+    from 0 on, or which; `seed_path` is that of their number.
 
     >>> len(grid(spec, seeds=3, gain=[0.5, 1.0], **{"layers[1].tau": [2.0, 10.0]}).seed)
     12
@@ -29,23 +32,24 @@ def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Any:
     of no path, or of several; for an axis without values, and for values that the number refuses.
     """
     there = numbers(spec)
-    if "seed" not in there:
-        raise ConfigError(f"grid has a {type(spec).__name__}; it takes a part with a number 'seed'.")
+    if seed_path not in there:
+        raise ConfigError(f"grid has a {type(spec).__name__}; it takes a part with a number {seed_path!r}.")
     if "seed" in axes:
         raise ConfigError("grid has no axis 'seed'; it takes seeds, how many or which.")
-    given = {name: listed(values) for name, values in axes.items()} | {"seed": listed(seeds)}
+    given = {name: listed(values) for name, values in axes.items()} | {seed_path: listed(seeds)}
     hit_by = {name: hit(name, there) for name in given}
     for name, values in given.items():
+        called = "seed" if name == seed_path else name
         if not values:
-            raise ConfigError(f"{name} has no values; give at least one.")
+            raise ConfigError(f"{called} has no values; give at least one.")
         allowed = there[hit_by[name][0]][0]
         for value in values:
-            check(name, allowed, value)
+            check(called, allowed, value)
         given[name] = [int(value) if allowed.whole else value for value in values]
     if not is_many(seeds):
         if seeds < 1:
             raise ConfigError(f"seeds is {seeds!r}; it must be at least one, or a list of seeds.")
-        given["seed"] = list(range(given["seed"][0]))
+        given[seed_path] = list(range(given[seed_path][0]))
     taken: dict[str, str] = {}
     for name, paths in hit_by.items():
         for path in paths:
@@ -121,7 +125,7 @@ def hit(name: str, there: Mapping[str, Any]) -> tuple[str, ...]:
     found = ends(name, there)
     if not found:
         raise ConfigError(
-            f"grid has no axis '{name}'; it takes seeds and {', '.join(p for p in there if p != 'seed')}."
+            f"grid has no axis '{name}'; it takes seeds and {', '.join(p for p in there if p not in SEEDS)}."
         )
     if len({_placeless(path) for path in found}) > 1:
         raise ConfigError(f"the axis '{name}' is {', '.join(found)}; say more of the path of the one that is meant.")

@@ -16,7 +16,7 @@ class Tile(NamedTuple):
     spec: int
     """Index into `Experiment.specs`."""
     runs: tuple[int, ...]
-    """Indices into `Experiment.hypers`; at most `Experiment.tile`, the rest of the tile is padding."""
+    """Indices into the points of `Experiment.runs`; at most `Experiment.tile`, the rest of the tile is padding."""
 
 
 class Layout(NamedTuple):
@@ -83,16 +83,16 @@ class Layout(NamedTuple):
         return self.updates // self.probe_every + 1
 
 
-def hypers_of(described: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The columns of `Hypers` of each spec: a manifest has them once if all specs share them."""
-    hypers = described["hypers"]
-    return [hypers] * len(described["specs"]) if isinstance(hypers, dict) else hypers
+def numbers_of(described: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The columns of `Numbers` of each spec: a manifest has them once if all specs share them."""
+    numbers = described["hypers"]  # as they were once called
+    return [numbers] * len(described["specs"]) if isinstance(numbers, dict) else numbers
 
 
 def layout(described: Mapping[str, Any]) -> Layout:
     """Of what `Experiment.describe` gives and a manifest holds."""
     return Layout(
-        counts=tuple(len(hypers["seed"]) for hypers in hypers_of(described)),
+        counts=tuple(len(numbers["seed"]) for numbers in numbers_of(described)),
         tile=described["tile"],
         updates=described["updates"],
         chunk=described["chunk"],

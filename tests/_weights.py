@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _training import having
 
 from seqdyn import Spec
 from seqdyn.backend import compiled
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import valid_mask
 from seqdyn.learn import model
-from seqdyn.learn.config import Hypers
+from seqdyn.numbers import Numbers
 from seqdyn.runs.axes import shapes
 
 T, B, D, H, K = 4, 3, 2, 3, 2
@@ -68,7 +69,7 @@ def _program(spec):
     def both(params, xs):
         def loss(params):
             found = model.predict(
-                spec, Hypers().arrays(spec.dtype), params, Batch(jnp.swapaxes(xs, 0, 1), jnp.zeros(B))
+                having(spec, Numbers().arrays(spec.dtype)), params, Batch(jnp.swapaxes(xs, 0, 1), jnp.zeros(B))
             )
             return total(found), found
 
@@ -98,7 +99,7 @@ def _of_lengths(spec, params):
 
     def predictions(params, xs, lengths):
         batch = Batch(jnp.swapaxes(xs, 0, 1), jnp.zeros(B), valid_mask(spec, lengths))
-        return model.predict(spec, Hypers().arrays(spec.dtype), params, batch), batch.live
+        return model.predict(having(spec, Numbers().arrays(spec.dtype)), params, batch), batch.live
 
     with jax.numpy_dtype_promotion("standard"):
         xs, params = jnp.asarray(IDS if spec.vocabulary else XS), jax.tree.map(jnp.float64, params)

@@ -53,8 +53,8 @@ def write(out, experiment, updates, config=None):
         {"layer": list(range(layers)), "group": ["u"], "gate": ["h"]},
     )
     for tile in experiment.layout.tiles:
-        hypers = experiment.runs[tile.spec].hypers.at(list(tile.runs))
-        gains = hypers.gain
+        numbers = experiment.runs[tile.spec].numbers.at(list(tile.runs))
+        gains = numbers.gain
         finite = np.ones((len(gains), updates), bool)
         if tile.index == 0:
             finite[DIVERGED, 7:] = False
@@ -65,7 +65,7 @@ def write(out, experiment, updates, config=None):
             norms[DIVERGED, 6] = np.inf
         metrics = {
             "loss": alive * 0.5,
-            "clipped": alive * (hypers.clip < np.inf)[:, None],
+            "clipped": alive * (numbers.clip < np.inf)[:, None],
             "finite": finite,
             "recorded": np.ones_like(finite),
             "adjoint_norm": norms,
@@ -86,8 +86,8 @@ def write(out, experiment, updates, config=None):
 @pytest.fixture(scope="module")
 def flow():
     specs = (Spec(steps=STEPS, batch=4, hidden=(3,)), Spec(steps=STEPS, batch=4, hidden=(3,), cell="lstm"))
-    hypers = grid(seeds=2, gain=list(RATES), clip=[1.0, math.inf], lr=1e-3)
-    return Experiment("flow", specs, hypers, UPDATES, chunk=5, probe_every=10, tile=8)
+    numbers = grid(seeds=2, gain=list(RATES), clip=[1.0, math.inf], lr=1e-3)
+    return Experiment("flow", specs, numbers, UPDATES, chunk=5, probe_every=10, tile=8)
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,7 @@ def test_what_is_not_recorded_yet_has_neither_diverged_nor_failed(flow, tmp_path
 
 
 def test_a_half_recorded_run_is_drawn(flow, tmp_path):
-    few = dataclasses.replace(flow, specs=flow.specs[1:], hypers=grid(seeds=4, gain=0.5), tile=4)
+    few = dataclasses.replace(flow, specs=flow.specs[1:], numbers=grid(seeds=4, gain=0.5), tile=4)
     *figures, page = gradient_flow.show(write(tmp_path / "run", few, 10))
     assert figures and all(path.stat().st_size > 0 for path in [*figures, page])
 
@@ -278,8 +278,8 @@ def test_a_cure_is_drawn_with_the_runs_that_extend_it(tmp_path):
     spec = Spec(steps=STEPS, batch=4, hidden=(3,))
 
     def cure(seeds):
-        hypers = grid(seeds=seeds, gain=list(RATES))
-        return Experiment("cure", (spec,), hypers, UPDATES, chunk=5, probe_every=10, tile=4)
+        numbers = grid(seeds=seeds, gain=list(RATES))
+        return Experiment("cure", (spec,), numbers, UPDATES, chunk=5, probe_every=10, tile=4)
 
     out = write(tmp_path / "run", cure(2), UPDATES)
     write(out / "more-1", cure([2, 3]), UPDATES)

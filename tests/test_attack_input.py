@@ -18,7 +18,8 @@ import seqdyn
 from seqdyn.data.check import check
 from seqdyn.data.text import Examples, labelled_text
 from seqdyn.data.vectors import read_vectors
-from seqdyn.learn.config import Experiment, Hypers, Spec, grid
+from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.numbers import Numbers
 from seqdyn.runs import manifest
 from seqdyn.runs.lock import shard
 from seqdyn.types import ConfigError
@@ -71,7 +72,7 @@ def _field(name):
 
 SPECS = st.fixed_dictionaries({}, optional={f.name: _field(f.name) for f in dataclasses.fields(Spec)})
 NUMBERS = st.floats() | st.integers(-2, 5) | st.lists(st.floats(-1, 2), max_size=3) | ODD
-GRIDS = st.fixed_dictionaries({}, optional={f.name: NUMBERS for f in dataclasses.fields(Hypers) if f.name != "seed"})
+GRIDS = st.fixed_dictionaries({}, optional={f.name: NUMBERS for f in dataclasses.fields(Numbers) if f.name != "seed"})
 COUNTS = st.integers(-1, 8) | ODD
 
 
@@ -94,7 +95,7 @@ def test_one_odd_field_in_a_good_config_is_an_experiment_or_a_sentence(many):
 
     def tried(case):
         e = Experiment("odd", (Spec(**dict([case])),), grid(seeds=2), 8, 2, 4, tile=2)
-        assert e.specs[0].label and len(e.hypers) == 2
+        assert e.specs[0].label and len(e.numbers) == 2
 
     assert attacked(many, fields, tried)
 

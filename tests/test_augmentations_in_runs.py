@@ -35,12 +35,11 @@ def vowels(**changes):
 @cache
 def program(spec):
     """Five updates, compiled once for every strength."""
-    return compiled(lambda hypers, data: chunk(spec, hypers, init(spec, hypers, data), data, 5))
+    return compiled(lambda spec, data: chunk(spec, init(spec, data), data, 5))
 
 
 def trained(spec, data, strength):
-    hypers = grid(strength=strength).at(0).arrays()
-    state, metrics = program(spec)(hypers, jax.tree.map(jnp.asarray, data))
+    state, metrics = program(spec)(spec.having(strength=strength).arrays(), jax.tree.map(jnp.asarray, data))
     return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)], np.asarray(metrics["loss"])
 
 
@@ -57,8 +56,8 @@ def test_the_batch_of_an_update_is_a_function_of_seed_and_number():
     data = jax.tree.map(jnp.asarray, data)
 
     def batch(seed, n):
-        hypers = grid(seeds=[seed], strength=1.0).at(0).arrays()
-        return sample(spec, hypers, data, (jnp.arange(4), None), jnp.int32(n)).xs
+        of = spec.having(seed=seed, strength=1.0).arrays()
+        return sample(of, data, (jnp.arange(4), None), jnp.int32(n)).xs
 
     np.testing.assert_array_equal(batch(0, 3), batch(0, 3))
     assert not np.array_equal(batch(0, 3), batch(0, 4)) and not np.array_equal(batch(0, 3), batch(1, 3))

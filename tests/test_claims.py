@@ -32,7 +32,7 @@ VALUES = "learned diverged horizon_start horizon_end slope_start slope_end usabl
 def test_seeds_are_how_many_a_range_or_a_list(text, meant):
     chosen = tyro.cli(gradient_flow.Config, args=["--seeds", text])
     assert seeds(chosen.seeds) == meant
-    assert gradient_flow.experiment(chosen).hypers.seed[: len(meant)].tolist() == meant
+    assert gradient_flow.experiment(chosen).numbers.seed[: len(meant)].tolist() == meant
     shown = tyro.cli(gradient_flow.Config, args=[], default=chosen)  # --help and errors print it in the form it takes
     assert shown.seeds == chosen.seeds
 

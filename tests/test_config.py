@@ -13,9 +13,10 @@ from _refusals import refusal
 
 from seqdyn.data.tasks import TASKS
 from seqdyn.fields import TaskName
-from seqdyn.learn.config import LATER, Experiment, Hypers, Spec, experiment_from, grid
+from seqdyn.learn.config import LATER, Experiment, Spec, experiment_from, grid
 from seqdyn.nets.activations import ACTIVATIONS, Activation
 from seqdyn.nets.inits import INITS, InitName
+from seqdyn.numbers import Numbers
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -23,14 +24,14 @@ TEXT = dict(task="labelled", vocabulary=100, embedding=8)
 
 
 def experiment(*specs, **changes):
-    fields = dict(name="x", specs=specs or (Spec(),), hypers=grid(seeds=2), updates=40, chunk=10, probe_every=20)
+    fields = dict(name="x", specs=specs or (Spec(),), numbers=grid(seeds=2), updates=40, chunk=10, probe_every=20)
     return Experiment(**{**fields, **changes})
 
 
 def test_a_penaltys_weight_needs_a_spec_that_heeds_it():
     with pytest.raises(ConfigError, match="omega is 2; no spec has 'omega' among its penalties"):
-        experiment(hypers=grid(omega=2.0))
-    experiment(Spec(penalties=("omega",)), hypers=grid(omega=2.0))
+        experiment(numbers=grid(omega=2.0))
+    experiment(Spec(penalties=("omega",)), numbers=grid(omega=2.0))
 
 
 # --- grids --------------------------------------------------------------------------------------------------
@@ -43,20 +44,20 @@ def test_what_decides_code_is_no_axis():
 
 
 def test_grid_is_the_cartesian_product_with_seeds_fastest_and_the_last_named_axis_next():
-    hypers = grid(seeds=2, gain=[0.5, 1.0], clip=[1.0, math.inf, 3.0], lr=1e-2)
-    assert len(hypers) == 12
-    np.testing.assert_array_equal(hypers.seed, [0, 1] * 6)
-    np.testing.assert_array_equal(hypers.clip, [1, 1, math.inf, math.inf, 3, 3] * 2)
-    np.testing.assert_array_equal(hypers.gain, [0.5] * 6 + [1.0] * 6)
-    np.testing.assert_array_equal(hypers.lr, [1e-2] * 12)
+    numbers = grid(seeds=2, gain=[0.5, 1.0], clip=[1.0, math.inf, 3.0], lr=1e-2)
+    assert len(numbers) == 12
+    np.testing.assert_array_equal(numbers.seed, [0, 1] * 6)
+    np.testing.assert_array_equal(numbers.clip, [1, 1, math.inf, math.inf, 3, 3] * 2)
+    np.testing.assert_array_equal(numbers.gain, [0.5] * 6 + [1.0] * 6)
+    np.testing.assert_array_equal(numbers.lr, [1e-2] * 12)
 
 
 def test_grid_leaves_what_is_not_named_at_its_default():
-    hypers = grid(seeds=[7, 5], lr=[1e-2])
-    np.testing.assert_array_equal(hypers.seed, [7, 5])
-    for f in dataclasses.fields(Hypers):
+    numbers = grid(seeds=[7, 5], lr=[1e-2])
+    np.testing.assert_array_equal(numbers.seed, [7, 5])
+    for f in dataclasses.fields(Numbers):
         if f.name not in ("seed", "lr"):
-            np.testing.assert_array_equal(getattr(hypers, f.name), [f.default] * 2)
+            np.testing.assert_array_equal(getattr(numbers, f.name), [f.default] * 2)
 
 
 @pytest.mark.parametrize("axis", [[0.1, 0.2], (0.1, 0.2), np.array([0.1, 0.2]), jnp.asarray([0.1, 0.2])], ids=type)
@@ -74,16 +75,16 @@ def test_seeds_may_be_any_sequence_or_count(seeds):
 
 
 def test_at_takes_one_run_or_some_and_arrays_have_the_types_of_a_step():
-    hypers = grid(seeds=3, lr=[1e-3, 1e-2])
-    assert hypers.at(4).lr == 1e-2 and hypers.at(4).seed == 1
-    assert len(hypers.at(slice(2, 5))) == 3
-    arrays = hypers.arrays()
-    for f in dataclasses.fields(Hypers):
+    numbers = grid(seeds=3, lr=[1e-3, 1e-2])
+    assert numbers.at(4).lr == 1e-2 and numbers.at(4).seed == 1
+    assert len(numbers.at(slice(2, 5))) == 3
+    arrays = numbers.arrays()
+    for f in dataclasses.fields(Numbers):
         assert getattr(arrays, f.name).dtype == (jnp.int32 if f.name in ("seed", "window") else jnp.float32)
 
 
-def test_hypers_are_a_pytree_of_all_their_fields():
-    assert len(jax.tree.leaves(Hypers())) == len(dataclasses.fields(Hypers))
+def test_numbers_are_a_pytree_of_all_their_fields():
+    assert len(jax.tree.leaves(Numbers())) == len(dataclasses.fields(Numbers))
 
 
 # --- names and literals -------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ def test_specs_of_one_label_are_named_by_what_tells_them_apart():
     words = Experiment("words", of, updates=1)
     assert [spec.label for spec in words.specs] == expected
     grids = Experiment("grids", [grid(spec, seeds=2) for spec in of], updates=1)
-    assert [spec.label for spec in grids.specs] == expected == [runs.spec.label for runs in grids.runs]
+    assert [spec.label for spec in grids.specs] == expected == [runs.label for runs in grids.runs]
     assert [spec.label for spec in dataclasses.replace(grids, updates=2).specs] == expected
     assert [spec.label for spec in Experiment("alone", of[1:3], updates=1).specs] == ["rnn tanh", "lstm"]
 
@@ -302,12 +303,12 @@ WRONG_EXPERIMENTS = [
     (dict(specs=(Spec(name="a"), Spec(name="a", hidden=(8,)))), ["'a'", "must differ"]),
     (dict(specs=(Spec(), Spec(cell="lstm", **TEXT))), ["task", "'labelled'", "'adding'"]),
     (dict(specs=(Spec(cell="dense"),), probes=("weights",)), ["probes", "weights", "dense", "no recurrence"]),
-    (dict(hypers=grid(dropout=0.5)), ["dropout", "0.5", "no spec"]),
-    (dict(hypers=grid(thaw=10)), ["thaw", "10", "no spec"]),
+    (dict(numbers=grid(dropout=0.5)), ["dropout", "0.5", "no spec"]),
+    (dict(numbers=grid(thaw=10)), ["thaw", "10", "no spec"]),
     (dict(specs=(Spec(), Spec(cell="lstm", batch=0))), ["batch", "0"]),
-    (dict(hypers=Hypers()), ["hypers", "grid"]),
-    (dict(hypers=dataclasses.replace(grid(seeds=2), lr=np.asarray([-1.0, 1.0]))), ["lr", "-1.0"]),
-    (dict(hypers=dataclasses.replace(grid(seeds=2), lr=np.asarray([1e-3]))), ["lr"]),
+    (dict(numbers=Numbers()), ["numbers", "grid"]),
+    (dict(numbers=dataclasses.replace(grid(seeds=2), lr=np.asarray([-1.0, 1.0]))), ["lr", "-1.0"]),
+    (dict(numbers=dataclasses.replace(grid(seeds=2), lr=np.asarray([1e-3]))), ["lr"]),
     (dict(settings={"split": {1, 2}}), ["settings"]),
     (dict(probes=("weight",)), ["probes", "weight", "jacobians"]),
     (dict(probes="weights"), ["probes", "tuple"]),
@@ -333,7 +334,7 @@ def test_a_wrong_experiment_is_named_with_its_value_and_what_is_right(changes, w
 FULL = [
     experiment(),
     experiment(Spec(hidden=(8, 4)), Spec(cell="lstm", hidden=(4, 4), chrono=True, clip="adjoint", truncate=True)),
-    experiment(Spec(**TEXT), hypers=grid(seeds=[3, 9], clip=[1.0, math.inf], lr=[1e-3, 0.1], window=7), tile=4),
+    experiment(Spec(**TEXT), numbers=grid(seeds=[3, 9], clip=[1.0, math.inf], lr=[1e-3, 0.1], window=7), tile=4),
     experiment(Spec(training_set=64), probes=("units", "lyapunov"), diagnostic=64, diagnostic_from="train", modes=3),
     experiment(settings={"vocabulary": 100, "pad": "before", "limit": None, "scale": 0.1}),
 ]
@@ -345,8 +346,8 @@ def test_an_experiment_comes_back_from_json_as_it_was(whole):
     again = experiment_from(json.loads(text))
     assert again.describe() == whole.describe() and again.specs == whole.specs
     assert json.dumps(again.describe()) == text
-    for f in dataclasses.fields(Hypers):
-        np.testing.assert_array_equal(getattr(again.hypers, f.name), getattr(whole.hypers, f.name))
+    for f in dataclasses.fields(Numbers):
+        np.testing.assert_array_equal(getattr(again.numbers, f.name), getattr(whole.numbers, f.name))
     assert (again.updates, again.chunk, again.probe_every, again.tile) == (
         whole.updates,
         whole.chunk,
@@ -366,8 +367,8 @@ def test_a_description_equals_itself_read_from_json_whatever_its_settings():
     [
         dict(name="y"),
         dict(specs=(Spec(w_init="uniform"),)),
-        dict(hypers=grid(seeds=2, gain=0.9)),
-        dict(hypers=grid(seeds=[1, 0])),
+        dict(numbers=grid(seeds=2, gain=0.9)),
+        dict(numbers=grid(seeds=[1, 0])),
         dict(updates=80),
         dict(chunk=5),
         dict(probe_every=40),
@@ -380,11 +381,45 @@ def test_descriptions_differ_where_experiments_do(changes):
     assert experiment(**changes).describe() != experiment().describe()
 
 
+def test_a_spec_has_numbers_of_its_own():
+    slow = Spec(numbers=Numbers(lr=0.1))
+    (runs,) = Experiment("x", slow, updates=1).runs
+    assert runs.numbers.lr.tolist() == [0.1] and runs.numbers.seed.tolist() == [0]
+    crossed = Experiment("x", slow, grid(seeds=2, gain=[0.5, 2.0]), updates=1)
+    assert crossed.numbers.lr.tolist() == [0.1] * 4 and crossed.numbers.gain.tolist() == [0.5, 0.5, 2.0, 2.0]
+    assert grid(slow, seeds=2).numbers.lr.tolist() == [0.1, 0.1]
+    assert grid(slow, lr=[0.2]).numbers.lr.tolist() == [0.2]
+    assert Experiment("x", grid(slow), updates=1).describe()["hypers"][0]["lr"] == [0.1]
+    two = Experiment("x", (slow, Spec(cell="lstm")), updates=1)
+    assert [one.numbers.lr.tolist() for one in two.runs] == [[0.1], [1e-3]] and two.numbers is None
+    for one in (crossed, two):
+        again = experiment_from(json.loads(json.dumps(one.describe())))
+        assert again.describe() == one.describe() == dataclasses.replace(one, updates=1).describe()
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: Experiment("x", Spec(numbers=Numbers(lr=0.1)), grid(lr=[0.2, 0.3]), updates=1), ["lr", "0.1"]),
+        (lambda: Experiment("x", Spec(numbers=Numbers(lr=-0.1)), updates=1), ["lr", "-0.1", "greater than 0"]),
+        (lambda: Experiment("x", Spec(numbers=Numbers(lr=[0.1, 0.2])), updates=1), ["lr", "grid"]),
+        (lambda: Spec(numbers={"lr": 0.1}), ["numbers", "lr", "Numbers"]),
+        (lambda: Experiment("x", (grid(Spec()), Spec(cell="lstm")), updates=1), ["grid", "Spec"]),
+    ],
+    ids=["twice", "range", "several", "a dict", "beside a grid"],
+)
+def test_numbers_that_a_spec_cannot_have_are_named(make, words):
+    sentence = refusal(make)
+    assert all(word in sentence for word in words), sentence
+
+
 def test_every_field_is_described():
     described = dataclasses.replace(experiment(), keep="log", lags="log").describe()
-    assert set(described) == {f.name for f in dataclasses.fields(Experiment)} - {"runs", "ruled"}
-    assert set(described["specs"][0]) == {f.name for f in dataclasses.fields(Spec)} - {*LATER, "decided"}
-    assert set(described["hypers"]) == {f.name for f in dataclasses.fields(Hypers)}
+    assert set(described) == {f.name for f in dataclasses.fields(Experiment)} - {"runs", "ruled", "numbers"} | {
+        "hypers"
+    }
+    assert set(described["specs"][0]) == {f.name for f in dataclasses.fields(Spec)} - {*LATER, "decided", "numbers"}
+    assert set(described["hypers"]) == {f.name for f in dataclasses.fields(Numbers)}
 
 
 # --- what has one meaning -----------------------------------------------------------------------------------
@@ -410,16 +445,16 @@ def test_a_spec_of_numpys_values_is_that_of_pythons(fields, same):
 
 def test_an_experiment_of_numpys_values_is_that_of_pythons():
     numbers = dict(updates=np.int64(40), chunk=np.uint8(10), probe_every=jnp.int32(20), tile=np.int16(2))
-    one = experiment(hypers=grid(np.array(2), window=np.float64(5)), settings={"n": np.int64(3)}, **numbers)
-    two = experiment(hypers=grid(2, window=5), settings={"n": 3}, tile=2)
+    one = experiment(numbers=grid(np.array(2), window=np.float64(5)), settings={"n": np.int64(3)}, **numbers)
+    two = experiment(numbers=grid(2, window=5), settings={"n": 3}, tile=2)
     assert json.dumps(one.describe()) == json.dumps(two.describe()) and hash(one.probe_config) == hash(two.probe_config)
 
 
 def test_one_spec_a_list_and_no_grid_have_one_meaning():
-    plain = experiment(hypers=grid()).describe()
-    assert experiment(hypers=None).describe() == plain
+    plain = experiment(numbers=grid()).describe()
+    assert experiment(numbers=None).describe() == plain
     for specs in (Spec(), [Spec()]):
-        assert experiment(specs=specs, hypers=grid(), probes=["weights"]).describe() == plain
+        assert experiment(specs=specs, numbers=grid(), probes=["weights"]).describe() == plain
 
 
 @pytest.mark.parametrize(
@@ -429,8 +464,8 @@ def test_one_spec_a_list_and_no_grid_have_one_meaning():
         (dict(specs=(Spec(), None)), ["specs", "None", "Spec"]),
         (dict(specs=None), ["specs", "None", "Spec"]),
         (dict(specs=[]), ["specs", "empty"]),
-        (dict(hypers={"lr": 1.0}), ["hypers", "grid"]),
-        (dict(hypers=dataclasses.replace(grid(seeds=2), lr=[[1.0], [1.0, 2.0]])), ["hypers.lr", "no array"]),
+        (dict(numbers={"lr": 1.0}), ["numbers", "grid"]),
+        (dict(numbers=dataclasses.replace(grid(seeds=2), lr=[[1.0], [1.0, 2.0]])), ["numbers.lr", "no array"]),
         (dict(probes=("weights", ["units"])), ["probes", "names among"]),
         (dict(specs=Spec(penalties=([],))), ["penalties", "((),)"]),
         (dict(specs=Spec(cell=("rnn",))), ["cell", "('rnn',)"]),

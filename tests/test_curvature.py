@@ -9,18 +9,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _programs import program
-from _training import start
+from _training import having, over, start
 from jax.flatten_util import ravel_pytree
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.measure.curvature import directional_sharpness, hessian_product, lanczos, measure, noise_scale, sharpness
 from seqdyn.measure.view import View
 from seqdyn.nets.bptt import Cut, live_steps, unroll
 from seqdyn.nets.cells import gru, lstm, rnn
 from seqdyn.nets.stack import unroll_autodiff
+from seqdyn.numbers import Numbers
 
 KEY = jax.random.key(1)
 
@@ -200,7 +201,7 @@ TEXT = Spec(task="labelled", steps=T, batch=8, vocabulary=7, embedding=2, hidden
 
 @cache
 def looks(spec):
-    return compiled(partial(measure, spec))
+    return compiled(over(measure, spec))
 
 
 @pytest.fixture
@@ -212,7 +213,7 @@ def single():
 
 def scene(seed=0):
     """A state with every bias away from zero, and a view of a padded batch of another size than training's."""
-    h = Hypers(clip=1e-3, window=2).arrays()
+    h = Numbers(clip=1e-3, window=2).arrays()
     state = start(TEXT, seed=seed)
     ids = jnp.asarray(np.random.default_rng(1).integers(0, 7, (T, B)), jnp.int32)
     live = live_steps(jnp.array([6, 2, 4, 5]), T, "before")
@@ -228,7 +229,7 @@ def test_a_look_is_the_curvature_and_noise_of_the_exact_loss_whatever_training_c
     flat, unflatten = ravel_pytree(state.params)
 
     def examples(x):
-        p = model.predict(exact, h, unflatten(x), view.batch, by=unroll_autodiff)
+        p = model.predict(having(exact, h), unflatten(x), view.batch, by=unroll_autodiff)
         return model.losses(exact, p, view.batch.ys)
 
     of = compiled(lambda x: (jax.hessian(lambda x: jnp.mean(examples(x)))(x), jax.jacrev(examples)(x)))
@@ -256,8 +257,8 @@ def test_looks_of_many_runs_under_vmap_and_map_are_the_looks_of_each(single):
     states = states._replace(alive=jnp.array([True, False]))
     vmapped, mapped = compiled(
         lambda h, states, view: (
-            jax.vmap(partial(measure, TEXT), in_axes=(None, 0, None))(h, states, view),
-            jax.lax.map(lambda s: measure(TEXT, h, s, view), states),
+            jax.vmap(over(measure, TEXT), in_axes=(None, 0, None))(h, states, view),
+            jax.lax.map(lambda s: measure(having(TEXT, h), s, view), states),
         )
     )(h, states, view)
     alone = looks(TEXT)(h, scene()[1], view)
@@ -277,7 +278,7 @@ def test_a_state_of_nan_has_records_of_nan(single):
 
 def test_dead_units_leave_the_curvature_of_the_readout_s_bias(single):
     spec = Spec(steps=T, batch=B, activation="relu", hidden=(3,))
-    h, state = Hypers().arrays(), start(spec)
+    h, state = Numbers().arrays(), start(spec)
     layer = state.params.layers[0]
     dead = state._replace(params=state.params._replace(layers=(layer._replace(b=layer.b - 100),)))
     rng = np.random.default_rng(0)

@@ -9,12 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _refusals import refusal
-from _training import assert_descends, evaluated, start, update
+from _training import assert_descends, evaluated, having, start, update
 
 from seqdyn.backend import compiled
 from seqdyn.data.text import Examples
 from seqdyn.learn import dropout, model, train
-from seqdyn.learn.config import Experiment, Hypers, Spec, grid
+from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.numbers import Numbers
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -25,8 +26,8 @@ KINDS = ("words", "inputs", "outputs", "recurrent_step", "recurrent", "variation
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
-def hypers(**changes):
-    return Hypers(**({"lr": 0.1} | changes)).arrays()
+def numbers(**changes):
+    return Numbers(**({"lr": 0.1} | changes)).arrays()
 
 
 def data():
@@ -79,29 +80,29 @@ each_spec = pytest.mark.parametrize("kind", SPECS)
 )
 def test_rate_0_is_none_bit_for_bit_and_a_rate_above_0_is_not(kind):
     """Parameters, records and evaluation; and the rate is a number: both are one program."""
-    spec, h = SPECS[kind], hypers()
+    spec, h = SPECS[kind], numbers()
     state = start(spec, data())
     bare, none = update(plain(spec), h, state, data(), autodiff=False), update(spec, h, state, data())
     same(none[:2], bare[:2])
-    dropped = update(spec, hypers(dropout=0.5), state, data())
+    dropped = update(spec, numbers(dropout=0.5), state, data())
     assert different(dropped.after.params, bare.after.params)
     assert np.all(dropped.metrics["finite"])
     # Evaluated is the whole network: with zoneout the expected step, which is another one; else the same program.
     if kind != "zoneout":
         with jax.numpy_dtype_promotion("standard"):
             one, other = (
-                str(jax.make_jaxpr(partial(train.evaluate, s, h, state))(data())) for s in (plain(spec), spec)
+                str(jax.make_jaxpr(partial(train.evaluate, having(s, h), state))(data())) for s in (plain(spec), spec)
             )
         assert one == other
         return
-    looks = [evaluated(*given, state, data()) for given in ((plain(spec), h), (spec, h), (spec, hypers(dropout=0.5)))]
+    looks = [evaluated(*given, state, data()) for given in ((plain(spec), h), (spec, h), (spec, numbers(dropout=0.5)))]
     same(looks[0], looks[1])
     assert different(looks[0], looks[2])
 
 
 def chunk(spec, updates):
     """Compiled for every rate."""
-    return compiled(lambda h, state: train.chunk(spec, h, state, data(), updates))
+    return compiled(lambda h, state: train.chunk(having(spec, h), state, data(), updates))
 
 
 @pytest.mark.parametrize("cell", ["rnn", pytest.param("lstm", marks=pytest.mark.slow)])
@@ -109,11 +110,11 @@ def test_rate_0_of_zoneout_is_none_bit_for_bit_in_whole_runs(cell):
     spec = of("zoneout", cell=cell, hidden=(33,))
     state = start(spec, data())
     with jax.numpy_dtype_promotion("standard"):
-        same(*(chunk(s, 3)(hypers(), state) for s in (spec, plain(spec))))
+        same(*(chunk(s, 3)(numbers(), state) for s in (spec, plain(spec))))
 
 
 def test_the_masks_of_an_update_are_a_function_of_its_number_and_of_the_seed():
-    spec, h = SPECS["recurrent_step"], hypers(dropout=0.5)
+    spec, h = SPECS["recurrent_step"], numbers(dropout=0.5)
     begun = start(spec, data())
     with jax.numpy_dtype_promotion("standard"):
         whole, metrics = chunk(spec, 2)(h, begun)
@@ -121,8 +122,8 @@ def test_the_masks_of_an_update_are_a_function_of_its_number_and_of_the_seed():
     second = update(spec, h, first.after, data())
     same(second.after, whole)
     same(jax.tree.map(lambda a, b: np.stack([a, b]), first.metrics, second.metrics), metrics)
-    key = compiled(lambda h, n: jax.random.key_data(train.sample(spec, h, data(), ROWS, n).noise))
-    of_n = [np.asarray(key(hypers(seed=seed), jnp.int32(n))).tobytes() for seed, n in ((0, 0), (0, 1), (1, 0), (0, 0))]
+    key = compiled(lambda h, n: jax.random.key_data(train.sample(having(spec, h), data(), ROWS, n).noise))
+    of_n = [np.asarray(key(numbers(seed=seed), jnp.int32(n))).tobytes() for seed, n in ((0, 0), (0, 1), (1, 0), (0, 0))]
     assert of_n[3] == of_n[0] and len(set(of_n)) == 3
 
 
@@ -131,13 +132,13 @@ def test_the_masks_of_an_update_are_a_function_of_its_number_and_of_the_seed():
 
 @cache
 def drawing(spec):
-    return compiled(lambda h, key, ids: dropout.draw(spec, h, key, ids, (spec.steps, spec.batch, 3)))
+    return compiled(lambda h, key, ids: dropout.draw(having(spec, h), key, ids, (spec.steps, spec.batch, 3)))
 
 
 def masks(kind, rate=0.25, key=0, batch=50, steps=20, hidden=(8, 6), **changes):
     spec = of(kind, hidden=hidden, steps=steps, batch=batch, **changes)
     ids = np.random.default_rng(1).integers(0, V, (steps, batch))
-    return jax.tree.map(np.asarray, drawing(spec)(hypers(dropout=rate), jax.random.key(key), ids)), ids
+    return jax.tree.map(np.asarray, drawing(spec)(numbers(dropout=rate), jax.random.key(key), ids)), ids
 
 
 @each_kind
@@ -190,7 +191,7 @@ def test_a_dropped_word_is_dropped_wherever_it_stands_in_its_sequence():
 
 def test_where_the_masks_act():
     """Words on the vectors of ids, inputs on every level's, outputs on what is read out."""
-    h, noise = hypers(dropout=0.5), jax.random.key(3)
+    h, noise = numbers(dropout=0.5), jax.random.key(3)
     batch = model.task_of(WORDS).batch(data(), "train", ROWS)._replace(noise=noise)
     params = start(WORDS, data()).params
 
@@ -198,10 +199,10 @@ def test_where_the_masks_act():
     def ran(params, batch):
         found = {}
         for kind in ("none", "words", "inputs", "outputs"):
-            output = model.run(of(kind), h, params, batch)
+            output = model.run(having(of(kind), h), params, batch)
             stacked = output.stacked
             found[kind] = [layer.xs for layer in stacked.layers], stacked.hs, output.predictions
-            found[kind] += (dropout.draw(of(kind), h, noise, batch.xs, (T, 4, 3)),)
+            found[kind] += (dropout.draw(having(of(kind), h), noise, batch.xs, (T, 4, 3)),)
         return found
 
     found = jax.tree.map(np.asarray, ran(params, batch))
@@ -228,12 +229,12 @@ def test_every_kind_trains_on_the_gradient_of_autodiff(kind):
 
 
 def test_rates_are_runs_of_one_program_under_vmap():
-    spec, rates = SPECS["words"], [hypers(dropout=r) for r in (0.0, 0.5)]
+    spec, rates = SPECS["words"], [numbers(dropout=r) for r in (0.0, 0.5)]
     state = start(spec, data())
 
     def step(h):
-        ticket = train.batch_index(spec, h, data(), state.step)
-        return train.step(spec, h, state, train.sample(spec, h, data(), ticket, state.step))[0].params
+        ticket = train.batch_index(having(spec, h), data(), state.step)
+        return train.step(having(spec, h), state, train.sample(having(spec, h), data(), ticket, state.step))[0].params
 
     with jax.numpy_dtype_promotion("standard"):
         together = compiled(jax.vmap(step))(jax.tree.map(lambda *leaves: np.stack(leaves), *rates))
@@ -248,26 +249,26 @@ def test_rates_are_runs_of_one_program_under_vmap():
 def test_monte_carlo_at_rate_0_is_the_network_itself():
     spec = of("recurrent", hidden=(5,), monte_carlo=3, batch=N)
     state = start(spec, data())
-    looks = [evaluated(s, hypers(), state, data()) for s in (spec, dataclasses.replace(spec, monte_carlo=0))]
+    looks = [evaluated(s, numbers(), state, data()) for s in (spec, dataclasses.replace(spec, monte_carlo=0))]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *looks)
 
 
 def test_monte_carlo_is_minus_log_of_the_mean_probability_by_keys_of_seed_and_update():
-    h, spec = hypers(dropout=0.5), of("recurrent", hidden=(5,), monte_carlo=3, batch=N)
+    h, spec = numbers(dropout=0.5), of("recurrent", hidden=(5,), monte_carlo=3, batch=N)
     state = start(spec, data())
     judged = evaluated(spec, h, state, data())
     same(judged, evaluated(spec, h, state, data()))
     for other in (
         evaluated(spec, h, state._replace(step=state.step + 1), data()),
-        evaluated(spec, hypers(dropout=0.5, seed=1), state, data()),
+        evaluated(spec, numbers(dropout=0.5, seed=1), state, data()),
     ):
         assert different(judged, other)
     batch = model.task_of(spec).batch(data(), "test", (jnp.arange(N), jnp.ones(N)))
 
     @compiled
     def each(h, state):
-        (key,) = jax.random.split(jax.random.fold_in(train.keys(h).sampling, state.step), 1)
-        return [model.predict(spec, h, state.params, batch._replace(noise=k)) for k in jax.random.split(key, 3)]
+        (key,) = jax.random.split(jax.random.fold_in(train.keys(having(spec, h)).sampling, state.step), 1)
+        return [model.predict(having(spec, h), state.params, batch._replace(noise=k)) for k in jax.random.split(key, 3)]
 
     p = np.mean(1 / (1 + np.exp(-np.asarray(each(h, state), np.float64))), axis=0)[:, 0]
     ys = np.asarray(batch.ys)

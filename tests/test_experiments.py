@@ -425,7 +425,7 @@ def test_every_full_setting_is_valid_and_larger_than_the_default(name, monkeypat
     seen = []
 
     def launched(parts, *_):
-        seen.append(sum(len(e.specs) * len(e.hypers) * e.updates for e in parts.values()))
+        seen.append(sum(len(e.specs) * len(e.numbers) * e.updates for e in parts.values()))
         raise InterruptedError
 
     for module in (main, _cases):

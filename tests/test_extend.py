@@ -109,7 +109,7 @@ def assert_as_from_the_start(out, whole):
 
 def settings(runs):
     return {
-        (one.spec.label, float(one.hypers.gain[i]), float(one.hypers.lr[i]), int(one.hypers.seed[i]))
+        (one.label, float(one.numbers.gain[i]), float(one.numbers.lr[i]), int(one.numbers.seed[i]))
         for one in runs
         for i in range(len(one))
     }
@@ -123,11 +123,11 @@ def test_what_is_there_and_what_is_new_are_the_larger_grid_and_no_run_is_twice()
         if not axes and not new_seeds:
             continue
         new = more(old, new_seeds or None, axes)
-        labels = [one.spec.label for one in old]
+        labels = [one.label for one in old]
         right = {*itertools.product(labels, gains + new_gains, rates + new_rates, seeds + new_seeds)}
         assert settings(new) | settings(old) == right
         assert sum(map(len, new)) == len(right) - len(settings(old))
-        last = new[0].hypers
+        last = new[0].numbers
         if new_seeds:  # one setting's seeds follow each other
             assert len({*zip(last.gain[-2:].tolist(), last.lr[-2:].tolist(), strict=True)}) == 1
 
@@ -147,7 +147,7 @@ def test_a_number_of_one_spec_s_parts_is_an_axis_of_its_runs_alone():
     leaky = sd.grid(sd.Spec(task=_own.First(), layers=(_own.Leaky(3),)), seeds=2, tau=[2.0])
     words = sd.grid(sd.Spec(task=_own.First()), seeds=2)
     (new,) = more([leaky, words], None, {"tau": [3.0]})
-    assert new.spec.layers[0].tau.tolist() == [3.0, 3.0] and new.hypers.seed.tolist() == [0, 1]
+    assert new.layers[0].tau.tolist() == [3.0, 3.0] and new.numbers.seed.tolist() == [0, 1]
     assert [len(one) for one in more([leaky, words], [9], {"tau": [3.0]})] == [4, 1]
 
 
@@ -324,8 +324,8 @@ def test_other_versions_are_refused_and_other_hardware_is_said(copy):
 
 def test_what_another_loop_has_recorded_cannot_be_extended(copy):
     found = manifest.read(copy)
-    (hypers,) = found["experiment"]["hypers"]
-    unknown = hypers | {"momentum": ["nan"] * 2}
+    (numbers,) = found["experiment"]["hypers"]
+    unknown = numbers | {"momentum": ["nan"] * 2}
     manifest.write(copy, found | {"experiment": found["experiment"] | {"hypers": [unknown]}})
     assert "was recorded of another loop" in refusal(extend, copy, seeds=[4])
 

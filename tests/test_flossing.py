@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _training import having
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn import model, train
-from seqdyn.learn.config import Hypers, Spec, grid
+from seqdyn.learn.config import Spec, grid
 from seqdyn.measure import flossing
 from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.nets.bptt import live_steps
 from seqdyn.nets.cells import lstm, rnn
+from seqdyn.numbers import Numbers
 from seqdyn.runs import sweep
 
 X64 = False
@@ -51,23 +53,23 @@ def test_the_loss_is_the_sum_of_the_squares_of_the_exponents_that_are_measured()
     np.testing.assert_allclose(loss, np.mean(np.sum(np.square(found), axis=-1)), rtol=1e-5)
 
 
-def exponents(spec, hypers, params):
+def exponents(spec, numbers, params):
     """All of the layer, on sequences that were not flossed."""
-    (cell,), batch = model.layers(spec, hypers), TASKS[spec.task](spec).diagnostic(None, KEY, "holdout", 16)
+    (cell,), batch = model.layers(having(spec, numbers)), TASKS[spec.task](spec).diagnostic(None, KEY, "holdout", 16)
     spectrum = lyapunov_spectrum(cell, params.layers[0], cell.rest((16,)), batch.xs, KEY, burn=2)
     return jnp.mean(spectrum.exponents, axis=0)
 
 
 def test_flossing_brings_the_exponents_that_it_counts_near_0_and_no_others():
     """The last one is left, and falls. At twenty times the rate, so that few steps do."""
-    hypers = Hypers(input_gain=0.5).arrays()
+    numbers = Numbers(input_gain=0.5).arrays()
 
-    def both(hypers):
-        before = train.init(SPEC, hypers).params
-        after, losses = flossing.floss(SPEC, hypers, before, k=5, steps=150, lr=2e-2)
-        return *(exponents(SPEC, hypers, params) for params in (before, after)), losses
+    def both(numbers):
+        before = train.init(having(SPEC, numbers)).params
+        after, losses = flossing.floss(having(SPEC, numbers), before, k=5, steps=150, lr=2e-2)
+        return *(exponents(SPEC, numbers, params) for params in (before, after)), losses
 
-    before, after, losses = compiled(both)(hypers)
+    before, after, losses = compiled(both)(numbers)
     assert losses.shape == (150,) and losses[-1] < losses[0] / 50
     assert np.abs(before[:5]).max() > 0.5
     assert np.abs(after[:5]).max() < 0.1
@@ -75,9 +77,9 @@ def test_flossing_brings_the_exponents_that_it_counts_near_0_and_no_others():
 
 
 def test_no_steps_change_no_bit():
-    hypers = Hypers().arrays()
-    start = train.init(SPEC, hypers).params
-    same, losses = compiled(lambda p: flossing.floss(SPEC, hypers, p, k=5, steps=0))(start)
+    numbers = Numbers().arrays()
+    start = train.init(having(SPEC, numbers)).params
+    same, losses = compiled(lambda p: flossing.floss(having(SPEC, numbers), p, k=5, steps=0))(start)
     assert losses.shape == (0,)
     for a, b in zip(leaves(start), leaves(same), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -91,8 +93,8 @@ def start(seeds):
 
 
 def test_a_flossed_start_differs_in_the_recurrent_layer_alone_and_whoever_asks_for_none_gets_none():
-    hypers, flossed = Hypers(seed=7).arrays(), jax.tree.map(lambda x: x[1], start((3, 7)))
-    plain, none = train.init(SPEC, hypers), flossing.init(SPEC, hypers)
+    numbers, flossed = Numbers(seed=7).arrays(), jax.tree.map(lambda x: x[1], start((3, 7)))
+    plain, none = train.init(having(SPEC, numbers)), flossing.init(having(SPEC, numbers))
     for a, b in zip(leaves(plain), leaves(none), strict=True):
         np.testing.assert_array_equal(a, b)
     same = plain._replace(params=plain.params._replace(layers=flossed.params.layers))
@@ -103,7 +105,7 @@ def test_a_flossed_start_differs_in_the_recurrent_layer_alone_and_whoever_asks_f
 
 
 def test_a_run_starts_with_the_same_bits_whatever_runs_beside_it():
-    """What resuming rests on: the start is a function of (spec, hypers)."""
+    """What resuming rests on: the start is a function of (spec, numbers)."""
     for a, b in zip(leaves(start((3, 7))), leaves(start((7, 8))), strict=True):
         np.testing.assert_array_equal(a[1], b[0])
     u = start((3, 7)).params.layers[0].u

@@ -4,16 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _training import having
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model, train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.measure import jacobians
 from seqdyn.measure.graded import window_singular
 from seqdyn.measure.view import View
 from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll
 from seqdyn.nets.cells import Memory, gru, gru_reset_before, lstm, rnn, step
+from seqdyn.numbers import Numbers
 
 D, H, T = 2, 3, 6
 CELLS = {"rnn": rnn, "lstm": lstm, "gru": gru, "gru_reset_before": gru_reset_before}
@@ -181,19 +183,19 @@ def test_the_probe_averages_logarithms_over_the_examples_that_are_long_enough(mo
     spec = Spec(task="labelled", vocabulary=9, embedding=2, hidden=(3, 2), cell="lstm", steps=T, batch=len(lengths))
     monkeypatch.setattr(jacobians, "EXACT", 4)  # the first layer's Jacobians, 6 × 6, are then not formed
 
-    def look(hypers):
-        state = train.init(spec, hypers)
+    def look(numbers):
+        state = train.init(having(spec, numbers))
         view = View(Batch(ids, jnp.zeros(len(lengths)), live), None, modes)
-        layers = [layer[1:4] for layer in model.per_layer(spec, hypers, state.params, view.batch)]
-        return jacobians.measure(spec, hypers, state, view), layers
+        layers = [layer[1:4] for layer in model.per_layer(having(spec, numbers), state.params, view.batch)]
+        return jacobians.measure(having(spec, numbers), state, view), layers
 
     with jax.enable_x64(False):  # training is float32
-        hypers = Hypers(gain=1.5).arrays()
-        looked, layers = compiled(look)(hypers)
+        numbers = Numbers(gain=1.5).arrays()
+        looked, layers = compiled(look)(numbers)
     assert {"top0", "jacobians1"} < set(looked)
     got = jacobians.finish(spec, {k: np.asarray(v)[None] for k, v in looked.items()}, modes)
     assert got["step_norm"].shape == (1, 2, T) and got["window_log_singular"].shape == (1, 2, 3, modes)
-    for i, (cell, layer) in enumerate(zip(model.layers(spec, hypers), layers, strict=True)):
+    for i, (cell, layer) in enumerate(zip(model.layers(having(spec, numbers)), layers, strict=True)):
         params, carry, xs = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), layer)
         alone = jax.vmap(lambda c, x, cell=cell, params=params: by_jax_traced(cell, params, c, x), in_axes=(0, 1))
         steps = [j[:t] for j, t in zip(np.asarray(compiled(alone)(carry, xs)), lengths, strict=True)]

@@ -11,6 +11,7 @@ from _digests import digests
 from _own import Leaky
 from _refusals import refusal
 from _rules import Near
+from _training import having
 
 import seqdyn as sd
 from analysis import learned as analysis_learned
@@ -19,7 +20,6 @@ from seqdyn.data.synthetic import PARTS
 from seqdyn.data.tasks import task_of
 from seqdyn.io import stacks
 from seqdyn.learn import dropout, model, train, verify
-from seqdyn.learn.config import Runs
 from seqdyn.nets.inits import INITS
 
 X64 = False
@@ -34,16 +34,16 @@ LEVELS = {
 }
 
 
-def traced(spec, **hypers):
+def traced(spec, **numbers):
     """The program of the start of a run, and of an update and a look at held-out sequences, with its numbers."""
-    of = Runs(spec, sd.Hypers(**hypers)).arrays()
+    of = spec.having(**numbers).arrays()
 
     def started():
-        return train.init(of.spec, of.hypers, {})
+        return train.init(of, {})
 
     def updated(state):
-        batch = task_of(of.spec).batch(None, "train", jax.random.key(0))._replace(noise=jax.random.key(1))
-        return train.step(of.spec, of.hypers, state, batch), train.evaluate(of.spec, of.hypers, state, {})
+        batch = task_of(of).batch(None, "train", jax.random.key(0))._replace(noise=jax.random.key(1))
+        return train.step(of, state, batch), train.evaluate(of, state, {})
 
     def read(made):
         keys = jax.dtypes.prng_key
@@ -87,7 +87,7 @@ def test_chrono_by_word_and_by_part_starts_alike(cell):
         assert traced(word, longest=9.0)[0] == traced(part)[0]
         return
     # The word's forget bias is not even made here.
-    starts = [train.init(spec, sd.Hypers(longest=9.0).arrays(), {}).params for spec in (word, part)]
+    starts = [train.init(having(spec, sd.Numbers(longest=9.0).arrays()), {}).params for spec in (word, part)]
     jax.tree.map(np.testing.assert_array_equal, *starts)
 
 
@@ -158,21 +158,21 @@ MIXED = sd.Spec(
 
 def test_the_gradient_of_a_mixed_stack_is_autodiffs_and_only_an_lstm_has_a_c():
     first = sd.grid(MIXED).at(0).arrays()
-    assert verify.gradient_error(first.spec, first.hypers, None) < 1e-5
-    carries = [cell.rest((4,)) for cell in model.layers(first.spec, first.hypers)]
+    assert verify.gradient_error(first, None) < 1e-5
+    carries = [cell.rest((4,)) for cell in model.layers(first)]
     assert [hasattr(carry, "c") for carry in carries] == [False, True, False, False]
     assert model.gates(dataclasses.replace(MIXED, layers=MIXED.layers[1:])) == (*"ifog", *"rzn", "h")
 
 
 def test_zoneout_has_two_masks_for_an_lstm_alone():
     spec = dataclasses.replace(MIXED, layers=(sd.LSTM(2), sd.GRU(3)), dropout="zoneout")
-    masks = dropout.draw(spec, sd.Hypers(dropout=0.5), jax.random.key(0), None, (6, 4, 2))
+    masks = dropout.draw(having(spec, sd.Numbers(dropout=0.5)), jax.random.key(0), None, (6, 4, 2))
     assert masks.inner is not None and [m.shape for m in masks.inner] == [(6, 4, 4), (6, 4, 3)]
 
 
 def test_an_axis_is_named_by_the_end_of_its_path():
     assert len(sd.grid(MIXED, forget_bias=[0.0, 1.0], chrono=[4.0, 9.0])) == 4
-    shared = sd.grid(MIXED, **{"u.gain": [0.5, 1.0]}).spec.layers
+    shared = sd.grid(MIXED, **{"u.gain": [0.5, 1.0]}).layers
     assert all(layer.u.gain.tolist() == [0.5, 1.0] for layer in shared[1:])
     assert shared[2].w.gain.tolist() == [1.0, 1.0]
     assert "layers[1].w.gain" in refusal(sd.grid, MIXED, gain=[1.0])
@@ -243,7 +243,7 @@ class Odd:
 
 def test_an_initialisation_of_ones_own_stands_where_the_librarys_do():
     spec = dataclasses.replace(WORD, hidden=(32,), layers=(sd.LSTM(3, u=Shift(0.5)),))
-    params = train.init(spec, sd.Hypers().arrays(), {}).params
+    params = train.init(having(spec, sd.Numbers().arrays()), {}).params
     assert params.layers[0].u.dtype == jnp.float32
     np.testing.assert_array_equal(params.layers[0].u, np.tile(0.5 * np.roll(np.eye(3), 1, axis=0), 4))
     assert len(sd.grid(spec, **{"u.gain": [0.5, 2.0]})) == 2
@@ -320,7 +320,7 @@ def test_what_is_none_is_crossed_once_the_spec_has_a_number_there():
     spec = sd.Spec(task=sd.Adding(4), layers=(sd.LSTM(2),))
     assert "LSTM(…, chrono=…)" in refusal(sd.grid, spec, chrono=[3.0, 9.0])
     spec = dataclasses.replace(spec, layers=(sd.LSTM(2, chrono=5.0),))
-    assert sd.grid(spec, chrono=[3.0, 9.0]).spec.layers[0].chrono.tolist() == [3.0, 9.0]
+    assert sd.grid(spec, chrono=[3.0, 9.0]).layers[0].chrono.tolist() == [3.0, 9.0]
 
 
 @sd.part

@@ -27,14 +27,14 @@ def tile(cell):
 
 
 def states(runs):
-    return sweep._over(2, lambda r: train.init(r.spec, r.hypers), runs)
+    return sweep._over(2, lambda r: train.init(r), runs)
 
 
 @pytest.mark.parametrize("cell", ["lstm", pytest.param("gru", marks=pytest.mark.slow)])
 def test_a_tile_trains_and_is_evaluated(lowered, cell):
     def trained(runs):
-        after, metrics = sweep._over(2, lambda r, s: train.chunk(r.spec, r.hypers, s, None, 3), runs, states(runs))
-        return metrics, sweep._over(2, lambda r, s: train.evaluate(r.spec, r.hypers, s, None), runs, after)
+        after, metrics = sweep._over(2, lambda r, s: train.chunk(r, s, None, 3), runs, states(runs))
+        return metrics, sweep._over(2, lambda r, s: train.evaluate(r, s, None), runs, after)
 
     assert "stablehlo.while" in lowered(trained, tile(cell))
 
@@ -44,7 +44,7 @@ def test_a_tile_trains_and_is_evaluated(lowered, cell):
 def test_every_probe_looks(lowered, probe):
     def seen(runs):
         looking = ProbeConfig((probe,), 2, "holdout", 3)
-        return sweep._over(2, lambda r, s: probes.measure(r.spec, looking, r.hypers, s, None), runs, states(runs))
+        return sweep._over(2, lambda r, s: probes.measure(r, looking, s, None), runs, states(runs))
 
     assert lowered(seen, tile("lstm"))
 

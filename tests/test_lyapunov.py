@@ -10,18 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _programs import optimised, program
+from _training import having
 
 from seqdyn import theory
 from seqdyn.backend import compiled, map_matrices
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model, train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.measure import lyapunov
 from seqdyn.measure.jacobians import step_jacobians
 from seqdyn.measure.lyapunov import kaplan_yorke, lyapunov_spectrum, over_inputs, qr_exponents, two_trajectories
 from seqdyn.measure.view import View
 from seqdyn.nets.bptt import live_steps
 from seqdyn.nets.cells import lstm, rnn
+from seqdyn.numbers import Numbers
 
 KEY = jax.random.key(0)
 ROOT = Path(__file__).parents[1]
@@ -185,16 +187,19 @@ def test_the_probe_averages_over_examples_each_without_its_own_first_tenth():
     ids = jnp.asarray(np.where(live, np.random.default_rng(0).integers(1, 9, live.shape), 0), jnp.int32)
     spec = Spec(task="labelled", vocabulary=9, embedding=2, hidden=(3,), cell="lstm", steps=t, batch=2)
 
-    def look(hypers):
-        state, view = train.init(spec, hypers), View(Batch(ids, jnp.zeros(2), live), None, modes)
-        (layer,) = model.per_layer(spec, hypers, state.params, view.batch)
-        return lyapunov.measure(spec, hypers, state, view), layer[1:]
+    def look(numbers):
+        state, view = train.init(having(spec, numbers)), View(Batch(ids, jnp.zeros(2), live), None, modes)
+        (layer,) = model.per_layer(having(spec, numbers), state.params, view.batch)
+        return lyapunov.measure(having(spec, numbers), state, view), layer[1:]
 
     with jax.enable_x64(False):  # training is float32
-        hypers = Hypers(gain=1.5).arrays()
-        looked, layer = compiled(look)(hypers)
+        numbers = Numbers(gain=1.5).arrays()
+        looked, layer = compiled(look)(numbers)
         got = {name: value[0] for name, value in looked.items()}  # of the only layer
-        alone = [spectrum(model.layers(spec, hypers)[0], *layer[:2], layer[2][:own], burn=own // 10) for own in lengths]
+        alone = [
+            spectrum(model.layers(having(spec, numbers))[0], *layer[:2], layer[2][:own], burn=own // 10)
+            for own in lengths
+        ]
     each = np.stack([found.exponents[b] for b, found in enumerate(alone)])
     np.testing.assert_allclose(got["lyapunov_exponent"][:n], each.mean(axis=0), rtol=1e-4)
     np.testing.assert_allclose(got["lyapunov_error"][:n], np.abs(each[0] - each[1]) / 2, rtol=1e-3)

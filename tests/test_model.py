@@ -8,14 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _refusals import refusal
+from _training import having, over
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.learn import model
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.nets import cells
 from seqdyn.nets.bptt import live_steps
 from seqdyn.nets.stack import unroll_autodiff
+from seqdyn.numbers import Numbers
 
 X64 = False
 STEPS, VOCABULARY = 6, 11
@@ -25,13 +27,13 @@ TEXT = Spec(task="labelled", steps=STEPS, batch=4, vocabulary=VOCABULARY, embedd
 every_cell = pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "gru_reset_before"])
 
 
-def hypers(**changes):
-    return Hypers(**changes).arrays()
+def numbers(**changes):
+    return Numbers(**changes).arrays()
 
 
 def trained(spec, seed=0):
     """Parameters with every bias away from zero."""
-    shapes = jax.eval_shape(lambda: model.init(spec, hypers(), jax.random.key(0)))
+    shapes = jax.eval_shape(lambda: model.init(having(spec, numbers()), jax.random.key(0)))
     rng = np.random.default_rng(seed)
     return jax.tree.map(lambda leaf: jnp.asarray(0.7 * rng.normal(size=leaf.shape), leaf.dtype), shapes)
 
@@ -50,7 +52,7 @@ def adding_batch():
 
 @cache
 def _steps(spec):
-    return [(compiled(partial(cells.step, cell)), cell.rest(())) for cell in model.layers(spec, hypers())]
+    return [(compiled(partial(cells.step, cell)), cell.rest(())) for cell in model.layers(having(spec, numbers()))]
 
 
 def by_hand(spec, params, xs):
@@ -73,13 +75,13 @@ def by_hand(spec, params, xs):
 def test_a_padded_batch_predicts_what_each_sequence_alone_does(readout):
     spec = dataclasses.replace(TEXT, readout=readout)
     params, batch = trained(spec), text_batch()
-    predict = compiled(partial(model.predict, spec))
-    got = predict(hypers(), params, batch)[:, 0]
+    predict = compiled(over(model.predict, spec))
+    got = predict(numbers(), params, batch)[:, 0]
     embedding, ids = np.asarray(params.embedding), np.asarray(batch.xs)
     alone = [by_hand(spec, params, jnp.asarray(embedding[ids[STEPS - n :, b]])) for b, n in enumerate(LENGTHS)]
     np.testing.assert_allclose(got, alone, rtol=1e-5)
-    np.testing.assert_array_equal(predict(hypers(), params, text_batch(padding=5))[:, 0], got)
-    reads_padding = predict(hypers(), params, batch._replace(live=jnp.ones_like(batch.live)))[:, 0]
+    np.testing.assert_array_equal(predict(numbers(), params, text_batch(padding=5))[:, 0], got)
+    reads_padding = predict(numbers(), params, batch._replace(live=jnp.ones_like(batch.live)))[:, 0]
     assert not np.any(np.isclose(reads_padding, got, rtol=1e-3)[LENGTHS < STEPS])
 
 
@@ -87,7 +89,7 @@ def test_a_padded_batch_predicts_what_each_sequence_alone_does(readout):
 def test_an_unpadded_batch_predicts_what_each_sequence_alone_does(cell):
     spec = dataclasses.replace(ADDING, cell=cell, readout="mean", hidden=(3,))
     params, batch = trained(spec), adding_batch()
-    got = compiled(partial(model.predict, spec))(hypers(), params, batch)[:, 0]
+    got = compiled(over(model.predict, spec))(numbers(), params, batch)[:, 0]
     np.testing.assert_allclose(got, [by_hand(spec, params, batch.xs[:, b]) for b in range(4)], rtol=1e-5)
 
 
@@ -95,7 +97,7 @@ def test_the_mean_is_the_sum_over_the_live_count():
     params, batch = trained(TEXT), text_batch()
     bias = float(params.readout.b[0])
     mean, total = (
-        compiled(partial(model.predict, dataclasses.replace(TEXT, readout=r)))(hypers(), params, batch)[:, 0]
+        compiled(over(model.predict, dataclasses.replace(TEXT, readout=r)))(numbers(), params, batch)[:, 0]
         for r in ("mean", "sum")
     )
     np.testing.assert_allclose(total - bias, np.float32(LENGTHS) * (mean - bias), rtol=1e-4)
@@ -105,7 +107,7 @@ def test_the_mean_is_the_sum_over_the_live_count():
 def test_predictions_are_the_same_by_a_plain_scan():
     params, batch = trained(TEXT), text_batch()
     ours, plain = (
-        compiled(lambda p, by=by: model.predict(TEXT, hypers(), p, batch, *by))(params)
+        compiled(lambda p, by=by: model.predict(having(TEXT, numbers()), p, batch, *by))(params)
         for by in ((), (unroll_autodiff,))
     )
     np.testing.assert_allclose(ours, plain, rtol=1e-6)
@@ -113,7 +115,7 @@ def test_predictions_are_the_same_by_a_plain_scan():
 
 def test_only_the_embeddings_of_words_that_were_read_get_a_gradient():
     params, batch = trained(TEXT), text_batch()
-    slope = compiled(jax.grad(partial(model.loss, TEXT), argnums=1))(hypers(), params, batch).embedding
+    slope = compiled(jax.grad(over(model.loss, TEXT), argnums=1))(numbers(), params, batch).embedding
     read = set(np.asarray(batch.xs)[np.asarray(batch.live)])
     assert set(np.flatnonzero(np.any(np.asarray(slope) != 0, axis=1))) == read and 0 not in read
 
@@ -144,8 +146,8 @@ def test_logistic_loss_neither_overflows_nor_vanishes_far_out():
 
 def test_a_word_that_means_nothing_is_refused_not_taken_for_another(monkeypatch):
     params, batch = trained(ADDING), Batch(jnp.ones((STEPS, 4, 2)), jnp.ones(4))
-    assert "readout is 'max'" in refusal(model.run, dataclasses.replace(ADDING, readout="max"), hypers(), params, batch)
-    assert "cell is 'elman'" in refusal(model.layers, dataclasses.replace(ADDING, cell="elman"), hypers())
+    assert "readout is 'max'" in refusal(model.run, dataclasses.replace(ADDING, readout="max"), params, batch)
+    assert "cell is 'elman'" in refusal(model.layers, dataclasses.replace(ADDING, cell="elman"))
     real = TASKS["adding"]
     monkeypatch.setitem(TASKS, "adding", lambda spec: real(spec)._replace(loss="huber"))
     for call in (model.losses, model.is_correct):
@@ -165,10 +167,10 @@ def test_the_type_of_an_id_changes_nothing(kind, embedding):
 
 def test_the_loss_is_the_mean_over_the_batch():
     params, batch = trained(TEXT), text_batch()
-    predictions = compiled(partial(model.predict, TEXT))(hypers(), params, batch)
+    predictions = compiled(over(model.predict, TEXT))(numbers(), params, batch)
     each = model.losses(TEXT, predictions, batch.ys)
     assert np.ptp(each) > 0.1
-    whole = compiled(partial(model.loss, TEXT))(hypers(), params, batch)
+    whole = compiled(over(model.loss, TEXT))(numbers(), params, batch)
     np.testing.assert_allclose(whole, np.mean(each), rtol=1e-6)
 
 
@@ -179,8 +181,8 @@ def test_the_loss_is_the_mean_over_the_batch():
 @pytest.mark.parametrize("spec, d", [(ADDING, 2), (TEXT, TEXT.embedding)], ids=["adding", "text"])
 def test_each_layer_reads_the_width_of_the_one_below(cell, spec, d):
     spec = dataclasses.replace(spec, cell=cell, hidden=(5, 7, 3))
-    params = jax.eval_shape(lambda: model.init(spec, hypers(), jax.random.key(0)))
-    gates = len(model.layers(spec, hypers())[0].gates)
+    params = jax.eval_shape(lambda: model.init(having(spec, numbers()), jax.random.key(0)))
+    gates = len(model.layers(having(spec, numbers()))[0].gates)
     shapes = [(layer.w.shape, layer.u.shape) for layer in params.layers]
     assert shapes == [((i, gates * h), (h, gates * h)) for i, h in [(d, 5), (5, 7), (7, 3)]]
     assert params.readout.w.shape == (3, 1) and params.readout.b.shape == (1,)
@@ -204,11 +206,11 @@ def test_groups_hold_every_parameter_exactly_once(cell, spec):
 
 @cache
 def _initial(spec):
-    return compiled(partial(model.init, spec))
+    return compiled(over(model.init, spec))
 
 
 def initial(spec, seed=0, **changes):
-    return jax.tree.map(np.asarray, _initial(spec)(hypers(**changes), jax.random.key(seed)))
+    return jax.tree.map(np.asarray, _initial(spec)(numbers(**changes), jax.random.key(seed)))
 
 
 def test_gain_scales_the_recurrent_weights_alone():
@@ -231,7 +233,7 @@ def test_forget_bias_is_the_forget_gates_in_every_layer():
 def test_chrono_replaces_the_bias_of_the_gate_that_keeps(cell, gate):
     spec = dataclasses.replace(ADDING, cell=cell, chrono=True, hidden=(30,), u_init="uniform")
     b = np.asarray(initial(spec, longest=200.0, forget_bias=9.0).layers[0].b)
-    blocks = dict(zip(model.layers(spec, hypers())[0].gates, np.split(b, len(b) // 30), strict=True))
+    blocks = dict(zip(model.layers(having(spec, numbers()))[0].gates, np.split(b, len(b) // 30), strict=True))
     kept = blocks.pop(gate)
     assert 0 <= kept.min() and np.log(100) < kept.max() <= np.log(199) + 1e-5
     if cell == "lstm":
@@ -266,14 +268,14 @@ def test_embeddings_have_norms_near_one_and_the_readout_starts_unbiased():
 
 def test_the_cut_is_what_the_spec_asks_for():
     batch = text_batch()
-    plain = model.cut(TEXT, hypers(clip=8.0, window=2), batch)
+    plain = model.cut(having(TEXT, numbers(clip=8.0, window=2)), batch)
     assert plain.live is batch.live and plain.keep is None and plain.clip is None
     both = dataclasses.replace(TEXT, truncate=True, clip="adjoint")
-    cut = model.cut(both, hypers(clip=8.0, window=2), batch)
+    cut = model.cut(having(both, numbers(clip=8.0, window=2)), batch)
     np.testing.assert_array_equal(cut.keep, [1, 1, 0, 1, 0, 1])
     assert float(cut.clip) == 8.0 / 4  # per example, of a batch mean over four
 
 
 def test_inputs_of_the_first_layer_are_those_of_the_task():
-    assert model.layers(ADDING, hypers())[0].init and TASKS["adding"](ADDING).inputs == 2
-    assert jax.eval_shape(model.layers(ADDING, hypers())[0].init, jax.random.key(0)).w.shape == (2, 5)
+    assert model.layers(having(ADDING, numbers()))[0].init and TASKS["adding"](ADDING).inputs == 2
+    assert jax.eval_shape(model.layers(having(ADDING, numbers()))[0].init, jax.random.key(0)).w.shape == (2, 5)

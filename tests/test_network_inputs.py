@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _training import assert_descends, evaluated, start, update
+from _training import assert_descends, evaluated, having, start, update
 
 from seqdyn.backend import compiled
 from seqdyn.data.check import check
 from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.data.text import Examples
 from seqdyn.learn import model, train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.nets.bptt import live_steps
+from seqdyn.numbers import Numbers
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -27,8 +28,8 @@ NOTES = Spec("next_step", T, 4, features=5, hidden=(4,), readout="every", optimi
 STREAM = Spec("stream", T, 4, vocabulary=V, hidden=(4,), readout="every", optimizer="sgd")
 
 
-def hypers(**changes):
-    return Hypers(**changes).arrays()
+def numbers(**changes):
+    return Numbers(**changes).arrays()
 
 
 def examples(spec, n=N, seed=0):
@@ -63,7 +64,7 @@ def batch_of(spec, n=0):
 @cache
 def drawing(spec):
     def batch(data, n):
-        return TASKS[spec.task](spec).batch(data, "train", train.batch_index(spec, hypers(), data, n))
+        return TASKS[spec.task](spec).batch(data, "train", train.batch_index(having(spec, numbers()), data, n))
 
     return compiled(batch)
 
@@ -73,7 +74,7 @@ def judge(spec):
     """(predictions, loss) of a batch, compiled."""
 
     def both(params, batch):
-        output = model.run(spec, hypers(), params, batch)
+        output = model.run(having(spec, numbers()), params, batch)
         return output.predictions, model.metrics(spec, output, batch).loss
 
     return compiled(both)
@@ -101,13 +102,13 @@ PRETRAINED = dataclasses.replace(WORDS, pretrained=True, optimizer="adam")
 
 
 def test_a_pretrained_embedding_begins_as_given():
-    state = compiled(lambda data: train.init(PRETRAINED, hypers(), data))({"vectors": VECTORS})
+    state = compiled(lambda data: train.init(having(PRETRAINED, numbers()), data))({"vectors": VECTORS})
     np.testing.assert_array_equal(state.params.embedding, VECTORS)
 
 
 @pytest.mark.parametrize("thaw, moves", [(0, True), (2, False), (np.inf, False)])
 def test_a_pretrained_embedding_moves_when_thawed(thaw, moves):
-    h, data = hypers(thaw=thaw, lr=0.1), data_of(WORDS) | {"vectors": VECTORS}
+    h, data = numbers(thaw=thaw, lr=0.1), data_of(WORDS) | {"vectors": VECTORS}
     state = start(PRETRAINED, data)
     for n in range(4):
         before = state.params
@@ -162,7 +163,7 @@ def test_a_loss_at_every_step_is_the_mean_over_live_steps_of_all_sequences():
     live = np.asarray(batch.live)
     np.testing.assert_allclose(loss, nll[live].mean(), rtol=1e-5)
     data = data_of(NOTES)
-    whole = evaluated(NOTES, hypers(), state, data)
+    whole = evaluated(NOTES, numbers(), state, data)
     one = TASKS["next_step"](NOTES).batch(data, "test", (jnp.arange(N), jnp.ones(N)))
     np.testing.assert_allclose(whole["test_loss"], judge(NOTES)(state.params, one)[1], rtol=1e-5)
     assert set(whole) == {"validation_loss", "test_loss"}
@@ -191,7 +192,7 @@ def test_a_backward_layers_records_count_lags_from_the_last_step_it_reads():
     """Read out at its end alone, what reaches it at lag 0 has not travelled, whichever way it reads."""
     spec = dataclasses.replace(SERIES, bidirectional=True, batch=N)
     state, batch = start(spec), batch_of(spec)
-    step = compiled(lambda state, batch: train.step(spec, hypers(), state, batch)[1])
+    step = compiled(lambda state, batch: train.step(having(spec, numbers()), state, batch)[1])
     metrics = step(state, batch)
     assert metrics["adjoint_norm"].shape == (2, T)
     np.testing.assert_array_equal(metrics["carried_norm"][:, -1], [0, 0])
@@ -230,14 +231,14 @@ def streamed():
     epoch, held = (dataclasses.replace(STREAM, steps=n // 4 // T * T) for n in (119, 59))
 
     def all_of_it(h, state):
-        after, metrics = train.chunk(STREAM, h, state, data, 2 * (epoch.steps // T))
-        whole = model.forward(epoch, h, state.params, TASKS["stream"](epoch).batch(data, "train", 0))
-        found = train.evaluate(STREAM, h, state, data)
-        judged = model.forward(held, h, state.params, TASKS["stream"](held).batch(data, "validation", 0))
+        after, metrics = train.chunk(having(STREAM, h), state, data, 2 * (epoch.steps // T))
+        whole = model.forward(having(epoch, h), state.params, TASKS["stream"](epoch).batch(data, "train", 0))
+        found = train.evaluate(having(STREAM, h), state, data)
+        judged = model.forward(having(held, h), state.params, TASKS["stream"](held).batch(data, "validation", 0))
         return metrics["loss"], after, whole._replace(path=()), found, judged._replace(path=())
 
     with jax.numpy_dtype_promotion("standard"):
-        return compiled(all_of_it)(hypers(lr=0.0), start(STREAM, data))
+        return compiled(all_of_it)(numbers(lr=0.0), start(STREAM, data))
 
 
 def test_a_state_carried_over_windows_reads_as_one_long_sequence(streamed):

@@ -8,15 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from _programs import program
+from _training import having
 
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn import model, train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.learn.verify import gradient_error
 from seqdyn.nets import cells
 from seqdyn.nets.bptt import unroll
 from seqdyn.nets.normalised import EPSILON, normalised
 from seqdyn.nets.stack import Layer, unroll_autodiff
+from seqdyn.numbers import Numbers
 
 X64 = False
 MAKE = {"rnn": cells.rnn, "lstm": cells.lstm, "gru": cells.gru, "gru_reset_before": cells.gru_reset_before}
@@ -204,16 +206,16 @@ SLOW = [
 @pytest.mark.parametrize("kind, cell", RUNS + SLOW)
 def test_a_run_trains_keeps_its_averages_and_is_judged_with_them(kind, cell):
     spec = Spec(steps=8, batch=16, hidden=(6,), cell=cell, normalise=kind, holdout=64)
-    h = Hypers(lr=1e-2).arrays()
+    h = Numbers(lr=1e-2).arrays()
     single = dataclasses.replace(spec, batch=1)
 
     @program
     def ran(h):
-        start = train.init(spec, h)
-        state, metrics = train.chunk(spec, h, start, None, 60)
+        start = train.init(having(spec, h))
+        state, metrics = train.chunk(having(spec, h), start, None, 60)
         one = TASKS[spec.task](single).batch(None, "test", jax.random.key(0))
-        alone = model.predict(single, h, state.params, one)
-        return start.params, state, metrics["loss"], alone, train.evaluate(spec, h, state, None)["test_loss"]
+        alone = model.predict(having(single, h), state.params, one)
+        return start.params, state, metrics["loss"], alone, train.evaluate(having(spec, h), state, None)["test_loss"]
 
     with jax.numpy_dtype_promotion("standard"):
         first, state, losses, alone, judged = ran(h)
@@ -224,6 +226,6 @@ def test_a_run_trains_keeps_its_averages_and_is_judged_with_them(kind, cell):
     if kept is not None:
         assert np.abs(kept.x.mean - first.layers[0].statistics.x.mean).max() > 1e-2
         assert not any("statistics" in name for name in model.groups(state.params))
-    assert gradient_error(spec, h, None) < 1e-5
+    assert gradient_error(having(spec, h), None) < 1e-5
     assert np.isfinite(alone).all()
     assert judged < 2 * losses[-10:].mean() + 0.1

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from _training import having
 
 from seqdyn.backend import compiled
 from seqdyn.learn import optim
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.norms import tree_norm
+from seqdyn.numbers import Numbers
 
 X64 = False
 CLIPS = {"norm": optim.clip_by_norm, "value": optim.clip_by_value}
@@ -135,13 +137,13 @@ def trained(rule, rate, params, updates=5):
 def test_each_rule_is_optaxs_optimizer(name):
     spec = Spec(optimizer=name)
 
-    def ours(hypers, params):
-        direction = optim.of_words(spec, hypers).direction(lambda tree: jax.tree.map(lambda _: True, tree))
-        return trained(direction, -hypers.lr, params)
+    def ours(numbers, params):
+        direction = optim.of_words(having(spec, numbers)).direction(lambda tree: jax.tree.map(lambda _: True, tree))
+        return trained(direction, -numbers.lr, params)
 
-    hypers = Hypers(lr=LR, momentum=MOMENTUM, weight_decay=DECAY).arrays()
+    numbers = Numbers(lr=LR, momentum=MOMENTUM, weight_decay=DECAY).arrays()
     with jax.numpy_dtype_promotion("standard"):
-        got = compiled(ours)(hypers, gradient())
+        got = compiled(ours)(numbers, gradient())
         expected = compiled(lambda params: trained(OPTAX[name](), 1.0, params))(gradient())
     for a, b in zip(got, expected, strict=True):
         np.testing.assert_allclose(flat(a), flat(b), rtol=2e-5, atol=1e-6)
@@ -154,8 +156,8 @@ UPDATES = jnp.arange(60)
 
 
 def rates(schedule, **numbers):
-    rate = jax.vmap(lambda h, n: optim.of_words(Spec(schedule=schedule), h).rate(n), in_axes=(None, 0))
-    return np.asarray(compiled(rate)(Hypers(**{"lr": 0.3, **numbers}).arrays(), UPDATES.astype(jnp.int32)))
+    rate = jax.vmap(lambda h, n: optim.of_words(having(Spec(schedule=schedule), h)).rate(n), in_axes=(None, 0))
+    return np.asarray(compiled(rate)(Numbers(**{"lr": 0.3, **numbers}).arrays(), UPDATES.astype(jnp.int32)))
 
 
 SCHEDULES = {

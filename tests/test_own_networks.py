@@ -12,13 +12,14 @@ from _network import RESIDUAL, Clocks, H, Residual, TwoInputs
 from _processes import Process
 from _programs import program
 from _refusals import refusal
+from _training import having
 
 import seqdyn as sd
 from seqdyn import watch
 from seqdyn.data.batches import Batch
 from seqdyn.learn import model, network, train, verify
-from seqdyn.learn.config import Hypers
 from seqdyn.nets.bptt import live_steps
+from seqdyn.numbers import Numbers
 from seqdyn.runs import sweep
 
 X64 = False
@@ -50,9 +51,9 @@ def test_a_process_that_never_saw_the_network_reads_it_as_any_other(out):
 
 def test_the_records_are_those_of_a_loop_that_adds_zeros_to_the_state(out):
     ds = sd.load(out).load().isel(run=2, step=0)
-    spec, hypers = RESIDUAL, Hypers(seed=0).arrays()
-    params = network.init(spec, hypers, train.keys(hypers).params)
-    batch = train.training_batch(spec, hypers, None, 0)
+    spec, numbers = RESIDUAL, Numbers(seed=0).arrays()
+    params = network.init(having(spec, numbers), train.keys(having(spec, numbers)).params)
+    batch = train.training_batch(having(spec, numbers), None, 0)
 
     def loss(zeros):
         hs = batch.xs @ params["first"]
@@ -103,12 +104,13 @@ def test_inputs_of_several_lengths_end_together_beside_a_stack_of_cells(tmp_path
 
 def test_noise_is_drawn_in_training_alone_anew_at_every_update_and_by_the_seed():
     spec = dataclasses.replace(RESIDUAL, network=Residual(noise=1.0))
-    hypers = Hypers(seed=3).arrays()
-    state = train.init(spec, hypers)
-    batch = train.training_batch(spec, hypers, None, 0)
-    again = batch._replace(noise=train.training_batch(spec, hypers, None, 1).noise)
+    numbers = Numbers(seed=3).arrays()
+    state = train.init(having(spec, numbers))
+    batch = train.training_batch(having(spec, numbers), None, 0)
+    again = batch._replace(noise=train.training_batch(having(spec, numbers), None, 1).noise)
     losses = [
-        network.forward(spec, hypers, state.params, b).loss for b in (batch, batch, again, batch._replace(noise=None))
+        network.forward(having(spec, numbers), state.params, b).loss
+        for b in (batch, batch, again, batch._replace(noise=None))
     ]
     assert losses[0] == losses[1] and len({float(loss) for loss in losses}) == 3
 
@@ -165,13 +167,13 @@ def test_padding_is_no_time_as_in_a_stack(pad):
     spec = dataclasses.replace(stack, hidden=(32,), network=Held())
 
     @program
-    def both(hypers):
-        params = model.init(stack, hypers, train.keys(hypers).params)
-        found = train.gradient(stack, hypers, params, batch)
+    def both(numbers):
+        params = model.init(having(stack, numbers), train.keys(having(spec, numbers)).params)
+        found = train.gradient(having(stack, numbers), params, batch)
         ours = network.gradient(spec, params, batch)
         return train.read(stack, batch, found.readings), network.read(spec, batch, ours.seen)
 
-    theirs, ours = both(Hypers().arrays())
+    theirs, ours = both(Numbers().arrays())
     assert ours.keys() == theirs.keys() and ours["adjoint_count"].tolist() == [0, 1, 2, 2, 3, 4]
     for name in theirs:
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), sum(ours[name]), sum(theirs[name]))
@@ -180,9 +182,9 @@ def test_padding_is_no_time_as_in_a_stack(pad):
 @pytest.mark.slow
 def test_the_gradient_is_held_against_that_of_scans_that_nobody_watches():
     """And a parameter that no gradient reaches is refused, but none that begins behind a zero."""
-    assert verify.gradient_error(RESIDUAL, Hypers().arrays(), None) < 1e-5
+    assert verify.gradient_error(having(RESIDUAL, Numbers().arrays()), None) < 1e-5
     blind = dataclasses.replace(RESIDUAL, network=Residual(0.0))
-    sentence = refusal(verify.gradient_error, blind, Hypers().arrays(), None)
+    sentence = refusal(verify.gradient_error, blind.arrays(), None)
     assert "the gradient of levels of Residual is exactly 0" in sentence
 
 

@@ -16,6 +16,7 @@ from _digests import digests
 from _own import SPEC, Descent, First, Leaky, Lion, experiment
 from _processes import Process
 from _refusals import refusal
+from _training import having
 
 import seqdyn as sd
 from analysis import gradient_flow
@@ -232,7 +233,7 @@ class Noisy:
 @pytest.fixture(scope="module")
 def noisy(tmp_path_factory):
     spec = dataclasses.replace(SPEC, optimizer=Noisy(), records=())
-    axes = {"hypers.clip": [0.1, 0.2], "optimizer.clip": [3.0]}
+    axes = {"numbers.clip": [0.1, 0.2], "optimizer.clip": [3.0]}
     e = sd.Experiment("noisy", sd.grid(spec, seeds=2, **axes), updates=2, chunk=2, tile=4)
     return run(e, tmp_path_factory.mktemp("noisy") / "out")
 
@@ -339,7 +340,7 @@ class Sums:
 
 def test_a_task_of_ones_own_draws_sequences_of_lengths_of_their_own():
     spec = sd.Spec(Sums(), batch=40, holdout=40, shortest=2, cell="rnn", hidden=(3,))
-    batch = jax.tree.map(np.asarray, train.training_batch(spec, sd.Hypers(), None, 0))
+    batch = jax.tree.map(np.asarray, train.training_batch(having(spec, sd.Numbers()), None, 0))
     lengths = batch.live.sum(0)
     assert (batch.live == (np.arange(6)[:, None] < lengths)).all() and {*lengths.tolist()} == {
         2,
@@ -350,7 +351,7 @@ def test_a_task_of_ones_own_draws_sequences_of_lengths_of_their_own():
     }
     assert (batch.weight == lengths).all() and (batch.xs[~batch.live] == 0).all()
     np.testing.assert_allclose(batch.xs[..., 0].sum(0), batch.ys, rtol=1e-5)
-    assert train.training_batch(dataclasses.replace(spec, shortest=0), sd.Hypers(), None, 0).live is None
+    assert train.training_batch(having(dataclasses.replace(spec, shortest=0), sd.Numbers()), None, 0).live is None
 
 
 @pytest.mark.parametrize(
@@ -469,7 +470,7 @@ def test_what_would_be_lost_or_cannot_be_told_apart_is_one_sentence(fields, word
         (lambda: sd.grid(SPEC, tau=[0.5]), "tau 0.5 at least 1"),
         (lambda: sd.grid(dataclasses.replace(SPEC, optimizer="adam"), b1=[0.5]), "'b1' lr"),
         (lambda: sd.Experiment("x", SPEC, sd.grid(lr=0.1), updates=2), "lr 0.1 Lion"),
-        (lambda: sd.Experiment("x", sd.grid(SPEC), sd.grid(), updates=2), "hypers"),
+        (lambda: sd.Experiment("x", sd.grid(SPEC), sd.grid(), updates=2), "numbers"),
         (lambda: sd.Experiment("x", sd.grid(SPEC), updates=2, probes=("weights",)), "probes weights Leaky"),
         (lambda: sd.Experiment("x", sd.grid(SPEC)), "updates 0"),
     ],
@@ -490,4 +491,4 @@ def test_a_pull_that_is_no_derivative_is_found_before_training(tmp_path):
 
     spec = dataclasses.replace(SPEC, layers=(Wrong(),), records=())
     first = sd.grid(spec).at(0).arrays()
-    assert verify.gradient_error(first.spec, first.hypers, None) > verify.TOLERANCE
+    assert verify.gradient_error(first, None) > verify.TOLERANCE

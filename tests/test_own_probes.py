@@ -11,6 +11,7 @@ from _network import RESIDUAL
 from _own import SPEC as OWN
 from _programs import program
 from _refusals import refusal
+from _training import having
 
 import seqdyn as sd
 from seqdyn.data.tasks import task_of
@@ -95,11 +96,11 @@ def test_a_probe_sees_the_loss_of_the_diagnostic_batch_and_descends_it(out):
     one = experiment().runs[0].at(0).arrays()
 
     @program
-    def loss(params, hypers):
-        batch = task_of(SPEC).diagnostic(None, train.keys(hypers).data, "holdout", 5)
-        return model.loss(SPEC, hypers, params, batch)
+    def loss(params, numbers):
+        batch = task_of(SPEC).diagnostic(None, train.keys(having(SPEC, numbers)).data, "holdout", 5)
+        return model.loss(having(SPEC, numbers), params, batch)
 
-    np.testing.assert_allclose(ds.down[-1], loss(last, one.hypers), rtol=1e-6)
+    np.testing.assert_allclose(ds.down[-1], loss(last, one.numbers), rtol=1e-6)
 
 
 def test_a_changed_probe_is_refused_by_its_path_and_the_same_one_goes_on(out):

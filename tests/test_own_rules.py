@@ -11,6 +11,7 @@ import optax
 import pytest
 from _refusals import refusal
 from _rules import Gently, Halves, Huber, Near, PerTensor, Weighted, Whole
+from _training import having
 
 import seqdyn as sd
 from seqdyn import grids
@@ -30,15 +31,15 @@ def _step(spec):
     return compiled(train.step)
 
 
-def three(spec, **hypers):
+def three(spec, **numbers):
     """(parameters before, after, metrics [3]) of three updates from one state on one batch."""
-    h, bare = sd.Hypers(**hypers).arrays(), dataclasses.replace(WORD, optimizer="sgd")
+    h, bare = sd.Numbers(**numbers).arrays(), dataclasses.replace(WORD, optimizer="sgd")
     _, state, batch = _training.scene(bare)
     of, before, said = grids.arrays(spec), state.params, []
     with jax.numpy_dtype_promotion("standard"):
-        state = state._replace(opt=optim.rule(of, h).init(before))
+        state = state._replace(opt=optim.rule(having(of, h)).init(before))
         for _ in range(3):
-            state, metrics = _step(spec)(of, h, state, batch)
+            state, metrics = _step(spec)(having(of, h), state, batch)
             said.append(metrics)
     found = jax.tree.map(np.asarray, state.params)
     return before, found, jax.tree.map(lambda *values: np.stack(values), *said)
@@ -52,7 +53,7 @@ def close(one, other, rtol=1e-5, atol=1e-6):
 
 
 @pytest.mark.parametrize(
-    "words, chain, hypers",
+    "words, chain, numbers",
     [
         (
             dict(optimizer="adam", schedule="cosine"),
@@ -67,8 +68,8 @@ def close(one, other, rtol=1e-5, atol=1e-6):
     ],
     ids=["adam", "adamw"],
 )
-def test_a_chain_of_the_librarys_links_is_what_the_words_say(words, chain, hypers):
-    _, word, said = three(dataclasses.replace(WORD, **words), **hypers)
+def test_a_chain_of_the_librarys_links_is_what_the_words_say(words, chain, numbers):
+    _, word, said = three(dataclasses.replace(WORD, **words), **numbers)
     _, part, reported = three(dataclasses.replace(WORD, optimizer=chain))
     close(word, part)
     for name in ("clip_scale", "clipped", "learning_rate", "loss"):
@@ -95,15 +96,15 @@ def test_a_users_clip_leaves_a_frozen_embedding_out_as_the_librarys_does():
     spec = labelled(2, 1, **words)
     data = {"train": (np.arange(6).reshape(2, 3) % 5, [3, 3], [0, 1])}
     data = {"train": jax.tree.map(jnp.asarray, Examples(*map(np.asarray, data["train"])))}
-    hypers = sd.Hypers(lr=1.0, clip=0.1, thaw=9.0).arrays()
+    numbers = sd.Numbers(lr=1.0, clip=0.1, thaw=9.0).arrays()
     state = _training.start(spec, {"vectors": jnp.ones((5, 3))})
     batch = task_of(spec).batch(data, "train", (jnp.arange(2), None))
     found = []
     for of in (spec, dataclasses.replace(spec, clip=Whole(0.1)), dataclasses.replace(spec, clip=sd.ClipByNorm(0.1))):
         with jax.numpy_dtype_promotion("standard"):
             now = grids.arrays(of)
-            begun = state._replace(opt=optim.rule(now, hypers).init(state.params))
-            moved, said = _step(of)(now, hypers, begun, batch)
+            begun = state._replace(opt=optim.rule(having(now, numbers)).init(state.params))
+            moved, said = _step(of)(having(now, numbers), begun, batch)
         found.append((moved.params, said["clip_scale"], said["clipped"], said["group_update_norm"]))
     assert found[0][3][0] == 0 and found[0][1] < 1
     np.testing.assert_allclose(np.linalg.norm(found[0][3]), 0.1, rtol=1e-5)
@@ -206,8 +207,10 @@ def test_a_weight_is_what_an_example_or_a_step_counts():
     found = []
     for spec in (whole, stepwise):
         batch = task_of(spec).batch(None, "train", jax.random.key(0))
-        found.append(model.forward(spec, sd.Hypers().arrays(), params, batch))
-    p = model.predict(whole, sd.Hypers().arrays(), params, task_of(whole).batch(None, "train", jax.random.key(0)))
+        found.append(model.forward(having(spec, sd.Numbers().arrays()), params, batch))
+    p = model.predict(
+        having(whole, sd.Numbers().arrays()), params, task_of(whole).batch(None, "train", jax.random.key(0))
+    )
     batch = task_of(whole).batch(None, "train", jax.random.key(0))
     each, weight = (np.asarray(p)[:, 0] - batch.ys) ** 2, np.float32([1, 2, 4])
     np.testing.assert_allclose(found[0].loss, np.sum(each * weight) / 7, rtol=1e-5)

@@ -14,12 +14,12 @@ from _processes import Process
 from _programs import program
 from _refusals import refusal
 from _terms import SPEC, Aligned, Flat, Fourth, Readout, experiment
-from _training import first_batch, start
+from _training import first_batch, having, start
 
 import seqdyn as sd
 from seqdyn.learn import objective, verify
-from seqdyn.learn.config import Hypers
 from seqdyn.nets import cells
+from seqdyn.numbers import Numbers
 from seqdyn.runs import sweep
 
 X64 = False
@@ -72,12 +72,12 @@ def plainly(params, batch):
 def test_each_term_has_the_gradient_of_autodiff_through_what_it_reads():
     """Of an LSTM, on sequences of several lengths: alone at weight 1, minus that where all weights are 0."""
     spec = dataclasses.replace(SPEC, cell="lstm", shortest=3, penalties=TERMS)
-    h, params = Hypers().arrays(), start(spec).params
+    h, params = Numbers().arrays(), start(spec).params
     batch = program(lambda h: first_batch(spec, h))(h)
 
     @program
     def gradient(terms, params, batch):
-        found = objective.gradient(dataclasses.replace(spec, penalties=terms), h, params, batch)
+        found = objective.gradient(having(dataclasses.replace(spec, penalties=terms), h), params, batch)
         return found.grads, found.penalties
 
     none, values = gradient(TERMS, params, batch)
@@ -125,7 +125,7 @@ def test_other_weights_compile_nothing_and_another_word_is_another_program(out, 
 
 def test_a_word_beside_parts_is_structure():
     doubled = jax.tree.map(lambda number: 2 * number, SPEC)
-    assert doubled.penalties == ("l2", "omega", Flat(0.2)) and jax.tree.leaves(SPEC) == [0.1]
+    assert doubled.penalties == ("l2", "omega", Flat(0.2)) and jax.tree.leaves(SPEC.penalties[-1]) == [0.1]
     assert dataclasses.replace(SPEC, penalties=Flat()) == dataclasses.replace(SPEC, penalties=[Flat()])
 
 
@@ -171,7 +171,7 @@ def told(made, **fields):
     """The error of one term alone."""
     spec = dataclasses.replace(SPEC, penalties=(made,), **fields)
     first = sd.grid(spec).at(0).arrays()
-    return verify.term_error(first.spec.penalties[0], first.spec, first.hypers, None)
+    return verify.term_error(first.penalties[0], first, None)
 
 
 def test_a_true_zero_is_no_fault_and_a_term_that_nothing_reaches_is_named():

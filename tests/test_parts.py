@@ -77,7 +77,7 @@ def test_what_stands_below_a_field_is_shown_by_help():
         tau: Number = number(10.0)
 
     assert Told.__doc__ == "A cell, say.\n\nFields:\n\nhidden\n    Its width,\n    in units."
-    shown = pydoc.render_doc(seqdyn.Hypers, renderer=pydoc.plaintext)
+    shown = pydoc.render_doc(seqdyn.Numbers, renderer=pydoc.plaintext)
     assert "gain\n |      Factor of the recurrent initialisation." in shown
     assert "Updates done before it." in seqdyn.Context.__doc__  # a NamedTuple
     assert "steps\n    T, time steps of a sequence" in seqdyn.Spec.__doc__  # of the class below it

@@ -8,17 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _training import assert_descends, first_batch, scene, start
+from _training import assert_descends, first_batch, having, scene, start
 
 from seqdyn.backend import compiled
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import TASKS
 from seqdyn.data.text import Examples
 from seqdyn.learn import model, penalties, train
-from seqdyn.learn.config import Experiment, Hypers, Spec, experiment_from, grid
+from seqdyn.learn.config import Experiment, Spec, experiment_from, grid
 from seqdyn.learn.terms import Pass
 from seqdyn.measure import flossing, probes
 from seqdyn.nets import hard_concrete
+from seqdyn.numbers import Numbers
 from seqdyn.runs import axes, sweep
 from seqdyn.runs.records import VARIABLES
 from seqdyn.types import ConfigError
@@ -27,9 +28,9 @@ X64 = False
 GATED = Spec(steps=7, batch=3, hidden=(5,), penalties=("l0",))
 
 
-def setting(spec, data=None, **hypers):
-    h = Hypers(**hypers).arrays()
-    state = flossing.init(spec, h, data)
+def setting(spec, data=None, **numbers):
+    h = Numbers(**numbers).arrays()
+    state = flossing.init(having(spec, h), data)
     return h, state, first_batch(spec, h, data)
 
 
@@ -58,9 +59,9 @@ def descent(names):
         params = state.params._replace(layers=(state.params.layers[0]._replace(w=jnp.eye(D)),))
 
         def body(state, _):
-            grads = train.gradient(spec, h, state.params, batch).grads
+            grads = train.gradient(having(spec, h), state.params, batch).grads
             frozen = jax.tree.map(jnp.zeros_like, grads)._replace(readout=grads.readout)
-            move = train.optimizer_step(spec, h, state, frozen)
+            move = train.optimizer_step(having(spec, h), state, frozen)
             return state._replace(params=jax.tree.map(jnp.add, state.params, move.updates)), None
 
         return jax.lax.scan(body, state._replace(params=params), length=1500)[0].params.readout
@@ -70,7 +71,7 @@ def descent(names):
 
 def fitted(names, **weights):
     """(coefficients, intercept) of the readout, in float64."""
-    end = descent(names)(Hypers(lr=0.1, **weights).arrays(), jax.tree.map(jnp.asarray, problem()))
+    end = descent(names)(Numbers(lr=0.1, **weights).arrays(), jax.tree.map(jnp.asarray, problem()))
     return np.asarray(end.w, np.float64)[:, 0], float(end.b[0])
 
 
@@ -117,13 +118,13 @@ def test_the_subgradient_comes_near_the_lasso_and_has_no_zeros():
 
 @cache
 def second_update(spec):
-    """(hypers, state) -> the second update from its parameters, compiled: at the first Adam sees signs alone."""
+    """(numbers, state) -> the second update from its parameters, compiled: at the first Adam sees signs alone."""
 
     def run(h, state):
         batch = first_batch(spec, h)
-        grads = train.gradient(spec, h, state.params, batch).grads
-        first = train.optimizer_step(spec, h, state, grads)
-        return train.optimizer_step(spec, h, state._replace(opt=first.opt), grads).updates
+        grads = train.gradient(having(spec, h), state.params, batch).grads
+        first = train.optimizer_step(having(spec, h), state, grads)
+        return train.optimizer_step(having(spec, h), state._replace(opt=first.opt), grads).updates
 
     return compiled(run)
 
@@ -133,7 +134,7 @@ def added_by(optimizer, name, penalised=("input", "recurrent", "readout")):
     spec = Spec(steps=3, batch=3, hidden=(5,), optimizer=optimizer, penalised=penalised)
     spec = dataclasses.replace(spec, penalties=() if name == "weight_decay" else (name,))
     state = start(spec)
-    moved, plain = (second_update(spec)(Hypers(lr=0.1, **{name: w}).arrays(), state) for w in (0.2, 0.0))
+    moved, plain = (second_update(spec)(Numbers(lr=0.1, **{name: w}).arrays(), state) for w in (0.2, 0.0))
     return state.params, jax.tree.map(lambda a, b: np.asarray(a) - np.asarray(b), moved, plain)
 
 
@@ -238,11 +239,11 @@ def test_gates_begin_open_and_leave_the_weights_as_they_were():
 
     @compiled
     def begun(h):
-        params, plain = (model.init(spec, h, train.keys(h).params) for spec in (GATED, bare))
+        params, plain = (model.init(having(spec, h), train.keys(having(spec, h)).params) for spec in (GATED, bare))
         acting = model.acting_params(GATED, params)
         return params, plain, *(model.matrices(GATED, weights) for weights in (plain, acting))
 
-    params, plain, whole, acting = jax.tree.map(np.asarray, begun(Hypers().arrays()))
+    params, plain, whole, acting = jax.tree.map(np.asarray, begun(Numbers().arrays()))
     jax.tree.map(np.testing.assert_array_equal, params._replace(log_alpha=None), plain)
     assert set(params.log_alpha) == set(whole) == set(acting)
     for name, w in acting.items():
@@ -261,8 +262,8 @@ def test_the_gradient_of_a_gate_is_what_moving_it_does():
     """At one draw of the noise; and the penalty adds λ times its own."""
     h, state, batch = scene(GATED)
     batch, name = batch._replace(noise=jax.random.key(5)), "layer0/u"
-    gradient = compiled(lambda h: train.gradient(GATED, h, state.params, batch).grads.log_alpha)
-    loss = compiled(lambda a: model.loss(GATED, h, state.params._replace(log_alpha=a), batch))
+    gradient = compiled(lambda h: train.gradient(having(GATED, h), state.params, batch).grads.log_alpha)
+    loss = compiled(lambda a: model.loss(having(GATED, h), state.params._replace(log_alpha=a), batch))
     before = gradient(h)
     assert all((np.abs(g) > 0).any() for g in before.values())
     i, j = np.unravel_index(np.argmax(np.abs(before[name])), before[name].shape)
@@ -271,21 +272,21 @@ def test_the_gradient_of_a_gate_is_what_moving_it_does():
         return float(loss(state.params.log_alpha | {name: state.params.log_alpha[name].at[i, j].add(step)}))
 
     np.testing.assert_allclose(before[name][i, j], (at(1e-2) - at(-1e-2)) / 2e-2, rtol=1e-2)
-    extra = gradient(Hypers(l0=0.5).arrays())[name] - before[name]
+    extra = gradient(Numbers(l0=0.5).arrays())[name] - before[name]
     p = np.asarray(hard_concrete.expected(state.params.log_alpha[name]))
     np.testing.assert_allclose(extra, 0.5 * p * (1 - p), rtol=1e-3)
 
 
 def test_every_update_draws_its_gates_anew_and_evaluation_draws_none():
-    plain, h = dataclasses.replace(GATED, penalties=()), Hypers().arrays()
+    plain, h = dataclasses.replace(GATED, penalties=()), Numbers().arrays()
 
     @compiled
     def losses(params, n):
-        ticket = train.batch_index(GATED, h, None, jnp.int32(0))
-        batch = train.sample(GATED, h, None, ticket, n)
+        ticket = train.batch_index(having(GATED, h), None, jnp.int32(0))
+        batch = train.sample(having(GATED, h), None, ticket, n)
         whole = batch._replace(noise=None)
-        acting = model.loss(plain, h, model.acting_params(GATED, params), whole)
-        return model.loss(GATED, h, params, batch), model.loss(GATED, h, params, whole), acting
+        acting = model.loss(having(plain, h), model.acting_params(GATED, params), whole)
+        return model.loss(having(GATED, h), params, batch), model.loss(having(GATED, h), params, whole), acting
 
     params = start(GATED).params
     first, again, second = (losses(params, np.int32(n)) for n in (0, 0, 1))
@@ -301,12 +302,12 @@ def test_instruments_see_the_network_as_it_acts():
     e = Experiment(
         "x", (spec,), grid(), 4, 4, 4, probes=("weights", "units", "jacobians", "lyapunov"), diagnostic=3, modes=4
     )
-    h, state = Hypers().arrays(), start(spec)
+    h, state = Numbers().arrays(), start(spec)
     some = {k: a.at[::2].add(-9.0) for k, a in state.params.log_alpha.items()}
     state = state._replace(params=state.params._replace(log_alpha=some))
     acting = start(plain)._replace(params=compiled(lambda params: model.acting_params(spec, params))(state.params))
     seen, same = (
-        compiled(lambda h, s, one=one: probes.measure(one, e.probe_config, h, s, None))(h, s)
+        compiled(lambda h, s, one=one: probes.measure(having(one, h), e.probe_config, s, None))(h, s)
         for one, s in ((spec, state), (plain, acting))
     )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), seen, same)
@@ -316,14 +317,14 @@ def test_instruments_see_the_network_as_it_acts():
 def test_flossing_flosses_the_network_as_it_acts():
     spec = dataclasses.replace(GATED, floss=2, floss_steps=100)
     plain = dataclasses.replace(spec, penalties=(), floss=0)
-    h = Hypers(gain=0.5).arrays()
-    (cell,) = model.layers(plain, h)
+    h = Numbers(gain=0.5).arrays()
+    (cell,) = model.layers(having(plain, h))
 
     @compiled
     def both(h):
-        xs, found = TASKS["adding"](plain).diagnostic(None, train.keys(h).data, "holdout", 3).xs, []
+        xs, found = TASKS["adding"](plain).diagnostic(None, train.keys(having(plain, h)).data, "holdout", 3).xs, []
         for one in (dataclasses.replace(spec, floss=0), spec):
-            state = flossing.init(one, h)
+            state = flossing.init(having(one, h))
             acting = model.acting_params(spec, state.params).layers[0]
             found.append((state, flossing.exponents_square(cell, acting, xs, jax.random.key(0), 2)))
         return found
@@ -348,8 +349,7 @@ def test_a_weight_is_a_number_of_the_grid_and_leaves_fewer_weights(name, weights
     states = programs.init(runs, sweep.real(e, tile), None)
     for _ in range(2):
         states, metrics = programs.chunk(runs, states, None, 100)
-    other = dataclasses.replace(runs.hypers, **{name: runs.hypers.lr})
-    programs.chunk(dataclasses.replace(runs, hypers=other), states, None, 100)
+    programs.chunk(runs.having(**{name: runs.numbers.lr}), states, None, 100)
     assert programs.chunk._cache_size() == 1
     assert metrics["finite"].all() and set(metrics) <= set(VARIABLES)
     counts = np.asarray(programs.evaluate(runs, states, None)["group_nonzero"])

@@ -7,11 +7,12 @@ import jax
 import numpy as np
 import pytest
 from _programs import program
-from _training import scene, start
+from _training import having, scene, start
 
 from seqdyn.learn import model, penalties, train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.norms import tree_norm
+from seqdyn.numbers import Numbers
 
 X64 = False
 PLAIN = Spec(steps=7, batch=3, hidden=(5,))
@@ -95,7 +96,7 @@ def gradient(spec):
     """(its gradient, readings, penalties, the layer's outputs): cells are functions and cannot leave."""
 
     def run(h, params, batch):
-        found = train.gradient(spec, h, params, batch)
+        found = train.gradient(having(spec, h), params, batch)
         return found.grads, found.readings[0], found.penalties, found.forward.path[0].hs
 
     return program(run)
@@ -103,7 +104,7 @@ def gradient(spec):
 
 @cache
 def outputs(spec):
-    return program(lambda params, batch: model.run(spec, Hypers().arrays(), params, batch).stacked.hs)
+    return program(lambda params, batch: model.run(having(spec, Numbers().arrays()), params, batch).stacked.hs)
 
 
 def by_hand(name, spec, params, batch):
@@ -165,7 +166,7 @@ def test_omega_in_training_is_that_of_the_recorded_adjoint_and_is_clipped_with_t
 
     @program
     def moved(h, state, grads):
-        move = train.optimizer_step(sgd, h, state, grads)
+        move = train.optimizer_step(having(sgd, h), state, grads)
         return move.size, tree_norm(move.updates)
 
     size, update = moved(h, start(sgd), grads)
@@ -192,9 +193,9 @@ def test_omega_brings_the_gradient_s_growth_to_1():
 
     @program
     def run(h):
-        return train.chunk(spec, h, train.init(spec, h), None, 150)[1]["penalty_omega"]
+        return train.chunk(having(spec, h), train.init(having(spec, h)), None, 150)[1]["penalty_omega"]
 
     def late(weight):
-        return run(Hypers(omega=weight, gain=0.5, lr=1e-2).arrays())[-20:].mean()
+        return run(Numbers(omega=weight, gain=0.5, lr=1e-2).arrays())[-20:].mean()
 
     assert late(1e3) < 0.6 * late(0.0)

@@ -10,10 +10,11 @@ import pytest
 from _own import Leaky
 from _processes import Process
 from _refusals import refusal
+from _training import having
 
 import seqdyn as sd
 from seqdyn.learn import train
-from seqdyn.learn.config import Hypers
+from seqdyn.numbers import Numbers
 
 X64 = False
 SMALL = dict(steps=6, batch=4, hidden=(4,), holdout=4)
@@ -61,20 +62,20 @@ def test_bfloat16_computes_in_it_and_trains_in_float32(over, numbers):
     """The scans of a step carry bfloat16; its gradient is float32's but for rounding, and is not float32's."""
     spec = sd.Spec(**(SMALL | over), dtype="bfloat16")
     alike = dataclasses.replace(spec, dtype="float32")
-    hypers = Hypers(seed=0, **numbers).arrays()
-    state = train.init(spec, hypers)
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, state, train.init(alike, hypers)))
-    batch = train.training_batch(alike, hypers, None, 0)
-    found = [jax.jit(lambda s, spec=spec: train.step(spec, hypers, s, batch))(state) for spec in (spec, alike)]
+    numbers = Numbers(seed=0, **numbers).arrays()
+    state = train.init(having(spec, numbers))
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, state, train.init(having(alike, numbers))))
+    batch = train.training_batch(having(alike, numbers), None, 0)
+    found = [jax.jit(lambda s, spec=spec: train.step(having(spec, numbers), s, batch))(state) for spec in (spec, alike)]
     assert {leaf.dtype for leaf in jax.tree.leaves(found[0][0].params)} == {jnp.dtype("float32")}
     (_, ours), (_, theirs) = found
     assert {leaf.dtype for leaf in jax.tree.leaves(ours)} == {leaf.dtype for leaf in jax.tree.leaves(theirs)}
     for name in ("loss", "grad_norm", "adjoint_norm"):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=0.1, err_msg=name)
         assert np.any(np.asarray(ours[name]) != np.asarray(theirs[name])), name
-    carried = str(jax.make_jaxpr(lambda s: train.step(spec, hypers, s, batch))(state))
+    carried = str(jax.make_jaxpr(lambda s: train.step(having(spec, numbers), s, batch))(state))
     assert "bf16[4,4]" in carried or "bf16[4,3]" in carried
-    assert "bf16" not in str(jax.make_jaxpr(lambda s: train.step(alike, hypers, s, batch))(state))
+    assert "bf16" not in str(jax.make_jaxpr(lambda s: train.step(having(alike, numbers), s, batch))(state))
 
 
 def test_a_network_that_is_no_stack_gets_its_parameters_and_inputs_in_the_type(tmp_path):
@@ -93,8 +94,8 @@ def test_a_network_that_is_no_stack_gets_its_parameters_and_inputs_in_the_type(t
             return batch.mean(jnp.square(h - batch.ys[:, 0] if batch.ys.ndim == 2 else h - batch.ys))
 
     spec = sd.Spec(network=Mean(), steps=6, batch=4, holdout=4, dtype="bfloat16")
-    state = train.init(spec, Hypers(seed=0).arrays())
-    jax.eval_shape(lambda s: train.chunk(spec, Hypers(seed=0).arrays(), s, None, 1), state)
+    state = train.init(having(spec, Numbers(seed=0).arrays()))
+    jax.eval_shape(lambda s: train.chunk(having(spec, Numbers(seed=0).arrays()), s, None, 1), state)
     assert state.params["w"].dtype == jnp.float32
     assert [str(dtype) for dtype in seen[-1]] == [
         "bfloat16",

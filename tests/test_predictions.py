@@ -43,7 +43,7 @@ def test_a_prediction_is_the_probability_that_the_network_gives(reviews):
     out, examples = reviews
     of = use.trained(out, 1)
     batch = use._batch(of.spec, examples.xs, examples.lengths)
-    logits = model.predict(of.spec, of.hypers, sd.restore(out, 1), batch)
+    logits = model.predict(of.spec, sd.restore(out, 1), batch)
     right = np.exp(np.asarray(logits, np.float64))
     right /= right.sum(1, keepdims=True)
     for data in (
@@ -79,7 +79,7 @@ def test_the_gradient_of_a_word_is_the_difference_that_its_vector_makes(reviews)
             row = of.params.embedding[xs[0, -1]] + side * unit
             params = of.params._replace(embedding=of.params.embedding.at[0].set(row))
             batch = use._batch(of.spec, np.r_[xs[0, :-1], 0][None], lengths)
-            sides.append(jax.nn.softmax(model.predict(of.spec, of.hypers, params, batch))[0, k])
+            sides.append(jax.nn.softmax(model.predict(of.spec, params, batch))[0, k])
         slopes.append((sides[0] - sides[1]) / (2 * shift))
     np.testing.assert_allclose(words[-1].gradient, np.linalg.norm(np.asarray(slopes)), rtol=1e-2)
 
@@ -90,7 +90,7 @@ def test_what_is_written_at_temperature_0_is_the_most_probable_symbol_after_all_
     of, text = use.trained(stream, 0), "ab"
     for _ in range(4):
         ids = jnp.asarray([["abc".index(c)] for c in text], jnp.int32)
-        text += "abc"[int(jnp.argmax(model.predict(of.spec, of.hypers, of.params, Batch(ids, ids))[-1, 0]))]
+        text += "abc"[int(jnp.argmax(model.predict(of.spec, of.params, Batch(ids, ids))[-1, 0]))]
     assert "ab" + written == text == "ab" + sd.generate(stream, 0, "ab", 4, temperature=np.float32(0))
     hot = {sd.generate(stream, 0, "ab", 12, temperature=5.0, seed=seed) for seed in range(3)}
     assert len(hot) == 3 and sd.generate(stream, 0, "ab", 12, temperature=5.0, seed=1) in hot
@@ -114,10 +114,10 @@ def test_sampled_sequences_are_padded_where_their_task_pads_them(tmp_path):
     spec = sd.Spec(steps=6, batch=5, hidden=(3,), holdout=5, shortest=2, mask=False)
     out = sd.run(sd.Experiment("lengths", spec, updates=2, probes=()), tmp_path / "out", verify=False)
     of = use.trained(out, 0)
-    batch = train.training_batch(of.spec, of.hypers, None, 0)
+    batch = train.training_batch(of.spec, None, 0)
     xs, lengths = np.asarray(batch.xs).swapaxes(0, 1), np.asarray(batch.live).sum(0)
     assert lengths.min() < 6
-    right = np.asarray(model.predict(of.spec, of.hypers, of.params, batch))[:, 0]
+    right = np.asarray(model.predict(of.spec, of.params, batch))[:, 0]
     np.testing.assert_allclose(sd.predict(out, 0, (xs, lengths)), right, rtol=1e-6)
     short = int(lengths.argmin())
     np.testing.assert_allclose(sd.predict(out, 0, xs[[short], : lengths[short]]), right[[short]], rtol=1e-6)

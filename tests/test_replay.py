@@ -54,10 +54,10 @@ def test_batches_states_and_gates_are_those_of_the_update(out):
     e, n = experiment(), 3
     seen, params = sd.replay(out, 2, n, n + 1).isel(update=0), sd.restore(out, 2, step=n)
     one = e.runs[0].at(2)
-    batch = train.training_batch(one.spec, one.hypers, None, n)
+    batch = train.training_batch(one, None, n)
     np.testing.assert_array_equal(seen["xs"], batch.xs)
     np.testing.assert_array_equal(seen["ys"], batch.ys)
-    output = model.run(one.spec, one.hypers.arrays(), params, batch)
+    output = model.run(one.arrays(), params, batch)
     np.testing.assert_allclose(seen["h"].isel(layer=1), output.stacked.hs, rtol=1e-5, atol=1e-6)
     i, f, o, g = (seen["gate_value"].sel(gate=name, drop=True) for name in "ifog")
     before = seen["c"].shift(time=1, fill_value=0.0)

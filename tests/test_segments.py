@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from _programs import program
 from _refusals import refusal
+from _training import having
 
 from seqdyn.backend import compiled
 from seqdyn.learn import train, verify
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.nets import cells
 from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll, watching, window
 from seqdyn.nets.segments import checkpointed, in_segments
 from seqdyn.nets.stack import unroll_autodiff
+from seqdyn.numbers import Numbers
 
 T, B, D, H = 12, 3, 2, 4
 CELLS = {
@@ -93,12 +95,12 @@ def test_what_is_kept_grows_as_the_root_of_the_steps(by):
 def test_a_run_in_segments_is_the_run():
     """Also the oracle that its gradient is held against; a term reads the adjoints."""
     whole = Spec(cell="lstm", hidden=(4, 3), steps=T, batch=4, holdout=4, shortest=5, dtype="float64", clip="adjoint")
-    hypers = Hypers(seed=0, clip=0.5).arrays(jnp.float64)
+    numbers = Numbers(seed=0, clip=0.5).arrays(jnp.float64)
     states = []
     for spec in (whole, dataclasses.replace(whole, segment=3)):
-        state = train.init(spec, hypers)
-        states.append(compiled(lambda s, spec=spec: train.chunk(spec, hypers, s, None, 2))(state))
-        assert verify.gradient_error(spec, hypers, None) < 1e-12
+        state = train.init(having(spec, numbers))
+        states.append(compiled(lambda s, spec=spec: train.chunk(having(spec, numbers), s, None, 2))(state))
+        assert verify.gradient_error(having(spec, numbers), None) < 1e-12
     close(*states)
 
 

@@ -1,18 +1,19 @@
 """Laws of early stopping: what stops when, what is kept, and that nobody else notices."""
 
 import dataclasses
-from functools import cache, partial
+from functools import cache
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _training import start
+from _training import over, start
 
 import seqdyn
 from seqdyn.backend import compiled
 from seqdyn.data.text import Examples
 from seqdyn.learn import stopping
-from seqdyn.learn.config import Experiment, Hypers, Spec, grid
+from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.numbers import Numbers
 from seqdyn.runs import checkpoint, run, sweep
 from seqdyn.types import ConfigError
 
@@ -54,14 +55,14 @@ def ds(out):
 
 @cache
 def _looked(spec):
-    return compiled(partial(stopping.update, spec))
+    return compiled(over(stopping.update, spec))
 
 
 @pytest.mark.parametrize("kind", ["loss", "accuracy"])
 @pytest.mark.parametrize("least", [0.0, 0.05])
 def test_the_decision_is_that_of_the_plain_loop(kind, least):
     spec, rng = dataclasses.replace(SPEC, stop=kind), np.random.default_rng(0)
-    hypers = Hypers(patience=3, min_improvement=least).arrays()
+    numbers = Numbers(patience=3, min_improvement=least).arrays()
     params, looked = start(spec).params, _looked(spec)
     for _ in range(20):
         seen = np.cumsum(rng.normal(size=12) * 0.1).astype(np.float32)
@@ -70,7 +71,7 @@ def test_the_decision_is_that_of_the_plain_loop(kind, least):
             if stopped:
                 break
             sign = -1 if kind == "accuracy" else 1
-            kept = looked(hypers, kept, params, jnp.int32(n), {f"validation_{kind}": jnp.float32(value)})
+            kept = looked(numbers, kept, params, jnp.int32(n), {f"validation_{kind}": jnp.float32(value)})
             if sign * value < np.float32(best - np.float32(least)):
                 best, at, waited = sign * value, n, 0
             else:

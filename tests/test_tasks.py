@@ -365,16 +365,15 @@ def test_sequences_may_have_lengths_of_their_own(task):
 def test_the_batch_of_an_update_is_the_one_that_the_update_is_made_on(spec, n, data, monkeypatch):
     """What `step` is given in a chunk, caught there."""
     numbers = dict(strength=0.5) if spec.augment else {}
-    hypers = grid(seeds=[3], **numbers).at(0)
-    of = hypers.arrays()
+    spec = grid(spec, seeds=[3], **numbers).at(0)
     state = start(spec, data)
     monkeypatch.setattr(
-        train, "step", lambda spec, hypers, state, batch: (state._replace(step=state.step + 1), {"batch": batch})
+        train, "step", lambda spec, state, batch: (state._replace(step=state.step + 1), {"batch": batch})
     )
     monkeypatch.setattr(train, "nan_like", lambda shape: jnp.zeros(shape.shape, shape.dtype))
-    keyless = dataclasses.replace(spec, dropout="none")
-    seen = compiled(lambda data: train.chunk(keyless, of, state, data, 9)[1]["batch"])(data)
-    found = train.training_batch(spec, hypers, data, np.int64(n))
+    keyless = dataclasses.replace(spec, dropout="none").arrays()
+    seen = compiled(lambda data: train.chunk(keyless, state, data, 9)[1]["batch"])(data)
+    found = train.training_batch(spec, data, np.int64(n))
     assert (found.noise is None) == (spec.dropout == "none")
     assert_equal(found._replace(noise=None), row(seen, n))
-    assert not np.array_equal(found.xs, train.training_batch(spec, hypers, data, n + 1).xs)
+    assert not np.array_equal(found.xs, train.training_batch(spec, data, n + 1).xs)

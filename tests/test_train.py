@@ -2,21 +2,22 @@
 
 import dataclasses
 import math
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from _training import start
+from _training import having, over, start
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.data.text import Examples
 from seqdyn.learn import model, optim, train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.nets import cells
 from seqdyn.nets.bptt import Watch
+from seqdyn.numbers import Numbers
 
 X64 = False
 T = 6
@@ -27,8 +28,8 @@ TEXT = dataclasses.replace(
 SIZES = {"train": 10, "validation": 6, "test": 6}
 
 
-def hypers(**changes):
-    return Hypers(**changes).arrays()
+def numbers(**changes):
+    return Numbers(**changes).arrays()
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +50,12 @@ def data():
 
 @cache
 def _step(spec):
-    return compiled(partial(train.step, spec))
+    return compiled(over(train.step, spec))
 
 
 @cache
 def _chunk(spec):
-    return compiled(partial(train.chunk, spec), static_argnums=3)
+    return compiled(over(train.chunk, spec), static_argnums=3)
 
 
 def step(spec, h, state, batch):
@@ -69,7 +70,7 @@ def chunk(spec, h, state, data, updates):
 
 @cache
 def _init(spec):
-    return compiled(partial(train.init, spec))
+    return compiled(over(train.init, spec))
 
 
 def init(spec, h):
@@ -79,7 +80,9 @@ def init(spec, h):
 
 @cache
 def _batch(spec):
-    return compiled(lambda h, data, n: train.sample(spec, h, data, train.batch_index(spec, h, data, n), n))
+    return compiled(
+        lambda h, data, n: train.sample(having(spec, h), data, train.batch_index(having(spec, h), data, n), n)
+    )
 
 
 def drawn(spec, h, data=None, n=0):
@@ -89,7 +92,7 @@ def drawn(spec, h, data=None, n=0):
 
 def first(spec, data=None):
     """A state before the first update, drawn by NumPy, and the batch of update 0."""
-    return start(spec), drawn(spec, hypers(), data)
+    return start(spec), drawn(spec, numbers(), data)
 
 
 def assert_equal(ours, theirs):
@@ -110,7 +113,7 @@ def joined(*metrics):
 @pytest.fixture(scope="module")
 def six():
     """Six updates of the adding run in one chunk."""
-    h = hypers(lr=0.05, clip=0.5)
+    h = numbers(lr=0.05, clip=0.5)
     return h, *chunk(ADDING, h, init(ADDING, h), None, 6)
 
 
@@ -137,23 +140,23 @@ def test_a_chunk_is_steps_on_the_batches_of_seed_and_update(six):
 
 
 def test_the_data_of_an_update_is_a_function_of_seed_and_update_alone():
-    xs = [drawn(ADDING, h, n=3).xs for h in (hypers(seed=5), hypers(seed=5, lr=0.5, gain=2.0), hypers(seed=6))]
+    xs = [drawn(ADDING, h, n=3).xs for h in (numbers(seed=5), numbers(seed=5, lr=0.5, gain=2.0), numbers(seed=6))]
     assert_equal(xs[0], xs[1])
     assert not np.array_equal(xs[0], xs[2])
-    assert not np.array_equal(xs[0], drawn(ADDING, hypers(seed=5), n=4).xs)
+    assert not np.array_equal(xs[0], drawn(ADDING, numbers(seed=5), n=4).xs)
 
 
 def test_the_seed_decides_the_parameters():
-    a, b, c = (init(ADDING, hypers(seed=s, lr=r)).params for s, r in [(1, 0.1), (1, 0.2), (2, 0.1)])
+    a, b, c = (init(ADDING, numbers(seed=s, lr=r)).params for s, r in [(1, 0.1), (1, 0.2), (2, 0.1)])
     assert_equal(a, b)
     assert not np.array_equal(a.layers[0].w, c.layers[0].w) and not np.array_equal(a.readout.w, c.readout.w)
 
 
-def test_other_hypers_do_not_compile_again():
-    chunk(ADDING, hypers(), init(ADDING, hypers()), None, 6)  # programs are dropped where memory is short
+def test_other_numbers_do_not_compile_again():
+    chunk(ADDING, numbers(), init(ADDING, numbers()), None, 6)  # programs are dropped where memory is short
     before = _chunk(ADDING)._cache_size()
     for changes in [dict(lr=0.1), dict(clip=math.inf), dict(gain=3.0), dict(seed=9), dict(window=2, decay_rate=0.0)]:
-        h = hypers(**changes)
+        h = numbers(**changes)
         chunk(ADDING, h, init(ADDING, h), None, 6)
     assert _chunk(ADDING)._cache_size() == before > 0
 
@@ -167,7 +170,7 @@ def test_other_hypers_do_not_compile_again():
     ids=["infinite update", "infinite weights", "nan weights", "infinite loss"],
 )
 def test_a_run_that_diverges_is_flagged_there_and_frozen_before_it(at, changes):
-    h = hypers(**changes)
+    h = numbers(**changes)
     begun = init(ADDING, h)
     end, metrics = chunk(ADDING, h, begun, None, 6)
     np.testing.assert_array_equal(metrics["finite"], np.arange(6) < at)
@@ -187,7 +190,7 @@ def test_a_run_that_diverges_is_flagged_there_and_frozen_before_it(at, changes):
 
 
 def test_a_dead_run_stays_dead_and_counts_on():
-    h = hypers(lr=0.01)
+    h = numbers(lr=0.01)
     dead = init(ADDING, h)._replace(alive=jnp.bool_(False), step=jnp.int32(12))
     end, metrics = chunk(ADDING, h, dead, None, 3)
     assert_equal(end, dead._replace(step=jnp.int32(15)))
@@ -196,7 +199,7 @@ def test_a_dead_run_stays_dead_and_counts_on():
 
 def test_an_infinite_second_moment_is_a_divergence_not_a_plateau():
     """Loss, gradient and update are floats yet, the square of a gradient of 10^20 is none."""
-    h = hypers(lr=1e-3)
+    h = numbers(lr=1e-3)
     state, batch = first(ADDING)
     loud = state.params.readout._replace(w=100 * state.params.readout.w)
     state = state._replace(params=state.params._replace(readout=loud))
@@ -215,7 +218,7 @@ def by_hand(spec, params, xs, y):
     Zeros are added to each output and each carry; their gradients are what arrives there. An output is read by the
     layer above and the readout, a carry by the next step: λ of h is the sum, 'carried' the carry's alone.
     """
-    stack = model.layers(spec, hypers())
+    stack = model.layers(having(spec, numbers()))
     steps = range(xs.shape[0])
     rest = [cell.rest(()) for cell in stack]
     zeros = [[(jnp.zeros_like(r.h), jax.tree.map(jnp.zeros_like, r)) for _ in steps] for r in rest]
@@ -246,7 +249,7 @@ STEPS_BY_HAND = {
 
 @pytest.mark.parametrize("name", STEPS_BY_HAND)
 def test_a_step_records_the_norms_of_a_loop_by_hand(name, data):
-    spec, h = STEPS_BY_HAND[name], hypers()
+    spec, h = STEPS_BY_HAND[name], numbers()
     state, batch = first(spec, data)
     lengths = np.full(spec.batch, T) if batch.live is None else np.asarray(batch.live).sum(axis=0)
     assert spec.task == "adding" or len(set(lengths)) > 1
@@ -294,14 +297,14 @@ SGD = dataclasses.replace(ADDING, optimizer="sgd", schedule="exponential")
 
 
 def test_an_update_is_minus_the_rate_times_the_clipped_gradient():
-    h = hypers(lr=0.2, clip=1e-2, warmup=2, decay_steps=5, decay_rate=0.5)
+    h = numbers(lr=0.2, clip=1e-2, warmup=2, decay_steps=5, decay_rate=0.5)
     state, batch = first(SGD)
-    free, _ = step(SGD, hypers(lr=1.0), state, batch)
+    free, _ = step(SGD, numbers(lr=1.0), state, batch)
     grads = jax.tree.map(jnp.subtract, state.params, free.params)
     for n in range(4):
         state = state._replace(step=jnp.int32(n))
         moved, metrics = step(SGD, h, state, batch)
-        rate = optim.of_words(SGD, h).rate(jnp.int32(n))
+        rate = optim.of_words(having(SGD, h)).rate(jnp.int32(n))
         factor = rate * np.float32(1e-2 / _norm(grads))
         assert_close(moved.params, jax.tree.map(lambda p, g: p - factor * g, state.params, grads))  # noqa: B023
         np.testing.assert_allclose(metrics["clip_scale"], 1e-2 / _norm(grads), rtol=1e-5)
@@ -339,7 +342,7 @@ def twice(batch):
 
 @pytest.mark.slow
 def test_adjoints_and_their_clipping_do_not_depend_on_the_batch_size(data):
-    h = hypers(clip=0.05)
+    h = numbers(clip=0.05)
     state, batch = first(ADJOINT, data)
     one, metrics = step(ADJOINT, h, state, batch)
     two, doubled = step(dataclasses.replace(ADJOINT, batch=8), h, state, twice(batch))
@@ -351,7 +354,7 @@ def test_adjoints_and_their_clipping_do_not_depend_on_the_batch_size(data):
 
 def test_adjoint_clipping_tells_how_much_it_clipped(data):
     state, batch = first(ADJOINT, data)
-    run = {bound: step(ADJOINT, hypers(clip=bound), state, batch) for bound in (1e-6, 0.1, 0.2, math.inf)}
+    run = {bound: step(ADJOINT, numbers(clip=bound), state, batch) for bound in (1e-6, 0.1, 0.2, math.inf)}
     scales = [float(metrics["clip_scale"]) for _, metrics in run.values()]
     shares = [float(metrics["clipped"]) for _, metrics in run.values()]
     assert 0 < scales[0] < scales[1] < scales[2] < scales[3] == 1
@@ -365,8 +368,8 @@ def test_adjoint_clipping_tells_how_much_it_clipped(data):
 
 def test_an_infinite_adjoint_bound_gives_the_gradient_of_no_bound(data):
     state, batch = first(ADJOINT, data)
-    moved, metrics = step(ADJOINT, hypers(), state, batch)
-    grads = compiled(lambda p: jax.grad(partial(model.loss, TEXT), argnums=1)(hypers(), p, batch))(state.params)
+    moved, metrics = step(ADJOINT, numbers(), state, batch)
+    grads = compiled(lambda p: jax.grad(over(model.loss, TEXT), argnums=1)(numbers(), p, batch))(state.params)
     expected = jax.tree.map(lambda p, g: p - np.float32(1e-3) * g, state.params, grads)
     assert_close(moved.params, expected, rtol=1e-6)
     np.testing.assert_allclose(metrics["grad_norm"], _norm(grads), rtol=1e-5)
@@ -375,10 +378,10 @@ def test_an_infinite_adjoint_bound_gives_the_gradient_of_no_bound(data):
 def test_a_window_that_covers_the_sequence_is_full_backpropagation_and_a_shorter_one_is_not(six):
     spec = dataclasses.replace(ADDING, truncate=True)
     state, batch = first(ADDING)
-    full = step(ADDING, hypers(), state, batch)
+    full = step(ADDING, numbers(), state, batch)
     for window in (T, T + 4):
-        assert_close(step(spec, hypers(window=window), state, batch), full, rtol=1e-6)
-    _, metrics = step(spec, hypers(window=2), state, batch)
+        assert_close(step(spec, numbers(window=window), state, batch), full, rtol=1e-6)
+    _, metrics = step(spec, numbers(window=2), state, batch)
     adjoint = np.asarray(metrics["adjoint_norm"])[0]
     assert not adjoint[:4].any() and np.all(adjoint[4:] > 0)
     np.testing.assert_allclose(adjoint[4:], full[1]["adjoint_norm"][0, 4:], rtol=1e-6)
@@ -388,12 +391,12 @@ def test_a_window_that_covers_the_sequence_is_full_backpropagation_and_a_shorter
 def test_a_step_mixes_no_dtypes(clip, data):
     spec = dataclasses.replace(TEXT, clip=clip)
     state, batch = first(TEXT, data)
-    jax.eval_shape(partial(train.step, spec), hypers(), state, batch)
+    jax.eval_shape(over(train.step, spec), numbers(), state, batch)
 
 
 def test_clipping_by_value_records_the_share_of_entries_it_changed():
     spec = dataclasses.replace(SGD, clip="value")
-    h = hypers(lr=1.0, decay_rate=1.0)
+    h = numbers(lr=1.0, decay_rate=1.0)
     state, batch = first(spec)
 
     def moves(h):
@@ -414,11 +417,11 @@ def test_clipping_by_value_records_the_share_of_entries_it_changed():
 
 
 def test_evaluation_counts_each_held_out_example_once(data):
-    h = hypers(seed=2)
+    h = numbers(seed=2)
     state = start(TEXT)
-    metrics = compiled(partial(train.evaluate, TEXT))(h, state, data)
+    metrics = compiled(over(train.evaluate, TEXT))(h, state, data)
     assert set(metrics) == {"validation_loss", "validation_accuracy", "test_loss", "test_accuracy"}
-    task, predict = TASKS["labelled"](TEXT), compiled(partial(model.predict, TEXT))
+    task, predict = TASKS["labelled"](TEXT), compiled(over(model.predict, TEXT))
     for split, n in SIZES.items():
         if split == "train":
             continue
@@ -430,12 +433,12 @@ def test_evaluation_counts_each_held_out_example_once(data):
 
 
 def test_evaluation_of_a_synthetic_task_is_the_loss_on_its_test_set_whatever_the_seed():
-    evaluate = compiled(partial(train.evaluate, ADDING))
+    evaluate = compiled(over(train.evaluate, ADDING))
     state = start(ADDING)
-    one, two = (evaluate(hypers(seed=s), state, None) for s in (0, 1))
+    one, two = (evaluate(numbers(seed=s), state, None) for s in (0, 1))
     assert_equal(one, two)
     task = TASKS["adding"](ADDING)
     batches = [task.batch(None, "test", ticket) for ticket in task.eval_batches(None, "test")]
     assert len(batches) == 3 and set(one) == {"test_loss"}
-    losses = [step(ADDING, hypers(), state, batch)[1]["loss"] for batch in batches]
+    losses = [step(ADDING, numbers(), state, batch)[1]["loss"] for batch in batches]
     np.testing.assert_allclose(one["test_loss"], np.mean(losses), rtol=1e-5)

@@ -1,22 +1,24 @@
 """Laws of `seqdyn.measure.units`: gates against the published equations in NumPy, paths against autodiff."""
 
 import dataclasses
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _training import having, over
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.measure import units
 from seqdyn.measure.view import View
 from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll
 from seqdyn.nets.cells import gru, gru_reset_before, lstm, rnn, step
 from seqdyn.nets.inits import constant
+from seqdyn.numbers import Numbers
 
 D, H, T, B = 3, 4, 5, 3
 F64 = dict(dtype=jnp.float64)
@@ -285,37 +287,37 @@ LENGTHS = np.array([4, 1, 3])
 
 @cache
 def _looks(spec, by):
-    def look(hypers, state, batch):
-        return units.measure(spec, hypers, state, View(batch, None, 1))
+    def look(numbers, state, batch):
+        return units.measure(having(spec, numbers), state, View(batch, None, 1))
 
     every = {"map": lambda *runs: jax.lax.map(lambda run: look(*run), runs), "vmap": jax.vmap(look)}
     return compiled(every[by])
 
 
 def looked(spec, *runs, by="map"):
-    """The records of the runs, (hypers, state, batch) each, with a leading axis; one program for all tests."""
+    """The records of the runs, (numbers, state, batch) each, with a leading axis; one program for all tests."""
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *runs)
     return jax.tree.map(np.asarray, _looks(spec, by)(*stacked))
 
 
 def begun(spec, seed=0, pad="after"):
     """A run before training, all parameters random, large enough that gates differ, and a batch to see it on."""
-    hypers, rng = Hypers(seed=seed).arrays(), np.random.default_rng(seed)
-    shapes = jax.eval_shape(partial(train.init, spec), hypers)
+    numbers, rng = Numbers(seed=seed).arrays(), np.random.default_rng(seed)
+    shapes = jax.eval_shape(over(train.init, spec), numbers)
     state = jax.tree.map(lambda leaf: 1.2 * rng.standard_normal(leaf.shape).astype(leaf.dtype), shapes)
     ys = np.array([1.0, 0.0, 1.0], np.float32)
     if spec.task == "adding":
-        return hypers, state, Batch(rng.random((STEPS, 3, 2)).astype(np.float32), ys)
+        return numbers, state, Batch(rng.random((STEPS, 3, 2)).astype(np.float32), ys)
     live = np.asarray(live_steps(jnp.asarray(LENGTHS), STEPS, pad))
     ids = np.where(live, rng.integers(1, spec.vocabulary, live.shape), 0).astype(np.int32)
-    return hypers, state, Batch(ids, ys, live)
+    return numbers, state, Batch(ids, ys, live)
 
 
 def broken(spec):
     """The same with NaN for every parameter."""
-    hypers, state, batch = begun(spec)
+    numbers, state, batch = begun(spec)
     nan = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), state.params)
-    return hypers, state._replace(params=nan), batch
+    return numbers, state._replace(params=nan), batch
 
 
 def by_hand(params, batch, before, after):
@@ -394,13 +396,13 @@ def test_every_cell_is_looked_at_what_it_lacks_is_nan_and_so_is_all_of_a_broken_
 
 
 def test_dead_units_of_a_network_are_counted_layer_by_layer(single):
-    hypers, state, batch = begun(RNN)
+    numbers, state, batch = begun(RNN)
     low, high = state.params.layers
     layers = (
         low._replace(u=0 * low.u, b=low.b + 50),
         high._replace(u=0 * high.u, b=np.array([-1e3, 1e3, 1e3, -1e3], np.float32)),
     )
-    run = hypers, state._replace(params=state.params._replace(layers=layers)), batch
+    run = numbers, state._replace(params=state.params._replace(layers=layers)), batch
     got = looked(RNN, run, run)
     np.testing.assert_allclose(got["dead_fraction"], [[0.0, 0.5]] * 2)
     np.testing.assert_allclose(got["saturated"][:, 1, 0], 0.5)

@@ -2,21 +2,23 @@
 
 import dataclasses
 import math
-from functools import cache, partial
+from functools import cache
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from _training import having, over
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.learn import model, optim, train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.measure.updates import DECADES, adjoint_log10, histogram, measure, next_updates
 from seqdyn.measure.view import View
 from seqdyn.nets.bptt import at_end, live_steps
+from seqdyn.numbers import Numbers
 
 X64 = False
 T = 6
@@ -24,28 +26,28 @@ SGD = Spec(steps=T, batch=4, hidden=(4,), optimizer="sgd", schedule="exponential
 ADAM = dataclasses.replace(SGD, optimizer="adam", schedule="constant", clip="value")
 
 
-def hypers(**changes):
-    return Hypers(**changes).arrays()
+def numbers(**changes):
+    return Numbers(**changes).arrays()
 
 
 @cache
 def _updates(spec):
-    return compiled(partial(next_updates, spec))
+    return compiled(over(next_updates, spec))
 
 
 @cache
 def _chunk(spec):
-    return compiled(partial(train.chunk, spec), static_argnums=3)
+    return compiled(over(train.chunk, spec), static_argnums=3)
 
 
 @cache
 def _looks(spec):
-    return compiled(partial(measure, spec))
+    return compiled(over(measure, spec))
 
 
 def at(spec, h, n):
     """The state after n updates."""
-    state = train.init(spec, h)
+    state = train.init(having(spec, h))
     with jax.numpy_dtype_promotion("standard"):
         for _ in range(n):
             state, _ = _chunk(spec)(h, state, None, 1)
@@ -75,7 +77,7 @@ def cosines(a, b):
 @pytest.mark.slow
 def test_the_tried_updates_are_those_that_training_then_makes():
     """Plain descent shows its gradients in its steps."""
-    h = hypers(lr=0.25, decay_rate=1.0)
+    h = numbers(lr=0.25, decay_rate=1.0)
     p = [at(SGD, h, n).params for n in (3, 4, 5)]
     moves = [jax.tree.map(jnp.subtract, a, b) for a, b in ((p[1], p[0]), (p[2], p[1]))]
     got = _updates(SGD)(h, at(SGD, h, 3), None)
@@ -92,10 +94,10 @@ def test_the_tried_updates_are_those_that_training_then_makes():
 @pytest.mark.slow
 def test_ratios_and_cosines_are_those_of_a_loop_by_hand():
     spec, n = ADAM, 3
-    h = hypers(lr=0.05, clip=0.01, warmup=10)
+    h = numbers(lr=0.05, clip=0.01, warmup=10)
     state, task = at(spec, h, n), TASKS[spec.task](spec)
-    keys = [jax.random.fold_in(train.keys(h)[1], k) for k in (n, n + 1)]
-    gradient = compiled(jax.grad(lambda p, b: model.loss(spec, h, p, b)))
+    keys = [jax.random.fold_in(train.keys(having(spec, h))[1], k) for k in (n, n + 1)]
+    gradient = compiled(jax.grad(lambda p, b: model.loss(having(spec, h), p, b)))
     batches = [task.batch(None, "train", key) for key in keys]
     g = gradient(state.params, batches[0])
     size = np.linalg.norm(norms(g))
@@ -122,18 +124,21 @@ def test_ratios_and_cosines_are_those_of_a_loop_by_hand():
 
 @pytest.mark.slow
 def test_the_effective_rate_is_the_length_of_descent_s_step_over_that_of_the_gradient():
-    for h in (hypers(lr=0.3, clip=1e-3, decay_rate=0.5, decay_steps=2), hypers(lr=0.3, decay_rate=0.5, decay_steps=2)):
+    for h in (
+        numbers(lr=0.3, clip=1e-3, decay_rate=0.5, decay_steps=2),
+        numbers(lr=0.3, decay_rate=0.5, decay_steps=2),
+    ):
         state = at(SGD, h, 3)
         got = _updates(SGD)(h, state, None)
         g, move = (got[f"group_{name}_ratio"][:2] * got["group_weight_norm"][:2] for name in ("gradient", "update"))
         np.testing.assert_allclose(got["effective_lr"], move / g, rtol=1e-4)
-        rate = optim.of_words(SGD, h).rate(state.step)
+        rate = optim.of_words(having(SGD, h)).rate(state.step)
         assert (got["effective_lr"] == rate) if np.isinf(h.clip) else (got["effective_lr"] < 0.1 * rate)
 
 
 def test_a_group_of_zeros_has_no_ratio():
-    h = hypers()
-    got = _updates(SGD)(h, train.init(SGD, h), None)
+    h = numbers()
+    got = _updates(SGD)(h, train.init(having(SGD, h)), None)
     zero = np.asarray(got["group_weight_norm"]) == 0
     assert 0 < zero.sum() < len(zero)
     for name in ("group_gradient_ratio", "group_update_ratio"):
@@ -169,13 +174,13 @@ def test_counts_are_numpy_s_and_zeros_and_what_is_not_finite_are_told_apart():
 def test_an_identity_network_loses_one_decade_a_step_far_below_the_range_of_floats():
     """p = h_T · w + b and ∂h_T/∂h_t = 0.1^(T − t), so log₁₀‖λ_t‖ = log₁₀(2 |p − y| ‖w‖) − (T − t), exactly."""
     spec = Spec(steps=100, batch=9, hidden=(5,), activation="identity", u_init="identity", optimizer="sgd")
-    h = hypers(gain=0.1)
-    state = train.init(spec, h)
+    h = numbers(gain=0.1)
+    state = train.init(having(spec, h))
     batch = TASKS["adding"](dataclasses.replace(spec, batch=3)).batch(None, "train", jax.random.key(5))
-    p = compiled(partial(model.predict, spec))(h, state.params, batch)
+    p = compiled(over(model.predict, spec))(h, state.params, batch)
     end = np.log10(2 * np.abs(p[:, 0] - batch.ys) * np.linalg.norm(state.params.readout.w))
     expected = end[None] - np.arange(99, -1, -1)[:, None]
-    got = compiled(partial(adjoint_log10, spec))(h, state.params, batch)
+    got = compiled(over(adjoint_log10, spec))(h, state.params, batch)
     np.testing.assert_allclose(got[0], expected, atol=1e-4)
     counts, zero, strange = compiled(histogram)(got[0], jnp.ones(got[0].shape, bool))
     np.testing.assert_array_equal(counts, numpy_counts(expected))
@@ -199,15 +204,15 @@ def text_scene(seed=0):
     rng = np.random.default_rng(seed)
     live = live_steps(jnp.array([6, 2, 4, 5]), T, "before")
     ids = jnp.asarray(rng.integers(1, 9, (T, 4)), jnp.int32)
-    h = hypers(clip=0.05)
-    return h, train.init(TEXT, h), Batch(ids, jnp.asarray([0.0, 1.0, 1.0, 0.0]), live)
+    h = numbers(clip=0.05)
+    return h, train.init(having(TEXT, h)), Batch(ids, jnp.asarray([0.0, 1.0, 1.0, 0.0]), live)
 
 
 @pytest.mark.slow
 def test_the_adjoints_are_those_that_training_records_padding_and_clipping_included():
     h, state, batch = text_scene()
-    logs = compiled(partial(adjoint_log10, TEXT))(h, state.params, batch)
-    _, metrics = compiled(partial(train.step, dataclasses.replace(TEXT, optimizer="sgd")))(h, state, batch)
+    logs = compiled(over(adjoint_log10, TEXT))(h, state.params, batch)
+    _, metrics = compiled(over(train.step, dataclasses.replace(TEXT, optimizer="sgd")))(h, state, batch)
     assert 0 < metrics["clipped"] < 1
     count = np.maximum(np.asarray(metrics["adjoint_count"]), 1)
     for layer, norm in zip(logs, metrics["adjoint_norm"], strict=True):
@@ -219,9 +224,9 @@ def test_the_adjoints_are_those_that_training_records_padding_and_clipping_inclu
 @pytest.mark.slow
 def test_truncation_leaves_zeros():
     spec = dataclasses.replace(SGD, truncate=True)
-    h = hypers(window=2)
+    h = numbers(window=2)
     batch = TASKS["adding"](spec).batch(None, "train", jax.random.key(5))
-    logs = compiled(partial(adjoint_log10, spec))(h, train.init(spec, h).params, batch)
+    logs = compiled(over(adjoint_log10, spec))(h, train.init(having(spec, h)).params, batch)
     counts, zero, _ = compiled(histogram)(logs[0], jnp.ones((T, 4), bool))
     np.testing.assert_allclose(zero, (T - 2) / T, rtol=1e-6)
     assert np.sum(counts) == 2 * 4
@@ -233,15 +238,15 @@ def test_truncation_leaves_zeros():
 @pytest.mark.slow
 def test_looks_under_vmap_and_map_are_the_looks_of_each_and_a_run_that_ended_has_none():
     batch = TASKS["adding"](SGD).batch(None, "train", jax.random.key(5))
-    grid = [hypers(seed=s, lr=0.1, clip=0.1) for s in (0, 1, 2)]
+    grid = [numbers(seed=s, lr=0.1, clip=0.1) for s in (0, 1, 2)]
     stack = lambda trees: jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)  # noqa: E731
     h, states = stack(grid), stack([at(SGD, h, 3) for h in grid])
     poisoned = jax.tree.map(lambda leaf: leaf.at[2].set(jnp.nan), states.params)
     states = states._replace(params=poisoned, alive=jnp.array([True, False, True]))
     many = compiled(
         lambda h, states, view: (
-            jax.vmap(partial(measure, SGD), in_axes=(0, 0, None))(h, states, view),
-            jax.lax.map(lambda a: measure(SGD, *a, view), (h, states)),
+            jax.vmap(over(measure, SGD), in_axes=(0, 0, None))(h, states, view),
+            jax.lax.map(lambda a: measure(having(SGD, a[0]), a[1], view), (h, states)),
         )
     )(h, states, View(batch, None, 3))
     alone = _looks(SGD)(grid[0], at(SGD, grid[0], 3), View(batch, None, 3))

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from _digests import digests
 from _processes import Process
+from _training import having
 from _weights import same
 from test_experiments import refusal, smoke
 
 import seqdyn
 from seqdyn import ConfigError, Experiment, Spec, grid
 from seqdyn.learn import start, train
-from seqdyn.learn.config import Hypers
+from seqdyn.numbers import Numbers
 from seqdyn.runs import manifest, sweep
 from seqdyn.runs.axes import shapes
 from seqdyn.runs.checkpoint import digest
@@ -151,7 +152,7 @@ def test_an_experiment_begins_at_pytorchs_weights_and_a_trained_run_leaves_for_p
 
     out = run(experiment(), tmp_path / "run", verify=False, init=seqdyn.io.from_torch(net, SPEC))
     assert manifest.read(out)["init"]["parents"] == [{"framework": "PyTorch"}]
-    batch = train.training_batch(SPEC, Hypers(seed=1), None, 0)
+    batch = train.training_batch(having(SPEC, Numbers(seed=1)), None, 0)
     loss = np.mean((predicted(batch.xs) - np.asarray(batch.ys).reshape(-1)) ** 2)
     np.testing.assert_allclose(seqdyn.load(out).loss.isel(run=3, step=0), loss, rtol=1e-6)
     net.load_state_dict(seqdyn.io.to_torch(seqdyn.trained(out, 3)))
@@ -222,13 +223,13 @@ def test_all_specs_must_fit(tmp_path):
 
 def begun(spec, given):
     found = start.fitted(shapes(spec).params, start.named(given), "init", spec.label)
-    return train.init(spec, Hypers().arrays(), None, jax.tree.map(jnp.asarray, found))
+    return train.init(having(spec, Numbers().arrays()), None, jax.tree.map(jnp.asarray, found))
 
 
 @pytest.mark.parametrize("kind", ["readout", "embedding", "log_alpha"])
 def test_a_part_that_is_none_begins_as_always(kind):
     spec = Spec("labelled", vocabulary=5, embedding=2, penalties=("l0",), **SIZES)
-    params, always = drawn(spec), train.init(spec, Hypers().arrays())
+    params, always = drawn(spec), train.init(having(spec, Numbers().arrays()))
     found = begun(spec, params._replace(**{kind: None}))
     same(getattr(found.params, kind), getattr(always.params, kind))
     rest = {name for name in params._fields if name != kind}
@@ -239,7 +240,7 @@ def test_a_part_that_is_none_begins_as_always(kind):
 
 def test_running_statistics_come_along_unless_they_are_none():
     spec = other(cell="rnn", normalise="batch_drive")
-    params, always = drawn(spec), train.init(spec, Hypers().arrays())
+    params, always = drawn(spec), train.init(having(spec, Numbers().arrays()))
     layer = params.layers[0]
     same(begun(spec, params).params, jax.tree.map(jnp.asarray, params))
     found = begun(spec, params._replace(layers=(layer._replace(statistics=None),)))

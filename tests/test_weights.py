@@ -1,19 +1,19 @@
 """Laws of `seqdyn.measure.weights`: spectra against matrices whose spectra are known, and the probe's shapes."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+from _training import having, over
 
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import train
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.measure import weights
 from seqdyn.measure.view import View
+from seqdyn.numbers import Numbers
 
 X64 = False
 N = 6
@@ -142,7 +142,7 @@ def looked(spec, states, by="map"):
     """What the probe hands out of runs that are stacked."""
 
     def look(state):
-        return weights.measure(spec, Hypers(), state, UNSEEN)
+        return weights.measure(having(spec, Numbers()), state, UNSEEN)
 
     every = {"map": lambda states: jax.lax.map(look, states), "vmap": jax.vmap(look)}[by]
     return jax.tree.map(np.asarray, compiled(every)(states))
@@ -151,7 +151,7 @@ def looked(spec, states, by="map"):
 def drawn(spec, runs=2):
     """Runs with random numbers for everything."""
     rng = np.random.default_rng(0)
-    shapes = jax.eval_shape(partial(train.init, spec), Hypers().arrays())
+    shapes = jax.eval_shape(over(train.init, spec), Numbers().arrays())
     return jax.tree.map(lambda leaf: rng.standard_normal((runs, *leaf.shape)).astype(leaf.dtype), shapes)
 
 
@@ -178,8 +178,8 @@ def test_the_probe_measures_every_block_of_every_layer(cell):
 
 def test_an_orthogonal_initialisation_has_its_gain_as_radius_norm_and_distance():
     spec = Spec(steps=4, batch=2, holdout=2, hidden=(8,))
-    hypers = jax.tree.map(lambda *leaves: np.stack(leaves), *(Hypers(gain=g).arrays() for g in (0.5, 1.0, 1.5)))
-    states = compiled(jax.vmap(partial(train.init, spec)))(hypers)
+    numbers = jax.tree.map(lambda *leaves: np.stack(leaves), *(Numbers(gain=g).arrays() for g in (0.5, 1.0, 1.5)))
+    states = compiled(jax.vmap(over(train.init, spec)))(numbers)
     got = weights.finish(spec, looked(spec, states, by="vmap"), 8)
     gain = np.array([0.5, 1.0, 1.5])[:, None, None]
     np.testing.assert_allclose(got["spectral_radius"], gain, rtol=1e-5)

@@ -14,12 +14,13 @@ import pytest
 from _network import matrices, rnn
 from _processes import Process
 from _refusals import refusal
+from _training import having
 
 import seqdyn as sd
 from analysis import gradient_flow
 from seqdyn.learn import model, train
-from seqdyn.learn.config import Hypers
 from seqdyn.measure.broken import first_break
+from seqdyn.numbers import Numbers
 from seqdyn.runs import checkpoint
 from seqdyn.runs import why as looking
 
@@ -27,16 +28,16 @@ X64 = False
 T, B, H = 6, 4, 3
 LINEAR = sd.Spec(steps=T, batch=B, hidden=(H, H), holdout=4, activation="identity")
 LSTM = sd.Spec(steps=T, batch=B, hidden=(H,), holdout=4, cell="lstm", bidirectional=True)
-GATES = model.layers(LSTM, Hypers().arrays())[0].gates
+GATES = model.layers(having(LSTM, Numbers().arrays()))[0].gates
 HUGE = np.float32(3e38)
 
 
 def began(spec, seed):
-    hypers = Hypers(seed=seed, lr=0.1).arrays()
-    state = train.init(spec, hypers)
-    batch = train.training_batch(spec, hypers, None, seed)
+    numbers = Numbers(seed=seed, lr=0.1).arrays()
+    state = train.init(having(spec, numbers))
+    batch = train.training_batch(having(spec, numbers), None, seed)
     ones = batch._replace(xs=jnp.ones_like(batch.xs), ys=jnp.zeros_like(batch.ys))
-    return hypers, state, ones
+    return numbers, state, ones
 
 
 def with_layer(state, i, **leaves):
@@ -52,7 +53,7 @@ def plain(state):
     return state
 
 
-def in_batch(rng, hypers, state, batch):
+def in_batch(rng, numbers, state, batch):
     t, e, d = rng.integers((T, B, 2))
     return (
         state,
@@ -61,12 +62,12 @@ def in_batch(rng, hypers, state, batch):
     )
 
 
-def in_target(rng, hypers, state, batch):
+def in_target(rng, numbers, state, batch):
     e = rng.integers(B)
     return state, batch._replace(ys=batch.ys.at[e].set(np.nan)), dict(what="batch", name="ys", time=None, example=e)
 
 
-def in_parameter(rng, hypers, state, batch):
+def in_parameter(rng, numbers, state, batch):
     i, name = rng.integers(2), rng.choice(["w", "u", "b"])
     leaf = getattr(state.params.layers[i], name)
     bad = leaf.at[tuple(rng.integers(leaf.shape))].set(-np.inf)
@@ -78,7 +79,7 @@ def from_then_on(batch, t, e, size=4.0):
     return batch._replace(xs=jnp.zeros_like(batch.xs).at[t:, e].set(size))
 
 
-def in_layer(rng, hypers, state, batch):
+def in_layer(rng, numbers, state, batch):
     """A weight whose product overflows as soon as there is something to read."""
     i, t, e = rng.integers((2, T, B))
     state = plain(state)
@@ -86,7 +87,7 @@ def in_layer(rng, hypers, state, batch):
     return state, from_then_on(batch, t, e), dict(what="state", name="h", layer=i, time=t, example=e)
 
 
-def in_gate(rng, hypers, state, batch):
+def in_gate(rng, numbers, state, batch):
     """Of an LSTM's direction: where all gates are open, one reads ∞ from its input and a step later −∞ from h."""
     i, t, e, gate = rng.integers((2, T - 1, B, 4))
     layer = state.params.layers[i]
@@ -99,7 +100,7 @@ def in_gate(rng, hypers, state, batch):
     return state, batch, dict(what="state", name=GATES[gate], layer=i, time=time, example=e)
 
 
-def in_recurrence(rng, hypers, state, batch):
+def in_recurrence(rng, numbers, state, batch):
     """h_t = g h_{t−1} + x_t, on and on: Inf where the oracle's float32 is."""
     state, g = plain(state), np.float32(10.0 ** rng.integers(10, 30))
     state = with_layer(state, 0, u=g * jnp.eye(H))
@@ -109,7 +110,7 @@ def in_recurrence(rng, hypers, state, batch):
     return state, batch, dict(what="state", name="h", layer=0, time=time, example=0, value=np.inf)
 
 
-def in_prediction(rng, hypers, state, batch):
+def in_prediction(rng, numbers, state, batch):
     e = rng.integers(B)
     readout = state.params.readout
     state = plain(state)
@@ -117,25 +118,25 @@ def in_prediction(rng, hypers, state, batch):
     return state._replace(params=params), from_then_on(batch, 0, e), dict(what="predictions", example=e)
 
 
-def in_loss(rng, hypers, state, batch):
+def in_loss(rng, numbers, state, batch):
     e = rng.integers(B)
     return state, batch._replace(ys=batch.ys.at[e].set(1e30)), dict(what="loss", example=e, value=np.inf)
 
 
-def in_moment(rng, hypers, state, batch):
+def in_moment(rng, numbers, state, batch):
     """g² is no float where g, and the loss, are."""
     return plain(state), batch._replace(ys=batch.ys.at[rng.integers(B)].set(1.5e19)), dict(what="moments")
 
 
-def in_norm(rng, hypers, state, batch):
+def in_norm(rng, numbers, state, batch):
     return state, batch, dict(what="norm", value=np.inf)
 
 
-def in_update(rng, hypers, state, batch):
+def in_update(rng, numbers, state, batch):
     return state, batch, dict(what="update")
 
 
-def in_adjoint(rng, hypers, state, batch):
+def in_adjoint(rng, numbers, state, batch):
     """λ_{t−1} = 10^k λ_t, while all states are 0."""
     e, k = rng.integers(B), int(rng.integers(9, 30))
     state = plain(state)
@@ -172,11 +173,11 @@ def test_every_fault_is_found_where_it_was_put(name):
     spec, *faults = FAULTS[name]
     for i in range(100 * len(faults) // sum(len(of) - 1 for of in FAULTS.values()) + 1):
         rng, fault = np.random.default_rng(i), faults[i % len(faults)]
-        hypers, state, batch = began(spec, i)
-        assert first_break(spec, hypers, state, batch) is None
-        state, batch, put = fault(rng, hypers, state, batch)
-        hypers = dataclasses.replace(hypers, lr=jnp.float32(RATES.get(fault, 0.1)))
-        found = first_break(spec, hypers, state, batch)
+        numbers, state, batch = began(spec, i)
+        assert first_break(having(spec, numbers), state, batch) is None
+        state, batch, put = fault(rng, numbers, state, batch)
+        numbers = dataclasses.replace(numbers, lr=jnp.float32(RATES.get(fault, 0.1)))
+        found = first_break(having(spec, numbers), state, batch)
         assert {key: getattr(found, key) for key in put} == put, f"{fault.__name__}: {found}"
 
 

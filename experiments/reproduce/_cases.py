@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from seqdyn.learn.config import Experiment, Hypers, Spec
+from seqdyn.learn.config import Experiment, Spec
+from seqdyn.numbers import Numbers
 from seqdyn.runs.script import Presets, Seeds, launch_all
 from seqdyn.types import ConfigError
 
@@ -29,9 +30,9 @@ TINY: dict[str, Any] = dict(seeds=2, updates=20, chunk=5, probe_every=10, tile=2
 """Of --smoke."""
 
 
-def case(c: Trained, name: str, spec: Spec, hypers: Hypers, **looking: Any) -> Experiment:
+def case(c: Trained, name: str, spec: Spec, numbers: Numbers, **looking: Any) -> Experiment:
     """One case, an experiment called `name`; `looking` are the `Experiment`'s fields of probes."""
-    return Experiment(name, (spec,), hypers, c.updates, c.chunk, c.probe_every, c.tile, **looking)
+    return Experiment(name, (spec,), numbers, c.updates, c.chunk, c.probe_every, c.tile, **looking)
 
 
 def launch_cases(wanted: Mapping[str, Mapping[str, Experiment]], config: Trained) -> tuple[Path, Panels]:

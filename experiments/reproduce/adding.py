@@ -54,8 +54,8 @@ def experiment(c: Config, name: str, steps: int) -> Experiment:
     """Seeds of one cell at one length."""
     spec = Spec(task="adding", steps=steps, batch=c.batch, hidden=(c.hidden,), **CASES[name], name=name)
     inner = 0.001 * math.sqrt(2) if name == "IRNN" else 1.0  # a Gaussian W of gain g has entries of variance g²/fan_in
-    hypers = grid(seeds=c.seeds, lr=c.lr, clip=c.clip, input_gain=inner, longest=float(steps))
-    return _cases.case(c, f"adding_{steps}", spec, hypers)
+    numbers = grid(seeds=c.seeds, lr=c.lr, clip=c.clip, input_gain=inner, longest=float(steps))
+    return _cases.case(c, f"adding_{steps}", spec, numbers)
 
 
 def claims(panels: _cases.Panels) -> list[Claim]:

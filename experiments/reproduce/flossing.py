@@ -66,8 +66,8 @@ def experiment(c: Config, case: Case, steps: int) -> Experiment:
         floss_steps=c.floss_steps,
         name=case,
     )
-    hypers = grid(seeds=c.seeds, lr=1e-3, input_gain=0.5, clip=0.03)
-    return _cases.case(c, "flossing", spec, hypers, probes=("lyapunov",), diagnostic=4, modes=c.hidden)
+    numbers = grid(seeds=c.seeds, lr=1e-3, input_gain=0.5, clip=0.03)
+    return _cases.case(c, "flossing", spec, numbers, probes=("lyapunov",), diagnostic=4, modes=c.hidden)
 
 
 def claims(c: Config, steps: int, cases: published.Cases) -> list[Claim]:

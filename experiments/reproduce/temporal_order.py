@@ -112,8 +112,8 @@ def experiment(c: Config, init: str, method: str, steps: int) -> Experiment:
     sigma, inputs = {"basic tanh": 0.1}.get(init, 0.01), 6
     gain = 0.95 if init == "smart tanh" else sigma * math.sqrt(c.hidden)
     outer = dict(input_gain=sigma * math.sqrt(inputs), readout_gain=sigma * math.sqrt(c.hidden))
-    hypers = grid(seeds=c.seeds, lr=0.01, gain=gain, clip=clip, omega=omega, **outer)
-    return _cases.case(c, f"temporal_order_{steps}", spec(c, init, method, steps), hypers)
+    numbers = grid(seeds=c.seeds, lr=0.01, gain=gain, clip=clip, omega=omega, **outer)
+    return _cases.case(c, f"temporal_order_{steps}", spec(c, init, method, steps), numbers)
 
 
 def on_longer(c: Config, out: Path, times: int) -> np.ndarray:
@@ -121,13 +121,12 @@ def on_longer(c: Config, out: Path, times: int) -> np.ndarray:
     experiment = manifest.experiment(out)
     own = len(experiment.runs[0])  # what has extended the directory lies elsewhere in it
     short, learned = experiment.specs[0], np.isfinite(published.learned_at(out)[:own])
-    long = dataclasses.replace(short, steps=times * short.steps, shortest=0, holdout=c.tried)
-
-    evaluate = backend.compiled(lambda hypers, state: train.evaluate(long, hypers, state, None)["test_accuracy"])
+    longer = dict(steps=times * short.steps, shortest=0, holdout=c.tried)
+    evaluate = backend.compiled(lambda long, state: train.evaluate(long, state, None)["test_accuracy"])
 
     def one(run: int) -> float:
-        hypers = experiment.hypers.at(run).arrays()
-        return float(evaluate(hypers, train.init(long, hypers)._replace(params=seqdyn.restore(out, run))))
+        long = dataclasses.replace(experiment.runs[0].at(run), **longer).arrays()
+        return float(evaluate(long, train.init(long)._replace(params=seqdyn.restore(out, run))))
 
     return np.asarray([one(run) for run in np.flatnonzero(learned).tolist()])
 

@@ -94,7 +94,7 @@ def _gates(spec: Spec) -> str:
 
 
 def _described(spec: Spec) -> dict[str, Any]:
-    fields = [f.name for f in dataclasses.fields(spec) if f.name != "decided"]
+    fields = [f.name for f in dataclasses.fields(spec) if f.name not in ("decided", "numbers")]
     return {name: parts.describe(getattr(spec, name)) for name in fields}
 
 

@@ -1,4 +1,4 @@
-"""What an experiment is: `Spec`s decide code, `Hypers` and parts decide numbers, an `Experiment` crosses them."""
+"""What an experiment is: `Spec`s, `grid` crosses their numbers, and how long all of it trains."""
 
 import dataclasses
 import json
@@ -14,48 +14,17 @@ from seqdyn import grids, parts
 from seqdyn.building import check_alone
 from seqdyn.data.arrays import array, plain_json
 from seqdyn.described import rebuilt
-from seqdyn.layout import Layout, hypers_of, layout
-from seqdyn.learn import precision, probe_config
+from seqdyn.layout import Layout, layout, numbers_of
+from seqdyn.learn import probe_config
 from seqdyn.learn.fitted import unheeded
-from seqdyn.learn.hypers import FIELDS, Hypers
 from seqdyn.learn.own_cells import own
 from seqdyn.learn.probe_config import ProbeConfig, ProbeName, Split
-from seqdyn.learn.spec import Spec
+from seqdyn.learn.spec import Spec, is_grid
 from seqdyn.learn.validate import validate
 from seqdyn.nets.levels import Dense
+from seqdyn.numbers import FIELDS, Numbers
 from seqdyn.parts import Part
 from seqdyn.types import ConfigError, whole
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Runs:
-    """Runs of one spec, all of whose numbers are [r]; or, without that axis, one run."""
-
-    spec: Spec
-    hypers: Hypers
-
-    def __len__(self) -> int:
-        return len(self.hypers)
-
-    def at(self, index: Any) -> "Runs":
-        """One run, or a slice of them."""
-        return jax.tree.map(lambda leaf: leaf[index], self)
-
-    def arrays(self) -> "Runs":
-        """With JAX leaves, int32 where they are whole, elsewhere of the type of the parameters."""
-        real = precision.trained(self.spec.dtype)
-        return Runs(grids.arrays(self.spec, real), self.hypers.arrays(real))
-
-
-@parts.registered
-@dataclass(frozen=True)
-class Swept:
-    """Where a grid finds its axes."""
-
-    spec: Spec
-    hypers: Hypers
-    seed: Any = field(default=0, metadata=Hypers.__dataclass_fields__["seed"].metadata)
 
 
 def grid(*given: Any, **axes: Any) -> Any:
@@ -64,9 +33,9 @@ def grid(*given: Any, **axes: Any) -> Any:
     >>> len(grid(Spec(), seeds=3, gain=[0.5, 1.0], clip=[1.0, math.inf], lr=1e-3))
     12
 
-    With a spec it returns its `Runs`. An axis is then a field of `Hypers` or a number of the spec's parts, by its name
-    or the end of its path, as 'layers[0].tau'. Without a spec it returns `Hypers`, which fit any spec of words. `seeds`
-    is how many, from 0 on, or which.
+    With a spec it returns that spec, its numbers [r]. An axis is one of its `numbers` or a number of its parts, by its
+    name or the end of its path, as 'layers[0].tau'. Without a spec it returns `Numbers`, which fit any spec of words.
+    `seeds` is how many, from 0 on, or which.
 
     What decides code (`Spec.steps`, say) is no axis: an experiment takes a grid for each of its values. Raises
     ConfigError for a name that is no number here, or several; for an axis without values; for values out of range.
@@ -75,7 +44,7 @@ def grid(*given: Any, **axes: Any) -> Any:
     seeds = given[0 if of is None else 1 :] or (axes.pop("seeds", 1),)
     if len(seeds) > 1 or "seeds" in axes:
         raise TypeError("grid takes a spec and seeds, each once; axes by their names")
-    swept = {path.rpartition(".")[2] for path in grids.numbers(Swept(Spec() if of is None else of, Hypers()))}
+    swept = {path.rpartition(".")[2] for path in grids.numbers(Spec() if of is None else of)}
     for name, part in grids.absent(of).items():
         if name in axes and name not in swept:
             raise ConfigError(
@@ -88,28 +57,28 @@ def grid(*given: Any, **axes: Any) -> Any:
             f"tuple(grid(Spec(…, {name}=one), …) for one in …)."
         )
     if of is None:
-        return grids.grid(Hypers(), *seeds, **axes)
-    nobody = unheeded(of)
-    swept = grids.grid(Swept(of, Hypers(**dict.fromkeys(nobody), seed=None)), *seeds, **axes)
-    without = {name: np.full(len(swept.seed), getattr(Hypers, name)) for name in nobody}
-    return Runs(swept.spec, dataclasses.replace(swept.hypers, seed=swept.seed, **without))
+        return grids.grid(Numbers(), *seeds, **axes)
+    nobody = unheeded(of)  # an axis does not mean what nobody heeds
+    swept: Spec = grids.grid(of.having(**dict.fromkeys(nobody)), *seeds, seed_path=SEED, **axes)
+    return swept.having(**{name: np.full(len(swept), getattr(of.numbers, name)) for name in nobody})
 
 
-def _told_apart(specs: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Specs, or their runs, that would have the same label named by the fields in which they differ: 'lstm, steps
-    50'."""
-    of = [one.spec if isinstance(one, Runs) else one for one in specs]
+SEED = "numbers.seed"
+
+
+def _told_apart(specs: tuple[Spec, ...]) -> tuple[Spec, ...]:
+    """Specs that would have the same label named by the fields in which they differ: 'lstm, steps 50'."""
     found = list(specs)
-    if not all(isinstance(spec.cell, str) for spec in of):
+    if not all(isinstance(spec.cell, str) for spec in specs):
         return specs  # to be refused
-    for label in {spec.label for spec in of}:
-        alike = [i for i, spec in enumerate(of) if spec.label == label and not spec.name]
-        said = {f.name: [_said(getattr(of[i], f.name)) for i in alike] for f in dataclasses.fields(Spec)}
-        apart = [name for name, values in said.items() if name != "decided" and len({*values}) > 1]
+    fields = [f.name for f in dataclasses.fields(Spec) if f.name not in ("decided", "numbers")]
+    for label in {spec.label for spec in specs}:
+        alike = [i for i, spec in enumerate(specs) if spec.label == label and not spec.name]
+        said = {name: [_said(getattr(specs[i], name)) for i in alike] for name in fields}
+        apart = [name for name, values in said.items() if len({*values}) > 1]
         for n, i in enumerate(alike if apart else ()):
             name = ", ".join([label, *(f"{field} {said[field][n]}" for field in apart)])
-            named = dataclasses.replace(of[i], name=name)
-            found[i] = dataclasses.replace(found[i], spec=named) if isinstance(found[i], Runs) else named
+            found[i] = dataclasses.replace(specs[i], name=name)
     return tuple(found)
 
 
@@ -120,12 +89,31 @@ def _said(value: Any) -> str:
     return type(value).__name__ if parts.is_part(value) else str(value)
 
 
-def _columns(hypers: Hypers) -> Hypers:
+def _columns(numbers: Numbers) -> Numbers:
     """As arrays."""
-    return Hypers(**{f.name: array(f"hypers.{f.name}", getattr(hypers, f.name), "numbers") for f in FIELDS})
+    return Numbers(**{f.name: array(f"numbers.{f.name}", getattr(numbers, f.name), "numbers") for f in FIELDS})
 
 
-def joined(*grids: Hypers) -> Hypers:
+def _crossed(spec: Spec, numbers: Numbers) -> Spec:
+    """A spec at all points of a grid; its own numbers are those that the grid leaves at their defaults."""
+    columns = {}
+    for f in FIELDS:
+        own, column = getattr(spec.numbers, f.name), getattr(numbers, f.name)
+        if np.ndim(own) or (own != f.default and not all(value in (own, f.default) for value in column.tolist())):
+            raise ConfigError(
+                f"numbers.{f.name} is {own!r:.80} in a spec, and the experiment has other values of it; "
+                f"give it once, as grid(spec, {f.name}=…) makes of it."
+            )
+        columns[f"numbers.{f.name}"] = column if own == f.default else np.full(len(column), own)
+    return grids.spread(spec, len(numbers), columns)
+
+
+def _plain(spec: Spec) -> Spec:
+    """Without numbers of its own, where all specs of an experiment share them."""
+    return spec.having(**vars(Numbers()))
+
+
+def joined(*grids: Any) -> Any:
     """The points of several grids, one after the other: what is no product of axes."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *grids)
 
@@ -137,7 +125,7 @@ def _dense(spec: Any) -> bool:
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a run directory holds the result of: specs × hypers, or the runs of grids, and how long they train.
+    """What a run directory holds the result of: specs × numbers, or the runs of grids, and how long they train.
 
     The runs of a spec follow each other, those of the first spec first. Data are no part of it, but are given to
     `seqdyn.run(experiment, out, data)`: a dict of splits, as `data.check.check` describes them. Raises ConfigError for
@@ -146,10 +134,11 @@ class Experiment:
 
     name: str
     specs: Any
-    """One `Spec`, or several in a tuple or list; each runs at all points of `hypers`. Or one or several results of
+    """One `Spec`, or several in a tuple or list; each runs at all points of `numbers`. Or one or several results of
     `grid(spec, …)`, each with its own axes. Read afterwards, it is a tuple of the specs of the first runs."""
-    hypers: Hypers = None  # type: ignore[assignment]
-    """What `grid(…)` makes without a spec; None is `grid()`, and stays None beside what `grid(spec, …)` makes."""
+    numbers: Numbers = None  # type: ignore[assignment]
+    """What `grid(…)` makes without a spec, for every spec; None: those that each spec has. Read afterwards, it is None
+    where specs differ in them, and beside what `grid(spec, …)` makes."""
     updates: int = 0
     chunk: int = None  # type: ignore[assignment]
     """Updates in one compiled call: a signal is obeyed at its end. None: as many as divide `updates`, at most 100."""
@@ -176,14 +165,14 @@ class Experiment:
     …; n: 0, n, 2n, …; a list: these. None: no state."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
-    runs: tuple[Runs, ...] = ()
-    """Those of each spec, made here of specs and hypers."""
+    runs: tuple[Spec, ...] = ()
+    """The specs with their numbers [r], made here."""
     ruled: tuple[str, ...] = field(init=False, default=())
     """Which of chunk and probe_every were left to the rule."""
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
-            if f.init and f.name not in ("hypers", "runs"):
+            if f.init and f.name not in ("numbers", "runs"):
                 self._put(f.name, parts.plain(getattr(self, f.name)))
         self._put("specs", self.specs if isinstance(self.specs, tuple) else (self.specs,))
         self._put("probes", (self.probes,) if parts.is_part(self.probes) else self.probes)
@@ -191,20 +180,24 @@ class Experiment:
         for name in ("lags", "keep"):
             value = getattr(self, name)
             self._put(name, tuple(parts.listed(value)) if parts.is_many(value) else value)
-        if self.hypers is None and self.runs and not any(isinstance(one, Runs) for one in self.specs):
+        if self.numbers is None and self.runs and not any(isinstance(one, Spec) and is_grid(one) for one in self.specs):
             # From dataclasses.replace.
-            if self.specs != tuple(one.at(0).spec for one in self.runs):
+            if self.specs != tuple(one.at(0) for one in self.runs):
                 raise ConfigError("specs is another beside the runs of a grid; give what grid(spec, …) makes of it.")
             self._put("specs", self.runs)
         self._check_types()
         self._put("specs", _told_apart(self.specs))
-        if isinstance(self.specs[0], Runs):
-            self._put("runs", tuple(Runs(one.spec, _columns(one.hypers)) for one in self.specs))
-            self._put("specs", tuple(one.at(0).spec for one in self.runs))
+        if is_grid(self.specs[0]):
+            runs = tuple(one.having(**vars(_columns(one.numbers))) for one in self.specs)
+            self._put("specs", tuple(one.at(0) for one in runs))
         else:
-            hypers = _columns(grid() if self.hypers is None else self.hypers)
-            self._put("hypers", hypers)
-            self._put("runs", tuple(Runs(grids.spread(spec, len(hypers), {}), hypers) for spec in self.specs))
+            numbers = _columns(grid() if self.numbers is None else self.numbers)
+            runs = tuple(_crossed(spec, numbers) for spec in self.specs)
+            alike = all(parts.describe(one.numbers) == parts.describe(runs[0].numbers) for one in runs)
+            self._put("numbers", runs[0].numbers if alike else None)
+            pairs = zip(self.specs, runs, strict=True)
+            self._put("specs", tuple(_plain(spec) if alike else one.at(0) for spec, one in pairs))
+        self._put("runs", runs)
         for spec in self.specs:
             check_alone(spec)
         self._put("ruled", tuple(name for name in ("chunk", "probe_every") if getattr(self, name) is None))
@@ -230,9 +223,9 @@ class Experiment:
             self._put("probes", ("weights",) if known else ())
 
     def _check(self) -> None:
-        grids = [(self.specs, self.hypers)]
-        if self.hypers is None:
-            grids = [((spec,), runs.hypers) for spec, runs in zip(self.specs, self.runs, strict=True)]
+        grids = [(self.specs, self.numbers)]
+        if self.numbers is None:
+            grids = [((spec,), runs.numbers) for spec, runs in zip(self.specs, self.runs, strict=True)]
         validate(self.specs, grids)
         try:
             json.dumps(self.settings, allow_nan=False)
@@ -269,18 +262,19 @@ class Experiment:
             raise ConfigError(f"name is {self.name!r}; it must be a string.")
         if not self.specs:
             raise ConfigError("specs is empty; an experiment needs at least one Spec.")
-        kind = Runs if isinstance(self.specs[0], Runs) else Spec
-        odd = [one for one in self.specs if not isinstance(one, kind)]
+        odd = [one for one in self.specs if not isinstance(one, Spec)]
         if odd:
-            right = "a Spec, or a tuple of them" if kind is Spec else "what grid(spec, …) makes, like the first"
-            raise ConfigError(f"specs has {odd[0]!r:.80}; it must be {right}.")
-        if kind is Runs and self.hypers is not None:
+            raise ConfigError(f"specs has {odd[0]!r:.80}; it must be a Spec, or a tuple of them.")
+        grids = [one for one in self.specs if is_grid(one)]
+        if grids and len(grids) < len(self.specs):
+            raise ConfigError("specs has what grid(spec, …) makes beside a Spec; make a grid of each.")
+        if grids and self.numbers is not None:
             raise ConfigError(
-                f"hypers is {self.hypers!r:.40} beside what grid(spec, …) makes, which has its numbers; leave it out, "
+                f"numbers is {self.numbers!r:.40} beside what grid(spec, …) makes, which has its own; leave it out, "
                 "and give what follows it by name."
             )
-        if not isinstance(self.hypers, Hypers | None):
-            raise ConfigError(f"hypers is {self.hypers!r:.80}; it must be what grid() returns.")
+        if not isinstance(self.numbers, Numbers | None):
+            raise ConfigError(f"numbers is {self.numbers!r:.80}; it must be what grid() returns.")
         if not isinstance(self.settings, dict):
             raise ConfigError(f"settings is {self.settings!r:.80}; it must be a dict of what JSON can hold.")
 
@@ -302,14 +296,14 @@ class Experiment:
 
     def describe(self) -> dict[str, Any]:
         """As JSON: two experiments are the same if and only if this is. Infinity is written as a string."""
-        hypers = [
-            {f.name: [_finite(v) for v in np.asarray(getattr(runs.hypers, f.name)).tolist()] for f in FIELDS}
-            for runs in self.runs
+        numbers = [
+            {f.name: [_finite(v) for v in np.asarray(getattr(one.numbers, f.name)).tolist()] for f in FIELDS}
+            for one in self.runs
         ]
         return {
             "name": self.name,
-            "specs": [_described(runs.spec) for runs in self.runs],
-            "hypers": hypers if self.hypers is None else hypers[0],
+            "specs": [_described(one) for one in self.runs],
+            "hypers": numbers if self.numbers is None else numbers[0],
             "updates": self.updates,
             "chunk": self.chunk,
             "probe_every": self.probe_every,
@@ -336,7 +330,7 @@ def _described(spec: Spec) -> dict[str, Any]:
     return {
         name: value
         for name, value in found.items()
-        if name != "decided" and (name not in LATER or value != default[name])
+        if name not in ("decided", "numbers") and (name not in LATER or value != default[name])
     }
 
 
@@ -346,11 +340,13 @@ def experiment_from(described: dict[str, Any]) -> Experiment:
     Raises ConfigError for parts that this process does not hold.
     """
     specs = [Spec(**{k: rebuilt(v) for k, v in _known(Spec, spec).items()}) for spec in described["specs"]]
-    hypers = [_hypers(one) for one in hypers_of(described)]
-    found = _known(Experiment, described) | {"hypers": hypers[0] if isinstance(described["hypers"], dict) else None}
+    numbers = [_numbers(one) for one in numbers_of(described)]
+    found = _known(Experiment, described) | {"numbers": numbers[0] if isinstance(described["hypers"], dict) else None}
     found |= {name: rebuilt(described.get(name)) for name in ("probes", "keep", "lags")} | {"ruled": ()}
-    found["runs"] = tuple(Runs(_repeated(spec, len(one)), one) for spec, one in zip(specs, hypers, strict=True))
-    found["specs"] = tuple(runs.at(0).spec for runs in found["runs"])
+    found["runs"] = tuple(
+        _repeated(spec, len(one)).having(**vars(one)) for spec, one in zip(specs, numbers, strict=True)
+    )
+    found["specs"] = tuple(_plain(one.at(0)) if found["numbers"] else one.at(0) for one in found["runs"])
     read = object.__new__(Experiment)  # not by __init__, which refuses
     for f in dataclasses.fields(Experiment):
         default = f.default_factory() if callable(f.default_factory) else f.default
@@ -362,10 +358,10 @@ def _repeated(spec: Spec, count: int) -> Spec:
     return grids.mapped(spec, lambda _, allowed, value: value if np.ndim(value) else np.full(count, value))
 
 
-def _hypers(described: Mapping[str, Any]) -> Hypers:
+def _numbers(described: Mapping[str, Any]) -> Numbers:
     given = {k: np.asarray([float(x) if isinstance(x, str) else x for x in v]) for k, v in described.items()}
     runs = len(given["seed"])
-    return Hypers(**{f.name: given.get(f.name, np.full(runs, f.default)) for f in FIELDS})
+    return Numbers(**{f.name: given.get(f.name, np.full(runs, f.default)) for f in FIELDS})
 
 
 def _known(cls: Any, described: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is dropped in training, by the words of `Spec.dropout`, each with probability `Hypers.dropout`.
+"""What is dropped in training, by the words of `Spec.dropout`, each with probability `Numbers.dropout`.
 
     words           every occurrence of a word of a sequence: its vector is 0 there     Gal & Ghahramani 2016, §4.2
     inputs          of every level, one mask for all steps                              Srivastava et al. 2014
@@ -19,7 +19,6 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.fields import Fields
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.own_cells import levels, said
 from seqdyn.nets import dropped
 from seqdyn.nets.cells import Cell
@@ -41,23 +40,21 @@ class Masks(NamedTuple):
     outputs: Float[Array, "b h"] | None = None
 
 
-def cell(spec: Fields, hypers: Hypers, plain: Cell, training: bool) -> Cell:
+def cell(spec: Fields, plain: Cell, training: bool) -> Cell:
     """The cell that this kind makes of a plain one."""
     if spec.dropout == "zoneout":
-        return dropped.zoneout(plain) if training else dropped.expected(plain, hypers.dropout)
+        return dropped.zoneout(plain) if training else dropped.expected(plain, spec.numbers.dropout)
     if spec.dropout not in INNER or not training:
         return plain
     return dropped.candidate(plain) if spec.dropout == "candidate" else dropped.recurrent(plain)
 
 
-def draw(
-    spec: Fields, hypers: Hypers, key: Key[Array, ""], ids: Int[Array, "t b"] | None, shape: tuple[int, ...]
-) -> Masks:
+def draw(spec: Fields, key: Key[Array, ""], ids: Int[Array, "t b"] | None, shape: tuple[int, ...]) -> Masks:
     """The masks of a batch whose first level reads [t, b, d] = `shape`; `ids` are its words."""
     steps, size, inputs = shape
     kind, ways = spec.dropout, 2 if spec.bidirectional else 1
     widths = (inputs, *(ways * h for h in spec.hidden))
-    keep = 1 - hypers.dropout
+    keep = 1 - spec.numbers.dropout
     whole = kind in ("recurrent", "variational")
     k_inputs, k_inner, k_outputs = jax.random.split(key, 3) if kind == "variational" else (key, key, key)
 

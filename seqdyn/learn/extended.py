@@ -7,17 +7,17 @@ import numpy as np
 
 from seqdyn import grids
 from seqdyn.learn import precision
-from seqdyn.learn.config import Hypers, Runs, Swept
+from seqdyn.learn.config import SEED
 from seqdyn.learn.fitted import unheeded
-from seqdyn.learn.hypers import FIELDS
 from seqdyn.learn.spec import Spec
+from seqdyn.numbers import Numbers
 from seqdyn.parts import is_many, listed
 from seqdyn.types import ConfigError
 
-_SEED = "seed"
+_SEED = SEED
 
 
-def more(runs: Sequence[Runs], seeds: Any, axes: Mapping[str, Any]) -> list[Runs]:
+def more(runs: Sequence[Spec], seeds: Any, axes: Mapping[str, Any]) -> list[Spec]:
     """The runs that `runs` lack of their product with these values, spec by spec; specs that lack none are left out.
 
     Each value of an axis takes the place of that number in every run, at its seed and other numbers, and so does each
@@ -30,7 +30,7 @@ def more(runs: Sequence[Runs], seeds: Any, axes: Mapping[str, Any]) -> list[Runs
     given = _given(seeds, axes)
     tables: dict[str, _Table] = {}
     for one in runs:
-        tables.setdefault(one.spec.label, _Table(one)).add(one)
+        tables.setdefault(one.label, _Table(one)).add(one)
     for name in axes:
         heeding = [table for table in tables.values() if grids.ends(name, table.numbers)]
         for table in heeding or tables.values():
@@ -52,7 +52,7 @@ def _given(seeds: Any, axes: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Name -> values, in an order that does not depend on how they are written down; seeds last."""
     if not isinstance(axes, Mapping):
         raise ConfigError(f"axes is {axes!r:.60}; it must be a dict of names and values, as dict(gain=[2.0]).")
-    if _SEED in axes or "seeds" in axes:
+    if {"seed", "seeds"} & axes.keys():
         raise ConfigError("axes has seeds; give them as seeds=.")
     found = {str(name): listed(axes[name]) for name in sorted(axes, key=str)}
     if seeds is not None:
@@ -62,7 +62,7 @@ def _given(seeds: Any, axes: Mapping[str, Any]) -> dict[str, list[Any]]:
             raise ConfigError(f"{'seeds' if name == _SEED else name} has no values; give at least one.")
     if seeds is not None and not is_many(seeds):
         (count,) = found[_SEED]
-        grids.check("seeds", Hypers.__dataclass_fields__[_SEED].metadata["number"], count)
+        grids.check("seeds", Numbers.__dataclass_fields__["seed"].metadata["number"], count)
         found[_SEED] = [*range(int(count))]
         if not found[_SEED]:
             raise ConfigError(f"seeds is {seeds!r}; it must be at least one, or a list of seeds.")
@@ -72,22 +72,21 @@ def _given(seeds: Any, axes: Mapping[str, Any]) -> dict[str, list[Any]]:
 class _Table:
     """The runs of one spec, row by row."""
 
-    def __init__(self, like: Runs) -> None:
-        self._like, self._nobody = like.spec, unheeded(like.spec)
-        self._real = np.dtype(precision.trained(like.spec.dtype))
-        self.numbers = grids.numbers(self._swept(like))
+    def __init__(self, like: Spec) -> None:
+        self._like, self._nobody = like, unheeded(like)
+        self._real = np.dtype(precision.trained(like.dtype))
+        self.numbers = grids.numbers(self._heeded(like))
         self.rows: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         """As they train, and as they were given."""
         self.old = 0
 
-    def _swept(self, runs: Runs) -> Swept:
-        hypers = {f.name: getattr(runs.hypers, f.name) for f in FIELDS if f.name not in {*self._nobody, _SEED}}
-        nobody = dict.fromkeys(self._nobody)
-        return Swept(runs.spec, Hypers(**hypers, **nobody, seed=None), runs.hypers.seed)
+    def _heeded(self, runs: Spec) -> Spec:
+        """Without the numbers that nobody heeds."""
+        return runs.having(**dict.fromkeys(self._nobody))
 
-    def add(self, runs: Runs) -> None:
+    def add(self, runs: Spec) -> None:
         """Runs that are there."""
-        columns = [np.asarray(values).tolist() for _, values in grids.numbers(self._swept(runs)).values()]
+        columns = [np.asarray(values).tolist() for _, values in grids.numbers(self._heeded(runs)).values()]
         for row in zip(*columns, strict=True):
             self._put(row)
         self.old = len(self.rows)
@@ -111,7 +110,7 @@ class _Table:
         value = value.item() if isinstance(value, np.generic) else value
         return sum(self._put(tuple(value if i in at else old for i, old in enumerate(row))) for row in rows if at)
 
-    def made(self) -> Runs:
+    def made(self) -> Spec:
         """The new ones; those of one setting follow each other."""
         new, seed = [*self.rows.values()][self.old :], [*self.numbers].index(_SEED)
         settings: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
@@ -123,11 +122,6 @@ class _Table:
             for i, (path, (allowed, _)) in enumerate(self.numbers.items())
         }
 
-        def column(at: str) -> Any:
-            return lambda path, allowed, value: columns[f"{at}.{path}"]
-
-        spec: Spec = grids.mapped(self._like, column("spec"))
+        spec: Spec = grids.mapped(self._heeded(self._like), lambda path, _, __: columns[path])
         grids.check_together(spec)
-        heeded = {f.name: columns[f"hypers.{f.name}"] for f in FIELDS if f"hypers.{f.name}" in columns}
-        default = {f.name: np.full(len(rows), f.default) for f in FIELDS}
-        return Runs(spec, Hypers(**default | heeded | {_SEED: columns[_SEED]}))
+        return spec.having(**{name: np.full(len(rows), getattr(Numbers, name)) for name in self._nobody})

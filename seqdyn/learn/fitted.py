@@ -3,7 +3,7 @@
 `layers` are parts with `build(inputs) -> Cell`, a `task` has `build() -> Drawn`, and a `loss` what `losses.made_loss`
 says. An `optimizer`, each link of one, and a `clip` have `build() -> optax.GradientTransformation` or `rules.Rule`; the
 last link's updates are added to the parameters as they are. A `schedule` has `build() -> (updates done) -> factor` of
-`Hypers.lr`, each of `records` has `variables` and `record(context)`, and each of `penalties` that is no word is what
+`Numbers.lr`, each of `records` has `variables` and `record(context)`, and each of `penalties` that is no word is what
 `terms` says.
 """
 
@@ -48,7 +48,7 @@ UNHEEDED = {
     "schedule": ("warmup", "decay_steps", "decay_rate"),
     "clip": ("clip",),
 }
-"""The numbers of `Hypers` that nobody heeds where a field holds parts."""
+"""The numbers of `Numbers` that nobody heeds where a field holds parts."""
 
 
 def fitted(spec: Fields) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _check_words(spec: Fields, found: dict[str, Any]) -> None:
 
 
 def unheeded(spec: Fields) -> dict[str, Any]:
-    """Number of `Hypers` -> the part of a spec in whose place there is nobody who heeds it."""
+    """Number of `Numbers` -> the part of a spec in whose place there is nobody who heeds it."""
     own = {"layers": spec.layers[:1], "optimizer": links(spec)[-1:], "schedule": (spec.schedule,), "clip": (spec.clip,)}
     own = {field: of[0] if of else None for field, of in own.items()} | {"network": spec.network}
     nobody = {name: own[field] for field, names in UNHEEDED.items() if is_part(own[field]) for name in names}

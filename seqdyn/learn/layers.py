@@ -5,7 +5,6 @@ from typing import Any
 from seqdyn.data.tasks import task_of
 from seqdyn.fields import Fields
 from seqdyn.learn import dropout, precision
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.own_cells import levels, made_cell, said
 from seqdyn.nets import cells
 from seqdyn.nets.levels import RNN, Dense, DensePerPosition
@@ -13,7 +12,7 @@ from seqdyn.nets.normalised import normalised
 from seqdyn.types import ConfigError, whole
 
 
-def layers(spec: Fields, hypers: Hypers, training: bool = False) -> tuple[cells.Cell, ...]:
+def layers(spec: Fields, training: bool = False) -> tuple[cells.Cell, ...]:
     """The recurrent layers, bottom first; their initialisers carry the run's gain and biases. The two of a level that
     is read in both directions follow each other. In `training` a batch is normalised by its own mean and variance, and
     a recurrence that drops reads its masks beside its inputs."""
@@ -23,17 +22,17 @@ def layers(spec: Fields, hypers: Hypers, training: bool = False) -> tuple[cells.
     def cell(i: int, d: int, level: Any) -> cells.Cell:
         plain = precision.computing(spec.dtype, made_cell(f"layers[{i}]", level, d, real))
         if spec.normalise == "none":
-            return dropout.cell(spec, hypers, plain, training)
+            return dropout.cell(spec, plain, training)
         phi = level.activation if isinstance(level, RNN) else "tanh"
-        return normalised(plain, spec.normalise, spec.steps, hypers.norm_gain, phi, training)
+        return normalised(plain, spec.normalise, spec.steps, spec.numbers.norm_gain, phi, training)
 
-    stack = enumerate(zip(inputs, levels(spec, hypers), strict=False))
+    stack = enumerate(zip(inputs, levels(spec), strict=False))
     return tuple(cell(i, d, level) for i, (d, level) in stack for _ in range(ways))
 
 
 def gates(spec: Fields) -> tuple[str, ...]:
     """Names of the cells' blocks, in the order in which they lie in U; of several kinds those of the lower first."""
-    return tuple(dict.fromkeys(gate for cell in layers(spec, Hypers()) for gate in cell.gates))
+    return tuple(dict.fromkeys(gate for cell in layers(spec) for gate in cell.gates))
 
 
 def is_reversed(spec: Fields) -> tuple[bool, ...]:

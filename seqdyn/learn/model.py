@@ -1,4 +1,4 @@
-"""The networks that are trained: embedding → stacked cells → readout → loss, all from (spec, hypers)."""
+"""The networks that are trained: embedding → stacked cells → readout → loss, all from (spec)."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,7 +9,6 @@ import jax.numpy as jnp
 from seqdyn.data.losses import Loss, applied
 from seqdyn.data.tasks import Batch, task_of
 from seqdyn.learn import dropout, precision
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.layers import gates as gates
 from seqdyn.learn.layers import is_reversed as is_reversed
 from seqdyn.learn.layers import layers
@@ -40,10 +39,10 @@ class Model(NamedTuple):
     """Under the penalty l0, of the gate of each weight of `matrices`, by their names: see `nets.hard_concrete`."""
 
 
-def init(spec: Spec, hypers: Hypers, key: Key[Array, ""], vectors: Float[Array, "v d"] | None = None) -> Model:
+def init(spec: Spec, key: Key[Array, ""], vectors: Float[Array, "v d"] | None = None) -> Model:
     """Embedding N(0, 1/d) (row norms near 1) or `vectors`, cells and readout by their initialisers; gates open."""
     k_embed, k_cells, k_readout = jax.random.split(key, 3)
-    stack, real = layers(spec, hypers), precision.trained(spec.dtype)
+    stack, real = layers(spec), precision.trained(spec.dtype)
     embedding = None
     if spec.embedding:
         shape = (spec.vocabulary, spec.embedding)
@@ -58,7 +57,7 @@ def init(spec: Spec, hypers: Hypers, key: Key[Array, ""], vectors: Float[Array, 
         embedding=embedding,
         layers=tuple(c.init(k) for c, k in zip(stack, jax.random.split(k_cells, len(stack)), strict=True)),
         readout=Dense(
-            INITS[spec.readout_init](hypers.readout_gain)(k_readout, read, real), jnp.zeros((read[1],), real)
+            INITS[spec.readout_init](spec.numbers.readout_gain)(k_readout, read, real), jnp.zeros((read[1],), real)
         ),
     )
     if "l0" not in spec.penalties:
@@ -138,12 +137,12 @@ def _branches(tree: Tree) -> dict[str, Tree]:
     return {jax.tree_util.keystr(path, simple=True) or "params": branch for path, branch in found}
 
 
-def cut(spec: Spec, hypers: Hypers, batch: Batch) -> Cut:
+def cut(spec: Spec, batch: Batch) -> Cut:
     """Padding, truncation and adjoint clipping of this run. Losses are batch means, hence the 1/b."""
     return Cut(
         live=batch.live,
-        keep=window(spec.steps, hypers.window) if spec.truncate else None,
-        clip=jnp.asarray(hypers.clip / batch.xs.shape[1], spec.dtype) if spec.clip == "adjoint" else None,
+        keep=window(spec.steps, spec.numbers.window) if spec.truncate else None,
+        clip=jnp.asarray(spec.numbers.clip / batch.xs.shape[1], spec.dtype) if spec.clip == "adjoint" else None,
     )
 
 
@@ -163,14 +162,13 @@ def embedded(spec: Spec, model: Model, xs: Array) -> Float[Array, "t b d"]:
     return jax.nn.one_hot(ids, spec.vocabulary) if model.embedding is None else model.embedding[ids]
 
 
-def initial_carries(spec: Spec, hypers: Hypers) -> tuple[Any, ...]:
+def initial_carries(spec: Spec) -> tuple[Any, ...]:
     """Every layer's carry before a sequence."""
-    return tuple(cell.rest((spec.batch,)) for cell in layers(spec, hypers))
+    return tuple(cell.rest((spec.batch,)) for cell in layers(spec))
 
 
 def run(
     spec: Spec,
-    hypers: Hypers,
     model: Model,
     batch: Batch,
     carries: tuple[Any, ...] | None = None,
@@ -186,15 +184,15 @@ def run(
         by = in_segments(spec.segment) if by is unroll else checkpointed(by, spec.segment)
     model = precision.computed(spec.dtype, acting_params(spec, model, batch.noise))
     xs = precision.computed(spec.dtype, embedded(spec, model, batch.xs))
-    stack = layers(spec, hypers, training=batch.noise is not None)
+    stack = layers(spec, training=batch.noise is not None)
     carries = carries or tuple(cell.rest(xs.shape[1:-1]) for cell in stack)
     masks = dropout.Masks()
     if batch.noise is not None:
-        masks = dropout.draw(spec, hypers, batch.noise, batch.xs if spec.vocabulary else None, xs.shape)
+        masks = dropout.draw(spec, batch.noise, batch.xs if spec.vocabulary else None, xs.shape)
         masks = precision.computed(spec.dtype, masks)
     if masks.words is not None:
         xs = xs * jnp.broadcast_to(masks.words[..., None], xs.shape)
-    given = (stack, model.layers, carries, xs, cut(spec, hypers, batch), watches, by, spec.bidirectional)
+    given = (stack, model.layers, carries, xs, cut(spec, batch), watches, by, spec.bidirectional)
     stacked = unroll_stack(*given, masks.inputs, masks.inner)
     match spec.readout:
         case "every":
@@ -215,14 +213,14 @@ def run(
     return Output(y + jnp.broadcast_to(readout.b, y.shape), stacked)
 
 
-def predict(spec: Spec, hypers: Hypers, model: Model, batch: Batch, by: Any = unroll) -> Float[Array, "*s k"]:
+def predict(spec: Spec, model: Model, batch: Batch, by: Any = unroll) -> Float[Array, "*s k"]:
     """`run`'s predictions, from rest."""
-    return run(spec, hypers, model, batch, by=by).predictions
+    return run(spec, model, batch, by=by).predictions
 
 
-def per_layer(spec: Spec, hypers: Hypers, model: Model, batch: Batch) -> tuple[Layer, ...]:
+def per_layer(spec: Spec, model: Model, batch: Batch) -> tuple[Layer, ...]:
     """Every recurrent layer with its own inputs on this batch."""
-    return run(spec, hypers, model, batch._replace(noise=None)).stacked.layers
+    return run(spec, model, batch._replace(noise=None)).stacked.layers
 
 
 def loss_of(spec: Spec) -> Loss:
@@ -273,7 +271,6 @@ def total_weight(spec: Spec, batch: Batch) -> Float[Array, ""]:
 
 def forward(
     spec: Spec,
-    hypers: Hypers,
     model: Model,
     batch: Batch,
     carries: tuple[Any, ...] | None = None,
@@ -281,7 +278,7 @@ def forward(
     by: Any = unroll,
 ) -> Forward:
     """The network held against what the batch should give."""
-    return metrics(spec, run(spec, hypers, model, batch, carries, watches, by), batch)
+    return metrics(spec, run(spec, model, batch, carries, watches, by), batch)
 
 
 def metrics(spec: Spec, output: Output, batch: Batch) -> Forward:
@@ -298,12 +295,12 @@ def metrics(spec: Spec, output: Output, batch: Batch) -> Forward:
     return Forward(loss, accuracy, {}, output.stacked.last, output.stacked.layers)
 
 
-def mc_dropout(spec: Spec, hypers: Hypers, model: Model, batch: Batch, keys: Key[Array, " n"]) -> Forward:
+def mc_dropout(spec: Spec, model: Model, batch: Batch, keys: Key[Array, " n"]) -> Forward:
     """The mean prediction of n networks with dropout, one a key, held against what the batch should give: Monte Carlo
     dropout, the loss −log mean p. Gal & Ghahramani 2016, eq. 8; their 'Dropout as a Bayesian approximation', eq. 6."""
 
     def one(_: None, key: Key[Array, ""]) -> tuple[None, Array]:
-        return None, predict(spec, hypers, model, batch._replace(noise=key))
+        return None, predict(spec, model, batch._replace(noise=key))
 
     predictions = mean_prediction(spec, jax.lax.scan(one, None, keys)[1])
     return metrics(spec, Output(predictions, Stacked(predictions, (), ())), batch)
@@ -319,11 +316,10 @@ def mean_prediction(spec: Spec, predictions: Float[Array, "n *s k"]) -> Float[Ar
 
 def loss(
     spec: Spec,
-    hypers: Hypers,
     model: Model,
     batch: Batch,
     watches: tuple[Watch, ...] | None = None,
     by: Any = unroll,
 ) -> Float[Array, ""]:
     """`forward`'s loss, from rest."""
-    return forward(spec, hypers, model, batch, None, watches, by).loss
+    return forward(spec, model, batch, None, watches, by).loss

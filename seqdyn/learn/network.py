@@ -66,7 +66,7 @@ def variables(spec: Fields) -> dict[str, Variable]:
     return getattr(spec.network, "variables", {})
 
 
-def init(spec: Fields, hypers: Any, key: Key[Array, ""], vectors: Any = None) -> Tree:
+def init(spec: Fields, key: Key[Array, ""], vectors: Any = None) -> Tree:
     """The parameters that a network begins with, in the type in which they are trained."""
     name = f"network is {type(spec.network).__name__}"
     with lenient(), known_at_run_time(name):
@@ -118,7 +118,7 @@ def _loss(spec: Fields, batch: Batch) -> Callable[[Tree], tuple[Array, Forward]]
     return loss
 
 
-def forward(spec: Fields, hypers: Any, params: Tree, batch: Batch, carries: Any = None) -> Forward:
+def forward(spec: Fields, params: Tree, batch: Batch, carries: Any = None) -> Forward:
     """The network held against what the batch should give."""
     return _loss(spec, batch)(params)[1]
 
@@ -205,8 +205,8 @@ def _scans(tree: Any, numbers: tuple[Any, ...]) -> dict[str, int]:
 
     def seen(numbers: Any, key: Any) -> dict[str, Seen]:
         of = jax.tree.unflatten(tree, numbers)
-        params, batch = init(of, None, key), _batch_like(of, key)._replace(step=jnp.int32(0))
-        forward(of, None, params, batch._replace(noise=None, step=None))
+        params, batch = init(of, key), _batch_like(of, key)._replace(step=jnp.int32(0))
+        forward(of, params, batch._replace(noise=None, step=None))
         return gradient(of, params, batch).seen
 
     found = jax.eval_shape(seen, numbers, jax.random.key(0))

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model, network, precision
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
 from seqdyn.learn.network import Forward
 from seqdyn.learn.penalties import plus, terms
@@ -39,10 +38,10 @@ class Gradient(NamedTuple):
     """Value of each of `penalties.terms`, before its weight, by its name."""
 
 
-def watches(spec: Spec, hypers: Hypers, adjoint: bool = False) -> tuple[Watch, ...]:
+def watches(spec: Spec, adjoint: bool = False) -> tuple[Watch, ...]:
     """One watch a layer, for a whole batch; of the adjoint itself, too, if that is asked for."""
     wanted = dict(clipped=spec.clip == "adjoint", ranged=True, adjoint=adjoint)
-    return tuple(watching(cell, spec.steps, (spec.batch,), **wanted) for cell in model.layers(spec, hypers))
+    return tuple(watching(cell, spec.steps, (spec.batch,), **wanted) for cell in model.layers(spec))
 
 
 def kind(spec: Spec) -> Any:
@@ -51,21 +50,21 @@ def kind(spec: Spec) -> Any:
     return model if spec.network is None else network
 
 
-def gradient(spec: Spec, hypers: Hypers, params: Tree, batch: Batch, carries: Any = None) -> Gradient:
+def gradient(spec: Spec, params: Tree, batch: Batch, carries: Any = None) -> Gradient:
     """∂(loss + Σ weight · term)/∂params with all that is read on the way."""
     if spec.network is not None:
         out, grads, seen = network.gradient(spec, params, batch)
         found = {}
-        for term in terms(spec, hypers):
+        for term in terms(spec):
             found[called(term)], extra = of_params(term, Pass(spec, params, batch))
             grads = plus(grads, extra, term.weight)
         return Gradient(out, grads, seen, found)
-    cells = model.layers(spec, hypers, training=batch.noise is not None)
-    every = terms(spec, hypers)
+    cells = model.layers(spec, training=batch.noise is not None)
+    every = terms(spec)
     of_states = [term for term in every if term.reads == "states" and not detached(term)]
 
     def objective(params: Model, watch: tuple[Watch, ...]) -> tuple[tuple[Array, ...], Any]:
-        out = model.forward(spec, hypers, params, batch, carries, watch)
+        out = model.forward(spec, params, batch, carries, watch)
         path = tuple(precision.widened(spec.dtype, layer._replace(cell=None)) for layer in out.path)
         ran = (LayerPass(layer._replace(cell=cell)) for layer, cell in zip(path, cells, strict=True))
         seen = Pass(spec, params, batch, tuple(ran))
@@ -74,7 +73,7 @@ def gradient(spec: Spec, hypers: Hypers, params: Tree, batch: Batch, carries: An
         )  # functions cannot leave a trace
 
     asked = any(term.reads == "adjoints" and detached(term) for term in every)
-    values, pull, out = jax.vjp(objective, params, watches(spec, hypers, asked), has_aux=True)
+    values, pull, out = jax.vjp(objective, params, watches(spec, asked), has_aux=True)
     zeros = tuple(map(jnp.zeros_like, values))
     grads, readings = pull((jnp.ones_like(values[0]), *zeros[1:]))
     path = [layer._replace(cell=cell) for layer, cell in zip(out.path, cells, strict=True)]
@@ -88,7 +87,7 @@ def gradient(spec: Spec, hypers: Hypers, params: Tree, batch: Batch, carries: An
             i = next(pulls)
             value, extra = values[i], pull((*zeros[:i], jnp.ones_like(zeros[i]), *zeros[i + 1 :]))[0]
         else:
-            value, extra = jax.value_and_grad(of_pass(term, spec, hypers, batch, carries))(params)
+            value, extra = jax.value_and_grad(of_pass(term, spec, batch, carries))(params)
         found[called(term)], grads = value, plus(grads, extra, term.weight)
     return Gradient(out, grads, readings, found)
 
@@ -129,7 +128,6 @@ def value_and_arrived(function: Callable[[Tree], Float[Array, ""]], params: Tree
 def of_pass(
     term: Any,
     spec: Spec,
-    hypers: Hypers,
     batch: Batch,
     carries: Any = None,
     by: Any = unroll,
@@ -143,8 +141,8 @@ def of_pass(
             return valued(term, Pass(spec, params, batch))
         read = None
         if term.reads == "adjoints":
-            read = watches(spec, hypers, adjoint=True) if watch is None else watch
-        ran = layer_passes(spec, hypers, params, batch, read, carries, by, faint, detached(term))
+            read = watches(spec, adjoint=True) if watch is None else watch
+        ran = layer_passes(spec, params, batch, read, carries, by, faint, detached(term))
         return valued(term, Pass(spec, params, batch, ran))
 
     return value
@@ -152,7 +150,6 @@ def of_pass(
 
 def layer_passes(
     spec: Spec,
-    hypers: Hypers,
     params: Model,
     batch: Batch,
     watch: tuple[Watch, ...] | None,
@@ -164,11 +161,11 @@ def layer_passes(
     """Every layer's way through a batch and, with a `watch`, back; `constant` lets no gradient through either."""
 
     def loss(watch: tuple[Watch, ...] | None) -> tuple[Array, Any]:
-        out = model.forward(spec, hypers, params, batch, carries, watch, by)
+        out = model.forward(spec, params, batch, carries, watch, by)
         path = tuple(layer._replace(cell=None) for layer in out.path)
         return out.loss, precision.widened(spec.dtype, path)
 
-    cells = model.layers(spec, hypers, training=batch.noise is not None)
+    cells = model.layers(spec, training=batch.noise is not None)
     seen = ([None] * len(cells), loss(None)[1]) if watch is None else jax.grad(loss, has_aux=True)(watch)
     readings, path = jax.lax.stop_gradient(seen) if constant else seen
     given = zip(path, cells, precision.widened(spec.dtype, readings), strict=True)

@@ -2,7 +2,7 @@
 
 All are parts, whose numbers are axes of a grid: `Spec(optimizer=(ClipByNorm(1.0), Adam(1e-3, Cosine(1000))))` is a
 chain, first link first. A word of `Spec.clip`, `Spec.optimizer` or `Spec.schedule` is the name of one of them, with the
-numbers of `Hypers`. Numbers are arrays inside the trace, so sweeping them recompiles nothing.
+numbers of `Numbers`. Numbers are arrays inside the trace, so sweeping them recompiles nothing.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,6 @@ import optax
 
 from seqdyn.building import check_part
 from seqdyn.fields import Fields
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.rules import At, Rule, chained, factor, forgetful, made_clip, made_link
 from seqdyn.norms import tree_norm
 from seqdyn.parts import Number, Part, is_part, number, part
@@ -256,31 +255,31 @@ def decays(spec: Fields) -> bool:
     return spec.optimizer == "adamw" or any(isinstance(link, AdamW) for link in links(spec))
 
 
-def of_words(spec: Fields, hypers: Hypers) -> Descent:
+def of_words(spec: Fields) -> Descent:
     """The part of a rule and a schedule that are words; the schedule may be a part."""
-    schedule, steps, warmup = spec.schedule, hypers.decay_steps, hypers.warmup
+    schedule, steps, warmup = spec.schedule, spec.numbers.decay_steps, spec.numbers.warmup
     if not is_part(schedule):
         schedule = {
             "constant": Warmup(warmup),
             "cosine": Cosine(steps, warmup),
-            "exponential": Exponential(steps, hypers.decay_rate, warmup),
+            "exponential": Exponential(steps, spec.numbers.decay_rate, warmup),
             "inverse": Inverse(steps, warmup),
         }[schedule]
     match spec.optimizer:
         case "sgd":
-            return SGD(hypers.lr, schedule)
+            return SGD(spec.numbers.lr, schedule)
         case "momentum":
-            return Momentum(hypers.lr, schedule, hypers.momentum)
+            return Momentum(spec.numbers.lr, schedule, spec.numbers.momentum)
         case "rmsprop":
-            return RMSProp(hypers.lr, schedule, hypers.momentum)
+            return RMSProp(spec.numbers.lr, schedule, spec.numbers.momentum)
         case "adam":
-            return Adam(hypers.lr, schedule)
+            return Adam(spec.numbers.lr, schedule)
         case "adamw":
-            return AdamW(hypers.lr, schedule, weight_decay=hypers.weight_decay)
+            return AdamW(spec.numbers.lr, schedule, weight_decay=spec.numbers.weight_decay)
     raise ValueError(f"optimizer is {spec.optimizer!r}")
 
 
-def rule(spec: Fields, hypers: Hypers) -> Rule:
+def rule(spec: Fields) -> Rule:
     """From gradient to Δw: what clips, then the optimiser. Of adjoints it is `nets.bptt` that clips.
 
     Call it under `jax.numpy_dtype_promotion("standard")`.
@@ -289,6 +288,6 @@ def rule(spec: Fields, hypers: Hypers) -> Rule:
         clips = (made_clip("clip", spec.clip),)
     else:
         worded = {"norm": ClipByNorm, "value": ClipByValue}.get(spec.clip)
-        clips = () if worded is None else (worded(hypers.clip).build(),)
+        clips = () if worded is None else (worded(spec.numbers.clip).build(),)
     own = tuple(made_link(where, link) for where, link in named(spec).items())
-    return chained((*clips, *(own or (of_words(spec, hypers).build(),))))
+    return chained((*clips, *(own or (of_words(spec).build(),))))

@@ -8,30 +8,28 @@ import jax.numpy as jnp
 
 from seqdyn.building import built, known_at_run_time, shapes_of, takes, types_of
 from seqdyn.fields import CellName, Fields
-from seqdyn.learn.hypers import Hypers
 from seqdyn.nets.cells import Cell, step
 from seqdyn.nets.inits import INITS
 from seqdyn.nets.levels import GRU, LSTM, RNN, Dense, DensePerPosition, Level
 from seqdyn.parts import Part, lenient
 from seqdyn.types import ConfigError
 
-_PLAIN = Hypers()
 _TRAINED = (jnp.float32, jnp.float64)
 
 
-def levels(spec: Fields, hypers: Hypers = _PLAIN) -> tuple[Part, ...]:
-    """The parts of a spec's levels, bottom first; of words with the numbers of `Hypers`."""
+def levels(spec: Fields) -> tuple[Part, ...]:
+    """The parts of a spec's levels, bottom first; of words with the numbers of `Numbers`."""
     if spec.layers:
         return spec.layers
-    w, u = INITS[spec.w_init](hypers.input_gain), INITS[spec.u_init](hypers.gain)
-    longest = hypers.longest if spec.chrono else None
+    w, u = INITS[spec.w_init](spec.numbers.input_gain), INITS[spec.u_init](spec.numbers.gain)
+    longest = spec.numbers.longest if spec.chrono else None
 
     def level(h: int) -> Level:
         match spec.cell:
             case "rnn":
                 return RNN(h, spec.activation, w, u)
             case "lstm":
-                return LSTM(h, w, u, chrono=longest) if spec.chrono else LSTM(h, w, u, hypers.forget_bias)
+                return LSTM(h, w, u, chrono=longest) if spec.chrono else LSTM(h, w, u, spec.numbers.forget_bias)
             case "gru" | "gru_reset_before":
                 return GRU(h, w, u, longest, reset_before=spec.cell == "gru_reset_before")
             case "dense":

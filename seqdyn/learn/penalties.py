@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.fields import PenalisedGroup, PenaltyName
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model, acting_params, groups, layers, matrices, with_matrices
 from seqdyn.learn.optim import decays
 from seqdyn.learn.own_cells import said
@@ -136,7 +135,7 @@ class Orthogonality:
     def value(self, seen: Pass) -> Float[Array, ""]:
         """Over gates and layers."""
         found = [jnp.zeros(())]
-        for cell, params in zip(layers(seen.spec, Hypers()), seen.params.layers, strict=True):
+        for cell, params in zip(layers(seen.spec), seen.params.layers, strict=True):
             for u in jnp.split(params.u, len(cell.gates), axis=1) if cell.memory else ():
                 found.append(jnp.sum(jnp.square(u.T @ u - jnp.eye(u.shape[1], dtype=u.dtype))))
         return jnp.sum(jnp.stack(found))
@@ -180,19 +179,19 @@ TERMS = (Activity, Omega, L1, L2, L0, Orthogonality)
 """The library's, in the order in which their gradients are added."""
 
 
-def terms(spec: Spec, hypers: Hypers) -> tuple[Any, ...]:
-    """What is added to the loss: of words the library's terms, weighted by `Hypers`, then users'."""
-    words = tuple(term(weight=getattr(hypers, term.name)) for term in TERMS if term.name in spec.penalties)
+def terms(spec: Spec) -> tuple[Any, ...]:
+    """What is added to the loss: of words the library's terms, weighted by `Numbers`, then users'."""
+    words = tuple(term(weight=getattr(spec.numbers, term.name)) for term in TERMS if term.name in spec.penalties)
     return (*words, *own(spec).values())
 
 
-def proximal(spec: Spec, hypers: Hypers, model: Model, updates: Model, lr: Float[Array, ""]) -> Model:
+def proximal(spec: Spec, model: Model, updates: Model, lr: Float[Array, ""]) -> Model:
     """The updates that lead from w not to v = w + Δw but to sign(v) · max(|v| − lr λ, 0), the minimum over x of
     |x| λ + (x − v)² / (2 lr): exactly 0 where |v| ≤ lr λ."""
 
     def shrunk(w: Array, move: Array) -> Array:
         v = w + move
-        return jnp.sign(v) * jnp.maximum(jnp.abs(v) - lr * hypers.l1_proximal, 0) - w
+        return jnp.sign(v) * jnp.maximum(jnp.abs(v) - lr * spec.numbers.l1_proximal, 0) - w
 
     moves, ws = matrices(spec, updates), matrices(spec, model)
     return with_matrices(updates, {name: shrunk(w, moves[name]) for name, w in ws.items()})

@@ -13,7 +13,6 @@ import jax.numpy as jnp
 
 from seqdyn.data.tasks import DATA_SETS
 from seqdyn.learn import precision
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.spec import Spec
 from seqdyn.types import Array, Bool, ConfigError, Float, Int, Metrics, Tree
 
@@ -40,15 +39,13 @@ def init(spec: Spec, params: Tree) -> Stopping | None:
     return Stopping(params, real(jnp.inf), jnp.int32(0), real(0), jnp.bool_(False))
 
 
-def update(
-    spec: Spec, hypers: Hypers, kept: Stopping, params: Tree, step: Int[Array, ""], metrics: Metrics
-) -> Stopping:
+def update(spec: Spec, kept: Stopping, params: Tree, step: Int[Array, ""], metrics: Metrics) -> Stopping:
     """After a look with these metrics at `params`. A metric that is NaN changes nothing."""
     value = metrics[f"validation_{spec.stop}"] * (-1 if spec.stop == "accuracy" else 1)
-    better, seen = value < kept.value - hypers.min_improvement, ~jnp.isnan(value)
+    better, seen = value < kept.value - spec.numbers.min_improvement, ~jnp.isnan(value)
     waited = jnp.where(better, 0, kept.waited + seen.astype(kept.waited.dtype))
-    new = Stopping(params, value, step, waited, waited >= hypers.patience)
-    old = kept._replace(waited=waited, stopped=kept.stopped | (waited >= hypers.patience))
+    new = Stopping(params, value, step, waited, waited >= spec.numbers.patience)
+    old = kept._replace(waited=waited, stopped=kept.stopped | (waited >= spec.numbers.patience))
     return jax.tree.map(lambda n, o: jnp.where(better, n, o), new, old)
 
 

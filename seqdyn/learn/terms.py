@@ -147,7 +147,9 @@ def check_term(where: str, term: Any) -> None:
     check_part(where, term, "value")
     name = f"{where} is {type(term).__name__}"
     if type(term).__part_name__.startswith("seqdyn:"):
-        raise ConfigError(f"{name}, which is the library's; say {called(term)!r}, whose weight is a number of Hypers.")
+        raise ConfigError(
+            f"{name}, which is the library's; say {called(term)!r}, whose weight is one of the spec's numbers."
+        )
     field = type(term).__dataclass_fields__.get("weight")
     if field is None or "number" not in field.metadata or term.weight is None:
         raise ConfigError(f"{name}, which has no weight; it must have one, weight: sd.Number = sd.number(0.1).")

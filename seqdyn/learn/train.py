@@ -1,4 +1,4 @@
-"""Training one run: `init`, `step`, `chunk`, `evaluate`, pure functions of (spec, hypers, state)."""
+"""Training one run: `init`, `step`, `chunk`, `evaluate`, pure functions of (spec, state)."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,7 +11,6 @@ from seqdyn.data.augment import augmented
 from seqdyn.data.check import check
 from seqdyn.data.tasks import VECTORS, Batch, task_of
 from seqdyn.learn import context, model, network, optim, penalties, precision, start, stopping
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
 from seqdyn.learn.objective import gradient, kind
 from seqdyn.learn.spec import Spec
@@ -22,7 +21,7 @@ from seqdyn.types import Array, Bool, Float, Int, Key, Metrics, Tree, whole
 
 
 class TrainState(NamedTuple):
-    """Everything that changes; with (spec, hypers) it determines the rest of the run, bit for bit."""
+    """Everything that changes; with the spec it determines the rest of the run, bit for bit."""
 
     params: Tree
     """A `Model`, or what a network's own `init` gives."""
@@ -61,21 +60,21 @@ RECORDS = len(Keys._fields)
 """Folded into the root, it gives the key of users' records."""
 
 
-def keys(hypers: Hypers) -> Keys:
+def keys(spec: Spec) -> Keys:
     """The keys of a run."""
-    root = jax.random.key(hypers.seed)
+    root = jax.random.key(spec.numbers.seed)
     return Keys(*(jax.random.fold_in(root, i) for i in range(6)))
 
 
-def init(spec: Spec, hypers: Hypers, data: Any = None, given: Mapping[str, Array] | None = None) -> TrainState:
+def init(spec: Spec, data: Any = None, given: Mapping[str, Array] | None = None) -> TrainState:
     """The state before the first update, or before flossing (`measure.flossing`); `data` holds the word vectors that
     `Spec.pretrained` asks for. Parameters that are `given`, by `start.names`, stand in the places of those drawn."""
     vectors = data[VECTORS] if spec.pretrained and VECTORS in data else None
-    params = kind(spec).init(spec, hypers, keys(hypers).params, vectors)
-    carries = model.initial_carries(spec, hypers) if task_of(spec).stateful else None
+    params = kind(spec).init(spec, keys(spec).params, vectors)
+    carries = model.initial_carries(spec) if task_of(spec).stateful else None
     if given is not None:
         params = start.placed(params, given)
-    opt, kept = optim.rule(spec, hypers).init(params), stopping.init(spec, params)
+    opt, kept = optim.rule(spec).init(params), stopping.init(spec, params)
     return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), carries, kept)
 
 
@@ -144,9 +143,9 @@ class OptimizerStep(NamedTuple):
     """‖g‖ of all parameters, before clipping."""
 
 
-def update_batch_stats(spec: Spec, hypers: Hypers, out: network.Forward, params: Model) -> Model:
+def update_batch_stats(spec: Spec, out: network.Forward, params: Model) -> Model:
     """`params` with the running statistics of batch normalisation moved towards those of the evaluated batch."""
-    cells = model.layers(spec, hypers, training=True)
+    cells = model.layers(spec, training=True)
     moved = [
         new if c.update_batch_stats is None else new._replace(statistics=c.update_batch_stats(layer))
         for c, layer, new in zip(cells, out.path, params.layers, strict=True)
@@ -154,17 +153,17 @@ def update_batch_stats(spec: Spec, hypers: Hypers, out: network.Forward, params:
     return params._replace(layers=tuple(moved))
 
 
-def initial_carry(spec: Spec, hypers: Hypers, carries: Any, batch: Any) -> Any:
+def initial_carry(spec: Spec, carries: Any, batch: Any) -> Any:
     """Where a batch begins: None is at rest, else where the one before ended, unless the batch is fresh."""
     if carries is None:
         return None
-    return jax.tree.map(lambda r, c: jnp.where(batch.fresh, r, c), model.initial_carries(spec, hypers), carries)
+    return jax.tree.map(lambda r, c: jnp.where(batch.fresh, r, c), model.initial_carries(spec), carries)
 
 
-def optimizer_step(spec: Spec, hypers: Hypers, state: TrainState, grads: Tree) -> OptimizerStep:
+def optimizer_step(spec: Spec, state: TrainState, grads: Tree) -> OptimizerStep:
     """Clip, rule, learning rate and proximal step of update `state.step`."""
     real = precision.trained(spec.dtype)
-    thawed = (state.step.astype(real) >= hypers.thaw).astype(real)
+    thawed = (state.step.astype(real) >= spec.numbers.thaw).astype(real)
 
     def by_group(tree: Tree) -> Float[Array, " group"]:
         return jnp.stack([tree_norm(g) for g in model.groups(tree).values()])
@@ -178,18 +177,18 @@ def optimizer_step(spec: Spec, hypers: Hypers, state: TrainState, grads: Tree) -
         shown = grads._replace(embedding=grads.embedding * thawed)
     at = optim.At(state.step, size, partial(penalties.counts, spec))
     with jax.numpy_dtype_promotion("standard"):
-        updates, opt, said = optim.rule(spec, hypers).update(shown, state.opt, state.params, at)
+        updates, opt, said = optim.rule(spec).update(shown, state.opt, state.params, at)
     if "l1_proximal" in spec.penalties:
-        updates = penalties.proximal(spec, hypers, state.params, updates, said["learning_rate"])
+        updates = penalties.proximal(spec, state.params, updates, said["learning_rate"])
     if spec.pretrained:
         updates = updates._replace(embedding=updates.embedding * thawed)
     return OptimizerStep(updates, opt, said, by_group(grads), size(grads))
 
 
-def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+def step(spec: Spec, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """One update, and what it says of itself (`records.VARIABLES` defines each name)."""
-    carries = initial_carry(spec, hypers, state.carries, batch)
-    out, grads, readings, penalised = gradient(spec, hypers, state.params, batch, carries)
+    carries = initial_carry(spec, state.carries, batch)
+    out, grads, readings, penalised = gradient(spec, state.params, batch, carries)
     metrics = (read if spec.network is None else network.read)(spec, batch, readings) | out.others
     if "l1_proximal" in spec.penalties:
         metrics["penalty_l1_proximal"] = penalties.absolute(spec, state.params)
@@ -197,7 +196,7 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
     loss = metrics["loss"] = out.loss
     if out.accuracy is not None:
         metrics["accuracy"] = out.accuracy
-    updates, opt, said, by_group, size = optimizer_step(spec, hypers, state, grads)
+    updates, opt, said, by_group, size = optimizer_step(spec, state, grads)
     metrics = said | metrics  # where adjoints are clipped, that is what the records of clipping are of
     update_norm = jnp.stack([tree_norm(u) for u in model.groups(updates).values()])
 
@@ -216,14 +215,14 @@ def step(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[T
         "finite": finite,
     }
     if spec.records:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(hypers.seed), RECORDS), state.step)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(spec.numbers.seed), RECORDS), state.step)
         shown = context.Context(batch, state.params, loss, grads, updates, state.step, key)
         layers = metrics["adjoint_norm"].shape[0]
         sizes = {"layer": layers, "time": spec.steps, "group": len(by_group), "unit": max(spec.hidden)}
         metrics |= context.recorded(spec, shown, sizes)
     params = jax.tree.map(jnp.add, state.params, updates)
     if out.path:
-        params = update_batch_stats(spec, hypers, out, params)
+        params = update_batch_stats(spec, out, params)
     after = None if carries is None else out.last
     moved = TrainState(params, opt, state.step + 1, finite, after, state.stopping)
     stays = state._replace(step=state.step + 1, alive=finite)
@@ -235,40 +234,39 @@ def nan_like(shape: jax.ShapeDtypeStruct) -> Array:
     return jnp.full(shape.shape, jnp.nan if jnp.issubdtype(shape.dtype, jnp.floating) else 0, shape.dtype)
 
 
-def batch_index(spec: Spec, hypers: Hypers, data: Any, n: Int[Array, ""]) -> Any:
+def batch_index(spec: Spec, data: Any, n: Int[Array, ""]) -> Any:
     """What names the batch of update n: see `Task.batch_indices`."""
-    indices = task_of(spec).batch_indices(data, keys(hypers).data, n[None])
+    indices = task_of(spec).batch_indices(data, keys(spec).data, n[None])
     return jax.tree.map(lambda leaf: leaf[0], indices)
 
 
-def sample(spec: Spec, hypers: Hypers, data: Any, index: Any, n: Int[Array, ""]) -> Batch:
+def sample(spec: Spec, data: Any, index: Any, n: Int[Array, ""]) -> Batch:
     """The batch that a index names for update n, augmented, with a key if there is something that acts in training
     alone: see `Batch.noise`."""
     batch = task_of(spec).batch(data, "train", index)
     if spec.augment:
-        key = jax.random.fold_in(keys(hypers).augment, n)
-        batch = augmented(spec.augment, key, batch, hypers.strength, data, spec.pad)
+        key = jax.random.fold_in(keys(spec).augment, n)
+        batch = augmented(spec.augment, key, batch, spec.numbers.strength, data, spec.pad)
     if spec.network is not None:
-        return batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n), step=n)
+        return batch._replace(noise=jax.random.fold_in(keys(spec).noise, n), step=n)
     alike = spec.dropout == "none" and "l0" not in spec.penalties and not spec.normalise.startswith("batch")
-    return batch if alike else batch._replace(noise=jax.random.fold_in(keys(hypers).noise, n))
+    return batch if alike else batch._replace(noise=jax.random.fold_in(keys(spec).noise, n))
 
 
-def training_batch(spec: Spec, hypers: Hypers, data: Any, update: Any) -> Batch:
+def training_batch(spec: Spec, data: Any, update: Any) -> Batch:
     """The batch that update `update` of a run is made on (0 is the first), augmented, time before examples.
 
-    `spec` and `hypers` are one run's: those of `experiment.runs[0].at(i)`, run i of the first spec. `data` are what
+    `spec` is one run's: `experiment.runs[0].at(i)` is run i of the first spec. `data` are what
     that experiment was run on. In a data set `Batch.rows` says which of the training split's examples they are.
     ConfigError if the data do not fit.
     """
-    n, of = jnp.int32(whole("update", update, 0)), hypers.arrays()
+    n, of = jnp.int32(whole("update", update, 0)), spec.arrays()
     data = jax.tree.map(jnp.asarray, check(spec, data))
-    return sample(spec, of, data, batch_index(spec, of, data, n), n)
+    return sample(of, data, batch_index(of, data, n), n)
 
 
 def chunk(
     spec: Spec,
-    hypers: Hypers,
     state: TrainState,
     data: Any,
     updates: int,
@@ -280,10 +278,10 @@ def chunk(
     step count does not go beyond `until`: what would be made from there on is skipped in the same way.
     """
     task = task_of(spec)
-    indices = task.batch_indices(data, keys(hypers).data, state.step + jnp.arange(updates, dtype=jnp.int32))
+    indices = task.batch_indices(data, keys(spec).data, state.step + jnp.arange(updates, dtype=jnp.int32))
 
     def on(state: TrainState, index: Any) -> tuple[TrainState, Metrics]:
-        return step(spec, hypers, state, sample(spec, hypers, data, index, state.step))
+        return step(spec, state, sample(spec, data, index, state.step))
 
     def off(state: TrainState, index: Any) -> tuple[TrainState, Metrics]:
         shapes = jax.eval_shape(on, state, index)[1]
@@ -303,14 +301,14 @@ def chunk(
     return jax.lax.scan(body, state, indices)
 
 
-def evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
+def evaluate(spec: Spec, state: TrainState, data: Any) -> Metrics:
     """`<split>_loss` (and `<split>_accuracy` of classes) on each held-out split, over all of its examples, without
     dropout or, of `Spec.monte_carlo` networks with it, of their mean prediction; and, if `Spec.evaluate_train`, on the
     training split, without. Under a penalty that counts or sums |w|, `group_nonzero`.
 
     NaN for a run that is no longer running.
     """
-    on = partial(_evaluate, spec, hypers)
+    on = partial(_evaluate, spec)
 
     def off(state: TrainState, data: Any) -> Metrics:
         return jax.tree.map(nan_like, jax.eval_shape(on, state, data))
@@ -318,18 +316,16 @@ def evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metric
     return jax.lax.cond(state.running, on, off, state, data)
 
 
-def update_early_stopping(
-    spec: Spec, hypers: Hypers, state: TrainState, metrics: Metrics
-) -> tuple[TrainState, Metrics]:
+def update_early_stopping(spec: Spec, state: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
     """The state after a look with these metrics, and what early stopping makes of them: `best_step` and `stopped`."""
-    kept = stopping.update(spec, hypers, state.stopping, state.params, state.step, metrics)
+    kept = stopping.update(spec, state.stopping, state.params, state.step, metrics)
     seen = {"best_step": kept.at.astype(jnp.float32), "stopped": kept.stopped.astype(jnp.float32)}
     return state._replace(stopping=kept), seen
 
 
-def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metrics:
+def _evaluate(spec: Spec, state: TrainState, data: Any) -> Metrics:
     task, of = task_of(spec), kind(spec)
-    look = jax.random.fold_in(keys(hypers).sampling, state.step)
+    look = jax.random.fold_in(keys(spec).sampling, state.step)
     metrics = {}
     for split in (*(("train",) if spec.evaluate_train else ()), *task.splits(data)):
 
@@ -337,15 +333,15 @@ def _evaluate(spec: Spec, hypers: Hypers, state: TrainState, data: Any) -> Metri
             index, key = index
             batch = task.batch(data, split, index)
             if key is not None:
-                out = model.mc_dropout(spec, hypers, state.params, batch, jax.random.split(key, spec.monte_carlo))
+                out = model.mc_dropout(spec, state.params, batch, jax.random.split(key, spec.monte_carlo))
             else:
-                out = of.forward(spec, hypers, state.params, batch, initial_carry(spec, hypers, carries, batch))
+                out = of.forward(spec, state.params, batch, initial_carry(spec, carries, batch))
             said = {"loss": out.loss} | ({} if out.accuracy is None else {"accuracy": out.accuracy})
             count = of.total_weight(spec, batch)
             sums = {name: value * count for name, value in said.items()} | {"count": count}
             return None if carries is None else out.last, sums
 
-        begin = None if state.carries is None else model.initial_carries(spec, hypers)
+        begin = None if state.carries is None else model.initial_carries(spec)
         indices = task.eval_batches(data, split)
         batches = jax.tree.leaves(indices)[0].shape[0]
         drawn = jax.random.split(look, batches) if spec.monte_carlo and split != "train" else None

@@ -13,15 +13,15 @@ from seqdyn.data.tasks import DATA_SETS
 from seqdyn.fields import words
 from seqdyn.learn import dropout, layers, network, penalties, precision, stopping
 from seqdyn.learn.fitted import unheeded
-from seqdyn.learn.hypers import FIELDS, Hypers, check_hyper
 from seqdyn.learn.optim import links
 from seqdyn.learn.spec import Spec
 from seqdyn.measure import flossing
+from seqdyn.numbers import FIELDS, Numbers, check_number
 from seqdyn.parts import is_part
 from seqdyn.types import ConfigError, one_of, whole
 
 
-def validate(specs: Sequence[Spec], grids: Sequence[tuple[Sequence[Spec], Hypers]]) -> None:
+def validate(specs: Sequence[Spec], grids: Sequence[tuple[Sequence[Spec], Numbers]]) -> None:
     """Raises ConfigError, in one sentence, for the first field of the specs of an experiment that cannot be right, or
     number of the grids that they run on."""
     for spec in specs:
@@ -39,16 +39,16 @@ def validate(specs: Sequence[Spec], grids: Sequence[tuple[Sequence[Spec], Hypers
         said = "name, cell or activation must differ"
         right = "give each a name" if any(spec.layers or spec.network for spec in specs) else said
         raise ConfigError(f"specs have the labels {[s.label for s in specs]}; {right}.")
-    for of, hypers in grids:
+    for of, numbers in grids:
         for f in FIELDS:
-            column = np.asarray(getattr(hypers, f.name))
-            if column.shape != (len(hypers),) or np.ndim(hypers.seed) != 1:
+            column = np.asarray(getattr(numbers, f.name))
+            if column.shape != (len(numbers),) or np.ndim(numbers.seed) != 1:
                 raise ConfigError(
-                    f"hypers.{f.name} has the shape {column.shape}; give one value a run, as grid() does."
+                    f"numbers.{f.name} has the shape {column.shape}; give one value a run, as grid() does."
                 )
             for value in column:
-                check_hyper(f.name, value)
-        _check_use(of, hypers)
+                check_number(f.name, value)
+        _check_use(of, numbers)
 
 
 def _alike(one: Any, other: Any) -> bool:
@@ -58,18 +58,18 @@ def _alike(one: Any, other: Any) -> bool:
     return jax.tree.structure(one) == jax.tree.structure(other) if is_part(one) and is_part(other) else one == other
 
 
-def _check_use(specs: Sequence[Spec], hypers: Hypers) -> None:
+def _check_use(specs: Sequence[Spec], numbers: Numbers) -> None:
     """No number may be given that no spec heeds."""
     for f in FIELDS:
         switch = f.metadata["switch"]
-        values = np.asarray(getattr(hypers, f.name), float)
+        values = np.asarray(getattr(numbers, f.name), float)
         largest = np.max(values, where=np.isfinite(values) | (f.name != "patience"), initial=0)
         if switch and largest > 0 and not any(map(switch.on, specs)):
             raise ConfigError(f"{f.name} is {largest:g}; no spec has {switch.missing}.")
-    augment.check_strength(specs, hypers.strength)
+    augment.check_strength(specs, numbers.strength)
     deaf = [unheeded(spec) for spec in specs]
     for name in [name for name in deaf[0] if all(name in one for one in deaf)]:
-        odd = [v for v in np.asarray(getattr(hypers, name)).tolist() if v != getattr(type(hypers), name)]
+        odd = [v for v in np.asarray(getattr(numbers, name)).tolist() if v != getattr(Numbers, name)]
         if odd:
             raise ConfigError(
                 f"{name} is {odd[0]:g}, which {type(deaf[0][name]).__name__} does not heed; leave it out."

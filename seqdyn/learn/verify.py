@@ -7,11 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqdyn import grids
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, network, objective, precision, terms, train
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.spec import Spec
 from seqdyn.nets.bptt import Watch, unroll
 from seqdyn.nets.stack import unroll_autodiff
@@ -23,7 +21,7 @@ NETWORKS = 32
 """So many are drawn afresh before a gradient of 0 is taken for the code's."""
 
 
-def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
+def gradient_error(spec: Spec, data: Any) -> float:
     """max over parameter groups of ‖g − g_autodiff‖ / ‖g_autodiff‖, on the first batch of one run.
 
     Taken without truncation and adjoint clipping, which autodiff does not know, and at recurrent gain 1: far above,
@@ -33,21 +31,20 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
     arrive there: see `unreached_groups`. ConfigError, naming the groups, where nothing can: what is trained there is
     nothing. And what `term_error` says of each of the users' terms, if that is more, or raises.
     """
-    spec = dataclasses.replace(precision.exact(spec), truncate=False, clip="norm")
-    hypers = dataclasses.replace(hypers, gain=precision.trained(spec.dtype)(1.0))
+    spec = dataclasses.replace(precision.exact(spec), truncate=False, clip="norm").having(gain=1.0)
 
-    def error(spec: Spec, hypers: Hypers, data: Any) -> tuple[jax.Array, jax.Array, Any]:
+    def error(spec: Spec, data: Any) -> tuple[jax.Array, jax.Array, Any]:
         task = task_of(spec)
-        params = train.init(spec, hypers, data).params
-        batch = task.batch(data, "train", train.batch_index(spec, hypers, data, jnp.int32(0)))
-        batch = batch._replace(noise=train.keys(hypers).noise, step=jnp.int32(0))
+        params = train.init(spec, data).params
+        batch = task.batch(data, "train", train.batch_index(spec, data, jnp.int32(0)))
+        batch = batch._replace(noise=train.keys(spec).noise, step=jnp.int32(0))
 
         def loss(params: model.Model, watch: Any, by: Any) -> jax.Array:
-            return model.loss(spec, hypers, params, batch, watch, by)
+            return model.loss(spec, params, batch, watch, by)
 
         # With its readings, as it trains: other outputs are another program to the compiler.
         if spec.network is None:
-            ours, readings = jax.grad(partial(loss, by=unroll), argnums=(0, 1))(params, objective.watches(spec, hypers))
+            ours, readings = jax.grad(partial(loss, by=unroll), argnums=(0, 1))(params, objective.watches(spec))
             theirs = jax.grad(partial(loss, watch=None, by=unroll_autodiff))(params)
         else:
             _, ours, readings = network.gradient(spec, params, batch)
@@ -58,8 +55,8 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
         worst = jnp.max(jnp.stack([tree_norm(apart[k]) / jnp.maximum(tree_norm(theirs[k]), tiny) for k in ours]))
         return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), readings
 
-    worst, silent, _ = compiled(error)(grids.arrays(spec), hypers, data)
-    if silent and (found := unreached_groups(spec, hypers, data)):
+    worst, silent, _ = compiled(error)(spec.arrays(), data)
+    if silent and (found := unreached_groups(spec, data)):
         raise ConfigError(
             f"the gradient of {', '.join(found)} of {spec.label} is exactly 0, as it is in {NETWORKS} networks drawn "
             "afresh; the loss must depend on what is trained, so this network cannot be"
@@ -67,7 +64,7 @@ def gradient_error(spec: Spec, hypers: Hypers, data: Any) -> float:
         )
     found = [float(worst)]
     for term in terms.own(spec).values() if found[0] < TOLERANCE else ():
-        found.append(term_error(term, spec, hypers, data))
+        found.append(term_error(term, spec, data))
     return max(found)
 
 
@@ -75,7 +72,7 @@ FAINT = -100.0
 """log₂ of the adjoints that a float has no room for: terms are compared without them."""
 
 
-def term_error(term: Any, spec: Spec, hypers: Hypers, data: Any) -> float:
+def term_error(term: Any, spec: Spec, data: Any) -> float:
     """‖g − g_autodiff‖ / ‖g_autodiff‖ of a user's term, over all parameters, on the first batch of one run.
 
     Autodiff's adjoints are those of zeros added to the states of a plain scan. Where both gradients are 0, as that of
@@ -86,10 +83,10 @@ def term_error(term: Any, spec: Spec, hypers: Hypers, data: Any) -> float:
     name = f"penalties has {type(term).__name__}"
 
     def of(grad: Any, data: Any, *by: Any) -> Any:
-        params = train.init(spec, hypers, data).params
-        batch = task_of(spec).batch(data, "train", train.batch_index(spec, hypers, data, jnp.int32(0)))
-        batch = batch._replace(noise=train.keys(hypers).noise)
-        return grad(objective.of_pass(term, spec, hypers, batch, None, *by), params)
+        params = train.init(spec, data).params
+        batch = task_of(spec).batch(data, "train", train.batch_index(spec, data, jnp.int32(0)))
+        batch = batch._replace(noise=train.keys(spec).noise)
+        return grad(objective.of_pass(term, spec, batch, None, *by), params)
 
     if not jax.tree.leaves(jax.eval_shape(partial(of, objective.value_and_arrived), data)[1]):
         raise ConfigError(
@@ -105,7 +102,7 @@ def term_error(term: Any, spec: Spec, hypers: Hypers, data: Any) -> float:
         size = tree_norm(ours)
         if terms.detached(term):
             return jnp.zeros_like(size), size
-        carries = jax.eval_shape(lambda: model.initial_carries(spec, hypers))
+        carries = jax.eval_shape(lambda: model.initial_carries(spec))
         zeros = jax.tree.map(lambda leaf: jnp.zeros((spec.steps, *leaf.shape), leaf.dtype), carries)
         theirs = gradient(data, unroll_autodiff, tuple(Watch(adjoint=of_layer) for of_layer in zeros), FAINT)
         apart = tree_norm(jax.tree.map(jnp.subtract, ours, theirs))
@@ -124,7 +121,7 @@ def term_error(term: Any, spec: Spec, hypers: Hypers, data: Any) -> float:
     return float(worst)
 
 
-def unreached_groups(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
+def unreached_groups(spec: Spec, data: Any) -> list[str]:
     """The groups of parameters that no gradient reaches, whatever the weights and the inputs.
 
     A gradient may be 0 for a reason that ends: a readout or a drive that begins at 0, units that are dead, inputs that
@@ -138,9 +135,9 @@ def unreached_groups(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
     gains = dict(gain=one, input_gain=one, readout_gain=one, norm_gain=one, dropout=one - 1)
 
     def arrived(data: Any, seed: jax.Array) -> jax.Array:
-        of = dataclasses.replace(hypers, seed=seed, **gains)
-        keys, params = train.keys(of), train.init(drawn, of).params
-        batch = task.batch(data, "train", train.batch_index(spec, of, data, jnp.int32(0)))
+        of = drawn.having(seed=seed, **gains)
+        keys, params = train.keys(of), train.init(of).params
+        batch = task.batch(data, "train", train.batch_index(of, data, jnp.int32(0)))
         if spec.network is not None:
             params = jax.tree.map(jnp.add, params, network.noise(params, keys.augment))
             batch = batch._replace(noise=keys.noise, step=jnp.int32(0))
@@ -150,11 +147,11 @@ def unreached_groups(spec: Spec, hypers: Hypers, data: Any) -> list[str]:
         else:
             xs = jax.random.normal(keys.augment, batch.xs.shape, jnp.float32)
         batch = batch._replace(xs=xs, live=None, noise=keys.noise)
-        return _arrived(model.groups(jax.grad(lambda params: model.loss(drawn, of, params, batch))(params)))
+        return _arrived(model.groups(jax.grad(lambda params: model.loss(of, params, batch))(params)))
 
     seeds = jnp.arange(NETWORKS, dtype=jnp.int32)
     some = compiled(lambda data: jnp.any(jax.lax.map(partial(arrived, data), seeds), axis=0))(data)
-    names = model.groups(jax.eval_shape(lambda: train.init(drawn, hypers).params))
+    names = model.groups(jax.eval_shape(lambda: train.init(drawn).params))
     silent = [name for name, one in zip(names, some, strict=True) if not one]
     return [name for name in silent if spec.steps > 1 or not name.endswith("/u")]
 

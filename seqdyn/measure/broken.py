@@ -18,7 +18,6 @@ import numpy as np
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model, network, train
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.objective import gradient, layer_passes, watches
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
@@ -65,19 +64,19 @@ class Break(NamedTuple):
         return what + (f" at {', '.join(at)}" if at else "")
 
 
-def first_break(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> Break | None:
+def first_break(spec: Spec, state: TrainState, batch: Batch) -> Break | None:
     """Of the update that `state` and its batch make; None where all of it is finite.
 
     Where the gradient of a term of the objective (`Spec.penalties`) is not finite, that is found as 'gradient'.
     """
-    given = jax.tree.map(jnp.asarray, (hypers, state, batch))
+    given = jax.tree.map(jnp.asarray, (state, batch))
     for found in (_of_batch({"xs": batch.xs}, batch), _of_leaves("parameters", state.params)):
         if found:
             return found
     numbers, structure = jax.tree.flatten(spec)
     seen = jax.device_get(_looking(structure)(numbers, given))
     if spec.network is None:
-        seen["gates"] = [cell.gates for cell in model.layers(spec, hypers)]
+        seen["gates"] = [cell.gates for cell in model.layers(spec)]
     return next((found for found in _in_order(spec, seen, state, batch) if found), None)
 
 
@@ -95,10 +94,10 @@ def _looking(structure: Any) -> Any:
 # --- what is looked at ------------------------------------------------------------------------------------------
 
 
-def _stack(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> dict[str, Any]:
-    carries = train.initial_carry(spec, hypers, state.carries, batch)
-    output = model.run(spec, hypers, state.params, batch, carries)
-    ran = layer_passes(spec, hypers, state.params, batch, watches(spec, hypers, adjoint=True), carries)
+def _stack(spec: Spec, state: TrainState, batch: Batch) -> dict[str, Any]:
+    carries = train.initial_carry(spec, state.carries, batch)
+    output = model.run(spec, state.params, batch, carries)
+    ran = layer_passes(spec, state.params, batch, watches(spec, adjoint=True), carries)
     layers = []
     for layer, reading in ((one.ran, one.reading) for one in ran):
         before, after, zx = scan_forward(layer.cell, layer.params, layer.carry, layer.xs, layer.live)
@@ -106,8 +105,8 @@ def _stack(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> dict[
         z = [leaf for leaf in jax.tree.leaves((zx, zh)) if isinstance(leaf, Array)]
         z += [z[0] + z[1]] if len(z) == 2 and z[0].shape == z[1].shape else []
         layers.append({"z": z, "states": after._asdict(), "adjoint": _logs(reading)})
-    made = gradient(spec, hypers, state.params, batch, carries)
-    moved = train.optimizer_step(spec, hypers, state, made.grads)
+    made = gradient(spec, state.params, batch, carries)
+    moved = train.optimizer_step(spec, state, made.grads)
     each = model.losses(spec, output.predictions, batch.ys)
     return {
         "layers": layers,
@@ -124,9 +123,9 @@ def _logs(reading: Any) -> Array:
     return sizes + jnp.broadcast_to(reading.exponent[..., None].astype(sizes.dtype), sizes.shape)
 
 
-def _network(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> dict[str, Any]:
+def _network(spec: Spec, state: TrainState, batch: Batch) -> dict[str, Any]:
     made = network.gradient(spec, state.params, batch)
-    moved = train.optimizer_step(spec, hypers, state, made.grads)
+    moved = train.optimizer_step(spec, state, made.grads)
     scans = {name: one.each_log2 for name, one in made.seen.items()}
     return {"scans": scans, "loss": made.forward.loss, "grads": made.grads} | _moves(moved)
 

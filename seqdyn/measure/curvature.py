@@ -19,7 +19,6 @@ from jax.flatten_util import ravel_pytree
 
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.view import View
@@ -138,7 +137,7 @@ def noise_scale(loss: Callable[[Params, Any], Array], params: Params, examples: 
     return Noise(jnp.where(some, variance / jnp.where(some, square, 1), jnp.nan), square, variance)
 
 
-def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> Metrics:
+def measure(spec: Spec, state: TrainState, view: View) -> Metrics:
     """All of the above on the diagnostic batch, scalars; NaN for a run that is no longer alive.
 
     Of the loss itself: truncation and clipping of the adjoint, after which a gradient is no gradient and its
@@ -151,10 +150,10 @@ def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> Metric
         x, y, live = example
         y = y[:, None] if every else y[None]
         alone = Batch(x[:, None], y, None if live is None else live[:, None])
-        return model.loss(exact, hypers, params, alone)
+        return model.loss(exact, params, alone)
 
     def of_batch(params: Params) -> Array:
-        return model.loss(exact, hypers, params, batch)
+        return model.loss(exact, params, batch)
 
     product = hessian_product(of_batch, state.params)
     ends = lanczos(product, state.params, jax.random.key(0))  # a fixed start: looks differ by the network alone

@@ -19,7 +19,6 @@ import optax
 
 from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, precision, stopping, train
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
 from seqdyn.learn.own_cells import known, levels
 from seqdyn.learn.spec import Spec
@@ -30,7 +29,7 @@ from seqdyn.nets.levels import LSTM, RNN, Dense
 from seqdyn.types import Array, Bool, ConfigError, Float, Key, whole
 
 RATE = 1e-3
-"""Adam's learning rate, whatever `Hypers.lr` is."""
+"""Adam's learning rate, whatever `Numbers.lr` is."""
 
 
 def exponents_square(
@@ -52,14 +51,14 @@ def exponents_square(
 
 
 def floss(
-    spec: Spec, hypers: Hypers, params: Model, data: Any = None, *, k: int, steps: int, lr: float = RATE
+    spec: Spec, params: Model, data: Any = None, *, k: int, steps: int, lr: float = RATE
 ) -> tuple[Model, Float[Array, " steps"]]:
     """(the model after `steps` steps of Adam on its one recurrent layer, L before each).
 
     One fresh sequence of the task a step; sequences and first tangents are drawn by keys of their own.
     """
-    (cell,), task = model.layers(spec, hypers), task_of(spec)
-    k_data, k_frame = jax.random.split(train.keys(hypers).floss)
+    (cell,), task = model.layers(spec), task_of(spec)
+    k_data, k_frame = jax.random.split(train.keys(spec).floss)
     indices, rule = task.batch_indices(data, k_data, jnp.arange(steps)), optax.adam(lr)
 
     def body(kept: Any, drawn: Any) -> tuple[Any, Array]:
@@ -83,13 +82,13 @@ def floss(
     return params._replace(layers=(layer,)), losses
 
 
-def init(spec: Spec, hypers: Hypers, data: Any = None, given: Mapping[str, Array] | None = None) -> TrainState:
+def init(spec: Spec, data: Any = None, given: Mapping[str, Array] | None = None) -> TrainState:
     """`train.init`, its layer flossed as `Spec.floss` asks: the state before the first update."""
-    state = train.init(spec, hypers, data, given)
+    state = train.init(spec, data, given)
     if not spec.floss:
         return state
     exact = precision.exact(spec)
-    params = floss(exact, hypers, state.params, data, k=spec.floss, steps=spec.floss_steps)[0]
+    params = floss(exact, state.params, data, k=spec.floss, steps=spec.floss_steps)[0]
     return state._replace(params=params, stopping=stopping.init(spec, params))
 
 

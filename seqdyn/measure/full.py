@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from seqdyn.backend import compiled
 from seqdyn.data.batches import Batch
 from seqdyn.learn import model, network, precision, train
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.objective import layer_passes, watches
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
@@ -58,21 +57,19 @@ class Full(NamedTuple):
 
 @cache
 def program(structure: Any) -> Any:
-    """(numbers of a spec, hypers, state, data) -> `Full` of the update that the state is before, compiled."""
+    """(numbers of a spec, state, data) -> `Full` of the update that the state is before, compiled."""
 
-    def found(numbers: Any, hypers: Hypers, state: TrainState, data: Any) -> Full:
+    def found(numbers: Any, state: TrainState, data: Any) -> Full:
         spec = jax.tree.unflatten(structure, numbers)
-        batch = train.sample(spec, hypers, data, train.batch_index(spec, hypers, data, state.step), state.step)
-        return Full(
-            batch._replace(noise=None), (_stack if spec.network is None else _scans)(spec, hypers, state, batch)
-        )
+        batch = train.sample(spec, data, train.batch_index(spec, data, state.step), state.step)
+        return Full(batch._replace(noise=None), (_stack if spec.network is None else _scans)(spec, state, batch))
 
     return compiled(found)
 
 
-def _stack(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[dict[str, Any], ...]:
-    carries = train.initial_carry(spec, hypers, state.carries, batch)
-    ran = layer_passes(spec, hypers, state.params, batch, watches(spec, hypers, adjoint=True), carries)
+def _stack(spec: Spec, state: TrainState, batch: Batch) -> tuple[dict[str, Any], ...]:
+    carries = train.initial_carry(spec, state.carries, batch)
+    ran = layer_passes(spec, state.params, batch, watches(spec, adjoint=True), carries)
     return precision.widened(spec.dtype, tuple(map(_layer, ran, model.is_reversed(spec))))
 
 
@@ -103,7 +100,7 @@ def _log2(norms: Array, logs: Array) -> Array:
     return jnp.where(jnp.isnan(norms), norms, logs)
 
 
-def _scans(spec: Spec, hypers: Hypers, state: TrainState, batch: Batch) -> tuple[dict[str, Array], ...]:
+def _scans(spec: Spec, state: TrainState, batch: Batch) -> tuple[dict[str, Array], ...]:
     seen = network.gradient(spec, state.params, batch).seen
 
     def flat(leaf: Array) -> Array:

@@ -21,7 +21,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.backend import map_matrices, side_by_side, split_at_widths
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import per_layer
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
@@ -237,12 +236,12 @@ def _normal(v: Array) -> tuple[Array, Array]:
 # --- the probe ----------------------------------------------------------------------------------------------
 
 
-def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
+def measure(spec: Spec, state: TrainState, view: View) -> dict[str, Array]:
     """Each layer's step Jacobians [t, b, n, n] where they are small enough to be formed, else what is read of them."""
     size = view.batch.xs.shape[:2]
     on = jnp.ones(size, bool) if view.batch.live is None else view.batch.live
     looked: dict[str, Array] = {"length": jnp.sum(on, axis=0, dtype=jnp.int32)}
-    for i, layer in enumerate(per_layer(spec, hypers, state.params, view.batch)):
+    for i, layer in enumerate(per_layer(spec, state.params, view.batch)):
         n = vector(layer.carry).shape[-1]
         if n <= EXACT and size[0] * size[1] * n * n <= ENTRIES:
             looked[f"jacobians{i}"] = step_jacobians(*layer[:5])

@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.backend import map_matrices
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import per_layer
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
@@ -194,7 +193,7 @@ def _spectrum(
 # --- the probe ----------------------------------------------------------------------------------------------
 
 
-def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
+def measure(spec: Spec, state: TrainState, view: View) -> dict[str, Array]:
     """Of each layer, its inputs held, on the view's batch from the state of rest; the first tenth of each example's
     steps aligns the tangents.
 
@@ -203,7 +202,7 @@ def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[s
     leading direction at each step, mean over the examples that reach it, aligned at each one's last live step.
     """
     found: list[tuple[Array, ...]] = []
-    for layer in per_layer(spec, hypers, state.params, view.batch):
+    for layer in per_layer(spec, state.params, view.batch):
         n = vector(layer.carry).shape[-1]
         k = min(view.modes, n)
         live = layer.live

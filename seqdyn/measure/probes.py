@@ -12,7 +12,6 @@ import numpy as np
 
 from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, network, precision, train
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.objective import kind, layer_passes
 from seqdyn.learn.probe_config import Look, ProbeConfig, measured
 from seqdyn.learn.spec import Spec
@@ -29,7 +28,7 @@ class Probe(NamedTuple):
 
     names: tuple[str, ...]
     """What it records."""
-    measure: Callable[[Spec, Hypers, TrainState, View], dict[str, Array]]
+    measure: Callable[[Spec, TrainState, View], dict[str, Array]]
     """On the device, compiled over a tile of runs like training itself."""
     finish: Callable[[Spec, dict[str, np.ndarray], int], dict[str, np.ndarray]] | None = None
     """On the host, in float64: what devices cannot do; takes `View.modes`, too. None: the look is the record."""
@@ -86,42 +85,40 @@ def called(one: Any) -> str:
     return one if isinstance(one, str) else f"{type(one).__name__}: {', '.join(one.variables)}"
 
 
-def _measured(probe: Any, spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
+def _measured(probe: Any, spec: Spec, state: TrainState, view: View) -> dict[str, Array]:
     """What a user's part says of the diagnostic batch."""
     batch: Any = view.batch._replace(noise=None)
     ran: tuple[LayerPass, ...] = ()
     if spec.network is None:
         steps, *size = batch.xs.shape[:2]
-        cells = model.layers(spec, hypers)
+        cells = model.layers(spec)
         watches = tuple(watching(cell, steps, tuple(size), ranged=True, adjoint=True) for cell in cells)
-        ran = layer_passes(spec, hypers, state.params, batch, watches)
+        ran = layer_passes(spec, state.params, batch, watches)
 
     def loss_of(params: Tree) -> Array:
-        return kind(spec).forward(spec, hypers, params, batch).loss
+        return kind(spec).forward(spec, params, batch).loss
 
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(hypers.seed), train.RECORDS + 1), state.step)
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(spec.numbers.seed), train.RECORDS + 1), state.step)
     layers = len(spec.widths) if spec.network is None else len(network.scans(spec))
     sizes = {"layer": layers, "time": spec.steps, "group": len(model.groups(state.params)), "unit": max(spec.hidden)}
     return measured(probe, Look(batch, state.params, state.step, key, loss_of, ran), sizes)
 
 
-def measure(
-    spec: Spec, looking: ProbeConfig, hypers: Hypers, state: TrainState, data: Tree
-) -> dict[str, dict[str, Array]]:
+def measure(spec: Spec, looking: ProbeConfig, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
     """What each probe sees of one run, by the probe's name. A run no longer running costs nothing at width 1."""
 
-    def on(hypers: Hypers, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
-        source, key = looking.diagnostic_from, train.keys(hypers).data
+    def on(spec: Spec, state: TrainState, data: Tree) -> dict[str, dict[str, Array]]:
+        source, key = looking.diagnostic_from, train.keys(spec).data
         batch: Any = None  # weights are looked at without one, however small the data set
         if any(one != "weights" for one in looking.probes):
             batch = task_of(spec).diagnostic(data, key, source, looking.diagnostic)
         view, exact = View(batch, data, looking.modes), precision.exact(spec)
-        return {called(one): made(one).measure(exact, hypers, state, view) for one in looking.probes}
+        return {called(one): made(one).measure(exact, state, view) for one in looking.probes}
 
     def off(*given: Any) -> dict[str, dict[str, Array]]:
         return jax.tree.map(train.nan_like, jax.eval_shape(on, *given))
 
-    return jax.lax.cond(state.running, on, off, hypers, state, data)
+    return jax.lax.cond(state.running, on, off, spec, state, data)
 
 
 def finish(

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from seqdyn.data.tasks import Batch
 from seqdyn.learn import model
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
@@ -109,7 +108,7 @@ def _paths(seen: Activity, after: Memory, adjoint: Memory) -> tuple[Array, Array
     return adjoint.c, adjoint.h * seen["o"][0] * (1 - jnp.square(jnp.tanh(after.c)))
 
 
-def adjoints(spec: Spec, hypers: Hypers, params: Model, batch: Batch) -> tuple[Carry, ...]:
+def adjoints(spec: Spec, params: Model, batch: Batch) -> tuple[Carry, ...]:
     """λ_t of every layer, [t, b, h] for each part of its carry, of the batch-mean loss, before adjoint clipping at its
     own step; truncation and padding as in training; steps in the order in which the layer reads them."""
     steps, size = batch.xs.shape[:2]
@@ -117,8 +116,8 @@ def adjoints(spec: Spec, hypers: Hypers, params: Model, batch: Batch) -> tuple[C
     def zeros(leaf: Array) -> Array:
         return jnp.zeros((steps, *leaf.shape), leaf.dtype)
 
-    watches = tuple(Watch(adjoint=jax.tree.map(zeros, cell.rest((size,)))) for cell in model.layers(spec, hypers))
-    readings = jax.grad(lambda watches: model.loss(spec, hypers, params, batch, watches))(watches)
+    watches = tuple(Watch(adjoint=jax.tree.map(zeros, cell.rest((size,)))) for cell in model.layers(spec))
+    readings = jax.grad(lambda watches: model.loss(spec, params, batch, watches))(watches)
     return tuple(reading.adjoint for reading in readings)
 
 
@@ -130,7 +129,7 @@ def _masked(x: Array, live: Array | None) -> Array:
 # --- the probe ----------------------------------------------------------------------------------------------
 
 
-def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
+def measure(spec: Spec, state: TrainState, view: View) -> dict[str, Array]:
     """The records of one run on the diagnostic batch.
 
     [layer, gate, time], means over units and the examples that reach that lag (NaN where none does): `gate_mean` of
@@ -172,6 +171,6 @@ def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[s
             through = [root_mean_square(part, live) for part in _paths(seen, after, adjoint)]
         return found | dict(zip(("adjoint_c_through_c", "adjoint_c_through_h"), through, strict=True))
 
-    stack = model.per_layer(spec, hypers, state.params, batch)
-    found = [of(*pair) for pair in zip(stack, adjoints(spec, hypers, state.params, batch), strict=True)]
+    stack = model.per_layer(spec, state.params, batch)
+    found = [of(*pair) for pair in zip(stack, adjoints(spec, state.params, batch), strict=True)]
     return {name: jnp.stack([layer[name] for layer in found]) for name in found[0]}

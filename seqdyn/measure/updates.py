@@ -17,7 +17,6 @@ import numpy as np
 
 from seqdyn.data.tasks import Batch, task_of
 from seqdyn.learn import model, train
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.model import Model
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
@@ -38,26 +37,26 @@ def cosine(a: Tree, b: Tree) -> Float[Array, ""]:
     return jnp.sum(jnp.stack(jax.tree.leaves(products)))
 
 
-def next_updates(spec: Spec, hypers: Hypers, state: TrainState, data: Tree) -> Metrics:
+def next_updates(spec: Spec, state: TrainState, data: Tree) -> Metrics:
     """Of updates `state.step` and the one after, as training will make them: norms and ratios [group], and scalars.
 
     Gradients are those before clipping (of the gradient; clipping of the adjoint is inside them, and not in
     `effective_lr`). Ratios to a group whose weights are all 0, as biases may start, are NaN.
     """
     task = task_of(spec)
-    indices = task.batch_indices(data, train.keys(hypers).data, state.step + jnp.arange(2))
+    indices = task.batch_indices(data, train.keys(spec).data, state.step + jnp.arange(2))
 
     def drawn(i: int) -> Batch:
         index = jax.tree.map(lambda leaf: leaf[i], indices)
-        return train.sample(spec, hypers, data, index, state.step + i)
+        return train.sample(spec, data, index, state.step + i)
 
     first, second = drawn(0), drawn(1)
-    carries = train.initial_carry(spec, hypers, state.carries, first)
-    out, grads, *_ = train.gradient(spec, hypers, state.params, first, carries)
-    move = train.optimizer_step(spec, hypers, state, grads)
+    carries = train.initial_carry(spec, state.carries, first)
+    out, grads, *_ = train.gradient(spec, state.params, first, carries)
+    move = train.optimizer_step(spec, state, grads)
     moved = jax.tree.map(jnp.add, state.params, move.updates)
-    carries = train.initial_carry(spec, hypers, None if carries is None else out.last, second)
-    later = train.gradient(spec, hypers, moved, second, carries).grads
+    carries = train.initial_carry(spec, None if carries is None else out.last, second)
+    later = train.gradient(spec, moved, second, carries).grads
 
     def norms(tree: Model) -> Float[Array, " group"]:
         return jnp.stack([tree_norm(group) for group in model.groups(tree).values()])
@@ -79,14 +78,14 @@ def next_updates(spec: Spec, hypers: Hypers, state: TrainState, data: Tree) -> M
     }
 
 
-def adjoint_log10(spec: Spec, hypers: Hypers, params: Model, batch: Batch) -> Float[Array, "l t b"]:
+def adjoint_log10(spec: Spec, params: Model, batch: Batch) -> Float[Array, "l t b"]:
     """log₁₀‖λ_t‖, λ_t = ∂L_b/∂h_t on example b's own loss, of every layer: −∞ at 0, +∞ or NaN where not finite.
 
     Truncation and adjoint clipping act as in training. A norm far outside the range of floats is still a number.
     """
     steps, size = batch.xs.shape[:2]
-    watches = tuple(watching(cell, steps, (size,), ranged=True) for cell in model.layers(spec, hypers))
-    readings = jax.grad(lambda w: model.loss(spec, hypers, params, batch, w))(watches)
+    watches = tuple(watching(cell, steps, (size,), ranged=True) for cell in model.layers(spec))
+    readings = jax.grad(lambda w: model.loss(spec, params, batch, w))(watches)
     # The loss is the batch's mean: times its size, a λ is its example's own.
     logs = [math.log10(size) + math.log10(2) * log2_norm(r.whole.h, r.exponent) for r in readings]
     ways = zip(logs, model.is_reversed(spec), strict=True)
@@ -110,13 +109,13 @@ def histogram(
     return counts, jnp.sum(zero.astype(jnp.float32)) / total, jnp.sum(strange.astype(jnp.float32)) / total
 
 
-def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> Metrics:
+def measure(spec: Spec, state: TrainState, view: View) -> Metrics:
     """`next_updates`, and [layer, decade] `adjoint_histogram` with [layer] `adjoint_zero` and `adjoint_nonfinite` on
     the diagnostic batch. NaN for a run that is no longer alive."""
     live = jnp.ones(view.batch.xs.shape[:2], bool) if view.batch.live is None else view.batch.live
-    logs = adjoint_log10(spec, hypers, state.params, view.batch)
+    logs = adjoint_log10(spec, state.params, view.batch)
     counts, zero, strange = jax.vmap(histogram, in_axes=(0, None))(logs, live)
-    looked = next_updates(spec, hypers, state, view.data) | {
+    looked = next_updates(spec, state, view.data) | {
         "adjoint_histogram": counts,
         "adjoint_zero": zero,
         "adjoint_nonfinite": strange,

@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Complex
 
 from seqdyn.learn import model
-from seqdyn.learn.hypers import Hypers
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.view import View, among
@@ -84,9 +83,9 @@ def _distance(singular: np.ndarray) -> np.ndarray:
 # --- the probe ----------------------------------------------------------------------------------------------
 
 
-def measure(spec: Spec, hypers: Hypers, state: TrainState, view: View) -> dict[str, Array]:
+def measure(spec: Spec, state: TrainState, view: View) -> dict[str, Array]:
     """Each layer's U cut into its gates' blocks, in the order of `cell.gates`: 'layer0' [g, h, h], …"""
-    cells = model.layers(spec, hypers)
+    cells = model.layers(spec)
     return {  # with gates, U as it acts
         f"layer{i}": jnp.stack(jnp.split(params.u, len(cell.gates), axis=-1))
         for i, (cell, params) in enumerate(zip(cells, model.acting_params(spec, state.params).layers, strict=True))
@@ -100,7 +99,7 @@ def finish(spec: Spec, looked: dict[str, np.ndarray], modes: int) -> dict[str, n
     layer does not have are NaN.
     """
     found, every = [], model.gates(spec)
-    for i, (width, cell) in enumerate(zip(spec.widths, model.layers(spec, Hypers()), strict=True)):
+    for i, (width, cell) in enumerate(zip(spec.widths, model.layers(spec), strict=True)):
         values, singular = eigenvalues(looked[f"layer{i}"]), singular_values(looked[f"layer{i}"])
         spectra = {"eigenvalue_real": np.real(values), "eigenvalue_imag": np.imag(values), "singular_value": singular}
         pad = [(0, 0)] * (values.ndim - 1) + [(0, max(spec.hidden) - width)]

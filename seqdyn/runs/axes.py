@@ -13,10 +13,11 @@ import numpy as np
 
 from seqdyn.data.tasks import VECTORS
 from seqdyn.learn import context, model, network, probe_config, terms, train
-from seqdyn.learn.config import Experiment, Hypers, Runs, Spec
+from seqdyn.learn.config import Experiment, Spec
 from seqdyn.learn.context import Variable
 from seqdyn.measure import jacobians, updates
 from seqdyn.norms import Extended
+from seqdyn.numbers import Numbers
 from seqdyn.runs.points import WORDS
 from seqdyn.runs.records import VARIABLES
 from seqdyn.types import ConfigError, Tree
@@ -26,8 +27,7 @@ from seqdyn.types import ConfigError, Tree
 def shapes(spec: Spec) -> train.TrainState:
     """A run's state as shapes and types."""
     vectors = jax.ShapeDtypeStruct((spec.vocabulary, spec.embedding), np.dtype(np.float32))
-    numbers = Runs(spec, Hypers()).arrays()
-    return jax.eval_shape(lambda runs, v: train.init(runs.spec, runs.hypers, {VECTORS: v}), numbers, vectors)
+    return jax.eval_shape(lambda spec, v: train.init(spec, {VECTORS: v}), spec.arrays(), vectors)
 
 
 @cache
@@ -60,7 +60,7 @@ def coordinates(experiment: Experiment) -> dict[str, list[Any]]:
 def own_variables(experiment: Experiment) -> dict[str, Variable]:
     """Of users' records, terms and probes. Raises ConfigError for a name of the library, or with two meanings."""
     found: dict[str, Variable] = {}
-    places = {"run", "row", "lag", "probe_step", *WORDS, *coordinates(experiment), *Hypers.__dataclass_fields__}
+    places = {"run", "row", "lag", "probe_step", *WORDS, *coordinates(experiment), *Numbers.__dataclass_fields__}
     ours = {*VARIABLES, *places, *(dim for variable in VARIABLES.values() for dim in variable.dims)}
     given = [("records", context.variables(spec) | terms.variables(spec)) for spec in experiment.specs]
     for field, variables in (*given, ("probes", probe_config.variables(experiment.probes))):

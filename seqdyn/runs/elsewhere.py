@@ -13,8 +13,8 @@ import numpy as np
 
 from seqdyn.layout import layout
 from seqdyn.learn.config import Experiment, experiment_from
-from seqdyn.learn.hypers import check_hyper
 from seqdyn.learn.spec import Spec
+from seqdyn.numbers import check_number
 from seqdyn.runs import manifest
 from seqdyn.runs.environment import environment
 from seqdyn.runs.lock import held
@@ -38,9 +38,9 @@ threading._register_atexit(_close_all)  # type: ignore[attr-defined]
 class Directory:
     """`path`, new or empty, of a run of at most `updates` updates, tested at most every `probe_every` of them.
 
-    What is known of the run goes into its manifest: the words of a `Spec`, the numbers of `Hypers`; numbers that are
+    What is known of the run goes into its manifest: the words of a `Spec`, the numbers of `Numbers`; numbers that are
     not said are NaN. `seqdyn.load` opens it from the first stretch on. Raises ConfigError for another path, or for a
-    number that is none of `Hypers` or that cannot be; RuntimeError if another process writes there.
+    number that is none of `Numbers` or that cannot be; RuntimeError if another process writes there.
     """
 
     def __init__(self, path: Any, updates: Any, probe_every: int, numbers: Mapping[str, Any]) -> None:
@@ -53,7 +53,7 @@ class Directory:
         for name, value in numbers.items():
             if name not in known["hypers"]:
                 raise ConfigError(f"{name} is {value!r}; the numbers of a run are {', '.join(known['hypers'])}.")
-            check_hyper(name, value)
+            check_number(name, value)
         said = {name: "nan" for name in known["hypers"]} | {k: _plain(v) for k, v in numbers.items()}
         self._known: dict[str, Any] = known | {"hypers": {name: [value] for name, value in said.items()}}
         manifest.check_place(self.path)

@@ -12,9 +12,10 @@ from rich.console import Console
 from seqdyn import grids
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.described import difference
-from seqdyn.learn.config import Experiment, Runs
+from seqdyn.learn.config import Experiment
 from seqdyn.learn.extended import more
-from seqdyn.learn.hypers import FIELDS
+from seqdyn.learn.spec import Spec
+from seqdyn.numbers import FIELDS, Numbers
 from seqdyn.parts import plain
 from seqdyn.runs import kept, manifest, starts
 from seqdyn.runs.probe import of_directory, probe
@@ -56,7 +57,7 @@ def extend(
     if manifest.extends(path):
         raise ConfigError(f"{path} extends {path.absolute().parent}; extend that.")
     experiments = [manifest.experiment(one) for one in directories]
-    if any(np.isnan(np.asarray(getattr(experiments[0].runs[0].hypers, f.name), float)).any() for f in FIELDS):
+    if any(np.isnan(np.asarray(getattr(experiments[0].runs[0].numbers, f.name), float)).any() for f in FIELDS):
         raise ConfigError(f"{path} was recorded of another loop; what seqdyn.run has made can be extended.")
     given = plain(probes)
     given = tuple(given) if isinstance(given, tuple) else (given,)
@@ -115,12 +116,15 @@ def _extended(before: Sequence[Experiment], seeds: Any, axes: Mapping[str, Any],
     return Experiment(**others, **_crossed(first, runs), probes=looking, settings=first.settings)
 
 
-def _crossed(first: Experiment, runs: list[Runs]) -> dict[str, Any]:
-    """As specs that share the numbers of `Hypers`, where the experiment's do: one of them alone may heed some."""
-    alike = first.hypers is not None and all(
-        np.array_equal(getattr(one.hypers, f.name), getattr(runs[0].hypers, f.name)) for one in runs for f in FIELDS
+def _crossed(first: Experiment, runs: list[Spec]) -> dict[str, Any]:
+    """As specs that share the numbers of `Numbers`, where the experiment's do: one of them alone may heed some."""
+    alike = first.numbers is not None and all(
+        np.array_equal(getattr(one.numbers, f.name), getattr(runs[0].numbers, f.name)) for one in runs for f in FIELDS
     )
-    fixed = all(len({*np.asarray(of).tolist()}) == 1 for one in runs for _, of in grids.numbers(one.spec).values())
+    of_parts = [of for one in runs for at, (_, of) in grids.numbers(one).items() if not at.startswith("numbers.")]
+    fixed = all(len({*np.asarray(of).tolist()}) == 1 for of in of_parts)
     if alike and fixed:
-        return {"specs": tuple(one.at(0).spec for one in runs), "hypers": runs[0].hypers}
+        return {"specs": tuple(dataclasses.replace(one.at(0), numbers=Numbers()) for one in runs)} | {
+            "numbers": runs[0].numbers
+        }
     return {"specs": tuple(runs)}

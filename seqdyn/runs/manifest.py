@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from seqdyn.described import difference
-from seqdyn.layout import hypers_of, layout
+from seqdyn.layout import layout, numbers_of
 from seqdyn.learn.config import Experiment, experiment_from
 from seqdyn.runs.environment import environment
 from seqdyn.runs.lock import GATE, gate
@@ -212,13 +212,13 @@ def directories(path: str | Path) -> list[Path]:
 
 
 def described(path: str | Path) -> dict[str, Any]:
-    """The experiment of a run directory as JSON, after its specs and hypers those of what extends it: those of all its
+    """The experiment of a run directory as JSON, after its specs and numbers those of what extends it: those of all its
     runs, in their order."""
     first, *others = [read(one)["experiment"] for one in directories(path)]
     if not others:
         return first
     specs = [spec for of in (first, *others) for spec in of["specs"]]
-    return first | {"specs": specs, "hypers": [hypers for of in (first, *others) for hypers in hypers_of(of)]}
+    return first | {"specs": specs, "hypers": [numbers for of in (first, *others) for numbers in numbers_of(of)]}
 
 
 def extends(out: Path) -> bool:

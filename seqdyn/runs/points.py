@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from seqdyn.fields import Fields, label
-from seqdyn.layout import Layout, hypers_of
+from seqdyn.layout import Layout, numbers_of
 from seqdyn.learn.fitted import UNHEEDED
-from seqdyn.learn.hypers import FIELDS
+from seqdyn.numbers import FIELDS
 
 WORDS = ("label", "cell", "activation", "u_init", "w_init")
 ALWAYS = ("task", "steps", "batch", "hidden", "optimizer", "readout")
@@ -21,14 +21,14 @@ ALWAYS = ("task", "steps", "batch", "hidden", "optimizer", "readout")
 
 
 def per_run(described: Mapping[str, Any], at: Layout, taken: Collection[Any]) -> dict[str, np.ndarray]:
-    """Name -> [run]: every number of `Hypers`, `WORDS`, the numbers of users' parts by the shortest ends of their
+    """Name -> [run]: every number of `Numbers`, `WORDS`, the numbers of users' parts by the shortest ends of their
     paths that tell them apart and are not `taken`, NaN in runs that have none of that name; and the fields of specs,
     'spec_clip' where the name is another's."""
     specs, unheeded = described["specs"], [_unheeded(spec) for spec in described["specs"]]
     own = [dict(_of_parts(spec)) for spec in specs]
     names = _names(own, [{f.name for f in FIELDS} - nobody for nobody in unheeded], {*taken, *WORDS})
     found: dict[str, list[np.ndarray]] = {}
-    for spec, words, nobody, parts, count in zip(specs, hypers_of(described), unheeded, own, at.counts, strict=True):
+    for spec, words, nobody, parts, count in zip(specs, numbers_of(described), unheeded, own, at.counts, strict=True):
         numbers = {f.name: words.get(f.name, f.default) for f in FIELDS} | dict.fromkeys(nobody, np.nan)
         for name, paths in names.items():
             numbers[name] = next((parts[p] for p in paths if p in parts), numbers.get(name, np.nan))
@@ -56,7 +56,7 @@ def _numbers(described: Any, count: int) -> np.ndarray:
 
 
 def _unheeded(spec: Mapping[str, Any]) -> set[str]:
-    """Numbers of `Hypers` in whose place a spec has parts."""
+    """Numbers of `Numbers` in whose place a spec has parts."""
     there = {field: bool(spec.get(field)) and not isinstance(spec.get(field), str) for field in UNHEEDED}
     nobody = {name for field, names in UNHEEDED.items() if there[field] for name in names}
     return nobody - ({"norm_gain"} if spec.get("normalise", "none") != "none" else set())
@@ -74,7 +74,7 @@ def _of_fields(specs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """Field -> [spec], as numbers or text."""
     found = {}
     for f in dataclasses.fields(Fields):
-        if f.name in (*WORDS, "name", "decided", "layers", "records"):
+        if f.name in (*WORDS, "name", "decided", "numbers", "layers", "records"):
             continue
         said = [_told(spec.get(f.name, f.default)) for spec in specs]
         if f.name in ALWAYS or set(said) != {_told(f.default)}:

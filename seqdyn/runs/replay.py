@@ -67,7 +67,7 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
 
     _, states = of.near(start)
     own = alone(of.runs)
-    given = (jax.tree.leaves(own.spec), own.hypers, alone(states), data)
+    given = (jax.tree.leaves(own), alone(states), data)
     shapes = _named(spec, jax.eval_shape(looked, *given))
     recorded = sorted(str(name) for name, of in one.data_vars.items() if of.dims[:1] == ("step",))
     recorded.remove("recorded")
@@ -90,7 +90,7 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
             )
             _hold(old[name].values[n - start], new[0, 0], name, run, n)
         if wanted:
-            seen = jax.device_get(looked(given[0], own.hypers, alone(before), data))
+            seen = jax.device_get(looked(given[0], alone(before), data))
             for name, values in _values(spec, seen, wanted).items():
                 found[name][n - start] = values
     labels = {"layer": axes.axis_labels(spec)["layer"], "gate": gates}

@@ -25,7 +25,7 @@ from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
 from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn import probe_config, train
-from seqdyn.learn.config import Experiment, Runs
+from seqdyn.learn.config import Experiment, Spec
 from seqdyn.learn.context import Variable
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
@@ -371,14 +371,14 @@ def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any,
         manifest.note(out, lambda noted, new=verified: noted | {"verified": noted["verified"] | new})
 
 
-def _error(runs: Runs, data: Any) -> float:
+def _error(runs: Spec, data: Any) -> float:
     """`gradient_error` of a spec's first run. The numbers of a network that is no stack may switch a part of it off, or
     let it overflow: of such a one it is that of the first run, of up to eight, of which it can be told, else NaN."""
-    some = range(0, len(runs), -(-len(runs) // 8)) if runs.spec.network is not None else [0]
+    some = range(0, len(runs), -(-len(runs) // 8)) if runs.network is not None else [0]
     error, refused = math.nan, None
     for one in (runs.at(i).arrays() for i in some):
         try:
-            error = gradient_error(one.spec, one.hypers, data)
+            error = gradient_error(one, data)
         except ConfigError as why:
             refused = why
         if math.isfinite(error):

@@ -15,14 +15,14 @@ import numpy as np
 from seqdyn.backend import compiled
 from seqdyn.layout import Tile
 from seqdyn.learn import train
-from seqdyn.learn.config import Experiment, Runs, Spec
+from seqdyn.learn.config import Experiment, Spec
 from seqdyn.learn.probe_config import ProbeConfig
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import flossing, probes
 from seqdyn.types import Metrics
 
 
-def tile_runs(experiment: Experiment, tile: Tile) -> Runs:
+def tile_runs(experiment: Experiment, tile: Tile) -> Spec:
     """[tile] runs on the host; padding repeats the first run."""
     rows = np.asarray([*tile.runs, *[tile.runs[0]] * (experiment.tile - len(tile.runs))])
     return experiment.runs[tile.spec].at(rows).arrays()
@@ -68,32 +68,32 @@ class Programs(NamedTuple):
 
 
 def programs(spec: Spec, width: int) -> Programs:
-    """One jitted function of each kind per (structure of the spec, width), shared by every tile: the numbers of parts
-    are arguments, as those of `Hypers` are."""
+    """One jitted function of each kind per (structure of the spec, width), shared by every tile: its numbers are
+    arguments."""
     return _programs(jax.tree.structure(spec), width)
 
 
 @cache
 def _programs(structure: Any, width: int) -> Programs:
-    def init(runs: Runs, real: jax.Array, data: Any, given: Any = None) -> TrainState:
-        states = _over(width, lambda r: flossing.init(r.spec, r.hypers, data, given), runs)
+    def init(runs: Spec, real: jax.Array, data: Any, given: Any = None) -> TrainState:
+        states = _over(width, lambda r: flossing.init(r, data, given), runs)
         return states._replace(alive=states.alive & real)
 
-    def chunk(runs: Runs, states: TrainState, data: Any, updates: int, until: Any = None) -> tuple[TrainState, Metrics]:
-        return _over(width, lambda r, s: train.chunk(r.spec, r.hypers, s, data, updates, until), runs, states)
+    def chunk(runs: Spec, states: TrainState, data: Any, updates: int, until: Any = None) -> tuple[TrainState, Metrics]:
+        return _over(width, lambda r, s: train.chunk(r, s, data, updates, until), runs, states)
 
-    def evaluate(runs: Runs, states: TrainState, data: Any) -> Metrics:
-        return _over(width, lambda r, s: train.evaluate(r.spec, r.hypers, s, data), runs, states)
+    def evaluate(runs: Spec, states: TrainState, data: Any) -> Metrics:
+        return _over(width, lambda r, s: train.evaluate(r, s, data), runs, states)
 
-    def update_early_stopping(runs: Runs, states: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
-        return _over(width, lambda r, s, m: train.update_early_stopping(r.spec, r.hypers, s, m), runs, states, metrics)
+    def update_early_stopping(runs: Spec, states: TrainState, metrics: Metrics) -> tuple[TrainState, Metrics]:
+        return _over(width, lambda r, s, m: train.update_early_stopping(r, s, m), runs, states, metrics)
 
     return Programs(
         compiled(init), compiled(chunk, static_argnums=3), compiled(evaluate), compiled(update_early_stopping)
     )
 
 
-def part(programs: Programs, runs: Runs, states: TrainState, data: Any, chunk: int, stop: int) -> Any:
+def part(programs: Programs, runs: Spec, states: TrainState, data: Any, chunk: int, stop: int) -> Any:
     """(states, metrics [run, step, …]) of the first updates of a chunk, those before update `stop`: by one program,
     wherever it is cut, and with the bits of the whole chunk."""
     start = int(np.asarray(states.step)[0])
@@ -117,8 +117,8 @@ def probe_programs(spec: Spec, width: int, looking: ProbeConfig) -> list[Any]:
 
 @cache
 def _probe_program(structure: Any, width: int, looking: ProbeConfig) -> Any:
-    def seen(runs: Runs, states: TrainState, data: Any) -> Any:
-        return _over(width, lambda r, s: probes.measure(r.spec, looking, r.hypers, s, data), runs, states)
+    def seen(runs: Spec, states: TrainState, data: Any) -> Any:
+        return _over(width, lambda r, s: probes.measure(r, looking, s, data), runs, states)
 
     return compiled(seen)
 

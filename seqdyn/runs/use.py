@@ -16,7 +16,7 @@ from seqdyn.data.tasks import padding, valid_mask
 from seqdyn.data.text import encode, pad_to, tokenize
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.learn import model
-from seqdyn.learn.config import Hypers, Spec
+from seqdyn.learn.config import Spec
 from seqdyn.parts import plain
 from seqdyn.runs import manifest
 from seqdyn.runs.restore import restore
@@ -29,7 +29,6 @@ class Trained(NamedTuple):
 
     path: Path
     spec: Spec
-    hypers: Hypers
     params: Any
 
 
@@ -43,9 +42,9 @@ def trained(path: str | Path, run: int, best: bool = False) -> Trained:
     experiment = manifest.experiment(out)
     spec, point = experiment.layout.place(there)
     one = experiment.runs[spec].at(point).arrays()
-    if one.spec.network is not None:
+    if one.network is not None:
         raise ConfigError(f"run is {run} of {path}, a network that is no stack; call its part with restore's params.")
-    return Trained(Path(path), one.spec, one.hypers, params)
+    return Trained(Path(path), one, params)
 
 
 def predict(path: str | Path, run: int, data: Any, *, best: bool = False, batch: int = 256) -> np.ndarray:
@@ -64,7 +63,7 @@ def predict(path: str | Path, run: int, data: Any, *, best: bool = False, batch:
     batch = whole("batch", batch)
 
     def of_rows(rows: Any) -> Array:
-        return _meant(of.spec, model.predict(of.spec, of.hypers, of.params, _batch(of.spec, *rows)))
+        return _meant(of.spec, model.predict(of.spec, of.params, _batch(of.spec, *rows)))
 
     size = min(batch, len(xs))
     padded = np.minimum(np.arange(-(-len(xs) // size) * size), len(xs) - 1).reshape(-1, size)
@@ -101,7 +100,7 @@ def explained(path: str | Path, run: int, text: str, *, best: bool = False) -> t
         # The words' vectors are what is read, as numbers; gates of the embedding have acted on them.
         spec = replace(of.spec, vocabulary=0, embedding=0, pretrained=False, features=vectors.shape[-1], dropout="none")
         network = model.acting_params(of.spec, of.params)._replace(embedding=None)
-        found = _meant(spec, model.predict(spec, of.hypers, network, batch._replace(xs=vectors)))[0]
+        found = _meant(spec, model.predict(spec, network, batch._replace(xs=vectors)))[0]
         return jnp.max(found), found
 
     vectors = model.embedded(of.spec, model.acting_params(of.spec, of.params), batch.xs)
@@ -142,11 +141,11 @@ def generate(
     ids = np.asarray([symbols.index(symbol) for symbol in prompt], np.int32)
 
     def read(carries: Any, xs: Array) -> tuple[Any, Array]:
-        out = model.run(of.spec, of.hypers, of.params, Batch(xs[:, None], xs[:, None]), carries)
+        out = model.run(of.spec, of.params, Batch(xs[:, None], xs[:, None]), carries)
         return out.stacked.last, out.predictions[-1, 0]
 
     def write(ids: Array, key: Key[Array, ""], heat: Float[Array, ""]) -> Array:
-        start = tuple(cell.rest((1,)) for cell in model.layers(of.spec, of.hypers))
+        start = tuple(cell.rest((1,)) for cell in model.layers(of.spec))
 
         def step(at: Any, key: Key[Array, ""]) -> tuple[Any, Array]:
             carries, logits = at

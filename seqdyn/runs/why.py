@@ -10,7 +10,7 @@ from seqdyn.backend import check_settings
 from seqdyn.data.check import check
 from seqdyn.layout import Tile
 from seqdyn.learn import network, train
-from seqdyn.learn.config import Experiment, Hypers, Spec
+from seqdyn.learn.config import Experiment, Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.broken import Break, first_break
 from seqdyn.runs import again, checkpoint, manifest, records, sweep
@@ -77,8 +77,8 @@ def why(path: str | Path, run: int, data: Any = None, before: int = BEFORE) -> W
         check_settings(double=True)
     place, point = experiment.layout.place(run)
     given, data = data, jax.tree.map(jax.numpy.asarray, check(experiment.specs[place], data))
-    spec, hypers, state = _frozen(path, experiment, place, point, update, data)
-    batch = train.sample(spec, hypers, data, train.batch_index(spec, hypers, data, state.step), state.step)
+    spec, state = _frozen(path, experiment, place, point, update, data)
+    batch = train.sample(spec, data, train.batch_index(spec, data, state.step), state.step)
     shown = [name for name in ("loss", "grad_norm", "clip_scale", "learning_rate") if name in one]
     columns = {name: one[name].values for name in shown}
     norms = one["adjoint_norm"].max("layer").load()
@@ -89,7 +89,7 @@ def why(path: str | Path, run: int, data: Any = None, before: int = BEFORE) -> W
     table = pd.DataFrame({name: values[rows] for name, values in columns.items()}, index=pd.Index(rows, name="update"))
     if closely is not None:
         table = table.join(_largest(closely, [] if spec.network is None else [*network.scans(spec).values()]))
-    broke = first_break(spec, hypers, state, batch)
+    broke = first_break(spec, state, batch)
     return Why(int(number), str(one["label"].values), update, broke, table, shown, closely)
 
 
@@ -135,8 +135,8 @@ def _largest(seen: "xr.Dataset", scans: list[int]) -> "pd.DataFrame":
 
 def _frozen(
     path: Path, experiment: Experiment, place: int, point: int, update: int, data: Any
-) -> tuple[Spec, Hypers, TrainState]:
-    """(spec, hypers, the state that update `update` of a run was made of)."""
+) -> tuple[Spec, TrainState]:
+    """(spec, the state that update `update` of a run was made of)."""
     tile, row = experiment.layout.holding(place, point)
     runs = jax.tree.map(lambda leaf: leaf[row : row + 1], sweep.tile_runs(experiment, tile))
     programs = sweep.programs(experiment.specs[place], 1)
@@ -150,4 +150,4 @@ def _frozen(
         step=jax.numpy.int32(update), alive=jax.numpy.bool_(True)
     )
     one = jax.tree.map(lambda leaf: leaf[0], runs)
-    return one.spec, one.hypers, state
+    return one, state

@@ -52,7 +52,7 @@ def module(
     `path`, a new or empty directory, has the records of a run of `updates` updates: `seqdyn.load(path)`. Of sequences
     longer than `steps` (None: than those of the first look) the last steps are recorded. What is known of the run is
     noted there: one of seqdyn's words for its `task`, as 'adding', the `optimizer`, a `name` for figures, and numbers
-    of `seqdyn.Hypers`, as lr=1e-3, seed=0, clip=1.0. Unless said, clip is infinite, gain is that of uniform recurrent
+    of `seqdyn.Numbers`, as lr=1e-3, seed=0, clip=1.0. Unless said, clip is infinite, gain is that of uniform recurrent
     matrices as large as those of the first look, and others are NaN.
 
     Raises ConfigError for another module, for projections, for a `path` that holds something, and for what cannot be.

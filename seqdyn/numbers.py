@@ -1,4 +1,4 @@
-"""`Hypers`: the numbers that a spec runs with, what each may be, and what makes a spec heed it."""
+"""`Numbers`: those of the words of a spec, what each may be, and what makes a spec heed it."""
 
 import dataclasses
 import math
@@ -11,12 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn import grids, parts
-from seqdyn.fields import Fields
 from seqdyn.types import ConfigError
 
 
 class Allowed(NamedTuple):
-    """What a number of `Hypers` may be, as `parts.Range` says it of a part's."""
+    """What one of `Numbers` may be, as `parts.Range` says it of a part's."""
 
     right: Callable[[Any], str | None]
     """What a finite value must be, in words; None where it is that."""
@@ -44,7 +43,7 @@ class Switch(NamedTuple):
 
     missing: str
     """In words."""
-    on: Callable[[Fields], Any]
+    on: Callable[[Any], Any]
 
 
 def _number(default: Any, right: Any = lambda value: None, *, on: Switch | None = None, **more: bool) -> Any:
@@ -82,8 +81,8 @@ _STOPS = Switch("stop on", lambda spec: spec.stop != "none")
 
 @parts.registered
 @dataclass(frozen=True)
-class Hypers:
-    """What numbers it runs with: leaves of a pytree, scalars for one run or [r] for a grid. They never recompile."""
+class Numbers:
+    """Numbers of what words say: leaves of a pytree, scalars for one run or [r] for a grid. They never recompile."""
 
     seed: Any = _whole(0, least=0)
     """Of parameters and data."""
@@ -139,20 +138,20 @@ class Hypers:
     def __len__(self) -> int:
         return len(np.atleast_1d(np.asarray(self.seed)))
 
-    def at(self, index: Any) -> "Hypers":
+    def at(self, index: Any) -> "Numbers":
         """One run (or a slice of runs) of a grid."""
         return jax.tree.map(lambda leaf: leaf[index], self)
 
-    def arrays(self, real: Any = jnp.float32) -> "Hypers":
+    def arrays(self, real: Any = jnp.float32) -> "Numbers":
         """With JAX leaves: seed and window int32, the rest `real`."""
         return grids.arrays(self, real)
 
 
-FIELDS = dataclasses.fields(Hypers)
+FIELDS = dataclasses.fields(Numbers)
 
 
-def check_hyper(name: str, value: Any) -> None:
-    """Raises ConfigError for a value that `Hypers.<name>` cannot have."""
-    right = Hypers.__dataclass_fields__[name].metadata["number"].refuses(value)
+def check_number(name: str, value: Any) -> None:
+    """Raises ConfigError for a value that `Numbers.<name>` cannot have."""
+    right = Numbers.__dataclass_fields__[name].metadata["number"].refuses(value)
     if right:
         raise ConfigError(f"{name} is {value!r}; it must be {right}.")
