@@ -34,7 +34,7 @@ def grid(spec: Any, seeds: Any = 1, *, seed_path: str = "seed", **axes: Any) -> 
     there = numbers(spec)
     if seed_path not in there:
         raise ConfigError(f"grid has a {type(spec).__name__}; it takes a part with a number {seed_path!r}.")
-    if "seed" in axes:
+    if {"seed", seed_path} & axes.keys():
         raise ConfigError("grid has no axis 'seed'; it takes seeds, how many or which.")
     given = {name: listed(values) for name, values in axes.items()} | {seed_path: listed(seeds)}
     hit_by = {name: hit(name, there) for name in given}

@@ -151,7 +151,8 @@ FIELDS = dataclasses.fields(Numbers)
 
 
 def check_number(name: str, value: Any) -> None:
-    """Raises ConfigError for a value that `Numbers.<name>` cannot have."""
-    right = Numbers.__dataclass_fields__[name].metadata["number"].refuses(value)
+    """Raises ConfigError for a value that `Numbers.<name>`, or a path that ends with it, cannot have."""
+    right = Numbers.__dataclass_fields__[name.rpartition(".")[2]].metadata["number"].refuses(value)
     if right:
-        raise ConfigError(f"{name} is {value!r}; it must be {right}.")
+        said = value.item() if isinstance(value, np.generic) else value
+        raise ConfigError(f"{name} is {said!r}; it must be {right}.")

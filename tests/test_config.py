@@ -14,6 +14,7 @@ from _refusals import refusal
 from seqdyn.data.tasks import TASKS
 from seqdyn.fields import TaskName
 from seqdyn.learn.config import LATER, Experiment, Spec, experiment_from, grid
+from seqdyn.learn.train import training_batch
 from seqdyn.nets.activations import ACTIVATIONS, Activation
 from seqdyn.nets.inits import INITS, InitName
 from seqdyn.numbers import Numbers
@@ -390,6 +391,7 @@ def test_a_spec_has_numbers_of_its_own():
     assert grid(slow, seeds=2).numbers.lr.tolist() == [0.1, 0.1]
     assert grid(slow, lr=[0.2]).numbers.lr.tolist() == [0.2]
     assert Experiment("x", grid(slow), updates=1).describe()["hypers"][0]["lr"] == [0.1]
+    assert grid(slow, seeds=2) == grid(slow, seeds=2) != grid(slow, seeds=3) and len({slow, grid(slow), Spec()}) == 3
     two = Experiment("x", (slow, Spec(cell="lstm")), updates=1)
     assert [one.numbers.lr.tolist() for one in two.runs] == [[0.1], [1e-3]] and two.numbers is None
     for one in (crossed, two):
@@ -403,10 +405,26 @@ def test_a_spec_has_numbers_of_its_own():
         (lambda: Experiment("x", Spec(numbers=Numbers(lr=0.1)), grid(lr=[0.2, 0.3]), updates=1), ["lr", "0.1"]),
         (lambda: Experiment("x", Spec(numbers=Numbers(lr=-0.1)), updates=1), ["lr", "-0.1", "greater than 0"]),
         (lambda: Experiment("x", Spec(numbers=Numbers(lr=[0.1, 0.2])), updates=1), ["lr", "grid"]),
+        (lambda: Experiment("x", Spec(numbers=Numbers(lr=0.1)), grid(lr=[1e-3, 0.1]), updates=1), ["lr", "0.1"]),
+        (lambda: Experiment("x", Spec(numbers=Numbers(seed=np.arange(2))), updates=1), ["numbers.lr", "()", "grid"]),
+        (lambda: Spec(numbers=Numbers(lr="fast")), ["numbers.lr", "'fast'", "a number"]),
+        (lambda: grid(Spec(), **{"numbers.seed": [1, 2]}), ["seed", "seeds"]),
+        (lambda: training_batch(grid(Spec(), seeds=2), None, 0), ["2 runs", "at(i)"]),
         (lambda: Spec(numbers={"lr": 0.1}), ["numbers", "lr", "Numbers"]),
         (lambda: Experiment("x", (grid(Spec()), Spec(cell="lstm")), updates=1), ["grid", "Spec"]),
     ],
-    ids=["twice", "range", "several", "a dict", "beside a grid"],
+    ids=[
+        "twice",
+        "range",
+        "several",
+        "mixed",
+        "one column",
+        "text",
+        "seed",
+        "a batch of two runs",
+        "a dict",
+        "beside a grid",
+    ],
 )
 def test_numbers_that_a_spec_cannot_have_are_named(make, words):
     sentence = refusal(make)

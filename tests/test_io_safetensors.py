@@ -10,9 +10,10 @@ from _weights import drawn, same, spec
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from seqdyn import ConfigError, io
+from seqdyn import ConfigError, Numbers, io
 
-NETWORKS = [spec("gru", 2, True), spec("lstm", dtype="float32"), spec("rnn", normalise="layer")]
+ZONEOUT = spec("lstm", dtype="float32", dropout="zoneout", numbers=Numbers(dropout=0.25))
+NETWORKS = [spec("gru", 2, True), ZONEOUT, spec("rnn", normalise="layer")]
 
 
 @pytest.mark.parametrize("of", NETWORKS, ids=lambda of: of.label)

@@ -24,9 +24,10 @@ from seqdyn.described import rebuilt
 from seqdyn.io import parents
 from seqdyn.io.stacks import check_spec, pair
 from seqdyn.learn.own_cells import levels, own
-from seqdyn.learn.spec import Spec
+from seqdyn.learn.spec import Spec, is_grid
 from seqdyn.learn.start import fitted, named, tree
 from seqdyn.nets.conventions import OURS
+from seqdyn.numbers import Numbers
 from seqdyn.runs.axes import shapes
 from seqdyn.types import ConfigError
 
@@ -95,7 +96,10 @@ def _gates(spec: Spec) -> str:
 
 def _described(spec: Spec) -> dict[str, Any]:
     fields = [f.name for f in dataclasses.fields(spec) if f.name not in ("decided", "numbers")]
-    return {name: parts.describe(getattr(spec, name)) for name in fields}
+    if is_grid(spec):
+        raise ConfigError(f"spec has the numbers of {len(spec)} runs; give those of one, spec.at(i).")
+    numbers = Numbers(**{name: np.asarray(value).item() for name, value in vars(spec.numbers).items()})
+    return {name: parts.describe(getattr(spec, name)) for name in fields} | {"numbers": parts.describe(numbers)}
 
 
 def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:

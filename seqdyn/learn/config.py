@@ -99,7 +99,8 @@ def _crossed(spec: Spec, numbers: Numbers) -> Spec:
     columns = {}
     for f in FIELDS:
         own, column = getattr(spec.numbers, f.name), getattr(numbers, f.name)
-        if np.ndim(own) or (own != f.default and not all(value in (own, f.default) for value in column.tolist())):
+        there = {*np.ravel(column).tolist()}
+        if np.ndim(own) or (own != f.default and there not in ({own}, {f.default})):
             raise ConfigError(
                 f"numbers.{f.name} is {own!r:.80} in a spec, and the experiment has other values of it; "
                 f"give it once, as grid(spec, {f.name}=…) makes of it."
@@ -135,10 +136,12 @@ class Experiment:
     name: str
     specs: Any
     """One `Spec`, or several in a tuple or list; each runs at all points of `numbers`. Or one or several results of
-    `grid(spec, …)`, each with its own axes. Read afterwards, it is a tuple of the specs of the first runs."""
+    `grid(spec, …)`, each with its own axes. Read afterwards, it is a tuple of the specs of the first runs; those that
+    share `numbers` have none of their own there. `runs[i].at(j)` is run j of spec i with all its numbers."""
     numbers: Numbers = None  # type: ignore[assignment]
-    """What `grid(…)` makes without a spec, for every spec; None: those that each spec has. Read afterwards, it is None
-    where specs differ in them, and beside what `grid(spec, …)` makes."""
+    """What `grid(…)` makes without a spec, for every spec; a spec's own numbers stand in the places of those that are
+    everywhere at their defaults there. None: those that each spec has. Read afterwards, it is None where specs differ
+    in them, and beside what `grid(spec, …)` makes."""
     updates: int = 0
     chunk: int = None  # type: ignore[assignment]
     """Updates in one compiled call: a signal is obeyed at its end. None: as many as divide `updates`, at most 100."""
@@ -266,6 +269,11 @@ class Experiment:
         if odd:
             raise ConfigError(f"specs has {odd[0]!r:.80}; it must be a Spec, or a tuple of them.")
         grids = [one for one in self.specs if is_grid(one)]
+        for one in grids:
+            for f in FIELDS:
+                shape = np.shape(getattr(one.numbers, f.name))
+                if shape != (len(one),):
+                    raise ConfigError(f"numbers.{f.name} has the shape {shape}; give one value a run, as grid() does.")
         if grids and len(grids) < len(self.specs):
             raise ConfigError("specs has what grid(spec, …) makes beside a Spec; make a grid of each.")
         if grids and self.numbers is not None:

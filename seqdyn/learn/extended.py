@@ -14,8 +14,6 @@ from seqdyn.numbers import Numbers
 from seqdyn.parts import is_many, listed
 from seqdyn.types import ConfigError
 
-_SEED = SEED
-
 
 def more(runs: Sequence[Spec], seeds: Any, axes: Mapping[str, Any]) -> list[Spec]:
     """The runs that `runs` lack of their product with these values, spec by spec; specs that lack none are left out.
@@ -40,8 +38,8 @@ def more(runs: Sequence[Spec], seeds: Any, axes: Mapping[str, Any]) -> list[Spec
         added = {}
         for value in values:
             added[repr(value)] = sum(table.cross(name, value, before[label]) for label, table in tables.items())
-            if not added[repr(value)] and (name != _SEED or is_many(seeds)):
-                called = "seeds" if name == _SEED else name
+            if not added[repr(value)] and (name != SEED or is_many(seeds)):
+                called = "seeds" if name == SEED else name
                 raise ConfigError(f"{called} has {value!r}, and all runs with it are there; give what is new.")
         if not any(added.values()):
             raise ConfigError(f"seeds is {seeds!r}, and all runs with these seeds are there; give what is new.")
@@ -52,19 +50,19 @@ def _given(seeds: Any, axes: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Name -> values, in an order that does not depend on how they are written down; seeds last."""
     if not isinstance(axes, Mapping):
         raise ConfigError(f"axes is {axes!r:.60}; it must be a dict of names and values, as dict(gain=[2.0]).")
-    if {"seed", "seeds"} & axes.keys():
+    if {"seed", "seeds", SEED} & axes.keys():
         raise ConfigError("axes has seeds; give them as seeds=.")
     found = {str(name): listed(axes[name]) for name in sorted(axes, key=str)}
     if seeds is not None:
-        found[_SEED] = listed(seeds)
+        found[SEED] = listed(seeds)
     for name, values in found.items():
         if not values:
-            raise ConfigError(f"{'seeds' if name == _SEED else name} has no values; give at least one.")
+            raise ConfigError(f"{'seeds' if name == SEED else name} has no values; give at least one.")
     if seeds is not None and not is_many(seeds):
-        (count,) = found[_SEED]
+        (count,) = found[SEED]
         grids.check("seeds", Numbers.__dataclass_fields__["seed"].metadata["number"], count)
-        found[_SEED] = [*range(int(count))]
-        if not found[_SEED]:
+        found[SEED] = [*range(int(count))]
+        if not found[SEED]:
             raise ConfigError(f"seeds is {seeds!r}; it must be at least one, or a list of seeds.")
     return found
 
@@ -80,9 +78,9 @@ class _Table:
         """As they train, and as they were given."""
         self.old = 0
 
-    def _heeded(self, runs: Spec) -> Spec:
+    def _heeded(self, spec: Spec) -> Spec:
         """Without the numbers that nobody heeds."""
-        return runs.having(**dict.fromkeys(self._nobody))
+        return spec.having(**dict.fromkeys(self._nobody))
 
     def add(self, runs: Spec) -> None:
         """Runs that are there."""
@@ -106,13 +104,13 @@ class _Table:
         paths = [*self.numbers]
         at = {paths.index(path) for path in grids.ends(name, self.numbers)}
         for i in at:
-            grids.check("seeds" if name == _SEED else name, self.numbers[paths[i]][0], value)
+            grids.check("seeds" if name == SEED else name, self.numbers[paths[i]][0], value)
         value = value.item() if isinstance(value, np.generic) else value
         return sum(self._put(tuple(value if i in at else old for i, old in enumerate(row))) for row in rows if at)
 
     def made(self) -> Spec:
         """The new ones; those of one setting follow each other."""
-        new, seed = [*self.rows.values()][self.old :], [*self.numbers].index(_SEED)
+        new, seed = [*self.rows.values()][self.old :], [*self.numbers].index(SEED)
         settings: dict[tuple[Any, ...], list[tuple[Any, ...]]] = {}
         for row in new:
             settings.setdefault((*row[:seed], *row[seed + 1 :]), []).append(row)

@@ -1,4 +1,4 @@
-"""The networks that are trained: embedding → stacked cells → readout → loss, all from (spec)."""
+"""The networks that are trained: embedding → stacked cells → readout → loss, all from a spec."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -13,7 +13,7 @@ from seqdyn import grids, parts
 from seqdyn.fields import Fields
 from seqdyn.learn import precision
 from seqdyn.learn.fitted import fitted
-from seqdyn.numbers import Numbers
+from seqdyn.numbers import FIELDS, Numbers, check_number
 from seqdyn.types import ConfigError
 
 DECIDED = ("steps", "hidden")
@@ -21,7 +21,7 @@ DECIDED = ("steps", "hidden")
 
 
 @parts.registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Spec(Fields):
     """What code runs: shapes and operations. Two specs of other structure are two compiled programs.
 
@@ -36,6 +36,13 @@ class Spec(Fields):
             put(f.name, parts.plain(getattr(self, f.name)))
         if not isinstance(self.numbers, Numbers):
             raise ConfigError(f"numbers is {self.numbers!r:.80}; it must be seqdyn.Numbers(…).")
+        for f in FIELDS:
+            value = getattr(self.numbers, f.name)
+            if isinstance(value, list | tuple):
+                right = f"a number; several are crossed by grid(spec, {f.name}=…)"
+                raise ConfigError(f"numbers.{f.name} is {value!r:.80}; it must be {right}.")
+            if isinstance(value, bool | int | float | str | dict):  # arrays are a grid's, or in a trace
+                check_number(f"numbers.{f.name}", value)
         for pair in self.decided if isinstance(self.decided, tuple) else (self.decided,):
             if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] not in DECIDED:
                 raise ConfigError(f"decided is {self.decided!r:.80}; it is made of the parts, so leave it out.")
@@ -45,6 +52,18 @@ class Spec(Fields):
         for name, value in found.items():
             put(name, value)
         put("decided", tuple((name, found[name]) for name in DECIDED if name in found))
+
+    def __eq__(self, other: object) -> bool:
+        """The same structure and the same numbers, of a grid, too."""
+        if type(other) is not type(self):
+            return NotImplemented
+        ours, structure = jax.tree.flatten(self)
+        theirs, other_structure = jax.tree.flatten(other)
+        pairs = zip(ours, theirs, strict=True) if structure == other_structure else ((0, 1),)
+        return all(a is b or np.array_equal(a, b) for a, b in pairs)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.steps, self.batch, self.hidden))
 
     def __len__(self) -> int:
         return len(self.numbers)

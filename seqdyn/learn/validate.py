@@ -36,7 +36,7 @@ def validate(specs: Sequence[Spec], grids: Sequence[tuple[Sequence[Spec], Number
                     "the specs of one experiment share it."
                 )
     if len({s.label for s in specs}) < len(specs):
-        said = "name, cell or activation must differ"
+        said = "name, cell or activation must differ; numbers are crossed by grid"
         right = "give each a name" if any(spec.layers or spec.network for spec in specs) else said
         raise ConfigError(f"specs have the labels {[s.label for s in specs]}; {right}.")
     for of, numbers in grids:

@@ -23,11 +23,17 @@ from seqdyn.runs.records import VARIABLES
 from seqdyn.types import ConfigError, Tree
 
 
-@cache
 def shapes(spec: Spec) -> train.TrainState:
-    """A run's state as shapes and types."""
+    """A run's state as shapes and types, which do not depend on numbers."""
+    numbers, structure = jax.tree.flatten(spec.arrays())
+    return _shapes(structure, tuple(jax.ShapeDtypeStruct((), number.dtype) for number in numbers))
+
+
+@cache
+def _shapes(structure: Any, numbers: tuple[jax.ShapeDtypeStruct, ...]) -> train.TrainState:
+    spec = jax.tree.unflatten(structure, numbers)
     vectors = jax.ShapeDtypeStruct((spec.vocabulary, spec.embedding), np.dtype(np.float32))
-    return jax.eval_shape(lambda spec, v: train.init(spec, {VECTORS: v}), spec.arrays(), vectors)
+    return jax.eval_shape(lambda spec, v: train.init(spec, {VECTORS: v}), spec, vectors)
 
 
 @cache

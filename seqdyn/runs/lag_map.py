@@ -44,6 +44,7 @@ class LagMap:
         wide = max(len(f"lag {self._lags[-1]}"), 5)
         named = [f"lag {self._lags[-1]}", *map(str, self._lags[-2:0:-1]), "0"][: len(self._lags)]
         rows = [f"{name:>{wide}} {''.join(row)}" for name, row in zip(named, drawn[::-1], strict=True)]
-        below = f"{'update 0':>{wide + 2}}{self._updates:>{self._columns - 1},}"
+        left = f"{'update 0':>{max(wide + 2, 8)}}"
+        below = f"{left} {self._updates:>{max(0, wide + self._columns - len(left))},}"
         scale = " ".join([self._shades[0], *(f"{10**e:.1g} {s}" for e, s in zip(edges, self._shades[1:], strict=True))])
         return [self._title, *rows, below, f"{' ' * wide} {scale}"]

@@ -41,10 +41,16 @@ def trained(path: str | Path, run: int, best: bool = False) -> Trained:
     out, there = manifest.holding(path, run)
     experiment = manifest.experiment(out)
     spec, point = experiment.layout.place(there)
-    one = experiment.runs[spec].at(point).arrays()
+    one = experiment.runs[spec].at(point)
     if one.network is not None:
         raise ConfigError(f"run is {run} of {path}, a network that is no stack; call its part with restore's params.")
     return Trained(Path(path), one, params)
+
+
+def _running(path: str | Path, run: int, best: bool) -> Trained:
+    """With the numbers as a program takes them."""
+    of = trained(path, run, best)
+    return of._replace(spec=of.spec.arrays())
 
 
 def predict(path: str | Path, run: int, data: Any, *, best: bool = False, batch: int = 256) -> np.ndarray:
@@ -58,7 +64,7 @@ def predict(path: str | Path, run: int, data: Any, *, best: bool = False, batch:
     of numbers, of full length or shorter; or (xs, lengths, …) as in `data.check.check`. Raises ConfigError for what
     this network cannot read.
     """
-    of = trained(path, run, best)
+    of = _running(path, run, best)
     xs, lengths = _read(of, data)
     batch = whole("batch", batch)
 
@@ -88,7 +94,7 @@ def explained(path: str | Path, run: int, text: str, *, best: bool = False) -> t
 
     Of k classes, the gradient is that of the most probable class's probability. ConfigError as for `predict`.
     """
-    of = trained(path, run, best)
+    of = _running(path, run, best)
     if not isinstance(text, str):
         raise ConfigError(f"text is {text!r:.60}; it must be one text.")
     if of.spec.readout == "every":
@@ -121,7 +127,7 @@ def generate(
     ConfigError for another task, a network whose normalise is 'batch', an empty prompt, a symbol that is not in its
     vocabulary, and a temperature below 0.
     """
-    of = trained(path, run, best)
+    of = _running(path, run, best)
     if of.spec.task != "stream":
         raise ConfigError(f"run is {run} of {path}, whose task is {of.spec.task!r}; only a stream goes on.")
     if of.spec.normalise == "batch":
