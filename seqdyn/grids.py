@@ -17,13 +17,14 @@ import numpy as np
 from seqdyn.parts import Range, is_many, is_part, listed, within
 from seqdyn.types import ConfigError
 
-SEEDS = ("seed", "numbers.seed")
+SEED = "numbers.seed"
+SEEDS = ("seed", SEED)
 """Paths of what is crossed as `seeds`, of `Numbers` and of a `Spec`."""
 
 
-def grid(spec: Any, seeds: Any = 1, *, seed_path: str = "seed", **axes: Any) -> Any:
+def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Any:
     """The Cartesian product of the named values: the spec, its numbers [r]. Seeds vary fastest; `seeds` is how many,
-    from 0 on, or which; `seed_path` is that of their number.
+    from 0 on, or which.
 
     >>> len(grid(spec, seeds=3, gain=[0.5, 1.0], **{"layers[1].tau": [2.0, 10.0]}).seed)
     12
@@ -32,14 +33,15 @@ def grid(spec: Any, seeds: Any = 1, *, seed_path: str = "seed", **axes: Any) -> 
     of no path, or of several; for an axis without values, and for values that the number refuses.
     """
     there = numbers(spec)
-    if seed_path not in there:
-        raise ConfigError(f"grid has a {type(spec).__name__}; it takes a part with a number {seed_path!r}.")
-    if {"seed", seed_path} & axes.keys():
+    seed = next((path for path in SEEDS if path in there), None)
+    if seed is None:
+        raise ConfigError(f"grid has a {type(spec).__name__}; it takes a part with a number 'seed'.")
+    if {*SEEDS} & axes.keys():
         raise ConfigError("grid has no axis 'seed'; it takes seeds, how many or which.")
-    given = {name: listed(values) for name, values in axes.items()} | {seed_path: listed(seeds)}
+    given = {name: listed(values) for name, values in axes.items()} | {seed: listed(seeds)}
     hit_by = {name: hit(name, there) for name in given}
     for name, values in given.items():
-        called = "seed" if name == seed_path else name
+        called = "seed" if name == seed else name
         if not values:
             raise ConfigError(f"{called} has no values; give at least one.")
         allowed = there[hit_by[name][0]][0]
@@ -49,7 +51,7 @@ def grid(spec: Any, seeds: Any = 1, *, seed_path: str = "seed", **axes: Any) -> 
     if not is_many(seeds):
         if seeds < 1:
             raise ConfigError(f"seeds is {seeds!r}; it must be at least one, or a list of seeds.")
-        given[seed_path] = list(range(given[seed_path][0]))
+        given[seed] = list(range(given[seed][0]))
     taken: dict[str, str] = {}
     for name, paths in hit_by.items():
         for path in paths:

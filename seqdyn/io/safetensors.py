@@ -24,7 +24,7 @@ from seqdyn.described import rebuilt
 from seqdyn.io import parents
 from seqdyn.io.stacks import check_spec, pair
 from seqdyn.learn.own_cells import levels, own
-from seqdyn.learn.spec import Spec, is_grid
+from seqdyn.learn.spec import Spec, check_one
 from seqdyn.learn.start import fitted, named, tree
 from seqdyn.nets.conventions import OURS
 from seqdyn.numbers import Numbers
@@ -96,8 +96,7 @@ def _gates(spec: Spec) -> str:
 
 def _described(spec: Spec) -> dict[str, Any]:
     fields = [f.name for f in dataclasses.fields(spec) if f.name not in ("decided", "numbers")]
-    if is_grid(spec):
-        raise ConfigError(f"spec has the numbers of {len(spec)} runs; give those of one, spec.at(i).")
+    check_one(spec)
     numbers = Numbers(**{name: np.asarray(value).item() for name, value in vars(spec.numbers).items()})
     return {name: parts.describe(getattr(spec, name)) for name in fields} | {"numbers": parts.describe(numbers)}
 

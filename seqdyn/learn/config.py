@@ -19,7 +19,7 @@ from seqdyn.learn import probe_config
 from seqdyn.learn.fitted import unheeded
 from seqdyn.learn.own_cells import own
 from seqdyn.learn.probe_config import ProbeConfig, ProbeName, Split
-from seqdyn.learn.spec import Spec, is_grid
+from seqdyn.learn.spec import Spec, is_grid, share_numbers, unnumbered
 from seqdyn.learn.validate import validate
 from seqdyn.nets.levels import Dense
 from seqdyn.numbers import FIELDS, Numbers
@@ -59,11 +59,8 @@ def grid(*given: Any, **axes: Any) -> Any:
     if of is None:
         return grids.grid(Numbers(), *seeds, **axes)
     nobody = unheeded(of)  # an axis does not mean what nobody heeds
-    swept: Spec = grids.grid(of.having(**dict.fromkeys(nobody)), *seeds, seed_path=SEED, **axes)
+    swept: Spec = grids.grid(of.having(**dict.fromkeys(nobody)), *seeds, **axes)
     return swept.having(**{name: np.full(len(swept), getattr(of.numbers, name)) for name in nobody})
-
-
-SEED = "numbers.seed"
 
 
 def _told_apart(specs: tuple[Spec, ...]) -> tuple[Spec, ...]:
@@ -90,8 +87,12 @@ def _said(value: Any) -> str:
 
 
 def _columns(numbers: Numbers) -> Numbers:
-    """As arrays."""
-    return Numbers(**{f.name: array(f"numbers.{f.name}", getattr(numbers, f.name), "numbers") for f in FIELDS})
+    """As arrays, one value a run."""
+    columns = {f.name: array(f"numbers.{f.name}", getattr(numbers, f.name), "numbers") for f in FIELDS}
+    for name, column in columns.items():
+        if column.shape != (len(numbers),):
+            raise ConfigError(f"numbers.{name} has the shape {column.shape}; give one value a run, as grid() does.")
+    return Numbers(**columns)
 
 
 def _crossed(spec: Spec, numbers: Numbers) -> Spec:
@@ -99,7 +100,7 @@ def _crossed(spec: Spec, numbers: Numbers) -> Spec:
     columns = {}
     for f in FIELDS:
         own, column = getattr(spec.numbers, f.name), getattr(numbers, f.name)
-        there = {*np.ravel(column).tolist()}
+        there = {*column.tolist()}
         if np.ndim(own) or (own != f.default and there not in ({own}, {f.default})):
             raise ConfigError(
                 f"numbers.{f.name} is {own!r:.80} in a spec, and the experiment has other values of it; "
@@ -107,11 +108,6 @@ def _crossed(spec: Spec, numbers: Numbers) -> Spec:
             )
         columns[f"numbers.{f.name}"] = column if own == f.default else np.full(len(column), own)
     return grids.spread(spec, len(numbers), columns)
-
-
-def _plain(spec: Spec) -> Spec:
-    """Without numbers of its own, where all specs of an experiment share them."""
-    return spec.having(**vars(Numbers()))
 
 
 def joined(*grids: Any) -> Any:
@@ -196,10 +192,10 @@ class Experiment:
         else:
             numbers = _columns(grid() if self.numbers is None else self.numbers)
             runs = tuple(_crossed(spec, numbers) for spec in self.specs)
-            alike = all(parts.describe(one.numbers) == parts.describe(runs[0].numbers) for one in runs)
+            alike = share_numbers(runs)
             self._put("numbers", runs[0].numbers if alike else None)
             pairs = zip(self.specs, runs, strict=True)
-            self._put("specs", tuple(_plain(spec) if alike else one.at(0) for spec, one in pairs))
+            self._put("specs", tuple(unnumbered(spec) if alike else one.at(0) for spec, one in pairs))
         self._put("runs", runs)
         for spec in self.specs:
             check_alone(spec)
@@ -269,11 +265,6 @@ class Experiment:
         if odd:
             raise ConfigError(f"specs has {odd[0]!r:.80}; it must be a Spec, or a tuple of them.")
         grids = [one for one in self.specs if is_grid(one)]
-        for one in grids:
-            for f in FIELDS:
-                shape = np.shape(getattr(one.numbers, f.name))
-                if shape != (len(one),):
-                    raise ConfigError(f"numbers.{f.name} has the shape {shape}; give one value a run, as grid() does.")
         if grids and len(grids) < len(self.specs):
             raise ConfigError("specs has what grid(spec, …) makes beside a Spec; make a grid of each.")
         if grids and self.numbers is not None:
@@ -354,7 +345,7 @@ def experiment_from(described: dict[str, Any]) -> Experiment:
     found["runs"] = tuple(
         _repeated(spec, len(one)).having(**vars(one)) for spec, one in zip(specs, numbers, strict=True)
     )
-    found["specs"] = tuple(_plain(one.at(0)) if found["numbers"] else one.at(0) for one in found["runs"])
+    found["specs"] = tuple(unnumbered(one.at(0)) if found["numbers"] else one.at(0) for one in found["runs"])
     read = object.__new__(Experiment)  # not by __init__, which refuses
     for f in dataclasses.fields(Experiment):
         default = f.default_factory() if callable(f.default_factory) else f.default

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from seqdyn import grids
+from seqdyn.grids import SEED
 from seqdyn.learn import precision
-from seqdyn.learn.config import SEED
 from seqdyn.learn.fitted import unheeded
 from seqdyn.learn.spec import Spec
 from seqdyn.numbers import Numbers

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -86,3 +87,20 @@ class Spec(Fields):
 def is_grid(spec: Spec) -> bool:
     """Has it a value for each run?"""
     return np.ndim(spec.numbers.seed) == 1
+
+
+def check_one(spec: Spec) -> None:
+    """Raises ConfigError for the numbers of several runs."""
+    if is_grid(spec):
+        raise ConfigError(f"spec has the numbers of {len(spec)} runs; give those of one, spec.at(i).")
+
+
+def unnumbered(spec: Spec) -> Spec:
+    """Without numbers of its own, where all specs of an experiment share them."""
+    return spec.having(**vars(Numbers()))
+
+
+def share_numbers(runs: Sequence[Spec]) -> bool:
+    """Have all these specs, or grids, the same `numbers`?"""
+    first = vars(runs[0].numbers)
+    return all(np.array_equal(value, first[name]) for one in runs for name, value in vars(one.numbers).items())

@@ -13,11 +13,11 @@ from seqdyn.data.tasks import VECTORS, Batch, task_of
 from seqdyn.learn import context, model, network, optim, penalties, precision, start, stopping
 from seqdyn.learn.model import Model
 from seqdyn.learn.objective import gradient, kind
-from seqdyn.learn.spec import Spec, is_grid
+from seqdyn.learn.spec import Spec, check_one
 from seqdyn.nets.bptt import Watch, at_end
 from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
 from seqdyn.parts import is_part
-from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key, Metrics, Tree, whole
+from seqdyn.types import Array, Bool, Float, Int, Key, Metrics, Tree, whole
 
 
 class TrainState(NamedTuple):
@@ -260,8 +260,7 @@ def training_batch(spec: Spec, data: Any, update: Any) -> Batch:
     that experiment was run on. In a data set `Batch.rows` says which of the training split's examples they are.
     ConfigError if the data do not fit.
     """
-    if is_grid(spec):
-        raise ConfigError(f"spec has the numbers of {len(spec)} runs; give those of one, spec.at(i).")
+    check_one(spec)
     n, of = jnp.int32(whole("update", update, 0)), spec.arrays()
     data = jax.tree.map(jnp.asarray, check(spec, data))
     return sample(of, data, batch_index(of, data, n), n)

@@ -41,12 +41,7 @@ def validate(specs: Sequence[Spec], grids: Sequence[tuple[Sequence[Spec], Number
         raise ConfigError(f"specs have the labels {[s.label for s in specs]}; {right}.")
     for of, numbers in grids:
         for f in FIELDS:
-            column = np.asarray(getattr(numbers, f.name))
-            if column.shape != (len(numbers),) or np.ndim(numbers.seed) != 1:
-                raise ConfigError(
-                    f"numbers.{f.name} has the shape {column.shape}; give one value a run, as grid() does."
-                )
-            for value in column:
+            for value in getattr(numbers, f.name):
                 check_number(f.name, value)
         _check_use(of, numbers)
 

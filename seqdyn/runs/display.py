@@ -39,7 +39,8 @@ class _Bar(Progress):
 
     def get_renderables(self) -> Iterable[RenderableType]:
         yield from super().get_renderables()
-        yield self.below
+        if self.below:
+            yield self.below
 
 
 class Display:

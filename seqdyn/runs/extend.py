@@ -14,8 +14,8 @@ from seqdyn.data.vectors import load_vocabulary
 from seqdyn.described import difference
 from seqdyn.learn.config import Experiment
 from seqdyn.learn.extended import more
-from seqdyn.learn.spec import Spec
-from seqdyn.numbers import FIELDS, Numbers
+from seqdyn.learn.spec import Spec, share_numbers, unnumbered
+from seqdyn.numbers import FIELDS
 from seqdyn.parts import plain
 from seqdyn.runs import kept, manifest, starts
 from seqdyn.runs.probe import of_directory, probe
@@ -117,14 +117,9 @@ def _extended(before: Sequence[Experiment], seeds: Any, axes: Mapping[str, Any],
 
 
 def _crossed(first: Experiment, runs: list[Spec]) -> dict[str, Any]:
-    """As specs that share the numbers of `Numbers`, where the experiment's do: one of them alone may heed some."""
-    alike = first.numbers is not None and all(
-        np.array_equal(getattr(one.numbers, f.name), getattr(runs[0].numbers, f.name)) for one in runs for f in FIELDS
-    )
+    """As specs that share their `numbers`, where the experiment's do: one of them alone may heed some."""
     of_parts = [of for one in runs for at, (_, of) in grids.numbers(one).items() if not at.startswith("numbers.")]
     fixed = all(len({*np.asarray(of).tolist()}) == 1 for of in of_parts)
-    if alike and fixed:
-        return {"specs": tuple(dataclasses.replace(one.at(0), numbers=Numbers()) for one in runs)} | {
-            "numbers": runs[0].numbers
-        }
+    if first.numbers is not None and share_numbers(runs) and fixed:
+        return {"specs": tuple(unnumbered(one.at(0)) for one in runs), "numbers": runs[0].numbers}
     return {"specs": tuple(runs)}
