@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.parts import check_structure, is_part, lenient, within
+from seqdyn.parts import check_structure, is_part, lenient, part, within
 from seqdyn.types import ConfigError
 
 
@@ -19,7 +19,7 @@ def check_part(where: str, value: Any, method: str) -> None:
     if isinstance(value, type):
         raise ConfigError(f"{where} is the class {value.__name__}; it must be one of it, {value.__name__}(…).")
     if callable(value) and not is_part(value):
-        raise ConfigError(f"{where} is the function {_called(value)}; return it from the {method}() of a part.")
+        raise ConfigError(f"{where} is the function {called(value)}; return it from the {method}() of a part.")
     check_structure(where, value)
     if not is_part(value):
         raise ConfigError(f"{where} is {value!r:.80}; it must be a part.")
@@ -33,8 +33,31 @@ def check_part(where: str, value: Any, method: str) -> None:
         )
 
 
-def _called(function: Any) -> str:
-    return getattr(function, "__qualname__", f"{function!r:.60}")
+@part
+class Function:
+    """What a function of a module becomes where a part is asked for that builds one, as in `Spec(loss=huber)`."""
+
+    made: Any
+
+    def build(self) -> Any:
+        """The function."""
+        return self.made
+
+
+def as_part(where: str, value: Any) -> Any:
+    """A function as the part that builds it; anything else as it is. Raises ConfigError for a function that no module
+    has by its name."""
+    if is_part(value) or isinstance(value, type) or not callable(value):
+        return value
+    check_structure(where, value)
+    return Function(value)
+
+
+def called(one: Any) -> str:
+    """What a part or a function is called in a sentence."""
+    if isinstance(one, Function):
+        return called(one.made)
+    return type(one).__name__ if is_part(one) else getattr(one, "__qualname__", f"{one!r:.60}")
 
 
 def check_alone(value: Any) -> None:
@@ -92,7 +115,7 @@ def known_at_run_time(name: str) -> Iterator[None]:
 
 def built(where: str, part: Any, kind: Any, right: str, *given: Any) -> Any:
     """What a part builds. Raises ConfigError if that is not of the kind, `right` in words."""
-    name = f"{where} is {type(part).__name__}"
+    name = f"{where} is {called(part)}"
     if not takes(part.build, *given):
         right_input = "inputs" if given else "nothing"
         raise ConfigError(f"{name}, whose build takes {inspect.signature(part.build)}; it must take {right_input}.")

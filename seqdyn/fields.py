@@ -169,8 +169,9 @@ class Fields:
     network: Part = None
     """A network that is no stack, instead of all that words say of one: see `learn.network`."""
     loss: Part = None
-    """What a prediction costs, in place of the task's own loss: a part with `build() -> (predictions, ys) -> [*s]`, and
-    if it has a meaning `correct(predictions, ys)` and `mean(predictions)`: see `data.losses`."""
+    """What a prediction costs, in place of the task's own loss: a function (predictions, ys) -> [*s] of a module, or a
+    part with `build()`, which returns one, and if it has a meaning `correct(predictions, ys)` and `mean(predictions)`:
+    see `data.losses`."""
     records: tuple[Part, ...] = ()
     """What else is recorded of every update."""
     numbers: Numbers = Numbers()  # noqa: RUF009, frozen

@@ -83,13 +83,19 @@ class Reach:
     variables = {
         "square": sd.Variable((), "sum of the gradient's squares", "loss²"),
         "layer_square": sd.Variable(("layer",), "sum of a layer's squares"),
+        "leaf_square": sd.Variable(("layer", "leaf"), "sum of an array's squares", axes={"leaf": ["w", "u", "b"]}),
     }
 
     def record(self, context: sd.Context) -> dict:
         def square(tree):
             return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree))
 
-        return {"square": square(context.grads), "layer_square": jnp.stack([square(g) for g in context.grads.layers])}
+        layers = context.grads.layers
+        return {
+            "square": square(context.grads),
+            "layer_square": jnp.stack([square(g) for g in layers]),
+            "leaf_square": jnp.stack([jnp.stack([square(g[leaf]) for leaf in "wub"]) for g in layers]),
+        }
 
 
 SPEC = sd.Spec(task=First(), layers=(Leaky(3),), optimizer=Lion(), records=(Reach(),), batch=4, holdout=4)

@@ -95,3 +95,39 @@ class Weighted:
             return xs, xs[-1, :, 0], weight
 
         return sd.task(draw, loss=lambda p, y: (p[..., 0] - y) ** 2, inputs=1, outputs=1)
+
+
+@sd.part
+class Polyak:
+    """Polyak's step, (f − f*) / ‖g‖² along −g with f* = 0: it asks for the value of the objective."""
+
+    def build(self):
+        return optax.polyak_sgd(max_learning_rate=1e6)
+
+
+@sd.part
+class Searching:
+    """Descent with a line search, which asks for the objective itself."""
+
+    def build(self):
+        return optax.chain(optax.sgd(1.0), optax.scale_by_backtracking_linesearch(20))
+
+
+@sd.part
+class Every:
+    """Descent along the mean of `k` gradients, every k-th update."""
+
+    k: int = 2
+
+    def build(self):
+        return optax.MultiSteps(optax.sgd(0.1), self.k)
+
+
+def absolute(predictions, ys):
+    """|p − y|"""
+    return jnp.abs(predictions[..., 0] - ys)
+
+
+def falling(step):
+    """1 / (1 + updates done)"""
+    return 1 / (1 + step)

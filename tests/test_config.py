@@ -291,9 +291,8 @@ def test_a_wrong_spec_is_named_with_its_value_and_what_is_right(fields, words):
 LSTM = Spec(cell="lstm")
 FIXED = Spec(training_set=64)
 WRONG_EXPERIMENTS = [
-    (dict(updates=45), ["updates", "45", "chunk", "10"]),
     (dict(probe_every=15), ["probe_every", "15", "chunk", "10"]),
-    (dict(updates=50), ["updates", "50", "probe_every", "20"]),
+    (dict(updates=15), ["probe_every", "20", "updates", "15"]),
     (dict(updates=0), ["updates", "0", "at least 1"]),
     (dict(updates=40.0), ["updates", "40.0", "whole number"]),
     (dict(chunk=0), ["chunk", "0", "at least 1"]),
@@ -328,6 +327,26 @@ def test_a_wrong_experiment_is_named_with_its_value_and_what_is_right(changes, w
     with pytest.raises(ConfigError) as error:
         experiment(**changes)
     says(error, *words)
+
+
+@pytest.mark.parametrize(
+    "given, chunk, probe_every",
+    [
+        (dict(updates=7), 7, 7),
+        (dict(updates=1000), 100, 100),
+        (dict(updates=2020), 20, 120),
+        (dict(updates=5000), 100, 500),
+        (dict(updates=5003), 100, 500),  # a prime
+        (dict(updates=5300), 100, 300),  # of 53 calls, a prime
+        (dict(updates=5003, chunk=10), 10, 250),
+        (dict(updates=5003, probe_every=500), 100, 500),
+        (dict(updates=1010, probe_every=101), 101, 101),
+    ],
+)
+def test_updates_are_enough(given, chunk, probe_every):
+    """Calls are not much shorter than they may be and looks neither few nor many, whatever divides the updates."""
+    made = Experiment("x", Spec(), **given)
+    assert (made.chunk, made.probe_every) == (chunk, probe_every)
 
 
 # --- there and back -----------------------------------------------------------------------------------------

@@ -82,6 +82,7 @@ def test_a_process_that_never_saw_the_script_reads_what_it_recorded(out):
         assert not any("_own" in name for name in sys.modules)
         print(ds.tau.values.tolist(), ds.b1.values.tolist(), ds.label.values[0], ds.square.dims, ds.square.attrs)
         print(ds.layer_square.shape, bool((ds.square > 0).all()), ds.sizes["time"], "gain" in ds.coords)
+        print(ds.leaf_square.dims, ds.leaf.values, ds.leaf_square.attrs.keys())
         try:
             seqdyn.restore({str(out)!r}, 0)
         except seqdyn.ConfigError as error:
@@ -91,6 +92,7 @@ def test_a_process_that_never_saw_the_script_reads_what_it_recorded(out):
     assert "[2.0, 2.0, 20.0, 20.0] [0.9, 0.9, 0.9, 0.9] Leaky ('run', 'step')" in said, said
     assert "'long_name': \"sum of the gradient's squares\", 'units': 'loss²'" in said
     assert "(4, 4, 1) True 6 False" in said and "import _own before" in said
+    assert "('run', 'step', 'layer', 'leaf') ['w' 'u' 'b'] dict_keys(['long_name', 'units'])" in said
 
 
 def test_records_are_functions_of_the_update_that_was_made(out):
@@ -98,6 +100,9 @@ def test_records_are_functions_of_the_update_that_was_made(out):
     np.testing.assert_allclose(ds.square, ds.grad_norm**2, rtol=1e-4)
     layer = (ds.group_grad_norm.sel(group=["layer0/w", "layer0/u", "layer0/b"]) ** 2).sum("group")
     np.testing.assert_allclose(ds.layer_square[:, :, 0], layer, rtol=1e-4)
+    np.testing.assert_allclose(
+        ds.leaf_square.sel(leaf="u")[..., 0], ds.group_grad_norm.sel(group="layer0/u") ** 2, rtol=1e-4
+    )
     assert bool(ds.accuracy.notnull().all()) and bool(np.isfinite(ds.adjoint_norm).all()) and "learning_rate" not in ds
     assert not np.array_equal(ds.loss[0], ds.loss[1]) and not np.array_equal(ds.adjoint_norm[0], ds.adjoint_norm[2])
 
@@ -410,13 +415,16 @@ class Hiding:
 
     of: str
     dims: tuple[str, ...] = ()
+    axis: str = ""
+    labels: tuple[float | str, ...] = (1, 2)
+    short: bool = False
 
     @property
     def variables(self):
-        return {self.of: sd.Variable(self.dims, "hides")}
+        return {self.of: sd.Variable(self.dims, "hides", axes={self.axis: self.labels} if self.axis else {})}
 
     def record(self, context):
-        return {self.of: context.loss}
+        return {self.of: jnp.full(len(self.labels), context.loss) if self.axis and not self.short else context.loss}
 
 
 @sd.part
@@ -426,12 +434,6 @@ class Halves:
     def build(self, inputs):
         assert inputs % 2 == 0
         return Leaky(3).build(inputs)
-
-
-@sd.part
-class Searching:
-    def build(self):
-        return optax.lbfgs()
 
 
 def around(factor):
@@ -455,8 +457,16 @@ def test_an_own_cell_reads_what_the_word_of_a_task_gives():
         *((dict(records=(Hiding(of),)), f"records {of}") for of in ("clip", "seed", "run", "lag", "layer", "label")),
         (dict(records=(Hiding("a"), Hiding("a"))), "records[1] 'a' another"),
         (dict(records=(Hiding("a", ("unit", "unit")),)), "'a' dims once"),
+        (dict(records=(Hiding("a", ("b",)),)), "'a' dims ('b',) layer, axes"),
+        (dict(records=(Hiding("a", (), "b"),)), "'a' dims axes"),
+        (dict(records=(Hiding("a", ("b",), "b", ()),)), "'b' labels () words"),
+        (dict(records=(Hiding("a", ("b",), "b", (1, 1)),)), "'b' labels (1, 1) once"),
+        (dict(records=(Hiding("a", ("time",), "time"),)), "'time' own"),
+        (dict(records=(Hiding("a", ("gate",), "gate"),)), "records axis 'gate' name"),
+        (dict(records=(Hiding("a", ("b",), "b"), Hiding("c", ("b",), "b", (1, 3)))), "records axis 'b' labels"),
+        (dict(records=(Hiding("b"), Hiding("a", ("b",), "b"))), "records axis 'b' name"),
+        (dict(records=(Hiding("a", ("b",), "b", short=True),)), "Hiding 'a' () (2,)"),
         (dict(layers=(around(2.0),)), "Inner factor top"),
-        (dict(optimizer=Searching()), "Searching update value"),
     ],
 )
 def test_what_would_be_lost_or_cannot_be_told_apart_is_one_sentence(fields, words, tmp_path):

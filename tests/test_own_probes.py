@@ -31,12 +31,16 @@ class Line:
     variables = {
         "down": sd.Variable((), "loss after a step down the gradient", "loss"),
         "far": sd.Variable(("layer", "time"), "mean of log₂ ‖λ_t‖", "log₂ loss / h"),
+        "along": sd.Variable(("way",), "loss further down", "loss", axes={"way": np.linspace(0, 0.1, 3)}),
     }
 
     def measure(self, look: sd.Look) -> dict:
-        moved = jax.tree.map(lambda w, g: w - self.length * g, look.params, look.grads)
+        def down(length):
+            return look.loss_of(jax.tree.map(lambda w, g: w - length * g, look.params, look.grads))
+
         far = [jnp.mean(layer.log2, axis=1) for layer in look.layers]
-        return {"down": look.loss_of(moved), "far": jnp.stack(far)}
+        along = jnp.stack([down(length) for length in (0.0, 0.05, 0.1)])
+        return {"down": down(self.length), "far": jnp.stack(far), "along": along}
 
 
 @sd.part
@@ -74,7 +78,7 @@ def out(tmp_path_factory):
 def test_a_probe_changes_no_bit_of_a_run_nor_of_another_probe(out, tmp_path):
     bare, params = digests(run(experiment(probes=("weights",)), tmp_path / "bare"))
     records, same = digests(out)
-    assert params == same and set(records) - set(bare) == {"down", "far", "further", "drawn", "at"}
+    assert params == same and set(records) - set(bare) == {"down", "far", "along", "further", "drawn", "at"}
     assert bare == {name: records[name] for name in bare}
     assert [p._cache_size() for p in sweep.programs(SPEC, 1)][:3] == [1, 1, 1]
 
@@ -85,6 +89,8 @@ def test_what_a_probe_says_is_there_at_every_look_until_a_run_diverges(out):
     assert ds.down.attrs == {"long_name": "loss after a step down the gradient", "units": "loss"}
     there = ds.isel(run=0)
     np.testing.assert_array_equal(there["at"], [0, 2, 4])
+    np.testing.assert_array_equal(there["along"].sel(way=0.0), there["down"])
+    assert (there["along"].diff("way") < 0).all()
     assert len({*there.drawn.values.tolist()}) == 3 and np.isfinite(there.far).all()
     assert np.isnan(ds.down[1, -1]) and np.isfinite(ds.down[1, 0])
 

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 from _refusals import refusal
-from _rules import Gently, Halves, Huber, Near, PerTensor, Weighted, Whole
+from _rules import Every, Gently, Halves, Huber, Near, PerTensor, Polyak, Searching, Weighted, Whole, absolute, falling
 from _training import having
 
 import seqdyn as sd
@@ -75,6 +75,35 @@ def test_a_chain_of_the_librarys_links_is_what_the_words_say(words, chain, numbe
     for name in ("clip_scale", "clipped", "learning_rate", "loss"):
         np.testing.assert_allclose(said[name], reported[name], rtol=1e-5)
     assert said["clip_scale"].max() < 1
+
+
+def test_a_rule_that_asks_for_the_objective_is_given_it_with_penalties():
+    spec = dataclasses.replace(WORD, optimizer=Polyak(), penalties=("l2",))
+    before, _, said = three(spec, l2=0.1)
+    step = np.linalg.norm(said["group_update_norm"], axis=1)
+    value = said["loss"] + 0.1 * said["penalty_l2"]
+    np.testing.assert_allclose(step, value / said["grad_norm"], rtol=1e-5)
+    fixed = three(dataclasses.replace(WORD, optimizer=sd.SGD(100.0)))[2]["loss"]
+    searched = three(dataclasses.replace(WORD, optimizer=Searching()))[2]["loss"]
+    assert fixed[1] > fixed[0] and (np.diff(searched) < 0).all()  # a step that is too long is made shorter
+
+
+def test_an_update_of_several_gradients_is_one_of_their_mean():
+    before, after, said = three(dataclasses.replace(WORD, optimizer=Every()))
+    moved = said["group_update_norm"].sum(axis=1)
+    assert moved[0] == moved[2] == 0 < moved[1]
+    np.testing.assert_allclose(np.linalg.norm(said["group_update_norm"][1]), 0.1 * said["grad_norm"][0], rtol=1e-5)
+
+
+def test_a_function_of_a_module_is_a_loss_or_a_schedule(tmp_path):
+    spec = dataclasses.replace(WORD, optimizer="sgd", loss=absolute, schedule=falling)
+    _, _, said = three(spec, lr=0.01)
+    np.testing.assert_allclose(said["learning_rate"], 0.01 / np.arange(1, 4), rtol=1e-6)
+    runs = sd.grid(spec, lr=[0.01, 0.1])
+    out = sd.run(sd.Experiment("functions", runs, updates=2), tmp_path / "out", verify=False)
+    ds = sd.load(out)
+    assert {*ds["spec_loss"].values, *ds["schedule"].values} == {"absolute", "falling"}
+    np.testing.assert_array_equal(sd.replay(out, 1, 0, 2, record=["loss"])["loss"], ds["loss"][1])
 
 
 def test_a_users_clip_and_schedule_go_with_the_librarys_rule_and_are_recorded():
@@ -228,6 +257,7 @@ ODD = {
     "two": lambda: sd.Rule(lambda p: (), lambda g, s, p, at: (g, s)),
     "many": lambda: lambda n: jnp.ones(2),
     "number": lambda: 1.0,
+    "asks": lambda: optax.GradientTransformationExtraArgs(lambda p: (), lambda g, s, p, *, more: (g, s)),
     "column": lambda: lambda p, y: (p[..., 0] - y)[:, None],
     "mean": lambda: lambda p, y: jnp.mean(p),
 }
@@ -266,7 +296,10 @@ class Odd:
         (dict(clip=Odd("takes")), "clip Odd update"),
         (dict(clip=Odd("says")), "clip Odd 'x' clipped"),
         (dict(clip=Odd("two")), "clip Odd tuple 3"),
-        (dict(schedule=optax.cosine_decay_schedule(1.0, 9)), "schedule function build()"),
+        (dict(schedule=optax.cosine_decay_schedule(1.0, 9)), "schedule cosine_decay_schedule module"),
+        (dict(schedule=absolute), "schedule absolute updates done"),
+        (dict(loss=falling), "loss falling (predictions, ys)"),
+        (dict(optimizer=Odd("asks")), "optimizer Odd value, grad, value_fn unexpected"),
         (dict(schedule=PerTensor()), "schedule PerTensor updates done"),
         (dict(schedule=Odd("many")), "schedule Odd one number"),
         (dict(schedule=Asking()), "schedule Asking Python number()"),
@@ -275,7 +308,8 @@ class Odd:
         (dict(schedule=Gently(), optimizer=Halves()), "schedule Gently optimizer Halves"),
         (dict(penalties=("l1_proximal",), optimizer=Halves()), "l1_proximal Halves"),
         (dict(loss="huber"), "loss 'huber' part"),
-        (dict(loss=optax.huber_loss), "loss function huber_loss build()"),
+        (dict(loss=lambda p, y: p), "loss <lambda> module"),
+        (dict(loss=optax.huber_loss), "loss huber_loss (4, 4) (4,)"),
         (dict(loss=Odd("number")), "loss Odd function (predictions, ys)"),
         (dict(loss=Odd("column")), "loss Odd (4, 1) (4,)"),
         (dict(loss=Odd("mean")), "loss Odd () (4,)"),

@@ -113,19 +113,26 @@ def test_new_numbers_and_other_grids_recompile_nothing(tmp_path):
 
 
 def test_going_on_for_longer_equals_having_asked_for_it_at_once(out, tmp_path):
+    """Also where chunks do not divide the updates: the last is cut, and begun again where it was."""
     short = experiment(specs=("rnn",))
-    long = dataclasses.replace(short, updates=10)
-    seqdyn.run(short, tmp_path / "grown", verify=False)
-    seqdyn.run(long, tmp_path / "grown", verify=False)
+    between, long = (dataclasses.replace(short, updates=n) for n in (9, 11))
+    for each in (short, between, long):
+        heard = []
+        seqdyn.run(each, tmp_path / "grown", verify=False, on_chunk=heard.append)
+        assert heard[-1].stop == each.updates == seqdyn.load(tmp_path / "grown").recorded.values[0].sum()
+    assert (heard[0].start, heard[0].stop, heard[-1].looks) == (9, 10, range(6, 6))
     seqdyn.run(long, tmp_path / "at_once", verify=False)
     assert digests(tmp_path / "grown") == digests(tmp_path / "at_once")
-    with pytest.raises(ConfigError, match="10 updates and 6 were asked for; updates may only grow"):
+    ds, uncut = seqdyn.load(tmp_path / "grown"), seqdyn.load(out).isel(run=slice(4))
+    assert list(ds["probe_step"].values) == [0, 2, 4, 6, 8, 10]
+    np.testing.assert_array_equal(ds["adjoint_norm"][:, :6], uncut["adjoint_norm"])
+    with pytest.raises(ConfigError, match="11 updates and 6 were asked for; updates may only grow"):
         seqdyn.run(short, tmp_path / "grown", verify=False)
 
 
 def test_another_experiment_is_refused_with_the_first_difference_and_nothing_changes(out):
     before = {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in out.rglob("*")}
-    with pytest.raises(ConfigError, match=r"hypers.gain\[2\] is 1.0 there and 1.5 here"):
+    with pytest.raises(ConfigError, match=r"numbers.gain\[2\] is 1.0 there and 1.5 here"):
         seqdyn.run(experiment(gain=[0.5, 1.5]), out)
     assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in out.rglob("*")}
 

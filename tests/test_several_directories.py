@@ -56,7 +56,7 @@ def test_a_number_gives_way_to_an_axis_of_its_name_that_another_directory_has(ou
     manifest.note(other, lambda noted: noted | {"records": store.digest()})
     both = sd.load([outs[0], other])
     assert both.window.values.tolist() == sd.load(other).window.values.tolist() and both.sizes["run"] == 8
-    assert both.hypers_window.values.tolist() == sd.load(outs[0]).window.values.tolist() * 2
+    assert both.numbers_window.values.tolist() == sd.load(outs[0]).window.values.tolist() * 2
 
 
 def test_two_directories_of_one_name_are_told_apart_by_their_paths(outs):

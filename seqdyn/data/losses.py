@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import built, known_at_run_time, takes
+from seqdyn.building import built, called, known_at_run_time, takes
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float
 
@@ -71,11 +71,9 @@ def made_loss(where: str, part: Any) -> Loss:
     `mean(predictions)`, if it has them: see `Loss`."""
     right = "a function of (predictions, ys)"
     each = built(where, part, Callable, right)
-    name = f"{where} is {type(part).__name__}"
+    name = f"{where} is {called(part)}"
     if not takes(each, None, None):
-        raise ConfigError(
-            f"{name}, whose build returns a function that does not take these two; it must return {right}."
-        )
+        raise ConfigError(f"{name}, which does not take these two; it must be {right}, or build one.")
     for method, given in (("correct", (None, None)), ("mean", (None,))):
         function = getattr(part, method, None)
         if function is not None and not (callable(function) and takes(function, *given)):

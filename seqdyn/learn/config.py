@@ -140,10 +140,11 @@ class Experiment:
     in them, and beside what `grid(spec, …)` makes."""
     updates: int = 0
     chunk: int = None  # type: ignore[assignment]
-    """Updates in one compiled call: a signal is obeyed at its end. None: as many as divide `updates`, at most 100."""
+    """Updates in one compiled call: a signal is obeyed at its end. None: as many as divide `updates`, at most 100, or
+    100 where only few do. The last call makes what is left."""
     probe_every: int = None  # type: ignore[assignment]
     """Updates between looks that cost more than a step: held-out error, spectral radius. A multiple of `chunk`; None:
-    about 20 looks."""
+    about 20 looks. The first is before training, the last at the end if `updates` is a multiple of this."""
     tile: int = 4
     """Runs in one program on one device: enough tiles for every core of a CPU, large ones for an accelerator."""
     probes: tuple[ProbeName | Part, ...] = None  # type: ignore[assignment]
@@ -209,14 +210,18 @@ class Experiment:
     def _rule(self) -> None:
         """What was left out."""
         updates = whole("updates", self.updates)
-        if self.chunk is None:
-            apart = updates if self.probe_every is None else math.gcd(updates, whole("probe_every", self.probe_every))
-            self._put("chunk", max(n for n in range(1, 101) if apart % n == 0))
+        if self.chunk is None and self.probe_every is None:
+            even = _divisor(updates)
+            self._put("chunk", even if 10 * even >= min(updates, 100) else 100)
+        elif self.chunk is None:
+            apart = whole("probe_every", self.probe_every)
+            even, rough = _divisor(math.gcd(updates, apart)), _divisor(apart)
+            rough = rough if 10 * rough >= min(apart, 100) else apart
+            self._put("chunk", even if 10 * even >= min(rough, 100) else rough)
         if self.probe_every is None:
             calls = updates // whole("chunk", self.chunk) or 1
-            self._put(
-                "probe_every", self.chunk * min(n for n in range(1, calls + 1) if calls % n == 0 and calls <= 20 * n)
-            )
+            apart = min(n for n in range(1, calls + 1) if calls % n == 0 and calls <= 20 * n)
+            self._put("probe_every", self.chunk * (apart if calls < 10 or calls >= 10 * apart else -(-calls // 20)))
         if self.probes is None:
             known = not any(spec.network or own(spec) or _dense(spec) for spec in self.specs)
             self._put("probes", ("weights",) if known else ())
@@ -238,10 +243,10 @@ class Experiment:
         for i, lag in enumerate(self.lags if isinstance(self.lags, tuple) else ()):
             whole(f"lags[{i}]", lag, 0)
         probe_config.check(self.probe_config, self.specs)
-        for name, unit in (("updates", "chunk"), ("probe_every", "chunk"), ("updates", "probe_every")):
-            value, divisor = getattr(self, name), getattr(self, unit)
-            if value % divisor:
-                raise ConfigError(f"{name} is {value}; it must be a multiple of {unit}, {divisor}.")
+        if self.probe_every % self.chunk:
+            raise ConfigError(f"probe_every is {self.probe_every}; it must be a multiple of chunk, {self.chunk}.")
+        if self.probe_every > self.updates:
+            raise ConfigError(f"probe_every is {self.probe_every}; it must be at most updates, {self.updates}.")
 
     def _check_keep(self) -> None:
         keep = self.keep
@@ -280,8 +285,7 @@ class Experiment:
     def going_on(self, described: dict[str, Any]) -> "Experiment":
         """The same with the chunk and probe_every of a directory that holds it, where they were left to the rule."""
         kept = {name: described[name] for name in self.ruled}
-        fits = all(self.updates % unit == 0 for unit in kept.values())
-        return dataclasses.replace(self, **kept) if fits else self
+        return dataclasses.replace(self, **kept) if max(kept.values(), default=0) <= self.updates else self
 
     @property
     def layout(self) -> Layout:
@@ -314,6 +318,11 @@ class Experiment:
             **{name: parts.describe(value) for name in ("keep", "lags") if (value := getattr(self, name)) is not None},
             "settings": json.loads(json.dumps(self.settings)),
         }
+
+
+def _divisor(number: int) -> int:
+    """The largest up to 100."""
+    return max(n for n in range(1, 101) if number % n == 0)
 
 
 LATER = ("layers", "network", "records", "loss", "targets", "dtype", "segment")

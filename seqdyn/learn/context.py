@@ -1,6 +1,6 @@
 """What an update shows of itself, and what users' records make of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -8,17 +8,23 @@ import jax.numpy as jnp
 from seqdyn.building import known_at_run_time
 from seqdyn.data.batches import Batch
 from seqdyn.fields import Fields
-from seqdyn.parts import lenient
+from seqdyn.parts import is_many, lenient, listed
 from seqdyn.types import Array, ConfigError, Float, Int, Key, Tree
 
 
 class Variable(NamedTuple):
-    """One recorded quantity: its axes after `run` (of a user's record: after `run` and `step`), what it is, and its
-    unit."""
+    """One recorded quantity: its axes after `run` (of a user's record: after `run` and `step`), what it is, its unit,
+    and the labels of those axes that only it has."""
 
     dims: tuple[str, ...]
     long_name: str
     units: str = "1"
+    axes: Mapping[str, Any] = {}
+    """Axis -> its labels, numbers or words: dims ("quantile",), axes {"quantile": (0.1, 0.5, 0.9)}."""
+
+
+DIMS = ("layer", "time", "group", "unit")
+"""The axes that a record of one's own may share with those of the library."""
 
 
 class Context(NamedTuple):
@@ -47,19 +53,35 @@ def check_variables(where: str, record: Any) -> None:
     for key, variable in found.items():
         if not isinstance(key, str) or not key.isidentifier():
             raise ConfigError(f"{where} is {name}, which records {key!r:.80}; the name must be an identifier.")
-        dims = variable.dims
-        if not isinstance(dims, tuple) or not {*dims} <= {"layer", "time", "group", "unit"} or len({*dims}) < len(dims):
+        dims, axes = variable.dims, variable.axes
+        if not isinstance(axes, Mapping) or not all(isinstance(axis, str) and axis.isidentifier() for axis in axes):
+            raise ConfigError(f"{where} is {name}, whose '{key}' has the axes {axes!r:.80}; they must be name: labels.")
+        if not isinstance(dims, tuple) or not {*axes} <= {*dims} <= {*DIMS, *axes} or len({*dims}) < len(dims):
             raise ConfigError(
                 f"{where} is {name}, whose '{key}' has the dims {dims!r:.80}; they must be a tuple of names among "
-                "layer, time, group, unit, each once."
+                f"{', '.join(DIMS)} and its own axes, each once."
             )
+        for axis, given in axes.items():
+            labels = listed(given) if is_many(given) else []
+            right = {*map(type, labels)} in ({int}, {float}, {str}) and len({*labels}) == len(labels)
+            if axis in DIMS or not right or any(one != one for one in labels):
+                raise ConfigError(
+                    f"{where} is {name}, whose axis {axis!r} has the labels {given!r:.80}; an axis of its own must "
+                    "have a list of numbers, or of words, each once."
+                )
+
+
+def with_axes(variable: Variable, first: str) -> Variable:
+    """A user's variable with its first axis, and the labels of its own as plain tuples."""
+    axes = {axis: tuple(listed(labels)) for axis, labels in variable.axes.items()}
+    return variable._replace(dims=(first, *variable.dims), axes=axes)
 
 
 def variables(spec: Fields) -> dict[str, Variable]:
     """What a spec's own records, and its own network, record, with their axes after `run`."""
     network = [spec.network] if hasattr(spec.network, "variables") else []
     return {
-        name: variable._replace(dims=("step", *variable.dims))
+        name: with_axes(variable, "step")
         for record in (*spec.records, *network)
         for name, variable in record.variables.items()
     }
@@ -85,7 +107,8 @@ def checked(
         raise ConfigError(f"{name} returns {got}; it must be a dict of {list(wanted)}.")
     found: dict[str, Array] = {}
     for key, value in said.items():
-        right = tuple(sizes[dim] for dim in wanted[key].dims)
+        own = {axis: len(listed(labels)) for axis, labels in wanted[key].axes.items()}
+        right = tuple((sizes | own)[dim] for dim in wanted[key].dims)
         if (not hasattr(value, "shape") and not isinstance(value, int | float)) or jnp.iscomplexobj(value):
             raise ConfigError(f"{name} gives '{key}' a {type(value).__name__}; it must be an array of numbers.")
         if jnp.shape(value) != right:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqdyn.building import called
 from seqdyn.fields import Fields
 from seqdyn.learn.own_cells import levels, said
 from seqdyn.nets import dropped
@@ -110,7 +111,7 @@ def check(spec: Fields) -> None:
         raise ConfigError(f"monte_carlo is {spec.monte_carlo} and dropout is 'none'; it samples what dropout leaves.")
     if spec.monte_carlo and spec.loss is not None and not hasattr(spec.loss, "mean"):
         raise ConfigError(
-            f"monte_carlo is {spec.monte_carlo} and loss is {type(spec.loss).__name__}, which has no mean(); take 0."
+            f"monte_carlo is {spec.monte_carlo} and loss is {called(spec.loss)}, which has no mean(); take 0."
         )
     if spec.monte_carlo and "l0" in spec.penalties:
         raise ConfigError(

@@ -3,8 +3,8 @@
 `layers` are parts with `build(inputs) -> Cell`, a `task` has `build() -> Drawn`, and a `loss` what `losses.made_loss`
 says. An `optimizer`, each link of one, and a `clip` have `build() -> optax.GradientTransformation` or `rules.Rule`; the
 last link's updates are added to the parameters as they are. A `schedule` has `build() -> (updates done) -> factor` of
-`Numbers.lr`, each of `records` has `variables` and `record(context)`, and each of `penalties` that is no word is what
-`terms` says.
+`Numbers.lr`. For a schedule and a loss a function of a module may stand. Each of `records` has `variables` and
+`record(context)`, and each of `penalties` that is no word is what `terms` says.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import built, check_part, known_at_run_time
+from seqdyn.building import as_part, built, check_part, known_at_run_time
 from seqdyn.data import sampled
 from seqdyn.data.losses import made_loss
 from seqdyn.data.sampled import Drawn
@@ -69,6 +69,8 @@ def fitted(spec: Fields) -> dict[str, Any]:
     if type(spec.optimizer) is tuple:
         _check_chain(spec.optimizer)
         found["optimizer"] = spec.optimizer[0] if len(spec.optimizer) == 1 else spec.optimizer
+    for name in ("schedule", "loss"):
+        found[name] = as_part(name, getattr(spec, name))
     for name in ("task", "optimizer", "clip", "schedule", "loss"):
         value = found.get(name, getattr(spec, name))
         if (
@@ -85,9 +87,9 @@ def fitted(spec: Fields) -> dict[str, Any]:
         names |= one.variables.keys()
     # Numbers as shapes: a grid's are [r], and nothing that is checked here depends on a value.
     optimizer = found.get("optimizer", spec.optimizer)
-    task, clip, schedule = (part if is_part(part) else None for part in (spec.task, spec.clip, spec.schedule))
+    task, clip, schedule = (part if is_part(part) else None for part in (spec.task, spec.clip, found["schedule"]))
     chain = optimizer if isinstance(optimizer, tuple) else (optimizer,) if is_part(optimizer) else ()
-    parts = (task, clip, schedule, spec.loss, chain, found["layers"])
+    parts = (task, clip, schedule, found["loss"], chain, found["layers"])
     numbers, tree = jax.tree.flatten(as_shapes(parts))
     jax.eval_shape(lambda numbers: _check_built(spec, found, jax.tree.unflatten(tree, numbers)), numbers)
     if task is not None and spec.network is not None:

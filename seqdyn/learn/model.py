@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqdyn.building import called
 from seqdyn.data.losses import Loss, applied
 from seqdyn.data.tasks import Batch, task_of
 from seqdyn.learn import dropout, precision
@@ -233,7 +234,7 @@ def loss_of(spec: Spec) -> Loss:
 
 def _named(spec: Spec, what: str) -> str:
     if spec.loss is not None:
-        return f"{what} of {type(spec.loss).__name__}"
+        return f"{what} of {called(spec.loss)}"
     return (
         f"{what} of the task {spec.task!r:.60}"
         if isinstance(spec.task, str)

@@ -92,6 +92,14 @@ def gradient(spec: Spec, params: Tree, batch: Batch, carries: Any = None) -> Gra
     return Gradient(out, grads, readings, found)
 
 
+def value(spec: Spec, params: Tree, batch: Batch, carries: Any = None) -> Float[Array, ""]:
+    """loss + Σ weight · term, of which `gradient` is the gradient."""
+    loss = kind(spec).forward(spec, params, batch, carries).loss
+    for term in terms(spec):
+        loss += jnp.asarray(term.weight, loss.dtype) * of_pass(term, spec, batch, carries)(params)
+    return loss
+
+
 def of_params(term: Any, seen: Pass) -> tuple[Float[Array, ""], Tree]:
     """(value, gradient) of a term by `params` alone."""
     if term.reads == "weights":

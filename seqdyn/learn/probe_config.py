@@ -15,7 +15,7 @@ from seqdyn.data.tasks import DATA_SETS
 from seqdyn.fields import Fields
 from seqdyn.grids import numbers
 from seqdyn.learn import own_cells
-from seqdyn.learn.context import Variable, check_variables, checked
+from seqdyn.learn.context import Variable, check_variables, checked, with_axes
 from seqdyn.learn.terms import LayerPass
 from seqdyn.nets.levels import Dense
 from seqdyn.parts import Part
@@ -70,7 +70,7 @@ def own_probes(probes: tuple[Any, ...]) -> dict[str, Any]:
 def variables(probes: tuple[Any, ...]) -> dict[str, Variable]:
     """What users' probes record, with its axes after `run`."""
     return {
-        name: variable._replace(dims=("probe", *variable.dims))
+        name: with_axes(variable, "probe")
         for probe in own_probes(probes).values()
         for name, variable in probe.variables.items()
     }

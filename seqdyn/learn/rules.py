@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from seqdyn.building import built, is_real, known_at_run_time, shapes_of, takes
+from seqdyn.building import built, called, is_real, known_at_run_time, shapes_of, takes
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float, Int, Tree
 
@@ -21,6 +21,10 @@ class At(NamedTuple):
     """‖g‖ of a tree like the parameters, without an embedding that is frozen."""
     decayed: Callable[[Tree], Tree]
     """Of each array of such a tree, is it one of the matrices that decay (`Spec.penalised`)?"""
+    grads: Tree
+    """What the first link is given."""
+    objective: Callable[[Tree], Float[Array, ""]]
+    """params -> loss and penalties on the update's batch"""
 
 
 class Rule(NamedTuple):
@@ -71,12 +75,15 @@ def chained(rules: Sequence[Rule]) -> Rule:
 def made_link(where: str, part: Any) -> Rule:
     """A link whose memory has definite types, and keeps them; its keys are numbers, as a checkpoint has them.
 
-    Its `update` raises ConfigError where the rule wants more than gradients and parameters, gives other shapes, or
-    reports what is no report.
+    A transformation of optax that asks for them is given `value`, `grad` and `value_fn`, as in a loop of optax: the
+    objective on the batch, its gradient, and params -> objective (line searches, Polyak's step, a rate that falls on a
+    plateau). Its `update` raises ConfigError where the rule wants more, gives other shapes, or reports what is no
+    report.
     """
     name = f"{where} is {type(part).__name__}"
-    kinds = optax.GradientTransformation | Rule
+    kinds = (optax.GradientTransformation, optax.MultiSteps, Rule)
     made = built(where, part, kinds, "an optax.GradientTransformation or a seqdyn.Rule")
+    made = made.gradient_transformation() if isinstance(made, optax.MultiSteps) else made
     if isinstance(made, Rule) and not takes(made.update, None, None, None, None):
         raise ConfigError(f"{name}, whose update must take updates, memory, params and where it stands.")
 
@@ -94,10 +101,9 @@ def made_link(where: str, part: Any) -> Rule:
         with lenient(), known_at_run_time(name):
             return jax.tree.map(numbers, made.init(params))
 
-    def moved(updates: Tree, state: Any, params: Tree, at: At) -> Any:
-        found = (
-            made.update(updates, state, params, at) if isinstance(made, Rule) else made.update(updates, state, params)
-        )
+    def moved(updates: Tree, state: Any, params: Tree, at: At, **asked: Any) -> Any:
+        given = (at,) if isinstance(made, Rule) else ()
+        found = made.update(updates, state, params, *given, **asked)
         right = 3 if isinstance(made, Rule) else 2
         if not isinstance(found, tuple) or len(found) != right:
             raise ConfigError(f"{name}, whose update returns {found!r:.60}; it must return a tuple of {right}.")
@@ -114,9 +120,15 @@ def made_link(where: str, part: Any) -> Rule:
             try:
                 new, after, said = moved(updates, given, params, at)
             except TypeError as error:
-                if "required keyword" not in str(error):
+                if "required keyword" not in str(error) or isinstance(made, Rule):
                     raise
-                raise ConfigError(f"{name}, whose update needs more than gradients and parameters: {error}.") from error
+                more = {"value": at.objective(params), "grad": at.grads, "value_fn": at.objective}
+                try:
+                    new, after, said = moved(updates, given, params, at, **more)
+                except TypeError as again:
+                    if "keyword" not in str(again):
+                        raise
+                    raise ConfigError(f"{name}, whose update needs more than {', '.join(more)}: {again}.") from again
         if jax.tree.structure(new) != jax.tree.structure(updates) or shapes_of(new) != shapes_of(updates):
             raise ConfigError(f"{name}, whose updates have the shapes {shapes_of(new)}; they must be the parameters'.")
         if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(new)):
@@ -157,11 +169,11 @@ def made_clip(where: str, part: Any) -> Rule:
 
 def factor(where: str, part: Any, step: Int[Array, ""]) -> Float[Array, ""]:
     """What a schedule makes of the rate after `step` updates. Raises ConfigError where that is no number."""
-    name = f"{where} is {type(part).__name__}"
+    name = f"{where} is {called(part)}"
     right = "a function of the number of updates done"
     function = built(where, part, Callable, right)  # type: ignore[arg-type]
     if not takes(function, step):
-        raise ConfigError(f"{name}, whose build returns {function!r:.60}; it must return {right}.")
+        raise ConfigError(f"{name}, which is or builds {function!r:.60}; it must be, or build, {right}.")
     with lenient(), known_at_run_time(name):
         found = function(step)
         if not is_real(found) or jnp.shape(found):

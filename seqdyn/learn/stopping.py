@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqdyn.building import called
 from seqdyn.data.tasks import DATA_SETS
 from seqdyn.learn import precision
 from seqdyn.learn.spec import Spec
@@ -57,7 +58,7 @@ def check(spec: Spec) -> None:
         raise ConfigError(f"stop is '{spec.stop}' for the task '{spec.task}'; only a data set has a validation split.")
     if spec.stop == "accuracy" and spec.loss is not None and not hasattr(spec.loss, "correct"):
         raise ConfigError(
-            f"stop is 'accuracy' and loss is {type(spec.loss).__name__}, which has no correct(); it must be 'loss'."
+            f"stop is 'accuracy' and loss is {called(spec.loss)}, which has no correct(); it must be 'loss'."
         )
     without = spec.loss is None and (spec.task == "next_step" or (spec.task == "labelled" and not spec.classes))
     if spec.stop == "accuracy" and without:

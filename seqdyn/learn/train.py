@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from seqdyn.data.augment import augmented
 from seqdyn.data.check import check
 from seqdyn.data.tasks import VECTORS, Batch, task_of
-from seqdyn.learn import context, model, network, optim, penalties, precision, start, stopping
+from seqdyn.learn import context, model, network, objective, optim, penalties, precision, start, stopping
 from seqdyn.learn.model import Model
 from seqdyn.learn.objective import gradient, kind
 from seqdyn.learn.spec import Spec, check_one
@@ -160,8 +160,11 @@ def initial_carry(spec: Spec, carries: Any, batch: Any) -> Any:
     return jax.tree.map(lambda r, c: jnp.where(batch.fresh, r, c), model.initial_carries(spec), carries)
 
 
-def optimizer_step(spec: Spec, state: TrainState, grads: Tree) -> OptimizerStep:
-    """Clip, rule, learning rate and proximal step of update `state.step`."""
+def optimizer_step(
+    spec: Spec, state: TrainState, grads: Tree, batch: Batch | None = None, carries: Any = None
+) -> OptimizerStep:
+    """Clip, rule, learning rate and proximal step of update `state.step`. Only a rule that asks for the objective needs
+    the batch."""
     real = precision.trained(spec.dtype)
     thawed = (state.step.astype(real) >= spec.numbers.thaw).astype(real)
 
@@ -175,7 +178,8 @@ def optimizer_step(spec: Spec, state: TrainState, grads: Tree) -> OptimizerStep:
     shown = grads
     if spec.pretrained and is_part(spec.clip):  # which has no other way to leave it out
         shown = grads._replace(embedding=grads.embedding * thawed)
-    at = optim.At(state.step, size, partial(penalties.counts, spec))
+    of_batch = partial(objective.value, spec, batch=batch, carries=carries)
+    at = optim.At(state.step, size, partial(penalties.counts, spec), shown, of_batch)
     with jax.numpy_dtype_promotion("standard"):
         updates, opt, said = optim.rule(spec).update(shown, state.opt, state.params, at)
     if "l1_proximal" in spec.penalties:
@@ -196,7 +200,7 @@ def step(spec: Spec, state: TrainState, batch: Batch) -> tuple[TrainState, Metri
     loss = metrics["loss"] = out.loss
     if out.accuracy is not None:
         metrics["accuracy"] = out.accuracy
-    updates, opt, said, by_group, size = optimizer_step(spec, state, grads)
+    updates, opt, said, by_group, size = optimizer_step(spec, state, grads, batch, carries)
     metrics = said | metrics  # where adjoints are clipped, that is what the records of clipping are of
     update_norm = jnp.stack([tree_norm(u) for u in model.groups(updates).values()])
 

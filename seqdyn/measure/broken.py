@@ -106,7 +106,7 @@ def _stack(spec: Spec, state: TrainState, batch: Batch) -> dict[str, Any]:
         z += [z[0] + z[1]] if len(z) == 2 and z[0].shape == z[1].shape else []
         layers.append({"z": z, "states": after._asdict(), "adjoint": _logs(reading)})
     made = gradient(spec, state.params, batch, carries)
-    moved = train.optimizer_step(spec, state, made.grads)
+    moved = train.optimizer_step(spec, state, made.grads, batch, carries)
     each = model.losses(spec, output.predictions, batch.ys)
     return {
         "layers": layers,
@@ -125,7 +125,7 @@ def _logs(reading: Any) -> Array:
 
 def _network(spec: Spec, state: TrainState, batch: Batch) -> dict[str, Any]:
     made = network.gradient(spec, state.params, batch)
-    moved = train.optimizer_step(spec, state, made.grads)
+    moved = train.optimizer_step(spec, state, made.grads, batch)
     scans = {name: one.each_log2 for name, one in made.seen.items()}
     return {"scans": scans, "loss": made.forward.loss, "grads": made.grads} | _moves(moved)
 

@@ -53,7 +53,7 @@ def next_updates(spec: Spec, state: TrainState, data: Tree) -> Metrics:
     first, second = drawn(0), drawn(1)
     carries = train.initial_carry(spec, state.carries, first)
     out, grads, *_ = train.gradient(spec, state.params, first, carries)
-    move = train.optimizer_step(spec, state, grads)
+    move = train.optimizer_step(spec, state, grads, first, carries)
     moved = jax.tree.map(jnp.add, state.params, move.updates)
     carries = train.initial_carry(spec, None if carries is None else out.last, second)
     later = train.gradient(spec, moved, second, carries).grads

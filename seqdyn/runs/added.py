@@ -26,7 +26,7 @@ def add(
     there with other axes."""
     known, there, out = VARIABLES | dict(own), store.there(), store.path.parent
     new = {name: known[name] for name in names if name not in there}
-    for name in (name for name in names if name in there and there[name].dims != known[name].dims):
+    for name in (name for name in names if name in there and not _alike(there[name], known[name])):
         raise ConfigError(f"probes has {name!r}, which {out} has of another probe; take another name.")
     for left in out.glob(f"{_ADDING}*"):  # of a process that was killed
         shutil.rmtree(left)
@@ -40,3 +40,10 @@ def add(
     for name in new:
         (other.path / name).rename(store.path / name)
     shutil.rmtree(other.path)
+
+
+def _alike(one: Variable, other: Variable) -> bool:
+    """Have two variables the same axes?"""
+    return one.dims == other.dims and {a: [*of] for a, of in one.axes.items()} == {
+        a: [*of] for a, of in other.axes.items()
+    }

@@ -91,14 +91,14 @@ class Display:
     def _at(self, tile: Tile, step: int, alive: np.ndarray, metrics: Mapping[str, Any] | None) -> None:
         runs, now = len(tile.runs), time.monotonic()
         alive = alive[:runs]
-        self._steps[tile.index] = step * runs
+        before, self._steps[tile.index] = self._steps.get(tile.index, 0), step * runs
         self._diverged[tile.index] = int((~alive).sum())
         done, diverged = sum(self._steps.values()), sum(self._diverged.values())
         self._bar.update(self._task, completed=done, diverged=diverged)
         if metrics is None:
             self._begun = self._begun or now
             return
-        self._made += self._experiment.chunk * runs
+        self._made += step * runs - before
         rate = self._made / max(now - self._begun, 1e-9)
         left = f"{(self._total - done) / rate:.0f} s left"
         loss = np.asarray(metrics["loss"])[:runs, -1]

@@ -73,6 +73,7 @@ def _open_run(
         different = difference(there | {"updates": 0}, wanted | {"updates": 0}, experiment)
         if different:
             name, old, new = different
+            name = name.replace("hypers", "numbers", 1) if name.startswith("hypers") else name  # as users call them
             raise ConfigError(
                 f"{out} holds another experiment: {name} is {old} there and {new} here; choose another --out."
             )

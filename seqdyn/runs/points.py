@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from seqdyn.building import Function
 from seqdyn.fields import Fields, label
 from seqdyn.layout import Layout, numbers_of
 from seqdyn.learn.fitted import UNHEEDED
@@ -83,7 +84,9 @@ def _of_fields(specs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def _told(value: Any) -> Any:
-    """A field as one number or text: of a part its class, of several what each is."""
+    """A field as one number or text: of a part its class, of a function its name, of several what each is."""
+    if isinstance(value, dict) and value.get("part") == Function.__part_name__:  # type: ignore[attr-defined]
+        return value["made"]["function"].rpartition(":")[2]
     if isinstance(value, dict) and "part" in value:
         return value["part"].rpartition(":")[2]
     if isinstance(value, list | tuple):

@@ -185,6 +185,7 @@ def _dataset(
     }
     seen = xr.Dataset(arrays)
     runs = {name: of for name, of in ds.coords.items() if of.dims == ("run",)}
-    labels = {dim: values for dim, values in coordinates.items() if dim in seen.dims}
+    own = {axis: list(labels) for name in found for axis, labels in variables[name].axes.items()}
+    labels = {dim: values for dim, values in (coordinates | own).items() if dim in seen.dims}
     lags = {"lag": ds["lag"]} if "time" in seen.dims else {}
     return seen.assign_coords(runs | labels | lags | {"probe_step": ("probe", asked)})

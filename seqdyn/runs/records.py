@@ -164,7 +164,7 @@ class Store:
         """
         known = VARIABLES | dict(own or {})
         wanted, axes = {name: known[name] for name in names}, self._sizes(dict.fromkeys(coordinates, 0))
-        added = {n: of for n, of in self.there().items() if n not in wanted and axes.keys() >= {*of.dims}}
+        added = {n: of for n, of in self.there().items() if n not in wanted and {*axes, *of.axes} >= {*of.dims}}
         self.make(wanted | added, coordinates)
 
     def there(self) -> dict[str, Variable]:
@@ -174,9 +174,8 @@ class Store:
             with contextlib.suppress(OSError, ValueError, KeyError):  # damaged, and made again if it is asked for
                 said = json.loads(path.read_text(encoding="utf-8"))
                 units = said["attributes"]["units"]
-                found[path.parent.name] = Variable(
-                    tuple(said["dimension_names"][1:]), said["attributes"]["long_name"], units
-                )
+                dims, more = tuple(said["dimension_names"][1:]), said["attributes"].get("axes", {})
+                found[path.parent.name] = Variable(dims, said["attributes"]["long_name"], units, more)
         return found
 
     def fill(self, tile: Tile, number: int, metrics: Mapping[str, np.ndarray]) -> None:
@@ -200,7 +199,8 @@ class Store:
         root.attrs["coordinates"] = dict(coordinates)
         for name, variable in variables.items():
             dims = ("row", *variable.dims)
-            shape = tuple(sizes[d] for d in dims)
+            own = {axis: list(labels) for axis, labels in variable.axes.items()}
+            shape = tuple(len(own[d]) if d in own else sizes[d] for d in dims)
             stretch = {"row": self.layout.tile, "step": self.layout.chunk, "probe": 1}
             root.create_array(
                 name,
@@ -210,7 +210,7 @@ class Store:
                 fill_value=False if _TYPES.get(name) == "bool" else np.nan,
                 compressors=(zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()),
                 dimension_names=dims,
-                attributes={"long_name": variable.long_name, "units": variable.units},
+                attributes={"long_name": variable.long_name, "units": variable.units} | ({"axes": own} if own else {}),
             )
         for name, buffer in wanted.items():
             path, data = self.path / name, buffer.to_bytes()
@@ -303,7 +303,7 @@ class Store:
         at = self.layout
         if _kind(array) == "probe":
             return [(n, n * at.probe_every) for n in range(step // at.probe_every + 1)]
-        return [(n, n * at.chunk) for n in range(step // at.chunk)]
+        return [(n, n * at.chunk) for n in range(-(-step // at.chunk))]
 
     def _file(self, array: Any, tile: Tile, number: int) -> Path:
         rest = ("0",) * (len(array.shape) - 2)
@@ -362,15 +362,16 @@ def _opened(path: Path) -> tuple[dict[str, Any], "xr.Dataset", dict[str, list[An
         store.check(noted.get("records"))
     raw = xr.open_zarr(local(path / "records.zarr"), consolidated=False, chunks=None)
     rows = [tile.index * at.tile + i for tile in at.tiles for i in range(len(tile.runs))]
-    return noted, raw.isel(row=rows).rename(row="run"), raw.attrs["coordinates"]
+    own = {axis: labels for of in raw.data_vars.values() for axis, labels in of.attrs.pop("axes", {}).items()}
+    return noted, raw.isel(row=rows).rename(row="run"), raw.attrs["coordinates"] | own
 
 
 def _labelled(ds: "xr.Dataset", labels: Mapping[str, list[Any]], noted: Mapping[str, Any]) -> "xr.Dataset":
     """With the coordinates and attributes that the manifest says."""
     at = layout(noted["experiment"])
     per_run = points.per_run(noted["experiment"], at, {*ds.variables, *ds.dims, "probe_step", "lag"})
-    # The hyperparameter `window` gives way to the probes' axis of that name.
-    coordinates: dict[str, Any] = {f"hypers_{k}" if k in ds.dims else k: ("run", v) for k, v in per_run.items()}
+    # The number `window` gives way to the probes' axis of that name.
+    coordinates: dict[str, Any] = {f"numbers_{k}" if k in ds.dims else k: ("run", v) for k, v in per_run.items()}
     coordinates |= {
         "run": np.arange(ds.sizes["run"]),
         "step": np.arange(ds.sizes["step"]),

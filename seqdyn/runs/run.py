@@ -232,12 +232,12 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
         made = ~sweep.stopped(states)[:, None]
         states, metrics = _chunk(work, tile, programs, runs, states, data, step)
         _record(work, tile, step, metrics | {"recorded": np.broadcast_to(made, metrics["finite"].shape)})
-        step += experiment.chunk
+        before, step = step, step + metrics["finite"].shape[1]
         work.display.at(tile, step, np.asarray(states.alive), metrics)
         if step % experiment.probe_every == 0:
             states, metrics = _probe(tile, experiment, programs, runs, states, data)
             _record(work, tile, step // experiment.probe_every, metrics)
-        raised = work.listeners.hear(tile, step - experiment.chunk, step)
+        raised = work.listeners.hear(tile, before, step)
         stopping = bool(work.stop) or raised is not None
         if stopping or step == experiment.updates or time.monotonic() - saved_at >= work.checkpoint_seconds:
             checkpoint.save(directory, step, states)
@@ -280,10 +280,11 @@ def _chunk(
     work: _Work, tile: Tile, programs: Any, runs: Any, states: Any, data: Any, step: int
 ) -> tuple[Any, dict[str, Any]]:
     """One call of the compiled chunk, or where it is to be cut one to each update whose states are kept, or nothing at
-    all where no run of the tile is running any more."""
-    length, asked = work.experiment.chunk, work.kept
-    cut = any(n % length for n in ((asked.step,) if isinstance(asked, range) else asked))
-    parts, end = [], step + length
+    all where no run of the tile is running any more. The last chunk is cut where the updates end, and the first of a
+    run that goes on from there begins there."""
+    length, updates, asked = work.experiment.chunk, work.experiment.updates, work.kept
+    cut = any(n % length for n in (step, updates, *((asked.step,) if isinstance(asked, range) else asked)))
+    parts, end = [], min(step - step % length + length, updates)
     for stop in (*asked[bisect_right(asked, step) : bisect_left(asked, end)], end):
         if not np.asarray(states.running).any():
             shapes = programs.chunk.eval_shape(runs, states, data, stop - step)[1]

@@ -76,7 +76,7 @@ def _without_axes(parts: list["xr.Dataset"]) -> list["xr.Dataset"]:
     where its own has it."""
     dims = {str(dim) for part in parts for dim in part.dims}
     return [
-        part.rename({name: f"hypers_{name}" for name in dims & {*part.coords} if part[name].dims == ("run",)})
+        part.rename({name: f"numbers_{name}" for name in dims & {*part.coords} if part[name].dims == ("run",)})
         for part in parts
     ]
 

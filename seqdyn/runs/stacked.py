@@ -27,8 +27,8 @@ class Part(NamedTuple):
 
 
 def stacked(parts: list[Part]) -> tuple[xr.Dataset, dict[str, list[Any]]]:
-    """(the records of all, the runs of one after those of the other; the values of the axes of the first)."""
-    labels, first = parts[0].labels, parts[0].layout
+    """(the records of all, the runs of one after those of the other; the values of the axes)."""
+    labels, first = {dim: of for part in reversed(parts) for dim, of in part.labels.items()}, parts[0].layout
     wanted = {dim: [str(label) for label in values] for dim, values in labels.items()}
     wanted["time"] = [str(first.steps - t) for t in first.times]
     wanted |= {dim: [*range(max(getattr(part.layout, of) for part in parts))] for dim, of in _COUNTED.items()}
