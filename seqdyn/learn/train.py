@@ -160,9 +160,7 @@ def initial_carry(spec: Spec, carries: Any, batch: Any) -> Any:
     return jax.tree.map(lambda r, c: jnp.where(batch.fresh, r, c), model.initial_carries(spec), carries)
 
 
-def optimizer_step(
-    spec: Spec, state: TrainState, grads: Tree, batch: Batch | None = None, carries: Any = None
-) -> OptimizerStep:
+def optimizer_step(spec: Spec, state: TrainState, grads: Tree, batch: Any = None, carries: Any = None) -> OptimizerStep:
     """Clip, rule, learning rate and proximal step of update `state.step`. Only a rule that asks for the objective needs
     the batch."""
     real = precision.trained(spec.dtype)
