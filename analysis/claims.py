@@ -291,7 +291,9 @@ def tables(found: Sequence[Verdict]) -> list[tuple[str, list[dict[str, str]]]]:
     return [(caption(found), table(found))] if found else []
 
 
-def told(claims: Sequence[Claim], parts: Sequence[Path], draw: Callable[[Sequence[Verdict]], object]) -> dict[str, str]:
+def report(
+    claims: Sequence[Claim], parts: Sequence[Path], draw: Callable[[Sequence[Verdict]], object]
+) -> dict[str, str]:
     """Tests the claims, has the analysis draw with its verdicts, prints them: statement -> verdict."""
     found = verdicts(claims, *parts)
     draw(found)

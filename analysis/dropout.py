@@ -101,7 +101,7 @@ def text(chosen: Sequence[Setting], kinds: Mapping[str, Sequence[Setting]]) -> l
     """What the table says, computed: gaps, tests, reaches."""
     none, dropping = chosen[0], chosen[1:]
 
-    def told(settings: Sequence[Setting]) -> str:
+    def formatted(settings: Sequence[Setting]) -> str:
         return ", ".join(f"{s.kind.replace('_', ' ')} ({s.rate:g})" for s in settings) or "no kind"
 
     narrower = [s for s in dropping if student(s.gap - none.gap)[1] < 0]
@@ -109,14 +109,14 @@ def text(chosen: Sequence[Setting], kinds: Mapping[str, Sequence[Setting]]) -> l
     worse = [s for s in dropping if student(s.test - none.test)[1] < 0]
     last = [of_kind[-1] for of_kind in kinds.values()]
     reach = {s.kind: lags.reaches({"start": s.start, "end": s.norms}) for s in [none, *last]}
-    course = {kind.replace("_", " "): lags.before_after(r, ("start", "end"))["horizon"] for kind, r in reach.items()}
+    horizons = {kind.replace("_", " "): lags.before_after(r, ("start", "end"))["horizon"] for kind, r in reach.items()}
     return [
         f"Without dropout training ends {none.gap.mean():.1f} points of accuracy above validation. At the rate that "
-        f"validation chose the gap is narrower than that with {told(narrower)}; the test accuracy is better with "
-        f"{told(better)}, worse with {told(worse)}, and within the noise with the others (95% intervals, Student's t "
-        f"of the differences seed by seed, {len(none.test)} seeds). The median horizon, at initialisation → at the end "
-        f"of training, is {course.pop('none')} lags without dropout, and at rate {last[0].rate:g}: "
-        + ", ".join(f"{kind} {lag}" for kind, lag in course.items())
+        f"validation chose the gap is narrower than that with {formatted(narrower)}; the test accuracy is better with "
+        f"{formatted(better)}, worse with {formatted(worse)}, and within the noise with the others (95% intervals, "
+        f"Student's t of the differences seed by seed, {len(none.test)} seeds). The median horizon, at initialisation "
+        f"→ at the end of training, is {horizons.pop('none')} lags without dropout, and at rate {last[0].rate:g}: "
+        + ", ".join(f"{kind} {lag}" for kind, lag in horizons.items())
         + "."
     ]
 

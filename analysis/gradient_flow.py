@@ -337,7 +337,7 @@ def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
 
 def main(out: Path) -> None:
     """As the script that made it, if it states claims."""
-    claims.told(claims.stated(out), [out], lambda verdicts: show(out, verdicts))
+    claims.report(claims.stated(out), [out], lambda verdicts: show(out, verdicts))
 
 
 if __name__ == "__main__":

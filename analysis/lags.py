@@ -66,10 +66,12 @@ def split(ds: "xr.Dataset", *drawn: str) -> "xr.Dataset":
     if not names:
         return ds
 
-    def told(name: str) -> list[str]:
+    def formatted(name: str) -> list[str]:
         return [f"{name.replace('_', ' ')} {text(v)}" if v == v else "" for v in ds[name].values.tolist()]
 
-    labels = [", ".join(filter(None, of)) for of in zip(ds["label"].values.tolist(), *map(told, names), strict=True)]
+    labels = [
+        ", ".join(filter(None, of)) for of in zip(ds["label"].values.tolist(), *map(formatted, names), strict=True)
+    ]
     return ds.assign_coords(label=("run", labels))
 
 

@@ -63,7 +63,7 @@ th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px so
 <h2>How it was made</h2>
 {% if verified %}{{ grid(verified, "Gradient at these shapes, ours against autodiff of a plain scan") }}
 {% elif experiment %}<p>The gradient was not held against autodiff here.</p>{% endif %}
-{{ grid(surroundings, "Made on") }}
+{{ grid(environment, "Made on") }}
 {% if config %}{{ grid(config, "Settings of the command") }}{% endif %}
 {% if experiment %}<details><summary>The experiment in full</summary><pre class="wide">{{ experiment }}</pre></details>
 {% endif -%}
@@ -89,7 +89,7 @@ def write(
     out = Path(out)
     made = manifest.read(out) if made is None else {"experiment": {}, "verified": {}} | dict(made)
     shown = ("format", "experiment", "config", "verified", "versions")
-    surroundings = made["versions"] | {k: v for k, v in made.items() if k not in shown}
+    environment = made["versions"] | {k: v for k, v in made.items() if k not in shown}
     page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(_PAGE)
     html = page.render(
         title=title,
@@ -98,7 +98,7 @@ def write(
         figures=[{"name": path.stem, "source": _inline(path), "caption": caption} for path, caption in figures],
         tables=tables,
         verified=[{"cell": k, "largest relative difference": f"{v:.1e}"} for k, v in made["verified"].items()],
-        surroundings=[{"": k, "value": v} for k, v in surroundings.items()],
+        environment=[{"": k, "value": v} for k, v in environment.items()],
         config=[{"": k, "value": json.dumps(v, ensure_ascii=False)} for k, v in made["config"].items()],
         experiment=_lines(made["experiment"]),
     )

@@ -180,7 +180,7 @@ def posterior_table(found: Found) -> list[dict[str, str]]:
         for which, judged in facts["settings"].items():
             last = list(judged[0]["bounds"])[-1]
             elbo, high = (np.array([j["bounds"][k] for j in judged]) for k in ("1", last))
-            looks, course = kl(found, name, which)
+            looks, curve = kl(found, name, which)
             begun = len(looks) // 10  # an untrained posterior is near the prior, too
             rows.append(
                 {
@@ -188,7 +188,7 @@ def posterior_table(found: Found) -> list[dict[str, str]]:
                     "setting": which + (" (chosen)" if which == facts["chosen"] else ""),
                     "KL": said(np.array([j["kl"] for j in judged]), 1),
                     f"least KL after update {int(looks[begun - 1]) if begun else 0}": said(
-                        course[:, begun:].min(axis=1), 1
+                        curve[:, begun:].min(axis=1), 1
                     ),
                     "active": f"{np.mean([j['active'] for j in judged]):.1f}",
                     "ELBO": said(elbo, 1),

@@ -63,7 +63,7 @@ def of(column: str, **where: Any) -> Statistic:
     return claims.of(column, **({"steps": 50} | where))
 
 
-def told(
+def report(
     stated: Sequence[Claim], parts: Mapping[str, Path], draw: Callable[[str, Path, Sequence[Verdict]], object]
 ) -> Mapping[str, str]:
     """Tests the claims on all parts together, has each drawn with the verdicts, prints them: statement -> verdict."""
@@ -72,4 +72,4 @@ def told(
         for name, out in parts.items():
             draw(name, out, found)
 
-    return claims.told(stated, list(parts.values()), all_of)
+    return claims.report(stated, list(parts.values()), all_of)

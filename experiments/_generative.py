@@ -16,7 +16,7 @@ from seqdyn.data.splits import balanced_order
 from seqdyn.data.text import Examples
 from seqdyn.learn.model import Dense
 from seqdyn.learn.spec import Spec
-from seqdyn.nets.bptt import Cut, unroll, where_valid
+from seqdyn.nets.bptt import Backprop, unroll, where_valid
 from seqdyn.nets.cells import Cell, advance
 from seqdyn.nets.inits import GlorotUniform
 from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key
@@ -125,16 +125,16 @@ def outputs(
 ) -> Float[Array, "t b h"]:
     """h_1 … h_T from rest, held on padding. With a name the scan is watched; without, it is `bptt.unroll`, faster and
     to be differentiated within a loss."""
-    rest = cell.rest(live.shape[1:])
+    rest = cell.initial_carry(live.shape[1:])
     if name is None:
-        return unroll(cell, params, rest, xs, Cut(live=live))[0]
+        return unroll(cell, params, rest, xs, Backprop(live=live))[0]
 
     def step(carry: Any, inputs: Any) -> tuple[Any, Array]:
         zx, on = inputs
         carry = where_valid(on, advance(cell, params, zx, carry), carry)
         return carry, carry.h
 
-    return watch.scan(step, rest, (cell.drive(params, xs), live), name=name)[1]
+    return watch.scan(step, rest, (cell.input_projection(params, xs), live), name=name)[1]
 
 
 # --- samples --------------------------------------------------------------------------------------------------

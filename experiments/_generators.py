@@ -190,7 +190,7 @@ def generators(c: Config, sources: dict[str, Source], out: Path) -> Made:
                 if setting == chosen[name]:
                     drawers[name, "vae", size, seed] = drawer
                 if size == s.sizes[-1]:
-                    judged = _vae.judge(s.kind, *drawer[:3], s.data["test"], SAMPLES, 8 if c.smoke else 32)
+                    judged = _vae.evaluate(s.kind, *drawer[:3], s.data["test"], SAMPLES, 8 if c.smoke else 32)
                     facts[name]["settings"].setdefault(setting_name(*setting), []).append(judged._asdict())
     return Made(drawers, {}, facts)
 

@@ -175,14 +175,14 @@ class VAE:
             carry, before = at
             key, on = inputs
             carry = where_valid(on, step(cell, params["decoder"], carry, self.inputs(z, ys, before, given)), carry)
-            x = self.drawn(params, affine(params["output"], carry.h), key)
+            x = self.sample_output(params, affine(params["output"], carry.h), key)
             x = where_valid(on, x, jnp.zeros_like(x))
             return (carry, x), x
 
-        first = (cell.rest(ys.shape), jnp.zeros((len(ys), self.features)))
+        first = (cell.initial_carry(ys.shape), jnp.zeros((len(ys), self.features)))
         return jax.lax.scan(body, first, (jax.random.split(k_x, len(live)), live))[1]
 
-    def drawn(self, params: Any, outputs: Array, key: Key[Array, ""]) -> Array:
+    def sample_output(self, params: Any, outputs: Array, key: Key[Array, ""]) -> Array:
         """x_t from p(x_t | …)."""
         if not self.trials:
             deviation = jnp.broadcast_to(jnp.exp(params["log_scale"]), outputs.shape)
@@ -213,24 +213,24 @@ class Forward(NamedTuple):
 
 
 @cache
-def _judge(ks: tuple[int, ...]) -> Any:
-    def judge(vae: VAE, params: Any, batch: Batch, key: Key[Array, ""]) -> Any:
+def _evaluation(ks: tuple[int, ...]) -> Any:
+    def evaluate(vae: VAE, params: Any, batch: Batch, key: Key[Array, ""]) -> Any:
         mean, log_variance = vae.encode(params, batch)
         kl = jnp.mean(jnp.sum(divergence(mean, log_variance), axis=-1))
         log_w = vae.log_weights(params, batch, key, max(ks))
         return kl, jnp.var(mean, axis=0), [jnp.mean(bound(log_w, k)) for k in ks]
 
-    return backend.compiled(judge)
+    return backend.compiled(evaluate)
 
 
-def judge(
+def evaluate(
     kind: Kind, vae: VAE, params: Any, scale: Scale, examples: Examples, ks: tuple[int, ...], limit: int
 ) -> Forward:
     """On the first `limit` examples, with as many draws as the largest of `ks`. Densities are of the data as they are,
     not standardised."""
     few = examples.take(slice(limit))
     batch = generative.batch_of(kind, generative.scaled(kind, few, scale))
-    kl, spread, found = _judge(ks)(vae, params, batch, jax.random.key(0))
+    kl, spread, found = _evaluation(ks)(vae, params, batch, jax.random.key(0))
     volume = float(np.mean(few.lengths)) * float(np.sum(np.log(scale.deviation)))
     bounds = {k: float(one) - volume for k, one in zip(ks, found, strict=True)}
     return Forward(float(kl), int(np.sum(np.asarray(spread) > 0.01)), bounds)

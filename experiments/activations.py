@@ -100,7 +100,7 @@ def once(config: Config) -> Mapping[str, str]:
     """Trains (or goes on), then draws; the verdicts."""
     measures = {"saturated": analysis.probed("saturated"), "dead units": analysis.probed("dead_fraction")}
     title, parts = "Activations at their gains", {"": launch(experiment(config), config)}
-    return cures.told(CLAIMS, parts, lambda _, out, found: analysis.show(out, title, "gain", measures, found))
+    return cures.report(CLAIMS, parts, lambda _, out, found: analysis.show(out, title, "gain", measures, found))
 
 
 def main(config: Config) -> None:

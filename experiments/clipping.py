@@ -113,7 +113,9 @@ def once(config: Config) -> Mapping[str, str]:
     }
     parts = launch_all({f"gain_{gain:g}": experiment(config, gain) for gain in config.gains}, config)
     titles = {f"gain_{gain:g}": f"Clipping at recurrent gain {gain:g}" for gain in config.gains}
-    return cures.told(CLAIMS, parts, lambda name, out, found: analysis.show(out, titles[name], "clip", measures, found))
+    return cures.report(
+        CLAIMS, parts, lambda name, out, found: analysis.show(out, titles[name], "clip", measures, found)
+    )
 
 
 def main(config: Config) -> None:

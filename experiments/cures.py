@@ -143,7 +143,7 @@ def once(config: Config) -> Mapping[str, str]:
     if not timing.exists():
         timing.write_text(json.dumps(milliseconds(of_all, 3 if config.smoke else 9)) + "\n", encoding="utf-8")
     took = json.loads(timing.read_text(encoding="utf-8"))
-    return claims.told(CLAIMS, parts, lambda found: analysis.show(out, parts, took, found))
+    return claims.report(CLAIMS, parts, lambda found: analysis.show(out, parts, took, found))
 
 
 def main(config: Config) -> None:

@@ -31,7 +31,7 @@ from analysis import edge_of_chaos as analysis
 from seqdyn import backend
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.measure.lyapunov import lyapunov_spectrum
-from seqdyn.nets.bptt import Cut, Watch, unroll, watching
+from seqdyn.nets.bptt import Backprop, Tap, taps, unroll
 from seqdyn.nets.cells import Cell, rnn
 from seqdyn.nets.inits import Gaussian, Identity
 from seqdyn.runs.script import Options, Seeds, launch, script, with_preset
@@ -116,7 +116,7 @@ def driven(n: int, steps: int, gain: Array, drive: Array, key: Key[Array, ""], b
     cell = rnn(n, n, "tanh", w=Identity(drive), u=Gaussian(gain), dtype=jnp.float64)
     params, burn = cell.init(k_params), 100
     xs = jax.random.normal(k_xs, (burn + steps, b, n))
-    _, carry = unroll(cell, params, cell.rest((b,)), xs[:burn])
+    _, carry = unroll(cell, params, cell.initial_carry((b,)), xs[:burn])
     return cell, params, carry, xs[burn:]
 
 
@@ -127,10 +127,10 @@ def growth(n: int, gain: Array, drive: Array, key: Key[Array, ""]) -> Array:
     cell, params, carry, xs = driven(n, last + 1, gain, drive, k_net, b)
     v = jax.random.normal(k_v, (b, n))
 
-    def loss(watch: Watch) -> Array:
-        return jnp.sum(v * unroll(cell, params, carry, xs, Cut(), watch)[1].h)
+    def loss(watch: Tap) -> Array:
+        return jnp.sum(v * unroll(cell, params, carry, xs, Backprop(), watch)[1].h)
 
-    norms = jax.grad(loss)(watching(cell, last + 1, (b,))).whole.h
+    norms = jax.grad(loss)(taps(cell, last + 1, (b,))).adjoint_norm.h
     energy = jnp.log(jnp.mean(jnp.square(norms), axis=1))[::-1][first:]
     lags = jnp.arange(energy.shape[0]) - (energy.shape[0] - 1) / 2
     return jnp.exp(lags @ energy / (lags @ lags))

@@ -163,7 +163,7 @@ CLAIMS = (
 def once(config: Config) -> Mapping[str, str]:
     """Trains (or goes on), then draws; the verdicts."""
     parts = launch_all(experiments(config), config)
-    return claims.told(CLAIMS, list(parts.values()), lambda verdicts: analysis.show(parts, config.gain, verdicts))
+    return claims.report(CLAIMS, list(parts.values()), lambda verdicts: analysis.show(parts, config.gain, verdicts))
 
 
 def main(config: Config) -> None:

@@ -111,7 +111,7 @@ def once(config: Config) -> Mapping[str, str]:
     """Trains (or goes on), then draws, length by length; the verdicts."""
     parts = launch_all({f"T_{steps}": experiment(config, steps) for steps in config.steps}, config)
     measures = {"test loss": analysis.probed("test_loss")}
-    return cures.told(
+    return cures.report(
         CLAIMS, parts, lambda name, out, found: analysis.show(out, f"Gating, {name}", None, measures, found)
     )
 

@@ -162,7 +162,7 @@ CLAIMS = (
 def once(config: Config) -> Mapping[str, str]:
     """Trains (or goes on), then draws; the verdicts."""
     out = launch(experiment(config), config)
-    return claims.told(CLAIMS, [out], lambda verdicts: analysis.show(out, verdicts))
+    return claims.report(CLAIMS, [out], lambda verdicts: analysis.show(out, verdicts))
 
 
 def main(config: Config) -> None:

@@ -121,7 +121,7 @@ def once(config: Config) -> Mapping[str, str]:
         title, measures = f"Initialisations, {kind}, T = {steps}", {"test loss": analysis.probed("test_loss")}
         analysis.show(out, title, KINDS[kind][1], measures, found)
 
-    return cures.told(CLAIMS, launch_all(wanted, config), draw)
+    return cures.report(CLAIMS, launch_all(wanted, config), draw)
 
 
 def main(config: Config) -> None:

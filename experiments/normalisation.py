@@ -111,7 +111,7 @@ def once(config: Config) -> Mapping[str, str]:
     """Trains (or goes on), then draws; the verdicts."""
     measures = {"test loss": analysis.probed("test_loss")}
     parts = {"": launch(experiment(config), config)}
-    return cures.told(
+    return cures.report(
         CLAIMS, parts, lambda _, out, found: analysis.show(out, "Normalisation", "norm_gain", measures, found)
     )
 

@@ -26,7 +26,7 @@ import numpy as np
 
 from analysis import polynomials as analysis
 from experiments import _polynomials as poly
-from seqdyn.runs.script import script
+from seqdyn.runs.script import script, with_preset
 from seqdyn.types import ConfigError
 
 PARABOLA = (1, 2, 11)
@@ -189,7 +189,7 @@ def check(c: Config) -> None:
 
 def main(config: Config) -> None:
     """Measures once, then draws."""
-    c = dataclasses.replace(config, **SMOKE) if config.smoke else config
+    c = with_preset(config, SMOKE)
     check(c)
     digest = hashlib.sha256(repr(dataclasses.replace(c, out=None)).encode()).hexdigest()[:8]
     out = c.out or Path("runs") / f"polynomials-{digest}"

@@ -94,7 +94,7 @@ def once(config: Config) -> Mapping[str, str]:
         "largest σ of U": analysis.probed("largest_singular_value"),
     }
     parts = launch_all({name: experiment(config, name) for name in config.penalties}, config)
-    return cures.told(
+    return cures.report(
         CLAIMS, parts, lambda name, out, found: analysis.show(out, f"Regularisation: {name}", name, measures, found)
     )
 

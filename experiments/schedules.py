@@ -126,7 +126,9 @@ def once(config: Config) -> Mapping[str, str]:
     }
     titles = {part: f"Schedules: {part.replace('_', ', ')}" for part in wanted}
     parts = launch_all(wanted, config)
-    return cures.told(CLAIMS, parts, lambda part, out, found: analysis.show(out, titles[part], "clip", measures, found))
+    return cures.report(
+        CLAIMS, parts, lambda part, out, found: analysis.show(out, titles[part], "clip", measures, found)
+    )
 
 
 def main(config: Config) -> None:

@@ -53,7 +53,7 @@ from seqdyn.learn import model
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.manifest import experiment as read_experiment
 from seqdyn.runs.restore import restore
-from seqdyn.runs.script import Options, fingerprint, script, seeds
+from seqdyn.runs.script import Options, fingerprint, script, seeds, with_preset
 from seqdyn.types import ConfigError
 
 
@@ -170,7 +170,7 @@ def shown(s: Source, made: Made, name: str) -> dict[str, np.ndarray]:
 
 def main(config: Config) -> None:
     """Reads, trains generators and judges (or goes on), draws."""
-    c = dataclasses.replace(config, **SMOKE, judge_updates=20) if config.smoke else config
+    c = with_preset(config, SMOKE | dict(judge_updates=20))
     if min(seeds(c.seeds), default=-1) < 0:
         raise ConfigError(f"seeds is {c.seeds}; it must be at least one, or a list of whole numbers of at least 0.")
     for name in ("hidden", "latent", "vae_updates", "gan_updates", "judges", "judge_updates"):

@@ -1,7 +1,7 @@
 """Do the instruments and the theory agree, where theory says what must come out?
 
 Method: each quantity is measured with the library as any user would and held against `seqdyn.theory`, in float64:
-    growth            E‖∂L/∂h_t‖² a step of the lag, read by `unroll` with `watching`, N = 400, T = 60, fitted over lags
+    growth            E‖∂L/∂h_t‖² a step of the lag, read by `unroll` with `taps`, N = 400, T = 60, fitted over lags
                       10 … 50; tanh, input of deviation s = 0.5 a unit and step; against χ₁, Gaussian and orthogonal U
     largest exponent  the same network at N = 500 over 1,000 steps; against ½ log χ₁
     Gaussian product  all exponents of 20,000 independent 32 × 32 matrices; against Newman 1986
@@ -32,7 +32,7 @@ from experiments import _measured
 from seqdyn import backend, theory
 from seqdyn.measure.jacobians import step_jacobians
 from seqdyn.measure.lyapunov import lyapunov_spectrum
-from seqdyn.nets.bptt import Cut, Watch, unroll, watching
+from seqdyn.nets.bptt import Backprop, Tap, taps, unroll
 from seqdyn.nets.cells import Cell, Hidden, gru, lstm, rnn
 from seqdyn.nets.inits import Gaussian, Identity, Orthogonal, constant
 from seqdyn.runs.script import script
@@ -100,10 +100,10 @@ def energies(kind: str, n: int, steps: int, gain: Array, key: Key[Array, ""]) ->
     params, b = cell.init(k_params), 8
     xs, v = jax.random.normal(k_xs, (steps, b, n)), jax.random.normal(k_v, (b, n))
 
-    def loss(watch: Watch) -> Array:
-        return jnp.sum(v * unroll(cell, params, cell.rest((b,)), xs, Cut(), watch)[1].h)
+    def loss(watch: Tap) -> Array:
+        return jnp.sum(v * unroll(cell, params, cell.initial_carry((b,)), xs, Backprop(), watch)[1].h)
 
-    norms = jax.grad(loss)(watching(cell, steps, (b,))).whole.h
+    norms = jax.grad(loss)(taps(cell, steps, (b,))).adjoint_norm.h
     return jnp.mean(jnp.square(norms), axis=1)[::-1]
 
 
@@ -133,7 +133,7 @@ def growths(sizes: Sizes, keys: Array) -> list[dict[str, Any]]:
 
 def exponents(cell: Cell, params: Any, xs: Array, key: Key[Array, ""], k: int | None, burn: int) -> tuple[Array, Array]:
     """(exponents, standard errors) from the state of rest."""
-    found = lyapunov_spectrum(cell, params, cell.rest(()), xs, key, k=k, burn=burn)
+    found = lyapunov_spectrum(cell, params, cell.initial_carry(()), xs, key, k=k, burn=burn)
     return found.exponents, found.errors
 
 
@@ -160,16 +160,16 @@ def largest(sizes: Sizes, keys: Array) -> list[dict[str, Any]]:
 def product(n: int) -> Cell:
     """h_t = X_t h_{t−1}: a cell whose input is the matrix."""
 
-    def gate(params: Any, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, tuple[()]]:
+    def nonlinearity(params: Any, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, tuple[()]]:
         return Hidden(jnp.einsum("...ij,...j->...i", zx, zh)), ()
 
     return Cell(
         gates=("h",),
         init=lambda key: (),
-        rest=lambda batch: Hidden(jnp.zeros((*batch, n), jnp.float64)),
-        drive=lambda params, x: x.reshape(*x.shape[:-1], n, n),
-        recur=lambda params, h: h,
-        gate=gate,
+        initial_carry=lambda batch: Hidden(jnp.zeros((*batch, n), jnp.float64)),
+        input_projection=lambda params, x: x.reshape(*x.shape[:-1], n, n),
+        recurrent_projection=lambda params, h: h,
+        nonlinearity=nonlinearity,
     )
 
 
@@ -258,19 +258,19 @@ def two_ways(cell: Cell, key: Key[Array, ""]) -> tuple[list[float], np.ndarray]:
 
     def measure(key: Key[Array, ""]) -> Any:
         k_params, k_carry, k_xs, k_v, k_along = jax.random.split(key, 5)
-        carry, v = _normal(k_carry, cell.rest(())), _normal(k_v, cell.rest(()))
+        carry, v = _normal(k_carry, cell.initial_carry(())), _normal(k_v, cell.initial_carry(()))
         at = (_normal(k_params, cell.init(key)), carry, jax.random.normal(k_xs, (steps, 3)))
         flat, back = ravel_pytree(at)
         along = jax.random.normal(k_along, (directions, len(flat)))
-        silent = Watch(adjoint=jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape)), carry))
+        silent = Tap(adjoint=jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape)), carry))
 
-        def loss(flat: Array, watch: Watch) -> Array:
+        def loss(flat: Array, watch: Tap) -> Array:
             params, carry, xs = back(flat)
-            last = unroll(cell, params, carry, xs, Cut(), watch)[1]
+            last = unroll(cell, params, carry, xs, Backprop(), watch)[1]
             return jnp.vdot(ravel_pytree(v)[0], ravel_pytree(last)[0])
 
         gradient, reading = jax.grad(loss, argnums=(0, 1))(flat, silent)
-        sides = jax.lax.map(lambda x: loss(x, Watch()), flat[None] + eps * jnp.concatenate([along, -along]))
+        sides = jax.lax.map(lambda x: loss(x, Tap()), flat[None] + eps * jnp.concatenate([along, -along]))
         return along @ gradient, sides.reshape(2, -1), v, reading.adjoint, step_jacobians(cell, *at)
 
     slopes, (ahead, behind), v, lam, jacobians = jax.tree.map(np.asarray, backend.compiled(measure)(key))

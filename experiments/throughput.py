@@ -50,7 +50,7 @@ from seqdyn.learn.probe_config import ProbeConfig, ProbeName
 from seqdyn.learn.train import read
 from seqdyn.measure import probes
 from seqdyn.nets import cells
-from seqdyn.nets.bptt import Cut, Watch, unroll, watching
+from seqdyn.nets.bptt import Backprop, Tap, taps, unroll
 from seqdyn.nets.segments import in_segments
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.runs import sweep
@@ -103,17 +103,19 @@ def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, input
     segment = min((n for n in range(1, steps + 1) if steps % n == 0), key=lambda n: abs(n - steps**0.5))
     chunk = 4 if steps * batch * hidden > 1.5e6 else 10  # the longest step takes 0.2 s
 
-    def gradient(contender: str, params: Tree, at: Batch) -> tuple[Tree, Watch]:
-        def loss(params: Tree, watch: Watch) -> Array:
+    def gradient(contender: str, params: Tree, at: Batch) -> tuple[Tree, Tap]:
+        def loss(params: Tree, watch: Tap) -> Array:
             if contender == "flax":
                 h = jax.tree.leaves(flax.apply(params[0], at.xs))[-2]  # of ([c,] h), hs
             else:
                 by = {"autodiff": unroll_autodiff, "segments": in_segments(segment)}.get(contender, unroll)
                 computed, xs = precision.computed(kind, (params[0], at.xs))
-                h = by(cell, computed, cell.rest((batch,)), xs, Cut(), watch)[1].h.astype(precision.trained(kind))
+                h = by(cell, computed, cell.initial_carry((batch,)), xs, Backprop(), watch)[1].h.astype(
+                    precision.trained(kind)
+                )
             return jnp.mean(jnp.square(h @ params[1] - at.ys))
 
-        watch = watching(cell, steps, (batch,), ranged=True) if contender in READ else Watch()
+        watch = taps(cell, steps, (batch,), ranged=True) if contender in READ else Tap()
         return jax.grad(loss, argnums=(0, 1))(params, watch)
 
     def train(contender: str, state: Tree, data: Batch) -> Any:

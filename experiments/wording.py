@@ -7,8 +7,8 @@ judge (logistic regression on which words occur) that saw plain ones alone?
 
     wording.py --data-dir DIR --vectors glove.6B.50d.txt
 
-Cost: two minutes on two cores. It needs WordNet and Apertium (`apt-get install apertium-eng-spa`). What you
-should see: an opposite among the ten nearest of about a third of the words that have one, and the label hurt more by
+Cost: two minutes on two cores. It needs WordNet and Apertium (`apt-get install apertium-eng-spa`).
+Expect an opposite among the ten nearest of about a third of the words that have one, and the label hurt more by
 translation than by deleting, swapping or replacing a tenth of the words.
 """
 

@@ -77,7 +77,7 @@ class Fields:
     batch: int = 32
     """Sequences per update."""
     holdout: int = 1000
-    """Fresh test sequences of a synthetic task (rounded up to whole batches)."""
+    """Sequences of evaluation: fresh test sequences of a synthetic task (rounded up to whole batches)."""
     training_set: int = 0
     """Sequences of a synthetic task's training set, a multiple of `batch`, taken in order again and again (n = batch:
     every update sees all of it); 0 draws fresh sequences at every update."""
@@ -147,11 +147,11 @@ class Fields:
     floss_steps: int = 500
     """Steps of that."""
     evaluate_train: bool = False
-    """Is a data set's training split judged at every look, too, as the held-out ones are: `train_loss`?"""
+    """Is a data set's training split evaluated at every look, too, as the held-out ones are: `train_loss`?"""
     stop: Stop = "none"
     """Early stopping on this metric of the validation split, at every look: see `stopping`."""
     penalised: tuple[PenalisedGroup, ...] = ("input", "recurrent", "readout")
-    """The weight matrices that l1, l1_proximal, l2, l0 and the decay of 'adamw' act on; biases never are."""
+    """Which weight matrices are regularized by l1, l1_proximal, l2, l0 and the decay of 'adamw'; biases never are."""
     monte_carlo: int = 0
     """How many networks with dropout are averaged on held-out splits; their mean prediction gives −log mean p and the
     accuracy (Gal & Ghahramani 2016). Keys are of (seed, update). 0 evaluates one network without dropout."""

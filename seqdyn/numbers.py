@@ -123,7 +123,7 @@ class Numbers:
     orthogonality: Any = _weight("orthogonality")
     omega: Any = _weight("omega")
     thaw: Any = _not_negative(0.0, infinite=True, on=Switch("pretrained on", lambda spec: spec.pretrained))
-    """Updates before which a pretrained embedding is frozen: 0 trains it from the start, inf never."""
+    """The update at which a pretrained embedding, frozen before, is unfrozen: 0 trains it from the start, inf never."""
     patience: Any = _positive(math.inf, infinite=True, on=_STOPS)
     """Looks in a row without improvement after which `Spec.stop` ends a run; inf ends none, and keeps the best."""
     min_improvement: Any = _not_negative(0.0, on=_STOPS)

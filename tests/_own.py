@@ -31,11 +31,11 @@ class Leaky:
             new = h + (jnp.tanh(x @ params["w"] + h @ params["u"] + params["b"]) - h) / self.tau
             return {"slow": (carry["slow"] + h[:, :, None]) / 2, "n": carry["n"] + 1, "h": new} if self.counted else new
 
-        def rest(batch):
+        def initial_carry(batch):
             h = jnp.zeros((*batch, self.hidden))
             return {"slow": h[..., None], "n": jnp.zeros(batch, jnp.int32), "h": h} if self.counted else h
 
-        return sd.cell(init, step, rest)
+        return sd.cell(init, step, initial_carry)
 
 
 @sd.part

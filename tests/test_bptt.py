@@ -13,13 +13,13 @@ from _programs import optimised, program
 from seqdyn.nets import bptt
 from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.bptt import (
-    Cut,
-    Watch,
+    Backprop,
+    Tap,
     at_end,
     live_steps,
     log2_norm,
+    taps,
     unroll,
-    watching,
     window,
 )
 from seqdyn.nets.cells import gru, gru_reset_before, lstm, rnn, step
@@ -46,7 +46,7 @@ def problem(cell, seed=0, t=T, b=(B,), d=D, dtype=jnp.float64):
         return jax.tree.map(lambda leaf: np.asarray(scale * rng.standard_normal(leaf.shape), dtype), tree)
 
     params = draw(jax.eval_shape(cell.init, jax.eval_shape(lambda: jax.random.key(0))), 0.6)
-    carry = draw(jax.eval_shape(lambda: cell.rest(b)))
+    carry = draw(jax.eval_shape(lambda: cell.initial_carry(b)))
     xs = draw(jax.ShapeDtypeStruct((t, *b, d), dtype))
     weights = draw(jax.ShapeDtypeStruct((t, *carry.h.shape), dtype))
 
@@ -62,7 +62,7 @@ def batched(cell, n, **sizes):
     return *jax.tree.map(lambda *leaves: np.stack(leaves), *[m[:3] for m in many]), many[0][3]
 
 
-def gradients(unrolled, cell, loss, cut=Cut(), watch=Watch()):
+def gradients(unrolled, cell, loss, cut=Backprop(), watch=Tap()):
     """(params, carry, xs) -> (the loss, its gradients and, fourth of these, what `watch` reads).
 
     Never called uncompiled but with jit off: a plain scan outside `compiled` meets the compiler's fault, too."""
@@ -97,7 +97,7 @@ def ending(name, by):
     """(params, carry, xs, lengths) -> `gradients` of sequences of these lengths."""
     cell = CELLS[name](**F64)
     loss = problem(cell)[3]
-    return program(lambda *given: gradients(by, cell, loss, Cut(live=live_steps(given[3], T)))(*given[:3]))
+    return program(lambda *given: gradients(by, cell, loss, Backprop(live=live_steps(given[3], T)))(*given[:3]))
 
 
 @cache
@@ -107,8 +107,8 @@ def cut_short(name):
     loss = problem(cell)[3]
 
     def of(params, carry, xs, length, bound):
-        watch = watching(cell, T, (B,), clipped=True, adjoint=True)
-        return gradients(unroll, cell, loss, Cut(keep=window(T, length), clip=bound), watch)(params, carry, xs)
+        watch = taps(cell, T, (B,), clipped=True, adjoint=True)
+        return gradients(unroll, cell, loss, Backprop(keep=window(T, length), clip=bound), watch)(params, carry, xs)
 
     return program(of)
 
@@ -169,7 +169,7 @@ def test_loops_of_several_steps_a_turn_as_on_an_accelerator_give_the_same(t, mon
     def found():
         def of(*given):
             live = live_steps(jnp.array([t, 1, t, 2]), t)
-            return gradients(unroll, cell, loss, Cut(live=live), watching(cell, t, (B,), ranged=True))(*given)
+            return gradients(unroll, cell, loss, Backprop(live=live), taps(cell, t, (B,), ranged=True))(*given)
 
         return program(of)(*given)
 
@@ -205,10 +205,10 @@ def test_a_padded_batch_equals_each_sequence_alone(name):
     def of(before, params, carry, xs, parts):
         lengths = jnp.array([7, 1, 4, 4])
         live = jnp.where(before, *(live_steps(lengths, T, pad) for pad in ("before", "after")))
-        _, whole = gradients(unroll, cell, loss, Cut(live=live), watching(cell, T, (B,)))(params, carry, xs)
+        _, whole = gradients(unroll, cell, loss, Backprop(live=live), taps(cell, T, (B,)))(params, carry, xs)
         ended = jax.tree.map(lambda reading: at_end(reading, live), whole[3])
         one = [
-            gradients(unroll, cell, loss, Cut(), watching(cell, len(x), x.shape[1:-1]))(params, c, x) for c, x in parts
+            gradients(unroll, cell, loss, Backprop(), taps(cell, len(x), x.shape[1:-1]))(params, c, x) for c, x in parts
         ]
         return (*whole[:3], ended), [found for _, found in one]
 
@@ -239,7 +239,7 @@ def test_reverse_reads_each_sequence_from_its_own_end(name):
     params, carry, xs, _ = problem(cell)
     lengths = np.array([7, 1, 4, 6])
     hs, last = program(
-        lambda *given: unroll(cell, *given, Cut(live=live_steps(jnp.asarray(lengths), T)), reverse=True)
+        lambda *given: unroll(cell, *given, Backprop(live=live_steps(jnp.asarray(lengths), T)), reverse=True)
     )(params, carry, xs)
     for b, length in enumerate(lengths):
         state = tuple(leaf[b] for leaf in carry)
@@ -281,7 +281,7 @@ def test_truncation_and_clipping_equal_an_explicit_loop(name):
 
     reading = got[3]
     assert_close(reading.adjoint, jax.tree.map(lambda *leaves: np.stack(leaves[::-1]), *adjoints))
-    assert_close((reading.whole, reading.travelled), (sizes(adjoints), sizes(travelled[:-1])))
+    assert_close((reading.adjoint_norm, reading.from_next_norm), (sizes(adjoints), sizes(travelled[:-1])))
     assert_close(reading.scale, np.stack(scales[::-1]))
 
 
@@ -315,8 +315,8 @@ def test_hessian_vector_product_equals_finite_differences(name, cut):
 
     def slope(params):
         live = live_steps(jnp.asarray(lengths), T)
-        cuts = {"plain": Cut(), "live": Cut(live=live), "clip": Cut(clip=jnp.asarray(jnp.inf))}
-        watch = watching(cell, T, (B,), ranged=True)
+        cuts = {"plain": Backprop(), "live": Backprop(live=live), "clip": Backprop(clip=jnp.asarray(jnp.inf))}
+        watch = taps(cell, T, (B,), ranged=True)
         g, *_ = gradients(unroll, cell, loss, cuts[cut], watch)(params, carry, xs)[1]
         return sum(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), g, v)))
 
@@ -418,10 +418,10 @@ def test_a_sentence_says_which_inputs_and_types_do_not_fit():
     _, carry, xs = jax.tree.map(jnp.asarray, problem(cell)[:3])
     for wrong, words in [(xs[:, :3], r"shape \(7, 3, 3\)"), (xs[0], "shape"), (xs.astype(int), "dtype int64")]:
         with pytest.raises(ConfigError, match=f"xs has the {words}"):
-            bptt.check_given(carry, wrong, Watch())  # `unroll` itself is under the tests' own type checks
+            bptt.check_given(carry, wrong, Tap())  # `unroll` itself is under the tests' own type checks
     with pytest.raises(ConfigError, match="dtype is float16; .* bfloat16"):
-        watching(CELLS["rnn"](dtype=jnp.float16), T, ranged=True)
-    watching(CELLS["rnn"](dtype=jnp.bfloat16), T, ranged=True)
+        taps(CELLS["rnn"](dtype=jnp.float16), T, ranged=True)
+    taps(CELLS["rnn"](dtype=jnp.bfloat16), T, ranged=True)
 
 
 # --- readings -----------------------------------------------------------------------------------------------
@@ -436,15 +436,15 @@ def test_adjoint_norm_is_that_of_the_product_of_step_jacobians(name):
     def loss(_, last):
         return jnp.sum(last.h @ weight)
 
-    watch = watching(cell, T, (B,), adjoint=True)
-    _, (*_, reading) = program(gradients(unroll, cell, loss, Cut(), watch))(params, carry, xs)
+    watch = taps(cell, T, (B,), adjoint=True)
+    _, (*_, reading) = program(gradients(unroll, cell, loss, Backprop(), watch))(params, carry, xs)
     carries = path(name, params, carry, xs)
     adjoint = jax.tree.map(np.zeros_like, carry)._replace(h=np.tile(weight, (B, 1)))
     for t in reversed(range(T)):
         size = jax.tree.map(lambda part: np.linalg.norm(part, axis=-1), adjoint)
         read = at(t, reading)
-        assert_close((read.adjoint, read.whole), (adjoint, size))
-        assert_close(read.travelled, size if t < T - 1 else jax.tree.map(np.zeros_like, size))
+        assert_close((read.adjoint, read.adjoint_norm), (adjoint, size))
+        assert_close(read.from_next_norm, size if t < T - 1 else jax.tree.map(np.zeros_like, size))
         adjoint = stepped(name)(params, carries[t], xs[t], adjoint)[1][1]
 
 
@@ -454,11 +454,11 @@ def test_readings_scale_with_the_loss_and_do_not_change_the_gradient():
 
     def read(watch):
         def of(factor, *given):
-            return gradients(unroll, cell, lambda *ran: factor * loss(*ran), Cut(), watch)(*given)[1]
+            return gradients(unroll, cell, lambda *ran: factor * loss(*ran), Backprop(), watch)(*given)[1]
 
         return program(of)
 
-    (*silent, _), both = read(Watch())(1.0, params, carry, xs), read(watching(cell, T, (B,)))
+    (*silent, _), both = read(Tap())(1.0, params, carry, xs), read(taps(cell, T, (B,)))
     *one, reading = both(1.0, params, carry, xs)
     *_, tenfold = both(10.0, params, carry, xs)
     assert_close(one, silent, rtol=0, atol=0)
@@ -472,9 +472,9 @@ def test_orthogonal_linear_rnn_preserves_the_adjoint_norm_over_200_steps():
     @program
     def read(params, carry, xs):
         drawn = params._replace(u=cell.init(jax.random.key(0)).u)
-        return jax.grad(lambda w: jnp.sum(unroll(cell, drawn, carry, xs, Cut(), w)[1].h))(watching(cell, 200))
+        return jax.grad(lambda w: jnp.sum(unroll(cell, drawn, carry, xs, Backprop(), w)[1].h))(taps(cell, 200))
 
-    assert_close(read(params, carry, xs).whole.h, np.full(200, 4.0), rtol=1e-12)
+    assert_close(read(params, carry, xs).adjoint_norm.h, np.full(200, 4.0), rtol=1e-12)
 
 
 def test_identity_rnn_gives_exactly_the_gain_to_the_power_of_the_lag_in_float32():
@@ -484,12 +484,16 @@ def test_identity_rnn_gives_exactly_the_gain_to_the_power_of_the_lag_in_float32(
     @program
     def read(gain):
         params = cell.init(jax.random.key(0))
-        params, carry, xs = params._replace(u=gain * params.u), cell.rest(()), jnp.zeros((steps, 1), jnp.float32)
-        return jax.grad(lambda w: jnp.sum(unroll(cell, params, carry, xs, Cut(), w)[1].h))(watching(cell, steps))
+        params, carry, xs = (
+            params._replace(u=gain * params.u),
+            cell.initial_carry(()),
+            jnp.zeros((steps, 1), jnp.float32),
+        )
+        return jax.grad(lambda w: jnp.sum(unroll(cell, params, carry, xs, Backprop(), w)[1].h))(taps(cell, steps))
 
     for gain in (0.5, 2.0):
         lag = np.arange(steps)[::-1]
-        np.testing.assert_array_equal(np.asarray(read(np.float32(gain)).whole.h, np.float64), 2 * gain**lag)
+        np.testing.assert_array_equal(np.asarray(read(np.float32(gain)).adjoint_norm.h, np.float64), 2 * gain**lag)
 
 
 # --- never underflow ----------------------------------------------------------------------------------------
@@ -506,15 +510,17 @@ def test_log_norms_fall_or_rise_by_the_log_of_the_gain_over_2000_steps(dtype):
         params = params._replace(u=gain * params.u)
 
         def loss(watch):
-            return jnp.sum(unroll(cell, params, cell.rest((2,)), jnp.zeros((steps, 2, 1), dtype), Cut(), watch)[1].h)
+            return jnp.sum(
+                unroll(cell, params, cell.initial_carry((2,)), jnp.zeros((steps, 2, 1), dtype), Backprop(), watch)[1].h
+            )
 
-        reading = jax.grad(loss)(watching(cell, steps, (2,), ranged=True))
-        return reading, log2_norm(reading.whole.h, reading.exponent)
+        reading = jax.grad(loss)(taps(cell, steps, (2,), ranged=True))
+        return reading, log2_norm(reading.adjoint_norm.h, reading.exponent)
 
     for gain in (0.5, 2.0):
         reading, log2 = read(np.asarray(gain, dtype))
-        mantissa, exponent = np.asarray(reading.whole.h, np.float64), np.asarray(reading.exponent, np.float64)
-        assert reading.exponent.dtype == jnp.float32 and reading.whole.h.dtype == dtype
+        mantissa, exponent = np.asarray(reading.adjoint_norm.h, np.float64), np.asarray(reading.exponent, np.float64)
+        assert reading.exponent.dtype == jnp.float32 and reading.adjoint_norm.h.dtype == dtype
         natural = np.log(mantissa) + exponent * np.log(2)
         np.testing.assert_allclose(-np.diff(natural, axis=0), np.log(gain), atol=1e-5)
         np.testing.assert_allclose(natural[0] - natural[-1], (steps - 1) * np.log(gain), rtol=1e-7)
@@ -548,8 +554,8 @@ def test_an_exponent_changes_no_bit_of_a_gradient_and_says_what_plain_norms_say(
 
     def found(ranged):
         def of(*given):
-            cut = Cut(live=live_steps(jnp.array([40, 22, 40, 31]), 40, "before"))
-            watch = watching(cell, 40, (B,), ranged=ranged, adjoint=True)
+            cut = Backprop(live=live_steps(jnp.array([40, 22, 40, 31]), 40, "before"))
+            watch = taps(cell, 40, (B,), ranged=ranged, adjoint=True)
             return gradients(unroll, cell, loss, cut, watch)(*given)[1]
 
         return program(of)(params, carry, xs)
@@ -558,9 +564,9 @@ def test_an_exponent_changes_no_bit_of_a_gradient_and_says_what_plain_norms_say(
     assert_close(ours, plain, rtol=0, atol=0)
     power = np.exp2(np.asarray(ranged.exponent, np.float64))
     assert power.min() < 1e-10 and power.max() == 1
-    assert_close(jax.tree.map(lambda r: r * power, ranged.whole), read.whole, rtol=1e-12, atol=0)
+    assert_close(jax.tree.map(lambda r: r * power, ranged.adjoint_norm), read.adjoint_norm, rtol=1e-12, atol=0)
     assert_close(jax.tree.map(lambda r: r * power[..., None], ranged.adjoint), read.adjoint, rtol=0, atol=0)
-    assert_close(ranged.travelled, read.travelled, rtol=1e-12, atol=0)
+    assert_close(ranged.from_next_norm, read.from_next_norm, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("name", ["rnn", "lstm"])
@@ -576,8 +582,8 @@ def test_an_exponent_survives_a_cut_and_a_step_without_slope(name):
             def sized(hs, last):
                 return size * loss(hs, last)
 
-            watch = watching(cell, 20, (B,), ranged=ranged)
-            found = gradients(unroll, cell, sized, Cut(keep=window(20, length)), watch)(params, carry, xs)
+            watch = taps(cell, 20, (B,), ranged=ranged)
+            found = gradients(unroll, cell, sized, Backprop(keep=window(20, length)), watch)(params, carry, xs)
             return found[1][0], found[1][3]
 
         return program(of)
@@ -588,8 +594,8 @@ def test_an_exponent_survives_a_cut_and_a_step_without_slope(name):
         assert np.ptp(ranged.exponent) > 0
         assert_close(ours, plain, rtol=1e-14, atol=0)
         power = np.exp2(np.asarray(ranged.exponent, np.float64))
-        assert_close(ranged.whole.h * power, read.whole.h, rtol=1e-12, atol=0)
-        assert_close(ranged.travelled, read.travelled, rtol=1e-12, atol=0)
+        assert_close(ranged.adjoint_norm.h * power, read.adjoint_norm.h, rtol=1e-12, atol=0)
+        assert_close(ranged.from_next_norm, read.from_next_norm, rtol=1e-12, atol=0)
 
 
 def test_an_error_that_arrives_far_back_is_met_at_its_own_size():
@@ -598,20 +604,20 @@ def test_an_error_that_arrives_far_back_is_met_at_its_own_size():
 
     @program
     def read():
-        params, carry, xs = cell.init(jax.random.key(0)), cell.rest(()), jnp.zeros((steps, 1), jnp.float32)
+        params, carry, xs = cell.init(jax.random.key(0)), cell.initial_carry(()), jnp.zeros((steps, 1), jnp.float32)
 
         def loss(watch):
-            hs, last = unroll(cell, params, carry, xs, Cut(), watch)
+            hs, last = unroll(cell, params, carry, xs, Backprop(), watch)
             return jnp.sum(last.h) + jnp.sum(hs[early])
 
-        reading = jax.grad(loss)(watching(cell, steps, ranged=True))
-        return reading, log2_norm(reading.whole.h, reading.exponent)
+        reading = jax.grad(loss)(taps(cell, steps, ranged=True))
+        return reading, log2_norm(reading.adjoint_norm.h, reading.exponent)
 
     reading, log2 = read()
     lag = np.arange(steps)[::-1]  # a norm of 2 at each loss, halved at every step back
     expected = 1.0 - np.where(lag < steps - 1 - early, lag, lag - (steps - 1 - early))
     np.testing.assert_allclose(log2, expected, rtol=1e-6)
-    np.testing.assert_array_equal(reading.travelled.h[early], 0)
+    np.testing.assert_array_equal(reading.from_next_norm.h[early], 0)
 
 
 def test_adjoint_clipping_bounds_a_mantissa_as_it_bounds_the_adjoint():
@@ -623,8 +629,8 @@ def test_adjoint_clipping_bounds_a_mantissa_as_it_bounds_the_adjoint():
 
     def reading(ranged):
         def of(params, bound):
-            watch = watching(cell, 40, (B,), clipped=True, ranged=ranged)
-            _, found = gradients(unroll, cell, loss, Cut(clip=bound), watch)(params, carry, xs)
+            watch = taps(cell, 40, (B,), clipped=True, ranged=ranged)
+            _, found = gradients(unroll, cell, loss, Backprop(clip=bound), watch)(params, carry, xs)
             return found[0], found[3]
 
         return program(of)
@@ -643,13 +649,17 @@ def test_the_gradient_of_what_overflowed_is_not_finite_and_its_norms_are():
 
     @program
     def read():
-        params, carry, xs = cell.init(jax.random.key(0)), cell.rest(()), jnp.ones((steps, 1), jnp.float32) * 1e-38
+        params, carry, xs = (
+            cell.init(jax.random.key(0)),
+            cell.initial_carry(()),
+            jnp.ones((steps, 1), jnp.float32) * 1e-38,
+        )
 
         def loss(params, watch):
-            return jnp.sum(unroll(cell, params, carry, xs, Cut(), watch)[1].h)
+            return jnp.sum(unroll(cell, params, carry, xs, Backprop(), watch)[1].h)
 
-        grads, reading = jax.grad(loss, argnums=(0, 1))(params, watching(cell, steps, ranged=True))
-        return grads, log2_norm(reading.whole.h, reading.exponent)
+        grads, reading = jax.grad(loss, argnums=(0, 1))(params, taps(cell, steps, ranged=True))
+        return grads, log2_norm(reading.adjoint_norm.h, reading.exponent)
 
     grads, log2 = read()
     assert not np.isfinite(grads.w).all()
@@ -689,7 +699,7 @@ def test_both_directions_of_a_level_are_two_layers_side_by_side():
     xs = np.random.default_rng(0).standard_normal((T, B, D))
 
     def both(params, carries, xs):
-        cut = Cut(live=live_steps(jnp.array([7, 2, 4, 6]), T, "before"))
+        cut = Backprop(live=live_steps(jnp.array([7, 2, 4, 6]), T, "before"))
         level, ends = xs, []
         for i in (0, 2):
             there, end = unroll(cells[i], params[i], carries[i], level, cut)
@@ -731,4 +741,4 @@ def test_autodiff_oracle_refuses_what_it_cannot_do():
     cell = CELLS["rnn"](**F64)
     params, carry, xs = jax.tree.map(jnp.asarray, problem(cell)[:3])
     with pytest.raises(ValueError, match="cannot truncate"):
-        unroll_autodiff(cell, params, carry, xs, Cut(keep=window(T, 2)))
+        unroll_autodiff(cell, params, carry, xs, Backprop(keep=window(T, 2)))

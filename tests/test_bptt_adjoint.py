@@ -7,7 +7,7 @@ import pytest
 
 from seqdyn.backend import compiled
 from seqdyn.nets import cells
-from seqdyn.nets.bptt import unroll, watching
+from seqdyn.nets.bptt import taps, unroll
 
 X64 = False
 
@@ -18,8 +18,8 @@ def test_a_function_of_the_adjoints_has_the_gradient_of_autodiff(ranged):
     with jax.enable_x64(True):
         cell = cells.lstm(2, 3, dtype=jnp.float64)
         params, xs = cell.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (5, 4, 2))
-        rest = jax.tree.map(lambda leaf: leaf.astype(xs.dtype), cell.rest((4,)))
-        watch = watching(cell, 5, (4,), ranged=ranged, adjoint=True)
+        rest = jax.tree.map(lambda leaf: leaf.astype(xs.dtype), cell.initial_carry((4,)))
+        watch = taps(cell, 5, (4,), ranged=ranged, adjoint=True)
 
         def uneven(adjoint):
             log2 = jnp.log2(jnp.sum(adjoint**2, axis=-1))
@@ -34,8 +34,8 @@ def test_a_function_of_the_adjoints_has_the_gradient_of_autodiff(ranged):
             def loss(zeros):
                 def step(carry, at):
                     x, zero = at
-                    drive = cell.drive(params, x[None])[0]
-                    carry = cell.gate(params, carry, drive, cell.recur(params, carry.h))[0]
+                    drive = cell.input_projection(params, x[None])[0]
+                    carry = cell.nonlinearity(params, carry, drive, cell.recurrent_projection(params, carry.h))[0]
                     return carry._replace(h=carry.h + zero), None
 
                 return jnp.sum(jax.lax.scan(step, rest, (xs, zeros))[0].h ** 3)

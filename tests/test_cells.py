@@ -1,4 +1,4 @@
-"""Laws of `seqdyn.nets.cells`: Flax's cells, the published equations, and `pull` as the transpose of `gate`."""
+"""Laws of `seqdyn.nets.cells`: Flax's cells, the published equations, and `vjp` as the transpose of `nonlinearity`."""
 
 import math
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import pytest
 
 from seqdyn.backend import compiled
 from seqdyn.nets.activations import ACTIVATIONS
-from seqdyn.nets.bptt import Cut, live_steps, unroll, watching
+from seqdyn.nets.bptt import Backprop, live_steps, taps, unroll
 from seqdyn.nets.cells import Cell, Hidden, Memory, gru, gru_reset_before, lstm, rnn, step
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.nets.without_biases import without_biases
@@ -33,7 +33,7 @@ def random_params(cell, seed=0):
 
 
 def random_carry(cell, batch=(), seed=1):
-    return jax.tree.map(lambda leaf: 0.5 * leaf, random_like(cell.rest(batch), seed))
+    return jax.tree.map(lambda leaf: 0.5 * leaf, random_like(cell.initial_carry(batch), seed))
 
 
 def random_xs(batch=(B,), seed=2, steps=T):
@@ -173,17 +173,17 @@ def test_rnn_equals_its_equation_for_every_activation():
         np.testing.assert_allclose(h, FORMULAS[name](z), rtol=1e-9, atol=1e-12, err_msg=name)
 
 
-# --- pull is the transpose of gate ---------------------------------------------------------------------------
+# --- vjp is the transpose of nonlinearity ---------------------------------------------------------------------------
 
 
 def gate_and_pull(cell, batch):
-    """A function of numbers alone, and its arguments: (pull, `jax.vjp` of gate), each as (before, dzx, dzh)."""
+    """A function of numbers alone, and its arguments: (vjp, `jax.vjp` of nonlinearity), each as (before, dzx, dzh)."""
     params, carry = random_params(cell), random_carry(cell, batch)
     zx, zh = (random_like(jax.ShapeDtypeStruct((*batch, len(cell.gates) * H), F64), seed) for seed in (3, 4))
 
     def both(params, carry, zx, zh, adjoint):
-        before, dzx, dzh = cell.pull(adjoint, cell.gate(params, carry, zx, zh)[1])
-        transpose = jax.vjp(lambda c, zx, zh: cell.gate(params, c, zx, zh)[0], carry, zx, zh)[1]
+        before, dzx, dzh = cell.vjp(adjoint, cell.nonlinearity(params, carry, zx, zh)[1])
+        transpose = jax.vjp(lambda c, zx, zh: cell.nonlinearity(params, c, zx, zh)[0], carry, zx, zh)[1]
         return (before, dzx, dzx if dzh is None else dzh), transpose(adjoint)
 
     return both, (params, carry, zx, zh, random_like(carry, 5))
@@ -212,8 +212,8 @@ def test_pull_of_an_rnn_is_the_transpose_of_its_gate_for_every_activation():
 @every_cell
 def test_back_and_weigh_are_the_transposes_of_drive_and_recur(name):
     cell = CELLS[name](D, H, dtype=F64)
-    if cell.back is None or cell.weigh is None:
-        assert cell.pull is None  # JAX differentiates all of it
+    if cell.transposed is None or cell.weight_gradients is None:
+        assert cell.vjp is None  # JAX differentiates all of it
         return
     params, xs = random_params(cell), random_xs()
     before, k = random_xs(seed=6)[..., :1] * jnp.ones((1, 1, H)), len(cell.gates) * H
@@ -222,9 +222,14 @@ def test_back_and_weigh_are_the_transposes_of_drive_and_recur(name):
 
     def both(params):
         dz = dzh if gates_differ else dzx
-        ours = cell.weigh(params, xs, before, dzx, dzh if gates_differ else None), cell.back(params)(dz)
-        of_params = jax.vjp(lambda p: (cell.drive(p, xs), cell.recur(p, before)), params)[1]((dzx, dz))[0]
-        of_h = jax.vjp(lambda h: cell.recur(params, h), before)[1](dz)[0]
+        ours = (
+            cell.weight_gradients(params, xs, before, dzx, dzh if gates_differ else None),
+            cell.transposed(params)(dz),
+        )
+        of_params = jax.vjp(lambda p: (cell.input_projection(p, xs), cell.recurrent_projection(p, before)), params)[1](
+            (dzx, dz)
+        )[0]
+        of_h = jax.vjp(lambda h: cell.recurrent_projection(params, h), before)[1](dz)[0]
         return ours, (of_params, of_h)
 
     (d_params, d_h), (expected, expected_h) = compiled(both)(params)
@@ -256,7 +261,7 @@ def test_batch_axes_change_no_number(name):
 @pytest.mark.parametrize("batch", [(), (4,), (2, 3)], ids=str)
 def test_rest_is_zeros_of_the_batch_in_the_cells_type(name, batch):
     for dtype in (jnp.float32, F64):
-        rest = CELLS[name](D, H, dtype=dtype).rest(batch)
+        rest = CELLS[name](D, H, dtype=dtype).initial_carry(batch)
         assert isinstance(rest, Memory if name == "lstm" else Hidden)
         for leaf in rest:
             assert leaf.shape == (*batch, H) and leaf.dtype == dtype and not np.any(leaf)
@@ -316,17 +321,17 @@ def leaky_rnn(inputs, hidden):
             normal(k_w, (inputs, hidden)), normal(k_u, (hidden, hidden)), normal(k_b, (hidden,)), jnp.zeros(hidden)
         )
 
-    def gate(params, carry, zx, zh):
+    def nonlinearity(params, carry, zx, zh):
         a = jnp.broadcast_to(jax.nn.sigmoid(params.leak), carry.h.shape)
         return Hidden((1 - a) * carry.h + a * jnp.tanh(zx + zh)), ()
 
     return Cell(
         gates=("h",),
         init=init,
-        rest=lambda batch: Hidden(jnp.zeros((*batch, hidden))),
-        drive=lambda p, x: x @ p.w + jnp.broadcast_to(p.b, (*x.shape[:-1], hidden)),
-        recur=lambda p, h: h @ p.u,
-        gate=gate,
+        initial_carry=lambda batch: Hidden(jnp.zeros((*batch, hidden))),
+        input_projection=lambda p, x: x @ p.w + jnp.broadcast_to(p.b, (*x.shape[:-1], hidden)),
+        recurrent_projection=lambda p, h: h @ p.u,
+        nonlinearity=nonlinearity,
     )
 
 
@@ -334,7 +339,7 @@ def leaky_rnn(inputs, hidden):
 def test_a_users_cell_without_pull_equals_autodiff(batch):
     cell = leaky_rnn(D, H)
     params, carry, xs = random_params(cell), random_carry(cell, batch), random_xs(batch)
-    cut = Cut(live=live_steps(jnp.asarray([6, 3]), T)) if batch else Cut()
+    cut = Backprop(live=live_steps(jnp.asarray([6, 3]), T)) if batch else Backprop()
 
     def gradient(by, watch):
         def loss(params, carry, xs, watch):
@@ -343,11 +348,11 @@ def test_a_users_cell_without_pull_equals_autodiff(batch):
 
         return compiled(jax.value_and_grad(loss, argnums=(0, 1, 2, 3)))(params, carry, xs, watch)
 
-    value, ours = gradient(unroll, watching(cell, T, batch))
+    value, ours = gradient(unroll, taps(cell, T, batch))
     expected, theirs = gradient(unroll_autodiff, None)
     assert_close((value, ours[:3]), (expected, theirs[:3]))
     assert np.all(np.asarray(ours[0].leak) != 0)
-    assert np.all(np.asarray(ours[3].whole.h)[:3] > 0)
+    assert np.all(np.asarray(ours[3].adjoint_norm.h)[:3] > 0)
 
 
 # --- without biases -----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from seqdyn.learn import model
 from seqdyn.learn.config import Spec
 from seqdyn.measure.curvature import directional_sharpness, hessian_product, lanczos, measure, noise_scale, sharpness
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import Cut, live_steps, unroll
+from seqdyn.nets.bptt import Backprop, live_steps, unroll
 from seqdyn.nets.cells import gru, lstm, rnn
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.numbers import Numbers
@@ -104,8 +104,8 @@ def recurrent(name, seed=0, t=6, b=3, d=2, h=3):
 
     def through(by):
         def loss(params):
-            cut = Cut(live=live_steps(jnp.array([6, 2, 5]), t))
-            hs, last = by(cell, params, cell.rest((b,)), jnp.asarray(xs), cut)
+            cut = Backprop(live=live_steps(jnp.array([6, 2, 5]), t))
+            hs, last = by(cell, params, cell.initial_carry((b,)), jnp.asarray(xs), cut)
             return jnp.sum(weights * jnp.sin(hs)) + sum(jnp.sum(jnp.cos(leaf)) for leaf in last)
 
         return loss

@@ -11,7 +11,7 @@ from _programs import optimised, program
 
 from seqdyn.measure.jacobians import step_jacobians
 from seqdyn.nets import cells, dropped
-from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll, where_valid
+from seqdyn.nets.bptt import Backprop, Tap, live_steps, unroll, where_valid
 from seqdyn.nets.stack import unroll_autodiff, unroll_loop
 
 MAKE = {"rnn": cells.rnn, "lstm": cells.lstm, "gru": cells.gru, "gru_reset_before": cells.gru_reset_before}
@@ -34,7 +34,7 @@ def made(kind, name, t=T, b=B, d=D, h=H, dtype=jnp.float64):
         return jax.tree.map(lambda leaf: np.asarray(size * rng.normal(size=leaf.shape), dtype), tree)
 
     params = near(jax.eval_shape(plain.init, jax.eval_shape(lambda: jax.random.key(1))), 0.6)
-    carry = near(jax.eval_shape(lambda: plain.rest((b,))), 0.5)
+    carry = near(jax.eval_shape(lambda: plain.initial_carry((b,))), 0.5)
     parts = {"expected": 0, "zoneout": len(carry)}.get(kind, 1)
     masks = (rng.random((t, b, parts * h)) < 0.6) / (1 if kind == "zoneout" else 0.6)
     return KINDS[kind](plain), params, carry, np.asarray(rng.normal(size=(t, b, d)), dtype), np.asarray(masks, dtype)
@@ -65,7 +65,7 @@ def both(kind, name):
 
         def ours(params, carry, x, adjoint):
             xs = jnp.concatenate([x, masks], axis=-1)
-            found = unroll(cell, params, carry, xs, Cut(live=live), Watch(adjoint=adjoint))
+            found = unroll(cell, params, carry, xs, Backprop(live=live), Tap(adjoint=adjoint))
             return judged(*found), found
 
         def theirs(params, carry, x, nudges):

@@ -48,7 +48,9 @@ def test_the_gradient_through_the_qr_is_that_of_finite_differences(make, k):
 def test_the_loss_is_the_sum_of_the_squares_of_the_exponents_that_are_measured():
     cell, xs = rnn(1, 6), jnp.sign(jax.random.normal(KEY, (30, 2, 1)))
     params = cell.init(KEY)
-    found = compiled(partial(lyapunov_spectrum, cell, k=4, burn=3, key=KEY))(params, cell.rest((2,)), xs).exponents
+    found = compiled(partial(lyapunov_spectrum, cell, k=4, burn=3, key=KEY))(
+        params, cell.initial_carry((2,)), xs
+    ).exponents
     loss = compiled(lambda p: flossing.exponents_square(cell, p, xs, KEY, 4))(params)
     np.testing.assert_allclose(loss, np.mean(np.sum(np.square(found), axis=-1)), rtol=1e-5)
 
@@ -56,7 +58,7 @@ def test_the_loss_is_the_sum_of_the_squares_of_the_exponents_that_are_measured()
 def exponents(spec, numbers, params):
     """All of the layer, on sequences that were not flossed."""
     (cell,), batch = model.layers(having(spec, numbers)), TASKS[spec.task](spec).diagnostic(None, KEY, "holdout", 16)
-    spectrum = lyapunov_spectrum(cell, params.layers[0], cell.rest((16,)), batch.xs, KEY, burn=2)
+    spectrum = lyapunov_spectrum(cell, params.layers[0], cell.initial_carry((16,)), batch.xs, KEY, burn=2)
     return jnp.mean(spectrum.exponents, axis=0)
 
 

@@ -13,7 +13,7 @@ from seqdyn.learn.config import Spec
 from seqdyn.measure import jacobians
 from seqdyn.measure.graded import window_singular
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll
+from seqdyn.nets.bptt import Backprop, Tap, live_steps, unroll
 from seqdyn.nets.cells import Memory, gru, gru_reset_before, lstm, rnn, step
 from seqdyn.numbers import Numbers
 
@@ -30,7 +30,7 @@ def problem(name, t=T, batch=(), seed=0):
         return jax.tree.map(lambda leaf: jnp.asarray(0.8 * rng.standard_normal(leaf.shape)), tree)
 
     params = draw(jax.eval_shape(cell.init, jax.eval_shape(lambda: jax.random.key(0))))
-    carry = draw(jax.eval_shape(lambda: cell.rest(batch)))
+    carry = draw(jax.eval_shape(lambda: cell.initial_carry(batch)))
     return cell, params, carry, jnp.asarray(rng.standard_normal((t, *batch, D)))
 
 
@@ -80,7 +80,7 @@ def test_an_adjoint_is_pulled_back_by_the_product_of_step_jacobians_later_steps_
     weight = jnp.asarray([1.0, -2.0, 0.5])
 
     def loss(zero):
-        return weight @ unroll(cell, params, carry, xs, Cut(), Watch(adjoint=zero))[1].h
+        return weight @ unroll(cell, params, carry, xs, Backprop(), Tap(adjoint=zero))[1].h
 
     zero = jax.tree.map(lambda leaf: jnp.zeros((T, *leaf.shape)), carry)
     read = compiled(jax.grad(loss))(zero)
@@ -169,7 +169,7 @@ def test_a_state_that_is_not_finite_has_no_jacobian_formed_or_not():
             jacobians.step_norms(cell, p, c, x, k),
             jacobians.top_singular(cell, p, c, x, 1, k),
         )
-    )(params, cell.rest(()), xs, jax.random.key(0))
+    )(params, cell.initial_carry(()), xs, jax.random.key(0))
     assert np.isfinite(steps[:3]).all() and np.isnan(steps[3:]).all()
     assert np.isfinite(norms[:3]).all() and np.isnan(norms[3:]).all()
     assert np.isnan(top).all()

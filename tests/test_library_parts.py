@@ -159,7 +159,7 @@ MIXED = sd.Spec(
 def test_the_gradient_of_a_mixed_stack_is_autodiffs_and_only_an_lstm_has_a_c():
     first = sd.grid(MIXED).at(0).arrays()
     assert verify.gradient_error(first, None) < 1e-5
-    carries = [cell.rest((4,)) for cell in model.layers(first)]
+    carries = [cell.initial_carry((4,)) for cell in model.layers(first)]
     assert [hasattr(carry, "c") for carry in carries] == [False, True, False, False]
     assert model.gates(dataclasses.replace(MIXED, layers=MIXED.layers[1:])) == (*"ifog", *"rzn", "h")
 

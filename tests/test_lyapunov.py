@@ -39,7 +39,9 @@ def driven(cell, steps, batch=(), scale=1.0, **changes):
     params = jax.tree.map(lambda leaf: (0.6 * normal(*leaf.shape, seed=leaf.size)).astype(leaf.dtype), like)
     changes = {name: np.asarray(value, like.u.dtype) for name, value in changes.items()}
     xs = (scale * normal(steps, *batch, like.w.shape[0], seed=1)).astype(like.w.dtype)
-    carry = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: cell.rest(batch)))
+    carry = jax.tree.map(
+        lambda leaf: np.zeros(leaf.shape, leaf.dtype), jax.eval_shape(lambda: cell.initial_carry(batch))
+    )
     return params._replace(**changes), carry, xs
 
 

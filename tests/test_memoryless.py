@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seqdyn.backend import compiled
-from seqdyn.nets.bptt import Cut, live_steps, unroll, watching
+from seqdyn.nets.bptt import Backprop, live_steps, taps, unroll
 from seqdyn.nets.memoryless import dense, dense_per_position
 from seqdyn.nets.stack import unroll_autodiff
 
@@ -24,7 +24,7 @@ def problem(name, phi="tanh"):
     """(cell, its parameters, its rest, inputs, weights of a loss that reads every output)"""
     cell, rng = LAYERS[name](phi), np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: jnp.asarray(0.7 * rng.standard_normal(leaf.shape)), cell.init(jax.random.key(0)))
-    return cell, params, cell.rest((B,)), *(jnp.asarray(rng.standard_normal((T, B, n))) for n in (D, H))
+    return cell, params, cell.initial_carry((B,)), *(jnp.asarray(rng.standard_normal((T, B, n))) for n in (D, H))
 
 
 @every_layer
@@ -42,7 +42,7 @@ def test_each_output_is_a_dense_layer_of_its_own_input(name):
 @pytest.mark.parametrize("phi", ["tanh", "relu"])
 def test_the_gradient_is_autodiffs(name, padded, phi):
     cell, params, rest, xs, weights = problem(name, phi)
-    cut = Cut(live=live_steps(LENGTHS, T, "before") if padded else None)
+    cut = Backprop(live=live_steps(LENGTHS, T, "before") if padded else None)
 
     def gradient(by):
         return compiled(jax.grad(lambda p, x: jnp.sum(weights * jnp.sin(by(cell, p, rest, x, cut)[0])), (0, 1)))(
@@ -58,14 +58,14 @@ def test_no_gradient_travels_with_or_without_the_exponent(name):
     cell, params, rest, xs, weights = problem(name)
 
     def loss(params, watch):
-        return jnp.sum(weights * jnp.sin(unroll(cell, params, rest, xs, Cut(), watch)[0]))
+        return jnp.sum(weights * jnp.sin(unroll(cell, params, rest, xs, Backprop(), watch)[0]))
 
     plain, ranged = (
-        compiled(jax.grad(loss, argnums=(0, 1)))(params, watching(cell, T, (B,), ranged=on)) for on in (False, True)
+        compiled(jax.grad(loss, argnums=(0, 1)))(params, taps(cell, T, (B,), ranged=on)) for on in (False, True)
     )
-    np.testing.assert_array_equal(plain[1].travelled.h, np.zeros((T, B)))
+    np.testing.assert_array_equal(plain[1].from_next_norm.h, np.zeros((T, B)))
     hs, _ = unroll(cell, params, rest, xs)
-    np.testing.assert_allclose(plain[1].whole.h, np.linalg.norm(weights * np.cos(hs), axis=-1), rtol=1e-12)
+    np.testing.assert_allclose(plain[1].adjoint_norm.h, np.linalg.norm(weights * np.cos(hs), axis=-1), rtol=1e-12)
     for a, b in zip(jax.tree.leaves(plain[0]), jax.tree.leaves(ranged[0]), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)
 

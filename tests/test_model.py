@@ -52,7 +52,9 @@ def adding_batch():
 
 @cache
 def _steps(spec):
-    return [(compiled(partial(cells.step, cell)), cell.rest(())) for cell in model.layers(having(spec, numbers()))]
+    return [
+        (compiled(partial(cells.step, cell)), cell.initial_carry(())) for cell in model.layers(having(spec, numbers()))
+    ]
 
 
 def by_hand(spec, params, xs):

@@ -12,7 +12,7 @@ import seqdyn as sd
 from seqdyn.measure.jacobians import step_jacobians, vector
 from seqdyn.measure.newton import adjoints, newton
 from seqdyn.nets import cells
-from seqdyn.nets.bptt import Cut, Watch, unroll
+from seqdyn.nets.bptt import Backprop, Tap, unroll
 from seqdyn.nets.inits import Orthogonal
 
 T, B, D, H = 12, 3, 2, 4
@@ -47,7 +47,7 @@ CELLS = {
 def test_states_and_gradients_are_those_of_unroll(name, sequential):
     cell = CELLS[name]()
     params = cell.init(jax.random.key(0))
-    carry = jax.tree.map(lambda leaf: leaf + 0.1, cell.rest((B,)))
+    carry = jax.tree.map(lambda leaf: leaf + 0.1, cell.initial_carry((B,)))
 
     def loss(hs, last):
         return jnp.sum(hs**3) + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(last))
@@ -67,13 +67,13 @@ def test_states_and_gradients_are_those_of_unroll(name, sequential):
 @pytest.mark.slow
 def test_adjoints_of_all_steps_are_those_that_unroll_reads():
     cell = CELLS["lstm"]()
-    params, carry = cell.init(jax.random.key(0)), cell.rest((B,))
+    params, carry = cell.init(jax.random.key(0)), cell.initial_carry((B,))
     weights = jax.random.normal(jax.random.key(2), (T, B, H))
 
     def loss(watch):
-        return jnp.sum(weights * unroll(cell, params, carry, xs(), Cut(), watch)[0])
+        return jnp.sum(weights * unroll(cell, params, carry, xs(), Backprop(), watch)[0])
 
-    watch = Watch(adjoint=jax.tree.map(lambda leaf: jnp.zeros((T, *leaf.shape)), carry))
+    watch = Tap(adjoint=jax.tree.map(lambda leaf: jnp.zeros((T, *leaf.shape)), carry))
     read = vector(jax.jit(jax.grad(loss))(watch).adjoint)
     local = vector(cells.Memory(jnp.zeros_like(weights), weights))
     jacobians = step_jacobians(cell, params, carry, xs())
@@ -87,7 +87,7 @@ def test_few_steps_where_states_forget_and_as_many_as_there_are_states_where_the
     steps, inputs = {}, jax.random.normal(jax.random.key(3), (400, 16)) / 10
     for gain in (0.7, 3.0):
         cell = cells.rnn(16, 16, "tanh", u=Orthogonal(gain), dtype=jnp.float64)
-        found = newton(cell, cell.init(jax.random.key(0)), cell.rest(()), inputs, sequential=True)
+        found = newton(cell, cell.init(jax.random.key(0)), cell.initial_carry(()), inputs, sequential=True)
         assert np.isfinite(found.states.h).all()
         steps[gain] = np.asarray(found.steps)
     assert steps[0.7][-1] <= steps[0.7][100] + 1 < 10
@@ -110,5 +110,5 @@ def test_what_overflows_on_the_way_is_found_all_the_same_and_what_may_not_go_on_
 @pytest.mark.parametrize("wrong", [dict(tolerance=0.0), dict(tolerance=float("nan")), dict(most=0)])
 def test_what_is_wrong_is_one_sentence(wrong):
     cell = CELLS["rnn"]()
-    sentence = refusal(newton, cell, cell.init(jax.random.key(0)), cell.rest((B,)), xs(), **wrong)
+    sentence = refusal(newton, cell, cell.init(jax.random.key(0)), cell.initial_carry((B,)), xs(), **wrong)
     assert next(iter(wrong)) in sentence

@@ -77,7 +77,7 @@ def test_the_gradient_through_a_normalised_cell_is_autodiffs(name, kind):
     cell = made(name, kind)
 
     def loss(params, xs, by):
-        hs, last = by(cell, params, cell.rest((B,)), xs)
+        hs, last = by(cell, params, cell.initial_carry((B,)), xs)
         return jnp.sum(jnp.sin(hs)) + jnp.sum(last.h**2)
 
     both = program(lambda *given: [jax.grad(loss, argnums=(0, 1))(*given, by) for by in (unroll, unroll_autodiff)])
@@ -94,7 +94,7 @@ def test_a_layer_is_normalised_over_its_units_an_example_does_not_feel_the_other
     def ran(params, xs):
         large = params._replace(w=100 * params.w, u=100 * params.u)
         of = ((params, xs), (large, xs), (params, xs[:, :1]))
-        return [unroll(cell, p, cell.rest(x.shape[1:2]), x)[0] for p, x in of]
+        return [unroll(cell, p, cell.initial_carry(x.shape[1:2]), x)[0] for p, x in of]
 
     params = begun(cell)
     hs, grown, alone = ran(params._replace(u=10 * params.u), 100 * xs())
@@ -156,7 +156,7 @@ def test_a_gru_that_resets_before_the_product_is_normalised_there(kind, axis):
 def test_the_drive_is_normalised_over_the_batch_and_all_steps(name):
     cell = made(name, "batch_drive")
     params = begun(cell)
-    z = program(cell.drive)(params, 50 * xs() + 3).reshape(T * B, -1)
+    z = program(cell.input_projection)(params, 50 * xs() + 3).reshape(T * B, -1)
     np.testing.assert_allclose(z.mean(0), params.b, atol=1e-10)
     np.testing.assert_allclose(z.std(0), np.abs(params.gain_x), rtol=1e-4)
 
@@ -180,14 +180,14 @@ def test_averages_that_have_settled_judge_a_batch_as_its_own_statistics_do(name,
     @program
     def judged(fresh, xs):
         def observe(_, params):
-            hs, _ = unroll(learning, params, learning.rest((B,)), xs)
-            seen = Layer(learning, params, learning.rest((B,)), xs, None, hs)
+            hs, _ = unroll(learning, params, learning.initial_carry((B,)), xs)
+            seen = Layer(learning, params, learning.initial_carry((B,)), xs, None, hs)
             return params._replace(statistics=learning.update_batch_stats(seen))
 
         params = jax.lax.fori_loop(0, 300, observe, fresh)
-        among, _ = unroll(learning, params, learning.rest((B,)), xs)
-        apart, anew = (unroll(judging, p, judging.rest((B,)), xs)[0] for p in (params, fresh))
-        alone, _ = unroll(judging, params, judging.rest((1,)), xs[:, 2:3])
+        among, _ = unroll(learning, params, learning.initial_carry((B,)), xs)
+        apart, anew = (unroll(judging, p, judging.initial_carry((B,)), xs)[0] for p in (params, fresh))
+        alone, _ = unroll(judging, params, judging.initial_carry((1,)), xs[:, 2:3])
         return among, apart, alone, anew
 
     among, apart, alone, anew = judged(begun(learning), xs())

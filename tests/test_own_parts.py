@@ -22,7 +22,7 @@ import seqdyn as sd
 from analysis import gradient_flow
 from seqdyn import described
 from seqdyn.learn import train, verify
-from seqdyn.nets.bptt import Cut, unroll, watching
+from seqdyn.nets.bptt import Backprop, taps, unroll
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.runs import manifest, points, sweep
 from seqdyn.runs.run import default_out
@@ -57,19 +57,21 @@ def test_a_step_function_has_the_gradient_and_the_adjoint_of_autodiff(counted):
         cell = Leaky(3, tau=4.0, counted=counted).build(2)
         params, xs = cell.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (5, 4, 2))
         live = jnp.arange(5)[:, None] < jnp.array([[5, 2, 4, 1]])
-        cut = Cut(live=live)
+        cut = Backprop(live=live)
 
         def loss(by, params, xs, watch):
-            hs, last = by(cell, params, cell.rest((4,)), xs, cut, watch)
+            hs, last = by(cell, params, cell.initial_carry((4,)), xs, cut, watch)
             return jnp.sum(hs**3) + jnp.sum(last.h**2)
 
-        watch = watching(cell, 5, (4,))
+        watch = taps(cell, 5, (4,))
         *ours, seen = jax.jit(jax.grad(partial(loss, unroll), (0, 1, 2)))(params, xs, watch)
         theirs = jax.jit(jax.grad(lambda *of: loss(unroll_autodiff, *of, type(watch)()), (0, 1)))(params, xs)
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-14), tuple(ours), theirs)
-        last = jax.grad(lambda h: jnp.sum(h**3) + jnp.sum(h**2))(unroll(cell, params, cell.rest((4,)), xs)[0][-1])
-        np.testing.assert_allclose(seen.whole.h[-1, 0], jnp.linalg.norm(last[0]), rtol=1e-12)
-        assert hasattr(seen.whole, "c") == counted
+        last = jax.grad(lambda h: jnp.sum(h**3) + jnp.sum(h**2))(
+            unroll(cell, params, cell.initial_carry((4,)), xs)[0][-1]
+        )
+        np.testing.assert_allclose(seen.adjoint_norm.h[-1, 0], jnp.linalg.norm(last[0]), rtol=1e-12)
+        assert hasattr(seen.adjoint_norm, "c") == counted
 
 
 # --- runs -------------------------------------------------------------------------------------------------------
@@ -290,11 +292,11 @@ def test_an_error_in_ones_own_code_says_in_a_note_whose_it_is():
     assert raised.value.__notes__[0] == "task is Made, in whose code this was raised."
 
 
-def cell(step=lambda p, h, x: h, rest=lambda b: jnp.zeros((*b, 3)), init=lambda key: {"w": jnp.ones(3)}):
+def cell(step=lambda p, h, x: h, initial_carry=lambda b: jnp.zeros((*b, 3)), init=lambda key: {"w": jnp.ones(3)}):
     @sd.part
     class Odd:
         def build(self, inputs):
-            return sd.cell(init, step, rest)
+            return sd.cell(init, step, initial_carry)
 
     return Odd()
 
@@ -386,8 +388,8 @@ def test_a_task_of_ones_own_draws_sequences_of_lengths_of_their_own():
         (dict(optimizer=Lion(), schedule="cosine"), "schedule 'cosine' Lion"),
         (dict(layers=(Leaky(3), "lstm")), "layers[1] 'lstm' part"),
         (dict(layers=(Lion(),)), "layers[0] Lion inputs"),
-        (dict(layers=(cell(step=lambda p, h, x: h[:, :2]),)), "step (3, 2) rest (3, 3)"),
-        (dict(layers=(cell(rest=lambda b: (jnp.zeros(b), jnp.zeros(b))),)), "carry tuple h"),
+        (dict(layers=(cell(step=lambda p, h, x: h[:, :2]),)), "step (3, 2) initial_carry (3, 3)"),
+        (dict(layers=(cell(initial_carry=lambda b: (jnp.zeros(b), jnp.zeros(b))),)), "carry tuple h"),
         (dict(layers=(cell(init=lambda key: {"n": jnp.arange(3)}),)), "layers[0] Odd int32 floats"),
         (dict(layers=(Leaky(3),), cell="lstm"), "cell 'lstm' Leaky"),
         (dict(layers=(Leaky(3),), hidden=(4,)), "hidden (4,) Leaky (3,)"),
@@ -496,7 +498,7 @@ def test_a_pull_that_is_no_derivative_is_found_before_training(tmp_path):
         def build(self, inputs):
             right = Leaky(3).build(inputs)
             return right._replace(
-                pull=lambda adjoint, partials: (adjoint, jnp.zeros((*adjoint.h.shape[:-1], inputs)), ())
+                vjp=lambda adjoint, partials: (adjoint, jnp.zeros((*adjoint.h.shape[:-1], inputs)), ())
             )
 
     spec = dataclasses.replace(SPEC, layers=(Wrong(),), records=())

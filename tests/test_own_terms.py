@@ -36,12 +36,14 @@ def plainly(params, batch):
     steps, size = live.shape
 
     def loss(zeros, params):
-        rest = jax.tree.map(lambda leaf: leaf.astype(float), cell.rest((size,)))
+        rest = jax.tree.map(lambda leaf: leaf.astype(float), cell.initial_carry((size,)))
 
         def step(carry, at):
             x, on, zero = at
-            drive = cell.drive(params.layers[0], x[None])[0]
-            new = cell.gate(params.layers[0], carry, drive, cell.recur(params.layers[0], carry.h))[0]
+            drive = cell.input_projection(params.layers[0], x[None])[0]
+            new = cell.nonlinearity(
+                params.layers[0], carry, drive, cell.recurrent_projection(params.layers[0], carry.h)
+            )[0]
             new = new._replace(h=new.h + zero)
             carry = jax.tree.map(lambda n, o: jnp.where(on[:, None], n, o), new, carry)
             return carry, carry.h
@@ -195,7 +197,13 @@ def test_a_pull_that_is_no_derivative_is_found_in_a_term():
     class Wrong:
         def build(self, inputs):
             right = cells.rnn(inputs, 3)
-            return right._replace(pull=lambda adjoint, partials: (*right.pull(adjoint, partials)[:1], adjoint.h, None))
+            return right._replace(
+                vjp=lambda adjoint, partials: (
+                    *right.vjp(adjoint, partials)[:1],
+                    adjoint.h,
+                    None,
+                )
+            )
 
     for made in (Fourth(), Flat()):
         with pytest.raises(RuntimeError, match=f"penalties has {type(made).__name__}, whose gradient is .* away from"):

@@ -11,7 +11,7 @@ from _digests import digests
 from _refusals import refusal
 
 import seqdyn as sd
-from seqdyn.nets.bptt import Cut, unroll, watching
+from seqdyn.nets.bptt import Backprop, taps, unroll
 from seqdyn.nets.cells import rnn
 from seqdyn.nets.stack import unroll_autodiff
 
@@ -112,10 +112,10 @@ def test_a_cell_is_what_its_paper_prints_and_its_gradient_and_adjoint_are_those_
     """With padding, as itself and under vmap; what is read at the last step is the loss's own derivative."""
     with jax.enable_x64(True):
         cell, params, xs = given(name)
-        watch, cut = watching(cell, T, (B,)), Cut(live=jnp.arange(T)[:, None] < jnp.array([[T, 2, 4]]))
+        watch, cut = taps(cell, T, (B,)), Backprop(live=jnp.arange(T)[:, None] < jnp.array([[T, 2, 4]]))
 
         def loss(by, params, xs, watch, cut):
-            hs, last = by(cell, params, cell.rest((B,)), xs, cut, watch)
+            hs, last = by(cell, params, cell.initial_carry((B,)), xs, cut, watch)
             return jnp.sum(hs**3) + jnp.sum(last.h**2), hs
 
         ours = jax.grad(partial(loss, unroll), (0, 1, 2), has_aux=True)
@@ -125,14 +125,14 @@ def test_a_cell_is_what_its_paper_prints_and_its_gradient_and_adjoint_are_those_
             return jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf]), of)
 
         def all_of(params, xs):
-            once = ours(params, xs, watch, Cut())
+            once = ours(params, xs, watch, Backprop())
             padded, hs = ours(params, xs, watch, cut)
             return (
                 once,
                 padded,
                 hs,
                 theirs(params, xs, cut)[0],
-                jax.vmap(ours, (0, 0, None, None))(two(params), two(xs), watch, Cut()),
+                jax.vmap(ours, (0, 0, None, None))(two(params), two(xs), watch, Backprop()),
             )
 
         (once, states), padded, hs, right, (twice, _) = sd.compiled(all_of)(params, xs)
@@ -146,8 +146,8 @@ def test_a_cell_is_what_its_paper_prints_and_its_gradient_and_adjoint_are_those_
         jax.tree.map(close, padded[:2], right)
         jax.tree.map(lambda one, both: close(both[0], one), once, twice)
         at_end = 3 * states[-1] ** 2 + 2 * states[-1]
-        close(once[2].whole.h[-1], jnp.linalg.norm(at_end, axis=-1))
-        assert np.all(np.asarray(once[2].whole.h) > 0) and np.all(padded[2].whole.h[2:, 1] == 0)
+        close(once[2].adjoint_norm.h[-1], jnp.linalg.norm(at_end, axis=-1))
+        assert np.all(np.asarray(once[2].adjoint_norm.h) > 0) and np.all(padded[2].adjoint_norm.h[2:, 1] == 0)
         np.testing.assert_array_equal(hs[2:, 1], np.broadcast_to(hs[1, 1], (T - 2, H)))
 
 
@@ -162,7 +162,7 @@ def test_all_states_at_once_are_those_of_a_step_after_the_other_and_so_are_their
         def loss(hs):
             return jnp.sum(jnp.sin(hs[-1])) + jnp.mean(hs**2), hs
 
-        one = jax.grad(lambda p, x: loss(unroll(cell, p, cell.rest((B,)), x)[0]), (0, 1), has_aux=True)
+        one = jax.grad(lambda p, x: loss(unroll(cell, p, cell.initial_carry((B,)), x)[0]), (0, 1), has_aux=True)
         other = jax.grad(lambda p, x: loss(sd.parallel(cell, p, x)), (0, 1), has_aux=True)
         return one(params, xs), other(params, xs)
 
@@ -195,7 +195,7 @@ def test_the_slstm_overflows_nowhere_and_does_not_depend_on_how_far_its_stabilis
         b = params.b.at[:H].set(i).at[H : 2 * H].set(f)
 
         def loss(b):
-            hs = unroll(cell, params._replace(b=b), cell.rest((B,)), xs)[0]
+            hs = unroll(cell, params._replace(b=b), cell.initial_carry((B,)), xs)[0]
             return jnp.sum(hs**2), hs
 
         return jax.grad(loss, has_aux=True)(b)
@@ -222,10 +222,13 @@ def test_initial_numbers_are_where_the_papers_put_them():
     u = sd.IndRNN(1000, low=0.9, high=1.1, bound=1.0).build(D).init(jax.random.key(0)).u
     assert 0.9 <= u.min() < 0.91 and 1.09 < u.max() <= 1.1
     cell = sd.IndRNN(1, bound=0.5).build(D)
-    assert cell.recur(cell.init(jax.random.key(0))._replace(u=jnp.ones(1)), jnp.ones((B, 1))).tolist() == [[0.5]] * B
+    assert (
+        cell.recurrent_projection(cell.init(jax.random.key(0))._replace(u=jnp.ones(1)), jnp.ones((B, 1))).tolist()
+        == [[0.5]] * B
+    )
     for made in (sd.MinGRU, sd.MinLSTM):
         cell = made(500, forget_bias=3.0).build(D)
-        kept = cell.drive(cell.init(jax.random.key(0)), jnp.zeros((1, D))).a
+        kept = cell.input_projection(cell.init(jax.random.key(0)), jnp.zeros((1, D))).a
         assert np.mean(kept) == pytest.approx(sigmoid(3.0), abs=0.01)
 
 

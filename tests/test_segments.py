@@ -14,7 +14,7 @@ from seqdyn.backend import compiled
 from seqdyn.learn import train, verify
 from seqdyn.learn.config import Spec
 from seqdyn.nets import cells
-from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll, watching, window
+from seqdyn.nets.bptt import Backprop, Tap, live_steps, taps, unroll, window
 from seqdyn.nets.segments import checkpointed, in_segments
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.numbers import Numbers
@@ -29,7 +29,7 @@ CELLS = {
 
 def given(cell):
     keys = jax.random.split(jax.random.key(1), 2)
-    return cell.init(keys[0]), cell.rest((B,)), jax.random.normal(keys[1], (T, B, D), jnp.float64)
+    return cell.init(keys[0]), cell.initial_carry((B,)), jax.random.normal(keys[1], (T, B, D), jnp.float64)
 
 
 def close(ours, theirs):
@@ -43,8 +43,8 @@ def close(ours, theirs):
 def test_gradients_and_readings_are_those_of_all_steps_at_once(name):
     """Padded, truncated and clipped, of the last output and of all, in both directions."""
     cell = CELLS[name]
-    cut = Cut(live_steps(jnp.array([T, 7, 2]), T), window(T, 5), jnp.asarray(0.3))
-    watch = watching(cell, T, (B,), clipped=True, ranged=True, adjoint=True)
+    cut = Backprop(live_steps(jnp.array([T, 7, 2]), T), window(T, 5), jnp.asarray(0.3))
+    watch = taps(cell, T, (B,), clipped=True, ranged=True, adjoint=True)
 
     def found(by):
         def loss(params, carry, xs, watch, ahead):
@@ -80,7 +80,7 @@ def test_what_is_kept_grows_as_the_root_of_the_steps(by):
 
     def kept(root):
         xs = jax.ShapeDtypeStruct((root * root, 8, D), np.float32)
-        params, carry = jax.eval_shape(lambda: (cell.init(jax.random.key(0)), cell.rest((8,))))
+        params, carry = jax.eval_shape(lambda: (cell.init(jax.random.key(0)), cell.initial_carry((8,))))
 
         def loss(params, carry, xs):
             return jnp.sum(by(root)(cell, params, carry, xs)[1].h)
@@ -110,7 +110,7 @@ def test_what_does_not_fit_is_a_sentence():
     assert "'batch', which sees all steps at once; it must be 0" in refusal(train_of, segment=4, normalise="batch")
     assert "'dense_per_position', which sees" in refusal(train_of, segment=4, cell="dense_per_position")
     cell = CELLS["gru"]
-    assert "segment is 5; it must divide the 12 steps" in refusal(in_segments(5), cell, *given(cell), Cut(), Watch())
+    assert "segment is 5; it must divide the 12 steps" in refusal(in_segments(5), cell, *given(cell), Backprop(), Tap())
 
 
 def train_of(**fields):

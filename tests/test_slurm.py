@@ -166,19 +166,19 @@ def test_a_job_that_ended_is_told_with_its_last_words(squeue, tmp_path, state):
         "begun\nhidden is \x1b[31m-1; it must be more.\nsrun: error: one: task 0: Exited with exit code 2\n\n"
     )
     squeue(f"7_0|{state}|None\n7_1|RUNNING|None")
-    ended, running = slurm.told(tmp_path / "out", nothing, Shard())
+    ended, running = slurm.job_states(tmp_path / "out", nothing, Shard())
     assert ended.startswith(f"shard 0/2 (job 7_0) is {state}; the last line of ")
     assert ended.endswith("7_0_0_log.err is: hidden is [31m-1; it must be more.")  # what could steer a terminal is gone
     assert running == "shard 1/2 (job 7_1) is RUNNING."
-    assert slurm.told(tmp_path / "out", nothing, Shard(1, 2)) == [running]
-    assert slurm.told(tmp_path / "out", lambda mine: mine.index == 0, Shard()) == [running]
+    assert slurm.job_states(tmp_path / "out", nothing, Shard(1, 2)) == [running]
+    assert slurm.job_states(tmp_path / "out", lambda mine: mine.index == 0, Shard()) == [running]
 
 
 @pytest.mark.parametrize("said", [("slurm_load_jobs error: Invalid job id specified", 1), ("", 0)])
 def test_a_job_that_slurm_forgot_is_told_as_unknown(squeue, tmp_path, said):
     table(tmp_path, {"0/1": "7"})
     squeue(*said)
-    (line,) = slurm.told(tmp_path, nothing, Shard())
+    (line,) = slurm.job_states(tmp_path, nothing, Shard())
     assert "shard 0/1 (job 7) is UNKNOWN (Slurm has forgotten it); no log in runs/slurm/7." == line
 
 
@@ -189,7 +189,7 @@ def test_nothing_is_submitted_when_slurm_does_not_answer(squeue, tmp_path):
     with pytest.raises(RuntimeError, match="Slurm does not answer: .*Unable to contact"):
         slurm.spread(tmp_path, nothing, 1)
     assert json.loads((tmp_path / slurm.TABLE).read_text()) == jobs
-    (line,) = slurm.told(tmp_path, nothing, Shard())  # a plain command goes on
+    (line,) = slurm.job_states(tmp_path, nothing, Shard())  # a plain command goes on
     assert "UNKNOWN (Slurm does not answer: " in line
 
 
@@ -204,14 +204,14 @@ def test_what_is_trained_needs_no_slurm(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     table(tmp_path, {"0/2": "7_0"})
     slurm.spread(tmp_path, lambda mine: True, 2)
-    assert slurm.told(tmp_path, lambda mine: True, Shard()) == []
+    assert slurm.job_states(tmp_path, lambda mine: True, Shard()) == []
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"0/2": "7; rm -r /"}', '{"2/2": "7"}', '{"0/2": 7}', '{"0/2": "../7"}'])
 def test_a_damaged_table_is_refused(tmp_path, text):
     (tmp_path / slurm.TABLE).write_text(text)
     with pytest.raises(ConfigError, match=f"{slurm.TABLE} is damaged"):
-        slurm.told(tmp_path, nothing, Shard())
+        slurm.job_states(tmp_path, nothing, Shard())
 
 
 def test_a_shard_is_queued_again_as_long_as_it_has_new_checkpoints(tmp_path):

@@ -16,7 +16,7 @@ from seqdyn.data.text import Examples
 from seqdyn.learn import model, optim, train
 from seqdyn.learn.config import Spec
 from seqdyn.nets import cells
-from seqdyn.nets.bptt import Watch
+from seqdyn.nets.bptt import Tap
 from seqdyn.numbers import Numbers
 
 X64 = False
@@ -220,7 +220,7 @@ def by_hand(spec, params, xs, y):
     """
     stack = model.layers(having(spec, numbers()))
     steps = range(xs.shape[0])
-    rest = [cell.rest(()) for cell in stack]
+    rest = [cell.initial_carry(()) for cell in stack]
     zeros = [[(jnp.zeros_like(r.h), jax.tree.map(jnp.zeros_like, r)) for _ in steps] for r in rest]
 
     def loss(params, zeros):
@@ -316,10 +316,10 @@ def test_an_update_is_minus_the_rate_times_the_clipped_gradient():
 
 def test_log_norms_leave_out_zeros_and_reach_where_norms_underflow():
     """Half of a ReLU layer is dead in one example, all of it in the other; and 2^−150 a step leaves floats at once."""
-    watch = Watch(*[None] * 5)
+    watch = Tap(*[None] * 5)
     whole = jnp.array([[0.0, 0.5, 2.0], [4.0, 0.0, 0.0]], jnp.float32)  # [t, b] mantissas
     exponent = jnp.array([[0.0, -600.0, -600.0], [-2000.0, 0.0, 0.0]], jnp.float32)
-    reading = watch._replace(whole=cells.Hidden(whole), travelled=cells.Hidden(whole), exponent=exponent)
+    reading = watch._replace(adjoint_norm=cells.Hidden(whole), from_next_norm=cells.Hidden(whole), exponent=exponent)
     batch = Batch(jnp.zeros((2, 3, 1)), jnp.zeros(3))
     metrics = train.read(ADDING, batch, (reading,))
     log_norm = np.asarray(metrics["adjoint_log_norm"].high, np.float64) + np.asarray(metrics["adjoint_log_norm"].low)

@@ -15,7 +15,7 @@ from seqdyn.learn import train
 from seqdyn.learn.config import Spec
 from seqdyn.measure import units
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import Cut, Watch, live_steps, unroll
+from seqdyn.nets.bptt import Backprop, Tap, live_steps, unroll
 from seqdyn.nets.cells import gru, gru_reset_before, lstm, rnn, step
 from seqdyn.nets.inits import constant
 from seqdyn.numbers import Numbers
@@ -35,7 +35,11 @@ every_cell = pytest.mark.parametrize("name", CELLS)
 def problem(cell, seed=0, batch=(B,), scale=1.0):
     """Random parameters, initial carry and inputs."""
     rng = np.random.default_rng(seed)
-    trees = jax.eval_shape(cell.init, jax.random.key(0)), cell.rest(batch), jax.ShapeDtypeStruct((T, *batch, D), float)
+    trees = (
+        jax.eval_shape(cell.init, jax.random.key(0)),
+        cell.initial_carry(batch),
+        jax.ShapeDtypeStruct((T, *batch, D), float),
+    )
     return jax.tree.map(lambda leaf: jnp.asarray(scale * rng.standard_normal(leaf.shape)), trees)
 
 
@@ -252,12 +256,12 @@ def test_the_paths_are_the_derivatives_by_what_is_added_to_c():
         return jnp.sum(weights * jnp.sin(hs)) + sum(jnp.sum(jnp.cos(part)) for part in last)
 
     def ours(watch):
-        return loss(*unroll(cell, params, carry, xs, Cut(live=live), watch))
+        return loss(*unroll(cell, params, carry, xs, Backprop(live=live), watch))
 
     def theirs(before, after):
         return loss(*open_layer(params, tuple(carry), xs, live, before, after))
 
-    watch = Watch(adjoint=jax.tree.map(lambda part: jnp.zeros((T, *part.shape)), carry))
+    watch = Tap(adjoint=jax.tree.map(lambda part: jnp.zeros((T, *part.shape)), carry))
     adjoint = compiled(jax.grad(ours))(watch).adjoint
     through_c, through_h = compiled(lambda a: units.paths(cell, params, carry, xs, a, live))(adjoint)
     total, on = compiled(jax.grad(theirs, argnums=(0, 1)))(zeros, zeros)

@@ -33,7 +33,7 @@ def main() -> None:
         count = sum(leaf.size for leaf in jax.tree.leaves(params))
         longer = count * 16 if "own" in name else count  # at 80 words
         run = sd.compiled(partial(unroll, cell))  # (params, carry, xs) → (hs, last carry)
-        pooled = [np.asarray(run(params, cell.rest((1,)), xs)[0]).sum(axis=0) for xs in (sentence, shuffled)]
+        pooled = [np.asarray(run(params, cell.initial_carry((1,)), xs)[0]).sum(axis=0) for xs in (sentence, shuffled)]
         moved = np.abs(pooled[0] - pooled[1]).max()
         told = "blind to order" if moved < 1e-5 else f"differs by {moved:.2f}"
         print(f"  {name}  {count:4} parameters, {longer:5} for 80 words; {told}")

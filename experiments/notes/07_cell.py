@@ -20,7 +20,7 @@ def main() -> None:
         print(f"SimpleRNNCell(3) on 4 features: {name} {list(leaf.shape)}")
 
     cell = rnn(inputs=100, hidden=64)
-    params, carry = cell.init(jax.random.key(1)), cell.rest((4,))
+    params, carry = cell.init(jax.random.key(1)), cell.initial_carry((4,))
     xs = np.random.default_rng(2).normal(size=(4, 80, 100)).astype(np.float32)
     once = sd.compiled(partial(step, cell))  # (params, carry, x_t) → the next carry
     carry = once(params, carry, xs[:, 0])
@@ -28,7 +28,7 @@ def main() -> None:
     by_hand = np.tanh(xs[:, 0] @ params.w + np.zeros((4, 64)) @ params.u + params.b)
     print("as tanh(x W + h U + b):", np.allclose(carry.h, by_hand, atol=1e-5))
 
-    hs, carry = [], cell.rest((4,))
+    hs, carry = [], cell.initial_carry((4,))
     for t in range(xs.shape[1]):
         carry = once(params, carry, xs[:, t])
         hs.append(np.asarray(carry.h))

@@ -18,7 +18,7 @@ def main() -> None:
     """Prints shapes and differences."""
     cells = rnn(inputs=100, hidden=64), rnn(inputs=64, hidden=64)
     params = tuple(cell.init(jax.random.key(i)) for i, cell in enumerate(cells))
-    rest = tuple(cell.rest((4,)) for cell in cells)
+    rest = tuple(cell.initial_carry((4,)) for cell in cells)
     xs = np.random.default_rng(2).normal(size=(80, 4, 100)).astype(np.float32)  # time first
 
     stacked = np.asarray(sd.compiled(lambda xs: unroll_stack(cells, params, rest, xs).hs)(xs))

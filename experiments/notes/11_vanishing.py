@@ -66,7 +66,7 @@ def reach(cell, xs):
 
     norms = [
         np.sqrt(sum(float(np.sum(np.square(np.asarray(leaf, float)))) for leaf in jax.tree.leaves(tree)))
-        for tree in sd.compiled(both)(cell.rest((4,)))
+        for tree in sd.compiled(both)(cell.initial_carry((4,)))
     ]
     return norms[1] / norms[0]
 

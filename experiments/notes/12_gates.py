@@ -52,7 +52,7 @@ def main() -> None:
         cell = make(D, H)
         params = cell.init(jax.random.key(1))
         w, b = by_gate(cell, jax.tree.map(np.asarray, params))
-        carry, h, c = cell.rest((2,)), np.zeros((2, H)), np.zeros((2, H))
+        carry, h, c = cell.initial_carry((2,)), np.zeros((2, H)), np.zeros((2, H))
         for x_t in x:
             carry = step(cell, params, carry, x_t)
             if name == "lstm":

@@ -13,7 +13,7 @@ import torch  # type: ignore
 import seqdyn as sd
 
 
-def drawn(steps: int, batch: int = 32) -> tuple:
+def sample_batch(steps: int, batch: int = 32) -> tuple:
     """Numbers from U[0, 1], two of them marked, one in each half, and their sum: `Spec("adding")` in PyTorch."""
     values, marks = torch.rand(steps, batch), torch.zeros(steps, batch)
     for first, last in ((0, steps // 2), (steps // 2, steps)):
@@ -40,7 +40,7 @@ def main(out: str, smoke: bool = False) -> None:
     net = Net(hidden)
     adam = torch.optim.Adam(net.parameters(), 5e-3)
     for _ in range(before):
-        xs, ys = drawn(steps)
+        xs, ys = sample_batch(steps)
         loss = torch.mean((net(xs) - ys) ** 2)
         adam.zero_grad()
         loss.backward()
@@ -53,7 +53,7 @@ def main(out: str, smoke: bool = False) -> None:
     best = int(ds.test_loss.isel(probe=-1).values.argmin())
     net.load_state_dict(sd.io.to_torch(sd.trained(out, run=best)))
     with torch.no_grad():
-        xs, ys = drawn(steps, 1000)
+        xs, ys = sample_batch(steps, 1000)
         back = float(torch.mean((net(xs) - ys) ** 2))
     first, last = (float(ds.test_loss[best].isel(probe=i)) for i in (0, -1))
     print(f"test loss {first:.4f} as it came, {last:.4f} after {updates} updates at lr {float(ds.lr[best]):g}", end="")

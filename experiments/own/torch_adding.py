@@ -13,7 +13,7 @@ import torch  # type: ignore
 from seqdyn.watch import torch as watch
 
 
-def drawn(steps: int, batch: int = 32) -> tuple:
+def sample_batch(steps: int, batch: int = 32) -> tuple:
     """Numbers from U[0, 1], two of them marked, one in each half, and their sum."""
     values, marks = torch.rand(steps, batch), torch.zeros(steps, batch)
     for first, last in ((0, steps // 2), (steps // 2, steps)):
@@ -33,14 +33,14 @@ def main(out: str, smoke: bool = False) -> None:
         lstm, every=updates // 20, path=out, updates=updates, task="adding", optimizer="adam", lr=5e-3, seed=0
     )
     for _ in range(updates):
-        xs, ys = drawn(steps)
+        xs, ys = sample_batch(steps)
         loss = torch.mean((readout(lstm(xs)[0][-1])[:, 0] - ys) ** 2)
         adam.zero_grad()
         loss.backward()
         look.step(loss)
         adam.step()
     with torch.no_grad():
-        xs, ys = drawn(steps, 1000)
+        xs, ys = sample_batch(steps, 1000)
         test = torch.mean((readout(lstm(xs)[0][-1])[:, 0] - ys) ** 2)
     look.test(test)
     look.close()

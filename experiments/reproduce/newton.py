@@ -63,7 +63,7 @@ def cell(hidden: int) -> sd.Cell:
     return sd.cell(lambda key: {"w": jnp.zeros((hidden, hidden))}, step, lambda batch: jnp.zeros((*batch, hidden)))
 
 
-def drawn(key: Key[Array, ""], n: int, steps: int) -> tuple[Array, Array, Array, Array]:
+def networks(key: Key[Array, ""], n: int, steps: int) -> tuple[Array, Array, Array, Array]:
     """(W, u_t, s_0, the guess) of a network at g = 1."""
     k_w, k_a, k_omega, k_phi, k_s, k_guess = jax.random.split(key, 6)
     a = jax.random.uniform(k_a, (n,), maxval=0.2)
@@ -81,8 +81,8 @@ def measured(c: Config) -> list[dict[str, Any]]:
 
     @backend.compiled
     def program(gain: Array, key: Array) -> tuple[Array, Array]:
-        w, u, first, guess = drawn(key, c.hidden, c.steps)
-        given = of, {"w": gain * w}, of.rest(())._replace(h=first), u
+        w, u, first, guess = networks(key, c.hidden, c.steps)
+        given = of, {"w": gain * w}, of.initial_carry(())._replace(h=first), u
         found = newton(*given, tolerance=TOLERANCE, guess=given[2]._replace(h=guess), sequential=True)
         burn = c.steps // 10
         return found.steps, lyapunov_spectrum(*given, jax.random.key(0), k=1, burn=burn).exponents[0]
@@ -100,8 +100,8 @@ def timed(c: Config) -> dict[str, float]:
     """Milliseconds, medians in turn, of all states of one network at g = 0.8: one after the other, and by Newton's
     method with an associative scan."""
     of = cell(c.hidden)
-    w, u, first, guess = drawn(jax.random.key(c.seed), c.hidden, c.steps)
-    given = {"w": 0.8 * w}, of.rest(())._replace(h=first), u
+    w, u, first, guess = networks(jax.random.key(c.seed), c.hidden, c.steps)
+    given = {"w": 0.8 * w}, of.initial_carry(())._replace(h=first), u
     ways = {
         "unroll": backend.compiled(lambda *given: unroll(of, *given)[0]),
         "newton": backend.compiled(

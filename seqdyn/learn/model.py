@@ -16,7 +16,7 @@ from seqdyn.learn.layers import layers
 from seqdyn.learn.network import Forward
 from seqdyn.learn.spec import Spec
 from seqdyn.nets import hard_concrete
-from seqdyn.nets.bptt import Cut, Watch, unroll, window
+from seqdyn.nets.bptt import Backprop, Tap, unroll, window
 from seqdyn.nets.inits import INITS
 from seqdyn.nets.segments import checkpointed, in_segments
 from seqdyn.nets.stack import Layer, Stacked, unroll_stack
@@ -138,9 +138,9 @@ def _branches(tree: Tree) -> dict[str, Tree]:
     return {jax.tree_util.keystr(path, simple=True) or "params": branch for path, branch in found}
 
 
-def cut(spec: Spec, batch: Batch) -> Cut:
+def cut(spec: Spec, batch: Batch) -> Backprop:
     """Padding, truncation and adjoint clipping of this run. Losses are batch means, hence the 1/b."""
-    return Cut(
+    return Backprop(
         live=batch.live,
         keep=window(spec.steps, spec.numbers.window) if spec.truncate else None,
         clip=jnp.asarray(spec.numbers.clip / batch.xs.shape[1], spec.dtype) if spec.clip == "adjoint" else None,
@@ -165,7 +165,7 @@ def embedded(spec: Spec, model: Model, xs: Array) -> Float[Array, "t b d"]:
 
 def initial_carries(spec: Spec) -> tuple[Any, ...]:
     """Every layer's carry before a sequence."""
-    return tuple(cell.rest((spec.batch,)) for cell in layers(spec))
+    return tuple(cell.initial_carry((spec.batch,)) for cell in layers(spec))
 
 
 def run(
@@ -173,7 +173,7 @@ def run(
     model: Model,
     batch: Batch,
     carries: tuple[Any, ...] | None = None,
-    watches: tuple[Watch, ...] | None = None,
+    watches: tuple[Tap, ...] | None = None,
     by: Any = unroll,
 ) -> Output:
     """The network on a batch, from `carries` or from rest.
@@ -186,7 +186,7 @@ def run(
     model = precision.computed(spec.dtype, acting_params(spec, model, batch.noise))
     xs = precision.computed(spec.dtype, embedded(spec, model, batch.xs))
     stack = layers(spec, training=batch.noise is not None)
-    carries = carries or tuple(cell.rest(xs.shape[1:-1]) for cell in stack)
+    carries = carries or tuple(cell.initial_carry(xs.shape[1:-1]) for cell in stack)
     masks = dropout.Masks()
     if batch.noise is not None:
         masks = dropout.draw(spec, batch.noise, batch.xs if spec.vocabulary else None, xs.shape)
@@ -275,7 +275,7 @@ def forward(
     model: Model,
     batch: Batch,
     carries: tuple[Any, ...] | None = None,
-    watches: tuple[Watch, ...] | None = None,
+    watches: tuple[Tap, ...] | None = None,
     by: Any = unroll,
 ) -> Forward:
     """The network held against what the batch should give."""
@@ -319,7 +319,7 @@ def loss(
     spec: Spec,
     model: Model,
     batch: Batch,
-    watches: tuple[Watch, ...] | None = None,
+    watches: tuple[Tap, ...] | None = None,
     by: Any = unroll,
 ) -> Float[Array, ""]:
     """`forward`'s loss, from rest."""

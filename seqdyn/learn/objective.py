@@ -21,7 +21,7 @@ from seqdyn.learn.network import Forward
 from seqdyn.learn.penalties import plus, terms
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.terms import LayerPass, Pass, called, detached, valued
-from seqdyn.nets.bptt import Watch, unroll, watching
+from seqdyn.nets.bptt import Tap, taps, unroll
 from seqdyn.types import Array, Float, Tree
 
 
@@ -33,15 +33,15 @@ class Gradient(NamedTuple):
     grads: Tree
     """Of loss and penalties together."""
     readings: Any
-    """Of the adjoint of the loss alone: a `Watch` a layer, or of each watched scan what was `Seen`, by its name."""
+    """Of the adjoint of the loss alone: a `Tap` a layer, or of each watched scan what was `Seen`, by its name."""
     penalties: dict[str, Float[Array, ""]]
     """Value of each of `penalties.terms`, before its weight, by its name."""
 
 
-def watches(spec: Spec, adjoint: bool = False) -> tuple[Watch, ...]:
+def watches(spec: Spec, adjoint: bool = False) -> tuple[Tap, ...]:
     """One watch a layer, for a whole batch; of the adjoint itself, too, if that is asked for."""
     wanted = dict(clipped=spec.clip == "adjoint", ranged=True, adjoint=adjoint)
-    return tuple(watching(cell, spec.steps, (spec.batch,), **wanted) for cell in model.layers(spec))
+    return tuple(taps(cell, spec.steps, (spec.batch,), **wanted) for cell in model.layers(spec))
 
 
 def kind(spec: Spec) -> Any:
@@ -63,7 +63,7 @@ def gradient(spec: Spec, params: Tree, batch: Batch, carries: Any = None) -> Gra
     every = terms(spec)
     of_states = [term for term in every if term.reads == "states" and not detached(term)]
 
-    def objective(params: Model, watch: tuple[Watch, ...]) -> tuple[tuple[Array, ...], Any]:
+    def objective(params: Model, watch: tuple[Tap, ...]) -> tuple[tuple[Array, ...], Any]:
         out = model.forward(spec, params, batch, carries, watch)
         path = tuple(precision.widened(spec.dtype, layer._replace(cell=None)) for layer in out.path)
         ran = (LayerPass(layer._replace(cell=cell)) for layer, cell in zip(path, cells, strict=True))
@@ -139,7 +139,7 @@ def of_pass(
     batch: Batch,
     carries: Any = None,
     by: Any = unroll,
-    watch: tuple[Watch, ...] | None = None,
+    watch: tuple[Tap, ...] | None = None,
     faint: float = -math.inf,
 ) -> Callable[[Tree], Float[Array, ""]]:
     """params -> the value of a term, by a pass of its own in which `by` runs each layer and is read by `watch`."""
@@ -160,7 +160,7 @@ def layer_passes(
     spec: Spec,
     params: Model,
     batch: Batch,
-    watch: tuple[Watch, ...] | None,
+    watch: tuple[Tap, ...] | None,
     carries: Any = None,
     by: Any = unroll,
     faint: float = -math.inf,
@@ -168,7 +168,7 @@ def layer_passes(
 ) -> tuple[LayerPass, ...]:
     """Every layer's way through a batch and, with a `watch`, back; `constant` lets no gradient through either."""
 
-    def loss(watch: tuple[Watch, ...] | None) -> tuple[Array, Any]:
+    def loss(watch: tuple[Tap, ...] | None) -> tuple[Array, Any]:
         out = model.forward(spec, params, batch, carries, watch, by)
         path = tuple(layer._replace(cell=None) for layer in out.path)
         return out.loss, precision.widened(spec.dtype, path)

@@ -83,7 +83,7 @@ def check_cells(layers: tuple[Any, ...], inputs: int, ways: int) -> tuple[int, .
 def _width(name: str, cell: Cell, inputs: int) -> int:
     """Of a cell of one's own."""
     with known_at_run_time(name):
-        carry, params = cell.rest((3,)), cell.init(jax.random.key(0))
+        carry, params = cell.initial_carry((3,)), cell.init(jax.random.key(0))
     h = getattr(carry, "h", None)
     if not hasattr(carry, "_replace") or h is None or h.ndim != 2 or h.shape[0] != 3 or h.dtype not in _TRAINED:
         found = shapes_of(carry), types_of(carry)

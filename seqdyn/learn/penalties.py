@@ -76,8 +76,8 @@ def omega(
 def slopes(layer: Layer) -> Float[Array, "t b h"]:
     """φ'(z_t) of an rnn at every step, from its path: one product over all steps."""
     cell = layer.cell
-    zx, zh = cell.drive(layer.params, layer.xs), cell.recur(layer.params, layer.before)
-    return cell.gate(layer.params, layer.carry._replace(h=layer.before), zx, zh)[1][0]
+    zx, zh = cell.input_projection(layer.params, layer.xs), cell.recurrent_projection(layer.params, layer.before)
+    return cell.nonlinearity(layer.params, layer.carry._replace(h=layer.before), zx, zh)[1][0]
 
 
 def absolute(spec: Spec, model: Model) -> Float[Array, ""]:

@@ -48,15 +48,15 @@ def computing(dtype: str, cell: Cell) -> Cell:
     if dtype == "float32":
         return cell
 
-    def gate(params: Any, carry: Carry, zx: Any, zh: Any) -> tuple[Carry, Any]:
+    def nonlinearity(params: Any, carry: Carry, zx: Any, zh: Any) -> tuple[Carry, Any]:
         # The numbers of one's own cell are float32, and what they meet becomes it, too.
-        new, partials = cell.gate(params, carry, zx, zh)
+        new, partials = cell.nonlinearity(params, carry, zx, zh)
         return _cast(carry.h.dtype, new), partials
 
     return cell._replace(
         init=lambda key: _cast(trained(dtype), cell.init(key)),
-        rest=lambda batch: _cast(dtype, cell.rest(batch)),
-        gate=gate,
+        initial_carry=lambda batch: _cast(dtype, cell.initial_carry(batch)),
+        nonlinearity=nonlinearity,
     )
 
 

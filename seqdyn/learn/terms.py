@@ -23,7 +23,7 @@ from seqdyn.data.batches import Batch
 from seqdyn.fields import Fields, PenaltyName
 from seqdyn.learn.context import Variable
 from seqdyn.nets import stack
-from seqdyn.nets.bptt import Watch
+from seqdyn.nets.bptt import Tap
 from seqdyn.norms import norm, power_of_two
 from seqdyn.parts import is_part, lenient
 from seqdyn.types import Array, Bool, ConfigError, Float, Tree
@@ -37,7 +37,7 @@ class LayerPass:
 
     ran: stack.Layer
     """Its cell, parameters, inputs and outputs."""
-    reading: Watch | None = None
+    reading: Tap | None = None
     """What `unroll` read of the adjoint of the batch's mean loss; None where a term reads 'states'."""
     faint: float = -math.inf
     """Where log₂ ‖λ_t‖ is not above this, no adjoint is `reached`."""

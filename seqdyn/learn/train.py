@@ -14,7 +14,7 @@ from seqdyn.learn import context, model, network, objective, optim, penalties, p
 from seqdyn.learn.model import Model
 from seqdyn.learn.objective import gradient, kind
 from seqdyn.learn.spec import Spec, check_one
-from seqdyn.nets.bptt import Watch, at_end
+from seqdyn.nets.bptt import Tap, at_end
 from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
 from seqdyn.parts import is_part
 from seqdyn.types import Array, Bool, Float, Int, Key, Metrics, Tree, whole
@@ -78,7 +78,7 @@ def init(spec: Spec, data: Any = None, given: Mapping[str, Array] | None = None)
     return TrainState(params, opt, jnp.int32(0), jnp.bool_(True), carries, kept)
 
 
-def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
+def read(spec: Spec, batch: Batch, readings: tuple[Tap, ...]) -> Metrics:
     """Adjoint norms [layer, time] from per-example readings of the batch-mean loss.
 
     λ_t is taken on example b's own loss (the readings times the batch size), aligned at the example's last live
@@ -91,7 +91,7 @@ def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
     live = jnp.ones(batch.xs.shape[:2], bool) if batch.live is None else batch.live
     count = jnp.sum(at_end(live.astype(real), batch.live), axis=1)
 
-    def ended(r: Watch, back: bool) -> Watch:
+    def ended(r: Tap, back: bool) -> Tap:
         # A layer that reads backwards reports in the order in which it reads: its last step is the sequence's first.
         on = batch.live if batch.live is None or not back else jnp.flip(batch.live, axis=0)
         return jax.tree.map(lambda leaf: at_end(leaf, on), r._replace(adjoint=None))  # its norms are what is recorded
@@ -102,21 +102,21 @@ def read(spec: Spec, batch: Batch, readings: tuple[Watch, ...]) -> Metrics:
         return jax.tree.map(lambda *layers: jnp.stack(layers), *[norms(r) for r in at_ends])
 
     def logs(r: Any) -> tuple[Extended, Float[Array, " t"]]:
-        mean, some = mean_log2(size * r.whole.h, r.exponent)
+        mean, some = mean_log2(size * r.adjoint_norm.h, r.exponent)
         return mean, some / count
 
     metrics = {
-        "adjoint_norm": over_layers(lambda r: size * rms_ranged(r.whole.h, r.exponent, count)),
-        "carried_norm": over_layers(lambda r: size * rms(r.travelled.h, count)),
+        "adjoint_norm": over_layers(lambda r: size * rms_ranged(r.adjoint_norm.h, r.exponent, count)),
+        "carried_norm": over_layers(lambda r: size * rms(r.from_next_norm.h, count)),
         "adjoint_count": count,
     }
     metrics["adjoint_log_norm"], metrics["adjoint_nonzero"] = over_layers(logs)
-    if any(hasattr(r.whole, "c") for r in readings):
+    if any(hasattr(r.adjoint_norm, "c") for r in readings):
 
         def of_c(r: Any) -> Float[Array, " t"]:
-            if not hasattr(r.whole, "c"):  # one's own cells may lie on each other, with and without
+            if not hasattr(r.adjoint_norm, "c"):  # one's own cells may lie on each other, with and without
                 return jnp.full(count.shape, jnp.nan)
-            return size * rms_ranged(r.whole.c, r.exponent, count)
+            return size * rms_ranged(r.adjoint_norm.c, r.exponent, count)
 
         metrics["adjoint_norm_c"] = over_layers(of_c)
     if spec.clip == "adjoint":
@@ -164,27 +164,27 @@ def optimizer_step(spec: Spec, state: TrainState, grads: Tree, batch: Any = None
     """Clip, rule, learning rate and proximal step of update `state.step`. Only a rule that asks for the objective needs
     the batch."""
     real = precision.trained(spec.dtype)
-    thawed = (state.step.astype(real) >= spec.numbers.thaw).astype(real)
+    unfrozen = (state.step.astype(real) >= spec.numbers.thaw).astype(real)
 
     def by_group(tree: Tree) -> Float[Array, " group"]:
         return jnp.stack([tree_norm(g) for g in model.groups(tree).values()])
 
-    def size(tree: Tree) -> Float[Array, ""]:
+    def global_norm(tree: Tree) -> Float[Array, ""]:
         # A frozen embedding's gradient is recorded, and feeds the rule's moments, but is no part of what is clipped.
-        return norm(by_group(tree).at[0].multiply(thawed) if spec.pretrained else by_group(tree))
+        return norm(by_group(tree).at[0].multiply(unfrozen) if spec.pretrained else by_group(tree))
 
     shown = grads
     if spec.pretrained and is_part(spec.clip):  # which has no other way to leave it out
-        shown = grads._replace(embedding=grads.embedding * thawed)
+        shown = grads._replace(embedding=grads.embedding * unfrozen)
     of_batch = partial(objective.value, spec, batch=batch, carries=carries)
-    at = optim.At(state.step, size, partial(penalties.counts, spec), shown, of_batch)
+    at = optim.At(state.step, global_norm, partial(penalties.counts, spec), shown, of_batch)
     with jax.numpy_dtype_promotion("standard"):
         updates, opt, said = optim.rule(spec).update(shown, state.opt, state.params, at)
     if "l1_proximal" in spec.penalties:
         updates = penalties.proximal(spec, state.params, updates, said["learning_rate"])
     if spec.pretrained:
-        updates = updates._replace(embedding=updates.embedding * thawed)
-    return OptimizerStep(updates, opt, said, by_group(grads), size(grads))
+        updates = updates._replace(embedding=updates.embedding * unfrozen)
+    return OptimizerStep(updates, opt, said, by_group(grads), global_norm(grads))
 
 
 def step(spec: Spec, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -11,7 +11,7 @@ from seqdyn.backend import compiled
 from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, network, objective, precision, terms, train
 from seqdyn.learn.spec import Spec
-from seqdyn.nets.bptt import Watch, unroll
+from seqdyn.nets.bptt import Tap, unroll
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.norms import tree_norm
 from seqdyn.types import ConfigError
@@ -104,7 +104,7 @@ def term_error(term: Any, spec: Spec, data: Any) -> float:
             return jnp.zeros_like(size), size
         carries = jax.eval_shape(lambda: model.initial_carries(spec))
         zeros = jax.tree.map(lambda leaf: jnp.zeros((spec.steps, *leaf.shape), leaf.dtype), carries)
-        theirs = gradient(data, unroll_autodiff, tuple(Watch(adjoint=of_layer) for of_layer in zeros), FAINT)
+        theirs = gradient(data, unroll_autodiff, tuple(Tap(adjoint=of_layer) for of_layer in zeros), FAINT)
         apart = tree_norm(jax.tree.map(jnp.subtract, ours, theirs))
         return apart / jnp.maximum(tree_norm(theirs), jnp.finfo(size.dtype).tiny), size
 

@@ -101,7 +101,7 @@ def _stack(spec: Spec, state: TrainState, batch: Batch) -> dict[str, Any]:
     layers = []
     for layer, reading in ((one.ran, one.reading) for one in ran):
         before, after, zx = scan_forward(layer.cell, layer.params, layer.carry, layer.xs, layer.live)
-        zh = layer.cell.recur(layer.params, before.h)
+        zh = layer.cell.recurrent_projection(layer.params, before.h)
         z = [leaf for leaf in jax.tree.leaves((zx, zh)) if isinstance(leaf, Array)]
         z += [z[0] + z[1]] if len(z) == 2 and z[0].shape == z[1].shape else []
         layers.append({"z": z, "states": after._asdict(), "adjoint": _logs(reading)})

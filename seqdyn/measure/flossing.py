@@ -46,7 +46,7 @@ def exponents_square(
     """
     on = jnp.ones(xs.shape[:2], bool) if live is None else live
     burn = jnp.sum(on, axis=0, dtype=jnp.int32) // 10
-    found = lyapunov_spectrum(cell, params, cell.rest(xs.shape[1:2]), xs, key, k, burn, live=live)
+    found = lyapunov_spectrum(cell, params, cell.initial_carry(xs.shape[1:2]), xs, key, k, burn, live=live)
     return jnp.mean(jnp.sum(jnp.square(found.exponents), axis=-1))
 
 

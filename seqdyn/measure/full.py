@@ -88,7 +88,7 @@ def _layer(one: Any, turned: bool) -> dict[str, Any]:
     if reading.scale is not None:
         found["adjoint_scale"] = reading.scale
     if layer.cell.units is not None and not isinstance(zx, Masked):
-        seen = layer.cell.units(layer.params, before, zx, layer.cell.recur(layer.params, before.h))
+        seen = layer.cell.units(layer.params, before, zx, layer.cell.recurrent_projection(layer.params, before.h))
         found |= {
             name: {gate: of[i] for gate, of in seen.items()} for i, name in enumerate(("gate_value", "gate_slope"))
         }

@@ -100,14 +100,14 @@ def step_jacobians(
 def jacobians_at(cell: Cell, params: Any, zx: Any, before: Carry) -> tuple[Carry, Float[Array, "t *b n n"]]:
     """(the carry after a step from `before`, ∂state after/∂state before), of any number of steps at once."""
     state = vector(before)
-    if cell.pull is None:
+    if cell.vjp is None:
         after, vjp = jax.vjp(partial(advance, cell, params, zx), before)
         transpose = lambda adjoint: vjp(adjoint)[0]  # noqa: E731
     else:
-        pull = cell.pull
-        after, partials = cell.gate(params, before, zx, cell.recur(params, before.h))
-        recur = jax.vjp(partial(cell.recur, params), before.h)[1]
-        back = cell.back(params) if cell.back else lambda dzh: recur(dzh)[0]
+        pull = cell.vjp
+        after, partials = cell.nonlinearity(params, before, zx, cell.recurrent_projection(params, before.h))
+        recurrent_vjp = jax.vjp(partial(cell.recurrent_projection, params), before.h)[1]
+        back = cell.transposed(params) if cell.transposed else lambda dzh: recurrent_vjp(dzh)[0]
 
         def transpose(adjoint: Carry) -> Carry:
             earlier, dzx, dzh = pull(adjoint, partials)

@@ -70,7 +70,7 @@ def lyapunov_spectrum(
         return where_valid(on, (after, turned), kept), where_valid(on, growth, jnp.zeros_like(growth))
 
     frame = _frame(key, vector(carry), k)
-    local = jax.lax.scan(body, (carry, frame), (cell.drive(params, xs), live))[1]
+    local = jax.lax.scan(body, (carry, frame), (cell.input_projection(params, xs), live))[1]
     return _spectrum(local, burn, blocks, live)
 
 
@@ -143,7 +143,7 @@ def two_trajectories(
         return (after, away), jnp.log(size / distance)
 
     away = _frame(key, vector(carry), 1)[..., 0]
-    growth = jax.lax.scan(body, (carry, away), cell.drive(params, xs))[1]
+    growth = jax.lax.scan(body, (carry, away), cell.input_projection(params, xs))[1]
     return jnp.mean(growth[burn:], axis=0)
 
 

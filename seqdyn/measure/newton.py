@@ -84,7 +84,7 @@ def _recurrence(j: Array, b: Array, sequential: bool, reverse: bool = False) -> 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _newton(how: tuple[Cell, float, int, bool], params: Any, carry: Carry, xs: Array, guess: Carry) -> Newton:
     cell, tolerance, most, sequential = how
-    zx, first = cell.drive(params, xs), vector(carry)
+    zx, first = cell.input_projection(params, xs), vector(carry)
 
     def off(states: Array, after: Array) -> Array:
         """The largest error up to each step."""
@@ -125,11 +125,11 @@ def _backward(how: Any, kept: Any, cotangents: Newton) -> tuple[Any, Carry, Arra
     cell, _, _, sequential = how
     params, carry, xs, states = kept
     before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, states)
-    _, j = jacobians_at(cell, params, cell.drive(params, xs), before)
+    _, j = jacobians_at(cell, params, cell.input_projection(params, xs), before)
     lam = adjoints(j, vector(cotangents.states), sequential)
 
     def step(params: Any, before: Carry, xs: Array) -> Carry:
-        return advance(cell, params, cell.drive(params, xs), before)
+        return advance(cell, params, cell.input_projection(params, xs), before)
 
     d_params, d_before, d_xs = jax.vjp(step, params, before, xs)[1](parts(states, lam))
     # What enters s_{t−1} through step t is in λ_{t−1} already; before the first step it is the carry's own.

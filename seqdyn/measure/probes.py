@@ -19,7 +19,7 @@ from seqdyn.learn.terms import LayerPass
 from seqdyn.learn.train import TrainState
 from seqdyn.measure import curvature, jacobians, lyapunov, units, updates, weights
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import watching
+from seqdyn.nets.bptt import taps
 from seqdyn.types import Array, Tree
 
 
@@ -92,7 +92,7 @@ def _measured(probe: Any, spec: Spec, state: TrainState, view: View) -> dict[str
     if spec.network is None:
         steps, *size = batch.xs.shape[:2]
         cells = model.layers(spec)
-        watches = tuple(watching(cell, steps, tuple(size), ranged=True, adjoint=True) for cell in cells)
+        watches = tuple(taps(cell, steps, tuple(size), ranged=True, adjoint=True) for cell in cells)
         ran = layer_passes(spec, state.params, batch, watches)
 
     def loss_of(params: Tree) -> Array:

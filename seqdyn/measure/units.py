@@ -20,7 +20,7 @@ from seqdyn.learn.model import Model
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.view import View, among
-from seqdyn.nets.bptt import Watch, at_end
+from seqdyn.nets.bptt import Tap, at_end
 from seqdyn.nets.cells import Carry, Cell, Memory
 from seqdyn.nets.stack import scan_forward
 from seqdyn.norms import norm, rms
@@ -50,7 +50,7 @@ def _run(cell: Cell, params: Any, carry: Carry, xs: Array, live: Array | None) -
     if cell.units is None:
         raise ValueError(f"a cell with the gates {cell.gates} has no `units` to look at")
     before, after, zx = scan_forward(cell, params, carry, xs, live)
-    units = cell.units(params, before, zx, cell.recur(params, before.h))
+    units = cell.units(params, before, zx, cell.recurrent_projection(params, before.h))
     # A slope that is found by comparison, as a ReLU's, takes NaN for a number below 0.
     return {gate: (v, jnp.where(jnp.isnan(v), v, slope)) for gate, (v, slope) in units.items()}, after
 
@@ -99,7 +99,7 @@ def paths(
     """The total derivative of an LSTM's c_t, by the path it takes: λ^c_t (on through c) and λ^h_t ⊙ o_t(1 − tanh² c_t)
     (out through h_t). Their sum is dL/dc_t, h_t moving with c_t.
 
-    `adjoint` is λ_t of c and of h with the other held fixed, as `bptt.Watch.adjoint` reads it.
+    `adjoint` is λ_t of c and of h with the other held fixed, as `bptt.Tap.adjoint` reads it.
     """
     return _paths(*_run(cell, params, carry, xs, live), adjoint)
 
@@ -116,7 +116,7 @@ def adjoints(spec: Spec, params: Model, batch: Batch) -> tuple[Carry, ...]:
     def zeros(leaf: Array) -> Array:
         return jnp.zeros((steps, *leaf.shape), leaf.dtype)
 
-    watches = tuple(Watch(adjoint=jax.tree.map(zeros, cell.rest((size,)))) for cell in model.layers(spec))
+    watches = tuple(Tap(adjoint=jax.tree.map(zeros, cell.initial_carry((size,)))) for cell in model.layers(spec))
     readings = jax.grad(lambda watches: model.loss(spec, params, batch, watches))(watches)
     return tuple(reading.adjoint for reading in readings)
 

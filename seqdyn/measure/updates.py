@@ -21,7 +21,7 @@ from seqdyn.learn.model import Model
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.train import TrainState
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import log2_norm, watching
+from seqdyn.nets.bptt import log2_norm, taps
 from seqdyn.norms import tree_norm
 from seqdyn.types import Array, Bool, Float, Metrics, Tree
 
@@ -46,11 +46,11 @@ def next_updates(spec: Spec, state: TrainState, data: Tree) -> Metrics:
     task = task_of(spec)
     indices = task.batch_indices(data, train.keys(spec).data, state.step + jnp.arange(2))
 
-    def drawn(i: int) -> Batch:
+    def sample_batch(i: int) -> Batch:
         index = jax.tree.map(lambda leaf: leaf[i], indices)
         return train.sample(spec, data, index, state.step + i)
 
-    first, second = drawn(0), drawn(1)
+    first, second = sample_batch(0), sample_batch(1)
     carries = train.initial_carry(spec, state.carries, first)
     out, grads, *_ = train.gradient(spec, state.params, first, carries)
     move = train.optimizer_step(spec, state, grads, first, carries)
@@ -84,10 +84,10 @@ def adjoint_log10(spec: Spec, params: Model, batch: Batch) -> Float[Array, "l t 
     Truncation and adjoint clipping act as in training. A norm far outside the range of floats is still a number.
     """
     steps, size = batch.xs.shape[:2]
-    watches = tuple(watching(cell, steps, (size,), ranged=True) for cell in model.layers(spec))
+    watches = tuple(taps(cell, steps, (size,), ranged=True) for cell in model.layers(spec))
     readings = jax.grad(lambda w: model.loss(spec, params, batch, w))(watches)
     # The loss is the batch's mean: times its size, a λ is its example's own.
-    logs = [math.log10(size) + math.log10(2) * log2_norm(r.whole.h, r.exponent) for r in readings]
+    logs = [math.log10(size) + math.log10(2) * log2_norm(r.adjoint_norm.h, r.exponent) for r in readings]
     ways = zip(logs, model.is_reversed(spec), strict=True)
     return jnp.stack([jnp.flip(log, axis=0) if back else log for log, back in ways])
 

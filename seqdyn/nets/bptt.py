@@ -3,7 +3,7 @@
 `unroll` runs a cell over a sequence with `jax.lax.scan` and is a `jax.custom_vjp`: the forward scan keeps each
 step's partial derivatives, the backward scan is the linear recurrence
 
-    λ_t = ∂L/∂h_t |local + travelled_t          travelled_{t−1} = (pull λ_t) + Uᵀ ∂L/∂zh_t
+    λ_t = ∂L/∂h_t |local + from_next_t          from_next_{t−1} = vjp(λ_t) + Uᵀ ∂L/∂zh_t
 
 (Werbos 1990; Pascanu, Mikolov & Bengio 2013, eq. 3–5). Since λ_t, the adjoint, passes through our hands, what is to
 be known of it is read inside that scan and leaves as the cotangent of a dummy input, `watch`.
@@ -23,7 +23,7 @@ from seqdyn.norms import norm, norm_near, power_of_two
 from seqdyn.types import Array, Bool, ConfigError, Float, Int, Pad, Tree, one_of
 
 
-class Cut(NamedTuple):
+class Backprop(NamedTuple):
     """Where the sequence ends and the adjoint is stopped. All numbers may be traced; None costs nothing."""
 
     live: Bool[Array, " t *b"] | None = None
@@ -34,25 +34,25 @@ class Cut(NamedTuple):
     """Bound on ‖λ_t‖ of each example, over all parts of its carry jointly, before it is pulled through step t."""
 
 
-class Watch(NamedTuple):
-    """What to read of the adjoint: zeros of the readings' shape, from `watching`; the gradient with respect to it
+class Tap(NamedTuple):
+    """What to read of the adjoint: zeros of the readings' shape, from `taps`; the gradient with respect to it
     is the reading. Readings are per example and 0 on padding. None reads nothing and costs nothing."""
 
-    whole: Carry | None = None
+    adjoint_norm: Carry | None = None
     """‖λ_t‖ for each part of the carry: what it receives from its local loss, the layer above, and step t + 1."""
-    travelled: Carry | None = None
+    from_next_norm: Carry | None = None
     """The norm of what came from step t + 1 alone; 0 at an example's last live step."""
     scale: Float[Array, " t *b"] | None = None
-    """The factor that `Cut.clip` applied, 1 where it did not bite; 0 on padding."""
+    """The factor that `Backprop.clip` applied, 1 where it did not bite; 0 on padding."""
     adjoint: Carry | None = None
     """λ_t itself, before clipping."""
     exponent: Float[Array, " t *b"] | None = None
-    """e_t, a whole number: with it `whole` and `adjoint` are mantissas and stand for 2^e_t times what they say, so
-    that they neither under- nor overflow. Always float32: e may be in the thousands."""
+    """e_t, a whole number: with it `adjoint_norm` and `adjoint` are mantissas. They stand for 2^e_t times what
+    they say, so that they neither under- nor overflow. Always float32: e may be in the thousands."""
 
 
 def window(steps: int, length: Int[Array, ""] | int) -> Bool[Array, " t"]:
-    """`Cut.keep` of truncated backpropagation in consecutive windows of `length` steps. Williams & Peng 1990.
+    """`Backprop.keep` of truncated backpropagation in consecutive windows of `length` steps. Williams & Peng 1990.
 
     The adjoint crosses no multiple of `length`; a window that covers the sequence cuts nothing.
     """
@@ -61,33 +61,33 @@ def window(steps: int, length: Int[Array, ""] | int) -> Bool[Array, " t"]:
 
 
 def live_steps(lengths: Int[Array, "*b"], steps: int, pad: str = "after") -> Bool[Array, " t *b"]:
-    """`Cut.live` of sequences padded 'before' or 'after' their `lengths` steps; ConfigError for another word."""
+    """`Backprop.live` of sequences padded 'before' or 'after' their `lengths` steps; ConfigError for another word."""
     one_of("pad", pad, get_args(Pad))
     t = jax.lax.broadcasted_iota(jnp.int32, (steps, *lengths.shape), 0)
     lengths = jnp.broadcast_to(lengths.astype(jnp.int32), t.shape)
     return t < lengths if pad == "after" else t >= steps - lengths
 
 
-def watching(
+def taps(
     cell: Cell,
     steps: int,
     batch: tuple[int, ...] = (),
     clipped: bool = False,
     ranged: bool = False,
     adjoint: bool = False,
-) -> Watch:
-    """A `Watch` that reads the norms of the whole and of the travelled adjoint (and the clip's scale).
+) -> Tap:
+    """A `Tap` that reads the norms of the adjoint and of what came from the next step (and the clip's scale).
 
-    `ranged` reads the exponent, too: see `Watch.exponent`; `adjoint` the adjoint itself. Raises ConfigError for an
+    `ranged` reads the exponent, too: see `Tap.exponent`; `adjoint` the adjoint itself. Raises ConfigError for an
     exponent beside float16, whose range is smaller than an exponent's strides.
     """
-    carry = jax.eval_shape(lambda: cell.rest(batch))
+    carry = jax.eval_shape(lambda: cell.initial_carry(batch))
     if ranged:
         _check_range(carry)
     zeros = jax.tree.map(lambda leaf: jnp.zeros((steps, *batch), leaf.dtype), carry)
     exponent = jnp.zeros((steps, *batch), jnp.float32) if ranged else None
     every = jax.tree.map(lambda leaf: jnp.zeros((steps, *leaf.shape), leaf.dtype), carry) if adjoint else None
-    return Watch(zeros, zeros, zeros.h if clipped else None, every, exponent)
+    return Tap(zeros, zeros, zeros.h if clipped else None, every, exponent)
 
 
 def _check_range(carry: Carry) -> None:
@@ -121,8 +121,8 @@ def unroll(
     params: Any,
     carry: Carry,
     xs: Float[Array, "t *b d"],
-    cut: Cut = Cut(),
-    watch: Watch = Watch(),
+    cut: Backprop = Backprop(),
+    watch: Tap = Tap(),
     reverse: bool = False,
 ) -> tuple[Float[Array, "t *b h"], Carry]:
     """The outputs h_1 … h_T and the last carry; xs must be finite on padding too.
@@ -139,7 +139,7 @@ def unroll(
     return in_direction(_unroll, reverse, cell, params, carry, xs, cut, watch)
 
 
-def check_given(carry: Carry, xs: Array, watch: Watch) -> None:
+def check_given(carry: Carry, xs: Array, watch: Tap) -> None:
     """Raises ConfigError for xs that do not fit the carry, or a dtype that an exponent does not fit."""
     batch = jnp.shape(carry.h)[:-1]
     if jnp.ndim(xs) < 2 or jnp.shape(xs)[1:-1] != batch:
@@ -153,7 +153,7 @@ def check_given(carry: Carry, xs: Array, watch: Watch) -> None:
 
 
 def in_direction(
-    by: Any, reverse: bool, cell: Cell, params: Any, carry: Carry, xs: Array, cut: Cut, watch: Watch
+    by: Any, reverse: bool, cell: Cell, params: Any, carry: Carry, xs: Array, cut: Backprop, watch: Tap
 ) -> tuple[Float[Array, "t *b h"], Carry]:
     """`by` over a sequence, or over it turned round; `by` unrolls a cell forwards."""
     if not reverse:
@@ -178,24 +178,26 @@ def _masked(h: Array, mask: Array | None) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _unroll(cell: Cell, params: Any, carry: Carry, xs: Array, cut: Cut, watch: Watch) -> tuple[Array, Carry]:
+def _unroll(cell: Cell, params: Any, carry: Carry, xs: Array, cut: Backprop, watch: Tap) -> tuple[Array, Carry]:
     return scan(cell, params, carry, xs, cut)[0]
 
 
-def scan(cell: Cell, params: Any, first: Carry, xs: Array, cut: Cut) -> Any:
+def scan(cell: Cell, params: Any, first: Carry, xs: Array, cut: Backprop) -> Any:
     """((hs, last carry), (what backward needs of each step, zx, masks of h before each step))."""
-    zx = cell.drive(params, xs)
+    zx = cell.input_projection(params, xs)
     masks = cell.mask(zx) if cell.mask else None
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
         zx_t, mask, live = inputs
-        new, partials = cell.gate(params, carry, zx_t, cell.recur(params, _masked(carry.h, mask)))
+        new, partials = cell.nonlinearity(
+            params, carry, zx_t, cell.recurrent_projection(params, _masked(carry.h, mask))
+        )
         new = where_valid(live, new, carry)
-        # Without a pull, backward differentiates the gate at the carry it started from.
-        return new, (new.h, partials if cell.pull else carry)
+        # Without a vjp, backward differentiates the nonlinearity at the carry it started from.
+        return new, (new.h, partials if cell.vjp else carry)
 
     last, (hs, kept) = jax.lax.scan(body, first, (zx, masks, cut.live), unroll=unrolled())
-    return (hs, last), (kept, zx if cell.pull is None else None, masks)
+    return (hs, last), (kept, zx if cell.vjp is None else None, masks)
 
 
 def _forward(cell: Cell, *primals: Any) -> Any:
@@ -228,37 +230,41 @@ def pulled(
     xs: Array,
     hs: Array,
     kept: Any,
-    cut: Cut,
-    watch: Watch,
+    cut: Backprop,
+    watch: Tap,
     state: tuple[Carry, Carry | None, Array | None],
     local: Array | None,
     sizes: Any,
-) -> tuple[Any, Any, Array, Watch]:
+) -> tuple[Any, Any, Array, Tap]:
     """(the state before these steps, ∂L/∂params and ∂L/∂xs of them, all that is read); a state is the adjoint that
     arrives, its norms and its exponent."""
     kept, zx, masks = kept
     before = _masked(jnp.concatenate([first.h[None], hs[:-1]]), masks)
-    back = cell.back(params) if cell.back else partial(_transpose, partial(cell.recur, params), first.h)
+    back = (
+        cell.transposed(params)
+        if cell.transposed
+        else partial(_transpose, partial(cell.recurrent_projection, params), first.h)
+    )
 
-    def pull(whole: Carry, kept_t: Any, zx_t: Any, mask: Any) -> tuple[Carry, Any, Any]:
-        if cell.pull:
-            return cell.pull(whole, kept_t)
-        zh = cell.recur(params, _masked(kept_t.h, mask))
-        _, transpose = jax.vjp(lambda c, zx, zh: cell.gate(params, c, zx, zh)[0], kept_t, zx_t, zh)
-        return transpose(whole)
+    def vjp(adjoint: Carry, kept_t: Any, zx_t: Any, mask: Any) -> tuple[Carry, Any, Any]:
+        if cell.vjp:
+            return cell.vjp(adjoint, kept_t)
+        zh = cell.recurrent_projection(params, _masked(kept_t.h, mask))
+        _, transpose = jax.vjp(lambda c, zx, zh: cell.nonlinearity(params, c, zx, zh)[0], kept_t, zx_t, zh)
+        return transpose(adjoint)
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
-        travelled, near, e = state
+        from_next, near, e = state
         local_t, sizes, kept_t, zx_t, mask, live, keep = inputs
         (size, size_before), local_t = in_units(e, sizes, local_t)
-        whole = travelled if local_t is None else travelled._replace(h=optimization_barrier(travelled.h + local_t))
-        read = near if near is None or local_t is None else near._replace(h=_norm_of_sum(whole.h, near.h, size))
-        bounded, scale = _clip(whole, cut.clip, e)
-        earlier, dzx, dzh = pull(bounded, kept_t, zx_t, mask)
+        adjoint = from_next if local_t is None else from_next._replace(h=optimization_barrier(from_next.h + local_t))
+        read = near if near is None or local_t is None else near._replace(h=_norm_of_sum(adjoint.h, near.h, size))
+        bounded, scale = _clip(adjoint, cut.clip, e)
+        earlier, dzx, dzh = vjp(bounded, kept_t, zx_t, mask)
         earlier = earlier._replace(h=earlier.h + _masked(back(dzx if dzh is None else dzh), mask))
         if live is not None:  # padding did nothing forward: no gradient, and the adjoint passes
             dzx, dzh = where_valid(live, (dzx, dzh), jax.tree.map(jnp.zeros_like, (dzx, dzh)))
-            earlier = where_valid(live, earlier, whole)
+            earlier = where_valid(live, earlier, adjoint)
         if keep is not None:
             earlier = jax.tree.map(lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), earlier)
         # Scaled where it is stored: inside a sum of products it would change which of them the compiler rounds.
@@ -266,8 +272,8 @@ def pulled(
         earlier = times(earlier, factor)
         # Read as soon as it has been made: read a step later, XLA would have to copy it.
         made = None if guess is None else jax.tree.map(norm_near, jax.lax.stop_gradient(earlier), guess)
-        readings = Watch(read, near, scale, whole if watch.adjoint is not None else None, e)
-        return (earlier, made, e_before), (dzx, dzh, readings, bounded if cell.pull is None else None)
+        readings = Tap(read, near, scale, adjoint if watch.adjoint is not None else None, e)
+        return (earlier, made, e_before), (dzx, dzh, readings, bounded if cell.vjp is None else None)
 
     state, (dzx, dzh, readings, bounded) = jax.lax.scan(
         body,
@@ -280,15 +286,15 @@ def pulled(
     # What is below was linear in λ: multiplied back by 2^e on its smaller side, which changes no bit.
     power = None if readings.exponent is None else power_of_two(readings.exponent, xs.dtype)
     d_params = jax.tree.map(jnp.zeros_like, params)
-    if cell.pull is None:
+    if cell.vjp is None:
         d_params = _gate_params(cell, params, kept, zx, masks, times(bounded, power), cut.live)
-    if cell.weigh:
-        d_params = cell.weigh(params, xs, before, dzx, dzh, power)
+    if cell.weight_gradients:
+        d_params = cell.weight_gradients(params, xs, before, dzx, dzh, power)
     else:
-        _, transpose = jax.vjp(lambda p: (cell.drive(p, xs), cell.recur(p, before)), params)
+        _, transpose = jax.vjp(lambda p: (cell.input_projection(p, xs), cell.recurrent_projection(p, before)), params)
         dz = times((dzx, dzx if dzh is None else dzh), power)
         d_params = jax.tree.map(jnp.add, d_params, *transpose(dz))
-    d_xs = times(_transpose(partial(cell.drive, params), xs, dzx), power)
+    d_xs = times(_transpose(partial(cell.input_projection, params), xs, dzx), power)
     return state, d_params, d_xs, readings
 
 
@@ -314,32 +320,32 @@ def _transpose(linear: Any, at: Array, cotangent: Any) -> Array:
 
 def _gate_params(cell: Cell, params: Any, kept: Carry, zx: Any, masks: Any, bounded: Carry, live: Array | None) -> Any:
     """∂L/∂params of what the gate does with parameters of its own, all steps at once."""
-    zh = cell.recur(params, _masked(kept.h, masks))
+    zh = cell.recurrent_projection(params, _masked(kept.h, masks))
     if live is not None:
         bounded = where_valid(live, bounded, jax.tree.map(jnp.zeros_like, bounded))
-    return jax.vjp(lambda p: cell.gate(p, kept, zx, zh)[0], params)[1](bounded)[0]
+    return jax.vjp(lambda p: cell.nonlinearity(p, kept, zx, zh)[0], params)[1](bounded)[0]
 
 
-def _clip(whole: Carry, bound: Array | None, e: Array | None) -> tuple[Carry, Array | None]:
-    """λ · min(1, bound / ‖λ‖) per example, ‖·‖ over all parts of the carry, λ = whole · 2^e."""
+def _clip(adjoint: Carry, bound: Array | None, e: Array | None) -> tuple[Carry, Array | None]:
+    """λ · min(1, bound / ‖λ‖) per example, ‖·‖ over all parts of the carry, λ = adjoint · 2^e."""
     if bound is None:
-        return whole, None
-    size = norm(jnp.stack([norm(leaf) for leaf in whole], axis=-1))
+        return adjoint, None
+    size = norm(jnp.stack([norm(leaf) for leaf in adjoint], axis=-1))
     if e is not None:
         bound = bound * power_of_two(jnp.clip(-e, -120, 120), size.dtype)  # 2^∞ · 0 and 2^−∞ · ∞ would be NaN
     over = size > bound
     # The inner `where` keeps a second reverse pass from meeting 0 · ∞ where the clip does not bite.
     scale = jnp.where(over, bound / jnp.where(over, size, jnp.ones_like(size)), jnp.ones_like(size))
-    return jax.tree.map(lambda leaf: leaf * column(scale, leaf), whole), scale
+    return jax.tree.map(lambda leaf: leaf * column(scale, leaf), adjoint), scale
 
 
 # --- readings -----------------------------------------------------------------------------------------------
 
 
-def first_norms(watch: Watch, final: Carry, local: Array | None) -> tuple[Carry | None, Array | None, Any]:
+def first_norms(watch: Tap, final: Carry, local: Array | None) -> tuple[Carry | None, Array | None, Any]:
     """Of the adjoint that comes from outside: its norms, its exponent, and the norms of all local errors with those
     a step before each."""
-    if watch.whole is None and watch.travelled is None and watch.exponent is None:
+    if watch.adjoint_norm is None and watch.from_next_norm is None and watch.exponent is None:
         return None, None, None
     final, local = jax.lax.stop_gradient((final, local))
     near = jax.tree.map(norm, final)
@@ -350,30 +356,30 @@ def first_norms(watch: Watch, final: Carry, local: Array | None) -> tuple[Carry 
     return near, e, (sizes, jnp.concatenate([jnp.zeros_like(sizes[:1]), sizes[:-1]]))
 
 
-def _norm_of_sum(whole: Array, near: Array, size: Array | None) -> Array:
-    """‖whole‖, a sum of two vectors with the norms `near` and `size`. (No loss reads c: only h has a local error.)"""
+def _norm_of_sum(adjoint: Array, near: Array, size: Array | None) -> Array:
+    """‖adjoint‖, a sum of two vectors with the norms `near` and `size`. (No loss reads c: only h has a local error.)"""
     guess = near if size is None else jnp.maximum(near, size)
-    return norm_near(jax.lax.stop_gradient(whole), guess)
+    return norm_near(jax.lax.stop_gradient(adjoint), guess)
 
 
-def asked(watch: Watch, made: Watch, live: Array | None) -> Watch:
+def asked(watch: Tap, made: Tap, live: Array | None) -> Tap:
     """What `watch` asked for; 0 on padding, and nothing has travelled to an example's last live step."""
-    travelled = made.travelled
-    if made.exponent is not None and travelled is not None:
-        power = power_of_two(made.exponent, travelled.h.dtype)  # 0 · 2^∞ is 0
-        travelled = jax.tree.map(lambda r: jnp.where(r == 0, r, r * power), travelled)
+    from_next = made.from_next_norm
+    if made.exponent is not None and from_next is not None:
+        power = power_of_two(made.exponent, from_next.h.dtype)  # 0 · 2^∞ is 0
+        from_next = jax.tree.map(lambda r: jnp.where(r == 0, r, r * power), from_next)
     # Norms are constants; the adjoint itself can be differentiated again, by a term of the objective that reads it.
-    made = jax.lax.stop_gradient(made._replace(travelled=travelled, adjoint=None))._replace(adjoint=made.adjoint)
-    readings = Watch(*(given if zeros is not None else None for zeros, given in zip(watch, made, strict=True)))
-    travelled = readings.travelled
+    made = jax.lax.stop_gradient(made._replace(from_next_norm=from_next, adjoint=None))._replace(adjoint=made.adjoint)
+    readings = Tap(*(given if zeros is not None else None for zeros, given in zip(watch, made, strict=True)))
+    from_next = readings.from_next_norm
     if live is None:
-        return readings._replace(travelled=jax.tree.map(lambda r: r.at[-1].set(jnp.zeros_like(r[-1])), travelled))
+        return readings._replace(from_next_norm=jax.tree.map(lambda r: r.at[-1].set(jnp.zeros_like(r[-1])), from_next))
     later = jnp.flip(jnp.cumsum(jnp.flip(live, 0), axis=0), 0)  # live steps from t on
 
     def mask(on: Array, tree: Tree) -> Tree:
         return jax.tree.map(lambda r: jnp.where(_like(on, r), r, jnp.zeros_like(r)), tree)
 
-    return mask(live, readings)._replace(travelled=mask(live & (later > 1), travelled))
+    return mask(live, readings)._replace(from_next_norm=mask(live & (later > 1), from_next))
 
 
 def _like(x: Array, y: Array) -> Array:

@@ -1,13 +1,14 @@
 """Recurrent cells, each split into what is linear and what is not, so that `bptt.unroll` can write backward down.
 
-    zx_t = W x_t + b           `drive`, all steps in one product before the scan
-    zh_t = U h_{t−1}           `recur`, the only product inside the scan
-    carry_t = gate(carry_{t−1}, zx_t, zh_t)      elementwise; hands out its partial derivatives
-    (λ before the gate, ∂L/∂zx_t, ∂L/∂zh_t) = pull(λ_t, partials)     the gate's transpose
-    λ_{t−1} += Uᵀ ∂L/∂zh_t     `back`
+    zx_t = W x_t + b           `input_projection`, all steps in one product before the scan
+    zh_t = U h_{t−1}           `recurrent_projection`, the only product inside the scan
+    carry_t = nonlinearity(carry_{t−1}, zx_t, zh_t)      elementwise; hands out its partial derivatives
+    (λ before it, ∂L/∂zx_t, ∂L/∂zh_t) = vjp(λ_t, partials)     its transpose
+    λ_{t−1} += Uᵀ ∂L/∂zh_t     `transposed`
 
-`gate` and `pull` are the two halves of the equations of backpropagation through time as papers print them; the
-law between them is that `pull` equals `jax.vjp` of `gate`. The partials are the step Jacobian, J_t = D_c + D_z U.
+`nonlinearity` and `vjp` are the two halves of the equations of backpropagation through time as papers print them; the
+law between them is that `vjp` equals `jax.vjp` of `nonlinearity`. The partials are those of the step Jacobian,
+J_t = D_c + D_z U.
 
 Arrays act from the right, `x @ w`, and a cell's gates lie side by side in the last axis, in the order of `gates`.
 Every function takes any leading batch axes.
@@ -60,46 +61,46 @@ class GRUWeights(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """Pure functions; a user's own cell may leave out `pull` and `weigh` and is then differentiated by JAX."""
+    """Pure functions. A user's own cell may leave out `vjp` and `weight_gradients`: JAX then differentiates it."""
 
     gates: tuple[str, ...]
     """Names of the blocks of w, u and b, in order."""
     init: Callable[[Key[Array, ""]], Any]
     """key -> params"""
-    rest: Callable[[tuple[int, ...]], Carry]
+    initial_carry: Callable[[tuple[int, ...]], Carry]
     """batch shape -> the carry before the first step, zeros"""
-    drive: Callable[[Any, Float[Array, "*b d"]], Any]
+    input_projection: Callable[[Any, Float[Array, "*b d"]], Any]
     """(params, x) -> zx"""
-    recur: Callable[[Any, Float[Array, "*b h"]], Any]
+    recurrent_projection: Callable[[Any, Float[Array, "*b h"]], Any]
     """(params, h) -> zh"""
-    gate: Callable[[Any, Carry, Any, Any], tuple[Carry, Partials]]
+    nonlinearity: Callable[[Any, Carry, Any, Any], tuple[Carry, Partials]]
     """(params, carry, zx, zh) -> (carry, partials)"""
-    pull: Callable[[Carry, Partials], tuple[Carry, Any, Any]] | None = None
+    vjp: Callable[[Carry, Partials], tuple[Carry, Any, Any]] | None = None
     """(adjoint, partials) -> (adjoint before, ∂L/∂zx, ∂L/∂zh); the last is None where it equals ∂L/∂zx"""
-    back: Callable[[Any], Callable[[Any], Float[Array, "*b h"]]] | None = None
-    """params -> (∂L/∂zh -> ∂L/∂h): Uᵀ, formed once before the scan; None: `jax.vjp` of `recur`"""
-    weigh: Callable[[Any, Array, Array, Array, Array | None, Array | None], Any] | None = None
+    transposed: Callable[[Any], Callable[[Any], Float[Array, "*b h"]]] | None = None
+    """params -> (∂L/∂zh -> ∂L/∂h): Uᵀ, formed once before the scan; None: `jax.vjp` of `recurrent_projection`"""
+    weight_gradients: Callable[[Any, Array, Array, Array, Array | None, Array | None], Any] | None = None
     """(params, xs, h before each step, dzx, dzh, power) -> ∂L/∂params, the steps' terms times power [t, *b] (None: 1);
-    None: `jax.vjp` of `drive` and `recur`"""
+    None: `jax.vjp` of `input_projection` and `recurrent_projection`"""
     units: Callable[[Any, Carry, Any, Any], dict[str, tuple[Array, Array]]] | None = None
     """(params, carry, zx, zh) -> gate name -> (v = φ(z), φ'(z)) of one step, to look at; training does not run it"""
     update_batch_stats: Callable[[Any], Any] | None = None
     """the `stack.Layer` as it ran on a batch -> its params.statistics moved towards the batch's; see `normalised`"""
     memory: bool = True
-    """Does a step depend on the carry? False: `recur` gives None, there is no U, and nothing travels back."""
+    """Does a step depend on the carry? False: `recurrent_projection` gives None; there is no U, nothing comes back."""
     mask: Callable[[Any], Float[Array, "*b h"]] | None = None
-    """zx -> what multiplies h_{t−1} where it enters `recur`, a constant; None: nothing does"""
+    """zx -> what multiplies h_{t−1} where it enters `recurrent_projection`, a constant; None: nothing does"""
 
 
 def step(cell: Cell, params: Any, carry: Carry, x: Float[Array, "*b d"]) -> Carry:
     """carry_t = cell(params, carry_{t−1}, x_t), one step as the paper writes it."""
-    return advance(cell, params, cell.drive(params, x), carry)
+    return advance(cell, params, cell.input_projection(params, x), carry)
 
 
 def advance(cell: Cell, params: Any, zx: Any, carry: Carry) -> Carry:
     """`step` with the input's part, `cell.drive`, already done."""
     h = carry.h if cell.mask is None else carry.h * cell.mask(zx)
-    return cell.gate(params, carry, zx, cell.recur(params, h))[0]
+    return cell.nonlinearity(params, carry, zx, cell.recurrent_projection(params, h))[0]
 
 
 # --- the parts that cells share -----------------------------------------------------------------------------
@@ -183,24 +184,24 @@ def rnn(
     """
     phi = ACTIVATIONS[activation]
 
-    def gate(params: Weights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
+    def nonlinearity(params: Weights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
         h, slope = optimization_barrier(phi(zx + zh))
         return Hidden(h), (slope,)
 
-    def pull(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, None]:
+    def vjp(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, None]:
         (slope,) = partials
         return Hidden(jnp.zeros_like(adjoint.h)), adjoint.h * slope, None
 
     return Cell(
         gates=("h",),
         init=_weights(("h",), inputs, hidden, w, u, b, dtype),
-        rest=lambda batch: Hidden(jnp.zeros((*batch, hidden), dtype)),
-        drive=_affine,
-        recur=lambda params, h: h @ params.u,
-        gate=gate,
-        pull=pull,
-        back=_transposed,
-        weigh=_weigh,
+        initial_carry=lambda batch: Hidden(jnp.zeros((*batch, hidden), dtype)),
+        input_projection=_affine,
+        recurrent_projection=lambda params, h: h @ params.u,
+        nonlinearity=nonlinearity,
+        vjp=vjp,
+        transposed=_transposed,
+        weight_gradients=_weigh,
         units=lambda params, carry, zx, zh: {"h": phi(zx + zh)},
     )
 
@@ -241,7 +242,7 @@ def lstm(
         forget = chrono(longest)(jax.random.split(key, 4)[3], (hidden,), dtype)  # 0 to 2 are w, u and b
         return weights(key)._replace(b=jnp.concatenate([-forget, forget, jnp.zeros((2 * hidden,), dtype)]))
 
-    def gate(params: Weights, carry: Memory, zx: Array, zh: Array) -> tuple[Memory, Partials]:
+    def nonlinearity(params: Weights, carry: Memory, zx: Array, zh: Array) -> tuple[Memory, Partials]:
         z = zx + zh
         h3 = 3 * hidden
         i, f, o = split(optimization_barrier(jax.nn.sigmoid(z[..., :h3])), 3)
@@ -260,7 +261,7 @@ def lstm(
         )
         return Memory(c, o * s), partials
 
-    def pull(adjoint: Memory, partials: Partials) -> tuple[Memory, Array, None]:
+    def vjp(adjoint: Memory, partials: Partials) -> tuple[Memory, Array, None]:
         dh_dc, f, c_i, c_f, h_o, c_g = partials
         delta = optimization_barrier(adjoint.c + adjoint.h * dh_dc)
         dz = side_by_side(delta * c_i, delta * c_f, adjoint.h * h_o, delta * c_g)
@@ -273,13 +274,13 @@ def lstm(
     return Cell(
         gates=gates,
         init=init,
-        rest=lambda batch: Memory(jnp.zeros((*batch, hidden), dtype), jnp.zeros((*batch, hidden), dtype)),
-        drive=_affine,
-        recur=lambda params, h: h @ params.u,
-        gate=gate,
-        pull=pull,
-        back=_transposed,
-        weigh=_weigh,
+        initial_carry=lambda batch: Memory(jnp.zeros((*batch, hidden), dtype), jnp.zeros((*batch, hidden), dtype)),
+        input_projection=_affine,
+        recurrent_projection=lambda params, h: h @ params.u,
+        nonlinearity=nonlinearity,
+        vjp=vjp,
+        transposed=_transposed,
+        weight_gradients=_weigh,
         units=units,
     )
 
@@ -309,7 +310,7 @@ def gru(
     gates = ("r", "z", "n")
     weights = _weights(gates, inputs, hidden, w, u, b, dtype)
 
-    def gate(params: GRUWeights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
+    def nonlinearity(params: GRUWeights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
         h2 = 2 * hidden
         r, z = split(optimization_barrier(jax.nn.sigmoid(zx[..., :h2] + zh[..., :h2])), 2)
         un = zh[..., h2:] + jax.lax.broadcast_in_dim(params.bn, zh[..., h2:].shape, (zh.ndim - 1,))
@@ -325,7 +326,7 @@ def gru(
         )
         return Hidden((1 - z) * n + z * carry.h), partials
 
-    def pull(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, Array]:
+    def vjp(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, Array]:
         z, h_n, h_z, n_r, r = partials
         dn = optimization_barrier(adjoint.h * h_n)
         dr, dz = optimization_barrier((dn * n_r, adjoint.h * h_z))
@@ -333,7 +334,7 @@ def gru(
         dzh = side_by_side(dr, dz, dn * r)
         return Hidden(adjoint.h * z), dzx, dzh
 
-    def weigh(
+    def weight_gradients(
         params: GRUWeights, xs: Array, before: Array, dzx: Array, dzh: Array | None, power: Array | None = None
     ) -> GRUWeights:
         gx = _outer([xs], dzx, power)
@@ -349,13 +350,13 @@ def gru(
     return Cell(
         gates=gates,
         init=lambda key: GRUWeights(*weights(key), bn=jnp.zeros((hidden,), dtype)),
-        rest=lambda batch: Hidden(jnp.zeros((*batch, hidden), dtype)),
-        drive=_affine,
-        recur=lambda params, h: h @ params.u,
-        gate=gate,
-        pull=pull,
-        back=_transposed,
-        weigh=weigh,
+        initial_carry=lambda batch: Hidden(jnp.zeros((*batch, hidden), dtype)),
+        input_projection=_affine,
+        recurrent_projection=lambda params, h: h @ params.u,
+        nonlinearity=nonlinearity,
+        vjp=vjp,
+        transposed=_transposed,
+        weight_gradients=weight_gradients,
         units=units,
     )
 
@@ -373,12 +374,12 @@ def gru_reset_before(
 
     r and z as in `gru`;    n = tanh(W_n x + b_n + U_n (r ⊙ h_{t−1}));    h_t = (1 − z) ⊙ n + z ⊙ h_{t−1}
 
-    U_n acts inside the gate, which is then not elementwise, so this cell has no `pull`: JAX differentiates it.
+    U_n acts inside the nonlinearity, which is then not elementwise, so this cell has no `vjp`: JAX differentiates it.
     """
     gates = ("r", "z", "n")
     h2 = 2 * hidden
 
-    def gate(params: Weights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
+    def nonlinearity(params: Weights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
         r, z = split(optimization_barrier(jax.nn.sigmoid(zx[..., :h2] + zh)), 2)
         n = optimization_barrier(jnp.tanh(zx[..., h2:] + (r * carry.h) @ params.u[:, h2:]))
         return Hidden((1 - z) * n + z * carry.h), ()
@@ -391,9 +392,9 @@ def gru_reset_before(
     return Cell(
         gates=gates,
         init=_weights(gates, inputs, hidden, w, u, b, dtype),
-        rest=lambda batch: Hidden(jnp.zeros((*batch, hidden), dtype)),
-        drive=_affine,
-        recur=lambda params, h: h @ params.u[:, :h2],
-        gate=gate,
+        initial_carry=lambda batch: Hidden(jnp.zeros((*batch, hidden), dtype)),
+        input_projection=_affine,
+        recurrent_projection=lambda params, h: h @ params.u[:, :h2],
+        nonlinearity=nonlinearity,
         units=units,
     )

@@ -35,13 +35,13 @@ def diagonal(
     Backward: ∂L/∂a_t = λ_t ⊙ h_{t−1}, ∂L/∂b_t = λ_t, λ_{t−1} receives a_t ⊙ λ_t; of a complex s, conj(λ) times it.
     """
 
-    def gate(params: Any, carry: Hidden, zx: Coefficients, zh: Any) -> tuple[Hidden, Partials]:
+    def nonlinearity(params: Any, carry: Hidden, zx: Coefficients, zh: Any) -> tuple[Hidden, Partials]:
         if zx.turn is None:
             return Hidden(zx.a * carry.h + zx.b), (zx.a, carry.h)
         turned = optimization_barrier(_times_i(carry.h))
         return Hidden(zx.a * carry.h + zx.turn * turned + zx.b), (zx.a, carry.h, zx.turn, turned)
 
-    def pull(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Coefficients, tuple[()]]:
+    def vjp(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Coefficients, tuple[()]]:
         a, before, *rest = partials
         received = Coefficients(adjoint.h * before, adjoint.h)
         if not rest:
@@ -53,11 +53,11 @@ def diagonal(
     return Cell(
         gates=("h",),
         init=init,
-        rest=lambda batch: Hidden(jnp.zeros((*batch, width))),
-        drive=coefficients,
-        recur=lambda params, h: (),  # h enters the gate alone
-        gate=gate,
-        pull=pull,
+        initial_carry=lambda batch: Hidden(jnp.zeros((*batch, width))),
+        input_projection=coefficients,
+        recurrent_projection=lambda params, h: (),  # h enters the gate alone
+        nonlinearity=nonlinearity,
+        vjp=vjp,
     )
 
 
@@ -72,7 +72,7 @@ def parallel(cell: Cell, params: Any, xs: Float[Array, "t *b d"]) -> Float[Array
     Equals `bptt.unroll` to rounding, and so does its gradient. It is for states and gradients; what is read of λ_t is
     read by `unroll`. Raises ConfigError for a cell that is no diagonal linear recurrence.
     """
-    zx = cell.drive(params, xs)
+    zx = cell.input_projection(params, xs)
     if not isinstance(zx, Coefficients):
         raise ConfigError(
             f"cell is one of {', '.join(cell.gates)} whose step is not linear in h; it must be a diagonal linear "

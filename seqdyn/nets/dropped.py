@@ -10,7 +10,7 @@
 In training m comes from the inputs, so that a step stays a function of (params, carry, x) and its gradient is written
 down as every cell's is; masks receive none. Zoneout's evaluation takes the expectation of every step, 1 − rate for m,
 which is not the network without it: `expected`. A GRU that resets before the product reads r ⊙ m_t ⊙ h_{t−1} in U_n; it
-has no `pull`, dropped or not, and JAX differentiates its gate.
+has no `vjp`, dropped or not, and JAX differentiates its nonlinearity.
 """
 
 from collections.abc import Callable
@@ -34,21 +34,23 @@ class Masked(NamedTuple):
 def recurrent(cell: Cell) -> Cell:
     """`cell` with h_{t−1} times m_t where it enters U; x is [x, m_t]. What a GRU keeps of h by its gate is whole."""
     made = _reading(cell, 1)._replace(mask=lambda zx: zx.masks[0])
-    if cell.pull is not None:
+    if cell.vjp is not None:
         return made
     return made._replace(
-        gate=lambda params, carry, zx, zh: _reset_before(params, carry, zx.zx, zh, enters=carry.h * zx.masks[0])
+        nonlinearity=lambda params, carry, zx, zh: _reset_before(params, carry, zx.zx, zh, enters=carry.h * zx.masks[0])
     )
 
 
 def candidate(cell: Cell) -> Cell:
     """`cell`, an LSTM or a GRU, with its candidate (g or n) times m_t; x is [x, m_t]."""
-    if cell.pull is None:
+    if cell.vjp is None:
         return _reading(cell, 1)._replace(
-            gate=lambda params, carry, zx, zh: _reset_before(params, carry, zx.zx, zh, written=zx.masks[0])
+            nonlinearity=lambda params, carry, zx, zh: _reset_before(params, carry, zx.zx, zh, written=zx.masks[0])
         )
-    gate = {4: _lstm, 3: _gru}[len(cell.gates)]
-    return _reading(cell, 1)._replace(gate=lambda params, carry, zx, zh: gate(params, carry, zx.zx, zh, zx.masks[0]))
+    nonlinearity = {4: _lstm, 3: _gru}[len(cell.gates)]
+    return _reading(cell, 1)._replace(
+        nonlinearity=lambda params, carry, zx, zh: nonlinearity(params, carry, zx.zx, zh, zx.masks[0])
+    )
 
 
 def zoneout(cell: Cell) -> Cell:
@@ -64,10 +66,10 @@ def expected(cell: Cell, rate: Any) -> Cell:
 
 def _zoned(cell: Cell, shares: Callable[[Carry, Any], tuple[Array, ...]]) -> Cell:
     """`cell` with m ⊙ new + (1 − m) ⊙ old for each part of its carry, m = shares(carry, zx)."""
-    plain_gate, plain_pull = cell.gate, cell.pull
+    plain_gate, plain_pull = cell.nonlinearity, cell.vjp
     gru = len(cell.gates) == 3
 
-    def gate(params: Any, carry: Carry, zx: Any, zh: Array) -> tuple[Carry, Partials]:
+    def nonlinearity(params: Any, carry: Carry, zx: Any, zh: Array) -> tuple[Carry, Partials]:
         new, partials = plain_gate(params, carry, zx, zh)
         m = shares(carry, zx)
         kept = type(new)(*map(_blend, m, optimization_barrier(new), carry))
@@ -81,7 +83,7 @@ def _zoned(cell: Cell, shares: Callable[[Carry, Any], tuple[Array, ...]]) -> Cel
         scaled = _blend(share, z, nothing + 1), _blend(share, h_n, nothing), _blend(share, h_z, nothing)
         return kept, (*scaled, *others)
 
-    def pull(adjoint: Carry, partials: Partials) -> tuple[Carry, Any, Any]:
+    def vjp(adjoint: Carry, partials: Partials) -> tuple[Carry, Any, Any]:
         assert plain_pull is not None
         parts = len(adjoint)
         m, nothing = partials[-parts:], jax.tree.map(jnp.zeros_like, adjoint)
@@ -89,7 +91,7 @@ def _zoned(cell: Cell, shares: Callable[[Carry, Any], tuple[Array, ...]]) -> Cel
         earlier, dzx, dzh = plain_pull(optimization_barrier(new), partials[:-parts])
         return jax.tree.map(jnp.add, earlier, old), dzx, dzh
 
-    return cell._replace(gate=gate, pull=plain_pull if gru or plain_pull is None else pull)
+    return cell._replace(nonlinearity=nonlinearity, vjp=plain_pull if gru or plain_pull is None else vjp)
 
 
 def _blend(m: Array, new: Array, old: Array) -> Array:
@@ -102,33 +104,42 @@ def _blend(m: Array, new: Array, old: Array) -> Array:
 
 def _reading(cell: Cell, parts: int) -> Cell:
     """`cell` whose inputs end in `parts` masks of its width, which its step does not heed yet."""
-    plain_pull, plain_back, plain_weigh = cell.pull, cell.back, cell.weigh
+    plain_pull, plain_back, plain_weigh = cell.vjp, cell.transposed, cell.weight_gradients
 
-    def drive(params: Any, x: Array) -> Masked:
+    def input_projection(params: Any, x: Array) -> Masked:
         d = params.w.shape[0]
-        return Masked(cell.drive(params, x[..., :d]), tuple(split(x[..., d:], parts)))
+        return Masked(cell.input_projection(params, x[..., :d]), tuple(split(x[..., d:], parts)))
 
-    def gate(params: Any, carry: Carry, zx: Masked, zh: Array) -> tuple[Carry, Partials]:
-        return cell.gate(params, carry, zx.zx, zh)
+    def nonlinearity(params: Any, carry: Carry, zx: Masked, zh: Array) -> tuple[Carry, Partials]:
+        return cell.nonlinearity(params, carry, zx.zx, zh)
 
     if plain_pull is None or plain_back is None or plain_weigh is None:  # JAX's transpose would reach the masks
         stopped = jax.lax.stop_gradient
         return cell._replace(
-            drive=lambda params, x: (d := drive(params, x))._replace(masks=stopped(d.masks)), gate=gate
+            input_projection=lambda params, x: (d := input_projection(params, x))._replace(masks=stopped(d.masks)),
+            nonlinearity=nonlinearity,
         )
 
-    def pull(adjoint: Carry, partials: Partials) -> tuple[Carry, Masked, Any]:
+    def vjp(adjoint: Carry, partials: Partials) -> tuple[Carry, Masked, Any]:
         earlier, dzx, dzh = plain_pull(adjoint, partials)
         return earlier, Masked(dzx, (jnp.zeros_like(adjoint.h),) * parts), dzh  # masks are constants
 
-    def back(params: Any) -> Any:
+    def transposed(params: Any) -> Any:
         product = plain_back(params)
         return lambda dz: product(dz.zx if isinstance(dz, Masked) else dz)
 
-    def weigh(params: Any, xs: Array, before: Array, dzx: Masked, dzh: Any, power: Array | None = None) -> Any:
+    def weight_gradients(
+        params: Any, xs: Array, before: Array, dzx: Masked, dzh: Any, power: Array | None = None
+    ) -> Any:
         return plain_weigh(params, xs[..., : params.w.shape[0]], before, dzx.zx, dzh, power)
 
-    return cell._replace(drive=drive, gate=gate, pull=pull, back=back, weigh=weigh)
+    return cell._replace(
+        input_projection=input_projection,
+        nonlinearity=nonlinearity,
+        vjp=vjp,
+        transposed=transposed,
+        weight_gradients=weight_gradients,
+    )
 
 
 # --- the candidate's gates ----------------------------------------------------------------------------------

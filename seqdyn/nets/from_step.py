@@ -15,9 +15,9 @@ from seqdyn.types import Array, ConfigError, Key, Tree
 def cell(
     init: Callable[[Key[Array, ""]], Tree],
     step: Callable[[Tree, Any, Array], Any],
-    rest: Callable[[tuple[int, ...]], Any],
+    initial_carry: Callable[[tuple[int, ...]], Any],
 ) -> Cell:
-    """The cell carry_t = step(params, carry_{t−1}, x_t) with params = init(key) and carry_0 = rest(batch shape).
+    """The cell carry_t = step(params, carry_{t−1}, x_t); params = init(key), carry_0 = initial_carry(batch shape).
 
     A carry is an array h [*b, h]; or a NamedTuple, dataclass or dict of arrays [*b, …], one of which is `h`, the
     output. `step` has one batch axis, x [b, d]. `Memory.c` has the other arrays of the carry side by side. The backward
@@ -26,13 +26,13 @@ def cell(
 
     Raises ConfigError for a carry without h, and for a step that returns another kind of carry than it was given.
     """
-    for name, function in {"init": init, "step": step, "rest": rest}.items():
+    for name, function in {"init": init, "step": step, "initial_carry": initial_carry}.items():
         if not callable(function):
             raise ConfigError(f"{name} of a cell is {function!r:.80}; it must be a function.")
 
-    def at_rest(batch: tuple[int, ...]) -> Any:
+    def first(batch: tuple[int, ...]) -> Any:
         with lenient():
-            return jax.tree.map(_strong, rest(batch))
+            return jax.tree.map(_strong, initial_carry(batch))
 
     def packed(carry: Any) -> Carry:
         h, others = _taken_apart(carry)
@@ -43,7 +43,7 @@ def cell(
 
     def unpacked(carry: Carry) -> Any:
         batch = carry.h.shape[:-1]
-        like = jax.eval_shape(lambda: at_rest(batch))
+        like = jax.eval_shape(lambda: first(batch))
         if not hasattr(carry, "c"):
             return _put_together(like, carry.h, [])
         others, start = [], 0
@@ -60,7 +60,7 @@ def cell(
             after = step(params, before, x)
         return packed(_like(before, after))
 
-    def gate(params: Any, carry: Carry, x: Array, zh: Any) -> tuple[Carry, tuple[()]]:
+    def nonlinearity(params: Any, carry: Carry, x: Array, zh: Any) -> tuple[Carry, tuple[()]]:
         over = once
         for _ in range(carry.h.ndim - 2):  # all steps at once
             over = jax.vmap(over, in_axes=(None, 0, 0))
@@ -73,10 +73,10 @@ def cell(
     return Cell(
         gates=("h",),
         init=begin,
-        rest=lambda batch: packed(at_rest(batch)),
-        drive=lambda params, xs: xs,
-        recur=lambda params, h: (),  # all that h does is in the gate
-        gate=gate,
+        initial_carry=lambda batch: packed(first(batch)),
+        input_projection=lambda params, xs: xs,
+        recurrent_projection=lambda params, h: (),  # all that h does is in the nonlinearity
+        nonlinearity=nonlinearity,
     )
 
 
@@ -123,7 +123,7 @@ def _like(before: Any, after: Any) -> Any:
     shapes = functools.partial(jax.tree.map, jnp.shape)
     if jax.tree.structure(before) != jax.tree.structure(after) or shapes(before) != shapes(after):
         raise ConfigError(
-            f"the step of a cell returns a carry of the shape {shapes(after)}; it must be that of rest, "
+            f"the step of a cell returns a carry of the shape {shapes(after)}; it must be that of initial_carry, "
             f"{shapes(before)}."
         )
     return jax.tree.map(lambda old, new: jnp.asarray(new).astype(old.dtype), before, after)

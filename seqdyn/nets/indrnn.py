@@ -59,25 +59,25 @@ class IndRNN:
             u = low + (high - low) * jax.random.uniform(k_u, (self.hidden,), kind)
             return IndWeights(GlorotUniform()(k_w, (inputs, self.hidden), kind), u, jnp.zeros((self.hidden,), kind))
 
-        def recur(params: IndWeights, h: Float[Array, "*b h"]) -> Array:
+        def recurrent_projection(params: IndWeights, h: Float[Array, "*b h"]) -> Array:
             bound = jnp.asarray(self.bound, params.u.dtype)
             acting = params.u + jax.lax.stop_gradient(jnp.clip(params.u, -bound, bound) - params.u)
             return h * jnp.broadcast_to(acting, h.shape)
 
-        def gate(params: IndWeights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
+        def nonlinearity(params: IndWeights, carry: Hidden, zx: Array, zh: Array) -> tuple[Hidden, Partials]:
             h, slope = optimization_barrier(phi(zx + zh))
             return Hidden(h), (slope,)
 
-        def pull(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, None]:
+        def vjp(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, None]:
             (slope,) = partials
             return Hidden(jnp.zeros_like(adjoint.h)), adjoint.h * slope, None
 
         return Cell(
             gates=("h",),
             init=init,
-            rest=lambda batch: Hidden(jnp.zeros((*batch, self.hidden))),
-            drive=_affine,
-            recur=recur,
-            gate=gate,
-            pull=pull,
+            initial_carry=lambda batch: Hidden(jnp.zeros((*batch, self.hidden))),
+            input_projection=_affine,
+            recurrent_projection=recurrent_projection,
+            nonlinearity=nonlinearity,
+            vjp=vjp,
         )

@@ -48,13 +48,13 @@ def dense(
         k_w, k_b = jax.random.split(key)
         return Shared(w(k_w, (inputs, hidden), dtype), b(k_b, (hidden,), dtype))
 
-    def weigh(
+    def weight_gradients(
         params: Shared, xs: Array, before: Array, dzx: Array, dzh: Array | None = None, power: Array | None = None
     ) -> Shared:
         g = _outer([xs], dzx, power)
         return Shared(g[:-1], g[-1])
 
-    return _cell(hidden, activation, init, _affine, weigh, dtype)
+    return _cell(hidden, activation, init, _affine, weight_gradients, dtype)
 
 
 def dense_per_position(
@@ -77,11 +77,11 @@ def dense_per_position(
 
         return jax.vmap(one)(jax.random.split(key, steps))
 
-    def drive(params: PerPosition, xs: Array) -> Array:
+    def input_projection(params: PerPosition, xs: Array) -> Array:
         z = jnp.einsum("t...d,tdh->t...h", xs, params.w)
         return z + jnp.broadcast_to(params.b.reshape(steps, *(1,) * (z.ndim - 2), hidden), z.shape)
 
-    def weigh(
+    def weight_gradients(
         params: PerPosition, xs: Array, before: Array, dzx: Array, dzh: Array | None = None, power: Array | None = None
     ) -> PerPosition:
         if power is not None:
@@ -89,28 +89,28 @@ def dense_per_position(
         x, dz = (leaf.reshape(steps, -1, leaf.shape[-1]) for leaf in (xs, dzx))
         return PerPosition(jnp.einsum("tbd,tbh->tdh", x, dz), jnp.sum(dz, axis=1))
 
-    return _cell(hidden, activation, init, drive, weigh, dtype)
+    return _cell(hidden, activation, init, input_projection, weight_gradients, dtype)
 
 
-def _cell(hidden: int, activation: str, init: Any, drive: Any, weigh: Any, dtype: Any) -> Cell:
+def _cell(hidden: int, activation: str, init: Any, input_projection: Any, weight_gradients: Any, dtype: Any) -> Cell:
     phi = ACTIVATIONS[activation]
 
-    def gate(params: Any, carry: Hidden, zx: Array, zh: None) -> tuple[Hidden, Partials]:
+    def nonlinearity(params: Any, carry: Hidden, zx: Array, zh: None) -> tuple[Hidden, Partials]:
         h, slope = optimization_barrier(phi(zx))
         return Hidden(h), (slope,)
 
-    def pull(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, None]:
+    def vjp(adjoint: Hidden, partials: Partials) -> tuple[Hidden, Array, None]:
         return Hidden(jnp.zeros_like(adjoint.h)), adjoint.h * partials[0], None
 
     return Cell(
         gates=(),
         init=init,
-        rest=lambda batch: Hidden(jnp.zeros((*batch, hidden), dtype)),
-        drive=drive,
-        recur=lambda params, h: None,
-        gate=gate,
-        pull=pull,
-        back=lambda params: jnp.zeros_like,
-        weigh=weigh,
+        initial_carry=lambda batch: Hidden(jnp.zeros((*batch, hidden), dtype)),
+        input_projection=input_projection,
+        recurrent_projection=lambda params, h: None,
+        nonlinearity=nonlinearity,
+        vjp=vjp,
+        transposed=lambda params: jnp.zeros_like,
+        weight_gradients=weight_gradients,
         memory=False,
     )

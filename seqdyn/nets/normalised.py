@@ -7,7 +7,7 @@ are no longer decides how far the gradient reaches.
 
 A batch's own mean and variance are used in training; beside it their running averages are kept, with which an example
 is judged alone. They ride in the parameters, where no gradient reaches them. Under 'batch' and 'layer' the step is no
-longer elementwise, so these cells have no `pull`: JAX differentiates their gate step by step, at autodiff's speed.
+longer elementwise, so these cells have no `vjp`: JAX differentiates it step by step, at autodiff's speed.
 In training under 'batch' an example's adjoint counts what it does to the others through the shared mean and variance.
 """
 
@@ -86,7 +86,7 @@ def normalised(
         GRU    r and z from N(W x) + N(U h₋) + b,  n = tanh(N(W_n x) + b_n + r ⊙ N(U_n h₋))
                or, reset before the product, n = tanh(N(W_n x) + b_n + N(U_n (r ⊙ h₋)))
     """
-    name = {1: "rnn", 3: "gru" if cell.pull else "gru_reset_before", 4: "lstm"}[len(cell.gates)]
+    name = {1: "rnn", 3: "gru" if cell.vjp else "gru_reset_before", 4: "lstm"}[len(cell.gates)]
     if kind == "batch_drive":
         return _batch_drive(cell, name, gain, training)
     return _recurrent(cell, name, kind, steps, gain, activation, training)
@@ -159,7 +159,7 @@ def _moved(old: Statistics, new: Statistics) -> Statistics:
 
 
 def _batch_drive(cell: Cell, name: str, gain: Any, training: bool) -> Cell:
-    def drive(params: Normalised, x: Array) -> Array:
+    def input_projection(params: Normalised, x: Array) -> Array:
         z = x @ params.w
         if training:
             z = _over(z, params.gain_x, tuple(range(z.ndim - 1)))
@@ -176,22 +176,22 @@ def _batch_drive(cell: Cell, name: str, gain: Any, training: bool) -> Cell:
             return GRUWeights(params.w, params.u, params.b, params.bn)
         return Weights(params.w, params.u, params.b)
 
-    def weigh(
+    def weight_gradients(
         params: Normalised, xs: Array, before: Array, dzx: Array, dzh: Array | None, power: Array | None = None
     ) -> Normalised:
-        assert cell.weigh is not None
-        recurrent = cell.weigh(plain(params), xs, before, dzx, dzh, power)
+        assert cell.weight_gradients is not None
+        recurrent = cell.weight_gradients(plain(params), xs, before, dzx, dzh, power)
         dz = dzx if power is None else dzx * jnp.broadcast_to(power[..., None], dzx.shape)
-        grads = jax.vjp(lambda p: drive(p, xs), params)[1](dz)[0]
+        grads = jax.vjp(lambda p: input_projection(p, xs), params)[1](dz)[0]
         return grads._replace(u=recurrent.u, bn=recurrent.bn if name == "gru" else None)
 
     units = cell.units
     assert units is not None
     return cell._replace(
         init=lambda key: _begin(cell, name, "batch_drive", 0, gain, key),
-        drive=drive,
-        gate=lambda params, *given: cell.gate(plain(params), *given),
-        weigh=weigh if cell.weigh else None,
+        input_projection=input_projection,
+        nonlinearity=lambda params, *given: cell.nonlinearity(plain(params), *given),
+        weight_gradients=weight_gradients if cell.weight_gradients else None,
         units=lambda params, *given: units(plain(params), *given),
         update_batch_stats=update_batch_stats,
     )
@@ -213,7 +213,7 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
             start += n
         return jnp.concatenate(parts, axis=-1)
 
-    def drive(params: Normalised, x: Array) -> Any:
+    def input_projection(params: Normalised, x: Array) -> Any:
         z = x @ params.w
         if kind == "layer":
             return z if name == "rnn" else layer(z, params.gain_x) + _spread(params.b, z)
@@ -276,7 +276,7 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
         r = sigmoid(xr + hr)
         return {"r": r, "z": sigmoid(xz + hz), "n": tanh(xn + r[0] * hn)}
 
-    def gate(params: Normalised, carry: Carry, zx: Any, zh: Array) -> tuple[Carry, tuple[Array, ...]]:
+    def nonlinearity(params: Normalised, carry: Carry, zx: Any, zh: Array) -> tuple[Carry, tuple[Array, ...]]:
         v = {gate: optimization_barrier(value) for gate, (value, _) in look(params, carry, zx, zh).items()}
         if name == "rnn":
             return Hidden(v["h"]), ()
@@ -291,7 +291,7 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
             c = _moments(scan_forward(made, params, layer.carry, layer.xs)[1].c, 1)
         uh = layer.before @ params.u
         if name == "gru_reset_before":
-            zx, h2 = drive(params, layer.xs), 2 * layer.hs.shape[-1]
+            zx, h2 = input_projection(params, layer.xs), 2 * layer.hs.shape[-1]
             r = reset(params, layer.before, zx, uh[..., :h2])["r"][0]
             uh = jnp.concatenate([uh[..., :h2], (r * layer.before) @ params.u[:, h2:]], axis=-1)
         x, h = _moments(layer.xs @ params.w, 1), _moments(uh, 1)
@@ -299,10 +299,10 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
 
     made = cell._replace(
         init=lambda key: _begin(cell, name, kind, steps, gain, key),
-        drive=drive,
-        gate=gate,
-        pull=None,
-        weigh=None,
+        input_projection=input_projection,
+        nonlinearity=nonlinearity,
+        vjp=None,
+        weight_gradients=None,
         units=look,
         update_batch_stats=update_batch_stats if kind == "batch" else None,
     )

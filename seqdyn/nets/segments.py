@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.nets.bptt import (
-    Cut,
-    Watch,
+    Backprop,
+    Tap,
     arrived,
     arriving,
     asked,
@@ -42,8 +42,8 @@ def in_segments(length: int) -> Callable[..., tuple[Float[Array, "t *b h"], Carr
         params: Any,
         carry: Carry,
         xs: Float[Array, "t *b d"],
-        cut: Cut = Cut(),
-        watch: Watch = Watch(),
+        cut: Backprop = Backprop(),
+        watch: Tap = Tap(),
         reverse: bool = False,
     ) -> tuple[Float[Array, "t *b h"], Carry]:
         check_given(carry, xs, watch)
@@ -65,12 +65,12 @@ def checkpointed(by: Any, length: int) -> Callable[..., tuple[Float[Array, "t *b
         params: Any,
         carry: Carry,
         xs: Float[Array, "t *b d"],
-        cut: Cut = Cut(),
-        watch: Watch = Watch(),
+        cut: Backprop = Backprop(),
+        watch: Tap = Tap(),
     ) -> tuple[Float[Array, "t *b h"], Carry]:
         @jax.checkpoint
         def of_segment(params: Any, carry: Carry, xs: Array, live: Array | None, zeros: Any) -> tuple[Array, Carry]:
-            return by(cell, params, carry, xs, Cut(live), Watch(adjoint=zeros))
+            return by(cell, params, carry, xs, Backprop(live), Tap(adjoint=zeros))
 
         def body(carry: Carry, segment: Any) -> tuple[Carry, Array]:
             hs, last = of_segment(params, carry, *segment)
@@ -83,24 +83,24 @@ def checkpointed(by: Any, length: int) -> Callable[..., tuple[Float[Array, "t *b
 
 
 def _unroll(
-    cell: Cell, params: Any, carry: Carry, xs: Array, cut: Cut, watch: Watch, length: int
+    cell: Cell, params: Any, carry: Carry, xs: Array, cut: Backprop, watch: Tap, length: int
 ) -> tuple[Array, Carry]:
     return _in_segments(cell, length, params, carry, xs, cut, watch)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _in_segments(
-    cell: Cell, length: int, params: Any, carry: Carry, xs: Array, cut: Cut, watch: Watch
+    cell: Cell, length: int, params: Any, carry: Carry, xs: Array, cut: Backprop, watch: Tap
 ) -> tuple[Array, Carry]:
     return _walked(cell, length, params, carry, xs, cut)[0]
 
 
-def _walked(cell: Cell, length: int, params: Any, first: Carry, xs: Array, cut: Cut) -> tuple[Any, Carry]:
+def _walked(cell: Cell, length: int, params: Any, first: Carry, xs: Array, cut: Backprop) -> tuple[Any, Carry]:
     """((hs, last carry), the carries before each segment)"""
 
     def body(carry: Carry, segment: Any) -> tuple[Carry, Any]:
         xs, live = segment
-        (hs, last), _ = scan(cell, params, carry, xs, Cut(live))
+        (hs, last), _ = scan(cell, params, carry, xs, Backprop(live))
         return last, (hs, carry)
 
     last, (hs, starts) = jax.lax.scan(body, first, _split((xs, cut.live), length))
@@ -121,7 +121,7 @@ def _backward(cell: Cell, length: int, residuals: Any, cotangents: Any) -> Any:
     def body(carry: Any, segment: Any) -> tuple[Any, Any]:
         state, total = carry
         first, (xs, live, keep, local, sizes) = segment
-        within = Cut(live, keep, cut.clip)
+        within = Backprop(live, keep, cut.clip)
         (hs, _), kept = scan(cell, params, first, xs, within)
         state, d_params, d_xs, readings = pulled(cell, params, first, xs, hs, kept, within, watch, state, local, sizes)
         return (state, jax.tree.map(jnp.add, total, d_params)), (d_xs, readings)

@@ -66,14 +66,14 @@ class SLSTM:
             biases = [jnp.full((self.hidden,), self.forget_bias if g == "f" else 0.0, kind) for g in GATES]
             return SLSTMWeights(jnp.concatenate(w, axis=1), jnp.stack(blocks), jnp.concatenate(biases))
 
-        def recur(params: SLSTMWeights, h: Float[Array, "*b h"]) -> Array:
+        def recurrent_projection(params: SLSTMWeights, h: Float[Array, "*b h"]) -> Array:
             if self.heads == 1:
                 return h @ params.u[0]
             z = jnp.einsum("...nw,nwk->...nk", h.reshape(*h.shape[:-1], self.heads, width), params.u)
             z = jnp.swapaxes(z.reshape(*h.shape[:-1], self.heads, 4, width), -2, -3)
             return z.reshape(*h.shape[:-1], 4 * self.hidden)
 
-        def gate(params: Any, carry: Memory, zx: Array, zh: Array) -> tuple[Memory, Partials]:
+        def nonlinearity(params: Any, carry: Memory, zx: Array, zh: Array) -> tuple[Memory, Partials]:
             i, f, o, z = split(zx + zh, 4)
             c, n, m = split(carry.c, 3)
             log_f = optimization_barrier(jax.nn.log_sigmoid(f) if self.forget == "sigmoid" else f)
@@ -85,7 +85,14 @@ class SLSTM:
             c, n = optimization_barrier((keep * c + taken * jnp.tanh(z), keep * n + taken))
             return Memory(side_by_side(c, n, m), jax.nn.sigmoid(o) * c / n), ()
 
-        def rest(batch: tuple[int, ...]) -> Memory:
+        def initial_carry(batch: tuple[int, ...]) -> Memory:
             return Memory(jnp.zeros((*batch, 3 * self.hidden)), jnp.zeros((*batch, self.hidden)))
 
-        return Cell(gates=GATES, init=init, rest=rest, drive=_affine, recur=recur, gate=gate)
+        return Cell(
+            gates=GATES,
+            init=init,
+            initial_carry=initial_carry,
+            input_projection=_affine,
+            recurrent_projection=recurrent_projection,
+            nonlinearity=nonlinearity,
+        )

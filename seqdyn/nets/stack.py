@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.nets.bptt import Cut, Watch, in_direction, unroll, where_valid
+from seqdyn.nets.bptt import Backprop, Tap, in_direction, unroll, where_valid
 from seqdyn.nets.cells import Carry, Cell, advance, step
 from seqdyn.types import Array, Bool, Float
 
@@ -50,8 +50,8 @@ def unroll_stack(
     params: tuple[Any, ...],
     carries: tuple[Carry, ...],
     xs: Float[Array, "t *b d"],
-    cut: Cut = Cut(),
-    watches: tuple[Watch, ...] | None = None,
+    cut: Backprop = Backprop(),
+    watches: tuple[Tap, ...] | None = None,
     by: Any = unroll,
     bidirectional: bool = False,
     masks: tuple[Array, ...] | None = None,
@@ -65,7 +65,7 @@ def unroll_stack(
     of `dropped`. `by` unrolls a layer.
     """
     last, layers = [], []
-    watches = watches or (Watch(),) * len(cells)
+    watches = watches or (Tap(),) * len(cells)
     ways = 2 if bidirectional else 1
     for level in range(len(cells) // ways):
         if masks is not None:
@@ -93,19 +93,19 @@ def unroll_autodiff(
     params: Any,
     carry: Carry,
     xs: Float[Array, "t *b d"],
-    cut: Cut = Cut(),
-    watch: Watch = Watch(),
+    cut: Backprop = Backprop(),
+    watch: Tap = Tap(),
 ) -> tuple[Float[Array, "t *b h"], Carry]:
     """`unroll`'s forward pass as a plain scan that JAX differentiates: the oracle it is held against.
 
     Knows `cut.live`, and `watch.adjoint`, zeros that it adds to the state after each step: the gradient with respect to
     them is the adjoint. Raises ValueError for what has no meaning without our backward pass.
     """
-    if cut.keep is not None or cut.clip is not None or watch._replace(adjoint=None) != Watch():
+    if cut.keep is not None or cut.clip is not None or watch._replace(adjoint=None) != Tap():
         raise ValueError("unroll_autodiff cannot truncate or clip the adjoint or read its norms; use unroll")
     # Where a step's drive depends on the others' (on its position, or on the mean over all), it is taken at once.
     apart = cell.memory and cell.update_batch_stats is None
-    whole = None if apart else cell.drive(params, xs)
+    whole = None if apart else cell.input_projection(params, xs)
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Array]:
         x, zx, live, zeros = inputs
@@ -123,7 +123,7 @@ def scan_forward(
     cell: Cell, params: Any, carry: Carry, xs: Float[Array, "t *b d"], live: Bool[Array, " t *b"] | None = None
 ) -> tuple[Carry, Carry, Any]:
     """(the carry before each step, the carry after it, zx): the path of a layer, held on padding."""
-    zx = cell.drive(params, xs)
+    zx = cell.input_projection(params, xs)
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
         new = where_valid(inputs[1], advance(cell, params, inputs[0], carry), carry)

@@ -9,7 +9,7 @@ from seqdyn.nets.cells import Cell
 
 def without_biases(cell: Cell) -> Cell:
     """`cell`, an rnn, LSTM or GRU of `cells`, whose biases are 0 and stay 0: they receive no gradient."""
-    weigh, units = cell.weigh, cell.units
+    weight_gradients, units = cell.weight_gradients, cell.units
     assert units is not None
 
     def silent(params: Any) -> Any:
@@ -17,8 +17,10 @@ def without_biases(cell: Cell) -> Cell:
 
     return cell._replace(
         init=lambda key: silent(cell.init(key)),
-        drive=lambda params, x: cell.drive(silent(params), x),
-        gate=lambda params, *given: cell.gate(silent(params), *given),
-        weigh=None if weigh is None else lambda params, *given: silent(weigh(params, *given)),
+        input_projection=lambda params, x: cell.input_projection(silent(params), x),
+        nonlinearity=lambda params, *given: cell.nonlinearity(silent(params), *given),
+        weight_gradients=None
+        if weight_gradients is None
+        else lambda params, *given: silent(weight_gradients(params, *given)),
         units=lambda params, *given: units(silent(params), *given),
     )

@@ -43,7 +43,7 @@ class Chunk:
 _SAID = "From on_chunk, after update"
 
 
-def told(error: BaseException) -> bool:
+def from_listener(error: BaseException) -> bool:
     """Was it raised by what heard of a chunk?"""
     return any(note.startswith(_SAID) for note in getattr(error, "__notes__", ()))
 

@@ -363,7 +363,7 @@ def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any,
             if spec.network is not None:
                 why = "this compiler gets these shapes wrong, so try others"
             if spec.layers:
-                why = "the pull, back or weigh of one of its cells is not the derivative of its gate"
+                why = "vjp, transposed or weight_gradients of one of its cells is not its step's derivative"
             raise RuntimeError(
                 f"the gradient of {spec.label} is {error:.1e} away from autodiff's (at most {TOLERANCE:g} is right); "
                 f"{why}."

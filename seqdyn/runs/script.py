@@ -205,7 +205,7 @@ def _script(config: type[C], main: Callable[[C], object], description: str | Non
     except BrokenPipeError:
         raise
     except (OSError, RuntimeError) as error:
-        if chunks.told(error):  # the user's own
+        if chunks.from_listener(error):  # the user's own
             raise
         console.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True)
         sys.exit(1)
@@ -291,7 +291,7 @@ def _to_jobs(out: Path, parts: Mapping[str, Experiment], config: Options, data: 
             manifest.check_place(out / name)
         slurm.spread(out, done, config.workers, config.slurm)
     else:
-        for line in slurm.told(out, done, shard(config.shard)):
+        for line in slurm.job_states(out, done, shard(config.shard)):
             plain_console(stderr=True).print(line, soft_wrap=True)
 
 

@@ -108,7 +108,7 @@ def spread(out: Path, done: Callable[[Shard], bool], workers: int, options: Sequ
     raise Queued("\n".join(lines))
 
 
-def told(out: Path, done: Callable[[Shard], bool], mine: Shard) -> list[str]:
+def job_states(out: Path, done: Callable[[Shard], bool], mine: Shard) -> list[str]:
     """What became of the jobs of a run directory: a sentence for each shard that shares tiles with `mine` and is not
     `done`. None in a job, and none after a run without Slurm."""
     if "SUBMITIT_EXECUTOR" in os.environ:

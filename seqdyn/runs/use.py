@@ -151,7 +151,7 @@ def generate(
         return out.stacked.last, out.predictions[-1, 0]
 
     def write(ids: Array, key: Key[Array, ""], heat: Float[Array, ""]) -> Array:
-        start = tuple(cell.rest((1,)) for cell in model.layers(of.spec))
+        start = tuple(cell.initial_carry((1,)) for cell in model.layers(of.spec))
 
         def step(at: Any, key: Key[Array, ""]) -> tuple[Any, Array]:
             carries, logits = at

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from seqdyn.backend import compiled
 from seqdyn.nets import cells
-from seqdyn.nets.bptt import Cut, Watch, unroll, watching
+from seqdyn.nets.bptt import Backprop, Tap, taps, unroll
 from seqdyn.nets.cells import Carry, Cell, GRUWeights, Hidden, Memory, Weights
 from seqdyn.nets.conventions import from_pytorch
 from seqdyn.types import Array, Float
@@ -40,12 +40,12 @@ class Layers(NamedTuple):
         else:
             made = {"lstm": cells.lstm, "gru": cells.gru}[self.kind](*sizes)
 
-        def weigh(params: Any, *rest: Any) -> Any:
-            assert made.weigh is not None
-            whole = partial(made.weigh, params, *rest)
+        def weight_gradients(params: Any, *rest: Any) -> Any:
+            assert made.weight_gradients is not None
+            whole = partial(made.weight_gradients, params, *rest)
             return jax.lax.cond(check, whole, lambda: jax.tree.map(jnp.zeros_like, params))
 
-        return made._replace(weigh=weigh)
+        return made._replace(weight_gradients=weight_gradients)
 
 
 class Call(NamedTuple):
@@ -92,7 +92,7 @@ def _params(layers: Layers, weights: dict[str, Array], end: str) -> Weights | GR
     return from_pytorch(layers.kind, w, u, *(weights.get(f"bias_{of}_{end}", none) for of in ("ih", "hh")))
 
 
-def _forward(layers: Layers, weights: dict[str, Array], watches: list[Watch], call: Call) -> tuple[Array, Any]:
+def _forward(layers: Layers, weights: dict[str, Array], watches: list[Tap], call: Call) -> tuple[Array, Any]:
     """(outputs of the top, (h_n,) or (h_n, c_n))"""
     xs, last = call.xs, []
     for level in range(layers.levels):
@@ -103,7 +103,7 @@ def _forward(layers: Layers, weights: dict[str, Array], watches: list[Watch], ca
             i = level * layers.directions + way
             params = _params(layers, weights, layers.suffixes[i])
             carry = _carry(layers, [part[i] for part in call.first])
-            out, end = unroll(cell, params, carry, xs, Cut(live=call.live), watches[i], reverse=way == 1)
+            out, end = unroll(cell, params, carry, xs, Backprop(live=call.live), watches[i], reverse=way == 1)
             outputs.append(out)
             last.append(_parts(end))
         xs = jnp.concatenate(outputs, axis=-1)
@@ -121,7 +121,7 @@ def _parts(carry: Carry) -> tuple[Array, ...]:
 def _read(layers: Layers, call: Call) -> Read:
     steps, batch = call.xs.shape[:2]
     kind = call.xs.dtype
-    empty = [watching(layers.cell(0), steps, (batch,), ranged=True)] * len(layers.suffixes)
+    empty = [taps(layers.cell(0), steps, (batch,), ranged=True)] * len(layers.suffixes)
     empty = [jax.tree.map(lambda leaf: leaf.astype(kind), watch)._replace(exponent=watch.exponent) for watch in empty]
 
     (outputs, _), pull = jax.vjp(lambda weights, watches: _forward(layers, weights, watches, call), call.weights, empty)
@@ -141,8 +141,8 @@ def _read(layers: Layers, call: Call) -> Read:
     most = [jnp.max(jnp.max(size, axis=0)) for size in sizes]  # XLA's CPU vectorises over all axes but the last
     apart = most[0] / most[1]
     return Read(
-        over_layers(lambda one: _parts(one.whole)),
-        over_layers(lambda one: _parts(one.travelled)),
+        over_layers(lambda one: _parts(one.adjoint_norm)),
+        over_layers(lambda one: _parts(one.from_next_norm)),
         over_layers(lambda one: one.exponent),
         d_weights,
         apart,
