@@ -98,7 +98,7 @@ def step(cell: Cell, params: Any, carry: Carry, x: Float[Array, "*b d"]) -> Carr
 
 
 def advance(cell: Cell, params: Any, zx: Any, carry: Carry) -> Carry:
-    """`step` with the input's part, `cell.drive`, already done."""
+    """`step` with the input's part, `cell.input_projection`, already done."""
     h = carry.h if cell.mask is None else carry.h * cell.mask(zx)
     return cell.nonlinearity(params, carry, zx, cell.recurrent_projection(params, h))[0]
 
