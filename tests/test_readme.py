@@ -110,12 +110,11 @@ BEFORE = {
             sd.run(sd.Experiment("stream", spec, updates=2), "runs/stream", data, vocabulary=letters, verify=False)
         """,
     },
-    "experiments/own/README.md": {2: "import jax.numpy as jnp"},
 }
 """By page and block: what its reader has, files, data and models, smaller than theirs."""
 AFTER = {
     "experiments/own/README.md": {
-        6: """
+        7: """
             from pathlib import Path
             main(Config(out=Path("runs/mine"), biases=(0.0, 1.0), verify=False))
         """
