@@ -13,8 +13,10 @@ other, and is *undecided* otherwise. The m claims of one experiment are made at 
 (Bonferroni): so all their intervals are right together with 95%, and can be printed, as those of Holm's steps cannot.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -190,23 +192,37 @@ class Verdict(NamedTuple):
 
 def interval(kind: Kind, values: np.ndarray, level: float) -> tuple[float, float]:
     """Of a share (of values 0 and 1) or a median, at a level; all that is possible where there are too few."""
-    from scipy.stats import (  # here: SciPy loads OpenBLAS, for which `backend.start` comes first
-        binomtest,
-        quantile_test,
-    )
-
     n = len(values)
     if kind == "proportion":
+        from scipy.stats import binomtest  # here: SciPy loads OpenBLAS, for which `backend.start` comes first
+
         if not n:
             return 0.0, 1.0
         found = binomtest(int(np.sum(values)), n).proportion_ci(level, method="exact")
         return float(found.low), float(found.high)
-    if not n:
+    if np.isnan(values).any():
         return -np.inf, np.inf
-    found = quantile_test(values, p=0.5).confidence_interval(level)
-    return float(np.nan_to_num(found.low, nan=-np.inf, neginf=-np.inf, posinf=np.inf)), float(
-        np.nan_to_num(found.high, nan=np.inf, neginf=-np.inf, posinf=np.inf)
-    )
+    low, high = ranks(n, level)
+    ordered = np.sort(values)
+    return -np.inf if low is None else float(ordered[low]), np.inf if high is None else float(ordered[high])
+
+
+@functools.cache
+def ranks(n: int, level: float) -> tuple[int | None, int | None]:
+    """Between which of n ordered values, counted from 0, the median lies at a level; None where there is no bound.
+
+    As `scipy.stats.quantile_test` has them, whose import takes a second: the numbers of values below the median have
+    the distribution of n coins, whose tails here are exact.
+    """
+    tail, term, total, below = Fraction((1 - level) / 2) * 2**n, 1, 0, n
+    for k in range(n + 1):
+        total += term
+        if total >= tail:
+            below = min(below, k)
+        if total > tail:  # of n − k values or more below the median it is as much
+            return below - 1 if below else None, n - k if k else None
+        term = term * (n - k) // (k + 1)
+    raise ValueError(f"level is {level}; it must lie between 0 and 1.")
 
 
 def decide(low: float, high: float, threshold: float, side: str) -> str:

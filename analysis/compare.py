@@ -17,9 +17,9 @@ import numpy as np
 import tyro
 
 from analysis import claims, report, style
+from analysis.differences import DECIDED, pairs
 from analysis.differences import first_bits as first_bits
 from analysis.differences import first_setting as first_setting
-from analysis.differences import pairs
 from analysis.differences import tests as tests
 from analysis.overlays import figures as figures
 from analysis.overlays import interval as interval
@@ -30,6 +30,9 @@ from seqdyn.runs import manifest
 from seqdyn.runs.display import plain_console
 from seqdyn.runs.script import script
 from seqdyn.types import ConfigError
+
+ROWS = 60
+"""Rows of a table that are printed, those that decide something first; the page has all."""
 
 
 def summary(found: Read) -> list[dict[str, Any]]:
@@ -132,7 +135,7 @@ def show(paths: Sequence[str | Path], into: Path, at: Sequence[int] = ()) -> lis
         if not 0 <= done <= longest:
             raise ConfigError(f"at is {done}; it must be numbers of updates from 0 to {longest}.")
     into.mkdir(parents=True, exist_ok=True)
-    said, of = text(found), tests(found)
+    said, of = text(found), sorted(tests(found), key=lambda row: row["verdict"] not in DECIDED)
     console = plain_console()
     for sentence in said:
         console.print(sentence, soft_wrap=True, markup=False, highlight=False)
@@ -144,7 +147,10 @@ def show(paths: Sequence[str | Path], into: Path, at: Sequence[int] = ()) -> lis
     tables = [("Medians over runs", table(summary(found)))] + ([(caption, tested(found, of))] if of else [])
     title = f"{', '.join(side.name for side in found.sides)}, compared"
     said.append(f"How it was made, below, is that of {first.name}.")
-    return report.publish(first.path, title, said, figures(found, at), tables, into, [rows for _, rows in tables])
+    printed = [rows[:ROWS] for _, rows in tables]
+    if any(len(rows) > ROWS for _, rows in tables):
+        console.print(f"Of each table the first {ROWS} rows; the page has all.", soft_wrap=True)
+    return report.publish(first.path, title, said, figures(found, at), tables, into, printed)
 
 
 @dataclass

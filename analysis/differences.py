@@ -1,5 +1,6 @@
 """What differs between run directories: a setting, a bit, and by how much, paired by seed. For `analysis.compare`."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from seqdyn.types import ConfigError
 if TYPE_CHECKING:
     import xarray as xr
 
+DECIDED = ("higher", "lower")
+"""What a test says where its interval leaves out 0."""
 _BESIDES = ("format", "experiment", "config", "verified", "resumed_on", "git", "records", "vocabulary")
 """What a manifest says that is no setting."""
 
@@ -23,10 +26,9 @@ def first_setting(one: str | Path, other: str | Path) -> tuple[str, Any, Any] | 
     """The first setting in which two directories differ, (path, of one, of the other): of the experiment, but for its
     name, then of what the runs started from and were made on, last the updates; None if there is none."""
     here, there = manifest.read(one), manifest.read(other)
-    try:  # with defaults filled in, where the code of both is at hand
-        described = [experiment_from(found["experiment"]).describe() for found in (here, there)]
-    except ConfigError:
-        described = [found["experiment"] for found in (here, there)]
+    described = [here["experiment"], there["experiment"]]
+    with contextlib.suppress(ConfigError):  # with defaults filled in, where the code of both is at hand
+        described = [experiment_from(of).describe() for of in described]
     besides = [{k: v for k, v in of.items() if k not in _BESIDES} for of in (here, there)]
     lengths = [{"updates": of["updates"]} for of in described]
     plain = [{k: v for k, v in of.items() if k not in ("name", "updates")} for of in described]
@@ -105,7 +107,8 @@ def tests(found: Read) -> list[dict[str, Any]]:
     for row in rows:
         low, high = claims.interval("median", row["change"], level)
         alike = not row["change"].any()
-        said = "equal in all" if alike else "higher" if low > 0 else "lower" if high < 0 else "undecided"
+        higher, lower = DECIDED
+        said = "equal in all" if alike else higher if low > 0 else lower if high < 0 else "undecided"
         row |= {"n": len(row["change"]), "median": float(np.median(row["change"])), "low": low, "high": high}
         row |= {"verdict": said}
     return rows

@@ -61,11 +61,20 @@ def judged(ds: "xr.Dataset", name: str, method: str) -> Float[np.ndarray, " run"
     return at(ds, name, chosen(ds)) if method in STOPPED else ds[name].values[:, -1].astype(np.float64)
 
 
+def method_of_each(ds: "xr.Dataset", noted: Sequence[str]) -> np.ndarray:
+    """The method of each run: as it was noted, and of runs added by `seqdyn.extend` that of the run which has the same
+    numbers but for the seed; '' where none has."""
+    names = [str(name) for name, of in ds.coords.items() if of.dims == ("run",) and name not in ("run", "seed")]
+    keys = [*zip(*([*map(str, ds[name].values.tolist())] for name in names), strict=True)]  # NaN is not itself
+    known = dict(zip(keys[: len(noted)], noted, strict=True))
+    return np.asarray([*noted, *(known.get(key, "") for key in keys[len(noted) :])])
+
+
 def settled(part: Path) -> dict[str, tuple[float, np.ndarray]]:
     """Method → (its number, its runs): of each method's numbers the one with the best mean validation accuracy over
     seeds; NaN for a method that has none."""
     ds, noted = load(part), manifest.experiment(part).settings
-    methods, found = np.asarray(noted["methods"]), {}
+    methods, found = method_of_each(ds, noted["methods"]), {}
     for method in dict.fromkeys(noted["methods"]):
         runs, name = np.flatnonzero(methods == method), noted["numbers"].get(method)
         values = ds[name].values[runs] if name else np.full(len(runs), np.nan)

@@ -1,6 +1,5 @@
 """Run directories drawn over each other: for `analysis.compare`."""
 
-import functools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -22,20 +21,15 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#00
 other."""
 
 
-@functools.cache
-def _ranks(n: int) -> tuple[float, float]:
-    return claims.interval("median", np.arange(n, dtype=float), 0.95)
-
-
 def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """95% interval of the median over runs at each x, of values [run, x]; NaN where there are too few runs."""
     ordered = np.sort(values, axis=0)  # NaN comes last
     low, high = np.full((2, values.shape[1]), np.nan)
     count = np.sum(~np.isnan(values), axis=0)
     for n in np.unique(count):
-        ranks = _ranks(int(n))
-        if np.isfinite(ranks).all():
-            low[count == n], high[count == n] = (ordered[int(rank), count == n] for rank in ranks)
+        first, last = claims.ranks(int(n), 0.95)
+        if first is not None and last is not None:
+            low[count == n], high[count == n] = ordered[first, count == n], ordered[last, count == n]
     return low, high
 
 
@@ -119,14 +113,15 @@ def through_training(of: Sequence[tuple[str, list[Line]]], known: Norms, stop: i
     for column, (_, lines) in zip(axes.T, of, strict=True):
         for line in lines:
             band = len(lines) <= BANDS
-            part = line.side.ds.isel(run=line.runs, step=slice(0, stop))
-            losses.append(curve(column[0], *style.smoothed(part["loss"].values), line, band))
+            of_each = {name: line.side.ds[name].values for name in ("loss", "clipped") if name in line.side.ds}
+            of_each = {name: values[line.runs, :stop] for name, values in of_each.items()}
+            losses.append(curve(column[0], *style.smoothed(of_each["loss"]), line, band))
             if _layers(line.side):
                 at = [done for name, done in known if name == line.side.name and done <= stop]
                 reach = [lags.horizon(known[line.side.name, done][line.runs, -1]) for done in sorted(at)]
                 curve(column[1], np.sort(at), np.stack(reach, axis=1), line, band)
-            if "clipped" in part:
-                curve(column[2], *style.smoothed(part["clipped"].values), line, band)
+            if "clipped" in of_each:
+                curve(column[2], *style.smoothed(of_each["clipped"]), line, band)
     style.log_axis(axes[:1], losses)
     axes[1, 0].set_ylim(0, None)
     axes[2, 0].set_ylim(-0.02, 1.02)

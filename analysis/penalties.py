@@ -342,6 +342,15 @@ def setting(f: Found, draws: int) -> str:
     )
 
 
+def left_out(parts: Sequence[Path]) -> list[str]:
+    """The paragraph on runs that a draw was extended by: each training set has one network a λ, and all the same λ."""
+    more = sum(len(manifest.directories(part)) > 1 for part in parts)
+    said = (
+        f"{more} of the {len(parts)} training sets have runs that extend them; these are not drawn here, as each set "
+    )
+    return [said + "has one network for each λ, and all sets have the same λ."] if more else []
+
+
 def text(f: Found, listed: Sequence[dict[str, Any]], draws: int) -> list[str]:
     """What was found, and what was run."""
     return [outcome(f, listed), setting(f, draws)]
@@ -382,5 +391,6 @@ def show(out: Path, parts: Sequence[Path]) -> list[Path]:
     """Draws the experiments of a directory and prints their table and where the figures lie."""
     f = found(parts)
     listed = summary(f)
+    said = [*text(f, listed, len(parts)), *left_out(parts)]
     tables = [("At the λ chosen by validation; means over training sets", table(listed))]
-    return report.publish(parts[0], "Penalties", text(f, listed, len(parts)), figures(f), tables, into=out)
+    return report.publish(parts[0], "Penalties", said, figures(f), tables, into=out)

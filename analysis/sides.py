@@ -54,7 +54,7 @@ def read(paths: Sequence[str | Path]) -> Read:
         raise ConfigError(f"directories is {given}; it must be two or more different run directories.")
     called = [p.name for p in paths] if len({p.name for p in paths}) == len(paths) else [*map(str, paths)]
     with ThreadPoolExecutor() as pool:
-        loaded = [*pool.map(load, paths)]
+        loaded = [*pool.map(_loaded, paths)]
     made = [int(ds["recorded"].values.sum(axis=1).max(initial=0)) for ds in loaded]
     if not min(made):
         raise ConfigError(f"{paths[made.index(0)]} has made no update; compare directories that have.")
@@ -70,6 +70,15 @@ def read(paths: Sequence[str | Path]) -> Read:
     once = [setting for side in sides for setting in dict.fromkeys(side.settings)]
     shared = [setting for setting in dict.fromkeys(once) if once.count(setting) > 1]
     return Read(sides, varied, shared, min(made), look)
+
+
+def _loaded(path: Path) -> "xr.Dataset":
+    """With what is read again and again in memory; the rest as lazy as ever."""
+    ds = load(path)
+    for name in ("recorded", "finite", "loss", "clipped"):
+        if name in ds:
+            ds[name].load()
+    return ds
 
 
 def column(ds: "xr.Dataset", name: str) -> list[Any]:
@@ -98,16 +107,16 @@ def _settings(ds: "xr.Dataset", names: Sequence[str]) -> list[Setting]:
 
 
 def _values(ds: "xr.Dataset", stop: int, look: int) -> dict[str, np.ndarray]:
-    gone = diverged(ds.isel(step=slice(0, stop))).any(axis=1)
+    gone = diverged(ds)[:, :stop].any(axis=1)
     latest = slice(stop - lags.late(stop), stop)
-    found = {"training loss": np.where(gone, np.inf, ds["loss"].isel(step=latest).values.mean(axis=1, dtype=float))}
+    found = {"training loss": np.where(gone, np.inf, ds["loss"].values[:, latest].mean(axis=1, dtype=float))}
     if "test_loss" in ds:
         probe = ds["probe_step"].values.tolist().index(look)
         found["test loss"] = np.where(gone, np.inf, ds["test_loss"].isel(probe=probe).values.astype(float))
     if "adjoint_norm" in ds and ds.sizes["layer"]:
         found["horizon"] = lags.horizon(norms(ds, [stop])[stop][:, -1])
     if "clipped" in ds:
-        share = ds["clipped"].isel(step=slice(0, stop)).values
+        share = ds["clipped"].values[:, :stop]
         found["share clipped"] = np.asarray([lags.mean(run) for run in share])
     return found
 

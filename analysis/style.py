@@ -12,6 +12,8 @@ import matplotlib.style
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
@@ -121,8 +123,9 @@ def save(fig: Figure, path: Path) -> Path:
         layout.execute(fig)  # most of the time: once for both files
     fig.set_layout_engine("none")
     vector, raster = (path.with_name(path.name + kind) for kind in (".svg", ".png"))
-    fig.savefig(vector, metadata={"Date": None, "Creator": None})
-    fig.savefig(raster, metadata={"Software": None})
+    # Not by savefig, which draws everything twice, once for a layout that is there already. An SVG has 72 dots an inch.
+    FigureCanvasAgg(fig).print_png(raster, metadata={"Software": None})
+    FigureCanvasSVG(fig).print_svg(vector, metadata={"Date": None, "Creator": None})
     return raster
 
 

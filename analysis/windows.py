@@ -26,7 +26,7 @@ def read(out: Path) -> "xr.Dataset":
     """The probes' records of the run directory and of those in it, one per further initialisation, as one."""
     import xarray as xr
 
-    inside = sorted(path.parent for path in out.glob(f"*/{manifest.NAME}"))
+    inside = sorted(path.parent for path in out.glob(f"*/{manifest.NAME}") if not manifest.extends(path.parent))
     parts = [load(path) for path in (out, *inside)]
     found = xr.concat(
         [part[list(NAMES)].isel(layer=0).assign_coords(run=part["run"] + 1000 * i) for i, part in enumerate(parts)],

@@ -80,7 +80,7 @@ def tensorboard(folder: str | os.PathLike[str], every: int | None = None) -> Mir
         def finish(self) -> None:
             self._to.close()
 
-    return _mirror(Said, every)
+    return _Mirror(Said, every)
 
 
 def wandb(project: str, every: int | None = None, *, mode: str = "offline", **options: Any) -> Mirror:
@@ -96,7 +96,7 @@ def wandb(project: str, every: int | None = None, *, mode: str = "offline", **op
         quiet = library.Settings(silent=True, console="off", x_disable_stats=True)
         return library.init(project=project, **(of_run | dict(reinit="create_new", settings=quiet) | options))
 
-    return _mirror(begin, every)
+    return _Mirror(begin, every)
 
 
 def trackio(project: str, every: int | None = None, **options: Any) -> Mirror:
@@ -120,37 +120,40 @@ def trackio(project: str, every: int | None = None, **options: Any) -> Mirror:
             with contextlib.redirect_stdout(io.StringIO()):
                 self._to.finish()
 
-    return _mirror(Said, every)
+    return _Mirror(Said, every)
 
 
-def _mirror(begin: Callable[[_Run], _Said], every: int | None) -> Mirror:
-    """Begins a tracker's run when its first chunk comes and ends it after its last; if there is none, the libraries do
-    when the process ends."""
-    every = None if every is None else whole("every", every)
-    open_runs: dict[tuple[str, int], _Said] = {}
-    names: dict[str, list[str]] = {}
+class _Mirror:
+    """Begins a tracker's run when its first chunk comes, and ends it after its last or when the training ends."""
 
-    def mirror(new: Chunk) -> None:
+    def __init__(self, begin: Callable[[_Run], _Said], every: int | None) -> None:
+        self._begin, self._every = begin, None if every is None else whole("every", every)
+        self._open: dict[tuple[str, int], _Said] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def __call__(self, new: Chunk) -> None:
         ds, path = new.load(), str(new.path.resolve())
-        if path not in names:
-            names[path] = _names(load(new.path))
+        if path not in self._names:
+            self._names[path] = _names(load(new.path))
         for i, number in enumerate(new.runs):
-            if (path, number) not in open_runs:
+            if (path, number) not in self._open:
                 told = f"{path}:{number}".encode("utf-8", "surrogateescape")
                 config = _config(ds.isel(run=i)) | {"path": path}
-                name = names[path][number]
+                name = self._names[path][number]
                 run = _Run(new.path.name, hashlib.sha256(told).hexdigest()[:16], name, config, new.start)
-                open_runs[path, number] = begin(run)
-        for step, values in _values(ds, every):
+                self._open[path, number] = self._begin(run)
+        for step, values in _values(ds, self._every):
             for i, number in enumerate(new.runs):
                 there = {tag: float(of[i]) for tag, of in values.items() if np.isfinite(of[i])}
                 if there:
-                    open_runs[path, number].log(there, step=step)
+                    self._open[path, number].log(there, step=step)
         if new.stop == ds.attrs["updates"]:
             for number in new.runs:
-                open_runs.pop((path, number)).finish()
+                self._open.pop((path, number)).finish()
 
-    return mirror
+    def close(self) -> None:
+        while self._open:
+            self._open.popitem()[1].finish()
 
 
 def _config(of: "xr.Dataset") -> dict[str, Any]:

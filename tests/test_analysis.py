@@ -16,6 +16,7 @@ from analysis import (
     imdb_gradients,
     lags,
     learned,
+    overfitting,
     penalties,
     published,
     report,
@@ -288,3 +289,18 @@ def test_a_cure_is_drawn_with_the_runs_that_extend_it(tmp_path):
     assert [(row["value"], row["runs"], row["learned"]) for row in rows] == [(0.5, 4, 4), (1.5, 4, 4)]
     assert [row["horizon_end"] for row in rows] == [7, STEPS]
     assert figures and page.exists()
+
+
+def test_an_added_seed_belongs_to_the_method_of_its_numbers(tmp_path):
+    """Of `overfitting`, whose directory notes the methods of the runs that it began with."""
+    spec, noted = Spec(steps=STEPS, batch=4, hidden=(3,)), ["nothing", "nothing", "more", "more"]
+
+    def one(seeds, gains):
+        return Experiment("set", (spec,), grid(seeds=seeds, gain=gains), UPDATES, chunk=5, probe_every=10, tile=4)
+
+    out = write(tmp_path / "run", one(2, [0.5, 1.5]), UPDATES)
+    assert penalties.left_out([out]) == []
+    write(out / "more-1", one([2, 3], [0.5, 1.5, 2.5]), UPDATES)
+    methods = overfitting.method_of_each(load(out), noted).tolist()
+    assert methods == [*noted, "nothing", "nothing", "more", "more", "", ""]
+    assert "1 of the 1 training sets have runs that extend them" in penalties.left_out([out])[0]

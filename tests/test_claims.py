@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tyro
 import xarray as xr
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, quantile_test
 
 import seqdyn as sd
 from analysis import claims, exploding, replicated
@@ -83,6 +83,15 @@ def test_the_interval_of_a_median_covers_it_at_least_as_often_as_it_says():
         ends = np.array([interval("median", draws.exponential(size=n), 0.9) for _ in range(1000)])
         covered = np.mean((ends[:, 0] <= np.log(2)) & (np.log(2) <= ends[:, 1]))
         assert 0.89 <= covered <= 0.98, (n, covered)
+
+
+def test_the_ranks_of_a_median_s_interval_are_the_sign_tests():
+    for n in (*range(1, 40), 101, 1000):
+        for level in (0.9, 0.95, 1 - 0.05 / 1824):
+            right = quantile_test(np.arange(n, dtype=float), p=0.5).confidence_interval(level)
+            found = claims.ranks(n, level)
+            assert [np.nan if rank is None else rank for rank in found] == pytest.approx([*right], nan_ok=True)
+    assert interval("median", np.array([]), 0.9) == interval("median", np.full(9, np.nan), 0.9) == (-np.inf, np.inf)
 
 
 def test_three_seeds_decide_nothing_and_least_says_how_many_would():

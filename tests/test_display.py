@@ -91,6 +91,14 @@ def test_where_nothing_can_be_drawn_over_there_are_plain_lines(kind, tmp_path, m
     assert all(letter.isprintable() for line in lines for letter in line)
 
 
+def test_the_map_of_runs_that_were_added_counts_them_in_the_whole():
+    console = plain_console(file=io.StringIO(), force_terminal=True, width=100, height=40)
+    with Display(EXPERIMENT, console, [tile := Tile(0, 0, (0, 1))], first=6) as shown:
+        shown.at(tile, 0, np.ones(2, bool))
+        shown.at(tile, 8, np.ones(2, bool), {"loss": np.ones((2, 8)), "adjoint_norm": np.ones((2, 8, 1, 4))})
+        assert str(shown._bar.below).split("\n")[0].endswith("median of runs 6 to 7")
+
+
 def test_a_notebook_that_has_widgets_is_drawn_in(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", ModuleType("ipywidgets"))
     monkeypatch.setattr(sys.modules["ipywidgets"], "__spec__", object())

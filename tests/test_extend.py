@@ -207,6 +207,10 @@ def test_what_is_read_of_it_is_what_is_asked_for(out, big):
         np.testing.assert_array_equal(sd.load(out).adjoint_norm.isel(at).values, of.adjoint_norm.isel(at).values)
 
 
+def test_the_first_number_of_each_part_follows_those_before(out):
+    assert [manifest.first_run(part) for part in manifest.directories(out)] == [0, 2]
+
+
 def test_the_same_call_again_changes_nothing(out):
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name[0] != "."}
     extend(out, **NEW)

@@ -1,5 +1,6 @@
 """Laws of `mirrors`: a tracker has of each run what `load` has, number for number, and goes on when the run does."""
 
+import dataclasses
 import struct
 from collections import defaultdict
 
@@ -193,6 +194,34 @@ def test_the_last_update_of_each_chunk_and_every_look_are_said_by_default(mirror
     for said in of_tensorboard(tmp_path).values():
         steps = {tag: sorted(n for n, of in said if of == tag) for _, tag in said}
         assert steps["finite"] == [2, 4, 6, 8] and steps["test_loss"][:1] == [0]
+
+
+def test_what_is_open_ends_with_the_training_whatever_ends_it(tmp_path):
+    said, chunks = [], []
+
+    class Said:
+        def log(self, values, step):
+            said.append("log")
+
+        def finish(self):
+            said.append("finish")
+
+    def begin(run):
+        said.append(run.done)
+        return Said()
+
+    def twice(new):
+        chunks.append(new)
+        if len(chunks) == 2:
+            raise RuntimeError("mine")
+
+    e, mirror = dataclasses.replace(experiment(8), tile=4), mirrors._Mirror(begin, None)
+    with pytest.raises(RuntimeError, match="mine"):
+        sd.run(e, tmp_path / "out", verify=False, on_chunk=[mirror, twice])
+    assert [one for one in said if one != "log"] == [0] * 4 + ["finish"] * 4
+    said.clear()
+    sd.run(e, tmp_path / "out", verify=False, on_chunk=[mirror])
+    assert [one for one in said if one != "log"] == [4] * 4 + ["finish"] * 4
 
 
 @each

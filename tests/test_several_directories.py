@@ -85,6 +85,17 @@ def test_runs_are_found_by_what_they_are(outs):
     )
 
 
+def test_words_are_found_in_any_case_parts_by_their_class_and_fields_at_their_default(outs):
+    everywhere = str(outs[0].parent / "**")
+    assert len(sd.find(everywhere, optimizer="Adam", gain=(np.float32(0.9), 1.1))) == 2
+    assert len(sd.find(everywhere, optimizer=sd.SGD)) == len(sd.find(everywhere, optimizer=[sd.SGD(), "RMSprop"])) == 2
+    assert len(sd.find(everywhere, lr=np.float32(1e-3))) == len(sd.find(everywhere, lr=[np.float64(1e-3)])) == 5
+    assert len(sd.find(everywhere, gain=np.array(0.5))) == 2 and len(sd.find(everywhere, seed=np.arange(1, 3))) == 2
+    assert len(sd.find(everywhere, normalise="none", spec_clip="norm", steps=[4, 6])) == 6
+    assert not len(sd.find(everywhere, dropout="words", bidirectional=True))
+    assert "status is 'done'; it must be one of" in refusal(sd.find, everywhere, status=["finished", "done"])
+
+
 def test_a_directory_that_cannot_be_read_hides_no_other(outs, tmp_path):
     shutil.copytree(outs[0], tmp_path / "whole")
     shutil.copytree(outs[0], tmp_path / "damaged [1]")

@@ -4,6 +4,7 @@ it ends the same; and what does not fit is one sentence, before anything is writ
 import dataclasses
 import re
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -197,7 +198,9 @@ REFUSED = {
     "init has layer0/gain_x, [12], which lstm has not.": lambda: drawn(other(normalise="layer")),
     "init has no layer0/w, which lstm has, [2, 12].": lambda: {"w": np.zeros(3)},
     "layer0/w of init has nan; it must be finite.": nan,
-    "init is 'runs/a'; it must be parameters, as seqdyn.restore('runs/a', …).": lambda: "runs/a",
+    "init is 'runs/a'; it must be parameters, as seqdyn.restore('runs/a', run), or seqdyn.io.load": lambda: "runs/a",
+    "init['lstm'] is 'runs/a'; it must be parameters": lambda: {"lstm": Path("runs/a")},
+    "init has rnn, gru; the specs are lstm.": lambda: {"rnn": "runs/a", "gru": drawn(SPEC)},
     "layer0/w of init has the type <U1; it must be float32.": lambda: drawn(SPEC)._replace(
         layers=(drawn(SPEC).layers[0]._replace(w=np.full((2, 12), "a")),)
     ),

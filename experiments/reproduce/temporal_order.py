@@ -118,14 +118,13 @@ def experiment(c: Config, init: str, method: str, steps: int) -> Experiment:
 
 def on_longer(c: Config, out: Path, times: int) -> np.ndarray:
     """Accuracy of each run that learned, on sequences `times` as long as the longest it was trained on."""
-    experiment = manifest.experiment(out)
-    own = len(experiment.runs[0])  # what has extended the directory lies elsewhere in it
-    short, learned = experiment.specs[0], np.isfinite(published.learned_at(out)[:own])
-    longer = dict(steps=times * short.steps, shortest=0, holdout=c.tried)
+    specs = [runs for part in manifest.directories(out) for runs in manifest.experiment(part).runs]
+    each, learned = [of.at(i) for of in specs for i in range(len(of))], np.isfinite(published.learned_at(out))
+    longer = dict(steps=times * specs[0].steps, shortest=0, holdout=c.tried)
     evaluate = backend.compiled(lambda long, state: train.evaluate(long, state, None)["test_accuracy"])
 
     def one(run: int) -> float:
-        long = dataclasses.replace(experiment.runs[0].at(run), **longer).arrays()
+        long = dataclasses.replace(each[run], **longer).arrays()
         return float(evaluate(long, train.init(long)._replace(params=seqdyn.restore(out, run))))
 
     return np.asarray([one(run) for run in np.flatnonzero(learned).tolist()])

@@ -80,6 +80,12 @@ class Listeners:
                 return raised
         return None
 
+    def close(self) -> None:
+        """The training has ended, whatever ended it: calls `close()` of those that have one."""
+        for each in self._each:
+            if callable(close := getattr(each, "close", None)):
+                close()
+
 
 def _check(given: Any) -> None:
     right, said = "it must be a function of one chunk, or a list of such", " ".join(repr(given).split())

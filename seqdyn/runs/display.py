@@ -47,8 +47,9 @@ class Display:
     """A bar and a map on what can be drawn over, else a plain line now and then, and one at the end. Used as a
     context; `at` may be called from any thread."""
 
-    def __init__(self, experiment: Experiment, console: Console, tiles: Sequence[Tile]) -> None:
-        self._experiment, self._console = experiment, console
+    def __init__(self, experiment: Experiment, console: Console, tiles: Sequence[Tile], first: int = 0) -> None:
+        """`first` is the number of the experiment's first run."""
+        self._experiment, self._console, self._first = experiment, console, first
         self._runs = sum(len(tile.runs) for tile in tiles)
         self._total = self._runs * experiment.updates
         text = (
@@ -124,7 +125,8 @@ class Display:
         if tile.index not in self._maps:
             numbers, label = e.layout.numbers(tile), e.specs[tile.spec].label
             symbol, shades = ("‖∂L/∂h_t‖", SHADES) if self._utf else ("norm of dL/dh_t", ASCII)
-            title = f"{symbol} of {label}: median of runs {numbers.start} to {numbers.stop - 1}"
+            start, stop = (self._first + number for number in (numbers.start, numbers.stop))
+            title = f"{symbol} of {label}: median of runs {start} to {stop - 1}"
             self._maps[tile.index] = LagMap(title, e.updates, norms.shape[2], shades)
         self._maps[tile.index].put(step, norms)
         if shown is None or self._steps[shown.index] == e.updates * len(shown.runs):

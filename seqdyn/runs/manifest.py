@@ -229,6 +229,14 @@ def extends(out: Path) -> bool:
     return numbered and (inside.parent / NAME).exists()
 
 
+def first_run(out: Path) -> int:
+    """The number of its first run: where it extends another directory, after all runs before; else 0."""
+    if not extends(out):
+        return 0
+    before = int(out.absolute().name.removeprefix(_MORE))
+    return sum(sum(layout(read(one)["experiment"]).counts) for one in directories(out.absolute().parent)[:before])
+
+
 def holding(path: str | Path, run: Any) -> tuple[Path, int]:
     """(the directory that holds run number `run` of a run directory: itself, or one that extends it; which run it is
     there). ConfigError with the runs that there are."""

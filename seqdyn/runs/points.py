@@ -20,6 +20,12 @@ WORDS = ("label", "cell", "activation", "u_init", "w_init")
 ALWAYS = ("task", "steps", "batch", "hidden", "optimizer", "readout")
 """Fields of a spec that are coordinates whatever they say; of the others those that are not at their default."""
 
+_FIELDS = {
+    f.name: f.default
+    for f in dataclasses.fields(Fields)
+    if f.name not in (*WORDS, "name", "decided", "numbers", "layers", "records")
+}
+
 
 def per_run(described: Mapping[str, Any], at: Layout, taken: Collection[Any]) -> dict[str, np.ndarray]:
     """Name -> [run]: every number of `Numbers`, `WORDS`, the numbers of users' parts by the shortest ends of their
@@ -74,13 +80,22 @@ def _word(spec: Mapping[str, Any], name: str) -> str:
 def _of_fields(specs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """Field -> [spec], as numbers or text."""
     found = {}
-    for f in dataclasses.fields(Fields):
-        if f.name in (*WORDS, "name", "decided", "numbers", "layers", "records"):
-            continue
-        said = [_told(spec.get(f.name, f.default)) for spec in specs]
-        if f.name in ALWAYS or set(said) != {_told(f.default)}:
-            found[f.name] = np.asarray(said if len({*map(type, said)}) == 1 else [*map(str, said)])
+    for name, default in _FIELDS.items():
+        said = [_told(spec.get(name, default)) for spec in specs]
+        if name in ALWAYS or set(said) != {_told(default)}:
+            found[name] = np.asarray(said if len({*map(type, said)}) == 1 else [*map(str, said)])
     return found
+
+
+def defaults(taken: Collection[Any]) -> dict[str, Any]:
+    """Of the fields of specs that need not be coordinates, by the names that they have as such beside those `taken`:
+    what is said of a run that has no such coordinate."""
+    numbers = {f.name for f in FIELDS}
+    return {
+        f"spec_{name}" if name in numbers or f"spec_{name}" in taken else name: _told(default)
+        for name, default in _FIELDS.items()
+        if name not in ALWAYS
+    }
 
 
 def _told(value: Any) -> Any:

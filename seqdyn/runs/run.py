@@ -105,7 +105,10 @@ def run(
         if vocabulary is not None:
             save_vocabulary(out / VOCABULARY, vocabulary)
         start = starts.kept(out, noted, given) if "init" in noted else None
-        _train_all(experiment, out, data, names, checkpoint_seconds, console, shard, start, listeners)
+        try:
+            _train_all(experiment, out, data, names, checkpoint_seconds, console, shard, start, listeners)
+        finally:
+            listeners.close()
     return out
 
 
@@ -142,7 +145,7 @@ def _train_all(
             manifest.write(out, noted | {"records": digest})
     devices = jax.local_devices()
     mine, asked = [tile for tile in at.tiles if shard.has(tile.index)], kept.wanted(experiment)
-    with signals.awaited() as stop, Display(experiment, console, mine) as display:
+    with signals.awaited() as stop, Display(experiment, console, mine, manifest.first_run(out)) as display:
         # The i-th tile belongs to device i mod n; each device has a thread that takes its tiles one after the other.
         work = _Work(
             experiment,

@@ -3,13 +3,13 @@
 import glob
 import os
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqdyn.runs import manifest, records
+from seqdyn.parts import is_many, is_part, listed
+from seqdyn.runs import manifest, points, records
 from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
@@ -107,11 +107,13 @@ def find(pattern: str, **where: Any) -> "pd.DataFrame":
     """The runs of all run directories that a glob matches ("runs/**"), a row each, if they are as asked for.
 
     `gain=1.0` asks for one value, `cell=["rnn", "lstm"]` for one of several, `gain=(0.9, 1.1)` for numbers from the
-    first to the second, and of `lr=lambda lr: lr < 1e-3` the function says yes or no. Columns are the path, the number
-    of the run there, its `status` (`STATUS`), how many `updates` it has made, every coordinate of `run` that `load`
-    has, and the latest value of every held-out loss and accuracy. What extends a directory is found with it. A
-    directory that has only begun or cannot be read is left out, with a warning. Raises ConfigError if there is no
-    directory, and for a column that none has.
+    first to the second, and of `lr=lambda lr: lr < 1e-3` the function says yes or no. Words are found in any case
+    ("Adam" is 'adam'), parts by their class (`optimizer=Lion`, or "Lion"), numbers of NumPy in their own precision.
+    Columns are the path, the number of the run there, its `status` (`STATUS`), how many `updates` it has made, every
+    coordinate of `run` that `load` has, every other field of a `Spec`, and the latest value of every held-out loss and
+    accuracy. What extends a directory is found with it. A directory that has only begun or cannot be read is left out,
+    with a warning. Raises ConfigError if there is no directory, for a column that none has, and for a word that is no
+    status.
     """
     import pandas as pd
 
@@ -125,9 +127,15 @@ def find(pattern: str, **where: Any) -> "pd.DataFrame":
     if not rows:
         raise ConfigError(f"pattern is {pattern!r}; nothing is recorded yet in what it matches, or cannot be read.")
     found: Any = pd.concat(rows, ignore_index=True)
+    for name, default in points.defaults(found.columns).items():
+        there = found[name] if name in found.columns else pd.Series(np.nan, found.index)
+        found[name] = there.astype(object).where(there.notna(), default).infer_objects()
     for name, wanted in where.items():
         if name not in found.columns:
             raise ConfigError(f"{name} is no column of these runs; they have {', '.join(found.columns)}.")
+        for word in listed(wanted) if name == "status" and not callable(wanted) else ():
+            if isinstance(word, str) and word.casefold() not in STATUS:
+                raise ConfigError(f"status is {word!r:.60}; it must be one of {', '.join(STATUS)}.")
         found = found.loc[[_fits(value, wanted) for value in found[name]]]
     return found.reset_index(drop=True)
 
@@ -160,15 +168,21 @@ def _latest(ds: "xr.Dataset", name: str) -> np.ndarray:
 
 
 def _fits(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, type) or is_part(wanted):
+        wanted = (wanted if isinstance(wanted, type) else type(wanted)).__name__
     if callable(wanted):
         return bool(wanted(value))
     if isinstance(wanted, tuple):
         if len(wanted) != 2 or not all(_is_number(end) for end in wanted):
             raise ConfigError(f"{wanted!r:.60} is no range; give two numbers, or a list of values.")
         return _is_number(value) and bool(wanted[0] <= value <= wanted[1])
-    if isinstance(wanted, str) or not isinstance(wanted, Iterable):
-        return bool(value == wanted) or (value != value and wanted != wanted)  # NaN finds NaN
-    return any(_fits(value, one) for one in wanted)
+    if isinstance(wanted, str):
+        return isinstance(value, str) and value.casefold() == wanted.casefold()
+    if is_many(wanted):
+        return any(_fits(value, one) for one in wanted)
+    if isinstance(wanted, np.floating) and _is_number(value):
+        value = type(wanted)(value)
+    return bool(value == wanted) or bool(value != value and wanted != wanted)  # NaN finds NaN
 
 
 def _is_number(value: Any) -> bool:

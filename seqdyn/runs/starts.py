@@ -15,6 +15,7 @@ import numpy as np
 from seqdyn.io import parents, safetensors
 from seqdyn.learn import start
 from seqdyn.learn.config import Experiment
+from seqdyn.learn.model import Model
 from seqdyn.learn.spec import Spec
 from seqdyn.runs import axes
 from seqdyn.runs.checkpoint import digest
@@ -28,17 +29,20 @@ Given = Mapping[str, np.ndarray]
 
 def fitted(experiment: Experiment, init: Any) -> Given:
     """The parameters by name, in the type in which their spec trains. ConfigError if any spec's do not fit them."""
-    if isinstance(init, str | Path):
-        raise ConfigError(f"init is {str(init)!r:.80}; it must be parameters, as seqdyn.restore({str(init)!r:.40}, …).")
+    _no_path("init", init)
     labels = [spec.label for spec in experiment.specs]
     several = _several(init, labels)
     if several is None:
+        if isinstance(init, Mapping) and all(isinstance(value, str | Path | Model) for value in init.values()):
+            raise ConfigError(f"init has {', '.join(map(str, init)) or 'nothing'}; the specs are {', '.join(labels)}.")
         given = start.named(_params(init))
         return [start.fitted(axes.shapes(spec).params, given, "init", spec.label) for spec in experiment.specs][0]
     if several.keys() != {*labels}:
         raise ConfigError(
             f"init has parameters for {', '.join(several)}; the specs are {', '.join(labels)}: each must have its own."
         )
+    for label in labels:
+        _no_path(f"init[{label!r}]", several[label])
     each = [start.named(_params(several[label])) for label in labels]
     found = {}
     for i, (spec, given) in enumerate(zip(experiment.specs, each, strict=True)):
@@ -50,6 +54,12 @@ def fitted(experiment: Experiment, init: Any) -> Given:
 def _several(init: Any, labels: Sequence[str]) -> Mapping[str, Any] | None:
     """Parameters by the labels of specs, if that is what `init` is."""
     return init if isinstance(init, Mapping) and not {*labels}.isdisjoint(init) else None
+
+
+def _no_path(where: str, given: Any) -> None:
+    if isinstance(given, str | Path):
+        right = f"it must be parameters, as seqdyn.restore({str(given)!r:.40}, run)"
+        raise ConfigError(f"{where} is {str(given)!r:.80}; {right}, or seqdyn.io.load of a file.")
 
 
 def _params(init: Any) -> Any:
