@@ -155,7 +155,7 @@ OF_LENGTHS = [
     pytest.param(by_nnx, f32("lstm", 1, True, pad="after", readout="mean"), marks=slow),
     pytest.param(by_nnx, f32("rnn", 1, True, readout="every"), marks=wide),
     pytest.param(by_keras, f32("gru", 2, True, pad="after"), marks=slow),
-    pytest.param(by_keras, f32("lstm", 1, True, embedding=D, **IDS_IN), marks=slow),
+    pytest.param(by_keras, f32("lstm", 1, True, embedding=D, **IDS_IN), marks=wide),
     pytest.param(by_keras, f32("gru_reset_before", 1, False, pad="after", readout="mean"), marks=wide),
     pytest.param(by_keras, f32("rnn", 1, True, readout="mean", **IDS_IN), marks=slow),
     pytest.param(by_keras, f32("lstm", 1, False, readout="every"), marks=wide),
@@ -163,7 +163,7 @@ OF_LENGTHS = [
     pytest.param(by_onnx, f32("lstm", 1, True, pad="after", embedding=D, **IDS_IN), marks=slow),
     pytest.param(by_onnx, f32("gru_reset_before", 1, True, readout="mean", **IDS_IN), marks=slow),
     pytest.param(by_onnx, f32("rnn", 1, False, pad="after", readout="mean"), marks=wide),
-    pytest.param(by_onnx, f32("lstm", 2, True, readout="sum"), marks=slow),
+    pytest.param(by_onnx, f32("lstm", 2, True, readout="sum"), marks=wide),
     pytest.param(by_onnx, f32("gru", 2, True, readout="every"), marks=slow),
 ]
 
@@ -205,7 +205,7 @@ GRADIENTS = [
     pytest.param(grads_of_linen, f32("gru", 1, True), marks=slow),
     pytest.param(grads_of_nnx, f32("rnn", 2, True, pad="after", readout="mean"), marks=slow),
     pytest.param(grads_of_keras, f32("lstm", 1, True), marks=slow),
-    pytest.param(grads_of_keras, f32("gru_reset_before", 1, False, pad="after", readout="mean"), marks=slow),
+    pytest.param(grads_of_keras, f32("gru_reset_before", 1, False, pad="after", readout="mean"), marks=wide),
 ]
 
 
@@ -268,13 +268,13 @@ def test_no_bit_is_lost_on_the_way_out_and_back(of):
 
 ONNX = [
     pytest.param(spec("rnn", 2, True, activation="relu", readout="every"), marks=slow),
-    pytest.param(spec("rnn", 1, False, readout="mean", **IDS_IN), marks=slow),
+    pytest.param(spec("rnn", 1, False, readout="mean", **IDS_IN), marks=wide),
     pytest.param(spec("lstm", 2, False, readout="sum"), marks=slow),
     spec("lstm", 1, True, embedding=D, **IDS_IN),
     spec("gru", 1, False, readout="mean"),
-    pytest.param(spec("gru", 2, True), marks=slow),
+    pytest.param(spec("gru", 2, True), marks=wide),
     spec("gru_reset_before", 1, False),
-    pytest.param(spec("gru_reset_before", 2, True, readout="every"), marks=slow),
+    pytest.param(spec("gru_reset_before", 2, True, readout="every"), marks=wide),
 ]
 
 
