@@ -175,7 +175,7 @@ def once(config: Config) -> Mapping[str, str]:
 
 def main(config: Config) -> None:
     """As often as was asked for."""
-    smoke = dict(gains=(1.0, 2.2), clips=(1.0, math.inf), seeds=2, steps=10, hidden=4, batch=4, updates=20, chunk=5)
+    smoke = dict(gains=(1.0, 2.2), clips=(1.0, math.inf), seeds=2, steps=10, hidden=4, batch=4, updates=20, chunk=10)
     config = with_preset(config, smoke | dict(optimizers=("sgd",), ways=("tensor",), tile=4))
     if "sgd" not in config.optimizers or not set(config.optimizers) <= set(analysis.OPTIMIZERS):
         raise ConfigError(f"optimizers is {config.optimizers}; it must be sgd and some of momentum and adam.")
