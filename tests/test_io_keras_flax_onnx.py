@@ -163,7 +163,7 @@ OF_LENGTHS = [
     pytest.param(by_onnx, f32("lstm", 1, True, pad="after", embedding=D, **IDS_IN), marks=slow),
     pytest.param(by_onnx, f32("gru_reset_before", 1, True, readout="mean", **IDS_IN), marks=slow),
     pytest.param(by_onnx, f32("rnn", 1, False, pad="after", readout="mean"), marks=wide),
-    pytest.param(by_onnx, f32("lstm", 2, True, readout="sum"), marks=wide),
+    pytest.param(by_onnx, f32("lstm", 2, True, readout="sum"), marks=slow),
     pytest.param(by_onnx, f32("gru", 2, True, readout="every"), marks=slow),
 ]
 
@@ -268,13 +268,13 @@ def test_no_bit_is_lost_on_the_way_out_and_back(of):
 
 ONNX = [
     pytest.param(spec("rnn", 2, True, activation="relu", readout="every"), marks=slow),
-    pytest.param(spec("rnn", 1, False, readout="mean", **IDS_IN), marks=wide),
+    pytest.param(spec("rnn", 1, False, readout="mean", **IDS_IN), marks=slow),
     pytest.param(spec("lstm", 2, False, readout="sum"), marks=slow),
     spec("lstm", 1, True, embedding=D, **IDS_IN),
     spec("gru", 1, False, readout="mean"),
-    pytest.param(spec("gru", 2, True), marks=wide),
+    pytest.param(spec("gru", 2, True), marks=slow),
     spec("gru_reset_before", 1, False),
-    pytest.param(spec("gru_reset_before", 2, True, readout="every"), marks=wide),
+    pytest.param(spec("gru_reset_before", 2, True, readout="every"), marks=slow),
 ]
 
 
