@@ -117,6 +117,8 @@ def ways(runs: "xr.Dataset", gain: float) -> Figure:
     fig.set_figwidth(0.72 * style.PAGE)
     colors = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
     for k, ((name, label), color) in enumerate(zip(WAYS.items(), colors, strict=True)):
+        if name not in runs["label"].values:
+            continue
         part = runs.isel(run=lags.picked(runs, label=name, gain=gain))
         threshold = part["bound" if name == "tensor" else "clip"].values
         clips = np.unique(threshold)

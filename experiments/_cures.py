@@ -30,7 +30,7 @@ class Common(script.Presets, script.Claiming):
 C = TypeVar("C", bound=Common)
 
 
-TINY: dict[str, Any] = dict(seeds=2, steps=(10,), hidden=6, batch=4, updates=20, chunk=5, tile=4)
+TINY: dict[str, Any] = dict(seeds=2, steps=(10,), hidden=6, batch=4, updates=20, chunk=10, tile=4)
 """Of --smoke."""
 FULL: dict[str, Any] = dict(seeds=24, hidden=50, updates=30_000)
 """Of --paper: as many units as Pascanu et al. 2013 have, twenty times the updates and twice the seeds."""

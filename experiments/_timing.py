@@ -36,6 +36,6 @@ def _warm(case: Timed, updates: int) -> Any:
     """A run's chunk, compiled and called once."""
     spec, data = case.spec.arrays(), jax.device_put(case.data)
     chunk = backend.compiled(lambda spec, state, data: train.chunk(spec, state, data, updates))
-    state = train.init(spec, data)
+    state = backend.compiled(train.init)(spec, data)
     jax.block_until_ready(chunk(spec, state, data))
     return lambda: chunk(spec, state, data)

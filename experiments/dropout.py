@@ -78,7 +78,7 @@ class Config(Presets):
 
 
 TINY: dict[str, Any] = dict(
-    kinds=("words", "zoneout"),
+    kinds=("zoneout",),
     rates=(0.25, 0.5),
     sampled=("zoneout",),
     samples=2,

@@ -181,7 +181,9 @@ def main(config: Config) -> None:
     """Trains (or goes on), measures, then draws."""
     config = with_preset(
         config,
-        dict(gains=config.gains[:3], drives=config.drives[:2], seeds=2, steps=6, hidden=6, batch=4, updates=20, chunk=5)
+        dict(
+            gains=config.gains[:3], drives=config.drives[:2], seeds=2, steps=6, hidden=6, batch=4, updates=20, chunk=10
+        )
         | dict(white=config.drives[:2], spectra=config.spectra[:2], width=16, length=60, nets=2),
     )
     check(config)

@@ -15,7 +15,7 @@ Expect: what `CLAIMS` says; its verdicts are printed.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import optax
 
@@ -24,8 +24,10 @@ from analysis import claims
 from analysis import exploding as analysis
 from analysis.claims import Claim, Statistic, minus, of
 from seqdyn import backend
+from seqdyn.fields import Optimizer
 from seqdyn.learn.config import Experiment
 from seqdyn.runs.script import Claiming, Seeds, launch_all, replicated, script, with_preset
+from seqdyn.types import ConfigError
 
 
 @sd.part
@@ -47,6 +49,10 @@ class Config(Claiming):
     steps: int = 100
     hidden: int = 16
     batch: int = 8
+    optimizers: tuple[Optimizer, ...] = ("sgd", "momentum", "adam")
+    """What is clipped by norm; sgd, with which the other ways to clip are compared, is one of them."""
+    ways: tuple[Literal["value", "adjoint", "tensor"], ...] = ("value", "adjoint", "tensor")
+    """Other ways to clip SGD."""
     gains: tuple[float, ...] = (0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2)
     """Of the orthogonal recurrence."""
     gain: float = 2.0
@@ -74,9 +80,10 @@ def experiments(c: Config) -> dict[str, Experiment]:
             f"exploding_{name}", runs, updates=c.updates, chunk=c.chunk, probe_every=looks, tile=c.tile, probes=()
         )
 
-    by_norm: Any = {o: one(o, c.steps, c.clips, c.gains, optimizer=o) for o in ("sgd", "momentum", "adam")}
-    ways = {w: one(w, c.steps, c.clips, [c.gain], clip=w) for w in ("value", "adjoint")}
-    ways["tensor"] = one("tensor", c.steps, c.clips, [c.gain], axis="bound", clip=PerTensor())
+    by_norm: Any = {o: one(o, c.steps, c.clips, c.gains, optimizer=o) for o in c.optimizers}
+    ways = {w: one(w, c.steps, c.clips, [c.gain], clip=w) for w in c.ways if w != "tensor"}
+    if "tensor" in c.ways:
+        ways["tensor"] = one("tensor", c.steps, c.clips, [c.gain], axis="bound", clip=PerTensor())
     long = one("overflow", 2 * c.steps, [1.0, math.inf], [c.gains[0], max(c.gains)])
     return by_norm | ways | {"overflow": long}
 
@@ -168,8 +175,10 @@ def once(config: Config) -> Mapping[str, str]:
 
 def main(config: Config) -> None:
     """As often as was asked for."""
-    smoke = dict(gains=(1.0, 2.2), clips=(1.0, math.inf), seeds=2, steps=10, hidden=4, batch=4, updates=20, chunk=5)
-    config = with_preset(config, smoke | {"tile": 4})
+    smoke = dict(gains=(1.0, 2.2), clips=(1.0, math.inf), seeds=2, steps=10, hidden=4, batch=4, updates=20, chunk=10)
+    config = with_preset(config, smoke | dict(optimizers=("sgd",), ways=("tensor",), tile=4))
+    if "sgd" not in config.optimizers or not set(config.optimizers) <= set(analysis.OPTIMIZERS):
+        raise ConfigError(f"optimizers is {config.optimizers}; it must be sgd and some of momentum and adam.")
     backend.start()
     replicated(config, once)
 

@@ -127,7 +127,7 @@ def once(config: Config) -> Mapping[str, str]:
 def main(config: Config) -> None:
     """As often as was asked for."""
     config = cures.with_preset(
-        config, smoke=dict(biases=config.biases[:2], gains=config.gains[:2], inits=config.inits[:2])
+        config, smoke=dict(biases=config.biases[:2], gains=config.gains[:2], inits=config.inits[:1])
     )
     backend.start()
     replicated(config, once)

@@ -97,7 +97,7 @@ def experiment(c: Config, init: InitName) -> Experiment:
 
 def main(config: Config) -> None:
     """Trains (or goes on), one initialisation after the other, then draws."""
-    config = with_preset(config, dict(seeds=2, steps=12, hidden=6, batch=4, diagnostic=2, updates=20, chunk=5, tile=2))
+    config = with_preset(config, dict(seeds=2, steps=12, hidden=6, batch=4, diagnostic=2, updates=20, chunk=10, tile=2))
     backend.start()
     if not 1 <= len(set(config.inits)) == len(config.inits) <= 3:
         raise ConfigError(f"inits is {config.inits}; name one to three, each once.")

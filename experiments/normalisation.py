@@ -11,13 +11,14 @@ Expect: what `CLAIMS` says; its verdicts are printed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from analysis import cures as analysis
 from analysis.claims import Claim, minus, prevails
 from experiments import _cures as cures
 from experiments._cures import of
 from seqdyn import backend
-from seqdyn.fields import CellName
+from seqdyn.fields import CellName, Normalise
 from seqdyn.learn.config import Experiment
 from seqdyn.runs.script import Seeds, launch, replicated, script
 
@@ -30,18 +31,22 @@ class Config(cures.Common):
     tile: int = 16
     cells: tuple[CellName, ...] = ("rnn",)
     """rnn, lstm or gru."""
+    normalise: tuple[Normalise, ...] = get_args(Normalise)
+    """What mean and variance are taken of; batch_drive is the batch's, of W x alone."""
     norm_gains: tuple[float, ...] = (0.1, 1.0, 10.0)
     """Factors of the papers' γ."""
     clip: float = 1.0
 
 
+NAMES = {"batch_drive": "batch of W x"}
+
+
 def experiment(c: Config) -> Experiment:
     """A spec a cell and normalisation."""
-    kinds = {"none": "none", "layer": "layer", "batch of W x": "batch_drive", "batch": "batch"}
     specs = tuple(
-        cures.spec(c, f"{cell}, {name}", c.steps[0], cell=cell, normalise=kind)
+        cures.spec(c, f"{cell}, {NAMES.get(kind, kind)}", c.steps[0], cell=cell, normalise=kind)
         for cell in c.cells
-        for name, kind in kinds.items()
+        for kind in c.normalise
     )
     return cures.experiment(c, "normalisation", specs, clip=c.clip, norm_gain=c.norm_gains)
 
@@ -118,7 +123,8 @@ def once(config: Config) -> Mapping[str, str]:
 
 def main(config: Config) -> None:
     """As often as was asked for."""
-    config = cures.with_preset(config, smoke=dict(norm_gains=config.norm_gains[:2], cells=config.cells[:1]))
+    smoke = dict(norm_gains=config.norm_gains[:2], cells=config.cells[:1], normalise=config.normalise[::2])
+    config = cures.with_preset(config, smoke=smoke)
     backend.start()
     replicated(config, once)
 

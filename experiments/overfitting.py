@@ -115,6 +115,7 @@ TINY: dict[str, Any] = dict(
     variants=1,
     generator_updates=10,
     seeds=2,
+    tile=20,
 )
 PAPER: dict[str, Any] = dict(
     length=250, vocabulary=10_000, seeds=5, held_out=5000, review_updates=(1000, 2000, 4000), looks=20
@@ -303,7 +304,7 @@ def timed(c: Config, settings: list[Setting]) -> dict[str, dict[str, float]]:
             for method, changes in only.items()
         } | {"together": setting.spec}
         if c.smoke:
-            cases = {method: cases[method] for method in ("nothing", "together")}
+            cases = {"nothing": cases["nothing"]}
         updates = max(1, setting.updates // c.looks // 4)
         given = {method: Timed(spec.having(lr=c.lr), setting.data) for method, spec in cases.items()}
         found[setting.set] = _timing.milliseconds(given, updates, 1 if c.smoke else 3)

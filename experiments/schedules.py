@@ -134,7 +134,7 @@ def once(config: Config) -> Mapping[str, str]:
 def main(config: Config) -> None:
     """As often as was asked for."""
     config = cures.with_preset(
-        config, smoke=dict(warmup=5.0, optimizers=config.optimizers[:1], schedules=config.schedules[::2])
+        config, smoke=dict(warmup=5.0, optimizers=config.optimizers[:1], schedules=config.schedules[2:])
     )
     backend.start()
     replicated(config, once)

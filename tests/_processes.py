@@ -125,7 +125,14 @@ if __name__ == "__main__":
     for folder in ("experiments", "experiments/reproduce"):
         for path in sorted((ROOT / folder).glob("*.py")):
             importlib.import_module(f"{folder.replace('/', '.')}.{path.stem}")
-    importlib.import_module("scipy.stats")  # which their figures load late
+    for late in (
+        "scipy.stats",
+        "sklearn.datasets",
+        "xarray",
+        "orbax.checkpoint",
+        "zarr",
+    ):  # which they load when they need it
+        importlib.import_module(late)
     gc.set_threshold(20_000, 20, 50)  # a trace makes many objects and few cycles
     gc.freeze()  # nothing that was imported is searched for cycles again, nor its pages copied for that
     child = _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -374,7 +374,7 @@ def test_of_parts_of_one_s_own_where_what_is_new_is_of_one_spec_alone(tmp_path):
 
     def e(taus, seeds):
         runs = (sd.grid(words, seeds=seeds), sd.grid(_own.SPEC, seeds=seeds, tau=taus))
-        return sd.Experiment("own", runs, updates=4, chunk=2, tile=2)
+        return sd.Experiment("own", runs, updates=4, chunk=2, tile=2, probes=())
 
     out = run(e([2.0], 2), tmp_path / "out")
     code = f"import seqdyn; seqdyn.extend({str(out)!r}, seeds=[2])"

@@ -155,7 +155,7 @@ OF_LENGTHS = [
     pytest.param(by_nnx, f32("lstm", 1, True, pad="after", readout="mean"), marks=slow),
     pytest.param(by_nnx, f32("rnn", 1, True, readout="every"), marks=wide),
     pytest.param(by_keras, f32("gru", 2, True, pad="after"), marks=slow),
-    pytest.param(by_keras, f32("lstm", 1, True, embedding=D, **IDS_IN), marks=slow),
+    pytest.param(by_keras, f32("lstm", 1, True, embedding=D, **IDS_IN), marks=wide),
     pytest.param(by_keras, f32("gru_reset_before", 1, False, pad="after", readout="mean"), marks=wide),
     pytest.param(by_keras, f32("rnn", 1, True, readout="mean", **IDS_IN), marks=slow),
     pytest.param(by_keras, f32("lstm", 1, False, readout="every"), marks=wide),
@@ -205,7 +205,7 @@ GRADIENTS = [
     pytest.param(grads_of_linen, f32("gru", 1, True), marks=slow),
     pytest.param(grads_of_nnx, f32("rnn", 2, True, pad="after", readout="mean"), marks=slow),
     pytest.param(grads_of_keras, f32("lstm", 1, True), marks=slow),
-    pytest.param(grads_of_keras, f32("gru_reset_before", 1, False, pad="after", readout="mean"), marks=slow),
+    pytest.param(grads_of_keras, f32("gru_reset_before", 1, False, pad="after", readout="mean"), marks=wide),
 ]
 
 

@@ -130,7 +130,7 @@ def test_every_named_augmentation_is_trained_with(tmp_path, imdb_dir):
     given = ["--data-dir", imdb_dir]
     if os.environ.get("SEQDYN_AUDIO"):
         names, given = [*names, "background"], [*given, "--audio-dir", os.environ["SEQDYN_AUDIO"]]
-    small = ("--examples", "40", "--updates", "10", "--seeds", "1", "--out", tmp_path)
+    small = ("--examples", "40", "--reviews", "200", "--updates", "2", "--seeds", "1", "--out", tmp_path)
     text = said("17_augmentation", "--augment", *names, *given, *small)
     assert all(re.search(rf"{name} +test error without", text) for name in names) and drawn(text)
     for name, option in (("background", "--audio-dir"), ("insert", "--data-dir"), ("prayer", "'prayer'")):

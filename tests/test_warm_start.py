@@ -275,12 +275,13 @@ def test_numbers_of_other_types_are_cast():
 
 @pytest.mark.slow
 def test_scripts_keep_states_and_start_from_them(tmp_path):
-    small = ("--cells", "tanh", "--gains", "1", "--no-verify")
-    smoke("gradient_flow", first := tmp_path / "first", *small, "--keep", "0,3")
-    smoke("gradient_flow", second := tmp_path / "second", *small, "--init", f"{first}:1:3")
+    small = ("--cells", "rnn", "--no-verify")
+    smoke("gating", tmp_path / "first", *small, "--keep", "0,3")
+    first = tmp_path / "first" / "T_10"
+    smoke("gating", second := tmp_path / "second", *small, "--init", f"{first}:1:3")
     parents = [{"path": str(first), "run": 1, "step": 3, "best": False}]
-    assert manifest.read(second)["init"]["parents"] == parents
+    assert manifest.read(second / "T_10")["init"]["parents"] == parents
     for init, sentence in {"first": "RUN_DIR:RUN", f"{first}:9": "run is 9", f"{first}:1:4": "after 0, 3, 20"}.items():
-        assert sentence in refusal("gradient_flow", "--smoke", "--out", tmp_path / "none", "--init", init)
-    assert "keep" in refusal("gradient_flow", "--smoke", "--out", tmp_path / "none", "--keep", "some")
+        assert sentence in refusal("gating", "--smoke", "--out", tmp_path / "none", "--init", init)
+    assert "keep" in refusal("gating", "--smoke", "--out", tmp_path / "none", "--keep", "some")
     assert not (tmp_path / "none").exists()

@@ -225,7 +225,7 @@ def test_the_update_that_broke_is_made_again_and_those_before_it_are_shown(poiso
 @pytest.mark.slow
 def test_an_adjoint_that_is_nan_is_not_told_as_a_small_one(tmp_path):
     spec = sd.Spec(steps=12, batch=4, hidden=(5,), holdout=8, activation="relu")
-    experiment = sd.Experiment("overflow", sd.grid(spec, seeds=1, gain=1e6), updates=2, chunk=2)
+    experiment = sd.Experiment("overflow", sd.grid(spec, seeds=1, gain=1e6), updates=2, chunk=2, probes=())
     found = sd.why(sd.run(experiment, tmp_path / "out", verify=False), 0)
     assert (found.update, found.broke.what, found.broke.name) == (0, "state", "h")
     broken = np.isnan(found.closely["example_adjoint_norm"].values)
@@ -297,7 +297,8 @@ class Subsampled:
 def test_scans_of_other_lengths_than_the_batch_are_made_again_and_what_they_lack_is_not_large(tmp_path):
     spec = sd.Spec(steps=8, batch=3, holdout=6, network=Subsampled(), optimizer="sgd")
     runs = sd.grid(spec, seeds=1, lr=1e30)
-    out = sd.run(sd.Experiment("scans", runs, updates=4, chunk=2, probe_every=2, probes=()), tmp_path / "out")
+    e = sd.Experiment("scans", runs, updates=4, chunk=2, probe_every=2, probes=())
+    out = sd.run(e, tmp_path / "out", verify=False)
     seen, why = sd.replay(out, 0, 0, 1), sd.why(out, 0)
     assert seen["example_adjoint_norm"].sizes["time"] == 4 and seen["xs"].shape == (1, 8, 3, 2)
     assert why.update == 1

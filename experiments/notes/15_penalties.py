@@ -51,7 +51,7 @@ def main(c: Config) -> None:
         spec = sd.Spec("labelled", 8, 16, features=8, classes=10, hidden=(32,), name=name, penalties=tuple(given))
         grids.append(sd.grid(spec, seeds=1, lr=3e-3, **given))
     experiment = sd.Experiment("penalties", grids, updates=c.updates, chunk=c.updates // 10, tile=1, probes=())
-    ds = sd.load(sd.run(experiment, c.out, data))
+    ds = sd.load(sd.run(experiment, c.out, data, verify=False))
 
     sizes = {name: weights(c.out, i) for i, name in enumerate(LAMBDA)}
     for of, (name, each) in zip(ds.transpose("run", ...).test_accuracy.values, sizes.items(), strict=True):

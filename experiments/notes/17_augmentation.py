@@ -47,6 +47,8 @@ class Config:
     """Folder of the recordings of the Free Spoken Digit Dataset."""
     examples: int = 150
     """Training examples."""
+    reviews: int = 4000
+    """How many are read of each half of the film reviews."""
     updates: int = 800
     seeds: Seeds = 3
     out: Path = Path("runs/notes/augmentation")
@@ -86,7 +88,7 @@ def setting(c: Config, name: str) -> Setting:
             raise ConfigError(f"data_dir is None and augment has {name!r}; name TFDS's data directory with --data-dir.")
         if name in reworded.TABLED and c.vectors is None:
             raise ConfigError(f"vectors is None and augment has {name!r}; name a file of word vectors with --vectors.")
-        reviews = reworded.read(c.data_dir, c.vectors, vocabulary=5000, length=40, limit=4000)
+        reviews = reworded.read(c.data_dir, c.vectors, vocabulary=5000, length=40, limit=c.reviews)
         data = reworded.data(reviews, c.examples, name if name in reworded.METHODS else "none", test=2000)
         shape = dict(steps=40, vocabulary=len(reviews.text.vocabulary), embedding=32, classes=2)
         return Setting(data, data, shape, augment, strength)
@@ -114,10 +116,11 @@ def errors(c: Config, name: str, of: Setting) -> list[np.ndarray]:
     parts = {"both": of.without} if of.augment else {"without": of.without, "with": of.with_it}
     found = []
     for part, data in parts.items():
-        runs, look = sd.grid(spec, seeds=c.seeds, lr=3e-3, clip=1.0, **strengths), max(1, c.updates // 10)
+        runs, looks = sd.grid(spec, seeds=c.seeds, lr=3e-3, clip=1.0, **strengths), max(1, min(10, c.updates))
+        look = c.updates // looks
         noted = {"data": fingerprint(data)}
-        one = sd.Experiment(name, runs, updates=10 * look, chunk=look, probe_every=look, probes=(), settings=noted)
-        ds = sd.load(sd.run(one, c.out / name / part, data))
+        one = sd.Experiment(name, runs, updates=looks * look, chunk=look, probe_every=look, probes=(), settings=noted)
+        ds = sd.load(sd.run(one, c.out / name / part, data, verify=False))
         best = np.argmax(ds["validation_accuracy"].values, axis=1)
         error = 1 - np.take_along_axis(ds["test_accuracy"].values, best[:, None], axis=1)[:, 0]
         found += [error[ds["strength"].values == s] for s in strengths["strength"]] if strengths else [error]

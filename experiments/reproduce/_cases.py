@@ -26,7 +26,7 @@ class Trained(Presets):
     tile: int = 3
 
 
-TINY: dict[str, Any] = dict(seeds=2, updates=20, chunk=5, probe_every=10, tile=2)
+TINY: dict[str, Any] = dict(seeds=2, updates=20, chunk=10, probe_every=10, tile=2)
 """Of --smoke."""
 
 
