@@ -15,7 +15,7 @@ from seqdyn.learn.config import experiment_from
 from seqdyn.runs import checkpoint, kept, manifest, records, run, sweep
 
 X64, OPTIMISED = False, True
-SPEC = sd.Spec(cell="lstm", steps=6, batch=3, hidden=(4,), holdout=4)
+SPEC = sd.Spec(steps=6, batch=3, hidden=(4,), holdout=4)
 RUNS = sd.grid(SPEC, seeds=3, lr=1e-2)
 
 

@@ -174,7 +174,7 @@ WAYS = [
     (WORDS, dict(bidirectional=True)),
     (SERIES, dict(bidirectional=True, cell="lstm", readout="mean", hidden=(4,))),
     (SERIES, dict(cell="dense")),
-    (NOTES, dict(cell="lstm")),
+    (NOTES, dict(cell="lstm", hidden=(4,))),
     (STREAM, dict(cell="gru")),
 ]
 

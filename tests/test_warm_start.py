@@ -28,9 +28,10 @@ from seqdyn.runs.run import run
 X64 = False
 SIZES = {"steps": 5, "batch": 4, "holdout": 8, "hidden": (3,)}
 SPEC = Spec("adding", cell="lstm", **SIZES)
+RNN = Spec("adding", cell="rnn", **SIZES)
 
 
-def experiment(updates=4, spec=SPEC, **axes):
+def experiment(updates=4, spec=RNN, **axes):
     axes = {"lr": [1e-30, 0.1], "seeds": 2} | axes
     return Experiment("start", spec, grid(**axes), updates, chunk=2, probe_every=2, tile=2, probes=())
 
@@ -65,7 +66,7 @@ def test_given_what_its_seed_draws_a_run_has_the_bits_that_it_has_without(parent
     """So nothing else than parameters is taken along, and nothing else is begun in another way."""
     tile = experiment().layout.tiles[1]
     runs, real = sweep.tile_runs(experiment(), tile), sweep.real(experiment(), tile)
-    drawn = jax.tree.map(lambda leaf: leaf[1], sweep.programs(SPEC, 1).init(runs, real, None).params)
+    drawn = jax.tree.map(lambda leaf: leaf[1], sweep.programs(RNN, 1).init(runs, real, None).params)
     out = run(experiment(), tmp_path / "run", verify=False, init=drawn)
     there, here = (seqdyn.load(one).isel(run=3).load() for one in (parent, out))
     for name in there.data_vars:
@@ -77,7 +78,7 @@ def test_given_what_its_seed_draws_a_run_has_the_bits_that_it_has_without(parent
 def test_starts_are_an_axis(parent, tmp_path):
     """Each spec begins at its own, after a kill without `init`, and so do runs that are added."""
     given = {f"from {number}": seqdyn.restore(parent, number) for number in (2, 3)}
-    named = [grid(dataclasses.replace(SPEC, name=name), lr=1e-30, seeds=2) for name in given]
+    named = [grid(dataclasses.replace(RNN, name=name), lr=1e-30, seeds=2) for name in given]
     e = Experiment("starts", named, updates=2, chunk=2, probe_every=2, tile=2, probes=())
     out = run(e, tmp_path / "out", verify=False, init=given)
     shutil.rmtree(out / "checkpoints" / "tile-0001")  # as if this tile had not begun
@@ -101,7 +102,7 @@ def test_starts_are_an_axis(parent, tmp_path):
     ],
 )
 def test_starts_that_do_not_fit_are_one_sentence(given, said, tmp_path):
-    params = {name: drawn(SPEC if name != "b" else Spec("adding", cell="rnn", **SIZES)) for name in given}
+    params = {name: drawn(SPEC if name != "b" else RNN) for name in given}
     specs = tuple(dataclasses.replace(SPEC, name=name) for name in "ab")
     with pytest.raises(ConfigError, match="^" + re.escape(said)):
         run(Experiment("starts", specs, grid(seeds=1), 2, chunk=2), tmp_path / "out", init=params)
@@ -151,7 +152,7 @@ def test_an_experiment_begins_at_pytorchs_weights_and_a_trained_run_leaves_for_p
     def predicted(xs):
         return net["readout"](net["rnn"](torch.tensor(np.asarray(xs)))[0][-1])[:, 0].detach().numpy()
 
-    out = run(experiment(), tmp_path / "run", verify=False, init=seqdyn.io.from_torch(net, SPEC))
+    out = run(experiment(spec=SPEC), tmp_path / "run", verify=False, init=seqdyn.io.from_torch(net, SPEC))
     assert manifest.read(out)["init"]["parents"] == [{"framework": "PyTorch"}]
     batch = train.training_batch(having(SPEC, Numbers(seed=1)), None, 0)
     loss = np.mean((predicted(batch.xs) - np.asarray(batch.ys).reshape(-1)) ** 2)
@@ -213,7 +214,7 @@ REFUSED = {
 @pytest.mark.parametrize("sentence", REFUSED)
 def test_what_does_not_fit_is_one_sentence_before_anything_is_written(sentence, tmp_path):
     with pytest.raises(ConfigError) as said:
-        run(experiment(), tmp_path / "run", init=REFUSED[sentence]())
+        run(experiment(spec=SPEC), tmp_path / "run", init=REFUSED[sentence]())
     assert sentence in str(said.value) and "\n" not in str(said.value)
     assert not (tmp_path / "run").exists()
 
