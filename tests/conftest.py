@@ -72,7 +72,7 @@ _used = []
 
 
 def pytest_collection_finish():
-    gc.freeze()  # what was imported is searched for cycles no more
+    gc.freeze()  # what was imported is searched for cycles no more: half a second each time that all is searched
 
 
 def pytest_sessionfinish(session):
@@ -105,10 +105,10 @@ _devices = jax.local_devices
 def _setting(request):
     """Laws of formulas hold in float64; a module about whole runs, which are float32, says `X64 = False`. One whose
     laws a compiler might break says `OPTIMISED = True`. JAX compiles a program for each device anew: tiles are trained
-    on one of the two, but in a module that says `DEVICES = 2`; `LANES = 2` trains two tiles at once on that one.
+    on one of the two, but in a module that says `DEVICES = 2`.
     """
-    count, lanes = getattr(request.module, "DEVICES", 1), getattr(request.module, "LANES", 1)
-    jax.local_devices = lambda *args, **kwargs: _devices(*args, **kwargs)[:count] * lanes
+    count = getattr(request.module, "DEVICES", 1)
+    jax.local_devices = lambda *args, **kwargs: _devices(*args, **kwargs)[:count]
     quick, optimised = jax.config.read("jax_disable_most_optimizations"), getattr(request.module, "OPTIMISED", False)
     jax.config.update("jax_enable_x64", getattr(request.module, "X64", True))
     jax.config.update("jax_disable_most_optimizations", quick and not optimised)

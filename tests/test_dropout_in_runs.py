@@ -62,9 +62,9 @@ def plain(spec):
 # One spec a kind; together every cell, both directions, two levels, and readouts that read every step.
 SPECS = {
     "words": of("words", hidden=(5,)),
-    "outputs": of("outputs", hidden=(5,), cell="rnn", readout="mean"),
+    "outputs": of("outputs", hidden=(5,), cell="rnn", readout="mean", bidirectional=True),
     "recurrent_step": of("recurrent_step", hidden=(5,), cell="lstm"),
-    "variational": of("variational", bidirectional=True),
+    "variational": of("variational"),
     "candidate": of("candidate", hidden=(5,)),
     "zoneout": of("zoneout", hidden=(5,), cell="lstm"),
 }

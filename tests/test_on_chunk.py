@@ -14,7 +14,7 @@ from _refusals import refusal
 import seqdyn as sd
 from seqdyn.runs import script
 
-X64, LANES = False, 2
+X64, DEVICES = False, 2
 RUNS = sd.grid(sd.Spec(steps=4, batch=2, hidden=(3,), holdout=4), seeds=3, lr=[1e-2, 1e30])
 EXPERIMENT = sd.Experiment("told", RUNS, updates=8, chunk=2, probe_every=4, tile=4, probes=())
 

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from _programs import optimised
 from _training import start
 
 from seqdyn.learn.config import Spec, grid
@@ -10,7 +11,7 @@ from seqdyn.learn.probe_config import ProbeConfig
 from seqdyn.measure.probes import PROBES
 from seqdyn.runs import sweep
 
-X64, OPTIMISED = False, True
+X64 = False
 
 
 def one(spec, seeds, probes):
@@ -35,6 +36,7 @@ OF_TWO_LAYERS = ("weights", "jacobians")
     "cell, hidden, probes",
     [("lstm", (16, 12), OF_TWO_LAYERS), ("gru", (5,), tuple(p for p in PROBES if p not in OF_TWO_LAYERS))],
 )
+@optimised()
 def test_a_run_alone_in_its_tile_has_the_bits_it_has_beside_others(cell, hidden, probes):
     spec = Spec("adding", steps=30, batch=4, holdout=4, cell=cell, hidden=hidden)
     jax.tree.map(np.testing.assert_array_equal, one(spec, 1, probes), one(spec, 2, probes))
