@@ -90,12 +90,16 @@ def test_the_interval_at_each_place_is_that_of_the_claims():
     assert np.isnan(low[2]) and np.isnan(high[2])
 
 
-def test_directories_without_a_setting_in_common_are_drawn_together_and_say_so(outs, tmp_path, capsys):
+def test_directories_without_a_setting_in_common_are_drawn_together_and_say_so(outs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(compare, "ROWS", 2)
     files = compare.show([outs["a"], outs["c"]], tmp_path / "out")
     said = capsys.readouterr().out
     assert "No setting is in two directories" in said and "4 updates, which all have made" in said
+    assert "the first 2 rows; the page has all" in said
     assert len(files) == 3 and all(path.is_file() for path in files)
     rows = compare.summary(compare.read([outs["a"], outs["c"]]))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert len({row["directory"] for row in rows}) == 6 and all(row["directory"] in page for row in rows)
     assert len(rows) == 6 and {row["diverged"] for row in rows} == {0, SEEDS}
     assert {row["training loss"] >= 1e30 for row in rows if row["diverged"]} == {True}
 
