@@ -43,7 +43,7 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
     in the directory changes. Raises ConfigError as `seqdyn.restore`; for updates that the run has not made, names that
     are not there, data that do not fit; and, with the size, if this takes more than half of the memory.
     """
-    number = run
+    given, number = path, run
     path, run = manifest.holding(path, number)
     one = records.alone(path).isel(run=run)
     made = _made(one)
@@ -51,7 +51,7 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
     if not start < stop <= made:
         raise ConfigError(
             f"start and stop are {start} and {stop}; start must be before stop, and stop at most {made}, the updates "
-            f"that run {run} of {path} has made."
+            f"that run {number} of {given} has made."
         )
     experiment = manifest.experiment(path)
     data = again.checked(experiment, data)
@@ -88,7 +88,7 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
             new = experiment.layout.thinned(
                 axes.align_to_axes(mine, name, spec, *places), ("run", *variables[name].dims)
             )
-            _hold(old[name].values[n - start], new[0, 0], name, run, n)
+            _hold(old[name].values[n - start], new[0, 0], name, int(number), n)
         if wanted:
             seen = jax.device_get(looked(given[0], alone(before), data))
             for name, values in _values(spec, seen, wanted).items():
