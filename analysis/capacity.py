@@ -77,7 +77,8 @@ class Part(NamedTuple):
     def reach(self) -> np.ndarray:
         """[run, look] ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖: the median over the updates since the look before; first, at update 0."""
         ratio = lags.relative(lags.adjoint(self.ds, "adjoint_norm").values[:, :, 0, ::-1])[..., -1]
-        since = ratio.reshape(len(ratio), -1, self.experiment.probe_every)
+        every = self.experiment.probe_every
+        since = ratio[:, : ratio.shape[1] // every * every].reshape(len(ratio), -1, every)
         return np.concatenate([ratio[:, :1], style.median(np.moveaxis(since, 2, 0))], axis=1)
 
 

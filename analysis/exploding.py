@@ -150,7 +150,7 @@ def figures(runs: "xr.Dataset", gain: float) -> Iterator[report.Drawn]:
     yield (
         "ways",
         ways(runs, gain),
-        f"SGD from gain {gain:g}, clipped in four ways: share usable, with Wilson's 95% interval. A threshold bounds "
+        f"SGD from gain {gain:g}, by the way of clipping: share usable, with Wilson's 95% interval. A threshold bounds "
         "the norm, an entry, the root mean square of an array, or an example's adjoint at each step.",
     )
 

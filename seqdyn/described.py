@@ -71,7 +71,7 @@ def rebuilt(described: Any) -> Any:
 def _held(there: dict[str, Any], name: Any, what: str) -> Any:
     if name not in there:
         module = str(name).partition(":")[0]
-        cure = f"import {module} before" if what == "part" else "make a part that holds it before"
+        cure = f"import {module} before" if what == "part" else "make a part or a Spec that holds it before"
         raise ConfigError(f"the {what} {name!r} is not known in this process; {cure}.")
     return there[name]
 

@@ -293,6 +293,7 @@ FIXED = Spec(training_set=64)
 WRONG_EXPERIMENTS = [
     (dict(probe_every=15), ["probe_every", "15", "chunk", "10"]),
     (dict(updates=15), ["probe_every", "20", "updates", "15"]),
+    (dict(updates=5), ["chunk", "10", "updates", "5"]),
     (dict(updates=0), ["updates", "0", "at least 1"]),
     (dict(updates=40.0), ["updates", "40.0", "whole number"]),
     (dict(chunk=0), ["chunk", "0", "at least 1"]),
@@ -341,6 +342,7 @@ def test_a_wrong_experiment_is_named_with_its_value_and_what_is_right(changes, w
         (dict(updates=5003, chunk=10), 10, 250),
         (dict(updates=5003, probe_every=500), 100, 500),
         (dict(updates=1010, probe_every=101), 101, 101),
+        (dict(updates=10006, probe_every=5003), 1, 5003),
     ],
 )
 def test_updates_are_enough(given, chunk, probe_every):

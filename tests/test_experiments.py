@@ -278,8 +278,8 @@ def test_activations(tmp_path):
 def test_regularisation(tmp_path):
     """A weight of 0 is measured and changes nothing: the penalties' networks without weight are one network.
 
-    In shards: of two the first trains its tiles of every experiment and waits, the second draws. (That the records are
-    those of one is in test_attack.)
+    Whole and in shards: of two the first trains its tiles of every experiment and waits, the second draws; the records
+    are those of one.
     """
     weights = [0, 0.1, 1, 10]  # two tiles
     out, chosen = tmp_path / "out", ("--weights", *map(str, weights), "--no-verify")
@@ -289,7 +289,10 @@ def test_regularisation(tmp_path):
         assert [p.name for p in sorted((part / "checkpoints").iterdir())] == ["tile-0001"]
         assert not (part / "report.html").exists()
     check_figures(out / "omega", smoke("regularisation", out, *chosen, "--shard", "0/2"), "norms_by_lag", "against")
+    smoke("regularisation", tmp_path / "alone", *chosen)
     l1, omega = (load(out / name).load() for name in ("l1", "omega"))
+    for name, ds in {"l1": l1, "omega": omega}.items():
+        assert ds.identical(load(tmp_path / "alone" / name).load())
     assert (l1["penalty_l1"] > 0).all() and (omega["penalty_omega"] > 0).all()
     np.testing.assert_allclose(l1["loss"][l1["l1"] == 0], omega["loss"][omega["omega"] == 0], rtol=1e-5)
     assert np.abs(l1["loss"][l1["l1"] == 10].values - l1["loss"][l1["l1"] == 0].values)[:, -1].max() > 1e-4

@@ -109,6 +109,44 @@ def test_a_probe_sees_the_loss_of_the_diagnostic_batch_and_descends_it(out):
     np.testing.assert_allclose(ds.down[-1], loss(last, one.numbers), rtol=1e-6)
 
 
+@sd.part
+class Clash:
+    """With an axis, and a name, of its own choice."""
+
+    name: str
+    axis: str
+    labels: tuple[float | str, ...]
+
+    @property
+    def variables(self):
+        return {self.name: sd.Variable((self.axis,), "clash", axes={self.axis: self.labels})}
+
+    def measure(self, look):
+        return {self.name: jnp.zeros(len(self.labels))}
+
+
+@pytest.mark.parametrize(
+    "clash, words",
+    [
+        (Clash("a", "way", ("x", "y", "z")), "'a' axis 'way' labels"),
+        (Clash("a", "down", (1, 2)), "'a' axis 'down' variable"),
+        (Clash("way", "b", (1, 2)), "'way' variable"),
+        (Clash("along", "way", (0.0, 0.1)), "probes 'along'"),
+        (Clash("a", "example", (1, 2)), "'a' axis 'example' library"),
+    ],
+)
+def test_axes_of_what_is_added_afterwards_are_held_against_those_that_are_there(out, clash, words):
+
+    def there():
+        return {p: p.stat().st_mtime_ns for p in out.rglob("*") if not p.name.startswith(".lock")}
+
+    before = there()
+    for tried in (partial(sd.probe, out, clash, steps=[0]), partial(sd.extend, out, seeds=[5], probes=clash)):
+        sentence = refusal(tried)
+        assert all(word in sentence for word in words.split(" ")), sentence
+    assert before == there()
+
+
 def test_a_changed_probe_is_refused_by_its_path_and_the_same_one_goes_on(out):
     changed = experiment(probes=("weights", Line(0.5), *PROBES[2:]))
     assert "probes[1].length is 0.0 there and 0.5 here" in refusal(run, changed, out)

@@ -104,6 +104,8 @@ def test_a_function_of_a_module_is_a_loss_or_a_schedule(tmp_path):
     ds = sd.load(out)
     assert {*ds["spec_loss"].values, *ds["schedule"].values} == {"absolute", "falling"}
     np.testing.assert_array_equal(sd.replay(out, 1, 0, 2, record=["loss"])["loss"], ds["loss"][1])
+    several = sd.Experiment("several", [dataclasses.replace(WORD, loss=of) for of in (absolute, None)], updates=1)
+    assert [one.label for one in several.specs] == ["rnn tanh, loss absolute", "rnn tanh, loss None"]
 
 
 def test_a_users_clip_and_schedule_go_with_the_librarys_rule_and_are_recorded():
@@ -129,15 +131,18 @@ def test_a_users_clip_leaves_a_frozen_embedding_out_as_the_librarys_does():
     state = _training.start(spec, {"vectors": jnp.ones((5, 3))})
     batch = task_of(spec).batch(data, "train", (jnp.arange(2), None))
     found = []
-    for of in (spec, dataclasses.replace(spec, clip=Whole(0.1)), dataclasses.replace(spec, clip=sd.ClipByNorm(0.1))):
+    clips = (dataclasses.replace(spec, clip=clip) for clip in (Whole(0.1), sd.ClipByNorm(0.1)))
+    for of in (spec, *clips, dataclasses.replace(spec, clip="norm", optimizer=Polyak())):
         with jax.numpy_dtype_promotion("standard"):
             now = grids.arrays(of)
             begun = state._replace(opt=optim.rule(having(now, numbers)).init(state.params))
             moved, said = _step(of)(having(now, numbers), begun, batch)
         found.append((moved.params, said["clip_scale"], said["clipped"], said["group_update_norm"]))
+    of_rest = np.linalg.norm(said["group_grad_norm"][1:]) * found[0][1]  # Polyak's, of what is trained alone
+    np.testing.assert_allclose(np.linalg.norm(found[-1][3]), said["loss"] / of_rest, rtol=1e-5)
     assert found[0][3][0] == 0 and found[0][1] < 1
     np.testing.assert_allclose(np.linalg.norm(found[0][3]), 0.1, rtol=1e-5)
-    for other in found[1:]:
+    for other in found[1:-1]:
         close(found[0], other)
 
 

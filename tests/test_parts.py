@@ -227,7 +227,7 @@ def test_what_a_manifest_does_not_say_had_the_default():
 def test_a_manifest_imports_and_runs_nothing():
     for name in ("os:system", "subprocess:run", "builtins:exec"):
         sentence = refusal(described.rebuilt, describe(Leaky(4)) | {"phi": {"function": name}})
-        assert name in sentence and "make a part that holds it before" in sentence
+        assert name in sentence and "make a part or a Spec that holds it before" in sentence
     assert "x:Leaky" in refusal(described.rebuilt, {"part": "x:Leaky", "hidden": 4})
     assert "no field 'widths'" in refusal(described.rebuilt, describe(Leaky(4)) | {"widths": 1})
 

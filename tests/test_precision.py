@@ -20,11 +20,11 @@ X64 = False
 SMALL = dict(steps=6, batch=4, hidden=(4,), holdout=4)
 
 
-def halving(*dtypes, probes=()):
+def halving(*dtypes):
     """λ_t is halved at each step on its way back, for 160 steps."""
     alike = dict(steps=160, batch=2, hidden=(3,), holdout=2, activation="identity", u_init="identity")
     specs = [sd.Spec(**alike, dtype=dtype, name=dtype) for dtype in dtypes]
-    return sd.Experiment("halving", specs, sd.grid(seeds=1, gain=[0.5]), updates=1, probes=probes)
+    return sd.Experiment("halving", specs, sd.grid(seeds=1, gain=[0.5]), updates=1, probes=("updates",))
 
 
 def check_halving(ds):
@@ -36,7 +36,7 @@ def check_halving(ds):
 @pytest.mark.slow
 def test_the_logarithm_of_the_adjoint_reaches_beyond_the_range_of_the_type(tmp_path):
     """And probes, and the gradient that is verified, are of float32 where the network is of bfloat16."""
-    out = sd.run(halving("float32", "bfloat16", probes=("updates",)), tmp_path / "out")
+    out = sd.run(halving("float32", "bfloat16"), tmp_path / "out")
     ds = sd.load(out).load()
     check_halving(ds)
     errors = sd.runs.manifest.read(out)["verified"]
@@ -114,11 +114,11 @@ def test_float64_is_float64_from_the_parameters_to_the_gradient():
 def main(out):
     """What the test above starts."""
     jax.config.update("jax_enable_x64", True)
-    check_halving(sd.load(sd.run(halving("float64"), f"{out}/halving", verify=False)))
+    check_halving(sd.load(sd.run(halving("float64"), f"{out}/halving")))
     words = dict(cell="gru", dropout="zoneout", optimizer="adamw"), dict(penalties=("omega",), clip="adjoint")
     specs = tuple(sd.Spec(dtype="float64", **(SMALL | of)) for of in words)
     grid = sd.grid(seeds=1, omega=[0.1], dropout=0.2, weight_decay=0.1)
-    experiment = sd.Experiment("double", specs, grid, updates=2, probes=())
+    experiment = sd.Experiment("double", specs, grid, updates=2)
     sd.run(experiment, f"{out}/double")
     for run in range(len(specs)):
         assert {str(leaf.dtype) for leaf in jax.tree.leaves(sd.restore(f"{out}/double", run))} == {"float64"}

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from seqdyn import grids, parts
-from seqdyn.building import check_alone
+from seqdyn.building import called, check_alone
 from seqdyn.data.arrays import array, plain_json
 from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, layout, numbers_of
@@ -83,7 +83,7 @@ def _said(value: Any) -> str:
     """A spec's field in a label: parts by their classes, as their numbers are many."""
     if isinstance(value, tuple):
         return " + ".join(map(_said, value)) or "none"
-    return type(value).__name__ if parts.is_part(value) else str(value)
+    return called(value) if parts.is_part(value) else str(value)
 
 
 def _columns(numbers: Numbers) -> Numbers:
@@ -140,11 +140,12 @@ class Experiment:
     in them, and beside what `grid(spec, …)` makes."""
     updates: int = 0
     chunk: int = None  # type: ignore[assignment]
-    """Updates in one compiled call: a signal is obeyed at its end. None: as many as divide `updates`, at most 100, or
-    100 where only few do. The last call makes what is left."""
+    """Updates in one compiled call: a signal is obeyed at its end. None: as many as divide `updates` (and
+    `probe_every`, where it is given), at most 100; where only few do 100, or a divisor of `probe_every`, or
+    `probe_every` itself up to 1,000. The last call makes what is left."""
     probe_every: int = None  # type: ignore[assignment]
     """Updates between looks that cost more than a step: held-out error, spectral radius. A multiple of `chunk`; None:
-    about 20 looks. The first is before training, the last at the end if `updates` is a multiple of this."""
+    at most about 20 looks. The first is before training, the last at the end if `updates` is a multiple of this."""
     tile: int = 4
     """Runs in one program on one device: enough tiles for every core of a CPU, large ones for an accelerator."""
     probes: tuple[ProbeName | Part, ...] = None  # type: ignore[assignment]
@@ -216,7 +217,7 @@ class Experiment:
         elif self.chunk is None:
             apart = whole("probe_every", self.probe_every)
             even, rough = _divisor(math.gcd(updates, apart)), _divisor(apart)
-            rough = rough if 10 * rough >= min(apart, 100) else apart
+            rough = rough if 10 * rough >= min(apart, 100) or apart > 1000 else apart
             self._put("chunk", even if 10 * even >= min(rough, 100) else rough)
         if self.probe_every is None:
             calls = updates // whole("chunk", self.chunk) or 1
@@ -243,6 +244,8 @@ class Experiment:
         for i, lag in enumerate(self.lags if isinstance(self.lags, tuple) else ()):
             whole(f"lags[{i}]", lag, 0)
         probe_config.check(self.probe_config, self.specs)
+        if self.chunk > self.updates:
+            raise ConfigError(f"chunk is {self.chunk}; it must be at most updates, {self.updates}.")
         if self.probe_every % self.chunk:
             raise ConfigError(f"probe_every is {self.probe_every}; it must be a multiple of chunk, {self.chunk}.")
         if self.probe_every > self.updates:

@@ -71,6 +71,21 @@ def check_variables(where: str, record: Any) -> None:
                 )
 
 
+def check_beside(field: str, there: Mapping[str, Variable], new: Mapping[str, Variable]) -> None:
+    """Raises ConfigError for a new variable that is there with other axes; for an axis that has other labels elsewhere,
+    or is the name of a variable."""
+    labels: dict[str, Any] = {}
+    for name, variable in (*there.items(), *new.items()):
+        own = {axis: [*of] for axis, of in variable.axes.items()}
+        old = there.get(name, variable)
+        if old.dims != variable.dims or {axis: [*of] for axis, of in old.axes.items()} != own:
+            raise ConfigError(f"{field} has {name!r}, which is recorded there with other axes; take another name.")
+        for axis, of in own.items():
+            if axis in there or axis in new or labels.setdefault(axis, of) != of:
+                other = "has other labels elsewhere" if axis in labels else "is the name of a variable"
+                raise ConfigError(f"{field} has {name!r}, whose axis {axis!r} {other}; take another name.")
+
+
 def with_axes(variable: Variable, first: str) -> Variable:
     """A user's variable with its first axis, and the labels of its own as plain tuples."""
     axes = {axis: tuple(listed(labels)) for axis, labels in variable.axes.items()}

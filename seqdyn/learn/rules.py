@@ -24,7 +24,9 @@ class At(NamedTuple):
     grads: Tree
     """What the first link is given."""
     objective: Callable[[Tree], Float[Array, ""]]
-    """params -> loss and penalties on the update's batch"""
+    """params -> loss and penalties on the update's batch, an embedding that is frozen where it is"""
+    unfrozen: Callable[[Tree], Tree]
+    """Of a tree like the parameters what is trained: 0 in an embedding that is frozen"""
 
 
 class Rule(NamedTuple):
@@ -122,9 +124,9 @@ def made_link(where: str, part: Any) -> Rule:
             except TypeError as error:
                 if "required keyword" not in str(error) or isinstance(made, Rule):
                     raise
-                more = {"value": at.objective(params), "grad": at.grads, "value_fn": at.objective}
+                more = {"value": at.objective(params), "grad": at.unfrozen(at.grads), "value_fn": at.objective}
                 try:
-                    new, after, said = moved(updates, given, params, at, **more)
+                    new, after, said = moved(at.unfrozen(updates), given, params, at, **more)
                 except TypeError as again:
                     if "keyword" not in str(again):
                         raise

@@ -173,18 +173,23 @@ def optimizer_step(spec: Spec, state: TrainState, grads: Tree, batch: Any = None
         # A frozen embedding's gradient is recorded, and feeds the rule's moments, but is no part of what is clipped.
         return norm(by_group(tree).at[0].multiply(unfrozen) if spec.pretrained else by_group(tree))
 
-    shown = grads
-    if spec.pretrained and is_part(spec.clip):  # which has no other way to leave it out
-        shown = grads._replace(embedding=grads.embedding * unfrozen)
-    of_batch = partial(objective.value, spec, batch=batch, carries=carries)
-    at = optim.At(state.step, global_norm, partial(penalties.counts, spec), shown, of_batch)
+    def trained(tree: Tree) -> Tree:
+        return tree._replace(embedding=tree.embedding * unfrozen) if spec.pretrained else tree
+
+    def of_batch(params: Tree) -> Float[Array, ""]:
+        if spec.pretrained:
+            now = jnp.where(unfrozen > 0, params.embedding, state.params.embedding)
+            params = params._replace(embedding=now)
+        return objective.value(spec, params, batch, carries)
+
+    # A part that clips has no other way to leave a frozen embedding out.
+    shown = trained(grads) if is_part(spec.clip) else grads
+    at = optim.At(state.step, global_norm, partial(penalties.counts, spec), shown, of_batch, trained)
     with jax.numpy_dtype_promotion("standard"):
         updates, opt, said = optim.rule(spec).update(shown, state.opt, state.params, at)
     if "l1_proximal" in spec.penalties:
         updates = penalties.proximal(spec, state.params, updates, said["learning_rate"])
-    if spec.pretrained:
-        updates = updates._replace(embedding=updates.embedding * unfrozen)
-    return OptimizerStep(updates, opt, said, by_group(grads), global_norm(grads))
+    return OptimizerStep(trained(updates), opt, said, by_group(grads), global_norm(grads))
 
 
 def step(spec: Spec, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from seqdyn.learn.context import Variable
+from seqdyn.learn.context import Variable, check_beside
 from seqdyn.runs.records import VARIABLES, Store
-from seqdyn.types import ConfigError
 
 _ADDING = ".adding-"
 
@@ -22,12 +21,11 @@ def add(
     done: Mapping[int, int],
 ) -> None:
     """Allocates variables of probes that are not there yet, with nothing in them at every look within the updates
-    that each tile, by its index, has `done`: an array is whole or not there. Raises ConfigError for one that is
-    there with other axes."""
+    that each tile, by its index, has `done`: an array is whole or not there. Raises ConfigError where their
+    axes are not those that are there."""
     known, there, out = VARIABLES | dict(own), store.there(), store.path.parent
     new = {name: known[name] for name in names if name not in there}
-    for name in (name for name in names if name in there and not _alike(there[name], known[name])):
-        raise ConfigError(f"probes has {name!r}, which {out} has of another probe; take another name.")
+    check_beside("probes", there, {name: known[name] for name in names})
     for left in out.glob(f"{_ADDING}*"):  # of a process that was killed
         shutil.rmtree(left)
     if not new:
@@ -40,10 +38,3 @@ def add(
     for name in new:
         (other.path / name).rename(store.path / name)
     shutil.rmtree(other.path)
-
-
-def _alike(one: Variable, other: Variable) -> bool:
-    """Have two variables the same axes?"""
-    return one.dims == other.dims and {a: [*of] for a, of in one.axes.items()} == {
-        a: [*of] for a, of in other.axes.items()
-    }

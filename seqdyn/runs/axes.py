@@ -66,25 +66,18 @@ def coordinates(experiment: Experiment) -> dict[str, list[Any]]:
 def own_variables(experiment: Experiment) -> dict[str, Variable]:
     """Of users' records, terms and probes. Raises ConfigError for a name of the library, or with two meanings."""
     found: dict[str, Variable] = {}
-    labels: dict[str, Any] = {}
     places = {"run", "row", "lag", "probe_step", *WORDS, *coordinates(experiment), *Numbers.__dataclass_fields__}
+    places |= {"update", "example", "time_from_end", "experiment", "run_there"}  # axes of what is made of records
     ours = {*VARIABLES, *places, *(dim for variable in VARIABLES.values() for dim in variable.dims)}
     given = [("records", context.variables(spec) | terms.variables(spec)) for spec in experiment.specs]
     for field, variables in (*given, ("probes", probe_config.variables(experiment.probes))):
         for name, variable in variables.items():
-            if name in ours or name in labels or found.setdefault(name, variable) != variable:
-                other = (
-                    "the library has"
-                    if name in ours
-                    else "is an axis"
-                    if name in labels
-                    else "another records with other dims or units"
-                )
+            if name in ours or found.setdefault(name, variable) != variable:
+                other = "the library has" if name in ours else "another records with other dims or units"
                 raise ConfigError(f"{field} has {name!r}, which {other}; take another name.")
-            for axis, own in variable.axes.items():
-                if axis in ours or axis in found or labels.setdefault(axis, own) != own:
-                    other = "has other labels elsewhere" if axis in labels else "is the name of something else"
-                    raise ConfigError(f"{field} has the axis {axis!r}, which {other}; take another name.")
+            for axis in ours & variable.axes.keys():
+                raise ConfigError(f"{field} has {name!r}, whose axis {axis!r} the library has; take another name.")
+        context.check_beside(field, {}, found)
     return found
 
 

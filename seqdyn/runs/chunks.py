@@ -1,5 +1,6 @@
 """What is new in a run directory after a chunk of updates, and who hears of it while it trains."""
 
+import contextlib
 import functools
 import inspect
 import threading
@@ -81,10 +82,12 @@ class Listeners:
         return None
 
     def close(self) -> None:
-        """The training has ended, whatever ended it: calls `close()` of those that have one."""
-        for each in self._each:
-            if callable(close := getattr(each, "close", None)):
-                close()
+        """The training has ended, whatever ended it: calls `close()` of those that have one. What one of them raises is
+        raised once all are closed."""
+        with contextlib.ExitStack() as ends:
+            for each in self._each:
+                if callable(close := getattr(each, "close", None)):
+                    ends.callback(close)
 
 
 def _check(given: Any) -> None:

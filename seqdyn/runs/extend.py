@@ -13,12 +13,15 @@ from seqdyn import grids
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.described import difference
 from seqdyn.learn.config import Experiment
+from seqdyn.learn.context import check_beside
 from seqdyn.learn.extended import more
 from seqdyn.learn.spec import Spec, share_numbers, unnumbered
 from seqdyn.numbers import FIELDS
 from seqdyn.parts import plain
 from seqdyn.runs import kept, manifest, starts
+from seqdyn.runs.axes import own_variables
 from seqdyn.runs.probe import of_directory, probe
+from seqdyn.runs.records import Store
 from seqdyn.runs.run import CHECKPOINT_SECONDS, VOCABULARY, run
 from seqdyn.types import ConfigError
 
@@ -67,6 +70,10 @@ def extend(
         probe(path, given, data=data)
         return path
     k, experiment = _place(experiments, seeds, {} if axes is None else axes, given)
+    recorded = [
+        Store(one / "records.zarr", old.layout).there() for one, old in zip(directories, experiments, strict=True)
+    ]
+    check_beside("probes", {name: of for there in recorded for name, of in there.items()}, own_variables(experiment))
     if k == len(directories):
         manifest.held_against(path, experiment, allow_version_drift)
     noted, words = manifest.read(path), path / VOCABULARY

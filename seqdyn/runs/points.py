@@ -92,7 +92,7 @@ def defaults(taken: Collection[Any]) -> dict[str, Any]:
     what is said of a run that has no such coordinate."""
     numbers = {f.name for f in FIELDS}
     return {
-        f"spec_{name}" if name in numbers or f"spec_{name}" in taken else name: _told(default)
+        f"spec_{name}" if name in numbers or name == "loss" or f"spec_{name}" in taken else name: _told(default)
         for name, default in _FIELDS.items()
         if name not in ALWAYS
     }
