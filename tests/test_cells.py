@@ -176,7 +176,7 @@ def test_rnn_equals_its_equation_for_every_activation():
 # --- vjp is the transpose of nonlinearity ---------------------------------------------------------------------------
 
 
-def gate_and_pull(cell, batch):
+def nonlinearity_and_vjp(cell, batch):
     """A function of numbers alone, and its arguments: (vjp, `jax.vjp` of nonlinearity), each as (before, dzx, dzh)."""
     params, carry = random_params(cell), random_carry(cell, batch)
     zx, zh = (random_like(jax.ShapeDtypeStruct((*batch, len(cell.gates) * H), F64), seed) for seed in (3, 4))
@@ -197,20 +197,20 @@ def assert_transposed(pulled, transposed):
 
 @pytest.mark.parametrize("batch", [(), (B,), (2, 3)], ids=str)
 @pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_pull_is_the_transpose_of_gate(name, batch):
-    both, arguments = gate_and_pull(CELLS[name](D, H, dtype=F64), batch)
+def test_vjp_is_the_transpose_of_the_nonlinearity(name, batch):
+    both, arguments = nonlinearity_and_vjp(CELLS[name](D, H, dtype=F64), batch)
     assert_transposed(*compiled(both)(*arguments))
 
 
-def test_pull_of_an_rnn_is_the_transpose_of_its_gate_for_every_activation():
-    every = {name: gate_and_pull(rnn(D, H, name, dtype=F64), (B,))[0] for name in ACTIVATIONS}
-    arguments = gate_and_pull(rnn(D, H, dtype=F64), (B,))[1]
+def test_vjp_of_an_rnn_is_the_transpose_of_its_nonlinearity_for_every_activation():
+    every = {name: nonlinearity_and_vjp(rnn(D, H, name, dtype=F64), (B,))[0] for name in ACTIVATIONS}
+    arguments = nonlinearity_and_vjp(rnn(D, H, dtype=F64), (B,))[1]
     for results in compiled(lambda *a: {name: both(*a) for name, both in every.items()})(*arguments).values():
         assert_transposed(*results)
 
 
 @every_cell
-def test_back_and_weigh_are_the_transposes_of_drive_and_recur(name):
+def test_transposed_and_weight_gradients_are_the_transposes_of_both_projections(name):
     cell = CELLS[name](D, H, dtype=F64)
     if cell.transposed is None or cell.weight_gradients is None:
         assert cell.vjp is None  # JAX differentiates all of it
@@ -336,7 +336,7 @@ def leaky_rnn(inputs, hidden):
 
 
 @pytest.mark.parametrize("batch", [(), (B,)], ids=str)
-def test_a_users_cell_without_pull_equals_autodiff(batch):
+def test_a_users_cell_without_vjp_equals_autodiff(batch):
     cell = leaky_rnn(D, H)
     params, carry, xs = random_params(cell), random_carry(cell, batch), random_xs(batch)
     cut = Backprop(live=live_steps(jnp.asarray([6, 3]), T)) if batch else Backprop()

@@ -250,8 +250,8 @@ def test_clipping(tmp_path):
 
 @pytest.mark.slow
 def test_exploding(tmp_path):
-    """A wall, a plane over gains and thresholds, four ways to clip; what overflows is counted, not a crash."""
-    text = smoke("exploding", tmp_path / "out", "--no-verify")
+    """A wall, a plane over gains and thresholds, optimisers, ways to clip; what overflows is counted, not a crash."""
+    text = smoke("exploding", tmp_path / "out", "--optimizers", "sgd", "adam", "--no-verify")
     check_figures(tmp_path / "out", text, "cliff", "plane", "ways")
     assert load(tmp_path / "out" / "tensor")["bound"].values.tolist() == [1.0, 1.0, np.inf, np.inf]
 

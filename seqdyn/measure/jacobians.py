@@ -104,13 +104,13 @@ def jacobians_at(cell: Cell, params: Any, zx: Any, before: Carry) -> tuple[Carry
         after, vjp = jax.vjp(partial(advance, cell, params, zx), before)
         transpose = lambda adjoint: vjp(adjoint)[0]  # noqa: E731
     else:
-        pull = cell.vjp
+        cell_vjp = cell.vjp
         after, partials = cell.nonlinearity(params, before, zx, cell.recurrent_projection(params, before.h))
         recurrent_vjp = jax.vjp(partial(cell.recurrent_projection, params), before.h)[1]
         back = cell.transposed(params) if cell.transposed else lambda dzh: recurrent_vjp(dzh)[0]
 
         def transpose(adjoint: Carry) -> Carry:
-            earlier, dzx, dzh = pull(adjoint, partials)
+            earlier, dzx, dzh = cell_vjp(adjoint, partials)
             return earlier._replace(h=earlier.h + back(dzx if dzh is None else dzh))
 
     def row(unit: Array) -> Array:

@@ -287,7 +287,7 @@ def pulled(
     power = None if readings.exponent is None else power_of_two(readings.exponent, xs.dtype)
     d_params = jax.tree.map(jnp.zeros_like, params)
     if cell.vjp is None:
-        d_params = _gate_params(cell, params, kept, zx, masks, times(bounded, power), cut.live)
+        d_params = _of_nonlinearity(cell, params, kept, zx, masks, times(bounded, power), cut.live)
     if cell.weight_gradients:
         d_params = cell.weight_gradients(params, xs, before, dzx, dzh, power)
     else:
@@ -318,8 +318,10 @@ def _transpose(linear: Any, at: Array, cotangent: Any) -> Array:
     return jax.vjp(linear, at)[1](cotangent)[0]
 
 
-def _gate_params(cell: Cell, params: Any, kept: Carry, zx: Any, masks: Any, bounded: Carry, live: Array | None) -> Any:
-    """∂L/∂params of what the gate does with parameters of its own, all steps at once."""
+def _of_nonlinearity(
+    cell: Cell, params: Any, kept: Carry, zx: Any, masks: Any, bounded: Carry, live: Array | None
+) -> Any:
+    """∂L/∂params of what the nonlinearity does with parameters of its own, all steps at once."""
     zh = cell.recurrent_projection(params, _masked(kept.h, masks))
     if live is not None:
         bounded = where_valid(live, bounded, jax.tree.map(jnp.zeros_like, bounded))

@@ -117,7 +117,7 @@ def _transposed(params: Any) -> Callable[[Array], Array]:
     return lambda dz: dz @ ut
 
 
-def _weigh(
+def _weight_gradients(
     params: Any, xs: Array, before: Array, dz: Array, dzh: Array | None = None, power: Array | None = None
 ) -> Weights:
     """[x, h₋, 1]ᵀ dz: the gradients of W, U and b in one product over all steps."""
@@ -201,7 +201,7 @@ def rnn(
         nonlinearity=nonlinearity,
         vjp=vjp,
         transposed=_transposed,
-        weight_gradients=_weigh,
+        weight_gradients=_weight_gradients,
         units=lambda params, carry, zx, zh: {"h": phi(zx + zh)},
     )
 
@@ -280,7 +280,7 @@ def lstm(
         nonlinearity=nonlinearity,
         vjp=vjp,
         transposed=_transposed,
-        weight_gradients=_weigh,
+        weight_gradients=_weight_gradients,
         units=units,
     )
 

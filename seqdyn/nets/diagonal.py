@@ -55,7 +55,7 @@ def diagonal(
         init=init,
         initial_carry=lambda batch: Hidden(jnp.zeros((*batch, width))),
         input_projection=coefficients,
-        recurrent_projection=lambda params, h: (),  # h enters the gate alone
+        recurrent_projection=lambda params, h: (),  # h enters the nonlinearity alone
         nonlinearity=nonlinearity,
         vjp=vjp,
     )

@@ -66,32 +66,32 @@ def expected(cell: Cell, rate: Any) -> Cell:
 
 def _zoned(cell: Cell, shares: Callable[[Carry, Any], tuple[Array, ...]]) -> Cell:
     """`cell` with m ⊙ new + (1 − m) ⊙ old for each part of its carry, m = shares(carry, zx)."""
-    plain_gate, plain_pull = cell.nonlinearity, cell.vjp
+    plain_nonlinearity, plain_vjp = cell.nonlinearity, cell.vjp
     gru = len(cell.gates) == 3
 
     def nonlinearity(params: Any, carry: Carry, zx: Any, zh: Array) -> tuple[Carry, Partials]:
-        new, partials = plain_gate(params, carry, zx, zh)
+        new, partials = plain_nonlinearity(params, carry, zx, zh)
         m = shares(carry, zx)
         kept = type(new)(*map(_blend, m, optimization_barrier(new), carry))
-        if plain_pull is None:
+        if plain_vjp is None:
             return kept, ()
         if not gru:
             return kept, (*partials, *m)
-        # A GRU's old h comes in by z: what is kept is more of the same, and the pull is the GRU's.
+        # A GRU's old h comes in by z: what is kept is more of the same, and the vjp is the GRU's.
         (share,), (z, h_n, h_z, *others) = m, partials
         nothing = jnp.zeros_like(z)
         scaled = _blend(share, z, nothing + 1), _blend(share, h_n, nothing), _blend(share, h_z, nothing)
         return kept, (*scaled, *others)
 
     def vjp(adjoint: Carry, partials: Partials) -> tuple[Carry, Any, Any]:
-        assert plain_pull is not None
+        assert plain_vjp is not None
         parts = len(adjoint)
         m, nothing = partials[-parts:], jax.tree.map(jnp.zeros_like, adjoint)
         new, old = type(adjoint)(*map(_blend, m, adjoint, nothing)), type(adjoint)(*map(_blend, m, nothing, adjoint))
-        earlier, dzx, dzh = plain_pull(optimization_barrier(new), partials[:-parts])
+        earlier, dzx, dzh = plain_vjp(optimization_barrier(new), partials[:-parts])
         return jax.tree.map(jnp.add, earlier, old), dzx, dzh
 
-    return cell._replace(nonlinearity=nonlinearity, vjp=plain_pull if gru or plain_pull is None else vjp)
+    return cell._replace(nonlinearity=nonlinearity, vjp=plain_vjp if gru or plain_vjp is None else vjp)
 
 
 def _blend(m: Array, new: Array, old: Array) -> Array:
@@ -104,7 +104,7 @@ def _blend(m: Array, new: Array, old: Array) -> Array:
 
 def _reading(cell: Cell, parts: int) -> Cell:
     """`cell` whose inputs end in `parts` masks of its width, which its step does not heed yet."""
-    plain_pull, plain_back, plain_weigh = cell.vjp, cell.transposed, cell.weight_gradients
+    plain_vjp, plain_transposed, plain_weight_gradients = cell.vjp, cell.transposed, cell.weight_gradients
 
     def input_projection(params: Any, x: Array) -> Masked:
         d = params.w.shape[0]
@@ -113,7 +113,9 @@ def _reading(cell: Cell, parts: int) -> Cell:
     def nonlinearity(params: Any, carry: Carry, zx: Masked, zh: Array) -> tuple[Carry, Partials]:
         return cell.nonlinearity(params, carry, zx.zx, zh)
 
-    if plain_pull is None or plain_back is None or plain_weigh is None:  # JAX's transpose would reach the masks
+    if (
+        plain_vjp is None or plain_transposed is None or plain_weight_gradients is None
+    ):  # JAX's transpose would reach the masks
         stopped = jax.lax.stop_gradient
         return cell._replace(
             input_projection=lambda params, x: (d := input_projection(params, x))._replace(masks=stopped(d.masks)),
@@ -121,17 +123,17 @@ def _reading(cell: Cell, parts: int) -> Cell:
         )
 
     def vjp(adjoint: Carry, partials: Partials) -> tuple[Carry, Masked, Any]:
-        earlier, dzx, dzh = plain_pull(adjoint, partials)
+        earlier, dzx, dzh = plain_vjp(adjoint, partials)
         return earlier, Masked(dzx, (jnp.zeros_like(adjoint.h),) * parts), dzh  # masks are constants
 
     def transposed(params: Any) -> Any:
-        product = plain_back(params)
+        product = plain_transposed(params)
         return lambda dz: product(dz.zx if isinstance(dz, Masked) else dz)
 
     def weight_gradients(
         params: Any, xs: Array, before: Array, dzx: Masked, dzh: Any, power: Array | None = None
     ) -> Any:
-        return plain_weigh(params, xs[..., : params.w.shape[0]], before, dzx.zx, dzh, power)
+        return plain_weight_gradients(params, xs[..., : params.w.shape[0]], before, dzx.zx, dzh, power)
 
     return cell._replace(
         input_projection=input_projection,
@@ -143,7 +145,7 @@ def _reading(cell: Cell, parts: int) -> Cell:
 
 
 # --- the candidate's gates ----------------------------------------------------------------------------------
-# Those of `cells` with m ⊙ g for g, m ⊙ n for n; their pulls are the same.
+# Those of `cells` with m ⊙ g for g, m ⊙ n for n; their vjps are the same.
 
 
 def _lstm(params: Any, carry: Memory, zx: Array, zh: Array, m: Array) -> tuple[Memory, Partials]:

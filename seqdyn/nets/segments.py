@@ -33,8 +33,8 @@ from seqdyn.types import Array, ConfigError, Float, Tree
 def in_segments(length: int) -> Callable[..., tuple[Float[Array, "t *b h"], Carry]]:
     """An `unroll` in segments of so many steps, its arguments and results the same.
 
-    Raises ConfigError where `length` does not divide the steps of a sequence, and for a cell whose drive is of all
-    steps together, as under batch normalisation over time.
+    Raises ConfigError where `length` does not divide the steps of a sequence, and for a cell whose input projection is
+    of all steps together, as under batch normalisation over time.
     """
 
     def unroll(
