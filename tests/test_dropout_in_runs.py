@@ -62,9 +62,9 @@ def plain(spec):
 # One spec a kind; together every cell, both directions, two levels, and readouts that read every step.
 SPECS = {
     "words": of("words", hidden=(5,)),
-    "outputs": of("outputs", hidden=(5,), cell="rnn", readout="mean", bidirectional=True),
+    "outputs": of("outputs", hidden=(5,), cell="rnn", readout="mean"),
     "recurrent_step": of("recurrent_step", hidden=(5,), cell="lstm"),
-    "variational": of("variational"),
+    "variational": of("variational", bidirectional=True),
     "candidate": of("candidate", hidden=(5,)),
     "zoneout": of("zoneout", hidden=(5,), cell="lstm"),
 }

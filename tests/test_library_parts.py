@@ -191,7 +191,7 @@ def test_a_grid_of_parts_has_the_records_of_words_and_a_mixed_stack_is_probed(tm
     axes = dict(gain=[0.9, 1.1], forget_bias=[0.0]), {"u.gain": [0.9, 1.1], "forget_bias": [0.0]}
     outs = []
     for name, spec, of in (("words", word, axes[0]), ("parts", part, axes[1])):
-        e = sd.Experiment("x", sd.grid(spec, **of), updates=2, tile=2, probes=("weights",))
+        e = sd.Experiment("x", sd.grid(spec, **of), updates=2, tile=2, probes=("weights", "units"), diagnostic=2)
         outs.append(sd.run(e, tmp_path / name, verify=False))
     assert digests(outs[0]) == digests(outs[1])
     assert sd.load(outs[1])["u.gain"].values.tolist() == [0.9, 1.1]

@@ -20,6 +20,7 @@ from seqdyn.data.check import check
 from seqdyn.data.tasks import task_of
 from seqdyn.data.text import Examples
 from seqdyn.learn import model, optim, train
+from seqdyn.measure import broken, updates
 from seqdyn.runs import sweep
 
 X64 = False
@@ -83,6 +84,12 @@ def test_a_rule_that_asks_for_the_objective_is_given_it_with_penalties():
     step = np.linalg.norm(said["group_update_norm"], axis=1)
     value = said["loss"] + 0.1 * said["penalty_l2"]
     np.testing.assert_allclose(step, value / said["grad_norm"], rtol=1e-5)
+    of = having(grids.arrays(spec), sd.Numbers(l2=0.1).arrays())
+    _, state, batch = _training.scene(dataclasses.replace(WORD, optimizer="sgd"))
+    state = state._replace(opt=optim.rule(of).init(state.params))
+    jax.eval_shape(
+        lambda s: (updates.next_updates(of, s, None), broken._stack(of, s, batch)), state
+    )  # where it is asked
     fixed = three(dataclasses.replace(WORD, optimizer=sd.SGD(100.0)))[2]["loss"]
     searched = three(dataclasses.replace(WORD, optimizer=Searching()))[2]["loss"]
     assert fixed[1] > fixed[0] and (np.diff(searched) < 0).all()  # a step that is too long is made shorter

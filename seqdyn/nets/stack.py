@@ -103,7 +103,7 @@ def unroll_autodiff(
     """
     if cut.keep is not None or cut.clip is not None or watch._replace(adjoint=None) != Tap():
         raise ValueError("unroll_autodiff cannot truncate or clip the adjoint or read its norms; use unroll")
-    # Where a step's input projection depends on the others' (on its position, on the mean over all), it is taken at once.
+    # Where a step's input projection depends on the others' (on position, on the mean over all), it is taken at once.
     apart = cell.memory and cell.update_batch_stats is None
     whole = None if apart else cell.input_projection(params, xs)
 
