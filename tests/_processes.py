@@ -5,6 +5,7 @@ as JAX's own variables, is that of the tests; a warning while a script is import
 that it forgot to import may be there already.
 """
 
+import contextlib
 import functools
 import gc
 import importlib
@@ -125,14 +126,9 @@ if __name__ == "__main__":
     for folder in ("experiments", "experiments/reproduce"):
         for path in sorted((ROOT / folder).glob("*.py")):
             importlib.import_module(f"{folder.replace('/', '.')}.{path.stem}")
-    for late in (
-        "scipy.stats",
-        "sklearn.datasets",
-        "xarray",
-        "orbax.checkpoint",
-        "zarr",
-    ):  # which they load when they need it
-        importlib.import_module(late)
+    for late in ("scipy.stats", "sklearn.datasets", "xarray", "orbax.checkpoint", "zarr"):  # loaded when needed
+        with contextlib.suppress(ImportError):  # an extra that is not installed
+            importlib.import_module(late)
     gc.set_threshold(20_000, 20, 50)  # a trace makes many objects and few cycles
     gc.freeze()  # nothing that was imported is searched for cycles again, nor its pages copied for that
     child = _serve(socket.socket(fileno=int(sys.argv[1])))
