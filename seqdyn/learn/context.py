@@ -76,11 +76,10 @@ def check_beside(field: str, there: Mapping[str, Variable], new: Mapping[str, Va
     or is the name of a variable."""
     labels: dict[str, Any] = {}
     for name, variable in (*there.items(), *new.items()):
-        own = {axis: [*of] for axis, of in variable.axes.items()}
         old = there.get(name, variable)
-        if old.dims != variable.dims or {axis: [*of] for axis, of in old.axes.items()} != own:
+        if (old.dims, old.axes) != (variable.dims, variable.axes):
             raise ConfigError(f"{field} has {name!r}, which is recorded there with other axes; take another name.")
-        for axis, of in own.items():
+        for axis, of in variable.axes.items():
             if axis in there or axis in new or labels.setdefault(axis, of) != of:
                 other = "has other labels elsewhere" if axis in labels else "is the name of a variable"
                 raise ConfigError(f"{field} has {name!r}, whose axis {axis!r} {other}; take another name.")

@@ -169,12 +169,12 @@ def optimizer_step(spec: Spec, state: TrainState, grads: Tree, batch: Any = None
     def by_group(tree: Tree) -> Float[Array, " group"]:
         return jnp.stack([tree_norm(g) for g in model.groups(tree).values()])
 
-    def global_norm(tree: Tree) -> Float[Array, ""]:
-        # A frozen embedding's gradient is recorded, and feeds the rule's moments, but is no part of what is clipped.
-        return norm(by_group(tree).at[0].multiply(unfrozen) if spec.pretrained else by_group(tree))
-
     def trained(tree: Tree) -> Tree:
         return tree._replace(embedding=tree.embedding * unfrozen) if spec.pretrained else tree
+
+    def global_norm(tree: Tree) -> Float[Array, ""]:
+        # A frozen embedding's gradient is recorded, and feeds the rule's moments, but is no part of what is clipped.
+        return norm(by_group(trained(tree)))
 
     def of_batch(params: Tree) -> Float[Array, ""]:
         if spec.pretrained:

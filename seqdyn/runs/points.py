@@ -87,12 +87,12 @@ def _of_fields(specs: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     return found
 
 
-def defaults(taken: Collection[Any]) -> dict[str, Any]:
-    """Of the fields of specs that need not be coordinates, by the names that they have as such beside those `taken`:
-    what is said of a run that has no such coordinate."""
-    numbers = {f.name for f in FIELDS}
+def defaults(taken: Collection[Any], recorded: Collection[str]) -> dict[str, Any]:
+    """Of the fields of specs that need not be coordinates, by the names that they have as such beside those `taken` and
+    the variables that may be `recorded`: what is said of a run that has no such coordinate."""
+    blocked = {*recorded, *(f.name for f in FIELDS)}
     return {
-        f"spec_{name}" if name in numbers or name == "loss" or f"spec_{name}" in taken else name: _told(default)
+        f"spec_{name}" if name in blocked or f"spec_{name}" in taken else name: _told(default)
         for name, default in _FIELDS.items()
         if name not in ALWAYS
     }

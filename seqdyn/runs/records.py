@@ -174,8 +174,9 @@ class Store:
             with contextlib.suppress(OSError, ValueError, KeyError):  # damaged, and made again if it is asked for
                 said = json.loads(path.read_text(encoding="utf-8"))
                 units = said["attributes"]["units"]
-                dims, more = tuple(said["dimension_names"][1:]), said["attributes"].get("axes", {})
-                found[path.parent.name] = Variable(dims, said["attributes"]["long_name"], units, more)
+                dims = tuple(said["dimension_names"][1:])
+                own = {axis: tuple(labels) for axis, labels in said["attributes"].get("axes", {}).items()}
+                found[path.parent.name] = Variable(dims, said["attributes"]["long_name"], units, own)
         return found
 
     def fill(self, tile: Tile, number: int, metrics: Mapping[str, np.ndarray]) -> None:
@@ -199,7 +200,7 @@ class Store:
         root.attrs["coordinates"] = dict(coordinates)
         for name, variable in variables.items():
             dims = ("row", *variable.dims)
-            own = {axis: list(labels) for axis, labels in variable.axes.items()}
+            own = variable.axes
             shape = tuple(len(own[d]) if d in own else sizes[d] for d in dims)
             stretch = {"row": self.layout.tile, "step": self.layout.chunk, "probe": 1}
             root.create_array(

@@ -127,7 +127,7 @@ def find(pattern: str, **where: Any) -> "pd.DataFrame":
     if not rows:
         raise ConfigError(f"pattern is {pattern!r}; nothing is recorded yet in what it matches, or cannot be read.")
     found: Any = pd.concat(rows, ignore_index=True)
-    for name, default in points.defaults(found.columns).items():
+    for name, default in points.defaults(found.columns, records.VARIABLES).items():
         there = found[name] if name in found.columns else pd.Series(np.nan, found.index)
         found[name] = there.astype(object).where(there.notna(), default).infer_objects()
     for name, wanted in where.items():
