@@ -312,8 +312,8 @@ function triangle(ctx, x, y, r) { ctx.beginPath(); ctx.moveTo(x, y + r); ctx.lin
 function within(ctx, x, y, w, h, draw) { ctx.save(); ctx.beginPath(); ctx.rect(x, y, w, h); ctx.clip(); draw(); ctx.restore(); }
 
 const clampY = (v, lo, hi, y, h) => y + h - (Math.max(-9, Math.min(10, (v - lo) / (hi - lo)))) * h;
-const shown = (v, k) => v === -Infinity && k === 0 ? NaN : v; // nothing has travelled to lag 0
-const symbol = () => (data.maps[S.q] || { name: "" }).name.replace(/ travelled.*/, ", travelled");
+const shown = (v, k) => v === -Infinity && k === 0 ? NaN : v; // at lag 0 nothing comes from a next step
+const symbol = () => (data.maps[S.q] || { name: "" }).name;
 const quantity = () => "log₂ " + symbol() + (S.rel ? " over lag 0" : "");
 
 function axes(ctx, p, r, { yt, yl, xt, xl, form }) {

@@ -44,7 +44,7 @@ CURVE = 300
 """Updates of a curve against updates."""
 BLOCK = 64
 """Runs read at once."""
-MAPS = {"adjoint_norm": "‖∂L/∂hₜ‖", "carried_norm": "‖∂L/∂hₜ‖ travelled from t + 1", "adjoint_norm_c": "‖∂L/∂cₜ‖"}
+MAPS = {"adjoint_norm": "‖∂L/∂hₜ‖", "carried_norm": "‖∂L/∂hₜ‖ from step t + 1", "adjoint_norm_c": "‖∂L/∂cₜ‖"}
 SERIES = {
     "loss": "training loss",
     "clip_scale": "clip scale",

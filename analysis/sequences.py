@@ -86,7 +86,7 @@ def text(ds: "xr.Dataset", source: str, rows: Sequence[dict[str, str]]) -> list[
     return [
         f"{ds.sizes['run']} runs on {source}, {ds.sizes['time']} steps, {ds.attrs['updates']:,} updates each. Results "
         f"at the look with the least validation loss, means ± standard deviations over seeds: {said}. The horizon, at "
-        "initialisation and after training, is the first lag at which the part of the gradient that travelled falls "
+        "initialisation and after training, is the first lag at which the gradient from the next step falls "
         f"below {lags.FAINT:.0%} of what arrives one step back."
     ]
 
@@ -104,7 +104,7 @@ def figures(ds: "xr.Dataset", spec: Spec) -> Iterator[report.Drawn]:
     yield (
         "carried_by_lag",
         norms_by_lag(ds, "carried_norm"),
-        "The same without what enters at t itself: the part that travelled from step t + 1. " + lags.RINGS,
+        "The same without what enters at t itself: the part that came from step t + 1. " + lags.RINGS,
     )
     yield (
         "learning",

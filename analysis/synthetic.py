@@ -134,7 +134,7 @@ def norms(found: Found, name: str, network: str, which: str, late: bool) -> np.n
     of = found.facts[name]["chosen"] if network in ("encoder", "decoder") else "gan"
     picked = []
     for run in found.generators[name, of]:
-        record = run[{"whole": "adjoint_norm", "travelled": "carried_norm"}[which]].sel(layer=network)
+        record = run[{"adjoint": "adjoint_norm", "from step t + 1": "carried_norm"}[which]].sel(layer=network)
         last = record.sizes["step"] // LATE
         picked.append(record[-last:].median("step").values if late else record[0].values)
     reached = round(np.quantile(found.samples[f"{name}/real/lengths"], 0.9))  # beyond, of a few sequences alone
@@ -142,7 +142,7 @@ def norms(found: Found, name: str, network: str, which: str, late: bool) -> np.n
 
 
 def gradients(found: Found) -> Figure:
-    """A column a network, a row a data set: whole and travelled adjoint against lag, before and after training."""
+    """A column a network, a row a data set: the adjoint and its part from step t + 1 by lag, before and after training."""
     names = list(found.facts)
     fig, axes = style.panels(len(names), len(NETWORKS), 1.4, sharey="row")
     for row, name in zip(axes, names, strict=True):
@@ -150,7 +150,7 @@ def gradients(found: Found) -> Figure:
         for ax, network in zip(row, NETWORKS, strict=True):
             for late, color in ((False, "#e69f00"), (True, "#0072b2")):
                 when = "trained" if late else "at initialisation"
-                for which, dashes in (("whole", style.DASHES[0]), ("travelled", style.DASHES[1])):
+                for which, dashes in (("adjoint", style.DASHES[0]), ("from step t + 1", style.DASHES[1])):
                     values = norms(found, name, network, which, late)
                     values = np.where(values > 0, values, np.nan)
                     lags = np.arange(values.shape[1])
@@ -164,8 +164,8 @@ def gradients(found: Found) -> Figure:
 
 
 def fall(found: Found, name: str, network: str, late: bool) -> float:
-    """The travelled adjoint at the largest lag over that at lag 1, median over seeds."""
-    values = norms(found, name, network, "travelled", late)
+    """The adjoint from the next step at the largest lag over that at lag 1, median over seeds."""
+    values = norms(found, name, network, "from step t + 1", late)
     there = values[:, np.all(np.isfinite(values) & (values > 0), axis=0)]
     return float(np.median(there[:, -1] / there[:, 0])) if there.size else np.nan
 
@@ -255,7 +255,7 @@ def text(found: Found) -> list[str]:
     return [
         " ".join(said_of),
         "Real and synthetic sequences against the real alone, test accuracy: " + helps(found),
-        "What travelled of the gradient, at the largest lag over that at lag 1, at initialisation → trained: "
+        "The gradient from the next step, at the largest lag over that at lag 1, at initialisation → trained: "
         f"{falls}. The encoder is read out at its end alone; decoder, critic and generator receive an error of their "
         "own at every step.",
         "Scores are means over the judges of a seed; ± is Student's 95% interval over the seeds of generators, each "
@@ -292,7 +292,7 @@ def figures(found: Found) -> Iterator[report.Drawn]:
     yield (
         "gradients",
         gradients(found),
-        "‖∂L/∂h_t‖, and the part of it that travelled from step t + 1, in the four networks; the critic's is of its "
+        "‖∂L/∂h_t‖, and the part of it that came from step t + 1, in the four networks; the critic's is of its "
         "score of what is generated. Medians and quartiles over seeds.",
     )
 

@@ -4,7 +4,7 @@ step into a sequence, and a recurrent critic that tells it from a real one. Este
     critic       E D(x̃) − E D(x) + λ E (‖∇_x̂ D(x̂)‖ − 1)²,  x̂ = ε x + (1 − ε) x̃,  ε ~ U(0, 1)
     generator    −E D(x̃)                                       Gulrajani et al. 2017, eq. 3, algorithm 1
 
-D(x) is the mean over live steps of a linear readout of the critic's states. The third term is a norm of what the
+D(x) is the mean over valid steps of a linear readout of the critic's states. The third term is a norm of what the
 hand-written backward pass returns, differentiated once more, through that pass.
 
 The loss is the critic's. On its way back to the generator the gradient turns round (`against`; Ganin & Lempitsky 2015),
@@ -19,7 +19,7 @@ import optax
 
 import seqdyn as sd
 from experiments import _generative as generative
-from experiments._generative import affine, beside, dense, label, live_in
+from experiments._generative import affine, beside, dense, label, mask_in
 from seqdyn.data.batches import Batch
 from seqdyn.learn.model import Dense
 from seqdyn.nets.cells import Cell, gru
@@ -103,9 +103,9 @@ class GAN:
         """Its gradient is that of the critic's loss with respect to the critic, and of −E D(x̃), the generator's, with
         respect to the generator. A batch that is judged has always the same noise."""
         k_noise, k_mix = jax.random.split(jax.random.key(0) if key is None else key)
-        dtype, live = batch.xs.dtype, live_in(batch)
-        noise = jax.random.normal(k_noise, (*live.shape, self.noise), dtype)
-        fake = self.generate(params["generator"], noise, batch.ys, live, "generator")
+        dtype, mask = batch.xs.dtype, mask_in(batch)
+        noise = jax.random.normal(k_noise, (*mask.shape, self.noise), dtype)
+        fake = self.generate(params["generator"], noise, batch.ys, mask, "generator")
         mix = jax.random.uniform(k_mix, batch.ys.shape, dtype)
         return self.critic_loss(params["critic"], batch, against(fake), mix)
 
@@ -127,24 +127,24 @@ class GAN:
         generator: Player,
         noise: Float[Array, "t b z"],
         ys: Int[Array, " b"],
-        live: Bool[Array, "t b"],
+        mask: Bool[Array, "t b"],
         name: str | None = None,
     ) -> Float[Array, "t b d"]:
         """x̃, in [0, 1] if it is a share; 0 on padding."""
         given = beside(len(noise), noise, label(ys, self.classes, noise.dtype))
         xs = affine(
-            generator.readout, generative.outputs(self.cells(noise.dtype)[0], generator.cell, given, live, name)
+            generator.readout, generative.outputs(self.cells(noise.dtype)[0], generator.cell, given, mask, name)
         )
         xs = jax.nn.sigmoid(xs) if self.trials else xs
-        return xs * jnp.broadcast_to(live[..., None], xs.shape).astype(xs.dtype)
+        return xs * jnp.broadcast_to(mask[..., None], xs.shape).astype(xs.dtype)
 
     def score(self, critic: Player, batch: Batch, name: str | None = None) -> Float[Array, " b"]:
         """D(x) of each sequence."""
         dtype = batch.xs.dtype
         xs = beside(len(batch.xs), batch.xs, label(batch.ys, self.classes, dtype))
-        hs = generative.outputs(self.cells(dtype)[1], critic.cell, xs, live_in(batch), name)
-        live = live_in(batch).astype(dtype)
-        return jnp.sum(live * affine(critic.readout, hs)[..., 0], axis=0) / jnp.sum(live, axis=0)
+        hs = generative.outputs(self.cells(dtype)[1], critic.cell, xs, mask_in(batch), name)
+        mask = mask_in(batch).astype(dtype)
+        return jnp.sum(mask * affine(critic.readout, hs)[..., 0], axis=0) / jnp.sum(mask, axis=0)
 
     def slope(self, critic: Player, batch: Batch) -> Slope:
         """At these sequences: the gradient penalty and what it is made of."""
@@ -153,7 +153,7 @@ class GAN:
         return Slope(jnp.square(whole - 1), jax.lax.stop_gradient(norm(gradient)))
 
     def sample(
-        self, params: Any, key: Key[Array, ""], ys: Int[Array, " b"], live: Bool[Array, "t b"]
+        self, params: Any, key: Key[Array, ""], ys: Int[Array, " b"], mask: Bool[Array, "t b"]
     ) -> Float[Array, "t b d"]:
         """From noise."""
-        return self.generate(params["generator"], jax.random.normal(key, (*live.shape, self.noise)), ys, live)
+        return self.generate(params["generator"], jax.random.normal(key, (*mask.shape, self.noise)), ys, mask)

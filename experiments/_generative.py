@@ -1,6 +1,6 @@
 """What the two generators of sequences share: the sequences they learn and draw, and a recurrent layer that is read.
 
-A generator is a network that is no stack (`seqdyn.learn.network`) with `sample(params, key, ys, live)` beside.
+A generator is a network that is no stack (`seqdyn.learn.network`) with `sample(params, key, ys, mask)` beside.
 """
 
 from functools import cache
@@ -40,7 +40,7 @@ class Kind(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """Mean and deviation of each feature over the live steps of what was trained on."""
+    """Mean and deviation of each feature over the valid steps of what was trained on."""
 
     mean: Float[np.ndarray, " d"]
     deviation: Float[np.ndarray, " d"]
@@ -56,7 +56,7 @@ def repeated(examples: Examples, n: int) -> Examples:
     return Examples(*(np.resize(leaf, (n, *leaf.shape[1:])) for leaf in examples))
 
 
-def live_of(kind: Kind, lengths: np.ndarray) -> Bool[np.ndarray, "n s"]:
+def mask_of(kind: Kind, lengths: np.ndarray) -> Bool[np.ndarray, "n s"]:
     """Which steps are not padding."""
     t = np.arange(kind.steps)[None]
     lengths = np.asarray(lengths)[:, None]
@@ -68,26 +68,26 @@ def scaling(kind: Kind, examples: Examples) -> Scale:
     d = kind.features
     if kind.trials:
         return Scale(np.zeros(d, np.float32), np.ones(d, np.float32))
-    steps = examples.xs[live_of(kind, examples.lengths)]
+    steps = examples.xs[mask_of(kind, examples.lengths)]
     return Scale(steps.mean(axis=0), np.maximum(steps.std(axis=0), 1e-6))
 
 
 def scaled(kind: Kind, examples: Examples, scale: Scale) -> Examples:
     """As the generators see them, 0 on padding."""
-    xs = (examples.xs - scale.mean) / scale.deviation * live_of(kind, examples.lengths)[..., None]
+    xs = (examples.xs - scale.mean) / scale.deviation * mask_of(kind, examples.lengths)[..., None]
     return examples._replace(xs=xs.astype(np.float32))
 
 
 def unscaled(kind: Kind, examples: Examples, scale: Scale) -> Examples:
     """The inverse."""
-    xs = (np.asarray(examples.xs) * scale.deviation + scale.mean) * live_of(kind, examples.lengths)[..., None]
+    xs = (np.asarray(examples.xs) * scale.deviation + scale.mean) * mask_of(kind, examples.lengths)[..., None]
     return examples._replace(xs=xs.astype(np.float32))
 
 
 def batch_of(kind: Kind, examples: Examples) -> Batch:
     """All of them as one batch."""
-    xs, live = np.moveaxis(examples.xs, 1, 0), live_of(kind, examples.lengths).T
-    return Batch(jnp.asarray(xs), jnp.asarray(examples.ys), jnp.asarray(live))
+    xs, mask = np.moveaxis(examples.xs, 1, 0), mask_of(kind, examples.lengths).T
+    return Batch(jnp.asarray(xs), jnp.asarray(examples.ys), jnp.asarray(mask))
 
 
 # --- parts of networks ----------------------------------------------------------------------------------------
@@ -104,9 +104,9 @@ def affine(layer: Dense, h: Float[Array, "*s h"]) -> Float[Array, "*s k"]:
     return y + jnp.broadcast_to(layer.b, y.shape)
 
 
-def live_in(batch: Batch) -> Bool[Array, "t b"]:
+def mask_in(batch: Batch) -> Bool[Array, "t b"]:
     """Which of its steps are not padding."""
-    return jnp.ones(batch.xs.shape[:2], bool) if batch.live is None else batch.live
+    return jnp.ones(batch.xs.shape[:2], bool) if batch.mask is None else batch.mask
 
 
 def label(ys: Array, classes: int, dtype: Any) -> Float[Array, "b k"]:
@@ -121,20 +121,20 @@ def beside(steps: int, *parts: Array) -> Float[Array, "t b d"]:
 
 
 def outputs(
-    cell: Cell, params: Any, xs: Float[Array, "t b d"], live: Bool[Array, "t b"], name: str | None = None
+    cell: Cell, params: Any, xs: Float[Array, "t b d"], mask: Bool[Array, "t b"], name: str | None = None
 ) -> Float[Array, "t b h"]:
     """h_1 … h_T from rest, held on padding. With a name the scan is watched; without, it is `bptt.unroll`, faster and
     to be differentiated within a loss."""
-    rest = cell.initial_carry(live.shape[1:])
+    rest = cell.initial_carry(mask.shape[1:])
     if name is None:
-        return unroll(cell, params, rest, xs, Backprop(live=live))[0]
+        return unroll(cell, params, rest, xs, Backprop(mask=mask))[0]
 
     def step(carry: Any, inputs: Any) -> tuple[Any, Array]:
         zx, on = inputs
         carry = where_valid(on, advance(cell, params, zx, carry), carry)
         return carry, carry.h
 
-    return watch.scan(step, rest, (cell.input_projection(params, xs), live), name=name)[1]
+    return watch.scan(step, rest, (cell.input_projection(params, xs), mask), name=name)[1]
 
 
 # --- samples --------------------------------------------------------------------------------------------------
@@ -157,8 +157,8 @@ BLOCK = 100
 
 @cache
 def _sampler() -> Any:
-    def sample(network: Any, params: Any, key: Key[Array, ""], ys: Int[Array, " b"], live: Bool[Array, "t b"]) -> Array:
-        return jnp.moveaxis(network.sample(params, key, ys, live), 0, 1)
+    def sample(network: Any, params: Any, key: Key[Array, ""], ys: Int[Array, " b"], mask: Bool[Array, "t b"]) -> Array:
+        return jnp.moveaxis(network.sample(params, key, ys, mask), 0, 1)
 
     return backend.compiled(sample)
 
@@ -169,5 +169,5 @@ def synthesise(kind: Kind, network: Any, params: Any, scale: Scale, examples: Ex
     keys, drawn = jax.random.split(jax.random.key(seed), -(-n // BLOCK)), []
     for i, key in enumerate(keys):
         rows = np.minimum(np.arange(BLOCK) + i * BLOCK, n - 1)
-        drawn.append(np.asarray(_sampler()(network, params, key, ys[rows], live_of(kind, lengths[rows]).T)))
+        drawn.append(np.asarray(_sampler()(network, params, key, ys[rows], mask_of(kind, lengths[rows]).T)))
     return unscaled(kind, Examples(np.concatenate(drawn)[:n], lengths, ys), scale)

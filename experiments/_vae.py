@@ -24,7 +24,7 @@ import numpy as np
 
 import seqdyn as sd
 from experiments import _generative as generative
-from experiments._generative import Kind, Scale, affine, beside, dense, label, live_in
+from experiments._generative import Kind, Scale, affine, beside, dense, label, mask_in
 from seqdyn import backend
 from seqdyn.data.batches import Batch
 from seqdyn.data.cache import cached
@@ -95,12 +95,12 @@ class VAE:
 
     def parts(self, params: Any, batch: Batch, key: Any, watched: bool = False) -> Parts:
         """With one draw of z, by reparametrisation; the key is that of training, or None."""
-        live = live_in(batch)
+        mask = mask_in(batch)
         if key is None:
-            k_z, given = jax.random.key(0), jnp.broadcast_to(self.history > 0, live.shape)
+            k_z, given = jax.random.key(0), jnp.broadcast_to(self.history > 0, mask.shape)
         else:
             k_z, k_given = jax.random.split(key)
-            given = jax.random.uniform(k_given, live.shape) < self.history
+            given = jax.random.uniform(k_given, mask.shape) < self.history
         mean, log_variance = self.encode(params, batch, watched)
         z = mean + jnp.exp(0.5 * log_variance) * jax.random.normal(k_z, mean.shape, mean.dtype)
         outputs = self.decode(params, z, batch, given, watched)
@@ -112,7 +112,7 @@ class VAE:
         """(μ, log σ²) of q(z | x, y)."""
         xs = beside(len(batch.xs), batch.xs, label(batch.ys, self.classes, batch.xs.dtype))
         cell = self.cells(xs.dtype)[0]
-        hs = generative.outputs(cell, params["encoder"], xs, live_in(batch), "encoder" if watched else None)
+        hs = generative.outputs(cell, params["encoder"], xs, mask_in(batch), "encoder" if watched else None)
         mean, log_variance = jnp.split(affine(params["posterior"], hs[-1]), 2, axis=-1)
         return mean, log_variance
 
@@ -123,7 +123,7 @@ class VAE:
         before = jnp.concatenate([jnp.zeros_like(batch.xs[:1]), batch.xs[:-1]])
         xs = self.inputs(z, batch.ys, before, given)
         cell = self.cells(z.dtype)[1]
-        hs = generative.outputs(cell, params["decoder"], xs, live_in(batch), "decoder" if watched else None)
+        hs = generative.outputs(cell, params["decoder"], xs, mask_in(batch), "decoder" if watched else None)
         return affine(params["output"], hs)
 
     def inputs(self, z: Float[Array, "b z"], ys: Array, before: Array, given: Array) -> Float[Array, "... d"]:
@@ -135,7 +135,7 @@ class VAE:
         return jnp.concatenate([z, y, before * jnp.broadcast_to(seen, before.shape), seen], axis=-1)
 
     def log_density(self, params: Any, outputs: Array, batch: Batch) -> Float[Array, " b"]:
-        """log p(x | z, y) of each sequence, in nats, over its live steps: Gaussian or, of shares, binomial."""
+        """log p(x | z, y) of each sequence, in nats, over its valid steps: Gaussian or, of shares, binomial."""
         xs = batch.xs
         if self.trials:
             n = jnp.asarray(self.trials, xs.dtype)
@@ -145,14 +145,14 @@ class VAE:
         else:
             log_scale = jnp.broadcast_to(params["log_scale"], xs.shape)
             each = -0.5 * (jnp.square((xs - outputs) * jnp.exp(-log_scale)) + LOG_2PI) - log_scale
-        return jnp.sum(jnp.where(live_in(batch), jnp.sum(each, axis=-1), 0), axis=0)
+        return jnp.sum(jnp.where(mask_in(batch), jnp.sum(each, axis=-1), 0), axis=0)
 
     # --- what has been learnt ---
 
     def log_weights(self, params: Any, batch: Batch, key: Key[Array, ""], samples: int) -> Float[Array, "k b"]:
         """log p(x, z | y) − log q(z | x, y) of so many draws of z for each example."""
         mean, log_variance = self.encode(params, batch)
-        given = jnp.broadcast_to(self.history > 0, live_in(batch).shape)
+        given = jnp.broadcast_to(self.history > 0, mask_in(batch).shape)
 
         def one(key: Key[Array, ""]) -> Float[Array, " b"]:
             noise = jax.random.normal(key, mean.shape, mean.dtype)
@@ -164,7 +164,7 @@ class VAE:
         return jax.lax.map(one, jax.random.split(key, samples))
 
     def sample(
-        self, params: Any, key: Key[Array, ""], ys: Int[Array, " b"], live: Bool[Array, "t b"]
+        self, params: Any, key: Key[Array, ""], ys: Int[Array, " b"], mask: Bool[Array, "t b"]
     ) -> Float[Array, "t b d"]:
         """z from the prior, and x_t from p(x_t | …), one step after the other; 0 on padding."""
         k_z, k_x = jax.random.split(key)
@@ -180,7 +180,7 @@ class VAE:
             return (carry, x), x
 
         first = (cell.initial_carry(ys.shape), jnp.zeros((len(ys), self.features)))
-        return jax.lax.scan(body, first, (jax.random.split(k_x, len(live)), live))[1]
+        return jax.lax.scan(body, first, (jax.random.split(k_x, len(mask)), mask))[1]
 
     def sample_output(self, params: Any, outputs: Array, key: Key[Array, ""]) -> Array:
         """x_t from p(x_t | …)."""

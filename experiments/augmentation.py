@@ -45,7 +45,7 @@ from seqdyn.data.text import Examples
 from seqdyn.data.waves import USUAL
 from seqdyn.fields import AugmentName
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 from seqdyn.runs.run import default_out
 from seqdyn.runs.script import Presets, Seeds, fingerprint, launch_all, script, with_preset
 from seqdyn.types import ConfigError
@@ -238,11 +238,11 @@ def shown(setting: Setting) -> dict[str, np.ndarray]:
             # A six: flipped, it is no digit at all. Of other data the sequence of the middle length.
             i = np.flatnonzero(of.ys == 6)[1] if kind == "image" else np.argsort(of.lengths)[len(of.lengths) // 2]
             batch = Batch(jnp.repeat(of.xs[i][:, None], SHOWN, axis=1), jnp.zeros(SHOWN))
-            batch = batch._replace(live=live_steps(jnp.full(SHOWN, of.lengths[i]), len(of.xs[i]), "before"))
+            batch = batch._replace(mask=valid_steps(jnp.full(SHOWN, of.lengths[i]), len(of.xs[i]), "before"))
             after = np.asarray(backend.compiled(change.apply)(jax.random.key(3), batch, jnp.float32(1)).xs)
-            live = slice(-int(of.lengths[i]), None)
-            found[f"{setting.kind}/{name}/before"] = of.xs[i][live]
-            found[f"{setting.kind}/{name}/after"] = np.moveaxis(after, 1, 0)[:, live]
+            mask = slice(-int(of.lengths[i]), None)
+            found[f"{setting.kind}/{name}/before"] = of.xs[i][mask]
+            found[f"{setting.kind}/{name}/after"] = np.moveaxis(after, 1, 0)[:, mask]
     return found
 
 

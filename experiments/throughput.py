@@ -3,7 +3,7 @@
 Method: forward, backward and Adam in float32, read out at the last step, on batches that stay in memory. A run takes
 one core, so what is in JAX has one device, chunks of steps in `lax.scan`, and the library's own `compiled`:
     ours      `unroll`, nothing watched
-    watch     `unroll`, norms of the whole and the travelled adjoint read and reduced as training does
+    watch     `unroll`, norms of the adjoint and of its part from the next step, read and reduced as training does
     segments  watch in segments of about √T steps, which are made again on the way back: see `nets.segments`
     autodiff  JAX's gradient of a plain scan of the same cell
     flax      JAX's gradient of `flax.linen.RNN`

@@ -82,5 +82,5 @@ def mean_log2(mantissa: Float[Array, "t n"], exponent: Float[Array, "t n"]) -> t
 
 
 def rms(x: Float[Array, "t n"], count: Float[Array, " t"]) -> Float[Array, " t"]:
-    """√(Σ_n x² / count): root mean square over examples of which `count` are live (0 where none is)."""
+    """√(Σ_n x² / count): root mean square over examples of which `count` are valid (0 where none is)."""
     return norm(x) / jnp.sqrt(jnp.maximum(count, 1))

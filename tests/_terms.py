@@ -35,14 +35,14 @@ class Aligned:
 
 @sd.part
 class Fourth:
-    """Σ h⁴ over live steps."""
+    """Σ h⁴ over valid steps."""
 
     weight: sd.Number = sd.number(0.1)
     power: int = 4
     reads = "states"
 
     def value(self, seen):
-        return sum(jnp.sum(layer.states**self.power, where=layer.live[..., None]) for layer in seen.top)
+        return sum(jnp.sum(layer.states**self.power, where=layer.mask[..., None]) for layer in seen.top)
 
 
 @sd.part

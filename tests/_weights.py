@@ -99,7 +99,7 @@ def _of_lengths(spec, params):
 
     def predictions(params, xs, lengths):
         batch = Batch(jnp.swapaxes(xs, 0, 1), jnp.zeros(B), valid_mask(spec, lengths))
-        return model.predict(having(spec, Numbers().arrays(spec.dtype)), params, batch), batch.live
+        return model.predict(having(spec, Numbers().arrays(spec.dtype)), params, batch), batch.mask
 
     with jax.numpy_dtype_promotion("standard"):
         xs, params = jnp.asarray(IDS if spec.vocabulary else XS), jax.tree.map(jnp.float64, params)

@@ -64,10 +64,10 @@ def test_frames_are_standardised_on_those_of_training_and_padding_is_zero(folder
         train = read(folder, pad=pad)["train"]
         step = np.arange(MEL.steps)[None]
         lengths = train.lengths[:, None]
-        live = step >= MEL.steps - lengths if pad == "before" else step < lengths
-        assert not train.xs[~live].any() and live.sum() < live.size
-        np.testing.assert_allclose(train.xs[live].mean(axis=0, dtype=np.float64), 0, atol=1e-5)
-        np.testing.assert_allclose(train.xs[live].std(axis=0, dtype=np.float64), 1, atol=1e-5)
+        mask = step >= MEL.steps - lengths if pad == "before" else step < lengths
+        assert not train.xs[~mask].any() and mask.sum() < mask.size
+        np.testing.assert_allclose(train.xs[mask].mean(axis=0, dtype=np.float64), 0, atol=1e-5)
+        np.testing.assert_allclose(train.xs[mask].std(axis=0, dtype=np.float64), 1, atol=1e-5)
 
 
 def test_a_limit_keeps_the_digits_in_proportion(folder):

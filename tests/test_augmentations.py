@@ -13,7 +13,7 @@ from seqdyn.data import augment, extras, images
 from seqdyn.data.augment import AUGMENTATIONS, augmented, by_example, from_bank
 from seqdyn.data.batches import Batch
 from seqdyn.data.text import Examples
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 from seqdyn.types import ConfigError
 
 LENGTHS = np.array([8, 3, 5, 1, 8])
@@ -28,9 +28,9 @@ def some(name, pad="before", dtype=jnp.float32, b=24):
     if AUGMENTATIONS[name].kind == "image":
         d = 24 if name == "colour" else 8
         return Batch(jnp.asarray(rng.uniform(size=(8, b, d)), dtype), jnp.arange(b))
-    live = live_steps(jnp.asarray(np.resize(LENGTHS, b)), 8, pad)
-    xs = jnp.where(live[..., None], jnp.asarray(rng.normal(size=(8, b, 3)), dtype), jnp.asarray(77, dtype))
-    return Batch(xs, jnp.arange(b), live)
+    mask = valid_steps(jnp.asarray(np.resize(LENGTHS, b)), 8, pad)
+    xs = jnp.where(mask[..., None], jnp.asarray(rng.normal(size=(8, b, 3)), dtype), jnp.asarray(77, dtype))
+    return Batch(xs, jnp.arange(b), mask)
 
 
 @cache
@@ -56,7 +56,7 @@ def test_at_strength_0_a_batch_comes_back_bit_for_bit(name, key):
 def test_a_change_is_a_function_of_the_key_and_each_example_draws_its_own(name, key):
     batch = some(name)
     batch = batch._replace(xs=jnp.repeat(batch.xs[:, :1], 24, axis=1))
-    batch = batch if batch.live is None else batch._replace(live=jnp.ones_like(batch.live))
+    batch = batch if batch.mask is None else batch._replace(mask=jnp.ones_like(batch.mask))
     new, same, other = (applied(name, jax.random.key(s), batch, 1.0).xs for s in (1, 1, 2))
     np.testing.assert_array_equal(new, same)
     assert not np.array_equal(new, other)
@@ -71,12 +71,12 @@ def test_padding_labels_lengths_and_dtype_stay(name, pad, key):
     new = applied(name, key, batch, 1.0)
     assert new.xs.dtype == jnp.float32 and np.isfinite(new.xs).all()
     np.testing.assert_array_equal(new.ys, batch.ys)
-    assert (new.live is None) == (batch.live is None)
-    if batch.live is not None:
-        live = np.asarray(batch.live)
-        np.testing.assert_array_equal(new.live, live)
-        np.testing.assert_array_equal(np.asarray(new.xs)[~live], 77)
-        assert np.abs(np.asarray(new.xs)[live]).max() < 30  # nothing of the padding came in
+    assert (new.mask is None) == (batch.mask is None)
+    if batch.mask is not None:
+        mask = np.asarray(batch.mask)
+        np.testing.assert_array_equal(new.mask, mask)
+        np.testing.assert_array_equal(np.asarray(new.xs)[~mask], 77)
+        assert np.abs(np.asarray(new.xs)[mask]).max() < 30  # nothing of the padding came in
     doubled = jax.eval_shape(program(name), key, some(name, pad, jnp.float64), jnp.float32(1))
     assert doubled.xs.dtype == jnp.float64
 
@@ -106,8 +106,8 @@ def test_runs_of_a_grid_have_strengths_of_their_own(name, key):
 
 
 def series(n, b=400, d=2, dtype=jnp.float64):
-    live = live_steps(jnp.full(b, n), 12, "before")
-    return Batch(jnp.ones((12, b, d), dtype), jnp.zeros(b), live)
+    mask = valid_steps(jnp.full(b, n), 12, "before")
+    return Batch(jnp.ones((12, b, d), dtype), jnp.zeros(b), mask)
 
 
 def test_jitter_has_mean_0_and_the_stated_deviation(key):
@@ -131,12 +131,12 @@ def test_scaling_is_one_factor_a_channel_around_1(key):
 @pads
 def test_time_warp_keeps_ends_order_and_range_of_each_sequence(pad, key):
     lengths = jnp.asarray(np.resize([12, 7, 2, 1], 40))
-    live = live_steps(lengths, 12, pad)
-    ramp = jnp.cumsum(live, axis=0, dtype=float) - 1  # 0 … n − 1 on its own live steps
-    new = np.asarray(applied("time_warp", key, Batch(ramp[..., None], jnp.zeros(40), live), 1.0).xs)[..., 0]
+    mask = valid_steps(lengths, 12, pad)
+    ramp = jnp.cumsum(mask, axis=0, dtype=float) - 1  # 0 … n − 1 on its own valid steps
+    new = np.asarray(applied("time_warp", key, Batch(ramp[..., None], jnp.zeros(40), mask), 1.0).xs)[..., 0]
     moved = 0
     for i, n in enumerate(np.asarray(lengths)):
-        own = new[np.asarray(live)[:, i], i]
+        own = new[np.asarray(mask)[:, i], i]
         assert own[0] == 0 and own[-1] == pytest.approx(n - 1, abs=1e-12)
         assert np.all(np.diff(own) > 0)  # time never stands or runs back
         moved = max(moved, np.abs(own - np.arange(n)).max())
@@ -145,9 +145,9 @@ def test_time_warp_keeps_ends_order_and_range_of_each_sequence(pad, key):
 
 def test_a_window_is_a_stretched_part_of_the_sequence(key):
     b, n = 200, 10
-    live = live_steps(jnp.full(b, n), 12, "before")
-    ramp = jnp.cumsum(live, axis=0, dtype=float) - 1
-    own = np.asarray(applied("window", key, Batch(ramp[..., None], jnp.zeros(b), live), 1.0).xs)[2:, :, 0]
+    mask = valid_steps(jnp.full(b, n), 12, "before")
+    ramp = jnp.cumsum(mask, axis=0, dtype=float) - 1
+    own = np.asarray(applied("window", key, Batch(ramp[..., None], jnp.zeros(b), mask), 1.0).xs)[2:, :, 0]
     np.testing.assert_allclose(np.diff(own, axis=0), np.broadcast_to(np.diff(own, axis=0)[:1], (n - 1, b)), rtol=1e-9)
     share = (own[-1] - own[0]) / (n - 1)
     assert 0.7 <= share.min() < 0.75 and 0.95 < share.max() <= 1
@@ -312,7 +312,7 @@ def banked(pad):
     batch = Batch(
         jnp.broadcast_to(rows.astype(jnp.float32)[None, :, None], (s, 4, 1)),
         rows,
-        live_steps(jnp.full(4, 4), s, pad),
+        valid_steps(jnp.full(4, 4), s, pad),
         rows=rows,
     )
     return batch, jax.tree.map(jnp.asarray, bank)
@@ -334,7 +334,7 @@ def test_a_bank_gives_each_example_one_of_its_own_variants_with_their_lengths(pa
             assert len(set(np.asarray(new.xs[:, i]).ravel())) == 1
             k = int(new.xs[0, i, 0]) - 10 * row
             assert 0 <= k < 3
-            np.testing.assert_array_equal(new.live[:, i], live_steps(jnp.int32(k + 1), 5, pad))
+            np.testing.assert_array_equal(new.mask[:, i], valid_steps(jnp.int32(k + 1), 5, pad))
             seen.add((i, k))
         np.testing.assert_array_equal(new.ys, batch.ys)
     assert len(seen) == 12
@@ -346,7 +346,7 @@ def test_strength_is_the_share_of_examples_that_a_bank_replaces():
     assert np.mean(fresh) == pytest.approx(0.3, abs=0.08)
     same = picked(jax.random.key(1), batch, 0.0, bank)
     np.testing.assert_array_equal(same.xs, batch.xs)
-    np.testing.assert_array_equal(same.live, batch.live)
+    np.testing.assert_array_equal(same.mask, batch.mask)
 
 
 def test_a_bank_of_ids_gives_ids(key):
@@ -375,4 +375,4 @@ def test_a_bank_is_taken_from_the_data_set(key):
     new = augmented(("bank",), key, batch, 1.0, {"bank": bank}, "after")
     expected = from_bank(jax.random.fold_in(key, 0), batch, 1.0, bank, "after")
     np.testing.assert_array_equal(new.xs, expected.xs)
-    np.testing.assert_array_equal(new.live, expected.live)
+    np.testing.assert_array_equal(new.mask, expected.mask)

@@ -24,8 +24,8 @@ def vowels(**changes):
     """A spec of short sequences of numbers, and data for it with a bank."""
     rng = np.random.default_rng(0)
     lengths = np.resize(np.int32([6, 3, 5]), 12)
-    live = np.arange(6)[None] >= 6 - lengths[:, None]
-    xs = np.where(live[..., None], rng.normal(size=(12, 6, 2)), 0).astype(np.float32)
+    mask = np.arange(6)[None] >= 6 - lengths[:, None]
+    xs = np.where(mask[..., None], rng.normal(size=(12, 6, 2)), 0).astype(np.float32)
     one = Examples(xs, lengths, np.resize(np.int32([0, 1, 2]), 12))
     bank = Examples(np.stack([2 * xs, 3 * xs], axis=1), np.stack([lengths, lengths], axis=1), one.ys)
     spec = Spec(**({"task": "labelled", "steps": 6, "batch": 4, "features": 2, "classes": 3, "hidden": (4,)} | changes))

@@ -16,10 +16,10 @@ from seqdyn.nets.bptt import (
     Backprop,
     Tap,
     at_end,
-    live_steps,
     log2_norm,
     taps,
     unroll,
+    valid_steps,
     window,
 )
 from seqdyn.nets.cells import gru, gru_reset_before, lstm, rnn, step
@@ -97,7 +97,7 @@ def ending(name, by):
     """(params, carry, xs, lengths) -> `gradients` of sequences of these lengths."""
     cell = CELLS[name](**F64)
     loss = problem(cell)[3]
-    return program(lambda *given: gradients(by, cell, loss, Backprop(live=live_steps(given[3], T)))(*given[:3]))
+    return program(lambda *given: gradients(by, cell, loss, Backprop(mask=valid_steps(given[3], T)))(*given[:3]))
 
 
 @cache
@@ -168,8 +168,8 @@ def test_loops_of_several_steps_a_turn_as_on_an_accelerator_give_the_same(t, mon
 
     def found():
         def of(*given):
-            live = live_steps(jnp.array([t, 1, t, 2]), t)
-            return gradients(unroll, cell, loss, Backprop(live=live), taps(cell, t, (B,), ranged=True))(*given)
+            mask = valid_steps(jnp.array([t, 1, t, 2]), t)
+            return gradients(unroll, cell, loss, Backprop(mask=mask), taps(cell, t, (B,), ranged=True))(*given)
 
         return program(of)(*given)
 
@@ -204,9 +204,9 @@ def test_a_padded_batch_equals_each_sequence_alone(name):
 
     def of(before, params, carry, xs, parts):
         lengths = jnp.array([7, 1, 4, 4])
-        live = jnp.where(before, *(live_steps(lengths, T, pad) for pad in ("before", "after")))
-        _, whole = gradients(unroll, cell, loss, Backprop(live=live), taps(cell, T, (B,)))(params, carry, xs)
-        ended = jax.tree.map(lambda reading: at_end(reading, live), whole[3])
+        mask = jnp.where(before, *(valid_steps(lengths, T, pad) for pad in ("before", "after")))
+        _, whole = gradients(unroll, cell, loss, Backprop(mask=mask), taps(cell, T, (B,)))(params, carry, xs)
+        ended = jax.tree.map(lambda reading: at_end(reading, mask), whole[3])
         one = [
             gradients(unroll, cell, loss, Backprop(), taps(cell, len(x), x.shape[1:-1]))(params, c, x) for c, x in parts
         ]
@@ -239,7 +239,7 @@ def test_reverse_reads_each_sequence_from_its_own_end(name):
     params, carry, xs, _ = problem(cell)
     lengths = np.array([7, 1, 4, 6])
     hs, last = program(
-        lambda *given: unroll(cell, *given, Backprop(live=live_steps(jnp.asarray(lengths), T)), reverse=True)
+        lambda *given: unroll(cell, *given, Backprop(mask=valid_steps(jnp.asarray(lengths), T)), reverse=True)
     )(params, carry, xs)
     for b, length in enumerate(lengths):
         state = tuple(leaf[b] for leaf in carry)
@@ -260,7 +260,7 @@ def test_truncation_and_clipping_equal_an_explicit_loop(name):
     hs = np.stack([c.h for c in carries[1:]])
     local, arrives = program(jax.grad(loss, argnums=(0, 1)))(hs, carries[-1])
     d_params, d_xs = jax.tree.map(np.zeros_like, params), []
-    adjoints, travelled, scales = [], [jax.tree.map(np.zeros_like, carry)], []
+    adjoints, from_next, scales = [], [jax.tree.map(np.zeros_like, carry)], []
     for t in reversed(range(T)):
         whole = arrives._replace(h=arrives.h + local[t])
         adjoints.append(whole)
@@ -272,7 +272,7 @@ def test_truncation_and_clipping_equal_an_explicit_loop(name):
         d_xs.append(dx)
         if t % length == 0 and t > 0:
             arrives = jax.tree.map(np.zeros_like, arrives)
-        travelled.append(arrives)
+        from_next.append(arrives)
     assert np.min(scales) < 0.9
     assert_close(got[:3], (d_params, arrives, np.stack(d_xs[::-1])))
 
@@ -281,7 +281,7 @@ def test_truncation_and_clipping_equal_an_explicit_loop(name):
 
     reading = got[3]
     assert_close(reading.adjoint, jax.tree.map(lambda *leaves: np.stack(leaves[::-1]), *adjoints))
-    assert_close((reading.adjoint_norm, reading.from_next_norm), (sizes(adjoints), sizes(travelled[:-1])))
+    assert_close((reading.adjoint_norm, reading.from_next_norm), (sizes(adjoints), sizes(from_next[:-1])))
     assert_close(reading.scale, np.stack(scales[::-1]))
 
 
@@ -305,7 +305,7 @@ def test_clipping_bounds_what_travels(name):
 
 @pytest.mark.parametrize(
     "name, cut",
-    [("rnn", "plain"), ("lstm", "plain"), ("lstm", "live"), ("gru_reset_before", "live"), ("gru", "clip")],
+    [("rnn", "plain"), ("lstm", "plain"), ("lstm", "mask"), ("gru_reset_before", "mask"), ("gru", "clip")],
 )
 def test_hessian_vector_product_equals_finite_differences(name, cut):
     """Of the gradients that the laws above hold against others."""
@@ -314,15 +314,15 @@ def test_hessian_vector_product_equals_finite_differences(name, cut):
     lengths, v = np.array([7, 2, 4, 6]), problem(cell, seed=1)[0]
 
     def slope(params):
-        live = live_steps(jnp.asarray(lengths), T)
-        cuts = {"plain": Backprop(), "live": Backprop(live=live), "clip": Backprop(clip=jnp.asarray(jnp.inf))}
+        mask = valid_steps(jnp.asarray(lengths), T)
+        cuts = {"plain": Backprop(), "mask": Backprop(mask=mask), "clip": Backprop(clip=jnp.asarray(jnp.inf))}
         watch = taps(cell, T, (B,), ranged=True)
         g, *_ = gradients(unroll, cell, loss, cuts[cut], watch)(params, carry, xs)[1]
         return sum(jax.tree.leaves(jax.tree.map(lambda a, b: jnp.sum(a * b), g, v)))
 
     hvp = program(jax.grad(slope))(params)
-    grad = {"plain": free, "live": lambda name: ending(name, unroll), "clip": cut_short}[cut](name)
-    rest = {"plain": (), "live": (lengths,), "clip": (T, np.inf)}[cut]
+    grad = {"plain": free, "mask": lambda name: ending(name, unroll), "clip": cut_short}[cut](name)
+    rest = {"plain": (), "mask": (lengths,), "clip": (T, np.inf)}[cut]
     shifted = lambda e: jax.tree.map(lambda p, d: p + e * d, params, v)  # noqa: E731
     e = 1e-6
     ahead, behind = (grad(shifted(s * e), carry, xs, *rest)[1][0] for s in (1, -1))
@@ -554,7 +554,7 @@ def test_an_exponent_changes_no_bit_of_a_gradient_and_says_what_plain_norms_say(
 
     def found(ranged):
         def of(*given):
-            cut = Backprop(live=live_steps(jnp.array([40, 22, 40, 31]), 40, "before"))
+            cut = Backprop(mask=valid_steps(jnp.array([40, 22, 40, 31]), 40, "before"))
             watch = taps(cell, 40, (B,), ranged=ranged, adjoint=True)
             return gradients(unroll, cell, loss, cut, watch)(*given)[1]
 
@@ -572,7 +572,7 @@ def test_an_exponent_changes_no_bit_of_a_gradient_and_says_what_plain_norms_say(
 @pytest.mark.parametrize("name", ["rnn", "lstm"])
 @optimised()
 def test_an_exponent_survives_a_cut_and_a_step_without_slope(name):
-    """Where nothing has travelled but a local error enters, what goes on is in that error's units."""
+    """Where nothing came from the next step but a local error enters, what goes on is in that error's units."""
     cell = CELLS[name](**F64)
     params, carry, xs, loss = problem(cell, t=20)
     xs[12] = 1e6  # saturated: every slope of an rnn is 0 there
@@ -599,7 +599,7 @@ def test_an_exponent_survives_a_cut_and_a_step_without_slope(name):
 
 
 def test_an_error_that_arrives_far_back_is_met_at_its_own_size():
-    """In float32 what has travelled is 2^−600 when the second loss, read at step 5 of 605, comes in."""
+    """In float32 what came from the next step is 2^−600 when the second loss, read at step 5 of 605, comes in."""
     cell, steps, early = rnn(1, 4, "identity", u=Identity(0.5)), 606, 5
 
     @program
@@ -699,7 +699,7 @@ def test_both_directions_of_a_level_are_two_layers_side_by_side():
     xs = np.random.default_rng(0).standard_normal((T, B, D))
 
     def both(params, carries, xs):
-        cut = Backprop(live=live_steps(jnp.array([7, 2, 4, 6]), T, "before"))
+        cut = Backprop(mask=valid_steps(jnp.array([7, 2, 4, 6]), T, "before"))
         level, ends = xs, []
         for i in (0, 2):
             there, end = unroll(cells[i], params[i], carries[i], level, cut)
@@ -708,12 +708,12 @@ def test_both_directions_of_a_level_are_two_layers_side_by_side():
             level = jnp.concatenate([there, back], axis=-1)
         hs, last, layers = unroll_stack(cells, params, carries, xs, cut, bidirectional=True)
         ours = [(layer.xs, end) for layer, end in zip(layers, last, strict=True)]
-        return (hs, ours), (level, ends), (layers[0].live, layers[1].live)
+        return (hs, ours), (level, ends), (layers[0].mask, layers[1].mask)
 
-    ours, apart, (live, back) = program(both)(params, carries, xs)
+    ours, apart, (mask, back) = program(both)(params, carries, xs)
     assert_close(ours, apart, rtol=0, atol=0)
-    np.testing.assert_array_equal(back, live[::-1])
-    np.testing.assert_array_equal(live.sum(axis=0), [7, 2, 4, 6])
+    np.testing.assert_array_equal(back, mask[::-1])
+    np.testing.assert_array_equal(mask.sum(axis=0), [7, 2, 4, 6])
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru"])

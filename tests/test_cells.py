@@ -11,7 +11,7 @@ import pytest
 
 from seqdyn.backend import compiled
 from seqdyn.nets.activations import ACTIVATIONS
-from seqdyn.nets.bptt import Backprop, live_steps, taps, unroll
+from seqdyn.nets.bptt import Backprop, taps, unroll, valid_steps
 from seqdyn.nets.cells import Cell, Hidden, Memory, gru, gru_reset_before, lstm, rnn, step
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.nets.without_biases import without_biases
@@ -339,7 +339,7 @@ def leaky_rnn(inputs, hidden):
 def test_a_users_cell_without_vjp_equals_autodiff(batch):
     cell = leaky_rnn(D, H)
     params, carry, xs = random_params(cell), random_carry(cell, batch), random_xs(batch)
-    cut = Backprop(live=live_steps(jnp.asarray([6, 3]), T)) if batch else Backprop()
+    cut = Backprop(mask=valid_steps(jnp.asarray([6, 3]), T)) if batch else Backprop()
 
     def gradient(by, watch):
         def loss(params, carry, xs, watch):

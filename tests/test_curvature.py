@@ -18,7 +18,7 @@ from seqdyn.learn import model
 from seqdyn.learn.config import Spec
 from seqdyn.measure.curvature import directional_sharpness, hessian_product, lanczos, measure, noise_scale, sharpness
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import Backprop, live_steps, unroll
+from seqdyn.nets.bptt import Backprop, unroll, valid_steps
 from seqdyn.nets.cells import gru, lstm, rnn
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.numbers import Numbers
@@ -104,7 +104,7 @@ def recurrent(name, seed=0, t=6, b=3, d=2, h=3):
 
     def through(by):
         def loss(params):
-            cut = Backprop(live=live_steps(jnp.array([6, 2, 5]), t))
+            cut = Backprop(mask=valid_steps(jnp.array([6, 2, 5]), t))
             hs, last = by(cell, params, cell.initial_carry((b,)), jnp.asarray(xs), cut)
             return jnp.sum(weights * jnp.sin(hs)) + sum(jnp.sum(jnp.cos(leaf)) for leaf in last)
 
@@ -216,8 +216,8 @@ def scene(seed=0):
     h = Numbers(clip=1e-3, window=2).arrays()
     state = start(TEXT, seed=seed)
     ids = jnp.asarray(np.random.default_rng(1).integers(0, 7, (T, B)), jnp.int32)
-    live = live_steps(jnp.array([6, 2, 4, 5]), T, "before")
-    batch = Batch(ids, jnp.asarray([0.0, 1.0, 1.0, 0.0]), live, jnp.ones(B))
+    mask = valid_steps(jnp.array([6, 2, 4, 5]), T, "before")
+    batch = Batch(ids, jnp.asarray([0.0, 1.0, 1.0, 0.0]), mask, jnp.ones(B))
     return h, state, View(batch, None, 3)
 
 

@@ -11,7 +11,7 @@ from _programs import optimised, program
 
 from seqdyn.measure.jacobians import step_jacobians
 from seqdyn.nets import cells, dropped
-from seqdyn.nets.bptt import Backprop, Tap, live_steps, unroll, where_valid
+from seqdyn.nets.bptt import Backprop, Tap, unroll, valid_steps, where_valid
 from seqdyn.nets.stack import unroll_autodiff, unroll_loop
 
 MAKE = {"rnn": cells.rnn, "lstm": cells.lstm, "gru": cells.gru, "gru_reset_before": cells.gru_reset_before}
@@ -61,21 +61,21 @@ def both(kind, name):
     cell = KINDS[kind](MAKE[name](D, H, dtype=jnp.float64))
 
     def of(params, carry, x, masks, lengths):
-        live = live_steps(lengths, T, "before")
+        mask = valid_steps(lengths, T, "before")
 
         def ours(params, carry, x, adjoint):
             xs = jnp.concatenate([x, masks], axis=-1)
-            found = unroll(cell, params, carry, xs, Backprop(live=live), Tap(adjoint=adjoint))
+            found = unroll(cell, params, carry, xs, Backprop(mask=mask), Tap(adjoint=adjoint))
             return judged(*found), found
 
         def theirs(params, carry, x, nudges):
             def body(carry, inputs):
-                x, nudge, live = inputs
+                x, nudge, mask = inputs
                 new = cells.step(cell, params, carry, x)
-                new = where_valid(live, new._replace(h=new.h + nudge), carry)
+                new = where_valid(mask, new._replace(h=new.h + nudge), carry)
                 return new, new.h
 
-            last, hs = jax.lax.scan(body, carry, (jnp.concatenate([x, masks], axis=-1), nudges.h, live))
+            last, hs = jax.lax.scan(body, carry, (jnp.concatenate([x, masks], axis=-1), nudges.h, mask))
             return judged(hs, last)
 
         zeros = jax.tree.map(lambda leaf: jnp.zeros((T, *leaf.shape)), carry)
@@ -175,10 +175,10 @@ def test_each_kind_is_the_equations_of_its_paper(kind, name):
     (hs, last), _, _ = both(kind, name)(params, carry, x, masks, LENGTHS)
     state = tuple(carry)
     for t in range(T):
-        live = (t >= T - LENGTHS)[:, None]
+        mask = (t >= T - LENGTHS)[:, None]
         m = [masks[t, :, k * H : (k + 1) * H] for k in range(masks.shape[2] // H)]
         new = papers(kind, name, params, state, x[t], m)
-        state = tuple(np.where(live, n, o) for n, o in zip(new, state, strict=True))
+        state = tuple(np.where(mask, n, o) for n, o in zip(new, state, strict=True))
         np.testing.assert_allclose(hs[t], state[-1], rtol=1e-10)
     close(tuple(last), state, 1e-10)
 

@@ -15,7 +15,7 @@ from seqdyn.learn import model, train
 from seqdyn.learn.config import Spec, grid
 from seqdyn.measure import flossing
 from seqdyn.measure.lyapunov import lyapunov_spectrum
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 from seqdyn.nets.cells import lstm, rnn
 from seqdyn.numbers import Numbers
 from seqdyn.runs import sweep
@@ -36,8 +36,8 @@ def test_the_gradient_through_the_qr_is_that_of_finite_differences(make, k):
     with jax.enable_x64(True):
         cell = make(2, 5, dtype=jnp.float64)
         params, xs = cell.init(KEY), jax.random.normal(jax.random.key(1), (9, 2, 2), jnp.float64)
-        live = live_steps(jnp.asarray([9, 6]), 9, "after")
-        loss = compiled(jax.value_and_grad(lambda p: flossing.exponents_square(cell, p, xs, KEY, k, live)))
+        mask = valid_steps(jnp.asarray([9, 6]), 9, "after")
+        loss = compiled(jax.value_and_grad(lambda p: flossing.exponents_square(cell, p, xs, KEY, k, mask)))
         way = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape, x.dtype), params)
         h = 1e-5
         there, back = (loss(jax.tree.map(lambda x, d, s=s: x + s * h * d, params, way))[0] for s in (1, -1))

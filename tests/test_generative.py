@@ -15,7 +15,7 @@ from experiments._generative import Kind
 from seqdyn.data.batches import Batch
 from seqdyn.data.text import Examples
 from seqdyn.learn import network
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.types import ConfigError
 
@@ -39,8 +39,8 @@ def batch(kind, pad="before", steps=6):
     whole = np.zeros((steps, 4, 3))
     for i, n in enumerate(lengths):
         whole[steps - n if pad == "before" else 0 :][:n, i] = xs[:n, i]
-    live = live_steps(jnp.asarray(lengths), steps, pad)
-    return Batch(jnp.asarray(whole), jnp.array([0, 1, 1, 0]), live)
+    mask = valid_steps(jnp.asarray(lengths), steps, pad)
+    return Batch(jnp.asarray(whole), jnp.array([0, 1, 1, 0]), mask)
 
 
 def near(tree, other, rtol=1e-9):
@@ -147,7 +147,7 @@ def test_more_samples_only_raise_the_bound_which_reaches_the_likelihood(kind, ke
         log_w = vae.log_weights(params, of, key, 4096)
 
         def joint(z):
-            outputs = vae.decode(params, jnp.full((4, 1), z), of, jnp.ones(of.live.shape, bool))
+            outputs = vae.decode(params, jnp.full((4, 1), z), of, jnp.ones(of.mask.shape, bool))
             return vae.log_density(params, outputs, of) - 0.5 * (jnp.square(z) + _vae.LOG_2PI)
 
         exact = jax.nn.logsumexp(jax.vmap(joint)(jnp.linspace(-7, 7, 281)), axis=0) + jnp.log(14 / 280)
@@ -161,7 +161,7 @@ def test_more_samples_only_raise_the_bound_which_reaches_the_likelihood(kind, ke
 
 def test_a_decoder_without_history_reads_nothing_of_the_sequence():
     vae, of = vae_of(REAL), batch(REAL)
-    xs, live = np.asarray(of.xs), np.asarray(of.live)
+    xs, mask = np.asarray(of.xs), np.asarray(of.mask)
 
     @program
     def decode(params, z, xs, given):
@@ -170,7 +170,7 @@ def test_a_decoder_without_history_reads_nothing_of_the_sequence():
     params, z = begun(vae), np.random.default_rng(1).standard_normal((4, 2))
 
     def apart(given):
-        outputs = [decode(params, z, x, np.full(live.shape, given)) for x in (xs, xs + live[..., None])]
+        outputs = [decode(params, z, x, np.full(mask.shape, given)) for x in (xs, xs + mask[..., None])]
         return np.abs(outputs[0] - outputs[1]).max(axis=(1, 2))
 
     assert (apart(False) == 0).all()
@@ -223,7 +223,7 @@ def test_the_penalty_differentiates_through_the_backward_pass(by_autodiff):
 
 def test_the_penalty_is_that_of_the_finite_slope():
     of, gan = batch(REAL), gan_of(REAL)
-    live = np.asarray(of.live)
+    mask = np.asarray(of.mask)
 
     @program
     def sloped(critic):
@@ -234,8 +234,8 @@ def test_the_penalty_is_that_of_the_finite_slope():
     (penalty, by_step), gradient = sloped(critic)
     score = program(lambda critic, xs: gan.score(critic, of._replace(xs=xs)))
     np.testing.assert_allclose(penalty, (np.linalg.norm(by_step, axis=0) - 1) ** 2, rtol=1e-9)
-    assert (by_step[~live] == 0).all() and (by_step[live] > 0).all()
-    way = np.random.default_rng(1).standard_normal(of.xs.shape) * live[..., None]
+    assert (by_step[~mask] == 0).all() and (by_step[mask] > 0).all()
+    way = np.random.default_rng(1).standard_normal(of.xs.shape) * mask[..., None]
     way = way / np.sqrt(np.sum(np.square(way), axis=(0, 2), keepdims=True))
     # No direction is steeper than the gradient is long, and its own is as steep.
     length = np.sqrt(np.sum(np.square(gradient), axis=(0, 2), keepdims=True))
@@ -257,7 +257,7 @@ def test_one_gradient_is_that_of_each_player_with_respect_to_its_own_loss(by_aut
         noise, mix = jax.random.normal(k_noise, (6, 4, 2)), jax.random.uniform(k_mix, (4,))
 
         def fake(generator):
-            return gan.generate(generator, noise, real.ys, real.live)
+            return gan.generate(generator, noise, real.ys, real.mask)
 
         def generator(player):
             return -jnp.mean(gan.score(params["critic"], real._replace(xs=fake(player))))
@@ -330,7 +330,7 @@ def examples(kind, n, seed=0):
     rng = np.random.default_rng(seed)
     xs = rng.integers(0, kind.trials + 1, (n, 6, 3)) / kind.trials if kind.trials else rng.standard_normal((n, 6, 3))
     lengths, ys = rng.integers(2, 7, n).astype(np.int32), (np.arange(n) % 2).astype(np.int32)
-    xs = xs * _generative.live_of(kind, lengths)[..., None]
+    xs = xs * _generative.mask_of(kind, lengths)[..., None]
     return Examples(xs.astype(np.float32), lengths, ys)
 
 
@@ -355,8 +355,8 @@ def test_samples_are_balanced_as_long_as_their_class_is_and_zero_on_padding(kind
     assert (np.bincount(found.ys) == 20).all()
     for y in range(2):
         assert set(found.lengths[found.ys == y]) <= set(train.lengths[train.ys == y])
-    live = _generative.live_of(kind, found.lengths)
-    assert (found.xs[~live] == 0).all() and found.xs[live].std() > 0
+    mask = _generative.mask_of(kind, found.lengths)
+    assert (found.xs[~mask] == 0).all() and found.xs[mask].std() > 0
     if kind.trials:
         assert found.xs.min() >= 0 and found.xs.max() <= 1
     assert all(np.array_equal(a, b) for a, b in zip(found, draw(40, 1), strict=True))
@@ -383,9 +383,9 @@ def test_a_class_without_an_example_is_named():
 
 def test_scaling_is_by_live_steps_alone_and_undone():
     train = examples(REAL, 12)
-    live = _generative.live_of(REAL, train.lengths)
-    scale = _generative.scaling(REAL, train._replace(xs=np.where(live[..., None], train.xs, 100)))
+    mask = _generative.mask_of(REAL, train.lengths)
+    scale = _generative.scaling(REAL, train._replace(xs=np.where(mask[..., None], train.xs, 100)))
     found = _generative.scaled(REAL, train, scale)
-    np.testing.assert_allclose(found.xs[live].std(axis=0), 1, rtol=1e-5)
-    assert (found.xs[~live] == 0).all()
+    np.testing.assert_allclose(found.xs[mask].std(axis=0), 1, rtol=1e-5)
+    assert (found.xs[~mask] == 0).all()
     near(_generative.unscaled(REAL, found, scale).xs, train.xs, rtol=1e-5)

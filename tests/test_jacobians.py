@@ -13,7 +13,7 @@ from seqdyn.learn.config import Spec
 from seqdyn.measure import jacobians
 from seqdyn.measure.graded import window_singular
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import Backprop, Tap, live_steps, unroll
+from seqdyn.nets.bptt import Backprop, Tap, unroll, valid_steps
 from seqdyn.nets.cells import Memory, gru, gru_reset_before, lstm, rnn, step
 from seqdyn.numbers import Numbers
 
@@ -146,7 +146,7 @@ def test_the_largest_modes_without_a_jacobian_are_the_exact_ones(name):
 def test_with_padding_the_identity_stands_before_an_examples_first_step():
     cell, params, carry, xs = problem("lstm", batch=(3,))
     lengths, of = [6, 2, 4], compiled(lambda *a: jacobians.step_jacobians(cell, *a))
-    padded = of(params, carry, xs, live_steps(jnp.asarray(lengths), T))
+    padded = of(params, carry, xs, valid_steps(jnp.asarray(lengths), T))
     for b, length in enumerate(lengths):
         alone = by_jax(cell, params, Memory(carry.c[b], carry.h[b]), xs[:length, b])
         np.testing.assert_allclose(padded[T - length :, b], alone, rtol=1e-9, atol=1e-12)
@@ -178,14 +178,14 @@ def test_a_state_that_is_not_finite_has_no_jacobian_formed_or_not():
 def test_the_probe_averages_logarithms_over_the_examples_that_are_long_enough(monkeypatch):
     lengths, modes = [T, 2, 1, 4], 5
     rng = np.random.default_rng(0)
-    live = live_steps(jnp.asarray(lengths), T, "after")
-    ids = jnp.asarray(np.where(live, rng.integers(1, 9, live.shape), 0), jnp.int32)
+    mask = valid_steps(jnp.asarray(lengths), T, "after")
+    ids = jnp.asarray(np.where(mask, rng.integers(1, 9, mask.shape), 0), jnp.int32)
     spec = Spec(task="labelled", vocabulary=9, embedding=2, hidden=(3, 2), cell="lstm", steps=T, batch=len(lengths))
     monkeypatch.setattr(jacobians, "EXACT", 4)  # the first layer's Jacobians, 6 × 6, are then not formed
 
     def look(numbers):
         state = train.init(having(spec, numbers))
-        view = View(Batch(ids, jnp.zeros(len(lengths)), live), None, modes)
+        view = View(Batch(ids, jnp.zeros(len(lengths)), mask), None, modes)
         layers = [layer[1:4] for layer in model.per_layer(having(spec, numbers), state.params, view.batch)]
         return jacobians.measure(having(spec, numbers), state, view), layers
 

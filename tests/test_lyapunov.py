@@ -21,7 +21,7 @@ from seqdyn.measure import lyapunov
 from seqdyn.measure.jacobians import step_jacobians
 from seqdyn.measure.lyapunov import kaplan_yorke, lyapunov_spectrum, over_inputs, qr_exponents, two_trajectories
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 from seqdyn.nets.cells import lstm, rnn
 from seqdyn.numbers import Numbers
 
@@ -144,8 +144,8 @@ def test_padding_is_neither_walked_nor_counted():
     cell, lengths = lstm(2, 2, dtype=jnp.float64), [30, 12]
 
     def both(params, carry, xs):
-        live = live_steps(jnp.asarray(lengths), 30, "before")
-        padded = lyapunov_spectrum(cell, params, carry, xs, KEY, live=live)
+        mask = valid_steps(jnp.asarray(lengths), 30, "before")
+        padded = lyapunov_spectrum(cell, params, carry, xs, KEY, mask=mask)
         return padded, lyapunov_spectrum(cell, params, carry, xs[18:], KEY)  # the frame is drawn for the whole batch
 
     padded, whole = program(both)(*driven(cell, 30, (2,)))
@@ -185,12 +185,12 @@ def test_errors_over_inputs_are_standard_errors_of_the_mean():
 
 def test_the_probe_averages_over_examples_each_without_its_own_first_tenth():
     lengths, modes, t, n = [30, 12], 7, 30, 6
-    live = live_steps(jnp.asarray(lengths), t, "after")
-    ids = jnp.asarray(np.where(live, np.random.default_rng(0).integers(1, 9, live.shape), 0), jnp.int32)
+    mask = valid_steps(jnp.asarray(lengths), t, "after")
+    ids = jnp.asarray(np.where(mask, np.random.default_rng(0).integers(1, 9, mask.shape), 0), jnp.int32)
     spec = Spec(task="labelled", vocabulary=9, embedding=2, hidden=(3,), cell="lstm", steps=t, batch=2)
 
     def look(numbers):
-        state, view = train.init(having(spec, numbers)), View(Batch(ids, jnp.zeros(2), live), None, modes)
+        state, view = train.init(having(spec, numbers)), View(Batch(ids, jnp.zeros(2), mask), None, modes)
         (layer,) = model.per_layer(having(spec, numbers), state.params, view.batch)
         return lyapunov.measure(having(spec, numbers), state, view), layer[1:]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seqdyn.backend import compiled
-from seqdyn.nets.bptt import Backprop, live_steps, taps, unroll
+from seqdyn.nets.bptt import Backprop, taps, unroll, valid_steps
 from seqdyn.nets.memoryless import dense, dense_per_position
 from seqdyn.nets.stack import unroll_autodiff
 
@@ -42,7 +42,7 @@ def test_each_output_is_a_dense_layer_of_its_own_input(name):
 @pytest.mark.parametrize("phi", ["tanh", "relu"])
 def test_the_gradient_is_autodiffs(name, padded, phi):
     cell, params, rest, xs, weights = problem(name, phi)
-    cut = Backprop(live=live_steps(LENGTHS, T, "before") if padded else None)
+    cut = Backprop(mask=valid_steps(LENGTHS, T, "before") if padded else None)
 
     def gradient(by):
         return compiled(jax.grad(lambda p, x: jnp.sum(weights * jnp.sin(by(cell, p, rest, x, cut)[0])), (0, 1)))(

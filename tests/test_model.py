@@ -15,7 +15,7 @@ from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.learn import model
 from seqdyn.learn.config import Spec
 from seqdyn.nets import cells
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.numbers import Numbers
 
@@ -40,9 +40,9 @@ def trained(spec, seed=0):
 
 def text_batch(padding=0):
     ids = np.random.default_rng(1).integers(1, VOCABULARY, (STEPS, 4))
-    live = np.asarray(live_steps(jnp.asarray(LENGTHS), STEPS, "before"))
-    ids = np.where(live, ids, padding).astype(np.int32)
-    return Batch(jnp.asarray(ids), jnp.asarray([0.0, 1.0, 1.0, 0.0]), jnp.asarray(live))
+    mask = np.asarray(valid_steps(jnp.asarray(LENGTHS), STEPS, "before"))
+    ids = np.where(mask, ids, padding).astype(np.int32)
+    return Batch(jnp.asarray(ids), jnp.asarray([0.0, 1.0, 1.0, 0.0]), jnp.asarray(mask))
 
 
 def adding_batch():
@@ -83,7 +83,7 @@ def test_a_padded_batch_predicts_what_each_sequence_alone_does(readout):
     alone = [by_hand(spec, params, jnp.asarray(embedding[ids[STEPS - n :, b]])) for b, n in enumerate(LENGTHS)]
     np.testing.assert_allclose(got, alone, rtol=1e-5)
     np.testing.assert_array_equal(predict(numbers(), params, text_batch(padding=5))[:, 0], got)
-    reads_padding = predict(numbers(), params, batch._replace(live=jnp.ones_like(batch.live)))[:, 0]
+    reads_padding = predict(numbers(), params, batch._replace(mask=jnp.ones_like(batch.mask)))[:, 0]
     assert not np.any(np.isclose(reads_padding, got, rtol=1e-3)[LENGTHS < STEPS])
 
 
@@ -118,7 +118,7 @@ def test_predictions_are_the_same_by_a_plain_scan():
 def test_only_the_embeddings_of_words_that_were_read_get_a_gradient():
     params, batch = trained(TEXT), text_batch()
     slope = compiled(jax.grad(over(model.loss, TEXT), argnums=1))(numbers(), params, batch).embedding
-    read = set(np.asarray(batch.xs)[np.asarray(batch.live)])
+    read = set(np.asarray(batch.xs)[np.asarray(batch.mask)])
     assert set(np.flatnonzero(np.any(np.asarray(slope) != 0, axis=1))) == read and 0 not in read
 
 
@@ -271,7 +271,7 @@ def test_embeddings_have_norms_near_one_and_the_readout_starts_unbiased():
 def test_the_cut_is_what_the_spec_asks_for():
     batch = text_batch()
     plain = model.cut(having(TEXT, numbers(clip=8.0, window=2)), batch)
-    assert plain.live is batch.live and plain.keep is None and plain.clip is None
+    assert plain.mask is batch.mask and plain.keep is None and plain.clip is None
     both = dataclasses.replace(TEXT, truncate=True, clip="adjoint")
     cut = model.cut(having(both, numbers(clip=8.0, window=2)), batch)
     np.testing.assert_array_equal(cut.keep, [1, 1, 0, 1, 0, 1])

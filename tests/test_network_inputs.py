@@ -16,7 +16,7 @@ from seqdyn.data.tasks import TASKS, Batch
 from seqdyn.data.text import Examples
 from seqdyn.learn import model, train
 from seqdyn.learn.config import Spec
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 from seqdyn.numbers import Numbers
 from seqdyn.types import ConfigError
 
@@ -35,11 +35,11 @@ def numbers(**changes):
 def examples(spec, n=N, seed=0):
     rng = np.random.default_rng(seed)
     lengths = (1 + np.arange(n) % T).astype(np.int32)
-    live = np.arange(T)[None] >= T - lengths[:, None]
+    mask = np.arange(T)[None] >= T - lengths[:, None]
     if spec.vocabulary:
-        xs = np.where(live, rng.integers(1, V, (n, T)), 0).astype(np.int32)
+        xs = np.where(mask, rng.integers(1, V, (n, T)), 0).astype(np.int32)
     else:
-        xs = (live[..., None] * rng.normal(size=(n, T, spec.features))).astype(np.float32)
+        xs = (mask[..., None] * rng.normal(size=(n, T, spec.features))).astype(np.float32)
     ys = rng.integers(0, max(spec.classes, 2), n).astype(np.int32)
     if spec.task == "next_step":
         ys = rng.integers(0, 2, (n, T, spec.features)).astype(np.float32)
@@ -126,18 +126,18 @@ def test_a_pretrained_embedding_moves_when_thawed(thaw, moves):
 
 def test_padding_is_skipped_on_either_side_and_read_only_if_asked():
     before, params = batch_of(WORDS), start(WORDS).params
-    lengths = np.asarray(before.live).sum(axis=0)
+    lengths = np.asarray(before.mask).sum(axis=0)
     after = np.zeros_like(before.xs)
     for b, n in enumerate(lengths):
         after[:n, b] = np.asarray(before.xs)[T - n :, b]
-    moved = Batch(jnp.asarray(after), before.ys, live_steps(jnp.asarray(lengths), T, "after"))
+    moved = Batch(jnp.asarray(after), before.ys, valid_steps(jnp.asarray(lengths), T, "after"))
     here, there = (judge(WORDS)(params, b)[0] for b in (before, moved))
     np.testing.assert_allclose(here, there, rtol=1e-5, atol=1e-6)
     data = data_of(WORDS)
     rows = (jnp.arange(4), jnp.ones(4))
     side = TASKS["labelled"](dataclasses.replace(WORDS, pad="after")).batch(data, "test", rows)
-    np.testing.assert_array_equal(side.live, live_steps(jnp.asarray(data["test"].lengths[:4]), T, "after"))
-    assert TASKS["labelled"](dataclasses.replace(WORDS, mask=False)).batch(data, "test", rows).live is None
+    np.testing.assert_array_equal(side.mask, valid_steps(jnp.asarray(data["test"].lengths[:4]), T, "after"))
+    assert TASKS["labelled"](dataclasses.replace(WORDS, mask=False)).batch(data, "test", rows).mask is None
 
 
 # --- outputs ------------------------------------------------------------------------------------------------
@@ -160,8 +160,8 @@ def test_a_loss_at_every_step_is_the_mean_over_live_steps_of_all_sequences():
     assert logits.shape == (T, 4, 5)
     p = 1 / (1 + np.exp(-logits))
     nll = -np.where(np.asarray(batch.ys) == 1, np.log(p), np.log(1 - p)).sum(axis=-1)
-    live = np.asarray(batch.live)
-    np.testing.assert_allclose(loss, nll[live].mean(), rtol=1e-5)
+    mask = np.asarray(batch.mask)
+    np.testing.assert_allclose(loss, nll[mask].mean(), rtol=1e-5)
     data = data_of(NOTES)
     whole = evaluated(NOTES, numbers(), state, data)
     one = TASKS["next_step"](NOTES).batch(data, "test", (jnp.arange(N), jnp.ones(N)))
@@ -189,7 +189,7 @@ def test_every_way_to_read_trains_on_the_gradient_of_autodiff(spec, change):
 
 
 def test_a_backward_layers_records_count_lags_from_the_last_step_it_reads():
-    """Read out at its end alone, what reaches it at lag 0 has not travelled, whichever way it reads."""
+    """Read out at its end alone, what reaches it at lag 0 came from no next step, whichever way it reads."""
     spec = dataclasses.replace(SERIES, bidirectional=True, batch=N)
     state, batch = start(spec), batch_of(spec)
     step = compiled(lambda state, batch: train.step(having(spec, numbers()), state, batch)[1])
@@ -199,7 +199,7 @@ def test_a_backward_layers_records_count_lags_from_the_last_step_it_reads():
     assert np.all(metrics["adjoint_norm"][:, -1] > 0) and np.all(metrics["carried_norm"][:, -2] > 0)
     # The reading of the backward layer is that of a forward layer on the sequences turned round.
     params, (forward, back) = state.params, state.params.layers
-    flipped = batch._replace(xs=jnp.flip(batch.xs, 0), live=jnp.flip(batch.live, 0))
+    flipped = batch._replace(xs=jnp.flip(batch.xs, 0), mask=jnp.flip(batch.mask, 0))
     half = params.readout.w[:4], params.readout.w[4:]
     swapped = params._replace(layers=(back, forward), readout=params.readout._replace(w=jnp.concatenate(half[::-1])))
     other = step(state._replace(params=swapped), flipped)
@@ -213,9 +213,9 @@ def test_a_streams_windows_follow_each_other_and_their_targets_are_the_next_symb
     data = data_of(STREAM)
     apart, per_epoch = 119 // 4, 119 // 4 // T
     task = TASKS["stream"](STREAM)
-    tickets = task.batch_indices(data, jax.random.key(0), jnp.arange(2 * per_epoch))
-    np.testing.assert_array_equal(tickets, np.tile(np.arange(per_epoch), 2))
-    batches = [task.batch(jax.tree.map(jnp.asarray, data), "train", t) for t in tickets[:per_epoch]]
+    indices = task.batch_indices(data, jax.random.key(0), jnp.arange(2 * per_epoch))
+    np.testing.assert_array_equal(indices, np.tile(np.arange(per_epoch), 2))
+    batches = [task.batch(jax.tree.map(jnp.asarray, data), "train", t) for t in indices[:per_epoch]]
     read = np.concatenate([b.xs for b in batches])
     for lane in range(4):
         np.testing.assert_array_equal(read[:, lane], data["train"][lane * apart :][: per_epoch * T])

@@ -18,7 +18,7 @@ import seqdyn as sd
 from seqdyn import watch
 from seqdyn.data.batches import Batch
 from seqdyn.learn import model, network, train, verify
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 from seqdyn.numbers import Numbers
 from seqdyn.runs import sweep
 
@@ -146,11 +146,11 @@ class Held:
         layer = params.layers[0]
 
         def step(h, inputs):
-            x, live = inputs
-            h = jnp.where(live[:, None], jnp.tanh(x @ layer.w + h @ layer.u + layer.b), h)
+            x, mask = inputs
+            h = jnp.where(mask[:, None], jnp.tanh(x @ layer.w + h @ layer.u + layer.b), h)
             return h, h
 
-        hs = watch.scan(step, jnp.zeros((4, H)), (batch.xs, batch.live), name="rnn")[1]
+        hs = watch.scan(step, jnp.zeros((4, H)), (batch.xs, batch.mask), name="rnn")[1]
         predicted = (hs[-1] @ params.readout.w + params.readout.b)[:, 0]
         return batch.mean((predicted - batch.ys) ** 2)
 
@@ -162,7 +162,7 @@ def test_padding_is_no_time_as_in_a_stack(pad):
     batch = Batch(
         jnp.asarray(rng.standard_normal((6, 4, 2)), jnp.float32),
         jnp.asarray(rng.standard_normal(4), jnp.float32),
-        live_steps(jnp.array([5, 4, 2, 1]), 6, pad),
+        valid_steps(jnp.array([5, 4, 2, 1]), 6, pad),
     )
     spec = dataclasses.replace(stack, hidden=(32,), network=Held())
 
@@ -225,8 +225,8 @@ def test_a_number_that_switches_a_part_off_or_overflows_is_data_in_any_order(tmp
 def test_the_mean_of_a_batch_leaves_out_what_does_not_count():
     batch = Batch(jnp.zeros((2, 3, 1)), jnp.zeros(3), weight=jnp.array([1.0, 2.0, 0.0]))
     assert batch.mean(jnp.array([3.0, 6.0, 100.0])) == 5 and batch._replace(weight=None).mean(jnp.arange(3.0)) == 1
-    live = batch._replace(live=jnp.array([[True, True, True], [False, True, True]]))
-    assert live.mean(jnp.array([[1.0, 2.0, 9.0], [5.0, 4.0, 9.0]])) == 13 / 5
+    mask = batch._replace(mask=jnp.array([[True, True, True], [False, True, True]]))
+    assert mask.mean(jnp.array([[1.0, 2.0, 9.0], [5.0, 4.0, 9.0]])) == 13 / 5
 
 
 def test_labels_of_several_numbers_reach_a_network():

@@ -56,8 +56,8 @@ def test_a_step_function_has_the_gradient_and_the_adjoint_of_autodiff(counted):
     with jax.enable_x64(True):
         cell = Leaky(3, tau=4.0, counted=counted).build(2)
         params, xs = cell.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (5, 4, 2))
-        live = jnp.arange(5)[:, None] < jnp.array([[5, 2, 4, 1]])
-        cut = Backprop(live=live)
+        mask = jnp.arange(5)[:, None] < jnp.array([[5, 2, 4, 1]])
+        cut = Backprop(mask=mask)
 
         def loss(by, params, xs, watch):
             hs, last = by(cell, params, cell.initial_carry((4,)), xs, cut, watch)
@@ -336,8 +336,8 @@ class Sums:
     def build(self):
         def of_lengths(key, lengths):
             xs = jax.random.normal(key, (6, len(lengths), 1))
-            live = jnp.arange(6)[:, None] < lengths
-            return xs, jnp.sum(jnp.where(live, xs[..., 0], 0), axis=0), lengths
+            mask = jnp.arange(6)[:, None] < lengths
+            return xs, jnp.sum(jnp.where(mask, xs[..., 0], 0), axis=0), lengths
 
         def draw(key, b):
             return of_lengths(key, jnp.full(b, 6))
@@ -348,17 +348,17 @@ class Sums:
 def test_a_task_of_ones_own_draws_sequences_of_lengths_of_their_own():
     spec = sd.Spec(Sums(), batch=40, holdout=40, shortest=2, cell="rnn", hidden=(3,))
     batch = jax.tree.map(np.asarray, train.training_batch(having(spec, sd.Numbers()), None, 0))
-    lengths = batch.live.sum(0)
-    assert (batch.live == (np.arange(6)[:, None] < lengths)).all() and {*lengths.tolist()} == {
+    lengths = batch.mask.sum(0)
+    assert (batch.mask == (np.arange(6)[:, None] < lengths)).all() and {*lengths.tolist()} == {
         2,
         3,
         4,
         5,
         6,
     }
-    assert (batch.weight == lengths).all() and (batch.xs[~batch.live] == 0).all()
+    assert (batch.weight == lengths).all() and (batch.xs[~batch.mask] == 0).all()
     np.testing.assert_allclose(batch.xs[..., 0].sum(0), batch.ys, rtol=1e-5)
-    assert train.training_batch(having(dataclasses.replace(spec, shortest=0), sd.Numbers()), None, 0).live is None
+    assert train.training_batch(having(dataclasses.replace(spec, shortest=0), sd.Numbers()), None, 0).mask is None
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,8 @@ TERMS = (Flat(0.0), Aligned(0.0), Fourth(0.0), Readout(0.0))
 
 def plainly(params, batch):
     """Value and gradient of each of `TERMS` in float64: a plain scan, its adjoints those of zeros added to h."""
-    cell, live = cells.lstm(2, 3, dtype=jnp.float64), np.asarray(batch.live)
-    steps, size = live.shape
+    cell, mask = cells.lstm(2, 3, dtype=jnp.float64), np.asarray(batch.mask)
+    steps, size = mask.shape
 
     def loss(zeros, params):
         rest = jax.tree.map(lambda leaf: leaf.astype(float), cell.initial_carry((size,)))
@@ -48,7 +48,7 @@ def plainly(params, batch):
             carry = jax.tree.map(lambda n, o: jnp.where(on[:, None], n, o), new, carry)
             return carry, carry.h
 
-        last, hs = jax.lax.scan(step, rest, (batch.xs, live, zeros))
+        last, hs = jax.lax.scan(step, rest, (batch.xs, mask, zeros))
         predictions = last.h @ params.readout.w + params.readout.b[None]
         return jnp.mean((predictions - batch.ys.reshape(-1, 1)) ** 2) * size, hs
 
@@ -56,8 +56,8 @@ def plainly(params, batch):
 
     def flat(params):
         lam = adjoints(jnp.zeros((steps, size, 3)), params)[0]
-        log2 = 0.5 * jnp.log2(jnp.sum(jnp.where(live[..., None], lam, 1) ** 2, axis=-1))
-        both = live[1:] & live[:-1]
+        log2 = 0.5 * jnp.log2(jnp.sum(jnp.where(mask[..., None], lam, 1) ** 2, axis=-1))
+        both = mask[1:] & mask[:-1]
         return jnp.sum(jnp.where(both, log2[1:] - log2[:-1], 0) ** 2) / jnp.sum(both)
 
     def aligned(params):
@@ -65,7 +65,7 @@ def plainly(params, batch):
         return jnp.sum(params.layers[0].u[:, :3] * jnp.einsum("tbi,tbj->ij", lam, hs))
 
     def fourth(params):
-        return jnp.sum(jnp.where(live[..., None], loss(jnp.zeros((steps, size, 3)), params)[1], 0) ** 4)
+        return jnp.sum(jnp.where(mask[..., None], loss(jnp.zeros((steps, size, 3)), params)[1], 0) ** 4)
 
     each = (flat, aligned, fourth, lambda params: jnp.sum(params.readout.w**2))
     return jax.jit(lambda params: [jax.value_and_grad(of)(params) for of in each])(params)
@@ -84,9 +84,9 @@ def test_each_term_has_the_gradient_of_autodiff_through_what_it_reads():
 
     none, values = gradient(TERMS, params, batch)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
-        double = jax.tree.map(lambda leaf: np.asarray(leaf, float), (params, batch._replace(live=None)))
-        right = plainly(double[0], double[1]._replace(live=batch.live))
-    assert not np.asarray(batch.live).all()
+        double = jax.tree.map(lambda leaf: np.asarray(leaf, float), (params, batch._replace(mask=None)))
+        right = plainly(double[0], double[1]._replace(mask=batch.mask))
+    assert not np.asarray(batch.mask).all()
     for i, (name, (value, wanted)) in enumerate(zip(["Flat", "Aligned", "Fourth", "square"], right, strict=True)):
         only = tuple(dataclasses.replace(t, weight=float(i == j)) for j, t in enumerate(TERMS))
         alone, _ = gradient(only, params, batch)

@@ -71,9 +71,9 @@ def test_vowels_are_standardised_on_live_training_frames_and_padding_is_zero(pad
     data = japanese_vowels(pad=pad)
     step = np.arange(29)[None]
     for name, e in data.items():
-        live = step >= 29 - e.lengths[:, None] if pad == "before" else step < e.lengths[:, None]
-        assert not e.xs[~live].any()
-        frames = e.xs[live].astype(np.float64)
+        mask = step >= 29 - e.lengths[:, None] if pad == "before" else step < e.lengths[:, None]
+        assert not e.xs[~mask].any()
+        frames = e.xs[mask].astype(np.float64)
         if name == "train":
             np.testing.assert_allclose(frames.mean(axis=0), 0, atol=1e-6)
             np.testing.assert_allclose(frames.std(axis=0), 1, atol=1e-6)
@@ -148,8 +148,8 @@ def test_windows_overlap_cover_every_step_and_keep_label_and_order(pad):
     whole = Examples(*padded(sequences, 8, pad), np.int32([5, 6, 7, 8]))
     cut, rows = windows(whole, 4, 3, pad)
     assert rows.tolist() == [0, 0, 1, 2, 3, 3, 3] and np.array_equal(cut.ys, whole.ys[rows])
-    live = [xs[4 - n :, 0] if pad == "before" else xs[:n, 0] for xs, n in zip(cut.xs, cut.lengths, strict=True)]
-    found = [row.tolist() for row in live]
+    mask = [xs[4 - n :, 0] if pad == "before" else xs[:n, 0] for xs, n in zip(cut.xs, cut.lengths, strict=True)]
+    found = [row.tolist() for row in mask]
     assert found[:3] == [[0, 1, 2, 3], [3, 4, 5, 6], [10, 11, 12, 13]] and found[3] == [20, 21]
     assert found[4:] == [[30, 31, 32, 33], [33, 34, 35, 36], [34, 35, 36, 37]]
     assert cut.xs[3].sum() == 41  # the rest is padding

@@ -112,7 +112,7 @@ def test_a_cell_is_what_its_paper_prints_and_its_gradient_and_adjoint_are_those_
     """With padding, as itself and under vmap; what is read at the last step is the loss's own derivative."""
     with jax.enable_x64(True):
         cell, params, xs = given(name)
-        watch, cut = taps(cell, T, (B,)), Backprop(live=jnp.arange(T)[:, None] < jnp.array([[T, 2, 4]]))
+        watch, cut = taps(cell, T, (B,)), Backprop(mask=jnp.arange(T)[:, None] < jnp.array([[T, 2, 4]]))
 
         def loss(by, params, xs, watch, cut):
             hs, last = by(cell, params, cell.initial_carry((B,)), xs, cut, watch)

@@ -30,8 +30,8 @@ def random(*shape, seed=0):
 def formula():
     """Ω and its gradients by u, adjoint and slope."""
     return program(
-        lambda u, adjoint, slope, exponent=None, live=None: jax.value_and_grad(penalties.omega, argnums=(0, 1, 2))(
-            u, adjoint, slope, exponent=exponent, live=live
+        lambda u, adjoint, slope, exponent=None, mask=None: jax.value_and_grad(penalties.omega, argnums=(0, 1, 2))(
+            u, adjoint, slope, exponent=exponent, mask=mask
         )
     )
 
@@ -82,9 +82,9 @@ def test_omega_is_0_where_every_step_keeps_the_norm_and_where_every_adjoint_is_f
 @pytest.mark.usefixtures("double")
 def test_omega_leaves_out_padding_and_takes_the_exponent_for_a_factor():
     u, adjoint, slope = random(4, 4), random(6, 3, 4, seed=1), random(6, 3, 4, seed=2)
-    live = np.ones((6, 3), bool)
-    live[4:] = False
-    ended = omega(u, adjoint, slope, live=live)
+    mask = np.ones((6, 3), bool)
+    mask[4:] = False
+    ended = omega(u, adjoint, slope, mask=mask)
     np.testing.assert_allclose(ended, omega(u, adjoint[:4], slope[:4]), rtol=1e-12)
     same = omega(u, adjoint * 2.0**10, slope, exponent=np.full((6, 3), -10.0, np.float32))
     np.testing.assert_allclose(same, omega(u, adjoint, slope), rtol=1e-12)
@@ -181,7 +181,7 @@ def test_omega_of_sequences_of_several_lengths_sees_their_steps_alone():
     lam = reading.adjoint.h * np.exp2(reading.exponent.astype(float))[..., None]
     slope, u = 1 - hs.astype(float) ** 2, np.asarray(state.params.layers[0].u)
     terms = []
-    for b, length in enumerate(np.asarray(batch.live).sum(axis=0)):
+    for b, length in enumerate(np.asarray(batch.mask).sum(axis=0)):
         back = (lam[:length, b] * slope[:length, b]) @ u.T
         terms += list(((back**2).sum(-1) / (lam[:length, b] ** 2).sum(-1) - 1) ** 2)
     np.testing.assert_allclose(found["omega"], np.mean(terms), rtol=1e-5)

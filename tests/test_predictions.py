@@ -115,7 +115,7 @@ def test_sampled_sequences_are_padded_where_their_task_pads_them(tmp_path):
     out = sd.run(sd.Experiment("lengths", spec, updates=2, probes=()), tmp_path / "out", verify=False)
     of = use.trained(out, 0)
     batch = train.training_batch(of.spec, None, 0)
-    xs, lengths = np.asarray(batch.xs).swapaxes(0, 1), np.asarray(batch.live).sum(0)
+    xs, lengths = np.asarray(batch.xs).swapaxes(0, 1), np.asarray(batch.mask).sum(0)
     assert lengths.min() < 6
     right = np.asarray(model.predict(of.spec, of.params, batch))[:, 0]
     np.testing.assert_allclose(sd.predict(out, 0, (xs, lengths)), right, rtol=1e-6)

@@ -14,7 +14,7 @@ from seqdyn.backend import compiled
 from seqdyn.learn import train, verify
 from seqdyn.learn.config import Spec
 from seqdyn.nets import cells
-from seqdyn.nets.bptt import Backprop, Tap, live_steps, taps, unroll, window
+from seqdyn.nets.bptt import Backprop, Tap, taps, unroll, valid_steps, window
 from seqdyn.nets.segments import checkpointed, in_segments
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.numbers import Numbers
@@ -43,7 +43,7 @@ def close(ours, theirs):
 def test_gradients_and_readings_are_those_of_all_steps_at_once(name):
     """Padded, truncated and clipped, of the last output and of all, in both directions."""
     cell = CELLS[name]
-    cut = Backprop(live_steps(jnp.array([T, 7, 2]), T), window(T, 5), jnp.asarray(0.3))
+    cut = Backprop(valid_steps(jnp.array([T, 7, 2]), T), window(T, 5), jnp.asarray(0.3))
     watch = taps(cell, T, (B,), clipped=True, ranged=True, adjoint=True)
 
     def found(by):

@@ -29,8 +29,8 @@ def data():
 
     def examples(n):
         lengths = (1 + np.arange(n) % TEXT.steps).astype(np.int32)
-        live = np.arange(TEXT.steps)[None] >= TEXT.steps - lengths[:, None]
-        ids = np.where(live, np.arange(n)[:, None] + 1, 0).astype(np.int32)
+        mask = np.arange(TEXT.steps)[None] >= TEXT.steps - lengths[:, None]
+        ids = np.where(mask, np.arange(n)[:, None] + 1, 0).astype(np.int32)
         return Examples(ids, lengths, (np.arange(n) % 2).astype(np.int32))
 
     return {split: jax.tree.map(jnp.asarray, examples(n)) for split, n in SIZES.items()}
@@ -51,7 +51,7 @@ def _tickets(spec):
     return compiled(TASKS[spec.task](spec).batch_indices)
 
 
-def tickets(spec, data, key, steps):
+def batch_indices(spec, data, key, steps):
     return _tickets(spec)(data, key, jnp.asarray(steps, jnp.int32))
 
 
@@ -80,7 +80,7 @@ def test_adding_marks_one_step_in_each_half_and_asks_for_the_sum_of_the_two(step
     batch = sample(Spec(steps=steps, batch=200), key)
     xs, ys = np.asarray(batch.xs), np.asarray(batch.ys)
     values, marks = xs[..., 0], xs[..., 1]
-    assert xs.shape == (steps, 200, 2) and batch.live is None and batch.weight is None
+    assert xs.shape == (steps, 200, 2) and batch.mask is None and batch.weight is None
     assert set(np.unique(marks)) <= {0.0, 1.0}
     np.testing.assert_array_equal(marks[: steps // 2].sum(axis=0), np.ones(200))
     np.testing.assert_array_equal(marks[steps // 2 :].sum(axis=0), np.ones(200))
@@ -112,11 +112,11 @@ def test_chance_of_text_is_the_loss_of_a_coin():
 
 
 def test_adding_batch_depends_on_key_and_update_alone(key):
-    together = tickets(ADDING, None, key, range(5, 10))
+    together = batch_indices(ADDING, None, key, range(5, 10))
     for i, n in enumerate(range(5, 10)):
-        assert_equal(row(together, i), row(tickets(ADDING, None, key, [n]), 0))
+        assert_equal(row(together, i), row(batch_indices(ADDING, None, key, [n]), 0))
     draws = [np.asarray(sample(ADDING, row(together, i)).xs) for i in range(5)]
-    draws.append(np.asarray(sample(ADDING, row(tickets(ADDING, None, jax.random.key(1), [5]), 0)).xs))
+    draws.append(np.asarray(sample(ADDING, row(batch_indices(ADDING, None, jax.random.key(1), [5]), 0)).xs))
     assert len({d.tobytes() for d in draws}) == 6
 
 
@@ -127,7 +127,7 @@ def test_adding_holdout_is_the_same_for_every_run_and_met_by_none_in_training(ke
     assert_equal(
         held, TASKS["adding"](Spec(steps=9, batch=8, holdout=24, cell="lstm", hidden=(3, 3))).eval_batches(None, "test")
     )
-    drawn = [np.asarray(raw(tickets(ADDING, None, jax.random.key(seed), range(50)))) for seed in range(5)]
+    drawn = [np.asarray(raw(batch_indices(ADDING, None, jax.random.key(seed), range(50)))) for seed in range(5)]
     training = {k.tobytes() for keys in drawn for k in keys}
     assert len(training) == 250 and not training & {k.tobytes() for k in np.asarray(raw(held))}
     tests = [np.asarray(sample(ADDING, held[i], "test").xs) for i in range(3)]
@@ -141,7 +141,7 @@ def test_adding_holdout_is_the_same_for_every_run_and_met_by_none_in_training(ke
 def test_delayed_xor_asks_whether_the_bits_a_third_and_two_thirds_of_the_way_differ(steps, key):
     batch = sample(Spec(task="delayed_xor", steps=steps, batch=200), key)
     xs, ys = np.asarray(batch.xs), np.asarray(batch.ys)
-    assert xs.shape == (steps, 200, 1) and batch.live is None and batch.weight is None
+    assert xs.shape == (steps, 200, 1) and batch.mask is None and batch.weight is None
     np.testing.assert_array_equal(np.abs(xs), np.ones_like(xs))
     np.testing.assert_array_equal(ys, xs[steps // 3, :, 0] * xs[2 * steps // 3, :, 0] < 0)
 
@@ -165,7 +165,7 @@ PER_EPOCH = SIZES["train"] // TEXT.batch  # 3 batches of 4, 3 examples left out
 @pytest.fixture(scope="module")
 def epochs(data):
     """Rows of the first six epochs' updates, [epoch, update, example]."""
-    rows, _ = tickets(TEXT, data, jax.random.key(0), range(6 * PER_EPOCH))
+    rows, _ = batch_indices(TEXT, data, jax.random.key(0), range(6 * PER_EPOCH))
     return np.asarray(rows).reshape(6, PER_EPOCH * TEXT.batch)
 
 
@@ -181,7 +181,7 @@ def test_epochs_differ_in_order_and_in_what_they_leave_out(epochs):
 
 
 def test_another_key_gives_another_order(data, epochs):
-    other, _ = tickets(TEXT, data, jax.random.key(1), range(6 * PER_EPOCH))
+    other, _ = batch_indices(TEXT, data, jax.random.key(1), range(6 * PER_EPOCH))
     assert not np.any(np.all(np.asarray(other).reshape(epochs.shape) == epochs, axis=1))
 
 
@@ -189,7 +189,7 @@ def test_another_key_gives_another_order(data, epochs):
 def test_text_batches_do_not_depend_on_how_updates_are_cut_into_chunks(stretch, data, epochs):
     expected = epochs.reshape(-1, TEXT.batch)
     for n in range(0, 18 - stretch + 1):
-        rows, _ = tickets(TEXT, data, jax.random.key(0), range(n, n + stretch))
+        rows, _ = batch_indices(TEXT, data, jax.random.key(0), range(n, n + stretch))
         np.testing.assert_array_equal(rows, expected[n : n + stretch])
 
 
@@ -199,15 +199,15 @@ def test_a_text_batch_holds_its_tickets_examples_and_masks_their_padding(data):
     train = jax.tree.map(np.asarray, data["train"])
     np.testing.assert_array_equal(batch.xs, train.xs[rows].T)
     np.testing.assert_array_equal(batch.ys, train.ys[rows])
-    np.testing.assert_array_equal(batch.live, train.xs[rows].T != 0)
-    assert not np.all(batch.live) and batch.weight is None and batch.ys.dtype == jnp.float32
+    np.testing.assert_array_equal(batch.mask, train.xs[rows].T != 0)
+    assert not np.all(batch.mask) and batch.weight is None and batch.ys.dtype == jnp.float32
 
 
 def test_a_training_set_is_taken_in_order_again_and_again_and_is_the_keys_own(key):
     spec = Spec(steps=5, batch=3, training_set=6)
 
     def drawn(key, n):
-        of = tickets(spec, None, key, range(5))
+        of = batch_indices(spec, None, key, range(5))
         return [np.asarray(sample(spec, of[i]).xs) for i in range(n)]
 
     xs = drawn(key, 5)
@@ -224,7 +224,7 @@ def test_the_diagnostic_batch_is_the_same_for_every_run_and_met_by_none_in_train
     one, two = (jax.tree.map(np.asarray, diagnostic(spec, None, k, "holdout", 4)) for k in (key, jax.random.key(1)))
     np.testing.assert_array_equal(one.xs, two.xs)
     assert one.xs.shape == (5, 4, 2) and one.ys.shape == (4,)
-    training, held = tickets(spec, None, key, range(20)), TASKS["adding"](spec).eval_batches(None, "test")
+    training, held = batch_indices(spec, None, key, range(20)), TASKS["adding"](spec).eval_batches(None, "test")
     met = [sample(spec, training[i]).xs for i in range(20)] + [sample(spec, held[i], "test").xs for i in range(2)]
     firsts = {float(v) for xs in met for v in np.asarray(xs)[0, :, 0]}
     assert not firsts & {float(v) for v in one.xs[0, :, 0]}
@@ -235,7 +235,7 @@ def test_the_diagnostic_batch_of_a_text_is_of_its_validation_split_padding_maske
     batch = jax.tree.map(np.asarray, diagnostic(TEXT, data, jax.random.key(0), "holdout", 4))
     examples = jax.tree.map(np.asarray, data["validation"])
     np.testing.assert_array_equal(batch.xs, examples.xs[:4].T)
-    np.testing.assert_array_equal(batch.live.sum(axis=0), examples.lengths[:4])
+    np.testing.assert_array_equal(batch.mask.sum(axis=0), examples.lengths[:4])
     of_train = diagnostic(TEXT, data, jax.random.key(0), "train", SIZES["train"])
     np.testing.assert_array_equal(of_train.xs, np.asarray(data["train"].xs).T)
     with pytest.raises(ConfigError, match="diagnostic is 1000; there are only"):
@@ -249,7 +249,7 @@ def test_holdout_counts_each_example_once_and_its_filling_not_at_all(split, batc
     counts = np.zeros(SIZES[split])
     for i in range(batches):
         batch = sample(TEXT, row(held, i), split, data)
-        examples = np.asarray(batch.xs)[-1] - 1  # every sequence's last step is live
+        examples = np.asarray(batch.xs)[-1] - 1  # every sequence's last step is valid
         np.add.at(counts, examples, np.asarray(batch.weight))
         np.testing.assert_array_equal(batch.ys, np.asarray(data[split].ys)[examples])
         assert set(np.unique(batch.weight)) <= {0.0, 1.0}
@@ -337,19 +337,19 @@ def test_sequences_may_have_lengths_of_their_own(task):
     """Each is what its length says, then nothing; and asks what it would have asked at that length."""
     spec = dict(shortest=12)
     batch = drawn(task, 20, **spec)
-    lengths = batch.live.sum(0)
+    lengths = batch.mask.sum(0)
     assert set(lengths) == set(range(12, 21))
-    np.testing.assert_array_equal(batch.live, np.arange(20)[:, None] < lengths)
-    assert (batch.xs[~batch.live] == 0).all() and (np.abs(batch.xs[batch.live]).sum(-1) > 0).all()
+    np.testing.assert_array_equal(batch.mask, np.arange(20)[:, None] < lengths)
+    assert (batch.xs[~batch.mask] == 0).all() and (np.abs(batch.xs[batch.mask]).sum(-1) > 0).all()
     if task == "adding":
         marks = batch.xs[..., 1] > 0
         t = np.arange(20)[:, None]
         np.testing.assert_array_equal((marks & (t < lengths // 2)).sum(0), 1)
         np.testing.assert_array_equal((marks & (t >= lengths // 2)).sum(0), 1)
     if task == "parity":
-        np.testing.assert_array_equal(batch.ys, ((batch.xs[..., 0] > 0) & batch.live).sum(0) % 2)
+        np.testing.assert_array_equal(batch.ys, ((batch.xs[..., 0] > 0) & batch.mask).sum(0) % 2)
     look = diagnostic(Spec(task=task, steps=20, batch=8, **spec), None, jax.random.key(0), "holdout", 3)
-    assert look.live.shape == (20, 3) and np.asarray(look.live).sum(0).min() >= 12
+    assert look.mask.shape == (20, 3) and np.asarray(look.mask).sum(0).min() >= 12
 
 
 @pytest.mark.parametrize(

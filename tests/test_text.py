@@ -20,7 +20,7 @@ from seqdyn.data.text import (
     shuffled,
     tokenize,
 )
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 
 
 def index_of(vocabulary):
@@ -79,14 +79,14 @@ def test_padding_goes_in_front_and_lengths_count_the_rest():
 def test_shuffling_keeps_each_sequences_steps_and_its_padding(pad, d):
     rng, lengths = np.random.default_rng(0), np.array([1, 2, 7, 12, 12], np.int32)
     step = np.arange(12)[None]
-    live = step >= 12 - lengths[:, None] if pad == "before" else step < lengths[:, None]
-    xs = np.where(live, rng.permuted(np.tile(1 + np.arange(12), (5, 1)), axis=1), 0).astype(np.int32)
+    mask = step >= 12 - lengths[:, None] if pad == "before" else step < lengths[:, None]
+    xs = np.where(mask, rng.permuted(np.tile(1 + np.arange(12), (5, 1)), axis=1), 0).astype(np.int32)
     xs = xs if d is None else (xs[..., None] * np.arange(1, d + 1)).astype(np.float32)
     examples = Examples(xs, lengths, np.arange(5, dtype=np.int32))
     moved = shuffled(examples, 0, pad)
     np.testing.assert_array_equal(np.sort(moved.xs, axis=1), np.sort(xs, axis=1))
     of = moved.xs if d is None else moved.xs[..., 0]
-    np.testing.assert_array_equal(of != 0, live)
+    np.testing.assert_array_equal(of != 0, mask)
     assert not np.array_equal(moved.xs[3], xs[3]) and moved.ys is examples.ys
     if d:
         np.testing.assert_array_equal(moved.xs, of[..., None] * np.arange(1, d + 1))  # a step stays whole
@@ -214,7 +214,7 @@ def test_a_text_set_without_training_split_or_with_a_wrong_setting_is_named():
         (pad_to, dict(rows=[[1, 4]], length=3.5), "length is 3.5; it must be a whole number of at least 1."),
         (shuffled, dict(examples=None, seed=0, pad="front"), "pad is 'front'; it must be one of before, after."),
         (
-            live_steps,
+            valid_steps,
             dict(lengths=jnp.array([2]), steps=3, pad="front"),
             "pad is 'front'; it must be one of before, after.",
         ),

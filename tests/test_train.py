@@ -38,8 +38,8 @@ def data():
 
     def examples(n):
         lengths = rng.permutation(1 + np.arange(n) % T).astype(np.int32)
-        live = np.arange(T)[None] >= T - lengths[:, None]
-        ids = np.where(live, rng.integers(1, TEXT.vocabulary, (n, T)), 0).astype(np.int32)
+        mask = np.arange(T)[None] >= T - lengths[:, None]
+        ids = np.where(mask, rng.integers(1, TEXT.vocabulary, (n, T)), 0).astype(np.int32)
         return Examples(ids, lengths, rng.integers(0, 2, n).astype(np.int32))
 
     return {split: jax.tree.map(jnp.asarray, examples(n)) for split, n in SIZES.items()}
@@ -251,7 +251,7 @@ STEPS_BY_HAND = {
 def test_a_step_records_the_norms_of_a_loop_by_hand(name, data):
     spec, h = STEPS_BY_HAND[name], numbers()
     state, batch = first(spec, data)
-    lengths = np.full(spec.batch, T) if batch.live is None else np.asarray(batch.live).sum(axis=0)
+    lengths = np.full(spec.batch, T) if batch.mask is None else np.asarray(batch.mask).sum(axis=0)
     assert spec.task == "adding" or len(set(lengths)) > 1
     _, metrics = step(spec, h, state, batch)
 

@@ -15,7 +15,7 @@ from seqdyn.learn import train
 from seqdyn.learn.config import Spec
 from seqdyn.measure import units
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import Backprop, Tap, live_steps, unroll
+from seqdyn.nets.bptt import Backprop, Tap, unroll, valid_steps
 from seqdyn.nets.cells import gru, gru_reset_before, lstm, rnn, step
 from seqdyn.nets.inits import constant
 from seqdyn.numbers import Numbers
@@ -86,10 +86,10 @@ def advance(v, carry):
     return c, v["o"] * np.tanh(c)
 
 
-def walked(name, params, carry, xs, live):
+def walked(name, params, carry, xs, mask):
     """gate -> z [t, b, h], by a loop over the steps in which padding holds the carry."""
     carry, zs = tuple(np.asarray(part) for part in carry), []
-    for x, on in zip(np.asarray(xs), np.asarray(live), strict=True):
+    for x, on in zip(np.asarray(xs), np.asarray(mask), strict=True):
         zs.append(pre_activations(name, params, carry[-1], x))
         new = advance({k: PHI[name][k](z) for k, z in zs[-1].items()}, carry)
         carry = tuple(np.where(on[:, None], n, c) for n, c in zip(new, carry, strict=True))
@@ -100,11 +100,11 @@ def walked(name, params, carry, xs, live):
 def test_values_and_slopes_are_those_of_the_published_equations(name):
     cell = CELLS[name](**F64)
     params, carry, xs = problem(cell)
-    live = live_steps(jnp.array([5, 2, 4]), T)
-    got = seen(cell, params, carry, xs, live)
+    mask = valid_steps(jnp.array([5, 2, 4]), T)
+    got = seen(cell, params, carry, xs, mask)
     assert set(got) == set(cell.gates)
     e = 1e-6
-    for gate, z in walked(name, params, carry, xs, live).items():
+    for gate, z in walked(name, params, carry, xs, mask).items():
         phi = PHI[name][gate]
         np.testing.assert_allclose(got[gate][0], phi(z), rtol=1e-10, atol=1e-12, err_msg=gate)
         numeric = (phi(z + e) - phi(z - e)) / (2 * e)
@@ -156,12 +156,12 @@ def dead(cell, *arguments):
 def test_a_relu_with_a_bias_of_minus_a_hundred_is_dead_and_with_random_weights_as_many_as_are_never_positive():
     cell = rnn(D, H * 8, "relu", **F64)
     params, carry, xs = problem(cell)
-    live = live_steps(jnp.array([5, 2, 4]), T)
-    assert (dead(cell, params._replace(b=jnp.full(H * 8, -100.0)), carry, xs, live) == 1).all()
+    mask = valid_steps(jnp.array([5, 2, 4]), T)
+    assert (dead(cell, params._replace(b=jnp.full(H * 8, -100.0)), carry, xs, mask) == 1).all()
     params = params._replace(u=0.1 * params.u, b=params.b - 3.0)
-    zs = walked("rnn relu", params, carry, xs, live)["h"]
-    never = np.where(np.asarray(live)[..., None], zs, -1).max(axis=(0, 1)) <= 0
-    np.testing.assert_array_equal(dead(cell, params, carry, xs, live), never)
+    zs = walked("rnn relu", params, carry, xs, mask)["h"]
+    never = np.where(np.asarray(mask)[..., None], zs, -1).max(axis=(0, 1)) <= 0
+    np.testing.assert_array_equal(dead(cell, params, carry, xs, mask), never)
     assert 0.1 < never.mean() < 0.9
     assert (dead(cell, params, carry, xs, None) < never).any()  # one that fires on padding alone is dead
 
@@ -210,14 +210,14 @@ def test_chrono_spreads_the_time_constants_between_one_step_and_the_longest():
 def test_a_time_constant_averages_the_logarithm_over_live_steps_alone():
     cell = lstm(D, H, **F64)
     params, carry, xs = problem(cell)
-    live = live_steps(jnp.array([5, 2, 4]), T)
-    f = sigmoid(walked("lstm", params, carry, xs, live)["f"])
-    expected = -1 / np.log(f[np.asarray(live)]).mean(axis=0)
-    np.testing.assert_allclose(tau(cell, params, carry, xs, live), expected, rtol=1e-9)
+    mask = valid_steps(jnp.array([5, 2, 4]), T)
+    f = sigmoid(walked("lstm", params, carry, xs, mask)["f"])
+    expected = -1 / np.log(f[np.asarray(mask)]).mean(axis=0)
+    np.testing.assert_allclose(tau(cell, params, carry, xs, mask), expected, rtol=1e-9)
     ever = params._replace(b=jnp.full_like(params.b, 1e3))
-    assert (tau(cell, ever, carry, xs, live) == np.inf).all()
-    assert (tau(cell, ever._replace(b=-ever.b), carry, xs, live) < 0.01).all()
-    assert np.isnan(tau(rnn(D, H, **F64), *problem(rnn(D, H, **F64)), live)).all()
+    assert (tau(cell, ever, carry, xs, mask) == np.inf).all()
+    assert (tau(cell, ever._replace(b=-ever.b), carry, xs, mask) < 0.01).all()
+    assert np.isnan(tau(rnn(D, H, **F64), *problem(rnn(D, H, **F64)), mask)).all()
 
 
 # --- the gradient's paths into c ----------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def open_lstm(p, carry, x, before, after):
     return c + after, o * jnp.tanh(c)
 
 
-def open_layer(p, carry, xs, live, before, after):
+def open_layer(p, carry, xs, mask, before, after):
     """The same over a sequence, a scan that JAX differentiates: (hs, last carry)."""
 
     def body(carry, inputs):
@@ -241,14 +241,14 @@ def open_layer(p, carry, xs, live, before, after):
         carry = tuple(jnp.where(on[:, None], n, c) for n, c in zip(new, carry, strict=True))
         return carry, carry[1]
 
-    last, hs = jax.lax.scan(body, carry, (xs, live, before, after))
+    last, hs = jax.lax.scan(body, carry, (xs, mask, before, after))
     return hs, last
 
 
 def test_the_paths_are_the_derivatives_by_what_is_added_to_c():
     cell = lstm(D, H, **F64)
     params, carry, xs = problem(cell)
-    live = live_steps(jnp.array([5, 2, 4]), T)
+    mask = valid_steps(jnp.array([5, 2, 4]), T)
     weights = jnp.asarray(np.random.default_rng(9).standard_normal((T, B, H)))
     zeros = jnp.zeros((T, B, H))
 
@@ -256,14 +256,14 @@ def test_the_paths_are_the_derivatives_by_what_is_added_to_c():
         return jnp.sum(weights * jnp.sin(hs)) + sum(jnp.sum(jnp.cos(part)) for part in last)
 
     def ours(watch):
-        return loss(*unroll(cell, params, carry, xs, Backprop(live=live), watch))
+        return loss(*unroll(cell, params, carry, xs, Backprop(mask=mask), watch))
 
     def theirs(before, after):
-        return loss(*open_layer(params, tuple(carry), xs, live, before, after))
+        return loss(*open_layer(params, tuple(carry), xs, mask, before, after))
 
     watch = Tap(adjoint=jax.tree.map(lambda part: jnp.zeros((T, *part.shape)), carry))
     adjoint = compiled(jax.grad(ours))(watch).adjoint
-    through_c, through_h = compiled(lambda a: units.paths(cell, params, carry, xs, a, live))(adjoint)
+    through_c, through_h = compiled(lambda a: units.paths(cell, params, carry, xs, a, mask))(adjoint)
     total, on = compiled(jax.grad(theirs, argnums=(0, 1)))(zeros, zeros)
     assert np.abs(through_h).max() > 0.1 and np.abs(through_c).max() > 0.1
     np.testing.assert_allclose(through_c, on, rtol=1e-9, atol=1e-12)
@@ -312,9 +312,9 @@ def begun(spec, seed=0, pad="after"):
     ys = np.array([1.0, 0.0, 1.0], np.float32)
     if spec.task == "adding":
         return numbers, state, Batch(rng.random((STEPS, 3, 2)).astype(np.float32), ys)
-    live = np.asarray(live_steps(jnp.asarray(LENGTHS), STEPS, pad))
-    ids = np.where(live, rng.integers(1, spec.vocabulary, live.shape), 0).astype(np.int32)
-    return numbers, state, Batch(ids, ys, live)
+    mask = np.asarray(valid_steps(jnp.asarray(LENGTHS), STEPS, pad))
+    ids = np.where(mask, rng.integers(1, spec.vocabulary, mask.shape), 0).astype(np.int32)
+    return numbers, state, Batch(ids, ys, mask)
 
 
 def broken(spec):
@@ -330,8 +330,8 @@ def by_hand(params, batch, before, after):
     for layer, b, a in zip(params.layers, before, after, strict=True):
         inputs.append(xs)
         rest = jnp.zeros((3, layer.u.shape[0]), xs.dtype)
-        xs, _ = open_layer(layer, (rest, rest), xs, batch.live, b, a)
-    mean = sum(jnp.where(on[:, None], h, 0) for on, h in zip(batch.live, xs, strict=True))
+        xs, _ = open_layer(layer, (rest, rest), xs, batch.mask, b, a)
+    mean = sum(jnp.where(on[:, None], h, 0) for on, h in zip(batch.mask, xs, strict=True))
     p = (mean / jnp.asarray(LENGTHS, xs.dtype)[:, None] @ params.readout.w)[:, 0] + params.readout.b
     return jnp.sum(jnp.log(1 + jnp.exp((1 - 2 * batch.ys) * p))), inputs
 
@@ -356,7 +356,7 @@ def test_the_probe_of_a_padded_two_layer_lstm_equals_loops(single):
         state, batch = jax.tree.map(jnp.asarray, (state, batch))
         (total, on), inputs = gradients(state.params, batch, zeros, zeros)
         for i, h in enumerate(TEXT.hidden):
-            zs = walked("lstm", state.params.layers[i], [np.zeros((3, h))] * 2, inputs[i], batch.live)
+            zs = walked("lstm", state.params.layers[i], [np.zeros((3, h))] * 2, inputs[i], batch.mask)
             for g, gate in enumerate("ifog"):
                 v = PHI["lstm"][gate](zs[gate].astype(float))
                 margin = 1 - v**2 if gate == "g" else np.minimum(v, 1 - v)
@@ -364,7 +364,7 @@ def test_the_probe_of_a_padded_two_layer_lstm_equals_loops(single):
                 for name, reading in expected.items():
                     expect = ended(reading.mean(axis=-1), pad)
                     np.testing.assert_allclose(got[name][i, g], expect, rtol=2e-4, err_msg=name)
-            f = sigmoid(zs["f"])[np.asarray(batch.live)]
+            f = sigmoid(zs["f"])[np.asarray(batch.mask)]
             np.testing.assert_allclose(got["time_constant"][i, :h], -1 / np.log(f).mean(axis=0), rtol=1e-4)
             for name, part in {"adjoint_c_through_c": on[i], "adjoint_c_through_h": total[i] - on[i]}.items():
                 expect = np.sqrt(ended(np.square(part).sum(axis=-1), pad))

@@ -17,7 +17,7 @@ from seqdyn.learn import model, optim, train
 from seqdyn.learn.config import Spec
 from seqdyn.measure.updates import DECADES, adjoint_log10, histogram, measure, next_updates
 from seqdyn.measure.view import View
-from seqdyn.nets.bptt import at_end, live_steps
+from seqdyn.nets.bptt import at_end, valid_steps
 from seqdyn.numbers import Numbers
 
 X64 = False
@@ -157,17 +157,17 @@ def numpy_counts(log10):
 def test_counts_are_numpy_s_and_zeros_and_what_is_not_finite_are_told_apart():
     rng = np.random.default_rng(0)
     log10 = rng.uniform(-90, 40, (50, 7)).astype(np.float32)
-    live = rng.random(log10.shape) < 0.8
-    regular = numpy_counts(log10[live])
-    planted = rng.permutation(np.argwhere(live))[:30]
+    mask = rng.random(log10.shape) < 0.8
+    regular = numpy_counts(log10[mask])
+    planted = rng.permutation(np.argwhere(mask))[:30]
     values = np.array([-np.inf] * 12 + [np.inf] * 10 + [np.nan] * 8, np.float32)
     lost = numpy_counts(log10[tuple(planted.T)])
     log10[tuple(planted.T)] = values
-    log10[~live] = rng.choice([np.nan, -np.inf, 3.0], np.sum(~live))  # padding counts nowhere
-    counts, zero, strange = compiled(histogram)(jnp.asarray(log10), jnp.asarray(live))
+    log10[~mask] = rng.choice([np.nan, -np.inf, 3.0], np.sum(~mask))  # padding counts nowhere
+    counts, zero, strange = compiled(histogram)(jnp.asarray(log10), jnp.asarray(mask))
     np.testing.assert_array_equal(counts, regular - lost)
     assert counts[0] > 5 and counts[-1] > 5 and counts.shape == (len(DECADES) - 1,) == (80,)
-    np.testing.assert_allclose((zero, strange), (12 / live.sum(), 18 / live.sum()), rtol=1e-6)
+    np.testing.assert_allclose((zero, strange), (12 / mask.sum(), 18 / mask.sum()), rtol=1e-6)
 
 
 @pytest.mark.slow
@@ -202,10 +202,10 @@ TEXT = Spec(
 
 def text_scene(seed=0):
     rng = np.random.default_rng(seed)
-    live = live_steps(jnp.array([6, 2, 4, 5]), T, "before")
+    mask = valid_steps(jnp.array([6, 2, 4, 5]), T, "before")
     ids = jnp.asarray(rng.integers(1, 9, (T, 4)), jnp.int32)
     h = numbers(clip=0.05)
-    return h, train.init(having(TEXT, h)), Batch(ids, jnp.asarray([0.0, 1.0, 1.0, 0.0]), live)
+    return h, train.init(having(TEXT, h)), Batch(ids, jnp.asarray([0.0, 1.0, 1.0, 0.0]), mask)
 
 
 @pytest.mark.slow
@@ -216,8 +216,8 @@ def test_the_adjoints_are_those_that_training_records_padding_and_clipping_inclu
     assert 0 < metrics["clipped"] < 1
     count = np.maximum(np.asarray(metrics["adjoint_count"]), 1)
     for layer, norm in zip(logs, metrics["adjoint_norm"], strict=True):
-        squares = np.where(batch.live, 10.0 ** (2 * np.float64(layer)), 0)
-        ended = np.asarray(at_end(jnp.asarray(squares, jnp.float32), batch.live))
+        squares = np.where(batch.mask, 10.0 ** (2 * np.float64(layer)), 0)
+        ended = np.asarray(at_end(jnp.asarray(squares, jnp.float32), batch.mask))
         np.testing.assert_allclose(np.sqrt(ended.sum(axis=1) / count), norm, rtol=1e-4)
 
 

@@ -94,16 +94,16 @@ def test_a_watched_loss_has_the_value_and_gradients_of_lax_scan_and_the_norms_of
     picked = {"of": lambda carry: carry[1]} if reverse else {}
     value, grads, seen = watched(functools.partial(lstm_loss, reverse=reverse, adjoint=True, **picked), PARAMS)
     same((value, grads), plain(lambda p: lstm_loss(p, PLAIN, reverse=reverse), PARAMS), 1e-12)
-    expected, travelled = (adjoint(reverse, before) for before in (True, False))
+    expected, from_next = (adjoint(reverse, before) for before in (True, False))
     if reverse:
-        expected, travelled = expected[1:], travelled[1:]
+        expected, from_next = expected[1:], from_next[1:]
     read = seen["scan"]
     close(read.each, norms(*expected))
     close(read.rms, jnp.sqrt(jnp.mean(norms(*expected) ** 2, axis=1)))
     close(read.log2, jnp.mean(jnp.log2(norms(*expected)), axis=1))
     jax.tree.map(close, read.adjoint, expected[0] if reverse else expected)
     last = 0 if reverse else -1  # where the loss reads the last carry, from which nothing goes on
-    close(read.from_next, norms(*travelled).at[last].set(0))
+    close(read.from_next, norms(*from_next).at[last].set(0))
     assert read.nonzero.tolist() == [1.0] * T
 
 
@@ -163,7 +163,7 @@ def test_every_float_has_the_range_of_integers(dtype):
 
 
 @pytest.mark.parametrize("within", [False, True])
-def test_a_local_error_far_from_the_end_is_read_where_it_dwarfs_what_has_travelled(within):
+def test_a_local_error_far_from_the_end_is_read_where_it_dwarfs_what_came_from_the_next_step(within):
     """Whether y is the carry or is computed from it: λ enters at 600, or within the step from 599 to 600."""
 
     def loss(h):

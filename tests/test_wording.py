@@ -78,18 +78,18 @@ def test_a_key_decides_all(method, key):
 @either_side
 @pytest.mark.parametrize("strength", [0.1, 0.5, 1.0])
 def test_labels_stay_and_padding_is_where_it_was(method, pad, strength, key):
-    """Words lie side by side, against the side that has no padding, and the live steps are theirs; <start> is first."""
+    """Words lie side by side, against the side that has no padding, and valid steps are theirs; <start> is first."""
     batch, data = given(pad)
     new = COMPILED[method, pad](key, batch, strength, data)
     np.testing.assert_array_equal(new.ys, batch.ys)
-    np.testing.assert_array_equal(new.live, new.xs != PAD)
-    live = np.asarray(new.live)
-    lengths = live.sum(axis=0)
+    np.testing.assert_array_equal(new.mask, new.xs != PAD)
+    mask = np.asarray(new.mask)
+    lengths = mask.sum(axis=0)
     steps = np.arange(STEPS)[:, None]
-    np.testing.assert_array_equal(live, steps >= STEPS - lengths if pad == "before" else steps < lengths)
+    np.testing.assert_array_equal(mask, steps >= STEPS - lengths if pad == "before" else steps < lengths)
     assert all(words(new)), "a review is never without a word"
     if method in ("swap", "neighbours"):
-        np.testing.assert_array_equal(live, batch.live)
+        np.testing.assert_array_equal(mask, batch.mask)
     for now, then in zip(np.asarray(new.xs).T, np.asarray(batch.xs).T, strict=True):
         begins = now[now != PAD][0] == START
         assert np.count_nonzero(now == START) == begins
@@ -99,8 +99,8 @@ def test_labels_stay_and_padding_is_where_it_was(method, pad, strength, key):
 @either_side
 def test_padding_that_is_read_stays_out_of_it(pad, key):
     batch, data = given(pad)
-    new = COMPILED["delete", pad](key, batch._replace(live=None), 0.5, data)
-    assert new.live is None
+    new = COMPILED["delete", pad](key, batch._replace(mask=None), 0.5, data)
+    assert new.mask is None
     np.testing.assert_array_equal(new.xs, COMPILED["delete", pad](key, batch, 0.5, data).xs)
 
 

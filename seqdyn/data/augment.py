@@ -2,7 +2,7 @@
 
 Each is pure, `(key, batch, strength) -> batch`, and a function of its key; each example draws its own change. Strength
 is a number of the grid: at 0 the batch comes back bit for bit, at 1 it is changed as much as is usual, and beyond it
-more (each says how much). Labels, lengths and padding are left alone; what is padding is said by `Batch.live`, so
+more (each says how much). Labels, lengths and padding are left alone; what is padding is said by `Batch.mask`, so
 without it every step counts as part of the sequence.
 
 Series: Um et al. 2017, "Data augmentation of wearable sensor data for Parkinson's disease monitoring", and Le Guennec,
@@ -23,85 +23,85 @@ import numpy as np
 from seqdyn.data import images, wording
 from seqdyn.data.tasks import BANK, Batch
 from seqdyn.fields import Fields
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 from seqdyn.types import Array, Bool, ConfigError, Float, Key, are_words
 
 KNOTS = 6
 """Of a random curve of speed."""
 
 Change = Callable[[Key[Array, ""], Float[Array, "t d"], Bool[Array, " t"], Float[Array, ""]], Float[Array, "t d"]]
-"""(key, one sequence, which of its steps are live, strength) -> the sequence, changed"""
+"""(key, one sequence, its mask, strength) -> the sequence, changed"""
 
 
 def by_example(change: Change, key: Key[Array, ""], batch: Batch, strength: Float[Array, ""] | float) -> Batch:
     """`change` on each sequence of a batch with a key of its own; padding, and everything at strength 0, stays."""
     xs = batch.xs
-    live = jnp.ones(xs.shape[:2], bool) if batch.live is None else batch.live
+    mask = jnp.ones(xs.shape[:2], bool) if batch.mask is None else batch.mask
     strength = jnp.asarray(strength, xs.dtype)
     keys = jax.random.split(key, xs.shape[1])
-    new = jax.vmap(change, in_axes=(0, 1, 1, None), out_axes=1)(keys, xs, live, strength)
-    return batch._replace(xs=jnp.where((live & (strength > 0))[..., None], new, xs))
+    new = jax.vmap(change, in_axes=(0, 1, 1, None), out_axes=1)(keys, xs, mask, strength)
+    return batch._replace(xs=jnp.where((mask & (strength > 0))[..., None], new, xs))
 
 
 # --- series -------------------------------------------------------------------------------------------------
 
 
-def jitter(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def jitter(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """x + ε, ε ~ N(0, σ²), σ = 0.1 strength, for data of unit variance (Um et al. 2017). Of a table it is called
     'perturbation': σ is a twentieth of a range of −1 … 1."""
     return xs + 0.1 * strength * jax.random.normal(key, xs.shape, xs.dtype)
 
 
-def scaling(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def scaling(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """Each channel times a factor ~ N(1, σ²), σ = 0.2 strength, the same at all steps (Um et al. 2017)."""
     return xs * (1 + 0.2 * strength * jax.random.normal(key, (1, xs.shape[1]), xs.dtype))
 
 
-def time_warp(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def time_warp(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """The sequence read at a speed that varies: log speed is linear between `KNOTS` knots ~ N(0, σ²), σ = 0.5 strength.
 
     First and last step stay, and so does the length (Um et al. 2017, who draw the speed itself around 1).
     """
     knots = 0.5 * strength * jax.random.normal(key, (KNOTS,), xs.dtype)
-    step, n = _own_steps(live, xs.dtype)
+    step, n = _own_steps(mask, xs.dtype)
     share = step / jnp.maximum(n - 1, 1)
     speed = jnp.exp(jnp.interp(share, jnp.linspace(0, 1, KNOTS, dtype=xs.dtype), knots))
     ahead = jnp.where((step >= 0) & (step < n - 1), speed, 0)  # from each step to the next
     come = jnp.cumsum(ahead)
     total = jnp.where(come[-1] > 0, come[-1], 1)
-    return _resampled(xs, live, (come - ahead) / total * (n - 1))
+    return _resampled(xs, mask, (come - ahead) / total * (n - 1))
 
 
-def window(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def window(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """A part of the sequence, a share ~ U[1 − 0.3 strength, 1] of it (at least a tenth) from a random place, stretched
     to the length of the whole (window slicing of Le Guennec et al. 2016, theirs 90% of it)."""
     size, place = jax.random.split(key)
     share = jnp.maximum(1 - 0.3 * strength * jax.random.uniform(size, dtype=xs.dtype), 0.1)
-    step, n = _own_steps(live, xs.dtype)
+    step, n = _own_steps(mask, xs.dtype)
     start = jax.random.uniform(place, dtype=xs.dtype) * (1 - share) * (n - 1)
-    return _resampled(xs, live, start + share * step)
+    return _resampled(xs, mask, start + share * step)
 
 
-def _own_steps(live: Bool[Array, " t"], dtype: Any) -> tuple[Float[Array, " t"], Float[Array, ""]]:
-    """(each step, counted from the sequence's first live one; how many are live)"""
-    first = jnp.argmax(live)
-    return (jnp.arange(live.shape[0]) - first).astype(dtype), jnp.sum(live).astype(dtype)
+def _own_steps(mask: Bool[Array, " t"], dtype: Any) -> tuple[Float[Array, " t"], Float[Array, ""]]:
+    """(each step, counted from the sequence's first valid one; how many are valid)"""
+    first = jnp.argmax(mask)
+    return (jnp.arange(mask.shape[0]) - first).astype(dtype), jnp.sum(mask).astype(dtype)
 
 
-def _resampled(xs: Float[Array, "t d"], live: Bool[Array, " t"], at: Float[Array, " t"]) -> Float[Array, "t d"]:
+def _resampled(xs: Float[Array, "t d"], mask: Bool[Array, " t"], at: Float[Array, " t"]) -> Float[Array, "t d"]:
     """The sequence at these (fractional) steps of its own, linear between steps."""
-    last = jnp.maximum(jnp.sum(live) - 1, 0)
+    last = jnp.maximum(jnp.sum(mask) - 1, 0)
     at = jnp.clip(at, 0, last.astype(at.dtype))
     below = jnp.floor(at).astype(last.dtype)
     part = (at - below.astype(at.dtype))[:, None]
-    first = jnp.argmax(live).astype(last.dtype)
+    first = jnp.argmax(mask).astype(last.dtype)
     return (1 - part) * xs[first + below] + part * xs[first + jnp.minimum(below + 1, last)]
 
 
 # --- tables -------------------------------------------------------------------------------------------------
 
 
-def feature_subset(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def feature_subset(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """Each feature is 0, the middle of its range of −1 … 1, with probability 0.3 strength: a random subset is left (Ho
     1998 draws one for each tree of a forest)."""
     return jnp.where(jax.random.uniform(key, xs.shape, xs.dtype) < 0.3 * strength, 0, xs)
@@ -125,10 +125,10 @@ def from_bank(
     variant = jnp.moveaxis(bank.xs[rows, which], 1, 0).astype(batch.xs.dtype)
     spread = drawn.reshape((1, -1) + (1,) * (variant.ndim - 2))
     batch = batch._replace(xs=jnp.where(spread, variant, batch.xs))
-    if batch.live is None:
+    if batch.mask is None:
         return batch
-    live = live_steps(bank.lengths[rows, which], variant.shape[0], pad)
-    return batch._replace(live=jnp.where(drawn[None], live, batch.live))
+    mask = valid_steps(bank.lengths[rows, which], variant.shape[0], pad)
+    return batch._replace(mask=jnp.where(drawn[None], mask, batch.mask))
 
 
 # --- by name ------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ class Batch(NamedTuple):
     xs: Float[Array, "t b d"] | Int[Array, "t b"]
     ys: Array
     """[b] or [b, k]; [t, b] or [t, b, k] of a task that asks at every step."""
-    live: Bool[Array, "t b"] | None = None
+    mask: Bool[Array, "t b"] | None = None
     """None: every step counts."""
     weight: Float[Array, "..."] | None = None
     """How much an example [b], or each step of it [t, b], counts in the means of loss and accuracy, Σ w x / Σ w, so
@@ -38,12 +38,12 @@ class Batch(NamedTuple):
 
     def mean(self, each: Float[Array, "..."]) -> Float[Array, ""]:
         """The mean of what is told of each example, [b], or of each of its steps, [t, b], over those that count: by
-        `weight`, and of steps by `live`."""
+        `weight`, and of steps by `mask`."""
         counts = jnp.ones(each.shape, each.dtype)
         if self.weight is not None:
             counts = counts * jnp.broadcast_to(self.weight.astype(each.dtype), each.shape)
-        if self.live is not None and each.shape == self.live.shape:
-            counts = counts * self.live.astype(each.dtype)
+        if self.mask is not None and each.shape == self.mask.shape:
+            counts = counts * self.mask.astype(each.dtype)
         return jnp.sum(counts * each) / jnp.sum(counts)
 
 

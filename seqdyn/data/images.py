@@ -48,30 +48,30 @@ def _moved(xs: Any, scale: Any, offset: Any) -> Any:
     return _shown(xs, change)
 
 
-def rotation(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def rotation(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """By an angle ~ U[−30°, 30°] × strength about the centre."""
     angle = _uniform(key, math.pi / 6 * strength)
     return _shown(xs, lambda image: pix().rotate(image, angle, mode="constant"))
 
 
-def flip(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def flip(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """Left and right exchanged, with probability strength / 2. A flipped digit is another sign: not for digits."""
     chance = jnp.minimum(strength / 2, 1)
     return _shown(xs, lambda image: pix().random_flip_left_right(key, image, probability=chance))
 
 
-def flip_vertical(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def flip_vertical(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """Top and bottom exchanged, with probability strength / 2: for what has no top, as cells under a microscope."""
     chance = jnp.minimum(strength / 2, 1)
     return _shown(xs, lambda image: pix().random_flip_up_down(key, image, probability=chance))
 
 
-def zoom(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def zoom(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """About the centre, by a factor e^u, u ~ U[−0.25, 0.25] × strength: at 1 from 0.78 to 1.28."""
     return _moved(xs, jnp.exp(_uniform(key, 0.25 * strength)), jnp.zeros(2, xs.dtype))
 
 
-def crop(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def crop(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """A square part at a random place, its side ~ U[1 − 0.2 strength, 1] (at least a tenth) of the image's, as large as
     the whole."""
     size, place = jax.random.split(key)
@@ -79,29 +79,29 @@ def crop(key: Any, xs: Any, live: Any, strength: Any) -> Any:
     return _moved(xs, share, _uniform(place, (1 - share) * (xs.shape[0] - 1) / 2, (2,)))
 
 
-def translation(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def translation(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """Down and across, each by ~ U[−0.1, 0.1] × strength of the side."""
     return _moved(xs, jnp.ones((), xs.dtype), _uniform(key, 0.1 * strength * xs.shape[0], (2,)))
 
 
-def brightness(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def brightness(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """Every pixel + δ, δ ~ U[−0.3, 0.3] × strength."""
     delta = _uniform(key, 0.3 * strength)
     return _shown(xs, lambda image: pix().adjust_brightness(image, delta))
 
 
-def contrast(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def contrast(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """Each pixel's distance to the image's mean times a factor ~ U[1 − 0.5 strength, 1 + 0.5 strength]."""
     factor = 1 + _uniform(key, 0.5 * strength)
     return _shown(xs, lambda image: pix().adjust_contrast(image, factor))
 
 
-def noise(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def noise(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """Each pixel + ε, ε ~ N(0, σ²), σ = 0.1 strength."""
     return jnp.clip(xs + 0.1 * strength * jax.random.normal(key, xs.shape, xs.dtype), 0, 1)
 
 
-def colour(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def colour(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """Hue turned by ~ U[−0.2, 0.2] × strength of a circle, saturation times ~ U[1 − 0.5 strength, 1 + 0.5 strength]: of
     images of three channels, red, green and blue."""
     if xs.shape[1] != 3 * xs.shape[0]:
@@ -111,11 +111,11 @@ def colour(key: Any, xs: Any, live: Any, strength: Any) -> Any:
     return _shown(xs, lambda image: pix().adjust_saturation(pix().adjust_hue(image, turn), factor))
 
 
-def colour_jitter(key: Any, xs: Any, live: Any, strength: Any) -> Any:
+def colour_jitter(key: Any, xs: Any, mask: Any, strength: Any) -> Any:
     """`brightness`, `contrast` and, of images of three channels, `colour`, one after the other."""
     changes = (brightness, contrast, colour) if xs.shape[1] == 3 * xs.shape[0] else (brightness, contrast)
     for change, own in zip(changes, jax.random.split(key, len(changes)), strict=True):
-        xs = change(own, xs, live, strength)
+        xs = change(own, xs, mask, strength)
     return xs
 
 

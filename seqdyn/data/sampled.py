@@ -11,7 +11,7 @@ from seqdyn.building import is_real
 from seqdyn.data.batches import Batch, Task
 from seqdyn.data.losses import Loss
 from seqdyn.fields import Fields
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float, Int, Key, Tree, whole
 
@@ -93,8 +93,8 @@ def sampled(spec: Fields, sample: Callable[[Any, Any], tuple[Array, ...]]) -> di
         weight = more[0] if more else None
         if not spec.shortest:
             return Batch(xs, ys, weight=weight)
-        live = live_steps(lengths, spec.steps)
-        return Batch(jnp.where(jnp.broadcast_to(live[..., None], xs.shape), xs, 0), ys, live, weight)
+        mask = valid_steps(lengths, spec.steps)
+        return Batch(jnp.where(jnp.broadcast_to(mask[..., None], xs.shape), xs, 0), ys, mask, weight)
 
     def fold(key: Any, steps: Any) -> Any:
         return jax.vmap(lambda n: jax.random.fold_in(key, n))(steps)
@@ -113,9 +113,9 @@ def sampled(spec: Fields, sample: Callable[[Any, Any], tuple[Array, ...]]) -> di
                 return leaf.reshape(-1, *leaf.shape[2:])[:n]
             return jnp.moveaxis(leaf, 0, 1).reshape(spec.steps, -1, *leaf.shape[3:])[:, :n]
 
-        live = None if many.live is None else firsts(many.live, True)
+        mask = None if many.mask is None else firsts(many.mask, True)
         weight = None if many.weight is None else firsts(many.weight, many.weight.ndim == 3)
-        return Batch(firsts(many.xs, True), firsts(many.ys, every), live, weight)
+        return Batch(firsts(many.xs, True), firsts(many.ys, every), mask, weight)
 
     return dict(
         splits=lambda data: ("test",),

@@ -30,23 +30,23 @@ def scaled(
 
 
 def standardised(splits: dict[str, Examples], pad: Pad = "before") -> dict[str, Examples]:
-    """Each feature minus the mean, divided by the standard deviation, of the live steps of 'train'; padding becomes 0,
+    """Each feature minus the mean, divided by the standard deviation, of the valid steps of 'train'; padding becomes 0,
     and so does, in 'train', a feature that is constant there.
     """
 
     one_of("pad", pad, get_args(Pad))
 
-    def live(e: Examples) -> np.ndarray:
+    def mask(e: Examples) -> np.ndarray:
         t = np.arange(e.xs.shape[1])[None]
         n = e.lengths[:, None]
         return t >= e.xs.shape[1] - n if pad == "before" else t < n
 
-    frames = splits["train"].xs[live(splits["train"])].astype(np.float64)
+    frames = splits["train"].xs[mask(splits["train"])].astype(np.float64)
     mean, sd = frames.mean(axis=0), frames.std(axis=0)
     sd = np.where(sd > 0, sd, 1.0)
 
     def fitted(e: Examples) -> Examples:
-        xs = np.where(live(e)[..., None], (e.xs.astype(np.float64) - mean) / sd, 0.0)
+        xs = np.where(mask(e)[..., None], (e.xs.astype(np.float64) - mean) / sd, 0.0)
         return e._replace(xs=xs.astype(np.float32))
 
     return {name: fitted(e) for name, e in splits.items()}

@@ -15,7 +15,7 @@ from seqdyn.data.batches import Task
 from seqdyn.data.losses import Loss
 from seqdyn.data.sampled import Drawn, whole_task
 from seqdyn.fields import Fields
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 from seqdyn.parts import part
 from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key, whole
 
@@ -232,7 +232,7 @@ class Parity(Sequences):
     def sample(self, key: Key[Array, ""], lengths: Int[Array, " b"]) -> tuple[Array, Array]:
         """(xs, ys)"""
         bits = jax.random.bernoulli(key, 0.5, (self.steps, lengths.shape[0]))
-        counted = jnp.where(live_steps(lengths, self.steps), bits, False)
+        counted = jnp.where(valid_steps(lengths, self.steps), bits, False)
         return _signs(bits), (jnp.sum(counted, axis=0) % 2).astype(jnp.float32)
 
     def build(self) -> Drawn:

@@ -13,7 +13,7 @@ from seqdyn.data import losses, synthetic
 from seqdyn.data.batches import Batch, Task
 from seqdyn.data.sampled import Drawn, whole_task
 from seqdyn.fields import Fields
-from seqdyn.nets.bptt import live_steps
+from seqdyn.nets.bptt import valid_steps
 from seqdyn.types import Array, Bool, ConfigError, Int, Key, Pad
 
 VECTORS = "vectors"
@@ -89,8 +89,8 @@ def padding(spec: Fields) -> Pad:
 
 
 def valid_mask(spec: Fields, lengths: Int[Array, " b"]) -> Bool[Array, "t b"] | None:
-    """`Batch.live` of sequences of these lengths: None where padding of a data set is read like anything else."""
-    return live_steps(lengths, spec.steps, padding(spec)) if spec.mask or spec.task not in DATA_SETS else None
+    """`Batch.mask` of sequences of these lengths: None where padding of a data set is read like anything else."""
+    return valid_steps(lengths, spec.steps, padding(spec)) if spec.mask or spec.task not in DATA_SETS else None
 
 
 def labelled(spec: Fields) -> Task:

@@ -109,11 +109,11 @@ def shuffled(examples: Examples, seed: int, pad: Pad = "before") -> Examples:
     n, s = examples.xs.shape[:2]
     step = np.arange(s)[None]
     lengths = examples.lengths[:, None]
-    live = step >= s - lengths if pad == "before" else step < lengths
-    # Padding keeps its place: its key is its position, and live steps draw theirs from their own range.
+    mask = step >= s - lengths if pad == "before" else step < lengths
+    # Padding keeps its place: its key is its position, and valid steps draw theirs from their own range.
     draw = np.random.default_rng(seed).random((n, s))
     first = s - lengths if pad == "before" else np.zeros_like(lengths)
-    order = np.argsort(np.where(live, first + draw * lengths, step), axis=1, kind="stable")
+    order = np.argsort(np.where(mask, first + draw * lengths, step), axis=1, kind="stable")
     xs = np.take_along_axis(examples.xs, order.reshape(order.shape + (1,) * (examples.xs.ndim - 2)), axis=1)
     return examples._replace(xs=xs)
 

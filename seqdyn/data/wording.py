@@ -5,7 +5,7 @@ the neighbours of word vectors where they take WordNet's synonyms (`banks` has t
 
 Each is pure, `(key, batch, strength, data, pad) -> batch`: `strength` is the share of words changed, α there (they
 advise 0.05 to 0.1), and at 0 the batch comes back bit for bit. Labels are kept, padding stays padding, on the side that
-`pad` names, and `batch.live` follows the words. `<start>` is no word and stays.
+`pad` names, and `batch.mask` follows the words. `<start>` is no word and stays.
 """
 
 from typing import Any
@@ -126,7 +126,7 @@ def _packed(ids: Int[Array, "e b"], there: Bool[Array, "e b"], steps: int, pad: 
 
 
 def _reading(batch: Batch, xs: Int[Array, "t b"]) -> Batch:
-    return batch._replace(xs=xs, live=None if batch.live is None else xs != PAD)
+    return batch._replace(xs=xs, mask=None if batch.mask is None else xs != PAD)
 
 
 _FUNCTION = """

@@ -104,8 +104,8 @@ def _read(of: Stack, hs: Array, lengths: Array | None) -> Array:
     if of.readout in ("mean", "sum"):
         if lengths is None:
             return (jnp.mean if of.readout == "mean" else jnp.sum)(hs, axis=1)
-        live = jnp.arange(hs.shape[1], dtype=jnp.int32)[None] < lengths[:, None]
-        total = jnp.sum(jnp.where(live[..., None], hs, jnp.zeros_like(hs)), axis=1)
+        mask = jnp.arange(hs.shape[1], dtype=jnp.int32)[None] < lengths[:, None]
+        total = jnp.sum(jnp.where(mask[..., None], hs, jnp.zeros_like(hs)), axis=1)
         return total / lengths[:, None].astype(hs.dtype) if of.readout == "mean" else total
     # The second direction ends at the first step.
     h = of.hidden[-1]

@@ -101,10 +101,10 @@ def to_onnx(path: str | Path, params: Any, spec: Any = None, *, lengths: bool = 
             steps = node("Gather", [node("Shape", [xs], "shape"), kept("first", np.asarray(0))], "steps")
             ends = [kept("zero", np.asarray(0)), steps, kept("one", np.asarray(1))]
             column = node("Unsqueeze", [node("Range", ends, "t"), kept("columns", np.asarray([1]))], "t_by_time")
-            live = node(
-                "Unsqueeze", [node("Less", [column, "lengths"], "live"), kept("numbers", np.asarray([2]))], "on"
+            mask = node(
+                "Unsqueeze", [node("Less", [column, "lengths"], "mask"), kept("numbers", np.asarray([2]))], "on"
             )
-            held_at = node("Where", [live, xs, kept("nothing", np.zeros((), of.real))], "outputs_that_count")
+            held_at = node("Where", [mask, xs, kept("nothing", np.zeros((), of.real))], "outputs_that_count")
             top = node("ReduceSum", [held_at, kept("time", np.asarray([0]))], "total", keepdims=0)
             if of.readout == "mean":
                 counts = node("Cast", ["lengths"], "counts", to=real)

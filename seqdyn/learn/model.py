@@ -141,7 +141,7 @@ def _branches(tree: Tree) -> dict[str, Tree]:
 def cut(spec: Spec, batch: Batch) -> Backprop:
     """Padding, truncation and adjoint clipping of this run. Losses are batch means, hence the 1/b."""
     return Backprop(
-        live=batch.live,
+        mask=batch.mask,
         keep=window(spec.steps, spec.numbers.window) if spec.truncate else None,
         clip=jnp.asarray(spec.numbers.clip / batch.xs.shape[1], spec.dtype) if spec.clip == "adjoint" else None,
     )
@@ -178,7 +178,7 @@ def run(
 ) -> Output:
     """The network on a batch, from `carries` or from rest.
 
-    A sequence is read out from its last output, from the mean or sum of its outputs over live steps, or at every step.
+    A sequence is read out from its last output, from the mean or sum of its outputs over valid steps, or at every step.
     `by` unrolls a layer: `bptt.unroll`, in segments if the spec says so, or `unroll_autodiff` to hold it against.
     """
     if spec.segment:
@@ -202,9 +202,9 @@ def run(
             ways = stacked.last[-2:] if spec.bidirectional else stacked.last[-1:]
             h = jnp.concatenate([carry.h for carry in ways], axis=-1)
         case "mean" | "sum":
-            live = jnp.ones(stacked.hs.shape[:2]) if batch.live is None else batch.live.astype(stacked.hs.dtype)
-            h = jnp.einsum("tb,tbh->bh", live, stacked.hs)
-            h = h / jnp.sum(live, axis=0)[:, None] if spec.readout == "mean" else h
+            mask = jnp.ones(stacked.hs.shape[:2]) if batch.mask is None else batch.mask.astype(stacked.hs.dtype)
+            h = jnp.einsum("tb,tbh->bh", mask, stacked.hs)
+            h = h / jnp.sum(mask, axis=0)[:, None] if spec.readout == "mean" else h
         case _:
             raise ConfigError(f"readout is {spec.readout!r}; it must be one of every, last, mean, sum.")
     if masks.outputs is not None:
@@ -262,7 +262,7 @@ def weights(spec: Spec, batch: Batch) -> Float[Array, "*s"]:
     if spec.readout != "every":
         return count
     count = jnp.broadcast_to(count if count.ndim == 2 else count[None], batch.xs.shape[:2])
-    return count if batch.live is None else count * batch.live.astype(count.dtype)
+    return count if batch.mask is None else count * batch.mask.astype(count.dtype)
 
 
 def total_weight(spec: Spec, batch: Batch) -> Float[Array, ""]:

@@ -8,7 +8,7 @@
 not. `key` is random in training and None where a batch is only evaluated, as `Batch.noise` is; so is `batch.step`, the
 updates done before, for a loss that changes with them. What `loss` names beside the loss is `accuracy`, or one of the
 part's own `variables`, a dict of `Variable`. Of each `seqdyn.watch.scan` in it the norms of the adjoint are recorded,
-as those of a layer that has its name; the end of every scan lies at the end of `time`, and `batch.live` says which of
+as those of a layer that has its name; the end of every scan lies at the end of `time`, and `batch.mask` says which of
 its steps are padding, if it is over the batch's steps and examples.
 """
 
@@ -151,14 +151,14 @@ def noise(params: Tree, key: Key[Array, ""]) -> Tree:
     return jax.tree.unflatten(tree, [0.1 * jax.random.normal(k, leaf.shape, leaf.dtype) for leaf, k in drawn])
 
 
-def _aligned(one: Seen, live: Any) -> tuple[Seen, Array]:
-    """(readings without padding, each example's last live step at the end; how many examples reach each time)"""
-    if live is None or one.mantissa.shape != live.shape:
+def _aligned(one: Seen, mask: Any) -> tuple[Seen, Array]:
+    """(readings without padding, each example's last valid step at the end; how many examples reach each time)"""
+    if mask is None or one.mantissa.shape != mask.shape:
         return one, jnp.full(one.mantissa.shape[:-1], float(one.mantissa.shape[-1]))
-    later = jnp.flip(jnp.cumsum(jnp.flip(live, axis=0), axis=0), axis=0)  # live steps from t on
-    sizes = jnp.where(live, one.mantissa, 0), jnp.where(live & (later > 1), one.mantissa_from_next, 0)
-    mantissa, exponent, from_next = (at_end(leaf, live) for leaf in (sizes[0], one.exponent, sizes[1]))
-    return Seen(mantissa, exponent, from_next), jnp.sum(at_end(live.astype(jnp.float32), live), axis=1)
+    later = jnp.flip(jnp.cumsum(jnp.flip(mask, axis=0), axis=0), axis=0)  # valid steps from t on
+    sizes = jnp.where(mask, one.mantissa, 0), jnp.where(mask & (later > 1), one.mantissa_from_next, 0)
+    mantissa, exponent, from_next = (at_end(leaf, mask) for leaf in (sizes[0], one.exponent, sizes[1]))
+    return Seen(mantissa, exponent, from_next), jnp.sum(at_end(mask.astype(jnp.float32), mask), axis=1)
 
 
 def read(spec: Fields, batch: Batch, seen: dict[str, Seen]) -> Metrics:
@@ -169,7 +169,7 @@ def read(spec: Fields, batch: Batch, seen: dict[str, Seen]) -> Metrics:
     def ended(values: Array) -> Array:
         return jnp.pad(values.reshape(-1), (spec.steps - values.size, 0), constant_values=jnp.nan)
 
-    each, counts = zip(*(_aligned(seen[name], batch.live) for name in sorted(seen)), strict=True)
+    each, counts = zip(*(_aligned(seen[name], batch.mask) for name in sorted(seen)), strict=True)
 
     def over(function: Callable[[Seen, Array], Array]) -> Array:
         more = [
@@ -182,8 +182,8 @@ def read(spec: Fields, batch: Batch, seen: dict[str, Seen]) -> Metrics:
         return jax.tree.map(ended, mean_log2(flat, one.exponent.reshape(flat.shape).astype(flat.dtype))[0])
 
     count = jnp.full((spec.steps,), float(spec.batch))
-    if batch.live is not None:
-        count = ended(jnp.sum(at_end(batch.live.astype(jnp.float32), batch.live), axis=1))
+    if batch.mask is not None:
+        count = ended(jnp.sum(at_end(batch.mask.astype(jnp.float32), batch.mask), axis=1))
     return {
         "adjoint_norm": over(lambda one, more: jnp.where(more < jnp.inf, one.rms * jnp.sqrt(more), 0)),
         "carried_norm": over(lambda one, more: jnp.where(more < jnp.inf, one.from_next.rms * jnp.sqrt(more), 0)),

@@ -4,7 +4,7 @@
     l1_proximal     the same; descended by a proximal step                       Parikh & Boyd 2014, §4.2, §6.5.2
     l2              ½ Σ w² of the same                                Goodfellow, Bengio & Courville 2016, eq. 7.2
     l0              Σ P(w ≠ 0) of the same, each behind a gate            Louizos, Welling & Kingma 2018, eq. 12
-    activity        mean of h² over units, live steps and examples, of the top level       Merity et al. 2017, eq. 3
+    activity        mean of h² over units, valid steps and examples, of the top level       Merity et al. 2017, eq. 3
     orthogonality   Σ ‖UᵀU − I‖_F² over gates and layers              Vorontsov et al. 2017, eq. 2
     omega           Ω, how far the gradient is from keeping its norm from step to step     Pascanu et al. 2013, eq. 9
 
@@ -40,12 +40,12 @@ FAINT = 1e-20
 """Ω leaves out steps whose ‖λ‖² is below this: `bound` in the authors' code."""
 
 
-def activity(hs: Float[Array, "t b h"], live: Bool[Array, "t b"] | None) -> Float[Array, ""]:
-    """Mean of h² over units, live steps and examples."""
+def activity(hs: Float[Array, "t b h"], mask: Bool[Array, "t b"] | None) -> Float[Array, ""]:
+    """Mean of h² over units, valid steps and examples."""
     square = jnp.mean(jnp.square(hs), axis=-1)
-    if live is None:
+    if mask is None:
         return jnp.mean(square)
-    return jnp.sum(jnp.where(live, square, 0)) / jnp.sum(live).astype(square.dtype)
+    return jnp.sum(jnp.where(mask, square, 0)) / jnp.sum(mask).astype(square.dtype)
 
 
 def omega(
@@ -53,7 +53,7 @@ def omega(
     adjoint: Float[Array, "t b h"],
     slope: Float[Array, "t b h"],
     exponent: Float[Array, "t b"] | None = None,
-    live: Bool[Array, "t b"] | None = None,
+    mask: Bool[Array, "t b"] | None = None,
 ) -> Float[Array, ""]:
     """Ω = mean over t = 1 … T and examples of (‖(λ_t ⊙ φ'_t) Uᵀ‖² / ‖λ_t‖² − 1)², given rows t = 0 … T.
 
@@ -65,8 +65,8 @@ def omega(
     size = norm(adjoint)
     log2 = jnp.log2(jnp.where(size > 0, size, 1)) + (0 if exponent is None else exponent[1:].astype(size.dtype))
     counts = (size > 0) & (2 * log2 >= jnp.log2(jnp.asarray(FAINT, size.dtype)))
-    if live is not None:
-        counts &= live[1:]
+    if mask is not None:
+        counts &= mask[1:]
     unit = adjoint / jnp.broadcast_to(jnp.where(counts, size, 1)[..., None], adjoint.shape)
     ratio = jnp.sum(jnp.square((unit * slope) @ u.T), axis=-1)
     total = jnp.sum(jnp.where(counts, jnp.square(ratio - 1), 0))
@@ -150,8 +150,8 @@ class Activity:
     reads = "states"
 
     def value(self, seen: Pass) -> Float[Array, ""]:
-        """Over units, live steps and examples."""
-        return jnp.mean(jnp.stack([activity(layer.states, layer.ran.live) for layer in seen.top]))
+        """Over units, valid steps and examples."""
+        return jnp.mean(jnp.stack([activity(layer.states, layer.ran.mask) for layer in seen.top]))
 
 
 @part
@@ -168,7 +168,7 @@ class Omega:
         found = []
         for layer, params in zip(seen.layers, seen.params.layers, strict=True):
             assert layer.reading is not None and layer.reading.adjoint is not None
-            given = (layer.reading.adjoint.h, slopes(layer.ran), layer.reading.exponent, layer.ran.live)
+            given = (layer.reading.adjoint.h, slopes(layer.ran), layer.reading.exponent, layer.ran.mask)
             # A row in front for h_0, which no loss reads: every one of the T steps counts, the first one's pull too.
             given = jax.tree.map(lambda rows: jnp.concatenate([rows[:1], rows]), given)
             found.append(omega(params.u, *given))

@@ -48,9 +48,9 @@ class LayerPass:
         return self.ran.hs
 
     @property
-    def live(self) -> Bool[Array, "t b"]:
+    def mask(self) -> Bool[Array, "t b"]:
         """False on padding."""
-        return jnp.ones(self.ran.hs.shape[:-1], bool) if self.ran.live is None else self.ran.live
+        return jnp.ones(self.ran.hs.shape[:-1], bool) if self.ran.mask is None else self.ran.mask
 
     @property
     def adjoint(self) -> Float[Array, "t b h"]:
@@ -73,7 +73,7 @@ class LayerPass:
     def _logs(self) -> tuple[Array, Array]:
         mantissa, exponent = self._read()
         size = norm(mantissa)
-        some = self.live & (size > 0)
+        some = self.mask & (size > 0)
         logs = jnp.log2(jnp.where(some, size, 1)) + exponent.astype(size.dtype) + jnp.log2(self._size)
         return some & (logs > self.faint), logs
 

@@ -81,19 +81,19 @@ def init(spec: Spec, data: Any = None, given: Mapping[str, Array] | None = None)
 def read(spec: Spec, batch: Batch, readings: tuple[Tap, ...]) -> Metrics:
     """Adjoint norms [layer, time] from per-example readings of the batch-mean loss.
 
-    λ_t is taken on example b's own loss (the readings times the batch size), aligned at the example's last live
+    λ_t is taken on example b's own loss (the readings times the batch size), aligned at the example's last mask
     step. `adjoint_norm`: √ of the mean over the examples that reach that lag of ‖λ_b,t‖². `adjoint_log_norm`: the
     mean of log₂ ‖λ_b,t‖ over those of them where it is not 0, and `adjoint_nonzero`, their share. An LSTM's
     `adjoint_norm_c` is ∂L/∂c_t with h_t held fixed.
     """
     size, real = batch.xs.shape[1], precision.trained(spec.dtype)
     readings = precision.widened(spec.dtype, readings)
-    live = jnp.ones(batch.xs.shape[:2], bool) if batch.live is None else batch.live
-    count = jnp.sum(at_end(live.astype(real), batch.live), axis=1)
+    mask = jnp.ones(batch.xs.shape[:2], bool) if batch.mask is None else batch.mask
+    count = jnp.sum(at_end(mask.astype(real), batch.mask), axis=1)
 
     def ended(r: Tap, back: bool) -> Tap:
         # A layer that reads backwards reports in the order in which it reads: its last step is the sequence's first.
-        on = batch.live if batch.live is None or not back else jnp.flip(batch.live, axis=0)
+        on = batch.mask if batch.mask is None or not back else jnp.flip(batch.mask, axis=0)
         return jax.tree.map(lambda leaf: at_end(leaf, on), r._replace(adjoint=None))  # its norms are what is recorded
 
     at_ends = [ended(*pair) for pair in zip(readings, model.is_reversed(spec), strict=True)]
@@ -121,9 +121,9 @@ def read(spec: Spec, batch: Batch, readings: tuple[Tap, ...]) -> Metrics:
         metrics["adjoint_norm_c"] = over_layers(of_c)
     if spec.clip == "adjoint":
         scales = jnp.stack([r.scale for r in readings if r.scale is not None])
-        steps = jnp.sum(live).astype(scales.dtype) * len(readings)
+        steps = jnp.sum(mask).astype(scales.dtype) * len(readings)
         metrics["clip_scale"] = jnp.sum(scales) / steps
-        bitten = jnp.where(jnp.broadcast_to(live[None], scales.shape), scales < 1, False)
+        bitten = jnp.where(jnp.broadcast_to(mask[None], scales.shape), scales < 1, False)
         metrics["clipped"] = jnp.sum(bitten).astype(scales.dtype) / steps
     return metrics
 

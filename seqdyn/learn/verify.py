@@ -146,7 +146,7 @@ def unreached_groups(spec: Spec, data: Any) -> list[str]:
             xs = jax.random.randint(keys.augment, batch.xs.shape, 0, spec.vocabulary, jnp.int32)
         else:
             xs = jax.random.normal(keys.augment, batch.xs.shape, jnp.float32)
-        batch = batch._replace(xs=xs, live=None, noise=keys.noise)
+        batch = batch._replace(xs=xs, mask=None, noise=keys.noise)
         return _arrived(model.groups(jax.grad(lambda params: model.loss(of, params, batch))(params)))
 
     seeds = jnp.arange(NETWORKS, dtype=jnp.int32)

@@ -100,7 +100,7 @@ def _stack(spec: Spec, state: TrainState, batch: Batch) -> dict[str, Any]:
     ran = layer_passes(spec, state.params, batch, watches(spec, adjoint=True), carries)
     layers = []
     for layer, reading in ((one.ran, one.reading) for one in ran):
-        before, after, zx = scan_forward(layer.cell, layer.params, layer.carry, layer.xs, layer.live)
+        before, after, zx = scan_forward(layer.cell, layer.params, layer.carry, layer.xs, layer.mask)
         zh = layer.cell.recurrent_projection(layer.params, before.h)
         z = [leaf for leaf in jax.tree.leaves((zx, zh)) if isinstance(leaf, Array)]
         z += [z[0] + z[1]] if len(z) == 2 and z[0].shape == z[1].shape else []

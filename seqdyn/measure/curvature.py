@@ -147,9 +147,9 @@ def measure(spec: Spec, state: TrainState, view: View) -> Metrics:
     batch, every = view.batch._replace(weight=None), spec.readout == "every"
 
     def of_example(params: Params, example: Any) -> Array:
-        x, y, live = example
+        x, y, mask = example
         y = y[:, None] if every else y[None]
-        alone = Batch(x[:, None], y, None if live is None else live[:, None])
+        alone = Batch(x[:, None], y, None if mask is None else mask[:, None])
         return model.loss(exact, params, alone)
 
     def of_batch(params: Params) -> Array:
@@ -157,10 +157,10 @@ def measure(spec: Spec, state: TrainState, view: View) -> Metrics:
 
     product = hessian_product(of_batch, state.params)
     ends = lanczos(product, state.params, jax.random.key(0))  # a fixed start: looks differ by the network alone
-    xs, ys, live = jax.tree.map(
-        lambda leaf: jnp.moveaxis(leaf, 1, 0), (batch.xs, batch.ys if every else (), batch.live)
+    xs, ys, mask = jax.tree.map(
+        lambda leaf: jnp.moveaxis(leaf, 1, 0), (batch.xs, batch.ys if every else (), batch.mask)
     )
-    noise = noise_scale(of_example, state.params, (xs, ys if every else batch.ys, live))
+    noise = noise_scale(of_example, state.params, (xs, ys if every else batch.ys, mask))
     looked = {
         "sharpness": ends.largest,
         "sharpness_error": ends.error,

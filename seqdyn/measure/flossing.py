@@ -38,15 +38,15 @@ def exponents_square(
     xs: Float[Array, "t b d"],
     key: Key[Array, ""],
     k: int,
-    live: Bool[Array, "t b"] | None = None,
+    mask: Bool[Array, "t b"] | None = None,
 ) -> Float[Array, ""]:
     """Σ_{i ≤ k} λ_i², mean over the sequences, from rest; the first tenth of each one's steps aligns the tangents.
 
     Infinite, with a gradient of NaN, where a direction dies, as behind a ReLU at 0.
     """
-    on = jnp.ones(xs.shape[:2], bool) if live is None else live
+    on = jnp.ones(xs.shape[:2], bool) if mask is None else mask
     burn = jnp.sum(on, axis=0, dtype=jnp.int32) // 10
-    found = lyapunov_spectrum(cell, params, cell.initial_carry(xs.shape[1:2]), xs, key, k, burn, live=live)
+    found = lyapunov_spectrum(cell, params, cell.initial_carry(xs.shape[1:2]), xs, key, k, burn, mask=mask)
     return jnp.mean(jnp.sum(jnp.square(found.exponents), axis=-1))
 
 
@@ -65,12 +65,12 @@ def floss(
         (layer, moments), (index, n) = kept, drawn
         batch = task.batch(data, "train", index)
         xs = model.embedded(spec, model.acting_params(spec, params), batch.xs[:, :1])
-        live = None if batch.live is None else batch.live[:, :1]
+        mask = None if batch.mask is None else batch.mask[:, :1]
         frame = jax.random.fold_in(k_frame, n)
 
         def square(p: Any) -> Array:
             acting = model.acting_params(spec, params._replace(layers=(p,))).layers[0]
-            return exponents_square(cell, acting, xs, frame, k, live)
+            return exponents_square(cell, acting, xs, frame, k, mask)
 
         loss, grads = jax.value_and_grad(square)(layer)
         with jax.numpy_dtype_promotion("standard"):

@@ -75,7 +75,7 @@ def _stack(spec: Spec, state: TrainState, batch: Batch) -> tuple[dict[str, Any],
 
 def _layer(one: Any, turned: bool) -> dict[str, Any]:
     layer, reading, size = one.ran, one.reading, one.ran.hs.shape[1]
-    before, after, zx = scan_forward(layer.cell, layer.params, layer.carry, layer.xs, layer.live)
+    before, after, zx = scan_forward(layer.cell, layer.params, layer.carry, layer.xs, layer.mask)
     found: dict[str, Any] = {
         "h": layer.hs,
         "adjoint": one.adjoint,

@@ -1,7 +1,7 @@
 """Step Jacobians and their products over windows, on the whole state.
 
     J_t = ∂state_t/∂state_{t−1}         J_t[i, j] = ∂state_t[i] / ∂state_{t−1}[j]
-    ∂state_T/∂state_t = J_T J_{T−1} … J_{t+1}        a window of lag T − t, ending at an example's last live step
+    ∂state_T/∂state_t = J_T J_{T−1} … J_{t+1}        a window of lag T − t, ending at an example's last valid step
 
 The state is the carry's parts side by side: h of an rnn or a GRU (n = H), (c, h) of an LSTM (n = 2H). In a stack each
 layer is taken by itself, its inputs held, so paths through other layers are left out.
@@ -64,17 +64,17 @@ def _known(carry: Carry) -> Bool[Array, "*b"]:
     return jnp.all(jnp.isfinite(vector(carry)), axis=-1)
 
 
-def _path(cell: Cell, params: Any, carry: Carry, xs: Array, live: Array | None) -> tuple[Carry, Any, Array | None]:
-    """(carry before each step, zx, live), each example moved so that its last live step is the last entry."""
-    before, _, zx = scan_forward(cell, params, carry, xs, live)
-    if live is None:
+def _path(cell: Cell, params: Any, carry: Carry, xs: Array, mask: Array | None) -> tuple[Carry, Any, Array | None]:
+    """(carry before each step, zx, mask), each example moved so that its last valid step is the last entry."""
+    before, _, zx = scan_forward(cell, params, carry, xs, mask)
+    if mask is None:
         return before, zx, None
 
     def move(leaf: Array) -> Array:
-        flat = leaf.reshape(*live.shape, -1)
-        return jax.vmap(lambda r: at_end(r, live), in_axes=-1, out_axes=-1)(flat).reshape(leaf.shape)
+        flat = leaf.reshape(*mask.shape, -1)
+        return jax.vmap(lambda r: at_end(r, mask), in_axes=-1, out_axes=-1)(flat).reshape(leaf.shape)
 
-    return *jax.tree.map(move, (before, zx)), at_end(live.astype(jnp.float32), live) > 0
+    return *jax.tree.map(move, (before, zx)), at_end(mask.astype(jnp.float32), mask) > 0
 
 
 def step_jacobians(
@@ -82,18 +82,18 @@ def step_jacobians(
     params: Any,
     carry: Carry,
     xs: Float[Array, "t *b d"],
-    live: Bool[Array, " t *b"] | None = None,
+    mask: Bool[Array, " t *b"] | None = None,
 ) -> Float[Array, "t *b n n"]:
     """J_t = ∂state_t/∂state_{t−1} at every step, from the gate's own transpose applied to unit adjoints.
 
-    A scan finds the states, the Jacobians of all steps are then taken at once. With `live`, each example's last live
+    A scan finds the states, the Jacobians of all steps are then taken at once. With `mask`, each example's last mask
     step is the last entry, and the identity stands before its first. NaN where state_t is not finite.
     """
-    before, zx, live = _path(cell, params, carry, xs, live)
+    before, zx, mask = _path(cell, params, carry, xs, mask)
     after, jacobians = jacobians_at(cell, params, zx, before)
     jacobians = where_valid(_known(after), jacobians, jnp.full_like(jacobians, jnp.nan))
     return where_valid(
-        live, jacobians, jnp.broadcast_to(jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians.shape)
+        mask, jacobians, jnp.broadcast_to(jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians.shape)
     )
 
 
@@ -148,7 +148,7 @@ def top_singular(
     k: int,
     key: Key[Array, ""],
     lags: Sequence[int] | None = None,
-    live: Bool[Array, " t *b"] | None = None,
+    mask: Bool[Array, " t *b"] | None = None,
     sweeps: int = 2,
 ) -> Float[Array, "w *b k"]:
     """Natural logarithms of the k largest singular values of ∂state_T/∂state_t for each lag T − t, largest first.
@@ -160,7 +160,7 @@ def top_singular(
     longer than an example ends at its start. NaN where a state in the window is not finite. Raises ValueError for a k
     or a lag that is out of range.
     """
-    before, zx, live = _path(cell, params, carry, xs, live)
+    before, zx, mask = _path(cell, params, carry, xs, mask)
     steps, (*batch, n) = xs.shape[0], vector(carry).shape
     lags = (steps,) if lags is None else lags
     if not 1 <= k <= n or not all(1 <= lag <= steps for lag in lags):
@@ -169,7 +169,7 @@ def top_singular(
     eye = jnp.broadcast_to(jnp.eye(first.shape[-1], dtype=first.dtype), (*batch, *first.shape[-1:] * 2))
 
     def turn(t: Array, forward: bool, kept: Any) -> Any:
-        at, z, on = jax.tree.map(lambda leaf: leaf[t], (before, zx, live))
+        at, z, on = jax.tree.map(lambda leaf: leaf[t], (before, zx, mask))
         push, pull = linear(partial(advance, cell, params, z), at)
         new, r = map_matrices(jnp.linalg.qr, columns(push if forward else pull, at, kept[0]))
         r = where_valid(_known(advance(cell, params, z, at)), r, jnp.full_like(r, jnp.nan))
@@ -196,14 +196,14 @@ def step_norms(
     carry: Carry,
     xs: Float[Array, "t *b d"],
     key: Key[Array, ""],
-    live: Bool[Array, " t *b"] | None = None,
+    mask: Bool[Array, " t *b"] | None = None,
     iterations: int = 16,
 ) -> Float[Array, " t *b"]:
     """σ_max(J_t) of every step without its Jacobian, from below, by Golub–Kahan bidiagonalisation (1965).
 
-    With `live` aligned as in `step_jacobians`; 1 before an example's first step, NaN where state_t is not finite.
+    With `mask` aligned as in `step_jacobians`; 1 before an example's first step, NaN where state_t is not finite.
     """
-    before, zx, live = _path(cell, params, carry, xs, live)
+    before, zx, mask = _path(cell, params, carry, xs, mask)
     push, pull = linear(partial(advance, cell, params, zx), before)
     v = vector(before)
     v = jax.random.normal(key, v.shape, v.dtype)
@@ -225,7 +225,7 @@ def step_norms(
     )
     sizes = map_matrices(lambda b: jnp.linalg.svd(b, compute_uv=False)[..., 0], bidiagonal)
     sizes = where_valid(_known(advance(cell, params, zx, before)), sizes, jnp.full_like(sizes, jnp.nan))
-    return where_valid(live, sizes, jnp.ones_like(sizes))
+    return where_valid(mask, sizes, jnp.ones_like(sizes))
 
 
 def _normal(v: Array) -> tuple[Array, Array]:
@@ -239,7 +239,7 @@ def _normal(v: Array) -> tuple[Array, Array]:
 def measure(spec: Spec, state: TrainState, view: View) -> dict[str, Array]:
     """Each layer's step Jacobians [t, b, n, n] where they are small enough to be formed, else what is read of them."""
     size = view.batch.xs.shape[:2]
-    on = jnp.ones(size, bool) if view.batch.live is None else view.batch.live
+    on = jnp.ones(size, bool) if view.batch.mask is None else view.batch.mask
     looked: dict[str, Array] = {"length": jnp.sum(on, axis=0, dtype=jnp.int32)}
     for i, layer in enumerate(per_layer(spec, state.params, view.batch)):
         n = vector(layer.carry).shape[-1]
@@ -247,15 +247,15 @@ def measure(spec: Spec, state: TrainState, view: View) -> dict[str, Array]:
             looked[f"jacobians{i}"] = step_jacobians(*layer[:5])
         else:
             k_norm, k_top = jax.random.split(jax.random.key(0))
-            looked[f"norms{i}"] = step_norms(*layer[:4], k_norm, layer.live)
-            looked[f"top{i}"] = top_singular(*layer[:4], min(view.modes, n), k_top, windows(size[0]), layer.live)
+            looked[f"norms{i}"] = step_norms(*layer[:4], k_norm, layer.mask)
+            looked[f"top{i}"] = top_singular(*layer[:4], min(view.modes, n), k_top, windows(size[0]), layer.mask)
     return looked
 
 
 def finish(spec: Spec, looked: dict[str, np.ndarray], modes: int) -> dict[str, np.ndarray]:
     """The records of every run, averages over the examples that are long enough; NaN where none is.
 
-    `step_norm` [r, layer, time]: σ_max(J_t), geometric mean, aligned at each example's last live step.
+    `step_norm` [r, layer, time]: σ_max(J_t), geometric mean, aligned at each example's last valid step.
     `window_log_singular` [r, layer, window, mode]: mean of log₁₀ σ_i(∂state_T/∂state_t) for T − t in `windows`, an
     example counting if its length exceeds the lag; −inf where an example's σ_i is 0.
     `window_log_condition` [r, layer, window]: mean of log₁₀ σ_1/σ_n, inf where σ_n is 0, NaN where σ_1 is, too, and

@@ -50,11 +50,11 @@ def lyapunov_spectrum(
     k: int | None = None,
     burn: int | Int[Array, "*b"] = 0,
     blocks: int = 10,
-    live: Bool[Array, " t *b"] | None = None,
+    mask: Bool[Array, " t *b"] | None = None,
 ) -> Spectrum:
     """The k largest exponents (all n of them if None) of `cell` driven by xs, by k tangents; no Jacobian is formed.
 
-    Autonomous dynamics are those under xs = zeros [T, *b, d]. The first `burn` live steps (one number, or one per
+    Autonomous dynamics are those under xs = zeros [T, *b, d]. The first `burn` valid steps (one number, or one per
     example) align the state and the tangents and are not counted; padding is neither walked nor counted. Raises
     ValueError for a k that is out of range.
     """
@@ -70,8 +70,8 @@ def lyapunov_spectrum(
         return where_valid(on, (after, turned), kept), where_valid(on, growth, jnp.zeros_like(growth))
 
     frame = _frame(key, vector(carry), k)
-    local = jax.lax.scan(body, (carry, frame), (cell.input_projection(params, xs), live))[1]
-    return _spectrum(local, burn, blocks, live)
+    local = jax.lax.scan(body, (carry, frame), (cell.input_projection(params, xs), mask))[1]
+    return _spectrum(local, burn, blocks, mask)
 
 
 def qr_exponents(
@@ -170,9 +170,9 @@ def _turn(pushed: Float[Array, "*b n k"]) -> tuple[Float[Array, "*b n k"], Float
 
 
 def _spectrum(
-    local: Float[Array, "t *b k"], burn: int | Int[Array, "*b"], blocks: int, live: Bool[Array, " t *b"] | None
+    local: Float[Array, "t *b k"], burn: int | Int[Array, "*b"], blocks: int, mask: Bool[Array, " t *b"] | None
 ) -> Spectrum:
-    on = jnp.ones(local.shape[:-1], bool) if live is None else live
+    on = jnp.ones(local.shape[:-1], bool) if mask is None else mask
     walked = jnp.cumsum(on, axis=0, dtype=jnp.int32)
     burnt = jnp.broadcast_to(jnp.asarray(burn, jnp.int32), on.shape[1:])[None]
     counted = on & (walked > burnt)
@@ -199,19 +199,19 @@ def measure(spec: Spec, state: TrainState, view: View) -> dict[str, Array]:
 
     `lyapunov_exponent` and `lyapunov_error` [layer, mode]: mean over the examples and its standard error (NaN beyond
     the size of the state). `kaplan_yorke` [layer]: of these means. `local_exponent` [layer, time]: growth of the
-    leading direction at each step, mean over the examples that reach it, aligned at each one's last live step.
+    leading direction at each step, mean over the examples that reach it, aligned at each one's last valid step.
     """
     found: list[tuple[Array, ...]] = []
     for layer in per_layer(spec, state.params, view.batch):
         n = vector(layer.carry).shape[-1]
         k = min(view.modes, n)
-        live = layer.live
-        on = jnp.ones(layer.xs.shape[:2], bool) if live is None else live
+        mask = layer.mask
+        on = jnp.ones(layer.xs.shape[:2], bool) if mask is None else mask
         burn = jnp.sum(on, axis=0, dtype=jnp.int32) // 10
-        spectrum = lyapunov_spectrum(*layer[:4], jax.random.key(0), k, burn, live=live)
+        spectrum = lyapunov_spectrum(*layer[:4], jax.random.key(0), k, burn, mask=mask)
         mean, error = over_inputs(spectrum.exponents)
-        count = jnp.sum(at_end(on.astype(mean.dtype), live), axis=1)
-        leading = jnp.sum(at_end(spectrum.local[..., 0], live), axis=1) / count
+        count = jnp.sum(at_end(on.astype(mean.dtype), mask), axis=1)
+        leading = jnp.sum(at_end(spectrum.local[..., 0], mask), axis=1) / count
         pad = (0, view.modes - k)
         padded = (jnp.pad(v, pad, constant_values=jnp.nan) for v in (mean, error))
         found.append((*padded, kaplan_yorke(mean, n), leading))

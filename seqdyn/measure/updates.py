@@ -93,28 +93,28 @@ def adjoint_log10(spec: Spec, params: Model, batch: Batch) -> Float[Array, "l t 
 
 
 def histogram(
-    log10: Float[Array, "t b"], live: Bool[Array, "t b"]
+    log10: Float[Array, "t b"], mask: Bool[Array, "t b"]
 ) -> tuple[Float[Array, " decade"], Float[Array, ""], Float[Array, ""]]:
-    """(counts in `DECADES`, fraction that is 0, fraction that is Inf or NaN) over the live entries.
+    """(counts in `DECADES`, fraction that is 0, fraction that is Inf or NaN) over the valid entries.
 
-    Every live entry is in exactly one of the three: no comparison with NaN decides.
+    Every valid entry is in exactly one of the three: no comparison with NaN decides.
     """
-    zero = live & jnp.isneginf(log10)
-    counted = live & jnp.isfinite(log10)
+    zero = mask & jnp.isneginf(log10)
+    counted = mask & jnp.isfinite(log10)
     bins = len(DECADES) - 1
     decade = jnp.clip(jnp.floor(jnp.where(counted, log10, 0)).astype(jnp.int32) - int(DECADES[0]), 0, bins - 1)
     counts = jnp.einsum("tb,tbd->d", counted.astype(jnp.float32), jax.nn.one_hot(decade, bins, dtype=jnp.float32))
-    total = jnp.sum(live.astype(jnp.float32))
-    strange = live & ~zero & ~counted
+    total = jnp.sum(mask.astype(jnp.float32))
+    strange = mask & ~zero & ~counted
     return counts, jnp.sum(zero.astype(jnp.float32)) / total, jnp.sum(strange.astype(jnp.float32)) / total
 
 
 def measure(spec: Spec, state: TrainState, view: View) -> Metrics:
     """`next_updates`, and [layer, decade] `adjoint_histogram` with [layer] `adjoint_zero` and `adjoint_nonfinite` on
     the diagnostic batch. NaN for a run that is no longer alive."""
-    live = jnp.ones(view.batch.xs.shape[:2], bool) if view.batch.live is None else view.batch.live
+    mask = jnp.ones(view.batch.xs.shape[:2], bool) if view.batch.mask is None else view.batch.mask
     logs = adjoint_log10(spec, state.params, view.batch)
-    counts, zero, strange = jax.vmap(histogram, in_axes=(0, None))(logs, live)
+    counts, zero, strange = jax.vmap(histogram, in_axes=(0, None))(logs, mask)
     looked = next_updates(spec, state, view.data) | {
         "adjoint_histogram": counts,
         "adjoint_zero": zero,

@@ -26,7 +26,7 @@ from seqdyn.types import Array, Bool, ConfigError, Float, Int, Pad, Tree, one_of
 class Backprop(NamedTuple):
     """Where the sequence ends and the adjoint is stopped. All numbers may be traced; None costs nothing."""
 
-    live: Bool[Array, " t *b"] | None = None
+    mask: Bool[Array, " t *b"] | None = None
     """False on padding: there the carry is held, outputs repeat it, and the adjoint passes through unchanged."""
     keep: Bool[Array, " t"] | None = None
     """May the adjoint travel from t to t − 1? Truncated backpropagation: see `window`."""
@@ -41,7 +41,7 @@ class Tap(NamedTuple):
     adjoint_norm: Carry | None = None
     """‖λ_t‖ for each part of the carry: what it receives from its local loss, the layer above, and step t + 1."""
     from_next_norm: Carry | None = None
-    """The norm of what came from step t + 1 alone; 0 at an example's last live step."""
+    """The norm of what came from step t + 1 alone; 0 at an example's last valid step."""
     scale: Float[Array, " t *b"] | None = None
     """The factor that `Backprop.clip` applied, 1 where it did not bite; 0 on padding."""
     adjoint: Carry | None = None
@@ -60,8 +60,8 @@ def window(steps: int, length: Int[Array, ""] | int) -> Bool[Array, " t"]:
     return (t % length != 0) | (t == 0)
 
 
-def live_steps(lengths: Int[Array, "*b"], steps: int, pad: str = "after") -> Bool[Array, " t *b"]:
-    """`Backprop.live` of sequences padded 'before' or 'after' their `lengths` steps; ConfigError for another word."""
+def valid_steps(lengths: Int[Array, "*b"], steps: int, pad: str = "after") -> Bool[Array, " t *b"]:
+    """`Backprop.mask` of sequences padded 'before' or 'after' their `lengths` steps; ConfigError for another word."""
     one_of("pad", pad, get_args(Pad))
     t = jax.lax.broadcasted_iota(jnp.int32, (steps, *lengths.shape), 0)
     lengths = jnp.broadcast_to(lengths.astype(jnp.int32), t.shape)
@@ -104,13 +104,13 @@ def log2_norm(mantissa: Float[Array, "*s"], exponent: Float[Array, "*s"]) -> Flo
     return exponent + jnp.log2(mantissa.astype(exponent.dtype))
 
 
-def at_end(reading: Float[Array, " t *b"], live: Bool[Array, " t *b"] | None) -> Float[Array, " t *b"]:
-    """Each example shifted so that its last live step is the last entry of the time axis, zeros before its first."""
-    if live is None:
+def at_end(reading: Float[Array, " t *b"], mask: Bool[Array, " t *b"] | None) -> Float[Array, " t *b"]:
+    """Each example shifted so that its last valid step is the last entry of the time axis, zeros before its first."""
+    if mask is None:
         return reading
-    steps = live.shape[0]
-    t = jax.lax.broadcasted_iota(jnp.int32, live.shape, 0)
-    last = jnp.max(jnp.where(live, t, -1), axis=0, keepdims=True)
+    steps = mask.shape[0]
+    t = jax.lax.broadcasted_iota(jnp.int32, mask.shape, 0)
+    last = jnp.max(jnp.where(mask, t, -1), axis=0, keepdims=True)
     source = t - (steps - 1) + last
     moved = jnp.take_along_axis(reading, jnp.clip(source, 0, steps - 1), axis=0)
     return jnp.where(source >= 0, moved, jnp.zeros_like(moved))
@@ -127,7 +127,7 @@ def unroll(
 ) -> tuple[Float[Array, "t *b h"], Carry]:
     """The outputs h_1 … h_T and the last carry; xs must be finite on padding too.
 
-    `reverse` reads from the last step to the first, each sequence from its own last live step: outputs keep their
+    `reverse` reads from the last step to the first, each sequence from its own last valid step: outputs keep their
     positions, while readings and `cut.keep` count steps in the order in which they are read. Reverse mode
     differentiates it twice; forward mode over it raises TypeError. Take the gradient inside `vmap`: outside, runs would
     add their readings up in one shared watch.
@@ -158,23 +158,23 @@ def in_direction(
     """`by` over a sequence, or over it turned round; `by` unrolls a cell forwards."""
     if not reverse:
         return by(cell, params, carry, xs, cut, watch)
-    live = None if cut.live is None else jnp.flip(cut.live, axis=0)
-    hs, last = by(cell, params, carry, jnp.flip(xs, axis=0), cut._replace(live=live), watch)
+    mask = None if cut.mask is None else jnp.flip(cut.mask, axis=0)
+    hs, last = by(cell, params, carry, jnp.flip(xs, axis=0), cut._replace(mask=mask), watch)
     return jnp.flip(hs, axis=0), last
 
 
 # --- the two passes -----------------------------------------------------------------------------------------
 
 
-def where_valid(live: Array | None, new: Tree, old: Tree) -> Tree:
-    """`new` on live steps and `old` on padding; leaves have axes beyond those of `live`."""
-    if live is None:
+def where_valid(mask: Array | None, new: Tree, old: Tree) -> Tree:
+    """`new` on valid steps and `old` on padding; leaves have axes beyond those of `mask`."""
+    if mask is None:
         return new
-    return jax.tree.map(lambda n, o: jnp.where(_like(live, n), n, o), new, old)
+    return jax.tree.map(lambda n, o: jnp.where(_like(mask, n), n, o), new, old)
 
 
-def _masked(h: Array, mask: Array | None) -> Array:
-    return h if mask is None else h * mask
+def _dropped(h: Array, drop: Array | None) -> Array:
+    return h if drop is None else h * drop
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -183,21 +183,21 @@ def _unroll(cell: Cell, params: Any, carry: Carry, xs: Array, cut: Backprop, wat
 
 
 def scan(cell: Cell, params: Any, first: Carry, xs: Array, cut: Backprop) -> Any:
-    """((hs, last carry), (what backward needs of each step, zx, masks of h before each step))."""
+    """((hs, last carry), (what backward needs of each step, zx, drops of h before each step))."""
     zx = cell.input_projection(params, xs)
-    masks = cell.mask(zx) if cell.mask else None
+    drops = cell.dropout_mask(zx) if cell.dropout_mask else None
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
-        zx_t, mask, live = inputs
+        zx_t, drop, mask = inputs
         new, partials = cell.nonlinearity(
-            params, carry, zx_t, cell.recurrent_projection(params, _masked(carry.h, mask))
+            params, carry, zx_t, cell.recurrent_projection(params, _dropped(carry.h, drop))
         )
-        new = where_valid(live, new, carry)
+        new = where_valid(mask, new, carry)
         # Without a vjp, backward differentiates the nonlinearity at the carry it started from.
         return new, (new.h, partials if cell.vjp else carry)
 
-    last, (hs, kept) = jax.lax.scan(body, first, (zx, masks, cut.live), unroll=unrolled())
-    return (hs, last), (kept, zx if cell.vjp is None else None, masks)
+    last, (hs, kept) = jax.lax.scan(body, first, (zx, drops, cut.mask), unroll=unrolled())
+    return (hs, last), (kept, zx if cell.vjp is None else None, drops)
 
 
 def _forward(cell: Cell, *primals: Any) -> Any:
@@ -213,7 +213,7 @@ def _backward(cell: Cell, residuals: Any, cotangents: Any) -> Any:
     state, d_params, d_xs, readings = pulled(
         cell, params, first, xs, hs, kept, cut, watch, (final, near, e), local, sizes
     )
-    return d_params, arrived(state), d_xs, None, asked(watch, readings, cut.live)
+    return d_params, arrived(state), d_xs, None, asked(watch, readings, cut.mask)
 
 
 def arriving(cotangents: Any) -> tuple[Array | None, Carry]:
@@ -238,33 +238,33 @@ def pulled(
 ) -> tuple[Any, Any, Array, Tap]:
     """(the state before these steps, ∂L/∂params and ∂L/∂xs of them, all that is read); a state is the adjoint that
     arrives, its norms and its exponent."""
-    kept, zx, masks = kept
-    before = _masked(jnp.concatenate([first.h[None], hs[:-1]]), masks)
+    kept, zx, drops = kept
+    before = _dropped(jnp.concatenate([first.h[None], hs[:-1]]), drops)
     back = (
         cell.transposed(params)
         if cell.transposed
         else partial(_transpose, partial(cell.recurrent_projection, params), first.h)
     )
 
-    def vjp(adjoint: Carry, kept_t: Any, zx_t: Any, mask: Any) -> tuple[Carry, Any, Any]:
+    def vjp(adjoint: Carry, kept_t: Any, zx_t: Any, drop: Any) -> tuple[Carry, Any, Any]:
         if cell.vjp:
             return cell.vjp(adjoint, kept_t)
-        zh = cell.recurrent_projection(params, _masked(kept_t.h, mask))
+        zh = cell.recurrent_projection(params, _dropped(kept_t.h, drop))
         _, transpose = jax.vjp(lambda c, zx, zh: cell.nonlinearity(params, c, zx, zh)[0], kept_t, zx_t, zh)
         return transpose(adjoint)
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
         from_next, near, e = state
-        local_t, sizes, kept_t, zx_t, mask, live, keep = inputs
+        local_t, sizes, kept_t, zx_t, drop, mask, keep = inputs
         (size, size_before), local_t = in_units(e, sizes, local_t)
         adjoint = from_next if local_t is None else from_next._replace(h=optimization_barrier(from_next.h + local_t))
         read = near if near is None or local_t is None else near._replace(h=_norm_of_sum(adjoint.h, near.h, size))
         bounded, scale = _clip(adjoint, cut.clip, e)
-        earlier, dzx, dzh = vjp(bounded, kept_t, zx_t, mask)
-        earlier = earlier._replace(h=earlier.h + _masked(back(dzx if dzh is None else dzh), mask))
-        if live is not None:  # padding did nothing forward: no gradient, and the adjoint passes
-            dzx, dzh = where_valid(live, (dzx, dzh), jax.tree.map(jnp.zeros_like, (dzx, dzh)))
-            earlier = where_valid(live, earlier, adjoint)
+        earlier, dzx, dzh = vjp(bounded, kept_t, zx_t, drop)
+        earlier = earlier._replace(h=earlier.h + _dropped(back(dzx if dzh is None else dzh), drop))
+        if mask is not None:  # padding did nothing forward: no gradient, and the adjoint passes
+            dzx, dzh = where_valid(mask, (dzx, dzh), jax.tree.map(jnp.zeros_like, (dzx, dzh)))
+            earlier = where_valid(mask, earlier, adjoint)
         if keep is not None:
             earlier = jax.tree.map(lambda leaf: jnp.where(keep, leaf, jnp.zeros_like(leaf)), earlier)
         # Scaled where it is stored: inside a sum of products it would change which of them the compiler rounds.
@@ -278,7 +278,7 @@ def pulled(
     state, (dzx, dzh, readings, bounded) = jax.lax.scan(
         body,
         state,
-        (local, sizes, kept, zx, masks, cut.live, cut.keep),
+        (local, sizes, kept, zx, drops, cut.mask, cut.keep),
         length=xs.shape[0],
         reverse=True,
         unroll=unrolled(),
@@ -287,7 +287,7 @@ def pulled(
     power = None if readings.exponent is None else power_of_two(readings.exponent, xs.dtype)
     d_params = jax.tree.map(jnp.zeros_like, params)
     if cell.vjp is None:
-        d_params = _of_nonlinearity(cell, params, kept, zx, masks, times(bounded, power), cut.live)
+        d_params = _of_nonlinearity(cell, params, kept, zx, drops, times(bounded, power), cut.mask)
     if cell.weight_gradients:
         d_params = cell.weight_gradients(params, xs, before, dzx, dzh, power)
     else:
@@ -319,12 +319,12 @@ def _transpose(linear: Any, at: Array, cotangent: Any) -> Array:
 
 
 def _of_nonlinearity(
-    cell: Cell, params: Any, kept: Carry, zx: Any, masks: Any, bounded: Carry, live: Array | None
+    cell: Cell, params: Any, kept: Carry, zx: Any, drops: Any, bounded: Carry, mask: Array | None
 ) -> Any:
     """∂L/∂params of what the nonlinearity does with parameters of its own, all steps at once."""
-    zh = cell.recurrent_projection(params, _masked(kept.h, masks))
-    if live is not None:
-        bounded = where_valid(live, bounded, jax.tree.map(jnp.zeros_like, bounded))
+    zh = cell.recurrent_projection(params, _dropped(kept.h, drops))
+    if mask is not None:
+        bounded = where_valid(mask, bounded, jax.tree.map(jnp.zeros_like, bounded))
     return jax.vjp(lambda p: cell.nonlinearity(p, kept, zx, zh)[0], params)[1](bounded)[0]
 
 
@@ -364,8 +364,8 @@ def _norm_of_sum(adjoint: Array, near: Array, size: Array | None) -> Array:
     return norm_near(jax.lax.stop_gradient(adjoint), guess)
 
 
-def asked(watch: Tap, made: Tap, live: Array | None) -> Tap:
-    """What `watch` asked for; 0 on padding, and nothing has travelled to an example's last live step."""
+def asked(watch: Tap, made: Tap, mask: Array | None) -> Tap:
+    """What `watch` asked for; 0 on padding, and nothing comes from a next step at an example's last valid one."""
     from_next = made.from_next_norm
     if made.exponent is not None and from_next is not None:
         power = power_of_two(made.exponent, from_next.h.dtype)  # 0 · 2^∞ is 0
@@ -374,14 +374,14 @@ def asked(watch: Tap, made: Tap, live: Array | None) -> Tap:
     made = jax.lax.stop_gradient(made._replace(from_next_norm=from_next, adjoint=None))._replace(adjoint=made.adjoint)
     readings = Tap(*(given if zeros is not None else None for zeros, given in zip(watch, made, strict=True)))
     from_next = readings.from_next_norm
-    if live is None:
+    if mask is None:
         return readings._replace(from_next_norm=jax.tree.map(lambda r: r.at[-1].set(jnp.zeros_like(r[-1])), from_next))
-    later = jnp.flip(jnp.cumsum(jnp.flip(live, 0), axis=0), 0)  # live steps from t on
+    later = jnp.flip(jnp.cumsum(jnp.flip(mask, 0), axis=0), 0)  # valid steps from t on
 
-    def mask(on: Array, tree: Tree) -> Tree:
+    def where(on: Array, tree: Tree) -> Tree:
         return jax.tree.map(lambda r: jnp.where(_like(on, r), r, jnp.zeros_like(r)), tree)
 
-    return mask(live, readings)._replace(from_next_norm=mask(live & (later > 1), from_next))
+    return where(mask, readings)._replace(from_next_norm=where(mask & (later > 1), from_next))
 
 
 def _like(x: Array, y: Array) -> Array:

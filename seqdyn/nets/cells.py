@@ -88,7 +88,7 @@ class Cell(NamedTuple):
     """the `stack.Layer` as it ran on a batch -> its params.statistics moved towards the batch's; see `normalised`"""
     memory: bool = True
     """Does a step depend on the carry? False: `recurrent_projection` gives None; there is no U, nothing comes back."""
-    mask: Callable[[Any], Float[Array, "*b h"]] | None = None
+    dropout_mask: Callable[[Any], Float[Array, "*b h"]] | None = None
     """zx -> what multiplies h_{t−1} where it enters `recurrent_projection`, a constant; None: nothing does"""
 
 
@@ -99,7 +99,7 @@ def step(cell: Cell, params: Any, carry: Carry, x: Float[Array, "*b d"]) -> Carr
 
 def advance(cell: Cell, params: Any, zx: Any, carry: Carry) -> Carry:
     """`step` with the input's part, `cell.input_projection`, already done."""
-    h = carry.h if cell.mask is None else carry.h * cell.mask(zx)
+    h = carry.h if cell.dropout_mask is None else carry.h * cell.dropout_mask(zx)
     return cell.nonlinearity(params, carry, zx, cell.recurrent_projection(params, h))[0]
 
 

@@ -33,7 +33,7 @@ class Masked(NamedTuple):
 
 def recurrent(cell: Cell) -> Cell:
     """`cell` with h_{t−1} times m_t where it enters U; x is [x, m_t]. What a GRU keeps of h by its gate is whole."""
-    made = _reading(cell, 1)._replace(mask=lambda zx: zx.masks[0])
+    made = _reading(cell, 1)._replace(dropout_mask=lambda zx: zx.masks[0])
     if cell.vjp is not None:
         return made
     return made._replace(

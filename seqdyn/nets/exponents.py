@@ -29,17 +29,17 @@ def times(tree: Tree, factor: Array | None) -> Tree:
 
 
 def with_local(near: Carry | None, size: Array | None) -> Carry | None:
-    """Bounds of the norms of what goes on from a step: of what had travelled there and of its local error."""
+    """Bounds of the norms of what goes on from a step: of what came there from the next step and of its local error."""
     return near if near is None or size is None else near._replace(h=jnp.maximum(near.h, size))
 
 
 def shift(
     near: Carry | None, e: Array | None, size_before: Array | None
 ) -> tuple[Array | None, Array | None, Carry | None]:
-    """(2^(e − e₋), e₋, a guess at the norms of what travels on) for the step before, where `size_before` is local.
+    """(2^(e − e₋), e₋, a guess at the norms of what goes on) for the step before, where `size_before` is local.
 
-    e moves by a stride where the norms have left 2^±stride. A local error that dwarfs what has travelled brings it
-    back to 0: what is 2^64 times smaller than what arrives is beyond its last bit.
+    e moves by a stride where the norms have left 2^±stride. A local error that dwarfs what came from the next step
+    brings it back to 0: what is 2^64 times smaller than what arrives is beyond its last bit.
     """
     if e is None or near is None:
         return None, e, near

@@ -69,14 +69,14 @@ def checkpointed(by: Any, length: int) -> Callable[..., tuple[Float[Array, "t *b
         watch: Tap = Tap(),
     ) -> tuple[Float[Array, "t *b h"], Carry]:
         @jax.checkpoint
-        def of_segment(params: Any, carry: Carry, xs: Array, live: Array | None, zeros: Any) -> tuple[Array, Carry]:
-            return by(cell, params, carry, xs, Backprop(live), Tap(adjoint=zeros))
+        def of_segment(params: Any, carry: Carry, xs: Array, mask: Array | None, zeros: Any) -> tuple[Array, Carry]:
+            return by(cell, params, carry, xs, Backprop(mask), Tap(adjoint=zeros))
 
         def body(carry: Carry, segment: Any) -> tuple[Carry, Array]:
             hs, last = of_segment(params, carry, *segment)
             return last, hs
 
-        last, hs = jax.lax.scan(body, carry, _split((xs, cut.live, watch.adjoint), length))
+        last, hs = jax.lax.scan(body, carry, _split((xs, cut.mask, watch.adjoint), length))
         return _joined(hs), last
 
     return unroll
@@ -99,11 +99,11 @@ def _walked(cell: Cell, length: int, params: Any, first: Carry, xs: Array, cut: 
     """((hs, last carry), the carries before each segment)"""
 
     def body(carry: Carry, segment: Any) -> tuple[Carry, Any]:
-        xs, live = segment
-        (hs, last), _ = scan(cell, params, carry, xs, Backprop(live))
+        xs, mask = segment
+        (hs, last), _ = scan(cell, params, carry, xs, Backprop(mask))
         return last, (hs, carry)
 
-    last, (hs, starts) = jax.lax.scan(body, first, _split((xs, cut.live), length))
+    last, (hs, starts) = jax.lax.scan(body, first, _split((xs, cut.mask), length))
     return (_joined(hs), last), starts
 
 
@@ -120,17 +120,17 @@ def _backward(cell: Cell, length: int, residuals: Any, cotangents: Any) -> Any:
 
     def body(carry: Any, segment: Any) -> tuple[Any, Any]:
         state, total = carry
-        first, (xs, live, keep, local, sizes) = segment
-        within = Backprop(live, keep, cut.clip)
+        first, (xs, mask, keep, local, sizes) = segment
+        within = Backprop(mask, keep, cut.clip)
         (hs, _), kept = scan(cell, params, first, xs, within)
         state, d_params, d_xs, readings = pulled(cell, params, first, xs, hs, kept, within, watch, state, local, sizes)
         return (state, jax.tree.map(jnp.add, total, d_params)), (d_xs, readings)
 
     zeros = jax.tree.map(jnp.zeros_like, params)
-    segments = starts, _split((xs, cut.live, cut.keep, local, sizes), length)
+    segments = starts, _split((xs, cut.mask, cut.keep, local, sizes), length)
     (state, d_params), found = jax.lax.scan(body, ((final, near, e), zeros), segments, reverse=True)
     d_xs, readings = _joined(found)
-    return d_params, arrived(state), d_xs, None, asked(watch, readings, cut.live)
+    return d_params, arrived(state), d_xs, None, asked(watch, readings, cut.mask)
 
 
 _in_segments.defvjp(_forward, _backward, symbolic_zeros=True)

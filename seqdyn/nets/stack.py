@@ -25,7 +25,7 @@ class Layer(NamedTuple):
     """Before the first step."""
     xs: Float[Array, "t *b d"]
     """The network's inputs, or the outputs of the layer below."""
-    live: Bool[Array, " t *b"] | None
+    mask: Bool[Array, " t *b"] | None
     hs: Float[Array, "t *b h"]
     """Its outputs."""
 
@@ -78,9 +78,9 @@ def unroll_stack(
             out, carry = in_direction(by, back, *given, reads, cut, watches[i])
             outputs.append(out)
             last.append(carry)
-            live = cut.live if cut.live is None or not back else jnp.flip(cut.live, axis=0)
+            mask = cut.mask if cut.mask is None or not back else jnp.flip(cut.mask, axis=0)
             read, written = (jnp.flip(reads, axis=0), jnp.flip(out, axis=0)) if back else (reads, out)
-            layers.append(Layer(*given, read, live, written))
+            layers.append(Layer(*given, read, mask, written))
         xs = outputs[0] if ways == 1 else jnp.concatenate(outputs, axis=-1)
     return Stacked(xs, tuple(last), tuple(layers))
 
@@ -98,7 +98,7 @@ def unroll_autodiff(
 ) -> tuple[Float[Array, "t *b h"], Carry]:
     """`unroll`'s forward pass as a plain scan that JAX differentiates: the oracle it is held against.
 
-    Knows `cut.live`, and `watch.adjoint`, zeros that it adds to the state after each step: the gradient with respect to
+    Knows `cut.mask`, and `watch.adjoint`, zeros that it adds to the state after each step: the gradient with respect to
     them is the adjoint. Raises ValueError for what has no meaning without our backward pass.
     """
     if cut.keep is not None or cut.clip is not None or watch._replace(adjoint=None) != Tap():
@@ -108,19 +108,19 @@ def unroll_autodiff(
     whole = None if apart else cell.input_projection(params, xs)
 
     def body(carry: Carry, inputs: Any) -> tuple[Carry, Array]:
-        x, zx, live, zeros = inputs
+        x, zx, mask, zeros = inputs
         new = step(cell, params, carry, x) if apart else advance(cell, params, zx, carry)
         if zeros is not None:
             new = jax.tree.map(jnp.add, new, zeros)
-        carry = where_valid(live, new, carry)
+        carry = where_valid(mask, new, carry)
         return carry, carry.h
 
-    last, hs = jax.lax.scan(body, carry, (xs, whole, cut.live, watch.adjoint))
+    last, hs = jax.lax.scan(body, carry, (xs, whole, cut.mask, watch.adjoint))
     return hs, last
 
 
 def scan_forward(
-    cell: Cell, params: Any, carry: Carry, xs: Float[Array, "t *b d"], live: Bool[Array, " t *b"] | None = None
+    cell: Cell, params: Any, carry: Carry, xs: Float[Array, "t *b d"], mask: Bool[Array, " t *b"] | None = None
 ) -> tuple[Carry, Carry, Any]:
     """(the carry before each step, the carry after it, zx): the path of a layer, held on padding."""
     zx = cell.input_projection(params, xs)
@@ -129,7 +129,7 @@ def scan_forward(
         new = where_valid(inputs[1], advance(cell, params, inputs[0], carry), carry)
         return new, new
 
-    after = jax.lax.scan(body, carry, (zx, live))[1]
+    after = jax.lax.scan(body, carry, (zx, mask))[1]
     before = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest[:-1]]), carry, after)
     return before, after, zx
 

@@ -50,7 +50,7 @@ VARIABLES: dict[str, Variable] = {
     "group_update_norm": Variable(("step", "group"), "norm of the update of a parameter group", "parameter"),
     "adjoint_norm": Variable(_PER_TIME, "RMS over examples of ‖∂L/∂h_t‖", "loss / h"),
     "carried_norm": Variable(
-        _PER_TIME, "RMS over examples of the part of ∂L/∂h_t that travelled from t + 1", "loss / h"
+        _PER_TIME, "RMS over examples of the part of ∂L/∂h_t that came from step t + 1", "loss / h"
     ),
     "adjoint_norm_c": Variable(_PER_TIME, "RMS over examples of ‖∂L/∂c_t‖ with h_t held fixed", "loss / c"),
     "adjoint_log_norm": Variable(_PER_TIME, "mean over examples of log₂ ‖∂L/∂h_t‖ where it is not 0", "log₂ loss / h"),

@@ -16,7 +16,7 @@ from seqdyn.types import ConfigError, whole
 if TYPE_CHECKING:
     import xarray as xr
 
-BATCH = ("xs", "ys", "live", "rows")
+BATCH = ("xs", "ys", "mask", "rows")
 """What there is of a batch."""
 
 
@@ -26,7 +26,7 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
         h, c, adjoint, adjoint_c                               [update, layer, time, example, unit]
         gate_value, gate_slope                                 [update, layer, gate, time, example, unit]
         example_adjoint_norm, example_adjoint_log_norm         [update, layer, time, example]
-        xs, ys, live, rows                                     [update, …], the batch
+        xs, ys, mask, rows                                     [update, …], the batch
         loss, grad_norm, clip_scale, adjoint_norm, …           as the records have them
 
     λ_t is of each example's own loss. `time` is the step in the batch; for the records' own variables it is theirs,

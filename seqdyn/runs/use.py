@@ -112,7 +112,7 @@ def explained(path: str | Path, run: int, text: str, *, best: bool = False) -> t
     vectors = model.embedded(of.spec, model.acting_params(of.spec, of.params), batch.xs)
     gradient, found = compiled(jax.grad(answer, has_aux=True))(vectors)
     norms = np.linalg.norm(np.asarray(gradient)[:, 0], axis=-1)
-    there = np.ones(len(norms), bool) if batch.live is None else np.asarray(batch.live)[:, 0]
+    there = np.ones(len(norms), bool) if batch.mask is None else np.asarray(batch.mask)[:, 0]
     found = np.asarray(found)
     read = [Word(words[i], float(g)) for i, g, on in zip(xs[0], norms, there, strict=True) if on]
     return found[0] if found.shape[-1] == 1 else found, read

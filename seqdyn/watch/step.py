@@ -226,8 +226,8 @@ _STRIDE = 40
 def _sum(plan: Plan, near: list[Any], e: Array, local: Sequence[Any]) -> tuple[list[Any], list[Any], Array]:
     """(near, near + local, e′) in units of 2^e′, of `near` in units of 2^e and `local` in units of 1.
 
-    A local error that dwarfs what has travelled is counted in its own units: what is 2^40 times smaller keeps what
-    precision is left to it there.
+    A local error that dwarfs what came from the next step is counted in its own units: what is 2^40 times smaller
+    keeps what precision is left to it there.
     """
     stride = min(_STRIDE, *(_reach(leaf.dtype) for leaf in near))
     size = plan.size(near, not plan.apart)

@@ -94,9 +94,9 @@ class Taken:
         zeros = np.zeros(state, x.dtype)
         first = tuple(self._numpy(h).reshape(state) for h in self.first) or (zeros,) * len(parts)
         d_last = tuple(self._numpy(self.d[name]).reshape(state) if name in self.d else zeros for name in parts)
-        live = None if np.all(lengths == len(x)) else _live(lengths, len(x))
+        mask = None if np.all(lengths == len(x)) else _valid(lengths, len(x))
         weights = {name: self._numpy(weight) for name, weight in self.weights.items()}
-        return Call(weights, x, live, first, self._masks(), outputs, d_outputs, d_last), lengths
+        return Call(weights, x, mask, first, self._masks(), outputs, d_outputs, d_last), lengths
 
     def _like(self, steps: Steps, values: Tensor) -> Steps:
         return steps._replace(data=values) if isinstance(steps, rnn_utils.PackedSequence) else values
@@ -149,7 +149,7 @@ class Reading(NamedTuple):
     @property
     def count(self) -> Int[np.ndarray, " t"]:
         """How many sequences have a step t."""
-        return np.sum(_live(self.lengths, self.exponent.shape[1]), axis=1)
+        return np.sum(_valid(self.lengths, self.exponent.shape[1]), axis=1)
 
 
 def beside(readings: Sequence[Reading]) -> Reading:
@@ -198,7 +198,7 @@ class Reader:
         steps, batch = call.xs.shape[:2]
         room = self._room(steps, batch)
         if room != (steps, batch):
-            call = _widened(call._replace(live=_live(lengths, steps)), room[0] - steps, room[1] - batch)
+            call = _widened(call._replace(mask=_valid(lengths, steps)), room[0] - steps, room[1] - batch)
         wide = call.xs.dtype == np.float64 or jax.config.values["jax_enable_x64"]
         with jax.enable_x64(wide), jax.default_matmul_precision("highest"):
             read = torch_layers.read(taken.layers, call)  # which JAX computes in a thread of its own
@@ -224,7 +224,7 @@ class Reader:
         return self._rooms[-1]
 
 
-def _live(lengths: Int[np.ndarray, " b"], steps: int) -> Bool[np.ndarray, "t b"]:
+def _valid(lengths: Int[np.ndarray, " b"], steps: int) -> Bool[np.ndarray, "t b"]:
     return np.arange(steps)[:, None] < lengths
 
 
@@ -236,7 +236,7 @@ def _widened(call: Call, steps: int, batch: int) -> Call:
 
     return call._replace(
         xs=wide(call.xs, 0, 1),
-        live=wide(call.live, 0, 1),
+        mask=wide(call.mask, 0, 1),
         first=tuple(wide(part, None, 1) for part in call.first),
         masks=None if call.masks is None else wide(call.masks, 1, 2),
         outputs=wide(call.outputs, 0, 1),

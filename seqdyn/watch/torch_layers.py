@@ -56,7 +56,7 @@ class Call(NamedTuple):
     """By PyTorch's names; without biases, where it has none."""
     xs: Any
     """[t, b, d]"""
-    live: Any
+    mask: Any
     """[t, b]: False on padding; None: there is none."""
     first: tuple[Any, ...]
     """(h_0,) or (h_0, c_0), [l, b, h]"""
@@ -103,7 +103,7 @@ def _forward(layers: Layers, weights: dict[str, Array], watches: list[Tap], call
             i = level * layers.directions + way
             params = _params(layers, weights, layers.suffixes[i])
             carry = _carry(layers, [part[i] for part in call.first])
-            out, end = unroll(cell, params, carry, xs, Backprop(live=call.live), watches[i], reverse=way == 1)
+            out, end = unroll(cell, params, carry, xs, Backprop(mask=call.mask), watches[i], reverse=way == 1)
             outputs.append(out)
             last.append(_parts(end))
         xs = jnp.concatenate(outputs, axis=-1)
@@ -136,8 +136,8 @@ def _read(layers: Layers, call: Call) -> Read:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *turned)
 
     sizes = [jnp.abs(outputs - call.outputs), jnp.abs(outputs)]
-    if call.live is not None:
-        sizes = [jnp.where(call.live[..., None], size, 0) for size in sizes]
+    if call.mask is not None:
+        sizes = [jnp.where(call.mask[..., None], size, 0) for size in sizes]
     most = [jnp.max(jnp.max(size, axis=0)) for size in sizes]  # XLA's CPU vectorises over all axes but the last
     apart = most[0] / most[1]
     return Read(
