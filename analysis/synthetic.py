@@ -142,7 +142,7 @@ def norms(found: Found, name: str, network: str, which: str, late: bool) -> np.n
 
 
 def gradients(found: Found) -> Figure:
-    """A column a network, a row a data set: the adjoint and its part from step t + 1 by lag, before and after training."""
+    """A column a network, a row a data set: the adjoint and its part from step t + 1 by lag, before and after."""
     names = list(found.facts)
     fig, axes = style.panels(len(names), len(NETWORKS), 1.4, sharey="row")
     for row, name in zip(axes, names, strict=True):
