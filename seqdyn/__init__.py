@@ -62,6 +62,10 @@ from seqdyn.nets.lru import LRU as LRU
 from seqdyn.nets.minimal import MinGRU as MinGRU
 from seqdyn.nets.minimal import MinLSTM as MinLSTM
 from seqdyn.nets.slstm import SLSTM as SLSTM
+from seqdyn.nets.wrappers import CandidateDropout as CandidateDropout
+from seqdyn.nets.wrappers import LayerNorm as LayerNorm
+from seqdyn.nets.wrappers import RecurrentDropout as RecurrentDropout
+from seqdyn.nets.wrappers import Zoneout as Zoneout
 from seqdyn.numbers import Numbers as Numbers
 from seqdyn.parts import Number as Number
 from seqdyn.parts import number as number

@@ -113,16 +113,16 @@ def known_at_run_time(name: str) -> Iterator[None]:
         raise
 
 
-def built(where: str, part: Any, kind: Any, right: str, *given: Any) -> Any:
-    """What a part builds. Raises ConfigError if that is not of the kind, `right` in words."""
-    name = f"{where} is {called(part)}"
-    if not takes(part.build, *given):
+def built(where: str, part: Any, kind: Any, right: str, *given: Any, method: str = "build") -> Any:
+    """What a part builds, by `method`. Raises ConfigError if that is not of the kind, `right` in words."""
+    name, build = f"{where} is {called(part)}", getattr(part, method)
+    if not takes(build, *given):
         right_input = "inputs" if given else "nothing"
-        raise ConfigError(f"{name}, whose build takes {inspect.signature(part.build)}; it must take {right_input}.")
+        raise ConfigError(f"{name}, whose {method} takes {inspect.signature(build)}; it must take {right_input}.")
     with lenient(), known_at_run_time(name):
-        made = part.build(*given)
+        made = build(*given)
     if not isinstance(made, kind):
-        raise ConfigError(f"{name}, whose build returns {made!r:.60}; it must return {right}.")
+        raise ConfigError(f"{name}, whose {method} returns {made!r:.60}; it must return {right}.")
     return made
 
 

@@ -1,7 +1,7 @@
 """What a `Spec` says: its fields, and the words that they take. Whether they fit each other is said above, by those who
 heed them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -182,7 +182,7 @@ class Fields:
     @property
     def label(self) -> str:
         """`name`, or 'rnn tanh', 'lstm', 'gru', or what the classes of `layers` or `network` are called."""
-        own = [parts.describe(part)["part"] for part in (*self.layers, *filter(None, [self.network]))]
+        own = [parts.describe(part) for part in (*self.layers, *filter(None, [self.network]))]
         return label(self.name, self.cell, self.activation, own)
 
     @property
@@ -191,10 +191,16 @@ class Fields:
         return tuple(h for h in self.hidden for _ in range(2 if self.bidirectional else 1))
 
 
-def label(name: str, cell: str, activation: str, own: Sequence[str] = ()) -> str:
-    """`Spec.label`; `own` are the layers' parts as a manifest has them, 'module:Class'."""
+def label(name: str, cell: str, activation: str, own: Sequence[Mapping[str, Any]] = ()) -> str:
+    """`Spec.label`; `own` are the layers' parts as a manifest has them; of one around a cell 'Zoneout(LSTM)'."""
+
+    def called(part: Mapping[str, Any]) -> str:
+        inside = part.get("cell")
+        name = part["part"].rpartition(":")[2]
+        return f"{name}({called(inside)})" if isinstance(inside, Mapping) and "part" in inside else name
+
     if name or own:
-        return name or " ".join(dict.fromkeys(part.rpartition(":")[2] for part in own))
+        return name or " ".join(dict.fromkeys(map(called, own)))
     return f"rnn {activation}" if cell == "rnn" else cell.replace("_", " ")
 
 

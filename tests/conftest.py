@@ -47,7 +47,7 @@ jax.config.update("jax_default_matmul_precision", "highest")
 # Not config: there a wrong Literal must reach the sentence that says so.
 _ARRAYS = (
     "norms averages theory nets.inits nets.activations nets.cells nets.memoryless nets.hard_concrete "
-    "nets.exponents nets.bptt nets.segments nets.stack nets.normalised nets.dropped nets.without_biases "
+    "nets.exponents nets.bptt nets.segments nets.stack nets.normalised nets.dropped nets.wrappers nets.without_biases "
     "nets.diagonal watch.seen watch.step "
     "data.losses data.batches data.synthetic data.tasks data.splits data.text data.scaling data.images data.wording "
     "data.augment data.banks data.waves building data.sampled nets.from_step "

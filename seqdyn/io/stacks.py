@@ -11,10 +11,11 @@ from seqdyn.backend import check_settings
 from seqdyn.data.tasks import DATA_SETS, padding, task_of
 from seqdyn.io import parents
 from seqdyn.learn.model import Dense, Model, acting_params
-from seqdyn.learn.own_cells import levels, own
+from seqdyn.learn.own_cells import levels, own, said
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.start import fitted, named, tree
 from seqdyn.nets.conventions import Layer
+from seqdyn.nets.wrappers import Wrapper
 from seqdyn.runs.axes import shapes
 from seqdyn.types import ConfigError
 
@@ -61,6 +62,8 @@ def stack(spec: Spec, of: str, kinds: Mapping[str, str] | Sequence[str], out: bo
     strange = own(spec) or (type(spec.network).__name__ if spec.network else None)
     if strange:
         raise ConfigError(f"{of} has no counterpart of {strange}, a part of one's own; seqdyn.io.save keeps it.")
+    if inside := said(spec, Wrapper):
+        raise ConfigError(f"{inside}, which {of} has no counterpart of; seqdyn.io.save keeps it.")
     cell, activation = levels(spec)[0].word, levels(spec)[0].activation
     if any((level.word, level.activation) != (cell, activation) for level in levels(spec)):
         raise ConfigError(f"layers has {spec.label}; for {of} all must be of one kind. seqdyn.io.save keeps them.")

@@ -10,7 +10,8 @@
     zoneout         each unit of h (and of c) keeps its old value, new masks each step  Krueger et al. 2017, §3
 
 Every example has masks of its own. A mask is 0 where something is dropped and 1 / (1 − rate) elsewhere, so that its
-mean is 1 and evaluation needs none; zoneout's is 0 where the old value stays and 1 elsewhere: see `nets.dropped`.
+mean is 1 and evaluation needs none; zoneout's is 0 where the old value stays and 1 elsewhere. What acts inside the
+recurrence is the word for a part around each cell: see `nets.wrappers`.
 """
 
 from typing import NamedTuple
@@ -20,14 +21,18 @@ import jax.numpy as jnp
 
 from seqdyn.building import called
 from seqdyn.fields import Fields
-from seqdyn.learn.own_cells import levels, said
-from seqdyn.nets import dropped
-from seqdyn.nets.cells import Cell
-from seqdyn.nets.levels import LSTM, RNN, Dense
+from seqdyn.learn.own_cells import is_random, levels, noise, said
+from seqdyn.nets.levels import RNN, Dense
+from seqdyn.nets.wrappers import CandidateDropout, RecurrentDropout, Wrapper, Zoneout
+from seqdyn.parts import Part
 from seqdyn.types import Array, ConfigError, Float, Int, Key, whole
 
 INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
 """The kinds of dropout that act inside the recurrence."""
+
+
+LEVELS = 2**31 - 2
+"""Folded into a key, it gives that of the noise of one's own levels: far from the small numbers that others fold in."""
 
 
 class Masks(NamedTuple):
@@ -36,18 +41,27 @@ class Masks(NamedTuple):
     words: Float[Array, "t b"] | None = None
     inputs: tuple[Float[Array, "b d"], ...] | None = None
     """One a level."""
-    inner: tuple[Float[Array, "t b m"], ...] | None = None
-    """One a layer, in the order in which it reads: what the cells of `nets.dropped` read beside their inputs."""
+    inner: tuple[Float[Array, "t b m"] | None, ...] | None = None
+    """One a layer, in the order in which it reads: what its cell reads beside its inputs, None where that is nothing."""
     outputs: Float[Array, "b h"] | None = None
 
 
-def cell(spec: Fields, plain: Cell, training: bool) -> Cell:
-    """The cell that this kind makes of a plain one."""
-    if spec.dropout == "zoneout":
-        return dropped.zoneout(plain) if training else dropped.expected(plain, spec.numbers.dropout)
-    if spec.dropout not in INNER or not training:
-        return plain
-    return dropped.candidate(plain) if spec.dropout == "candidate" else dropped.recurrent(plain)
+def wrapped(spec: Fields, level: Part) -> Part:
+    """A level with what this kind drops inside it."""
+    rate = spec.numbers.dropout
+    match spec.dropout:
+        case "recurrent" | "variational" | "recurrent_step":
+            return RecurrentDropout(level, rate, each_step=spec.dropout == "recurrent_step")
+        case "candidate":
+            return CandidateDropout(level, rate)
+        case "zoneout":
+            return Zoneout(level, rate)
+    return level
+
+
+def drops(spec: Fields) -> bool:
+    """Is anything dropped in training, by a word or by a level of one's own?"""
+    return spec.dropout != "none" or any(is_random(level) for level in spec.layers)
 
 
 def draw(spec: Fields, key: Key[Array, ""], ids: Int[Array, "t b"] | None, shape: tuple[int, ...]) -> Masks:
@@ -55,26 +69,29 @@ def draw(spec: Fields, key: Key[Array, ""], ids: Int[Array, "t b"] | None, shape
     steps, size, inputs = shape
     kind, ways = spec.dropout, 2 if spec.bidirectional else 1
     widths = (inputs, *(ways * h for h in spec.hidden))
-    keep = 1 - spec.numbers.dropout
-    whole = kind in ("recurrent", "variational")
     k_inputs, k_inner, k_outputs = jax.random.split(key, 3) if kind == "variational" else (key, key, key)
+    if kind in ("words", "inputs", "outputs"):  # a level's own noise is not that of its inputs
+        k_inner = jax.random.fold_in(key, LEVELS)
 
     def masks(key: Key[Array, ""], shapes: list[tuple[int, ...]]) -> tuple[Array, ...]:
         keys = jax.random.split(key, len(shapes))
         return tuple(scaled(jax.random.uniform(k, s)) for k, s in zip(keys, shapes, strict=True))
 
     def scaled(u: Array) -> Array:
-        return jnp.where(u < keep, 1.0 if kind == "zoneout" else 1 / keep, jnp.zeros_like(u))
+        keep = 1 - spec.numbers.dropout
+        return jnp.where(u < keep, 1 / keep, jnp.zeros_like(u))
 
-    def inner() -> tuple[Array, ...]:
-        parts = [2 if kind == "zoneout" and isinstance(one, LSTM) else 1 for one in levels(spec) for _ in range(ways)]
-        drawn = masks(k_inner, [(1 if whole else steps, size, p * h) for p, h in zip(parts, spec.widths, strict=True)])
-        return tuple(jnp.broadcast_to(m, (steps, *m.shape[1:])) for m in drawn)
+    def inner() -> tuple[Array | None, ...]:
+        inside = [wrapped(spec, level) for level in levels(spec) for _ in range(ways)]
+        keys = jax.random.split(k_inner, len(inside))
+        return tuple(
+            noise(one, k, steps, size) if is_random(one) else None for one, k in zip(inside, keys, strict=True)
+        )
 
     return Masks(
         words=scaled(_by_word(key, ids)) if kind == "words" and ids is not None else None,
         inputs=masks(k_inputs, [(size, d) for d in widths[:-1]]) if kind in ("inputs", "variational") else None,
-        inner=inner() if kind in INNER else None,
+        inner=inner() if kind in INNER or any(map(is_random, spec.layers)) else None,
         outputs=masks(k_outputs, [(size, widths[-1])])[0] if kind in ("outputs", "variational") else None,
     )
 
@@ -99,6 +116,8 @@ def check(spec: Fields) -> None:
         raise ConfigError(f"dropout is '{kind}' and {dense}; it takes rnn, lstm and gru.")
     if kind == "candidate" and said(spec, RNN):
         raise ConfigError("dropout is 'candidate' for an rnn, which has none; choose lstm or gru.")
+    if kind in INNER and (inside := said(spec, Wrapper)):
+        raise ConfigError(f"dropout is '{kind}' and {inside}; say it in layers alone, around each cell.")
     if kind in INNER and spec.normalise != "none":
         raise ConfigError(
             f"dropout is '{kind}' and normalise is '{spec.normalise}'; of normalised cells only words, inputs and "
@@ -107,7 +126,7 @@ def check(spec: Fields) -> None:
     if kind in INNER and "omega" in spec.penalties:
         raise ConfigError(f"penalties has 'omega' and dropout is '{kind}'; Ω is of a recurrence that is whole.")
     whole("monte_carlo", spec.monte_carlo, 0)
-    if spec.monte_carlo and kind == "none":
+    if spec.monte_carlo and not drops(spec):
         raise ConfigError(f"monte_carlo is {spec.monte_carlo} and dropout is 'none'; it samples what dropout leaves.")
     if spec.monte_carlo and spec.loss is not None and not hasattr(spec.loss, "mean"):
         raise ConfigError(

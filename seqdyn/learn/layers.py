@@ -9,6 +9,7 @@ from seqdyn.learn.own_cells import levels, made_cell, said
 from seqdyn.nets import cells
 from seqdyn.nets.levels import RNN, Dense, DensePerPosition
 from seqdyn.nets.normalised import normalised
+from seqdyn.nets.wrappers import Wrapper
 from seqdyn.types import ConfigError, whole
 
 
@@ -20,9 +21,10 @@ def layers(spec: Fields, training: bool = False) -> tuple[cells.Cell, ...]:
     inputs = (spec.embedding or spec.vocabulary or task_of(spec).inputs, *(ways * h for h in spec.hidden))
 
     def cell(i: int, d: int, level: Any) -> cells.Cell:
-        plain = precision.computing(spec.dtype, made_cell(f"layers[{i}]", level, d, real))
+        made = made_cell(f"layers[{i}]", dropout.wrapped(spec, level), d, real, training)
+        plain = precision.computing(spec.dtype, made)
         if spec.normalise == "none":
-            return dropout.cell(spec, plain, training)
+            return plain
         phi = level.activation if isinstance(level, RNN) else "tanh"
         return normalised(plain, spec.normalise, spec.steps, spec.numbers.norm_gain, phi, training)
 
@@ -65,6 +67,8 @@ def check(spec: Fields) -> None:
         )
     if spec.normalise != "none" and dense:
         raise ConfigError(f"normalise is '{spec.normalise}' and {dense}; it takes rnn, lstm and gru.")
+    if spec.normalise != "none" and (inside := said(spec, Wrapper)):
+        raise ConfigError(f"normalise is '{spec.normalise}' and {inside}; say it in layers alone, as LayerNorm(…).")
     padded = spec.shortest or (spec.task in ("labelled", "next_step") and spec.mask)
     if spec.normalise.startswith("batch") and padded:
         raise ConfigError(

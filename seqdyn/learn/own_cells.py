@@ -11,8 +11,9 @@ from seqdyn.fields import CellName, Fields
 from seqdyn.nets.cells import Cell, step
 from seqdyn.nets.inits import INITS
 from seqdyn.nets.levels import GRU, LSTM, RNN, Dense, DensePerPosition, Level
+from seqdyn.nets.wrappers import Wrapper
 from seqdyn.parts import Part, lenient
-from seqdyn.types import ConfigError
+from seqdyn.types import Array, ConfigError, Float, Key
 
 _TRAINED = (jnp.float32, jnp.float64)
 
@@ -43,7 +44,12 @@ def levels(spec: Fields) -> tuple[Part, ...]:
 
 def known(level: Part) -> bool:
     """Is it one of the library's, whose weights have names and whose gates can be looked at?"""
-    return isinstance(level, Level) and type(level).__module__.startswith("seqdyn.")
+    return isinstance(level, Level | Wrapper) and type(level).__module__.startswith("seqdyn.")
+
+
+def is_random(level: Part) -> bool:
+    """Is something of it random in training? See `nets.wrappers`."""
+    return hasattr(level, "noise")
 
 
 def own(spec: Fields) -> str | None:
@@ -57,12 +63,14 @@ def said(spec: Fields, kind: Any) -> str | None:
     return found and (f"layers has {found}" if spec.layers else f"cell is '{spec.cell}'")
 
 
-def made_cell(where: str, level: Part, inputs: int, real: Any = jnp.float32) -> Cell:
-    """The cell of one level. `real`, the type of its parameters, is for the library's, and for a `build` whose second
-    argument is called `dtype`."""
-    names = list(inspect.signature(level.build).parameters) if takes(level.build, inputs, real) else []
+def made_cell(where: str, level: Part, inputs: int, real: Any = jnp.float32, training: bool = False) -> Cell:
+    """The cell of one level, in `training` that which reads its noise beside its inputs. `real`, the type of its
+    parameters, is for the library's, and for a `build` whose second argument is called `dtype`."""
+    method = "build_training" if training and is_random(level) else "build"
+    build = getattr(level, method)
+    names = list(inspect.signature(build).parameters) if takes(build, inputs, real) else []
     given = (inputs, real) if names[1:2] == ["dtype"] else (inputs,)
-    cell = built(where, level, Cell, "a seqdyn.Cell, as seqdyn.cell(…) does", *given)
+    cell = built(where, level, Cell, "a seqdyn.Cell, as seqdyn.cell(…) does", *given, method=method)
     if known(level):
         return cell
     functions: dict[str, Any] = {name: lenient()(f) for name, f in cell._asdict().items() if callable(f)}
@@ -75,9 +83,43 @@ def check_cells(layers: tuple[Any, ...], inputs: int, ways: int) -> tuple[int, .
     for i, layer in enumerate(layers):
         cell = made_cell(f"layers[{i}]", layer, inputs)
         widths.append(layer.hidden if known(layer) else _width(f"layers[{i}] is {type(layer).__name__}", cell, inputs))
-        cell.init(jax.random.key(0))
+        begun = cell.init(jax.random.key(0))
+        if not known(layer):
+            _check_training(f"layers[{i}]", layer, inputs, shapes_of(begun))
         inputs = ways * widths[-1]
     return tuple(widths)
+
+
+def noise(level: Part, key: Key[Array, ""], steps: int, batch: int) -> Float[Array, "t b m"]:
+    """What a level that is random in training reads beside its inputs. ConfigError if that is of another shape."""
+    name = f"layers has {type(level).__name__}"
+    if not takes(level.noise, key, steps, batch):
+        raise ConfigError(
+            f"{name}, whose noise takes {inspect.signature(level.noise)}; it must take key, steps and batch."
+        )
+    with lenient(), known_at_run_time(name):
+        made = jnp.asarray(level.noise(key, steps, batch))
+    if made.ndim != 3 or made.shape[:2] != (steps, batch) or not jnp.issubdtype(made.dtype, jnp.floating):
+        raise ConfigError(
+            f"{name}, whose noise is {made.dtype} {made.shape} for {steps} steps of {batch} sequences; it must be "
+            f"floats ({steps}, {batch}, numbers a step)."
+        )
+    return made
+
+
+def _check_training(where: str, level: Part, inputs: int, begun: Any) -> None:
+    """Raises ConfigError where a level of one's own has no cell for training that goes with that of evaluation."""
+    name = f"{where} is {type(level).__name__}"
+    there = [method for method in ("noise", "build_training") if callable(getattr(level, method, None))]
+    if len(there) == 1:
+        raise ConfigError(f"{name}, which has {there[0]}() alone; it must have noise() and build_training().")
+    if is_random(level):
+        cell = made_cell(where, level, inputs, training=True)
+        _width(name, cell, inputs + noise(level, jax.random.key(0), 2, 3).shape[-1])
+        if (found := shapes_of(cell.init(jax.random.key(0)))) != begun:
+            raise ConfigError(
+                f"{name}, whose build_training has the parameters {found} and build {begun}; they must be the same."
+            )
 
 
 def _width(name: str, cell: Cell, inputs: int) -> int:

@@ -18,6 +18,7 @@ from seqdyn.learn import own_cells
 from seqdyn.learn.context import Variable, check_variables, checked, with_axes
 from seqdyn.learn.terms import LayerPass
 from seqdyn.nets.levels import Dense
+from seqdyn.nets.wrappers import Zoneout
 from seqdyn.parts import Part
 from seqdyn.types import Array, ConfigError, Float, Int, Key, Tree, one_of
 
@@ -112,10 +113,9 @@ def check(looking: ProbeConfig, specs: Sequence[Fields]) -> None:
             raise ConfigError(f"probes is {probes!r}; the cells of {spec.label} have no {min(missing)} to look at.")
         if blind and own_cells.said(spec, Dense):
             raise ConfigError(f"probes is {probes!r}; a {spec.label} has no recurrence for {min(blind)}.")
-        if "units" in words and spec.dropout == "zoneout":
-            raise ConfigError(
-                "probes has 'units' and dropout is 'zoneout'; its time constants and paths are of gates alone."
-            )
+        zoned = "dropout is 'zoneout'" if spec.dropout == "zoneout" else own_cells.said(spec, Zoneout)
+        if "units" in words and zoned:
+            raise ConfigError(f"probes has 'units' and {zoned}; its time constants and paths are of gates alone.")
     first = specs[0]
     if split == "train" and first.task not in DATA_SETS and not first.training_set:
         raise ConfigError("diagnostic_from is 'train' and training_set is 0; fresh sequences are no set to look at.")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from seqdyn.data.augment import augmented
 from seqdyn.data.check import check
 from seqdyn.data.tasks import VECTORS, Batch, task_of
-from seqdyn.learn import context, model, network, objective, optim, penalties, precision, start, stopping
+from seqdyn.learn import context, dropout, model, network, objective, optim, penalties, precision, start, stopping
 from seqdyn.learn.model import Model
 from seqdyn.learn.objective import gradient, kind
 from seqdyn.learn.spec import Spec, check_one
@@ -256,7 +256,7 @@ def sample(spec: Spec, data: Any, index: Any, n: Int[Array, ""]) -> Batch:
         batch = augmented(spec.augment, key, batch, spec.numbers.strength, data, spec.pad)
     if spec.network is not None:
         return batch._replace(noise=jax.random.fold_in(keys(spec).noise, n), step=n)
-    alike = spec.dropout == "none" and "l0" not in spec.penalties and not spec.normalise.startswith("batch")
+    alike = not dropout.drops(spec) and "l0" not in spec.penalties and not spec.normalise.startswith("batch")
     return batch if alike else batch._replace(noise=jax.random.fold_in(keys(spec).noise, n))
 
 

@@ -26,6 +26,7 @@ from seqdyn.learn.train import TrainState
 from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.nets.cells import Cell
 from seqdyn.nets.levels import LSTM, RNN, Dense
+from seqdyn.nets.wrappers import Wrapper
 from seqdyn.types import Array, Bool, ConfigError, Float, Key, whole
 
 RATE = 1e-3
@@ -98,7 +99,7 @@ def check(spec: Spec) -> None:
     if not spec.floss:
         return
     (level, *others), two = levels(spec), spec.bidirectional
-    if isinstance(level, Dense) or not known(level) or others or two or spec.normalise != "none":
+    if isinstance(level, Dense | Wrapper) or not known(level) or others or two or spec.normalise != "none":
         raise ConfigError(f"floss is {spec.floss} for {spec.label}; it takes one rnn, lstm or gru, not normalised.")
     size = spec.hidden[0] * (2 if isinstance(level, LSTM) else 1)
     if spec.floss > size:

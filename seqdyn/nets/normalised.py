@@ -104,11 +104,11 @@ def _begin(cell: Cell, name: str, kind: str, steps: int, gain: Any, key: Any) ->
         return Moments(jnp.zeros(shape, base.w.dtype), jnp.ones(shape, base.w.dtype))
 
     inside, lstm = kind != "batch_drive", name == "lstm"
-    statistics = {
-        "layer": None,
-        "batch_drive": Statistics(moments(k)),
-        "batch": Statistics(moments(steps, k), moments(steps, k), moments(steps, h) if lstm else None),
-    }[kind]
+    statistics = None
+    if kind == "batch":
+        statistics = Statistics(moments(steps, k), moments(steps, k), moments(steps, h) if lstm else None)
+    elif kind == "batch_drive":
+        statistics = Statistics(moments(k))
     return Normalised(
         w=base.w,
         u=base.u,

@@ -55,14 +55,14 @@ def unroll_stack(
     by: Any = unroll,
     bidirectional: bool = False,
     masks: tuple[Array, ...] | None = None,
-    inner: tuple[Array, ...] | None = None,
+    inner: tuple[Array | None, ...] | None = None,
 ) -> Stacked:
     """The outputs of one level are the inputs of the next; one watch a layer. A stack of one is the cell.
 
     A level is a layer or, if `bidirectional`, two that read the same inputs, the first forwards, the second backwards
     (Schuster & Paliwal 1997); cells, params, carries and watches then alternate. `masks`, one [*b, d] a level,
-    multiply its inputs, the same at every step; `inner`, one [t, *b, m] a layer, stand beside its inputs, for the cells
-    of `dropped`. `by` unrolls a layer.
+    multiply its inputs, the same at every step; `inner`, one [t, *b, m] a layer or None, stand beside its inputs, for
+    the cells of `dropped`. `by` unrolls a layer.
     """
     last, layers = [], []
     watches = watches or (Tap(),) * len(cells)
@@ -74,7 +74,8 @@ def unroll_stack(
         for i in range(ways * level, ways * (level + 1)):
             back = i > ways * level
             given = (cells[i], params[i], carries[i])
-            reads = xs if inner is None else jnp.concatenate([xs, inner[i]], axis=-1)
+            noise = None if inner is None else inner[i]
+            reads = xs if noise is None else jnp.concatenate([xs, noise], axis=-1)
             out, carry = in_direction(by, back, *given, reads, cut, watches[i])
             outputs.append(out)
             last.append(carry)

@@ -70,7 +70,7 @@ def _unheeded(spec: Mapping[str, Any]) -> set[str]:
 
 
 def _word(spec: Mapping[str, Any], name: str) -> str:
-    own = [part["part"] for part in (*spec.get("layers", []), *filter(None, [spec.get("network")]))]
+    own = [*spec.get("layers", []), *filter(None, [spec.get("network")])]
     said = {n: spec.get(n, getattr(Fields, n)) for n in ("name", *WORDS[1:])}
     if name == "label":
         return label(said["name"], said["cell"], said["activation"], own)
