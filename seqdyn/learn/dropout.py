@@ -42,7 +42,7 @@ class Masks(NamedTuple):
     inputs: tuple[Float[Array, "b d"], ...] | None = None
     """One a level."""
     inner: tuple[Float[Array, "t b m"] | None, ...] | None = None
-    """One a layer, in the order in which it reads: what its cell reads beside its inputs, None where that is nothing."""
+    """One a layer, in the order in which it reads: what its cell reads beside its inputs; None: nothing."""
     outputs: Float[Array, "b h"] | None = None
 
 
