@@ -24,7 +24,7 @@ ADDING = sd.Spec(task=sd.Adding(6), batch=4, holdout=4)
 
 @sd.part
 class Rough:
-    """h' = tanh((W x + U h) ⊙ (1 + s m_t)), m_t normal in training and 0 in evaluation; s is swept."""
+    """h' = tanh((W x + U h) ⊙ (1 + s m_t)), m_t a bool in training and 0 in evaluation; s is swept."""
 
     hidden: int
     s: sd.Number = sd.number(0.5, low=0.0)
@@ -39,7 +39,7 @@ class Rough:
         return sd.cell(partial(self.init, inputs), step, lambda batch: jnp.zeros((*batch, self.hidden)))
 
     def noise(self, key, steps, batch):
-        return jax.random.normal(key, (steps, batch, self.hidden))
+        return jax.random.bernoulli(key, 0.5, (steps, batch, self.hidden))
 
     def init(self, inputs, key):
         w, u = jax.random.split(key)
@@ -106,7 +106,7 @@ def test_each_layer_has_its_own_wrapper_and_the_gradient_is_autodiffs():
 def test_a_cell_of_ones_own_reads_its_noise_in_training_alone():
     of = having(dataclasses.replace(ADDING, layers=(Rough(3, s=0.7),)), sd.Numbers())
     batch, params = train.training_batch(of, None, 5), train.init(of, {}).params
-    drawn = jax.random.normal(jax.random.split(batch.noise, 1)[0], (6, 4, 3))
+    drawn = jax.random.bernoulli(jax.random.split(batch.noise, 1)[0], 0.5, (6, 4, 3))
     layer = jax.tree.map(np.float64, params.layers[0])
     for noise, m in ((batch.noise, np.float64(drawn)), (None, np.zeros((6, 4, 3)))):
         h, hs = np.zeros((4, 3)), []

@@ -99,12 +99,12 @@ def noise(level: Part, key: Key[Array, ""], steps: int, batch: int) -> Float[Arr
         )
     with lenient(), known_at_run_time(name):
         made = jnp.asarray(level.noise(key, steps, batch))
-    if made.ndim != 3 or made.shape[:2] != (steps, batch) or not jnp.issubdtype(made.dtype, jnp.floating):
+    if made.ndim != 3 or made.shape[:2] != (steps, batch) or not jnp.isrealobj(made):
         raise ConfigError(
             f"{name}, whose noise is {made.dtype} {made.shape} for {steps} steps of {batch} sequences; it must be "
-            f"floats ({steps}, {batch}, numbers a step)."
+            f"real, ({steps}, {batch}, numbers a step)."
         )
-    return made
+    return made if jnp.issubdtype(made.dtype, jnp.floating) else made.astype(jnp.float32)  # a mask may be of bools
 
 
 def _check_training(where: str, level: Part, inputs: int, begun: Any) -> None:
