@@ -3,12 +3,14 @@ something else, a function that asks Python for a number that is known only when
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from seqdyn.parts import check_structure, is_part, lenient, part, within
 from seqdyn.types import ConfigError
@@ -111,6 +113,23 @@ def known_at_run_time(name: str) -> Iterator[None]:
         if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
         raise
+
+
+def check_repeats(name: str, function: Callable[..., Any], *given: Any) -> None:
+    """Raises ConfigError where a function is another program, or has other constants, when it is traced again: what it
+    draws is not its key's, and no run would ever come again."""
+
+    def traced() -> tuple[str, list[Any]]:
+        with lenient():
+            made = jax.make_jaxpr(lambda *given: function(*given))(*given)  # of the function itself JAX keeps the first
+        consts = [const for const in made.consts if isinstance(const, np.ndarray | jax.Array)]
+        known = [c for c in consts if not isinstance(c, Tracer) and not jnp.issubdtype(c.dtype, jax.dtypes.prng_key)]
+        return re.sub(r" at 0x[0-9a-f]+", "", str(made.jaxpr)), known
+
+    (text, consts), (again, others) = traced(), traced()
+    alike = (one is other or np.array_equal(one, other) for one, other in zip(consts, others, strict=False))
+    if text != again or len(consts) != len(others) or not all(alike):
+        raise ConfigError(f"{name} gives something else each time that it is called; draw from its key, by jax.random.")
 
 
 def built(where: str, part: Any, kind: Any, right: str, *given: Any, method: str = "build") -> Any:

@@ -504,3 +504,49 @@ def test_a_pull_that_is_no_derivative_is_found_before_training(tmp_path):
     spec = dataclasses.replace(SPEC, layers=(Wrong(),), records=())
     first = sd.grid(spec).at(0).arrays()
     assert verify.gradient_error(first, None) > verify.TOLERANCE
+
+
+RNG = np.random.default_rng()
+
+
+@sd.part
+class ByNumPy:
+    """What draws by other means than its key, in one of its functions."""
+
+    where: str
+
+    def build(self, inputs=None):
+        def draw(key, batch):
+            xs = (RNG if self.where == "task" else np.random.default_rng(0)).normal(size=(5, batch, 1))
+            return xs, xs.sum(0)[:, 0]
+
+        def init(key):
+            return {"w": RNG.normal(size=(inputs, 3)), "u": jnp.eye(3)}
+
+        if inputs is None:
+            return sd.task(draw, loss=lambda p, y: (p[..., 0] - y) ** 2, inputs=1, outputs=1)
+        return sd.cell(init, lambda p, h, x: jnp.tanh(x @ p["w"] + h @ p["u"]), lambda b: jnp.zeros((*b, 3)))
+
+
+@sd.part
+class NumPyInit:
+    def build(self):
+        return lambda key, shape, dtype: RNG.normal(size=shape)
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        (dict(task=ByNumPy("task")), "draw of ByNumPy gives something else key jax.random"),
+        (dict(layers=(ByNumPy("cell"),)), "init of ByNumPy gives something else key jax.random"),
+        (dict(layers=(sd.LSTM(3, u=NumPyInit()),)), "init of LSTM gives something else key jax.random"),
+        (dict(layers=(sd.Zoneout(sd.LSTM(3, u=NumPyInit())),)), "init of Zoneout gives something else key jax.random"),
+    ],
+)
+def test_what_draws_by_other_means_than_its_key_is_refused(fields, words):
+    sentence = refusal(lambda: sd.Spec(batch=4, holdout=4, **fields))
+    assert all(word in sentence for word in words.split(" ")), sentence
+
+
+def test_a_batch_that_is_always_the_same_is_no_fault():
+    assert sd.Spec(task=ByNumPy("fixed"), batch=4, holdout=4).steps == 5

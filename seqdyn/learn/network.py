@@ -15,13 +15,13 @@ its steps are padding, if it is over the batch's steps and examples.
 import inspect
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import check_part, is_real, known_at_run_time, takes, types_of
+from seqdyn.building import check_part, check_repeats, is_real, known_at_run_time, takes, types_of
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import DATA_SETS, task_of
 from seqdyn.fields import Fields
@@ -205,6 +205,7 @@ def _scans(tree: Any, numbers: tuple[Any, ...]) -> dict[str, int]:
 
     def seen(numbers: Any, key: Any) -> dict[str, Seen]:
         of = jax.tree.unflatten(tree, numbers)
+        check_repeats(f"init of {type(of.network).__name__}", partial(init, of), key)
         params, batch = init(of, key), _batch_like(of, key)._replace(step=jnp.int32(0))
         forward(of, params, batch._replace(noise=None, step=None))
         return gradient(of, params, batch).seen
