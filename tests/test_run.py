@@ -137,6 +137,14 @@ def test_another_experiment_is_refused_with_the_first_difference_and_nothing_cha
     assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in out.rglob("*")}
 
 
+def test_a_directory_may_be_said_from_home(out, monkeypatch):
+    monkeypatch.setenv("HOME", str(out.parent))
+    there = f"~/{out.name}"
+    found = [seqdyn.load(at)["loss"] for at in (there, [there], out)]
+    assert found[0].equals(found[2]) and (found[1].values == found[2].values).all()
+    assert manifest.directory(there) == out
+
+
 def test_a_directory_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match="is not a run directory"):

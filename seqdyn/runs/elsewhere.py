@@ -45,7 +45,7 @@ class Directory:
 
     def __init__(self, path: Any, updates: Any, probe_every: int, numbers: Mapping[str, Any]) -> None:
         try:
-            self.path = Path(path).absolute()  # wherever the loop goes
+            self.path = Path(path).expanduser().absolute()  # wherever the loop goes
         except TypeError:
             raise ConfigError(f"path is {path!r}; it must be that of a new directory.") from None
         self.updates, self.probe_every = whole("updates", updates), probe_every

@@ -173,9 +173,9 @@ def _others(there: dict[str, Any], here: dict[str, Any]) -> list[tuple[str, Any,
 
 
 def directory(path: Any) -> Path:
-    """What was given as a run directory; ConfigError for what is no path."""
+    """What was given as a run directory, ~ as the home; ConfigError for what is no path."""
     try:
-        return Path(path)
+        return Path(path).expanduser()
     except TypeError:
         raise ConfigError(f"path is {path!r:.80}; it must be a run directory.") from None
 

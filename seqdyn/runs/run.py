@@ -81,7 +81,7 @@ def run(
     """
     if shard == WHOLE:
         shard = Shard(jax.process_index(), jax.process_count())
-    out, console = Path(out), console or plain_console(stderr=True)
+    out, console = manifest.directory(out), console or plain_console(stderr=True)
     check_settings(experiment.specs[0].dtype == "float64")
     check_threads()
     for spec in experiment.specs:
@@ -114,7 +114,7 @@ def run(
 
 def complete(out: str | Path) -> bool:
     """Have all tiles of a run directory, those of other shards included, done their last update?"""
-    return trained(layout(manifest.read(out)["experiment"]), Path(out))
+    return trained(layout(manifest.read(out)["experiment"]), manifest.directory(out))
 
 
 def trained(at: Layout, out: Path, mine: Shard = WHOLE) -> bool:

@@ -63,7 +63,7 @@ def load(path: Any) -> "xr.Dataset":
 
 def _paths(given: Any) -> list[Path]:
     try:
-        paths = [Path(path) for path in given]
+        paths = [Path(path).expanduser() for path in given]
     except TypeError:
         paths = []
     if not paths:
