@@ -204,7 +204,7 @@ def test_reproduce_newton(tmp_path):
     assert "other settings" in refusal("reproduce/newton", "--smoke", "--out", tmp_path / "out")
 
 
-MEASURED = ("ghost", "linear_dynamics", "long_products", "sensitivity")
+MEASURED = ("ghost", "linear_dynamics", "long_products", "sensitivity", "smoothness")
 """Reproductions that keep a row a seed and setting, and state their claims of those."""
 
 
@@ -440,7 +440,13 @@ CURES = "initialisations clipping activations regularisation normalisation sched
 
 
 @pytest.mark.parametrize(
-    "name", [*CURES, "capacity", "augmentation", *(f"reproduce.{name}" for name in (*REPRODUCED, "linear_dynamics"))]
+    "name",
+    [
+        *CURES,
+        "capacity",
+        "augmentation",
+        *(f"reproduce.{name}" for name in (*REPRODUCED, "linear_dynamics", "smoothness")),
+    ],
 )
 def test_every_full_setting_is_valid_and_larger_than_the_default(name, monkeypatch):
     """Nothing is trained: it is hours long."""
