@@ -2,6 +2,8 @@
 
 import itertools
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import jax.flatten_util
@@ -11,7 +13,7 @@ import pytest
 
 from analysis import claims, long_products, measured
 from analysis.sensitivity import theory
-from experiments.reproduce import ghost, linear_dynamics, sensitivity
+from experiments.reproduce import ghost, linear_dynamics, sensitivity, smoothness
 from experiments.reproduce import long_products as products
 from seqdyn.nets.bptt import unroll
 
@@ -84,6 +86,15 @@ def test_sensitivity_of_the_lru_is_the_theory_and_hessians_are_those_of_the_loss
     flat, back = jax.flatten_util.ravel_pytree(params)
     exact = jax.hessian(lambda p: 0.5 * jnp.sum(weights * (response(back(p)) - curves[0]) ** 2))(flat)
     assert np.allclose(sensitivity.hessian(response, params, 6), exact, atol=1e-10)
+
+
+def test_smoothness_of_a_quadratic_is_that_of_its_hessian_along_the_gradient_whatever_the_step():
+    h, p = np.asarray([1.0, 4.0]), np.asarray([2.0, 1.0])
+    look: Any = SimpleNamespace(params=jnp.asarray(p), loss_of=lambda q: 0.5 * jnp.sum(jnp.asarray(h) * q**2))
+    for clip in (0.1, 100.0):
+        seen = smoothness.Smoothness(lr=0.3, clip=clip).measure(look)
+        assert np.isclose(seen["gradient_size"], np.linalg.norm(h * p))
+        assert np.isclose(seen["local_smoothness"], np.linalg.norm(h * h * p) / np.linalg.norm(h * p))
 
 
 def test_a_claim_is_judged_on_rows_as_on_runs_and_keeps_what_the_paper_says():

@@ -64,7 +64,7 @@ class Smoothness:
 
     lr: float
     clip: float
-    variables = {  # noqa: RUF012, a part has no fields without annotation
+    variables = {
         "gradient_size": sd.Variable((), "‖∇L‖ of the diagnostic batch"),
         "local_smoothness": sd.Variable((), "largest ‖∇L(θ + δ) − ∇L(θ)‖ / ‖δ‖ along the next step of descent"),
     }
