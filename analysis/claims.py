@@ -253,9 +253,11 @@ def least(claim: Claim, level: float) -> int:
 
 def verdicts(claims: Sequence[Claim], *parts: Path) -> list[Verdict]:
     """Of the claims whose runs are there, corrected for their number."""
-    if not claims:
-        return []
-    runs = read(*parts)
+    return judged(claims, read(*parts)) if claims else []
+
+
+def judged(claims: Sequence[Claim], runs: "xr.Dataset") -> list[Verdict]:
+    """`verdicts` of values that are there: a column each, one value a run, `seed` among them."""
     found = []
     for claim in claims:
         try:

@@ -204,6 +204,24 @@ def test_reproduce_newton(tmp_path):
     assert "other settings" in refusal("reproduce/newton", "--smoke", "--out", tmp_path / "out")
 
 
+MEASURED = ("ghost", "linear_dynamics", "long_products", "sensitivity", "smoothness")
+"""Reproductions that keep a row a seed and setting, and state their claims of those."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEASURED)
+def test_reproductions_that_measure(name, tmp_path):
+    """Each prints what the paper says beside ours, of every claim, and comes to the same table again."""
+    text = smoke(f"reproduce/{name}", tmp_path / "out")
+    for word in ("claim", "paper", "ours", "interval", "verdict", "undecided"):
+        assert word in text
+    assert (tmp_path / "out" / f"{name}.png").read_bytes().startswith(PNG)
+    assert {row["seed"] for row in json.loads((tmp_path / "out" / f"{name}.json").read_text())["rows"]} == {0, 1}
+    if name == "long_products":
+        assert smoke(f"reproduce/{name}", tmp_path / "out") == text
+        assert "other settings" in refusal(f"reproduce/{name}", "--smoke", "--seeds", "3", "--out", tmp_path / "out")
+
+
 @pytest.mark.slow
 def test_edge_of_stability(tmp_path):
     """The probes see the loss that is descended; a rate far above 2/sharpness diverges, and only that."""
@@ -400,8 +418,10 @@ def test_synthetic(tmp_path):
         _generators.fitting(_generators.Config(sizes=(5000,)), "digits", 1000)
 
 
-REPRODUCED = sorted(p.stem for p in (ROOT / "experiments" / "reproduce").glob("[!_]*.py") if p.stem != "newton")
-"""Those that train runs."""
+REPRODUCED = sorted(
+    p.stem for p in (ROOT / "experiments" / "reproduce").glob("[!_]*.py") if p.stem not in ("newton", *MEASURED)
+)
+"""Those that train runs and publish a page of them."""
 
 
 @pytest.mark.slow
@@ -419,7 +439,15 @@ def test_reproduce(name, tmp_path):
 CURES = "initialisations clipping activations regularisation normalisation schedules gating cures".split()
 
 
-@pytest.mark.parametrize("name", [*CURES, "capacity", "augmentation", *(f"reproduce.{name}" for name in REPRODUCED)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *CURES,
+        "capacity",
+        "augmentation",
+        *(f"reproduce.{name}" for name in (*REPRODUCED, "linear_dynamics", "smoothness")),
+    ],
+)
 def test_every_full_setting_is_valid_and_larger_than_the_default(name, monkeypatch):
     """Nothing is trained: it is hours long."""
     main = importlib.import_module(f"experiments.{name}")

@@ -1,0 +1,74 @@
+"""What scripts found that measure many seeds without run directories: the paper's statements beside ours, the figure.
+
+Such a script keeps one row a seed and setting, so that `claims.of` reads a column of them as it reads one of runs.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from analysis import claims, style
+from analysis.claims import Claim
+from seqdyn.runs.display import plain_console
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Rows = Sequence[Mapping[str, Any]]
+"""One a seed and setting, of the same keys."""
+
+
+class Stated(NamedTuple):
+    """A claim of a paper and what the paper says of its number."""
+
+    paper: str
+    claim: Claim
+
+
+def columns(rows: Rows) -> "xr.Dataset":
+    """The same as `claims.read` gives of runs."""
+    import xarray as xr
+
+    return xr.Dataset({name: ("run", np.asarray([row[name] for row in rows])) for name in rows[0]})
+
+
+def judged(stated: Sequence[Stated], rows: Rows) -> list[dict[str, str]]:
+    """*paper | ours* with the verdicts: a row a claim whose settings were measured."""
+    paper = {one.claim: one.paper for one in stated}
+    found = claims.judged(list(paper), columns(rows))
+    told = zip(found, claims.table(found), strict=True)
+    return [
+        {
+            "claim": row["claim"],
+            "paper": paper[of.claim],
+            "ours": row["value"],
+            "interval": row["interval"],
+            "is": row["is"],
+            "n": row["n"],
+            "verdict": row["verdict"],
+        }
+        for of, row in told
+    ]
+
+
+def show(kept: Path, stated: Sequence[Stated], figure: Callable[[dict[str, Any]], Figure]) -> list[Path]:
+    """Prints the table of claims, writes it and the figure beside what was measured, and returns both files."""
+    found = json.loads(kept.read_text(encoding="utf-8"))
+    console = plain_console(width=150, record=True)
+    told = judged(stated, found["rows"])
+    table = Table(*told[0], box=None)
+    for row in told:
+        table.add_row(*row.values())
+    console.print(table)
+    console.print(f"Shares and medians over n seeds; the intervals are right together with {1 - claims.ERROR:.0%}.")
+    with style.look():
+        drawn = style.save(figure(found), kept.with_suffix(""))
+    console.print(str(drawn), soft_wrap=True)
+    text = kept.with_suffix(".txt")
+    text.write_text(console.export_text(), encoding="utf-8")
+    return [drawn, text]
