@@ -93,8 +93,8 @@ def wandb(project: str, every: int | None = None, *, mode: str = "offline", **op
 
     def begin(run: _Run) -> _Said:
         of_run = dict(id=run.id, name=run.name, group=run.group, config=run.config, resume="allow", mode=mode)
-        # Else it would list all installed packages and ask git, anew for each run: longer than all that is logged.
-        lean = dict(x_disable_stats=True, x_save_requirements=False, disable_git=True)
+        # Else it lists all packages, asks git and moves links, anew for each run: longer than to log all of it.
+        lean = dict(x_disable_stats=True, x_save_requirements=False, disable_git=True, symlink=False)
         quiet = library.Settings(silent=True, console="off", **lean)
         return library.init(project=project, **(of_run | dict(reinit="create_new", settings=quiet) | options))
 
