@@ -24,6 +24,7 @@ from seqdyn.runs import manifest, sweep
 from seqdyn.runs.axes import shapes
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.run import run
+from seqdyn.runs.script import fingerprint
 
 X64 = False
 SIZES = {"steps": 5, "batch": 4, "holdout": 8, "hidden": (3,)}
@@ -100,8 +101,12 @@ def test_it_goes_on_with_other_data_of_another_length_batch_and_optimiser(parent
     made = {k: (rng.normal(size=(6, 7, 2)), np.full(6, 7), rng.normal(size=6)) for k in ("train", "validation", "test")}
     same = dict(steps=7, features=2, classes=0, batch=3, hidden=(3,), optimizer="momentum", clip="norm")
     spec = Spec("labelled", cell="rnn", **same)
-    e = Experiment("other", spec, grid(seeds=1, lr=0.01), 2, chunk=2, probe_every=2, probes=())
-    out = run(e, tmp_path / "out", made, verify=False, init=given)
+
+    def e(data):
+        noted = {"data": fingerprint(data)}
+        return Experiment("other", spec, grid(seeds=1, lr=0.01), 2, chunk=2, probe_every=2, probes=(), settings=noted)
+
+    out = run(e(made), tmp_path / "out", made, verify=False, init=given)
     (layer,), readout = jax.tree.map(np.asarray, (given.layers, given.readout))
     h = np.zeros((6, 3))
     for x in made["test"][0].swapaxes(0, 1):
@@ -111,6 +116,9 @@ def test_it_goes_on_with_other_data_of_another_length_batch_and_optimiser(parent
     noted = manifest.read(out)["init"]
     assert noted["sha256"] == digest(start.named(given)) and noted["parents"][0]["path"] == str(parent.resolve())
     assert digest(seqdyn.restore(out, 0)) != digest(given)
+    third = made | {"train": made["test"]}
+    with pytest.raises(ConfigError, match="settings.data.train is"):
+        run(e(third), out, third, verify=False)
 
 
 @pytest.mark.parametrize(
