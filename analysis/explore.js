@@ -217,12 +217,13 @@ function logTicks(lo, hi) { // powers of ten, or 1, 2, 5 of them, or plain numbe
 
 let plan = null; // all that does not depend on the update: groups, medians, scales, places, pictures
 function extent(values, cut) {
-  const there = values.filter(Number.isFinite).sort((a, b) => a - b);
+  const there = Float64Array.from(values.filter(Number.isFinite)).sort();
   if (!there.length) return [0, 1];
   let lo = quantile(there, there.length, cut), hi = quantile(there, there.length, 1 - cut);
   if (hi - lo < 1e-9) { lo -= .5; hi += .5; }
   return [lo, hi];
 }
+const padded = ([lo, hi]) => [lo - (hi - lo) * .06, hi + (hi - lo) * .06];
 function prepare(width) {
   const g = groups(), L = look(), nc = g.cols.length, nr = g.rows.length, map = data.maps[S.q];
   const p = { g, L, left: 58, right: 104, gap: 14, top: 72, rows: [], pictures: [], pooled: pooled(g.at), image: null };
@@ -237,11 +238,14 @@ function prepare(width) {
   p.gx = lag => lag / lastLag;
   let y = p.top;
   if (map && NS) {
+    const drawn = []; // by the curves over lags: ends of bands, or the single runs at some updates
     p.medians = g.at.map(row => row.map(runs => {
       const m = new Float32Array(NS * NG);
-      for (let u = 0; u < NS; u++) for (let k = 0; k < NG; k++) m[u * NG + k] = bandAt(runs, u, k)[1];
+      for (let u = 0; u < NS; u++) for (let k = 0; k < NG; k++) { const b = bandAt(runs, u, k); m[u * NG + k] = b[1]; drawn.push(b[0], b[2]); }
+      if (S.seeds === "lines") for (let u = 0; u < NS; u += Math.ceil(NS / 25)) for (let k = 0; k < NG; k++) for (const run of runs) drawn.push(log2(map, run, u, k));
       return m;
     }));
+    p.curve = padded(extent(drawn, .003));
     const some = [];
     for (const m of p.medians.flat()) for (let i = 0; i < m.length; i++) if (Number.isFinite(m[i])) some.push(m[i]);
     let [lo, hi] = extent(some, .003);
@@ -258,8 +262,9 @@ function prepare(width) {
   const shown = series.filter(name => S.show.has(name));
   shown.forEach((name, k) => {
     const of = data.series[name], logged = LOGGED.has(name), bands = g.at.map(row => row.map(runs => of.at.map((_, i) => seriesBand(of, runs, i).map(v => logged ? Math.log10(v) : v))));
-    const [lo, hi] = extent(bands.flat(3), .002), pad = (hi - lo) * .06;
-    p.rows.push({ kind: "series", name, of, logged, bands, lo: ["clip_scale", "clipped", "test_accuracy"].includes(name) ? Math.min(0, lo) : lo - pad, hi: hi + pad, y, h: 92, last: k === shown.length - 1 });
+    const single = S.seeds === "lines" ? g.at.flat(2).flatMap(run => of.at.map((_, i) => logged ? Math.log10(one(of, run, i)) : one(of, run, i))) : [];
+    const [lo, hi] = extent([...bands.flat(3), ...single], .002), [low, high] = padded([lo, hi]);
+    p.rows.push({ kind: "series", name, of, logged, bands, lo: ["clip_scale", "clipped", "test_accuracy"].includes(name) ? Math.min(0, lo) : low, hi: high, y, h: 92, last: k === shown.length - 1 });
     y += 92 + 18;
   });
   p.height = y + 26;
@@ -385,7 +390,7 @@ function still(ctx, p) { // all but the cursor and the curve over lags
         if (r.name === "loss") { ctx.strokeStyle = p.colour(i); ctx.lineWidth = 1.4; ctx.setLineDash([]); runs.forEach(run => { if (data.broke[run] >= 0) cross(ctx, x + p.ux(data.broke[run]) * p.cw, r.y + 2, 3.5); }); }
       }));
     } else {
-      axes(ctx, p, r, { yt: ticks(p.lo, p.hi, 5), yl: [p.lo, p.hi], xt: ticks(0, data.lags[NG - 1], Math.max(2, Math.floor(p.cw / 60))).map(v => [p.gx(v), plain(v)]), xl: "lag T − t (steps)", form: plain });
+      axes(ctx, p, r, { yt: ticks(...p.curve, 5), yl: p.curve, xt: ticks(0, data.lags[NG - 1], Math.max(2, Math.floor(p.cw / 60))).map(v => [p.gx(v), plain(v)]), xl: "lag T − t (steps)", form: plain });
       side(ctx, quantity(), r.y, r.h, L);
     }
   }
@@ -451,7 +456,7 @@ function moving(ctx, p) { // the cursor and the curve over lags, the same in eac
         }
         return;
       }
-      const xs = data.lags.map(v => x + p.gx(v) * p.cw), py = v => clampY(v, p.lo, p.hi, r.y, r.h);
+      const xs = data.lags.map(v => x + p.gx(v) * p.cw), py = v => clampY(v, ...p.curve, r.y, r.h);
       within(ctx, x, r.y - 1, p.cw, r.h + 2, () => {
         if (S.lag >= 0) { ctx.strokeStyle = L.soft; ctx.lineWidth = 1; ctx.setLineDash([4, 3]); path(ctx, [[xs[S.lag], r.y], [xs[S.lag], r.y + r.h]]); ctx.stroke(); ctx.setLineDash([]); }
         g.rows.forEach((_, i) => {
@@ -464,8 +469,9 @@ function moving(ctx, p) { // the cursor and the curve over lags, the same in eac
       if (of && S.q === "adjoint_norm" && S.seeds === "bands") g.rows.forEach((_, i) => {
         const runs = g.at[i][j], lag = runs.length ? seriesBand(of, runs, S.u)[1] : NaN, k = data.lags.findLastIndex(v => v <= lag);
         if (!(lag < data.lags[NG - 1]) || k < 0) return;
-        const v = bandAt(runs, S.u, k)[1];
-        if (v < p.lo || v > p.hi) return;
+        const share = (lag - data.lags[k]) / (data.lags[k + 1] - data.lags[k]); // a median may lie between two lags
+        const v = bandAt(runs, S.u, k)[1] * (1 - share) + (share && bandAt(runs, S.u, k + 1)[1] * share);
+        if (!(v >= p.curve[0] && v <= p.curve[1])) return;
         ctx.beginPath(); ctx.arc(x + p.gx(lag) * p.cw, py(v), 3.5, 0, 7); ctx.fillStyle = p.colour(i); ctx.fill(); ctx.strokeStyle = L.ink; ctx.lineWidth = .8; ctx.stroke();
       });
     });

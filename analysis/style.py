@@ -99,7 +99,7 @@ def legend(fig: Figure, handles: dict[str, Any]) -> None:
     def fits(columns: int) -> bool:
         rows = -(-len(names) // columns)  # filled column by column
         widest = [max(map(len, names[i : i + rows])) for i in range(0, len(names), rows)]
-        return sum(w + 7 for w in widest) < room
+        return sum(w + 9.5 for w in widest) < room  # with its line, and the room around both
 
     columns = next((n for n in range(len(names), 1, -1) if fits(n)), 1)
     rows = -(-len(names) // columns)

@@ -93,7 +93,9 @@ def wandb(project: str, every: int | None = None, *, mode: str = "offline", **op
 
     def begin(run: _Run) -> _Said:
         of_run = dict(id=run.id, name=run.name, group=run.group, config=run.config, resume="allow", mode=mode)
-        quiet = library.Settings(silent=True, console="off", x_disable_stats=True)
+        # Else it lists all packages, asks git and moves links, anew for each run: longer than to log all of it.
+        lean = dict(x_disable_stats=True, x_save_requirements=False, disable_git=True, symlink=False)
+        quiet = library.Settings(silent=True, console="off", **lean)
         return library.init(project=project, **(of_run | dict(reinit="create_new", settings=quiet) | options))
 
     return _Mirror(begin, every)
@@ -132,17 +134,17 @@ class _Mirror:
         self._names: dict[str, list[str]] = {}
 
     def __call__(self, new: Chunk) -> None:
-        ds, path = new.load(), str(new.path.resolve())
+        ds, path = new.whole(), str(new.path.resolve())
         if path not in self._names:
             self._names[path] = _names(load(new.path))
-        for i, number in enumerate(new.runs):
+        for number in new.runs:
             if (path, number) not in self._open:
                 told = f"{path}:{number}".encode("utf-8", "surrogateescape")
-                config = _config(ds.isel(run=i)) | {"path": path}
+                config = _config(ds, number) | {"path": path}
                 name = self._names[path][number]
                 run = _Run(new.path.name, hashlib.sha256(told).hexdigest()[:16], name, config, new.start)
                 self._open[path, number] = self._begin(run)
-        for step, values in _values(ds, self._every):
+        for step, values in _values(ds, new, self._every):
             for i, number in enumerate(new.runs):
                 there = {tag: float(of[i]) for tag, of in values.items() if np.isfinite(of[i])}
                 if there:
@@ -156,10 +158,11 @@ class _Mirror:
             self._open.popitem()[1].finish()
 
 
-def _config(of: "xr.Dataset") -> dict[str, Any]:
+def _config(ds: "xr.Dataset", number: int) -> dict[str, Any]:
     """Coordinates of one run, and what the directory says of itself, as JSON."""
-    found = {str(name): value.item() for name, value in of.coords.items() if value.dims == ()}
-    return {name: value for name, value in (found | of.attrs).items() if value == value}
+    of_runs = {str(name): ds.variables[name] for name in ds.coords if ds.variables[name].dims == ("run",)}
+    found = {name: of.values[number].item() for name, of in of_runs.items()}
+    return {name: value for name, value in (found | ds.attrs).items() if value == value}
 
 
 def _names(ds: "xr.Dataset") -> list[str]:
@@ -177,26 +180,32 @@ def _told(name: str, value: Any) -> str:
     return f"{name}={value:g}" if isinstance(value, int | float) else f"{name}={value}"
 
 
-def _values(ds: "xr.Dataset", every: int | None) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """(updates done, tag -> [run]) of what is new; NaN where there is nothing."""
-    done = ds["step"].values + 1
-    picked = np.flatnonzero(done % every == 0) if every else np.arange(len(done))[-1:]
-    made = ds["recorded"].values[:, picked]
+def _values(ds: "xr.Dataset", new: Chunk, every: int | None) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """(updates done, tag -> [run]) of what is new; NaN where there is nothing.
+
+    Variables are indexed one by one: `isel` of all of them would take longer than to read what is said.
+    """
+    steps = np.arange(new.start, new.stop)
+    steps = steps[(steps + 1) % every == 0] if every else steps[-1:]
+    looks, runs = np.arange(new.looks.start, new.looks.stop), slice(new.runs.start, new.runs.stop)
+    made = ds.variables["recorded"][runs, steps].values
     found: dict[int, dict[str, np.ndarray]] = {}
-    for name, of in ds.data_vars.items():
-        of = of.isel(step=picked) if "step" in of.dims else of
-        rows = done[picked] if "step" in of.dims else ds["probe_step"].values
-        for tag, values in _curves(str(name), of, ds["lag"].values) if len(rows) else ():
+    for name in ds.data_vars:
+        of = ds.variables[name]
+        at = steps if "step" in of.dims else looks
+        done = at + 1 if "step" in of.dims else ds.variables["probe_step"].values[at]
+        for tag, values in _curves(str(name), of[runs, at], ds) if len(at) else ():
             values = values.astype(float) if "step" not in of.dims else np.where(made, values.astype(float), np.nan)
-            for k, row in enumerate(rows.tolist()):
+            for k, row in enumerate(done.tolist()):
                 found.setdefault(row, {})[tag] = values[:, k]
     yield from sorted(found.items())
 
 
-def _curves(name: str, of: "xr.DataArray", lags: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """(tag, [run, when]) of one variable."""
-    labels = {str(dim): of[dim].values for dim in of.dims[2:] if dim != "time"}
+def _curves(name: str, of: "xr.Variable", ds: "xr.Dataset") -> Iterator[tuple[str, np.ndarray]]:
+    """(tag, [run, when]) of one variable of a directory."""
+    labels = {str(dim): ds.variables[dim].values for dim in of.dims[2:] if dim != "time"}
     if name == "adjoint_norm":
+        lags = ds.variables["lag"].values
         at = [i for i, lag in enumerate(lags.tolist()) if lag == lags.max() or str(lag).strip("0") in ("", "1")]
         of, labels = of.isel(time=at), labels | {"time": [f"lag_{lags[i]}" for i in at]}
     elif name == "recorded" or not labels.keys() <= {"layer", "group", "gate"} or "time" in of.dims:

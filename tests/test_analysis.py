@@ -104,6 +104,17 @@ def text(tmp_path_factory):
     return write(tmp_path_factory.mktemp("text") / "run", experiment, UPDATES)
 
 
+@pytest.mark.parametrize("names", [["d"] * 20, ["rnn tanh, gain 0.5, "] * 6, ["a" * 40] * 5])
+def test_a_legend_lies_within_its_figure(names):
+    with style.look():
+        fig, axes = style.panels(1, 4, 2.0)
+        handles = {f"{name}{i}": axes[0, 0].plot([0, 1], [0, i])[0] for i, name in enumerate(names)}
+        style.legend(fig, handles)
+        fig.draw_without_rendering()
+        box = fig.legends[0].get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= fig.bbox.width
+
+
 def test_the_horizon_of_an_exponential_is_where_it_falls_below_one_percent():
     norms = 3.0 * np.asarray([[0.5], [0.05], [1.0], [2.0], [0.0]]) ** np.arange(STEPS)
     assert lags.horizon(norms).tolist() == [7, 2, STEPS, STEPS, 1]

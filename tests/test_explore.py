@@ -239,6 +239,24 @@ def test_keys_move_the_update_and_the_lag_and_play_moves_the_curve(browser, file
 
 @pytest.mark.slow
 @needs_chromium
+@pytest.mark.parametrize("seeds", ["bands", "lines"])
+def test_curves_lie_within_their_panels(browser, file, seeds):
+    """Whatever is drawn over lags, and of the horizon over updates, at any update: single runs, or bands of them."""
+    found, rows = held(file), "explore.plan().rows.filter(r => r.kind === 'series')"
+    browser.open(f"file://{file}#seeds={seeds}")
+    runs = sorted(set(browser.js("explore.plan().g.at.flat(2)")))
+    norms = found["maps"]["adjoint_norm"]["norms"][runs]
+    with np.errstate(divide="ignore"):
+        there = np.log2(norms[np.isfinite(norms) & (norms > 0)])
+    low, high = browser.js("explore.plan().curve")
+    assert low < there.min() and there.max() < high
+    low, high = browser.js(f"{rows}.filter(r => r.name === 'horizon').map(r => [r.lo, r.hi])[0]")
+    horizons = found["series"]["horizon"]["values"][runs]
+    assert low < np.nanmin(horizons) and np.nanmax(horizons) < high
+
+
+@pytest.mark.slow
+@needs_chromium
 def test_runs_are_picked_by_clicks_and_panels_made_by_any_coordinate(browser, file):
     browser.open(f"file://{file}")
     shape = "(g => [g.rows.length, g.cols.length, g.at.flat().map(r => r.length)])(explore.plan().g)"

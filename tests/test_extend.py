@@ -1,6 +1,7 @@
 """Laws of `extend`: more runs in a directory that is there are those of an experiment that had them from the start, bit
 for bit; what was there is left as it is; killed and called again it ends the same."""
 
+import contextlib
 import itertools
 import json
 import shutil
@@ -19,6 +20,7 @@ from seqdyn.learn.extended import more
 from seqdyn.runs import manifest, records
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.extend import _extended
+from seqdyn.runs.lock import Shard
 from seqdyn.runs.why import diverged
 
 X64 = False
@@ -248,6 +250,32 @@ def test_killed_at_any_write_the_same_call_ends_with_the_same_bits(where, copy, 
     assert len(calls) >= 3
     assert digests(copy) == ends
     assert {name: data for name, data in files(copy).items() if name.parts[0] != "more-1"} == before
+
+
+def test_in_shards_stopped_and_gone_on_with_it_ends_with_the_same_bits(copy, ends, monkeypatch):
+    """The tiles of the new runs are shared; a shard that is not the last leaves the others to theirs."""
+    extend(copy, **NEW, shard="0/2")
+    made = [1] * 2 + [1] * 3 + [0]  # a tile has three
+    assert sd.load(copy).recorded.values.any(1).tolist() == made
+    plainly, calls = records.Store.write, []
+
+    def killed(*given):
+        calls.append(plainly(*given))
+        if len(calls) == 3:
+            raise Killed
+
+    monkeypatch.setattr(records.Store, "write", killed)
+    for _ in range(2):
+        with contextlib.suppress(Killed):
+            extend(copy, **NEW, shard=Shard(1, 2))
+    assert len(calls) > 3 and digests(copy) == ends
+
+
+@pytest.mark.parametrize("shard", ["2/2", "1", (0, 2), Shard(3, 2)])
+def test_what_is_no_shard_is_one_sentence(shard, small):
+    assert "it must be i/n" in refusal(extend, small, seeds=[8], shard=shard)
+    assert "it must be i/n" in refusal(run, experiment(), small, shard=shard)
+    assert not (small / "more-1").exists()
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ from seqdyn.runs import manifest, sweep
 from seqdyn.runs.axes import shapes
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.run import run
+from seqdyn.runs.script import fingerprint
 
 X64 = False
 SIZES = {"steps": 5, "batch": 4, "holdout": 8, "hidden": (3,)}
@@ -91,6 +92,33 @@ def test_starts_are_an_axis(parent, tmp_path):
     there = manifest.read(out)["init"]
     assert there["starts"] == [*given] and [[p["run"] for p in of] for of in there["parents"]] == [[2], [3]]
     assert seqdyn.replay(out, 3, 0, 1).loss.values.tolist() == [float(ds.loss[3, 0])]
+
+
+@pytest.mark.slow
+def test_it_goes_on_with_other_data_of_another_length_batch_and_optimiser(parent, tmp_path):
+    """The loss before the first update is that of the given network on the new data, by NumPy."""
+    given, rng = seqdyn.restore(parent, 3), np.random.default_rng(0)
+    made = {k: (rng.normal(size=(6, 7, 2)), np.full(6, 7), rng.normal(size=6)) for k in ("train", "validation", "test")}
+    same = dict(steps=7, features=2, classes=0, batch=3, hidden=(3,), optimizer="momentum", clip="norm")
+    spec = Spec("labelled", cell="rnn", **same)
+
+    def e(data):
+        noted = {"data": fingerprint(data)}
+        return Experiment("other", spec, grid(seeds=1, lr=0.01), 2, chunk=2, probe_every=2, probes=(), settings=noted)
+
+    out = run(e(made), tmp_path / "out", made, verify=False, init=given)
+    (layer,), readout = jax.tree.map(np.asarray, (given.layers, given.readout))
+    h = np.zeros((6, 3))
+    for x in made["test"][0].swapaxes(0, 1):
+        h = np.tanh(x @ layer.w + h @ layer.u + layer.b)
+    right = np.mean(((h @ readout.w + readout.b)[:, 0] - made["test"][2]) ** 2)
+    np.testing.assert_allclose(seqdyn.load(out).test_loss.values[0, 0], right, rtol=1e-5)
+    noted = manifest.read(out)["init"]
+    assert noted["sha256"] == digest(start.named(given)) and noted["parents"][0]["path"] == str(parent.resolve())
+    assert digest(seqdyn.restore(out, 0)) != digest(given)
+    third = made | {"train": made["test"]}
+    with pytest.raises(ConfigError, match="settings.data.train is"):
+        run(e(third), out, third, verify=False)
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,14 @@ class Chunk:
     """Updates done now."""
     looks: range
     """The looks that are new, by number: the first is before the first update."""
-    _all: Callable[[], "xr.Dataset"] = field(repr=False, compare=False)
+    whole: Callable[[], "xr.Dataset"] = field(repr=False, compare=False)
+    """The records of the directory, opened once, lazy."""
 
     def load(self) -> "xr.Dataset":
         """The records of these updates and looks as `seqdyn.load` has them; lazy, nothing is read until it is asked
         for."""
         runs, looks = (slice(of.start, of.stop) for of in (self.runs, self.looks))
-        return self._all().isel(run=runs, step=slice(self.start, self.stop), probe=looks)
+        return self.whole().isel(run=runs, step=slice(self.start, self.stop), probe=looks)
 
 
 _SAID = "From on_chunk, after update"
@@ -59,7 +60,7 @@ class Listeners:
         for each in self._each:
             _check(each)
         self._path, self._layout, self._lock = path, layout, threading.Lock()
-        self._all = functools.cache(lambda: records.load(path))  # opened once: it finds what is written afterwards
+        self._whole = functools.cache(lambda: records.load(path))  # opened once: it finds what is written afterwards
 
     def hear(self, tile: Tile, start: int, stop: int) -> BaseException | None:
         """Tells all of a tile's newest updates. What one of them raises ends the training, once that is safe: it is
@@ -68,7 +69,7 @@ class Listeners:
             return None
         numbers, every = self._layout.numbers(tile), self._layout.probe_every
         looks = range(start // every + 1 if start else 0, stop // every + 1)
-        new = Chunk(self._path, range(numbers.start, numbers.stop), start, stop, looks, self._all)
+        new = Chunk(self._path, range(numbers.start, numbers.stop), start, stop, looks, self._whole)
         with self._lock:
             try:
                 for each in self._each:

@@ -20,9 +20,10 @@ from seqdyn.numbers import FIELDS
 from seqdyn.parts import plain
 from seqdyn.runs import kept, manifest, starts
 from seqdyn.runs.axes import own_variables
+from seqdyn.runs.lock import WHOLE, Shard
 from seqdyn.runs.probe import of_directory, probe
 from seqdyn.runs.records import Store
-from seqdyn.runs.run import CHECKPOINT_SECONDS, VOCABULARY, run
+from seqdyn.runs.run import CHECKPOINT_SECONDS, VOCABULARY, complete, run
 from seqdyn.types import ConfigError
 
 
@@ -36,6 +37,7 @@ def extend(
     verify: bool = True,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
     console: Console | None = None,
+    shard: str | Shard = WHOLE,
     allow_version_drift: bool = False,
 ) -> Path:
     """Trains the runs that a run directory lacks of a larger grid, and returns it; its own runs and files are left as
@@ -50,7 +52,8 @@ def extend(
     The new runs lie in `path`/more-1, the next in more-2, …, run directories themselves, and have the numbers after
     those that are there: `load`, `find`, `restore`, `replay`, `probe`, `why` and all analysis read them as of one
     directory. Their bits are those of an experiment that had them from the start. The same call again goes on after a
-    kill, and, where `run` has raised the updates of `path`, to those.
+    kill, and, where `run` has raised the updates of `path`, to those. A `shard`, as '0/2', trains its tiles of the new
+    runs only; the last one has the probes look at the others.
 
     Raises ConfigError for a value with which there is nothing that is not there, for names and values as `grid`, for
     parts that this process does not hold, with the module to import, and as `run` does.
@@ -84,10 +87,13 @@ def extend(
         verify=verify,
         checkpoint_seconds=checkpoint_seconds,
         console=console,
+        shard=shard,
         vocabulary=load_vocabulary(words) if words.exists() else None,
         init=starts.again(path, noted, experiment) if "init" in noted else None,
         allow_version_drift=allow_version_drift,
     )
+    if not complete(manifest.more(path, k)):
+        return path
     for out, old in zip(directories[:k], experiments[:k], strict=True):
         lacking = tuple(one for one in given if one not in old.probes)
         if lacking and any(kept.steps(kept.of_tile(out, tile.index)) for tile in old.layout.tiles):

@@ -39,12 +39,13 @@ class Shard(NamedTuple):
 WHOLE = Shard()
 
 
-def shard(text: str) -> Shard:
-    """'0/2' as a `Shard`; ConfigError if it is none."""
+def shard(given: str | Shard) -> Shard:
+    """'0/2' as a `Shard`, or one that is one already; ConfigError if it is none."""
+    text = f"{given.index}/{given.count}" if isinstance(given, Shard) else str(given)
     first, slash, second = text.partition("/")
     digits = first.isascii() and first.isdecimal() and second.isascii() and second.isdecimal()
     if not (slash and digits and int(first) < int(second)):
-        raise ConfigError(f"shard is {text!r}; it must be i/n with 0 ≤ i < n, as 0/2 and 1/2.")
+        raise ConfigError(f"shard is {text!r:.60}; it must be i/n with 0 ≤ i < n, as 0/2 and 1/2.")
     return Shard(int(first), int(second))
 
 

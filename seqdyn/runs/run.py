@@ -29,7 +29,7 @@ from seqdyn.learn.config import Experiment, Spec
 from seqdyn.learn.context import Variable
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
-from seqdyn.runs import axes, checkpoint, kept, manifest, signals, starts, sweep
+from seqdyn.runs import axes, checkpoint, kept, lock, manifest, signals, starts, sweep
 from seqdyn.runs.chunks import Chunk, Listeners
 from seqdyn.runs.display import Display, plain_console
 from seqdyn.runs.environment import check_threads
@@ -53,7 +53,7 @@ def run(
     config: dict[str, Any] | None = None,
     vocabulary: Sequence[str] | None = None,
     console: Console | None = None,
-    shard: Shard = WHOLE,
+    shard: str | Shard = WHOLE,
     allow_version_drift: bool = False,
     init: Any = None,
     on_chunk: Callable[[Chunk], object] | Sequence[Callable[[Chunk], object]] | None = None,
@@ -72,15 +72,16 @@ def run(
     told again.
 
     `data` are splits, as `data.check.check` has them; `config` (JSON) is kept in the manifest, `vocabulary` (the
-    word of each id) in vocabulary.txt. A `shard` trains its tiles only: see `complete`; of the processes that
-    `jax.distributed` joins, each is a shard. Raises ConfigError if the data or `init` do not fit, and if `out`
+    word of each id) in vocabulary.txt. A `shard`, as '0/2', trains its tiles only: see `complete`; of the processes
+    that `jax.distributed` joins, each is a shard. Raises ConfigError if the data or `init` do not fit, and if `out`
     holds another experiment, one that began from other parameters or (but for `allow_version_drift`) was made by
     another seqdyn or jax; RuntimeError if the gradient at the run's own shapes is more than 1e-3 away from
     autodiff's, another process trains these tiles or the file system lacks what is needed; OSError if it cannot be
     written; Interrupted after a signal.
     """
-    if shard == WHOLE:
-        shard = Shard(jax.process_index(), jax.process_count())
+    mine = lock.shard(shard)
+    if mine == WHOLE:
+        mine = Shard(jax.process_index(), jax.process_count())
     out, console = manifest.directory(out), console or plain_console(stderr=True)
     check_settings(experiment.specs[0].dtype == "float64")
     check_threads()
@@ -93,7 +94,7 @@ def run(
     new = not (out / manifest.NAME).exists()
     begun = None if given is None else starts.described(experiment, init, given)
     noted = manifest.open_run(out, experiment, config or {}, allow_version_drift, begun)
-    with held(out, shard):
+    with held(out, mine):
         check_file_system(out)
         if verify:
             try:
@@ -106,7 +107,7 @@ def run(
             save_vocabulary(out / VOCABULARY, vocabulary)
         start = starts.kept(out, noted, given) if "init" in noted else None
         try:
-            _train_all(experiment, out, data, names, checkpoint_seconds, console, shard, start, listeners)
+            _train_all(experiment, out, data, names, checkpoint_seconds, console, mine, start, listeners)
         finally:
             listeners.close()
     return out
