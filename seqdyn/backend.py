@@ -68,6 +68,13 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
         ) from None
 
 
+def compile_quickly() -> None:
+    """Leaves out, from `start` on, what XLA does to make programs fast: for sizes at which compiling is all that takes
+    time. An XLA_FLAGS that names the flag is left as it is."""
+    if "xla_backend_optimization_level" not in flags():
+        os.environ["XLA_FLAGS"] = f"{_flag_text()} --xla_backend_optimization_level=0".strip()
+
+
 def _flag_text() -> str:
     """XLA_FLAGS, or what stands in the file that it names."""
     text = os.environ.get("XLA_FLAGS", "").strip()

@@ -99,9 +99,7 @@ VARIABLES: dict[str, Variable] = {
     "window_log_singular": Variable(
         (*_PER_LAYER, "window", "mode"), "mean over examples of log₁₀ σ_i(∂state_T/∂state_t)", "decades"
     ),
-    "window_log_condition": Variable(
-        (*_PER_LAYER, "window"), "mean over examples of log₁₀ σ_1/σ_n, if `modes` are all", "decades"
-    ),
+    "window_log_condition": Variable((*_PER_LAYER, "window"), "mean over examples of log₁₀ σ_1/σ_n", "decades"),
     # lyapunov
     "lyapunov_exponent": Variable((*_PER_LAYER, "mode"), "Lyapunov exponents, mean over examples", "nats / step"),
     "lyapunov_error": Variable((*_PER_LAYER, "mode"), "standard error of the exponents over examples", "nats / step"),
