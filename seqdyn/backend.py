@@ -69,10 +69,12 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
 
 
 def compile_quickly() -> None:
-    """Leaves out, from `start` on, what XLA does to make programs fast: for sizes at which compiling is all that takes
-    time. An XLA_FLAGS that names the flag is left as it is."""
-    if "xla_backend_optimization_level" not in flags():
-        os.environ["XLA_FLAGS"] = f"{_flag_text()} --xla_backend_optimization_level=0".strip()
+    """Leaves out most of what makes a compiled program fast: for sizes at which compiling is what takes the time.
+
+    JAX_DISABLE_MOST_OPTIMIZATIONS, where it is set, has the last word.
+    """
+    if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
+        jax.config.update("jax_disable_most_optimizations", True)
 
 
 def _flag_text() -> str:
