@@ -68,6 +68,15 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
         ) from None
 
 
+def compile_quickly() -> None:
+    """Leaves out most of what makes a compiled program fast: for sizes at which compiling is what takes the time.
+
+    JAX_DISABLE_MOST_OPTIMIZATIONS, where it is set, has the last word.
+    """
+    if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
+        jax.config.update("jax_disable_most_optimizations", True)
+
+
 def _flag_text() -> str:
     """XLA_FLAGS, or what stands in the file that it names."""
     text = os.environ.get("XLA_FLAGS", "").strip()

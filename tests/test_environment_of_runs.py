@@ -55,6 +55,20 @@ def noted(out, **changes):
 # --- other machines and settings ------------------------------------------------------------------------------
 
 
+def test_smoke_compiles_quickly_which_the_manifest_would_note_and_the_environment_overrules(monkeypatch):
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    monkeypatch.setattr(sys, "argv", ["script", "--smoke"])
+    try:
+        for said, quick in (("0", False), (None, True)):
+            jax.config.update(name, False)
+            monkeypatch.setenv(name.upper(), said) if said else monkeypatch.delenv(name.upper())
+            script.script(script.Options, lambda _: None, None)
+            assert environment.environment(TINY)["settings"][name] is quick
+    finally:
+        jax.config.update(name, before)
+
+
 @pytest.mark.parametrize("name, there", [("jax_default_prng_impl", "rbg"), ("jax_threefry_partitionable", False)])
 def test_a_setting_that_draws_other_data_is_refused_and_named(out, name, there):
     noted(out, draws=manifest.read(out)["draws"] | {name: there})

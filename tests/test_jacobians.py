@@ -22,9 +22,9 @@ CELLS = {"rnn": rnn, "lstm": lstm, "gru": gru, "gru_reset_before": gru_reset_bef
 every_cell = pytest.mark.parametrize("name", CELLS)
 
 
-def problem(name, t=T, batch=(), seed=0):
+def problem(name, t=T, batch=(), seed=0, hidden=H):
     rng = np.random.default_rng(seed)
-    cell = CELLS[name](D, H, dtype=jnp.float64)
+    cell = CELLS[name](D, hidden, dtype=jnp.float64)
 
     def draw(tree):
         return jax.tree.map(lambda leaf: jnp.asarray(0.8 * rng.standard_normal(leaf.shape)), tree)
@@ -143,6 +143,47 @@ def test_the_largest_modes_without_a_jacobian_are_the_exact_ones(name):
     np.testing.assert_allclose(norms, jacobians.largest_singular(steps), rtol=1e-6)
 
 
+def test_a_frame_narrower_than_the_state_comes_near_from_below_the_nearer_the_more_it_works():
+    cell, params, carry, xs = problem("gru", t=21, batch=(3,), hidden=24)
+    params = params._replace(u=params.u / 4)  # singular values that lie close: the frame has 6 columns of 24
+    key, lags = jax.random.key(1), (1, 3, 21)
+    steps, *found = compiled(
+        lambda p, c, x: (
+            jacobians.step_jacobians(cell, p, c, x),
+            *(jacobians.top_singular(cell, p, c, x, 2, key, lags, work=work) for work in (1, jacobians.WORK, 300)),
+        )
+    )(params, carry, xs)
+    exact = window_singular(np.asarray(steps), lags)
+    least, usual, most = (np.asarray(exact[..., :2] - of) for of in found)
+    for below in (least, usual, most):
+        assert below.min() > -1e-9
+    assert least.max() > 1e-2 and usual.max() < 3e-3 and most.max() < 1e-6
+
+
+def test_dead_units_leave_no_mode_more_than_they_do_of_the_exact_ones():
+    cell = rnn(1, 8, "relu", dtype=jnp.float64)
+    params = cell.init(jax.random.key(0))
+    params = params._replace(b=jnp.where(jnp.arange(8) < 6, -100.0, 1.0))  # two units live
+    key = jax.random.key(0)
+    steps, top = compiled(
+        lambda p, c, x: (
+            jacobians.step_jacobians(cell, p, c, x),
+            jacobians.top_singular(cell, p, c, x, 4, key, (1, 4)),
+        )
+    )(params, cell.initial_carry(()), jnp.ones((5, 1)))
+    exact = window_singular(np.asarray(steps), (1, 4))
+    assert np.isfinite(exact[:, :2]).all() and np.isneginf(exact[:, 2:]).all()
+    np.testing.assert_allclose(top, exact[:, :4], rtol=1e-9, atol=1e-12)
+
+
+def test_the_largest_singular_values_of_bidiagonal_matrices_are_those_of_lapack():
+    rng = np.random.default_rng(0)
+    diagonal, above = rng.standard_normal((2, 7, 5)) ** 2 * np.asarray([1e-200, 1e-3, 1, 1e3, 0])
+    above[0] = 0
+    expected = [np.linalg.norm(np.diag(d) + np.diag(a[1:], 1), 2) for d, a in zip(diagonal.T, above.T, strict=True)]
+    np.testing.assert_allclose(compiled(jacobians.largest_of_bidiagonal)(diagonal, above), expected, rtol=1e-12)
+
+
 def test_with_padding_the_identity_stands_before_an_examples_first_step():
     cell, params, carry, xs = problem("lstm", batch=(3,))
     lengths, of = [6, 2, 4], compiled(lambda *a: jacobians.step_jacobians(cell, *a))
@@ -175,13 +216,12 @@ def test_a_state_that_is_not_finite_has_no_jacobian_formed_or_not():
     assert np.isnan(top).all()
 
 
-def test_the_probe_averages_logarithms_over_the_examples_that_are_long_enough(monkeypatch):
-    lengths, modes = [T, 2, 1, 4], 5
+def test_the_probe_averages_logarithms_over_the_examples_that_are_long_enough():
+    lengths, modes = [T, 2, 1, 4], 5  # the first layer has 6, so that its Jacobians are not formed
     rng = np.random.default_rng(0)
     mask = valid_steps(jnp.asarray(lengths), T, "after")
     ids = jnp.asarray(np.where(mask, rng.integers(1, 9, mask.shape), 0), jnp.int32)
     spec = Spec(task="labelled", vocabulary=9, embedding=2, hidden=(3, 2), cell="lstm", steps=T, batch=len(lengths))
-    monkeypatch.setattr(jacobians, "EXACT", 4)  # the first layer's Jacobians, 6 × 6, are then not formed
 
     def look(numbers):
         state = train.init(having(spec, numbers))

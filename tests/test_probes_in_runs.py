@@ -17,7 +17,7 @@ def observed(probes, specs):
     """Small networks with a neighbour that diverges between the first look and the second."""
     specs = tuple(Spec(cell=c, steps=STEPS, batch=3, hidden=(5,), holdout=6) for c in specs)
     points = grid(seeds=1, lr=[1e-2, 1e30])
-    return Experiment("tiny", specs, points, 4, chunk=2, probe_every=2, tile=2, probes=probes, diagnostic=4, modes=7)
+    return Experiment("tiny", specs, points, 4, chunk=2, probe_every=2, tile=2, probes=probes, diagnostic=4, modes=10)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_every_probe_records_what_it_names_and_nothing_of_a_run_that_diverged(pr
             assert np.isfinite(ds[name].isel(run=0)).any(), name
             assert np.isnan(ds[name].isel(run=1, probe=-1)).all(), name
     np.testing.assert_array_equal(ds["window"], jacobians.windows(STEPS))
-    assert ds.sizes["unit"] == 5 and ds.sizes["mode"] == 7
+    assert ds.sizes["unit"] == 5 and ds.sizes["mode"] == 10
 
 
 @pytest.mark.slow

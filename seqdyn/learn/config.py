@@ -157,7 +157,8 @@ class Experiment:
     diagnostic_from: Split = "holdout"
     """Where that batch comes from: sequences that are never trained on, or (the first of) the training set."""
     modes: int = 8
-    """Singular values and exponents that 'jacobians' and 'lyapunov' record, largest first."""
+    """Singular values and exponents that 'jacobians' and 'lyapunov' record, largest first. With all that a state has,
+    H, or 2H of an LSTM, 'jacobians' is exact and knows the condition number, and costs far more."""
     lags: Any = None
     """Lags T − t that are recorded. None: all; 'log', for long sequences: about 20 a decade, and the largest; a list:
     these. Lag 0 is always among them."""

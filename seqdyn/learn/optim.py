@@ -6,11 +6,10 @@ numbers of `Numbers`. Numbers are arrays inside the trace, so sweeping them reco
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from seqdyn.building import check_part
 from seqdyn.fields import Fields
@@ -18,6 +17,9 @@ from seqdyn.learn.rules import At, Rule, chained, factor, forgetful, made_clip, 
 from seqdyn.norms import tree_norm
 from seqdyn.parts import Number, Part, is_part, number, part
 from seqdyn.types import Array, Float, Int, Tree
+
+if TYPE_CHECKING:
+    import optax
 
 # --- clipping -------------------------------------------------------------------------------------------------
 
@@ -165,8 +167,10 @@ class Descent:
             return jnp.asarray(self.lr)
         return self.lr * factor(f"{type(self).__name__}.schedule", self.schedule, n)
 
-    def direction(self, decayed: Callable[[Tree], Tree]) -> optax.GradientTransformation:
+    def direction(self, decayed: Callable[[Tree], Tree]) -> "optax.GradientTransformation":
         """d, of which `decayed` says for each parameter whether it decays."""
+        import optax
+
         return optax.identity()
 
     def build(self) -> Rule:
@@ -194,8 +198,10 @@ class Momentum(Descent):
 
     momentum: Number = number(0.9, low=0.0, high=1.0)
 
-    def direction(self, decayed: Callable[[Tree], Tree]) -> optax.GradientTransformation:
+    def direction(self, decayed: Callable[[Tree], Tree]) -> "optax.GradientTransformation":
         """The trace of gradients."""
+        import optax
+
         return optax.trace(decay=self.momentum)
 
 
@@ -205,8 +211,10 @@ class RMSProp(Descent):
 
     decay: Number = number(0.9, low=0.0, high=1.0)
 
-    def direction(self, decayed: Callable[[Tree], Tree]) -> optax.GradientTransformation:
+    def direction(self, decayed: Callable[[Tree], Tree]) -> "optax.GradientTransformation":
         """g over its running root mean square."""
+        import optax
+
         return optax.scale_by_rms(decay=self.decay)
 
 
@@ -218,8 +226,10 @@ class Adam(Descent):
     b2: Number = number(0.999, low=0.0, below=1.0)
     eps: Number = number(1e-8, low=0.0)
 
-    def direction(self, decayed: Callable[[Tree], Tree]) -> optax.GradientTransformation:
+    def direction(self, decayed: Callable[[Tree], Tree]) -> "optax.GradientTransformation":
         """The means, corrected for their start."""
+        import optax
+
         return optax.scale_by_adam(self.b1, self.b2, self.eps)
 
 
@@ -229,8 +239,10 @@ class AdamW(Adam):
 
     weight_decay: Number = number(1e-4, low=0.0)
 
-    def direction(self, decayed: Callable[[Tree], Tree]) -> optax.GradientTransformation:
+    def direction(self, decayed: Callable[[Tree], Tree]) -> "optax.GradientTransformation":
         """Adam's, and w where it decays."""
+        import optax
+
         return optax.chain(
             optax.scale_by_adam(self.b1, self.b2, self.eps), optax.add_decayed_weights(self.weight_decay, decayed)
         )

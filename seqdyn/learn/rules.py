@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from seqdyn.building import built, called, is_real, known_at_run_time, shapes_of, takes
 from seqdyn.parts import lenient
@@ -82,6 +81,8 @@ def made_link(where: str, part: Any) -> Rule:
     plateau). Its `update` raises ConfigError where the rule wants more, gives other shapes, or reports what is no
     report.
     """
+    import optax
+
     name = f"{where} is {type(part).__name__}"
     kinds = (optax.GradientTransformation, optax.MultiSteps, Rule)
     made = built(where, part, kinds, "an optax.GradientTransformation or a seqdyn.Rule")

@@ -25,8 +25,9 @@ from seqdyn.measure.view import View
 from seqdyn.norms import norm, tree_norm
 from seqdyn.types import Array, Float, Key, Metrics, Params, Tree
 
-PRODUCTS = 20
-"""Hessian-vector products a look spends on the extreme eigenvalues."""
+PRODUCTS = 12
+"""Hessian-vector products a look spends on the extreme eigenvalues. On the adding problem (T 100, H 64, three cells,
+before and along training) the largest was right to 1e-6, of which `error` tells, and the least to 4%."""
 
 
 class Extremes(NamedTuple):

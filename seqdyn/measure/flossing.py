@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from seqdyn.data.tasks import task_of
 from seqdyn.learn import model, precision, stopping, train
@@ -58,6 +57,8 @@ def floss(
 
     One fresh sequence of the task a step; sequences and first tangents are drawn by keys of their own.
     """
+    import optax
+
     (cell,), task = model.layers(spec), task_of(spec)
     k_data, k_frame = jax.random.split(train.keys(spec).floss)
     indices, rule = task.batch_indices(data, k_data, jnp.arange(steps)), optax.adam(lr)

@@ -14,6 +14,7 @@ Singular values are kept as logarithms: those of a window of 1,000 steps span mo
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -33,9 +34,11 @@ from seqdyn.norms import norm
 from seqdyn.types import Array, Bool, Float, Key
 
 EXACT = 128
-"""The largest n whose step Jacobians a probe forms; beyond it, or beyond `ENTRIES`, it reads the largest modes only."""
+"""The largest n whose step Jacobians a probe forms, where all of its singular values are asked for."""
 ENTRIES = 2**25
 """The most entries of one layer's step Jacobians, T · B · n²."""
+WORK = 30
+"""Steps that a window is swept over there and back, at the least: one of lag 10 three times."""
 LN10 = float(np.log(10))
 
 
@@ -86,7 +89,7 @@ def step_jacobians(
 ) -> Float[Array, "t *b n n"]:
     """J_t = ∂state_t/∂state_{t−1} at every step, from the gate's own transpose applied to unit adjoints.
 
-    A scan finds the states, the Jacobians of all steps are then taken at once. With `mask`, each example's last mask
+    A scan finds the states, the Jacobians of all steps are then taken at once. With `mask`, each example's last valid
     step is the last entry, and the identity stands before its first. NaN where state_t is not finite.
     """
     before, zx, mask = _path(cell, params, carry, xs, mask)
@@ -149,45 +152,65 @@ def top_singular(
     key: Key[Array, ""],
     lags: Sequence[int] | None = None,
     mask: Bool[Array, " t *b"] | None = None,
-    sweeps: int = 2,
+    work: int = WORK,
 ) -> Float[Array, "w *b k"]:
     """Natural logarithms of the k largest singular values of ∂state_T/∂state_t for each lag T − t, largest first.
 
-    Subspace iteration: a frame of k + 4 columns goes forward from t to T by tangents, J V, and back by adjoints,
-    Jᵀ V, with a QR at each step whose logarithms add up; no n × n Jacobian is formed. Converges from below, at the
-    rate (σ_{k+5}/σ_i)⁴ a sweep; windows shorter than 100 steps, whose singular values lie close, are swept
-    ⌈100 / lag⌉ times, longer ones `sweeps` times. Without `lags` the window is the whole sequence, lag T; a window
-    longer than an example ends at its start. NaN where a state in the window is not finite. Raises ValueError for a k
-    or a lag that is out of range.
+    Subspace iteration: a frame of k + 4 columns goes back from T to t by adjoints, Jᵀ V, and forward by tangents, J V;
+    the factors R of a QR at each step of the last way forward are multiplied in logarithms. No n × n Jacobian is
+    formed. Every window ends at T, where its frame is the next one's start; each is swept ⌈work / lag⌉ times.
+    Converges from below, at the rate (σ_{k+5}/σ_i)⁴ a sweep: slowly only among values that lie close. At T 100, H 64,
+    k 8 the error was at most 0.06 decades in an untrained orthogonal tanh rnn, whose singular values nearly agree, and
+    at most 0.008 in eleven other layers, trained ones among them. Without `lags` the window is the whole sequence, lag
+    T; a window longer than an example ends at its start.
+
+    −inf stands for as many values as a step has rows or columns of zeros; NaN where a state in the window is not
+    finite. Raises ValueError for a k that is out of range, and for lags that are or do not grow.
     """
     before, zx, mask = _path(cell, params, carry, xs, mask)
     steps, (*batch, n) = xs.shape[0], vector(carry).shape
     lags = (steps,) if lags is None else lags
-    if not 1 <= k <= n or not all(1 <= lag <= steps for lag in lags):
-        raise ValueError(f"k is {k} and lags are {tuple(lags)}; they must lie in 1 … {n} and 1 … {steps}.")
+    if not 1 <= k <= n or not all(a < b <= steps for a, b in pairwise((0, *lags))):
+        raise ValueError(f"k is {k} and lags are {tuple(lags)}; they must lie in 1 … {n} and grow in 1 … {steps}.")
     first = orthonormal(key, (*batch, n, min(n, k + 4)), vector(carry).dtype)
     eye = jnp.broadcast_to(jnp.eye(first.shape[-1], dtype=first.dtype), (*batch, *first.shape[-1:] * 2))
 
-    def turn(t: Array, forward: bool, kept: Any) -> Any:
-        at, z, on = jax.tree.map(lambda leaf: leaf[t], (before, zx, mask))
+    def beyond(t: Array, forward: bool, frame: Array, rank: Array) -> tuple[Array, Array]:
+        """(the frame beyond a step; the least number of rows, or columns, that were not 0)"""
+        at, z = jax.tree.map(lambda leaf: leaf[t], (before, zx))
         push, pull = linear(partial(advance, cell, params, z), at)
-        new, r = map_matrices(jnp.linalg.qr, columns(push if forward else pull, at, kept[0]))
+        pushed = columns(push if forward else pull, at, frame)
+        some = jnp.sum(jnp.any(pushed != 0, axis=-1), axis=-1, dtype=jnp.int32)
+        return where_valid(None if mask is None else mask[t], (pushed, jnp.minimum(rank, some)), (frame, rank))
+
+    def walk(lag: Array, forward: bool, frame: Array) -> tuple[Array, Array]:
+        """(the frame beyond a window, what `beyond` counts); a QR at every other step, as its R is not asked for."""
+
+        def turn(i: Array, kept: tuple[Array, Array]) -> tuple[Array, Array]:
+            frame, rank = beyond(steps - lag + i if forward else steps - 1 - i, forward, *kept)
+            turned = jax.lax.cond((lag - i) % 2 == 1, lambda v: map_matrices(jnp.linalg.qr, v)[0], lambda v: v, frame)
+            return turned, rank
+
+        return jax.lax.fori_loop(0, lag, turn, (frame, jnp.full(batch, n, jnp.int32)))
+
+    def multiplied(t: Array, kept: Any) -> Any:
+        pushed, rank = beyond(t, True, *kept[:2])
+        frame, r = map_matrices(jnp.linalg.qr, pushed)
+        at, z = jax.tree.map(lambda leaf: leaf[t], (before, zx))
         r = where_valid(_known(advance(cell, params, z, at)), r, jnp.full_like(r, jnp.nan))
-        return where_valid(on, (new, *times(jnp, r, *kept[1:])), kept)
+        return frame, rank, *times(jnp, r, *kept[2:])
 
-    def sweep(lag: Array, kept: Any) -> Any:
-        """There and back; (Q, S) with (∂state_T/∂state_t)ᵀ applied to the frame that arrived at T being Q S."""
-        fresh = (jnp.zeros_like(first[..., 0, :]), eye)
-        there = jax.lax.fori_loop(steps - lag, steps, lambda t, s: turn(t, True, s), (kept[0], *fresh))
-        return jax.lax.fori_loop(0, lag, lambda i, s: turn(steps - 1 - i, False, s), (there[0], *fresh))
+    def one(frame: Array, lag: Array) -> tuple[Array, Any]:
+        again = (work + lag - 1) // lag - 1
+        frame = jax.lax.fori_loop(0, again, lambda _, v: walk(lag, True, walk(lag, False, v)[0])[0], frame)
+        start = (*walk(lag, False, frame), jnp.zeros_like(frame[..., 0, :]), eye)
+        frame, *product = jax.lax.fori_loop(steps - lag, steps, multiplied, start)
+        return frame, product
 
-    def one(lag: Array) -> Array:
-        start = (first, jnp.zeros_like(first[..., 0, :]), eye)
-        times_over = jnp.maximum(sweeps, (99 + lag) // lag)
-        _, logs, rows = jax.lax.fori_loop(0, times_over, lambda _, kept: sweep(lag, kept), start)
-        return jacobi(jnp, logs, rows)[0][..., :k]
-
-    return jax.lax.map(one, jnp.asarray(lags, jnp.int32))
+    rank, logs, rows = jax.lax.scan(one, first, jnp.asarray(lags, jnp.int32))[1]
+    found = jacobi(jnp, logs, rows)[0][..., :k]
+    alive = jnp.broadcast_to(jnp.arange(k, dtype=jnp.int32), found.shape) < rank[..., None]
+    return jnp.where(jnp.isnan(found) | alive, found, -jnp.inf)
 
 
 def step_norms(
@@ -197,10 +220,11 @@ def step_norms(
     xs: Float[Array, "t *b d"],
     key: Key[Array, ""],
     mask: Bool[Array, " t *b"] | None = None,
-    iterations: int = 16,
+    iterations: int = 24,
 ) -> Float[Array, " t *b"]:
     """σ_max(J_t) of every step without its Jacobian, from below, by Golub–Kahan bidiagonalisation (1965).
 
+    At H 64 the largest error of a step was 0.9%, in an untrained LSTM, and 1e-6 after training.
     With `mask` aligned as in `step_jacobians`; 1 before an example's first step, NaN where state_t is not finite.
     """
     before, zx, mask = _path(cell, params, carry, xs, mask)
@@ -212,20 +236,41 @@ def step_norms(
         u, v, beta = kept  # J v = α u + β u₋,  Jᵀu = α v + β₊ v₊
         u = vector(push(parts(before, v))) - beta[..., None] * u
         u, alpha = _normal(u)
-        w, beta = _normal(vector(pull(parts(before, u))) - alpha[..., None] * v)
-        return (u, w, beta), (alpha, beta)
+        w, after = _normal(vector(pull(parts(before, u))) - alpha[..., None] * v)
+        return (u, w, after), (alpha, beta)
 
     v, _ = _normal(v)
     start = (jnp.zeros_like(v), v, jnp.zeros_like(v[..., 0]))
-    _, (alpha, beta) = jax.lax.scan(body, start, None, length=iterations)
-    alpha, beta = jnp.moveaxis(alpha, 0, -1), jnp.moveaxis(beta, 0, -1)
-    eye = jnp.eye(iterations, dtype=v.dtype)
-    bidiagonal = jnp.einsum("...i,ij->...ij", alpha, eye) + jnp.einsum(
-        "...i,ij->...ij", beta, jnp.roll(eye, 1, axis=1) * jnp.triu(jnp.ones_like(eye))
-    )
-    sizes = map_matrices(lambda b: jnp.linalg.svd(b, compute_uv=False)[..., 0], bidiagonal)
+    sizes = largest_of_bidiagonal(*jax.lax.scan(body, start, None, length=iterations)[1])
     sizes = where_valid(_known(advance(cell, params, zx, before)), sizes, jnp.full_like(sizes, jnp.nan))
     return where_valid(mask, sizes, jnp.ones_like(sizes))
+
+
+def largest_of_bidiagonal(diagonal: Float[Array, " k *b"], above: Float[Array, " k *b"]) -> Float[Array, "*b"]:
+    """The largest singular value of upper bidiagonal matrices B; above[i] is B[i − 1, i], and above[0] is 0.
+
+    By bisection, all of a batch at once: x exceeds the eigenvalues of the tridiagonal BᵀB exactly if all pivots of
+    x − BᵀB are positive (Sylvester's law of inertia).
+    """
+    top = jnp.max(jnp.maximum(diagonal, above), axis=0)
+    diagonal, above = (band / jnp.where(top > 0, top, 1)[None] for band in (diagonal, above))
+    here = jnp.square(diagonal) + jnp.square(above)
+    beside = jnp.concatenate([jnp.zeros_like(above[:1]), diagonal[:-1] * above[1:]])
+    squared = jnp.square(beside)
+
+    def half(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        middle = (ends[0] + ends[1]) / 2
+
+        def pivot(last: Array, row: tuple[Array, Array]) -> tuple[Array, None]:
+            new = middle - row[0] - row[1] / last
+            return jnp.where((last > 0) & (new > 0), new, -1), None  # once not positive, for good
+
+        beyond = jax.lax.scan(pivot, jnp.ones_like(middle), (here, squared))[0] > 0
+        return jnp.where(beyond, ends[0], middle), jnp.where(beyond, middle, ends[1])
+
+    ends = jnp.zeros_like(top), jnp.full_like(top, 4)  # ‖B‖ is at most the largest of both diagonals, twice
+    steps = 2 + jnp.finfo(top.dtype).nmant
+    return top * jnp.sqrt(jax.lax.fori_loop(0, steps, half, ends)[1])
 
 
 def _normal(v: Array) -> tuple[Array, Array]:
@@ -237,13 +282,14 @@ def _normal(v: Array) -> tuple[Array, Array]:
 
 
 def measure(spec: Spec, state: TrainState, view: View) -> dict[str, Array]:
-    """Each layer's step Jacobians [t, b, n, n] where they are small enough to be formed, else what is read of them."""
+    """Each layer's step Jacobians [t, b, n, n] where `modes` asks for all n singular values and they are small enough
+    to be formed; else what is read of them without, which costs a hundredth."""
     size = view.batch.xs.shape[:2]
     on = jnp.ones(size, bool) if view.batch.mask is None else view.batch.mask
     looked: dict[str, Array] = {"length": jnp.sum(on, axis=0, dtype=jnp.int32)}
     for i, layer in enumerate(per_layer(spec, state.params, view.batch)):
         n = vector(layer.carry).shape[-1]
-        if n <= EXACT and size[0] * size[1] * n * n <= ENTRIES:
+        if n <= min(view.modes, EXACT) and size[0] * size[1] * n * n <= ENTRIES:
             looked[f"jacobians{i}"] = step_jacobians(*layer[:5])
         else:
             k_norm, k_top = jax.random.split(jax.random.key(0))
@@ -259,7 +305,7 @@ def finish(spec: Spec, looked: dict[str, np.ndarray], modes: int) -> dict[str, n
     `window_log_singular` [r, layer, window, mode]: mean of log₁₀ σ_i(∂state_T/∂state_t) for T − t in `windows`, an
     example counting if its length exceeds the lag; −inf where an example's σ_i is 0.
     `window_log_condition` [r, layer, window]: mean of log₁₀ σ_1/σ_n, inf where σ_n is 0, NaN where σ_1 is, too, and
-    where n is too large for all of them to be known.
+    where not all of them are known: where `modes` is fewer than n, and n too large.
     """
     found: list[tuple[np.ndarray, ...]] = []
     length = looked["length"]

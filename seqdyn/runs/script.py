@@ -18,7 +18,7 @@ import tyro
 from rich.table import Table
 from tyro.constructors import PrimitiveConstructorSpec
 
-from seqdyn.backend import check_settings
+from seqdyn.backend import check_settings, compile_quickly
 from seqdyn.data.check import check
 from seqdyn.learn.config import Experiment
 from seqdyn.parts import is_many
@@ -121,7 +121,8 @@ class Options(Usual):
     out: Path | None = None
     """Run directory; by default runs/<name>-<digest of the settings>, so the same command finds it again."""
     smoke: bool = False
-    """Tiny sizes: seconds, along the same path; options that differ from their default win over it."""
+    """Tiny sizes: seconds, along the same path, compiled without optimisations; options that differ from their default
+    win over it."""
     verify: bool = True
     """Hold the gradient at these shapes against autodiff before training."""
     checkpoint_seconds: float = CHECKPOINT_SECONDS
@@ -189,6 +190,8 @@ def _script(config: type[C], main: Callable[[C], object], description: str | Non
     try:
         if isinstance(chosen, Options):
             check_settings()
+            if chosen.smoke:
+                compile_quickly()
             _spread(chosen)
         with signals.fatal():
             main(chosen)
