@@ -26,7 +26,8 @@ def difference(there: Any, here: Any, live: Any = None, name: str = "") -> tuple
         defaults = {f.name: _default(f) for f in dataclasses.fields(live)} if is_part(live) else {}
         for key in [*here, *(k for k in there if k not in here)]:
             old = there[key] if key in there else describe(defaults.get(key))
-            found = difference(old, here.get(key), getattr(live, key, None), f"{name}.{key}".lstrip("."))
+            new = here.get(key, "missing")
+            found = difference(old, new, getattr(live, key, None), f"{name}.{key}".lstrip("."))
             if found:
                 return found
         return None

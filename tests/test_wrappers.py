@@ -61,6 +61,12 @@ class Short(Rough):
 
 
 @sd.part
+class Named(Rough):
+    def noise(self, key, steps, batch):
+        return {"m": jax.random.normal(key, (steps, batch, 1))}
+
+
+@sd.part
 class Other(Rough):
     def init(self, inputs, key):
         return super().init(inputs if inputs == 2 else 9, key)
@@ -149,6 +155,7 @@ def valid(*layers, **fields):
             "units Zoneout gates",
         ),
         (lambda: valid(Alone(3)), "layers[0] Alone noise() build_training()"),
+        (lambda: valid(Named(3)), "Named noise dict array"),
         (lambda: valid(Short(3)), "Short noise (3, 3) (2, 3,"),
         (lambda: valid(Other(3)), "layers[0] Other build_training parameters"),
     ],

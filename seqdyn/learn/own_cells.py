@@ -6,7 +6,7 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import built, check_repeats, known_at_run_time, shapes_of, takes, types_of
+from seqdyn.building import built, check_repeats, is_real, known_at_run_time, shapes_of, takes, types_of
 from seqdyn.fields import CellName, Fields
 from seqdyn.nets.cells import Cell, step
 from seqdyn.nets.inits import INITS
@@ -100,8 +100,11 @@ def noise(level: Part, key: Key[Array, ""], steps: int, batch: int) -> Float[Arr
             f"{name}, whose noise takes {inspect.signature(level.noise)}; it must take key, steps and batch."
         )
     with lenient(), known_at_run_time(name):
-        made = jnp.asarray(level.noise(key, steps, batch))
-    if made.ndim != 3 or made.shape[:2] != (steps, batch) or not jnp.isrealobj(made):
+        made = level.noise(key, steps, batch)
+    if not is_real(made):
+        raise ConfigError(f"{name}, whose noise is a {type(made).__name__}; it must be an array of real numbers.")
+    made = jnp.asarray(made)
+    if made.ndim != 3 or made.shape[:2] != (steps, batch):
         raise ConfigError(
             f"{name}, whose noise is {made.dtype} {made.shape} for {steps} steps of {batch} sequences; it must be "
             f"real, ({steps}, {batch}, numbers a step)."

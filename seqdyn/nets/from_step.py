@@ -24,6 +24,8 @@ def cell(
     pass keeps (carry, x) of every step and takes `jax.vjp` of the step at each; for the parameters it takes one over
     all steps.
 
+    A part that is random in training has another such cell beside, see `nets.wrappers`.
+
     Raises ConfigError for a carry without h, and for a step that returns another kind of carry than it was given.
     """
     for name, function in {"init": init, "step": step, "initial_carry": initial_carry}.items():

@@ -34,7 +34,7 @@ _PER_TIME = ("step", "layer", "time")
 _PER_LAYER = ("probe", "layer")
 _PER_GATE = ("probe", "layer", "gate")
 VARIABLES: dict[str, Variable] = {
-    "loss": Variable(("step",), "training loss of the batch, before the update", "loss"),
+    "loss": Variable(("step",), "training loss of the batch without penalties, before the update", "loss"),
     "accuracy": Variable(
         ("step",), "fraction of the batch that is right, before the update, with dropout if there is any"
     ),
