@@ -221,7 +221,7 @@ def test_what_a_manifest_does_not_say_had_the_default():
     assert difference(old, SPEC) is None
     other = dataclasses.replace(SPEC, layers=(Leaky(4, tau=2.0), SPEC.layers[1]))
     assert difference(old, other) == ("layers[0].tau", 10.0, 2.0)
-    assert difference(old | {"gone": 1}, SPEC) == ("gone", 1, None)
+    assert difference(old | {"gone": 1}, SPEC) == ("gone", 1, "missing")
 
 
 def test_a_manifest_imports_and_runs_nothing():
