@@ -55,6 +55,19 @@ class Alone(Rough):
 
 
 @sd.part
+class Numbered(Rough):
+    """Its noise is a number, and it is not random."""
+
+    noise: sd.Number = sd.number(0.1)
+    build_training = None
+
+
+@sd.part
+class Lacking(Rough):
+    noise: sd.Number = sd.number(0.1)
+
+
+@sd.part
 class Short(Rough):
     def noise(self, key, steps, batch):
         return jax.random.normal(key, (batch, self.hidden))
@@ -155,6 +168,7 @@ def valid(*layers, **fields):
             "units Zoneout gates",
         ),
         (lambda: valid(Alone(3)), "layers[0] Alone noise() build_training()"),
+        (lambda: valid(Lacking(3)), "layers[0] Lacking build_training() alone noise()"),
         (lambda: valid(Named(3)), "Named noise dict array"),
         (lambda: valid(Short(3)), "Short noise (3, 3) (2, 3,"),
         (lambda: valid(Other(3)), "layers[0] Other build_training parameters"),
@@ -163,6 +177,11 @@ def valid(*layers, **fields):
 def test_what_does_not_fit_is_one_sentence(made, words):
     sentence = refusal(made)
     assert all(word.strip("'") in sentence for word in words.split(" ")), sentence
+
+
+def test_a_number_of_ones_own_may_be_called_noise():
+    e = valid(Numbered(3, noise=0.3))
+    assert not dropout.drops(e.specs[0]) and e.specs[0].hidden == (3,)
 
 
 def test_monte_carlo_takes_levels_that_are_random():

@@ -49,7 +49,7 @@ def known(level: Part) -> bool:
 
 def is_random(level: Part) -> bool:
     """Is something of it random in training? See `nets.wrappers`."""
-    return hasattr(level, "noise")
+    return callable(getattr(level, "build_training", None))  # `noise` may be a number of its own
 
 
 def own(spec: Fields) -> str | None:
@@ -115,9 +115,9 @@ def noise(level: Part, key: Key[Array, ""], steps: int, batch: int) -> Float[Arr
 def _check_training(where: str, level: Part, inputs: int, begun: Any) -> None:
     """Raises ConfigError where a level of one's own has no cell for training that goes with that of evaluation."""
     name = f"{where} is {type(level).__name__}"
-    there = [method for method in ("noise", "build_training") if callable(getattr(level, method, None))]
-    if len(there) == 1:
-        raise ConfigError(f"{name}, which has {there[0]}() alone; it must have noise() and build_training().")
+    if is_random(level) != callable(getattr(level, "noise", None)):
+        alone = "build_training" if is_random(level) else "noise"
+        raise ConfigError(f"{name}, which has {alone}() alone; it must have noise() and build_training().")
     if is_random(level):
         cell = made_cell(where, level, inputs, training=True)
         _width(name, cell, inputs + noise(level, jax.random.key(0), 2, 3).shape[-1])
