@@ -127,9 +127,13 @@ def check_repeats(name: str, function: Callable[..., Any], *given: Any) -> None:
         return re.sub(r" at 0x[0-9a-f]+", "", str(made.jaxpr)), known
 
     (text, consts), (again, others) = traced(), traced()
-    alike = (one is other or np.array_equal(one, other) for one, other in zip(consts, others, strict=False))
+    alike = (one is other or _same(one, other) for one, other in zip(consts, others, strict=False))
     if text != again or len(consts) != len(others) or not all(alike):
         raise ConfigError(f"{name} gives something else each time that it is called; draw from its key, by jax.random.")
+
+
+def _same(one: Any, other: Any) -> bool:
+    return np.array_equal(one, other, equal_nan=jnp.issubdtype(one.dtype, jnp.inexact))
 
 
 def built(where: str, part: Any, kind: Any, right: str, *given: Any, method: str = "build") -> Any:

@@ -53,10 +53,8 @@ WORLDLY = {
     "runs.checkpoint",
     "runs.records",
     "runs.run",
-    "runs.restore",
     "runs.several",
     "runs.starts",
-    "runs.use",
     "mirrors",
     "why",
 }

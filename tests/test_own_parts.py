@@ -21,6 +21,7 @@ from _training import having
 import seqdyn as sd
 from analysis import gradient_flow
 from seqdyn import described
+from seqdyn.building import check_repeats
 from seqdyn.learn import train, verify
 from seqdyn.nets.bptt import Backprop, taps, unroll
 from seqdyn.nets.stack import unroll_autodiff
@@ -549,4 +550,5 @@ def test_what_draws_by_other_means_than_its_key_is_refused(fields, words):
 
 
 def test_a_batch_that_is_always_the_same_is_no_fault():
+    check_repeats("it", lambda key: jnp.asarray(np.array([1.0, np.nan])) + jax.random.normal(key), jax.random.key(0))
     assert sd.Spec(task=ByNumPy("fixed"), batch=4, holdout=4).steps == 5

@@ -140,6 +140,7 @@ def test_another_experiment_is_refused_with_the_first_difference_and_nothing_cha
 def test_a_directory_may_be_said_from_home(out, monkeypatch):
     monkeypatch.setenv("HOME", str(out.parent))
     there = f"~/{out.name}"
+    assert seqdyn.io.parents.of(seqdyn.restore(there, 0))[0]["path"] == str(out.resolve())
     found = [seqdyn.load(at)["loss"] for at in (there, [there], out)]
     assert found[0].equals(found[2]) and (found[1].values == found[2].values).all()
     assert manifest.directory(there) == out

@@ -80,6 +80,12 @@ class Named(Rough):
 
 
 @sd.part
+class Longer(Rough):
+    def noise(self, key, steps, batch):
+        return jax.random.normal(key, (steps, batch, steps))
+
+
+@sd.part
 class Other(Rough):
     def init(self, inputs, key):
         return super().init(inputs if inputs == 2 else 9, key)
@@ -162,13 +168,18 @@ def valid(*layers, **fields):
         (lambda: valid(sd.LayerNorm(sd.RNN(3)), penalties=("omega",)), "omega LayerNorm(RNN)"),
         (lambda: valid(sd.LayerNorm(sd.RNN(3)), floss=1), "floss 1 LayerNorm(RNN)"),
         (lambda: valid(sd.GRU(3), monte_carlo=2), "monte_carlo 2 'none'"),
-        (lambda: stacks.stack(sd.Spec(layers=(sd.Zoneout(sd.GRU(3)),)), "PyTorch", ("gru",)), "PyTorch Zoneout"),
+        (lambda: stacks.stack(sd.Spec(layers=(sd.LayerNorm(sd.GRU(3)),)), "PyTorch", ("gru",)), "PyTorch LayerNorm"),
+        (
+            lambda: stacks.stack(sd.Spec(layers=(sd.Zoneout(sd.GRU(3)),)), "PyTorch", ("gru",), out=True),
+            "PyTorch Zoneout",
+        ),
         (
             lambda: sd.Experiment("x", sd.Spec(layers=(sd.Zoneout(sd.GRU(3)),)), updates=2, probes=("units",)),
             "units Zoneout gates",
         ),
         (lambda: valid(Alone(3)), "layers[0] Alone noise() build_training()"),
         (lambda: valid(Lacking(3)), "layers[0] Lacking build_training() alone noise()"),
+        (lambda: valid(Longer(3)), "Longer noise 2 5 same"),
         (lambda: valid(Named(3)), "Named noise dict array"),
         (lambda: valid(Short(3)), "Short noise (3, 3) (2, 3,"),
         (lambda: valid(Other(3)), "layers[0] Other build_training parameters"),
@@ -177,6 +188,11 @@ def valid(*layers, **fields):
 def test_what_does_not_fit_is_one_sentence(made, words):
     sentence = refusal(made)
     assert all(word.strip("'") in sentence for word in words.split(" ")), sentence
+
+
+def test_what_drops_in_training_alone_is_its_cell_elsewhere():
+    plain, around = (sd.Spec(layers=(level,)) for level in (sd.GRU(3), sd.RecurrentDropout(sd.GRU(3), 0.2)))
+    assert stacks.stack(plain, "PyTorch", ("gru",), out=True) == stacks.stack(around, "PyTorch", ("gru",), out=True)
 
 
 def test_a_number_of_ones_own_may_be_called_noise():

@@ -10,7 +10,7 @@ x = tan(θ/2), θ' = 1 − cos θ + (1 + cos θ) r, which is smooth, and stops a
 before T and 1 from T to 2T; the loss is the integral of the square of its error; Euler steps of 1/8.
 Cost: their loss 1,200 runs × 15,000 updates, the unit 1,600 × 1,500; two minutes of processor time.
 Expect: the claim of their loss, where T can be scaled away: exactly, within the grid of rates. The unit's critical rate
-has the exponent −5.1 from T = 8 to 64, and at 64 it is 1.4 α*; above 4 α* all runs end where nothing is learned.
+has the exponent −5.1 from T = 8 to 64, and at 64 it is 1.4 α*; above 4 α* most runs end where nothing is learned.
 """
 
 from dataclasses import dataclass

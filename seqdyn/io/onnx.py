@@ -38,7 +38,7 @@ def to_onnx(path: str | Path, params: Any, spec: Any = None, *, lengths: bool = 
     of, model = stack(spec, FOR, ONNX, out=True), outgoing(params, spec)
     check_lengths(of, lengths)
     check_whole(of, model, "a file of ONNX")
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.exists():
         raise ConfigError(f"{path} exists; choose another name, or remove it.")
     onnx = needed("onnx", "seqdyn.io.to_onnx")

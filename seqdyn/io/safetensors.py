@@ -62,8 +62,9 @@ def save(path: str | Path, params: Any, spec: Any = None, *, step: int | None = 
         texts = {name: json.dumps(value) for name, value in said.items() if value not in (None, [])}
     except TypeError:
         raise ConfigError(f"run is {run!r:.60}; it must be a number or a text.") from None
-    write(Path(path), found, {"format": FORMAT, "gates": _gates(spec)} | texts)
-    return Path(path)
+    path = Path(path).expanduser()
+    write(path, found, {"format": FORMAT, "gates": _gates(spec)} | texts)
+    return path
 
 
 def load(path: str | Path, spec: Any = None) -> Saved:
@@ -72,7 +73,8 @@ def load(path: str | Path, spec: Any = None) -> Saved:
     Raises ConfigError for a file that is none of ours, arrays that do not fit the spec, another order of gates, and
     parts that this process does not know.
     """
-    found, said = read(Path(path))
+    path = Path(path).expanduser()
+    found, said = read(path)
     if spec is None:
         if said.get("format") != FORMAT:
             raise ConfigError(f"{path} has the format {said.get('format')!r}, not {FORMAT!r}; give load its spec.")
@@ -85,7 +87,7 @@ def load(path: str | Path, spec: Any = None) -> Saved:
     wanted = shapes(spec).params
     params = jax.tree.map(jnp.asarray, tree(wanted, fitted(wanted, found, str(path), spec.label)))
     step, run, before = (json.loads(said[name]) if name in said else None for name in ("step", "run", "parents"))
-    parents.noted(params, {"file": str(Path(path).resolve()), "step": step, "run": run, "parents": before or []})
+    parents.noted(params, {"file": str(path.resolve()), "step": step, "run": run, "parents": before or []})
     return Saved(params, spec, step, run, before or [])
 
 

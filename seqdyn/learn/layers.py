@@ -77,7 +77,10 @@ def check(spec: Fields) -> None:
         )
     gated = any(not isinstance(level, RNN) for level in levels(spec))
     if "omega" in spec.penalties and (gated or spec.normalise != "none"):
-        raise ConfigError(f"penalties has 'omega' for the cell {spec.label}; Ω is of an rnn that is not normalised.")
+        raise ConfigError(
+            f"penalties has 'omega' for the cell {spec.label}; Ω is of an rnn that is not normalised, with nothing "
+            "dropped inside."
+        )
     if spec.segment and spec.steps % spec.segment:
         raise ConfigError(f"segment is {spec.segment}; it must divide steps, {spec.steps}, or be 0.")
     batched = f"normalise is '{spec.normalise}'" if spec.normalise.startswith("batch") else None

@@ -120,7 +120,12 @@ def _check_training(where: str, level: Part, inputs: int, begun: Any) -> None:
         raise ConfigError(f"{name}, which has {alone}() alone; it must have noise() and build_training().")
     if is_random(level):
         cell = made_cell(where, level, inputs, training=True)
-        _width(name, cell, inputs + noise(level, jax.random.key(0), 2, 3).shape[-1])
+        width, longer = (noise(level, jax.random.key(0), steps, 3).shape[-1] for steps in (2, 5))
+        if width != longer:
+            raise ConfigError(
+                f"{name}, whose noise has {width} numbers for each of 2 steps and {longer} of 5; both must be the same."
+            )
+        _width(name, cell, inputs + width)
         check_repeats(f"noise of {type(level).__name__}", lambda key: noise(level, key, 2, 3), jax.random.key(0))
         if (found := shapes_of(cell.init(jax.random.key(0)))) != begun:
             raise ConfigError(

@@ -4,7 +4,7 @@
     l1_proximal     the same; descended by a proximal step                       Parikh & Boyd 2014, §4.2, §6.5.2
     l2              ½ Σ w² of the same                                Goodfellow, Bengio & Courville 2016, eq. 7.2
     l0              Σ P(w ≠ 0) of the same, each behind a gate            Louizos, Welling & Kingma 2018, eq. 12
-    activity        mean of h² over units, valid steps and examples, of the top level       Merity et al. 2017, eq. 3
+    activity        mean of h² over units, valid steps and examples, of the top level      Merity et al. 2017, eq. 3
     orthogonality   Σ ‖UᵀU − I‖_F² over gates and layers              Vorontsov et al. 2017, eq. 2
     omega           Ω, how far the gradient is from keeping its norm from step to step     Pascanu et al. 2013, eq. 9
 

@@ -81,7 +81,7 @@ def init(spec: Spec, data: Any = None, given: Mapping[str, Array] | None = None)
 def read(spec: Spec, batch: Batch, readings: tuple[Tap, ...]) -> Metrics:
     """Adjoint norms [layer, time] from per-example readings of the batch-mean loss.
 
-    λ_t is taken on example b's own loss (the readings times the batch size), aligned at the example's last mask
+    λ_t is taken on example b's own loss (the readings times the batch size), aligned at the example's last valid
     step. `adjoint_norm`: √ of the mean over the examples that reach that lag of ‖λ_b,t‖². `adjoint_log_norm`: the
     mean of log₂ ‖λ_b,t‖ over those of them where it is not 0, and `adjoint_nonzero`, their share. An LSTM's
     `adjoint_norm_c` is ∂L/∂c_t with h_t held fixed.

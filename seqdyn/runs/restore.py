@@ -44,4 +44,6 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
         after = "in a checkpoint yet" if step is None else f"after {step} updates"
         raise ConfigError(f"{path} has no run {run} {after}; {what} are there after {', '.join(map(str, steps))}.")
     params = jax.tree.map(lambda leaf: leaf[row], found[1].stopping.best if best else found[1].params)
-    return parents.noted(params, {"path": str(Path(path).resolve()), "run": int(run), "step": found[0], "best": best})
+    return parents.noted(
+        params, {"path": str(manifest.directory(path).resolve()), "run": int(run), "step": found[0], "best": best}
+    )

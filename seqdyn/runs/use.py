@@ -44,7 +44,7 @@ def trained(path: str | Path, run: int, best: bool = False) -> Trained:
     one = experiment.runs[spec].at(point)
     if one.network is not None:
         raise ConfigError(f"run is {run} of {path}, a network that is no stack; call its part with restore's params.")
-    return Trained(Path(path), one, params)
+    return Trained(manifest.directory(path), one, params)
 
 
 def _running(path: str | Path, run: int, best: bool) -> Trained:
