@@ -114,6 +114,7 @@ def test_a_wrapper_around_every_cell_is_the_words_program(wrap, cell, fields):
     assert traced(word, dropout=0.3 if "dropout" in fields else 0.0) == traced(part)
 
 
+@pytest.mark.slow
 def test_each_layer_has_its_own_wrapper_and_the_gradient_is_autodiffs():
     """Read in two directions, the inputs dropped, too; what is drawn inside is not what is drawn for the inputs."""
     layers = (sd.LayerNorm(sd.RNN(8)), sd.Zoneout(sd.LSTM(3), 0.3), sd.GRU(2), Rough(3))
