@@ -143,7 +143,7 @@ def against(
             )
         for ax, of_runs in zip(others, measured, strict=True):
             spread = [of_runs[runs] for name, _, runs in settings(ds, by) if name == label]
-            low, mid, high = np.stack([style.quantiles(s, [0.25, 0.5, 0.75]) for s in spread], axis=1)
+            low, mid, high = np.stack([style.quartiles(s) for s in spread], axis=1)
             ax.errorbar(at, mid, yerr=np.stack([mid - low, high - mid]), **bars)
     top.set_ylabel("share learned")
     top.set_ylim(-0.05, 1.05)

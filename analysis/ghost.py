@@ -7,10 +7,12 @@ from matplotlib.figure import Figure
 
 from analysis import style
 
+CONSTANT = 3 * np.pi**4 / 32
+"""α* T⁵ of the model."""
+
 
 def figure(found: dict[str, Any]) -> Figure:
     """The share of runs in the no-learning zone against α T⁵, of the model and the unit; critical rates against T."""
-    law = 3 * np.pi**4 / 32
     fig, axes = style.panels(1, 3, 2.2)
     kinds = {"model": "their loss |t* − T|", "unit": "the unit, through time"}
     lengths = sorted({row["T"] for row in found["rows"]})
@@ -19,7 +21,7 @@ def figure(found: dict[str, Any]) -> Figure:
         for end in sorted((e for e in found["ends"] if e["kind"] == kind), key=lambda e: -e["T"]):
             share = np.mean(np.asarray(end["r"]) < 0.25, axis=1)
             ax.plot(end["scaled"], share, color=shades[end["T"]], marker="o", markersize=2.5)
-        ax.axvline(law, color="0.4", linewidth=0.8, linestyle=style.DASHES[1])
+        ax.axvline(CONSTANT, color="0.4", linewidth=0.8, linestyle=style.DASHES[1])
         ax.set_xscale("log")
         ax.set_ylim(-0.03, 1.03)
         ax.set_xlabel("learning rate × T⁵")
@@ -33,7 +35,7 @@ def figure(found: dict[str, Any]) -> Figure:
         colors = "0.7" if kind == "model" else "k"
         last.plot(at, middle, marker=marker, markersize=size, linewidth=0, color=colors, label=kinds[kind])
     x = np.asarray([lengths[0], lengths[-1]])
-    last.plot(x, law * x**-5.0, color="0.4", linewidth=0.8, linestyle=style.DASHES[1], label="α* = (3π⁴/32) T⁻⁵")
+    last.plot(x, CONSTANT * x**-5.0, color="0.4", linewidth=0.8, linestyle=style.DASHES[1], label="α* = (3π⁴/32) T⁻⁵")
     for t in lengths:
         last.plot([], [], color=shades[t], label=f"T = {t:g}")
     last.set_xscale("log")

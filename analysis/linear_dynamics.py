@@ -3,16 +3,10 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.cures import COLORS
-
-
-def quartiles(values: Any) -> Float[np.ndarray, "3 t"]:
-    """Over seeds."""
-    return style.quantiles(np.asarray(values), [0.25, 0.5, 0.75])
 
 
 def figure(found: dict[str, Any]) -> Figure:

@@ -22,11 +22,6 @@ def exploded(squares: Float[np.ndarray, "*b t"]) -> Float[np.ndarray, "*b"]:
     return np.where(above.any(axis=-1), above.argmax(axis=-1) + 1.0, np.inf)
 
 
-def quartiles(values: Any) -> Float[np.ndarray, "3 t"]:
-    """Over networks."""
-    return style.quantiles(np.asarray(values), [0.25, 0.5, 0.75])
-
-
 def figure(found: dict[str, Any]) -> Figure:
     """‖h_t‖²/t against t/√n, a curve a width; the length until it explodes, and √n (ϱ − 1), against n."""
     rows, curves = found["rows"], found["curves"]
@@ -53,10 +48,10 @@ def figure(found: dict[str, Any]) -> Figure:
     for n in widths:
         of_n = [r for r in rows if r["n"] == n]
         lengths = np.minimum([r["glorot"] for r in of_n], LAST) * n**0.5  # longer is not told apart
-        low, mid, high = style.quantiles(lengths, [0.25, 0.5, 0.75])
+        low, mid, high = style.quartiles(lengths)
         bars: dict[str, Any] = dict(capsize=2, marker="o", markersize=3.5, linewidth=1, color=shades[n])
         middle.errorbar([n], [mid], [[mid - low], [high - mid]], **bars)
-        low, mid, high = style.quantiles(np.asarray([r["excess"] for r in of_n]), [0.25, 0.5, 0.75])
+        low, mid, high = style.quartiles(np.asarray([r["excess"] for r in of_n]))
         right.errorbar([n], [mid], [[mid - low], [high - mid]], **bars)
     x = np.asarray([widths[0], widths[-1]], float)
     middle.fill_between(x, *(k * x**0.5 for k in REPORTED), color="0.9", linewidth=0, zorder=0)

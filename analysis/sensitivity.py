@@ -10,7 +10,7 @@ from analysis.cures import COLORS
 
 
 def theory(size: Any) -> dict[str, Any]:
-    """The same, exactly, for T = ∞: Σ_k k² |λ|^{2k} = |λ|² (1 + |λ|²)/(1 − |λ|²)³, γ² = 1 − |λ|²."""
+    """E‖∂h/∂p‖² of each parameter, exactly, for T = ∞: Σ_k k² |λ|^{2k} = |λ|² (1 + |λ|²)/(1 − |λ|²)³, γ² = 1 − |λ|²."""
     total = size**2 * (1 + size**2) / (1 - size**2) ** 3
     gamma = 1 - size**2
     return {"lambda": total / size**2, "nu": gamma * np.log(size) ** 2 * total, "theta": gamma * total}
@@ -28,7 +28,7 @@ def figure(found: dict[str, Any]) -> Figure:
     for (name, label), color in zip(names.items(), COLORS, strict=False):
         left.plot(1 / (1 - fine), theory(fine)[name], color=color, linewidth=0.9)
         values = [np.asarray([r[name] for r in states if r["size"] == size]) for size in sizes]
-        low, mid, high = np.stack([style.quantiles(v, [0.25, 0.5, 0.75]) for v in values], axis=1)
+        low, mid, high = np.stack([style.quartiles(v) for v in values], axis=1)
         bars: dict[str, Any] = dict(capsize=2, marker="o", markersize=3, linewidth=0, elinewidth=1, color=color)
         left.errorbar(1 / (1 - sizes), mid, [mid - low, high - mid], label=label, **bars)
     left.plot([], [], color="0.3", linewidth=0.9, label="theory")

@@ -156,9 +156,14 @@ def median(values: Float[np.ndarray, " n *s"]) -> Float[np.ndarray, " *s"]:
     return quantiles(values, [0.5])[0]
 
 
+def quartiles(values: Float[np.ndarray, " n *s"]) -> Float[np.ndarray, " 3 *s"]:
+    """`quantiles` at a quarter, one half and three quarters."""
+    return quantiles(values, [0.25, 0.5, 0.75])
+
+
 def median_band(ax: Axes, x: np.ndarray, values: Float[np.ndarray, "n x"], **line: Any) -> np.ndarray:
     """Draws the median over runs and, lighter, the middle half of them; returns the median."""
-    low, middle, high = quantiles(values, [0.25, 0.5, 0.75])
+    low, middle, high = quartiles(values)
     drawn = ax.plot(x, middle, **line)[0]
     ax.fill_between(x, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
     return middle

@@ -2,11 +2,21 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from seqdyn.types import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Once:
+    """The options of what is measured once."""
+
+    out: Path | None = None
+    """Directory of the numbers and the figure; by default runs/<name of the script>-<digest of the settings>."""
+    smoke: bool = False
+    """Tiny sizes: seconds, along the same path; options that differ from their default win over them."""
 
 
 def place(name: str, config: Any) -> tuple[Path, dict[str, Any]]:

@@ -62,11 +62,15 @@ def called(one: Any) -> str:
     return type(one).__name__ if is_part(one) else getattr(one, "__qualname__", f"{one!r:.60}")
 
 
+def users(value: Any) -> set[type]:
+    """The classes of a part and of those within it that are not the library's."""
+    return {type(one) for one in within(value) if is_part(one) and not type(one).__part_name__.startswith("seqdyn:")}
+
+
 def check_alone(value: Any) -> None:
     """Raises ConfigError for a part, or one within it, whose methods read variables of a function around the class:
     two classes of one name would be one experiment."""
-    own = {type(one) for one in within(value) if is_part(one) and not type(one).__part_name__.startswith("seqdyn:")}
-    methods = [(cls, *of) for cls in own for of in vars(cls).items()]
+    methods = [(cls, *of) for cls in users(value) for of in vars(cls).items()]
     for cls, name, method in methods:
         code: Any = getattr(method, "__code__", None)
         free = [v for v in code.co_freevars if v != "__class__"] if code and not name.startswith("__") else []

@@ -15,7 +15,6 @@ has the exponent −5.1 from T = 8 to 64, and at 64 it is 1.4 α*; above 4 α* m
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,6 +24,7 @@ import numpy as np
 import seqdyn as sd
 from analysis import ghost as analysis
 from analysis.claims import Claim, Statistic, of
+from analysis.ghost import CONSTANT
 from analysis.measured import Stated, show
 from experiments import _measured
 from seqdyn import backend
@@ -33,20 +33,14 @@ from seqdyn.runs.script import Seeds, script, seeds, with_preset
 from seqdyn.types import Array, whole
 
 SOURCE = "Dinc et al. 2025"
-CONSTANT = 3 * np.pi**4 / 32
-"""α* T⁵ of the model."""
 DT = 0.125
 """The unit's Euler step."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(_measured.Once):
     """Lengths × rates × seeds."""
 
-    out: Path | None = None
-    """Directory of ghost.json and the figure; by default runs/ghost-<digest of the settings>."""
-    smoke: bool = False
-    """Tiny sizes: seconds, along the same path; options that differ from their default win over them."""
     paper: bool = False
     """Longer and more of it, an hour; options that differ from their default win over them."""
     seeds: Seeds = 20

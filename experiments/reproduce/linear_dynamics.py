@@ -23,6 +23,7 @@ import numpy as np
 
 import seqdyn as sd
 from analysis import linear_dynamics as analysis
+from analysis import style
 from analysis.claims import Claim, minus, of
 from analysis.measured import Stated, show
 from experiments import _measured
@@ -188,8 +189,8 @@ def found_in(c: Config, task: str, begun: str, ds: Any) -> tuple[list[dict[str, 
                 "begun": begun,
                 "mode": mode,
                 "update": looks.tolist(),
-                "share": analysis.quartiles(share[:, :, m]).tolist(),
-                "b": analysis.quartiles(b[:, :, m]).tolist(),
+                "share": style.quartiles(share[:, :, m]).tolist(),
+                "b": style.quartiles(b[:, :, m]).tolist(),
                 "share_closed": (np.sum(theory * s, -1) / np.sum(s**2, -1))[:, m].tolist(),
                 "b_closed": b_closed[:, m].tolist(),
                 "rate": TASKS[task][mode][0],

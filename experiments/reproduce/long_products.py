@@ -13,13 +13,13 @@ to 6.8), so whether 5.6 to 8.7 is right stays undecided; divided by 1 + 1/√n, 
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from analysis import long_products as analysis
+from analysis import style
 from analysis.claims import Claim, Statistic, of
 from analysis.long_products import FACTOR, LAST, REPORTED
 from analysis.measured import Stated, show
@@ -32,13 +32,9 @@ SOURCE = "Bar et al. 2025"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(_measured.Once):
     """How many networks, and how wide."""
 
-    out: Path | None = None
-    """Directory of long_products.json and the figure; by default runs/long_products-<digest of the settings>."""
-    smoke: bool = False
-    """Tiny sizes: seconds, along the same path; options that differ from their default win over them."""
     paper: bool = False
     """Wider networks, an hour; options that differ from their default win over them."""
     seeds: Seeds = 40
@@ -85,7 +81,7 @@ def measured(c: Config) -> dict[str, Any]:
                 of_n[name] += list(squares[:, grid - 1])
             rows.append(row)
         curves += [
-            {"n": n, "init": name, "t": grid.tolist(), "quartiles": analysis.quartiles(values).tolist()}
+            {"n": n, "init": name, "t": grid.tolist(), "quartiles": style.quartiles(np.asarray(values)).tolist()}
             for name, values in of_n.items()
         ]
     return {"rows": rows, "curves": curves}

@@ -12,7 +12,6 @@ Expect: the claim; a threshold near λ = 0. And on two cores: Newton's method is
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,13 +32,9 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(_measured.Once):
     """How many networks, and how long."""
 
-    out: Path | None = None
-    """Directory of newton.json, .txt and the figure; by default runs/newton-<digest of the settings>."""
-    smoke: bool = False
-    """Tiny sizes: seconds, along the same path; options that differ from their default win over them."""
     paper: bool = False
     """The paper's sizes, hours; options that differ from their default win over them."""
     nets: int = 8

@@ -17,7 +17,6 @@ direction of it is made of 5 parameters, of the diagonal one of fewer than 3; th
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -41,13 +40,9 @@ TOP = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(_measured.Once):
     """Seeds of recurrences, inputs and teachers."""
 
-    out: Path | None = None
-    """Directory of sensitivity.json and the figure; by default runs/sensitivity-<digest of the settings>."""
-    smoke: bool = False
-    """Tiny sizes: seconds, along the same path; options that differ from their default win over them."""
     paper: bool = False
     """More seeds and longer memories, minutes; options that differ from their default win over them."""
     seeds: Seeds = 40

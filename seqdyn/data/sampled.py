@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import check_repeats, is_real
+from seqdyn.building import check_repeats, is_real, users
 from seqdyn.data.batches import Batch, Task
 from seqdyn.data.losses import Loss
 from seqdyn.fields import Fields
@@ -182,7 +182,8 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
         return found
 
     xs, ys, *weight = every = drew()
-    check_repeats(f"draw of {name}", lambda key: _drew(name, drawn, key, spec.batch), jax.random.key(0))
+    if users(spec.task):
+        check_repeats(f"draw of {name}", lambda key: _drew(name, drawn, key, spec.batch), jax.random.key(0))
     if xs.ndim != 3 or xs.shape[1:] != (spec.batch, drawn.inputs) or not xs.shape[0]:
         right = f"be [steps, batch, inputs], (…, {spec.batch}, {drawn.inputs})"
         raise must("xs", f"have the shape {xs.shape}", right)

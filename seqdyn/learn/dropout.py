@@ -81,8 +81,9 @@ def draw(spec: Fields, key: Key[Array, ""], ids: Int[Array, "t b"] | None, shape
         keep = 1 - spec.numbers.dropout
         return jnp.where(u < keep, 1 / keep, jnp.zeros_like(u))
 
+    inside = [wrapped(spec, level) for level in levels(spec) for _ in range(ways)]
+
     def inner() -> tuple[Array | None, ...]:
-        inside = [wrapped(spec, level) for level in levels(spec) for _ in range(ways)]
         keys = jax.random.split(k_inner, len(inside))
         return tuple(
             noise(one, k, steps, size) if is_random(one) else None for one, k in zip(inside, keys, strict=True)
@@ -91,7 +92,7 @@ def draw(spec: Fields, key: Key[Array, ""], ids: Int[Array, "t b"] | None, shape
     return Masks(
         words=scaled(_by_word(key, ids)) if kind == "words" and ids is not None else None,
         inputs=masks(k_inputs, [(size, d) for d in widths[:-1]]) if kind in ("inputs", "variational") else None,
-        inner=inner() if kind in INNER or any(map(is_random, spec.layers)) else None,
+        inner=inner() if any(map(is_random, inside)) else None,
         outputs=masks(k_outputs, [(size, widths[-1])])[0] if kind in ("outputs", "variational") else None,
     )
 

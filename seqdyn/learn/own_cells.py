@@ -6,13 +6,13 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import built, check_repeats, is_real, known_at_run_time, shapes_of, takes, types_of
+from seqdyn.building import built, check_repeats, is_real, known_at_run_time, shapes_of, takes, types_of, users
 from seqdyn.fields import CellName, Fields
 from seqdyn.nets.cells import Cell, step
 from seqdyn.nets.inits import INITS
 from seqdyn.nets.levels import GRU, LSTM, RNN, Dense, DensePerPosition, Level
 from seqdyn.nets.wrappers import Wrapper
-from seqdyn.parts import Part, is_part, lenient, within
+from seqdyn.parts import Part, lenient
 from seqdyn.types import Array, ConfigError, Float, Key
 
 _TRAINED = (jnp.float32, jnp.float64)
@@ -84,7 +84,7 @@ def check_cells(layers: tuple[Any, ...], inputs: int, ways: int) -> tuple[int, .
         cell = made_cell(f"layers[{i}]", layer, inputs)
         widths.append(layer.hidden if known(layer) else _width(f"layers[{i}] is {type(layer).__name__}", cell, inputs))
         begun = cell.init(jax.random.key(0))
-        if any(is_part(one) and not type(one).__part_name__.startswith("seqdyn:") for one in within(layer)):
+        if users(layer):
             check_repeats(f"init of {type(layer).__name__}", cell.init, jax.random.key(0))
         if not known(layer):
             _check_training(f"layers[{i}]", layer, inputs, shapes_of(begun))
