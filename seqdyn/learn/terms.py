@@ -91,12 +91,20 @@ class LayerPass:
 
 @dataclass(frozen=True)
 class Pass:
-    """What a term sees of the network and of a batch's way through it."""
+    """What a term sees of the network and of a batch's way through it.
+
+    For example, Σ ‖h_t‖² over the examples and the steps that are no padding, of the highest layer (reads = 'states'):
+
+        h, mask = seen.top[0].states, seen.top[0].mask      # [t, b, h], [t, b]
+        jnp.sum(jnp.where(mask[..., None], h, 0) ** 2)
+    """
 
     spec: Any
+    """The run's: its words, and its numbers as scalars."""
     params: Tree
     """All that is trained: `params.layers[0].u`, of one's own cell what its `init` gave, or a network's own."""
     batch: Batch
+    """`xs` [t, b, …], `ys`, and `mask` [t, b], None without padding."""
     ran: tuple[LayerPass, ...] | None = None
     """None where a term reads 'weights'."""
 

@@ -14,7 +14,7 @@ Arrays act from the right, `x @ w`, and a cell's gates lie side by side in the l
 Every function takes any leading batch axes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -22,8 +22,8 @@ import jax.numpy as jnp
 
 from seqdyn.backend import optimization_barrier, side_by_side, split_at_widths
 from seqdyn.nets.activations import ACTIVATIONS
-from seqdyn.nets.inits import Gain, GlorotUniform, Orthogonal, chrono, constant
-from seqdyn.types import Array, Float, Initializer, Key
+from seqdyn.nets.inits import Gain, GlorotUniform, Inits, Orthogonal, blocks, chrono, constant
+from seqdyn.types import Array, Float, Key
 
 Carry = Any
 """What travels from step to step: `Hidden` or `Memory`."""
@@ -142,24 +142,13 @@ def split(z: Array, gates: int) -> list[Array]:
 _sigmoid, _tanh = ACTIVATIONS["sigmoid"], ACTIVATIONS["tanh"]
 
 
-def _blocks(key: Key[Array, ""], gates: tuple[str, ...], shape: tuple[int, ...], by: Any, dtype: Any) -> Array:
-    """Each gate's block from its own key (and, given a mapping, its own initialiser), side by side."""
-    keys = jax.random.split(key, len(gates))
-    draws = [(by[g] if isinstance(by, Mapping) else by)(k, shape, dtype) for g, k in zip(gates, keys, strict=True)]
-    return jnp.concatenate(draws, axis=-1)
-
-
-Inits = Initializer | Mapping[str, Initializer]
-"""One initialiser for every gate, or one per gate by name."""
-
-
 def _weights(gates: tuple[str, ...], d: int, h: int, w: Inits, u: Inits, b: Inits, dtype: Any) -> Any:
     def init(key: Key[Array, ""]) -> Weights:
         k_w, k_u, k_b = jax.random.split(key, 3)
         return Weights(
-            w=_blocks(k_w, gates, (d, h), w, dtype),
-            u=_blocks(k_u, gates, (h, h), u, dtype),
-            b=_blocks(k_b, gates, (h,), b, dtype),
+            w=blocks(k_w, gates, (d, h), w, dtype),
+            u=blocks(k_u, gates, (h, h), u, dtype),
+            b=blocks(k_b, gates, (h,), b, dtype),
         )
 
     return init

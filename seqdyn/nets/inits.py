@@ -5,11 +5,12 @@ acts as `x @ w`. A cell draws each gate's block on its own: blocks cut out of on
 orthogonal. `gain` multiplies the draw and may be traced, so a grid of gains is one compiled program.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.nn import initializers
 
 from seqdyn.building import built, is_real, known_at_run_time, takes
@@ -140,6 +141,22 @@ def chrono(longest: Gain) -> Initializer:
         return jnp.log(1 + u * (jnp.asarray(longest, dtype) - 2))
 
     return init
+
+
+Inits = Initializer | Mapping[str, Initializer]
+"""One initialiser for every gate, or one per gate by name."""
+
+
+def blocks(key: Key[Array, ""], gates: tuple[str, ...], shape: tuple[int, ...], by: Inits, dtype: Any) -> Array:
+    """Each gate's block from its own key (and, given a mapping, its own initialiser), side by side."""
+    keys = jax.random.split(key, len(gates))
+    if isinstance(by, Mapping):
+        draws = [by[gate](k, shape, dtype) for gate, k in zip(gates, keys, strict=True)]
+    elif len(gates) > 1 and isinstance(keys, Tracer):  # a draw is a large program: a loop has it compiled once
+        draws = list(jax.lax.map(lambda k: by(k, shape, dtype), keys))
+    else:
+        draws = [by(k, shape, dtype) for k in keys]
+    return jnp.concatenate(draws, axis=-1)
 
 
 INITS: dict[str, Callable[..., Init]] = {
