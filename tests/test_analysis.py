@@ -185,6 +185,7 @@ def test_each_run_is_judged_by_the_criterion_of_its_own_length():
     assert learned.passes(values, found).tolist() == [[True, False]] * 4 and found.metric == "test_loss"
 
 
+@pytest.mark.slow
 def test_grids_with_axes_of_their_own_are_drawn_where_they_have_runs(flow, tmp_path):
     rnn, lstm = flow.specs
     of = [grid(rnn, seeds=4, gain=[0.5]), grid(lstm, seeds=2, gain=[0.5, 1.5], clip=[1.0, math.inf])]

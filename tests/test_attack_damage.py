@@ -96,6 +96,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning_or_the_file_does_not
         print("\nfiles of a checkpoint that do not matter:", ", ".join(sorted(idle)) if attack else len(idle))
 
 
+@pytest.mark.slow
 def test_damaged_records_are_made_again_and_never_read_as_numbers(whole, tmp_path, monkeypatch, attack, capsys):
     wanted, tried, refused, files = digests(whole), 0, 0, set()
 

@@ -13,6 +13,9 @@ from seqdyn.data.waves import RATE, background, changed, noise, pitch, speed, st
 from seqdyn.learn.config import Spec
 
 
+pytestmark = pytest.mark.slow  # librosa compiles with numba where it is new
+
+
 def tone(hertz, seconds, rate=RATE, loud=0.3):
     """A sine."""
     return (loud * np.sin(2 * np.pi * hertz * np.arange(int(seconds * rate)) / rate)).astype(np.float32)
@@ -39,7 +42,6 @@ def read(folder, **options):
     return spoken_digits(folder, **({"mel": MEL, "cache_dir": folder / "cache"} | options))
 
 
-@pytest.mark.slow
 def test_the_test_split_is_index_0_to_4_and_validation_is_drawn_from_the_rest(folder):
     data = read(folder)
     assert {name: len(e.ys) for name, e in data.items()} == {"train": 24, "validation": 6, "test": 30}
@@ -50,7 +52,6 @@ def test_the_test_split_is_index_0_to_4_and_validation_is_drawn_from_the_rest(fo
     assert np.array_equal(read(folder)["validation"].xs, data["validation"].xs)
 
 
-@pytest.mark.slow
 def test_whole_speakers_can_be_held_out(folder):
     data = read(folder, held_out="speakers")
     # The length of a recording says who speaks.

@@ -270,12 +270,14 @@ def test_looks_of_many_runs_under_vmap_and_map_are_the_looks_of_each(single):
             assert np.isnan(many[name][1])
 
 
+@pytest.mark.slow
 def test_a_state_of_nan_has_records_of_nan(single):
     h, state, view = scene()
     lost = state._replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params))
     assert all(np.isnan(value) for value in looks(TEXT)(h, lost, view).values())
 
 
+@pytest.mark.slow
 def test_dead_units_leave_the_curvature_of_the_readout_s_bias(single):
     spec = Spec(steps=T, batch=B, activation="relu", hidden=(3,))
     h, state = Numbers().arrays(), start(spec)

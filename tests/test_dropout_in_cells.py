@@ -101,8 +101,8 @@ def test_the_gradient_and_the_adjoint_through_each_kind_are_autodiffs_with_paddi
         ("recurrent", "lstm", 4, 5, jnp.float64),
         ("candidate", "gru", 4, 5, jnp.float64),
         ("zoneout", "gru", 4, 5, jnp.float64),
-        ("zoneout", "lstm", 8, 9, jnp.float32),
-        ("recurrent", "gru", 1, 1, jnp.float64),
+        pytest.param("zoneout", "lstm", 8, 9, jnp.float32, marks=pytest.mark.slow),
+        pytest.param("recurrent", "gru", 1, 1, jnp.float64, marks=pytest.mark.slow),
     ],
 )
 def test_the_gradient_is_autodiffs_at_the_shapes_where_the_compiler_has_failed(kind, name, b, h, dtype):
@@ -117,7 +117,13 @@ def test_the_gradient_is_autodiffs_at_the_shapes_where_the_compiler_has_failed(k
     close(ours, gradients(unroll_loop), 1e-9 if dtype == jnp.float64 else 3e-5)
 
 
-@pytest.mark.parametrize("kind, name", [("recurrent", "gru"), ("candidate", "lstm"), ("zoneout", "lstm")])
+@pytest.mark.parametrize(
+    "kind, name",
+    [
+        ("zoneout", "lstm"),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in (("recurrent", "gru"), ("candidate", "lstm"))),
+    ],
+)
 def test_it_is_differentiable_twice_and_under_vmap(kind, name):
     """Hessian-vector products, each run of a batch of runs with masks of its own."""
     cell, params, carry, x, masks = made(kind, name)

@@ -74,8 +74,8 @@ each_spec = pytest.mark.parametrize("kind", SPECS)
 @pytest.mark.parametrize(
     "kind",
     [
-        *("recurrent_step", "variational", "zoneout"),
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("words", "outputs", "candidate")),
+        *("recurrent_step", "zoneout"),
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("variational", "words", "outputs", "candidate")),
     ],
 )
 def test_rate_0_is_none_bit_for_bit_and_a_rate_above_0_is_not(kind):
@@ -105,7 +105,8 @@ def chunk(spec, updates):
     return compiled(lambda h, state: train.chunk(having(spec, h), state, data(), updates))
 
 
-@pytest.mark.parametrize("cell", ["rnn", pytest.param("lstm", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_rate_0_of_zoneout_is_none_bit_for_bit_in_whole_runs(cell):
     spec = of("zoneout", cell=cell, hidden=(33,))
     state = start(spec, data())

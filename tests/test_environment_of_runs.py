@@ -217,7 +217,11 @@ def test_a_wrong_input_that_nobody_catches_is_a_sentence_and_the_line_that_asked
 # --- names ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["a::b", "[x]", "a\\b", "*", "file:?#%20", "a\n$b$", os.fsdecode(b"\xff")], ids=ascii)
+NAMES = ["a::b", "[x]", "a\n$b$", os.fsdecode(b"\xff")]
+MORE_NAMES = [pytest.param(name, marks=pytest.mark.slow) for name in ("a\\b", "*", "file:?#%20")]
+
+
+@pytest.mark.parametrize("name", NAMES + MORE_NAMES, ids=ascii)
 def test_a_directory_may_have_any_name(name, tmp_path):
     (tmp_path / "ab").mkdir()
     seqdyn.run(TINY, tmp_path / name, verify=False)

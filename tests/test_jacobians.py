@@ -216,6 +216,7 @@ def test_a_state_that_is_not_finite_has_no_jacobian_formed_or_not():
     assert np.isnan(top).all()
 
 
+@pytest.mark.slow
 def test_the_probe_averages_logarithms_over_the_examples_that_are_long_enough():
     lengths, modes = [T, 2, 1, 4], 5  # the first layer has 6, so that its Jacobians are not formed
     rng = np.random.default_rng(0)

@@ -113,7 +113,9 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("where", ["kept", "records", "checkpoint"])
+@pytest.mark.parametrize(
+    "where", ["kept", *(pytest.param(one, marks=pytest.mark.slow) for one in ("records", "checkpoint"))]
+)
 def test_killed_before_and_after_every_write_it_ends_with_the_same_files(where, out, tmp_path, monkeypatch):
     of, name = {"kept": (kept, "save"), "records": (records.Store, "write"), "checkpoint": (checkpoint, "save")}[where]
     plainly, calls = getattr(of, name), []

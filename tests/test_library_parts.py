@@ -155,6 +155,7 @@ MIXED = sd.Spec(
 )
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_mixed_stack_is_autodiffs_and_only_an_lstm_has_a_c():
     first = sd.grid(MIXED).at(0).arrays()
     assert verify.gradient_error(first, None) < 1e-5

@@ -183,6 +183,7 @@ def test_errors_over_inputs_are_standard_errors_of_the_mean():
     np.testing.assert_allclose(error, values.std(axis=0, ddof=1) / 7**0.5)
 
 
+@pytest.mark.slow
 def test_the_probe_averages_over_examples_each_without_its_own_first_tenth():
     lengths, modes, t, n = [30, 12], 7, 30, 6
     mask = valid_steps(jnp.asarray(lengths), t, "after")

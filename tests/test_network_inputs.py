@@ -170,16 +170,21 @@ def test_a_loss_at_every_step_is_the_mean_over_live_steps_of_all_sequences():
 
 
 WAYS = [
-    (WORDS, dict(cell="dense_per_position", readout="sum")),
     (WORDS, dict(bidirectional=True)),
-    (SERIES, dict(bidirectional=True, cell="lstm", readout="mean", hidden=(4,))),
     (SERIES, dict(cell="dense")),
-    (NOTES, dict(cell="lstm", hidden=(4,))),
     (STREAM, dict(cell="gru")),
+]
+MORE = [
+    (WORDS, dict(cell="dense_per_position", readout="sum")),
+    (SERIES, dict(bidirectional=True, cell="lstm", readout="mean", hidden=(4,))),
+    (NOTES, dict(cell="lstm", hidden=(4,))),
 ]
 
 
-@pytest.mark.parametrize("spec, change", WAYS, ids=[f"{s.task} {c}" for s, c in WAYS])
+@pytest.mark.parametrize(
+    "spec, change",
+    [pytest.param(s, c, id=f"{s.task} {c}", marks=pytest.mark.slow if (s, c) in MORE else ()) for s, c in WAYS + MORE],
+)
 def test_every_way_to_read_trains_on_the_gradient_of_autodiff(spec, change):
     spec = dataclasses.replace(spec, **{"hidden": (4, 3)} | change)
     data = data_of(spec)

@@ -196,10 +196,10 @@ def test_averages_that_have_settled_judge_a_batch_as_its_own_statistics_do(name,
     assert np.abs(anew - among).max() > 1e-3  # the averages matter
 
 
-RUNS = [("batch", "lstm")]
+RUNS = [("batch", "rnn")]
 SLOW = [
     pytest.param(*pair, marks=pytest.mark.slow)
-    for pair in (("batch_drive", "lstm"), ("layer", "lstm"), ("batch", "gru_reset_before"))
+    for pair in (("batch", "lstm"), ("batch_drive", "lstm"), ("layer", "lstm"), ("batch", "gru_reset_before"))
 ]
 
 

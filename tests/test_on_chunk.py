@@ -51,7 +51,8 @@ def test_what_is_told_is_every_record_once_and_the_bits_are_as_untold(quiet, tmp
     assert starts == [0, 2, 4, 6]  # in order
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, pytest.param(SystemExit, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
 def test_what_a_listener_raises_comes_with_its_traceback_and_nothing_is_lost(quiet, tmp_path, kind):
     told = []
 

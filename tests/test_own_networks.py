@@ -127,6 +127,7 @@ class Risen:
         return (9 if batch.step is None else batch.step) + 0 * h.sum()
 
 
+@pytest.mark.slow
 def test_a_loss_is_told_how_many_updates_were_made_and_nothing_where_it_is_judged(tmp_path):
     spec = dataclasses.replace(RESIDUAL, network=Risen())
     e = dataclasses.replace(experiment(spec, seeds=2), probe_every=4)
@@ -204,6 +205,7 @@ class Layers:
         return {"one": jnp.ones(2)}
 
 
+@pytest.mark.slow
 def test_a_record_over_layers_has_one_number_for_each_watched_scan(tmp_path):
     spec = dataclasses.replace(RESIDUAL, records=(Layers(),))
     ds = sd.load(run(experiment(spec, updates=2, seeds=1), tmp_path / "out"))

@@ -102,6 +102,7 @@ def test_an_update_of_several_gradients_is_one_of_their_mean():
     np.testing.assert_allclose(np.linalg.norm(said["group_update_norm"][1]), 0.1 * said["grad_norm"][0], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_function_of_a_module_is_a_loss_or_a_schedule(tmp_path):
     spec = dataclasses.replace(WORD, optimizer="sgd", loss=absolute, schedule=falling)
     _, _, said = three(spec, lr=0.01)
@@ -129,6 +130,7 @@ def test_a_users_clip_and_schedule_go_with_the_librarys_rule_and_are_recorded():
     assert said["clip_scale"].max() < 1 and (said["clipped"] > 0).all()
 
 
+@pytest.mark.slow
 def test_a_users_clip_leaves_a_frozen_embedding_out_as_the_librarys_does():
     words = dict(features=0, vocabulary=5, embedding=3, pretrained=True, optimizer="sgd")
     spec = labelled(2, 1, **words)

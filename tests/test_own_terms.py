@@ -115,6 +115,7 @@ def test_at_weight_0_a_term_is_measured_and_changes_no_bit(out, tmp_path):
     assert all(np.asarray(ds[name]).tobytes() == records[name] for name in records)
 
 
+@pytest.mark.slow
 def test_other_weights_compile_nothing_and_another_word_is_another_program(out, tmp_path):
     run(experiment(seeds=[6], weight=2.0), tmp_path / "before")  # programs are dropped where memory is short
     known = [p._cache_size() for p in sweep.programs(SPEC, 1)]

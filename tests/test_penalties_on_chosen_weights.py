@@ -314,6 +314,7 @@ def test_instruments_see_the_network_as_it_acts():
     assert (np.asarray(seen["weights"]["layer0"])[:, ::2] == 0).all()
 
 
+@pytest.mark.slow
 def test_flossing_flosses_the_network_as_it_acts():
     spec = dataclasses.replace(GATED, floss=2, floss_steps=100)
     plain = dataclasses.replace(spec, penalties=(), floss=0)
@@ -338,6 +339,7 @@ def test_flossing_flosses_the_network_as_it_acts():
 # --- training -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "weights"), [("l0", [0.0, 0.05]), ("l1_proximal", [0.0, 0.2])])
 def test_a_weight_is_a_number_of_the_grid_and_leaves_fewer_weights(name, weights):
     """One program for all λ; at the larger one weights are gone, exactly, and are counted by their groups."""

@@ -96,6 +96,7 @@ def test_what_is_written_at_temperature_0_is_the_most_probable_symbol_after_all_
     assert len(hot) == 3 and sd.generate(stream, 0, "ab", 12, temperature=5.0, seed=1) in hot
 
 
+@pytest.mark.slow
 def test_numbers_and_predictions_at_every_step_come_in_the_order_of_the_examples(tmp_path):
     spec = sd.Spec("next_step", steps=4, batch=2, hidden=(3,), features=2, readout="every")
     bits = (np.arange(3 * 4 * 2).reshape(3, 4, 2) % 3 == 0).astype(np.float32)

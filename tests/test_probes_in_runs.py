@@ -10,6 +10,7 @@ from seqdyn.measure import jacobians, probes
 from seqdyn.runs import sweep
 
 X64 = False
+pytestmark = pytest.mark.slow  # an LSTM under every probe
 STEPS = 8
 
 
@@ -49,7 +50,6 @@ def test_every_probe_records_what_it_names_and_nothing_of_a_run_that_diverged(pr
     assert ds.sizes["unit"] == 5 and ds.sizes["mode"] == 10
 
 
-@pytest.mark.slow
 def test_gates_that_a_cell_does_not_have_are_nan_at_their_place(tmp_path):
     ds = seqdyn.load(seqdyn.run(observed(("units",), ("rnn", "lstm")), tmp_path / "out", verify=False)).load()
     assert ds["gate"].values.tolist() == ["h", "i", "f", "o", "g"]

@@ -112,6 +112,7 @@ def test_new_numbers_and_other_grids_recompile_nothing(tmp_path):
     assert [p.chunk._cache_size() for p in programs] == before and min(before) > 0
 
 
+@pytest.mark.slow
 def test_going_on_for_longer_equals_having_asked_for_it_at_once(out, tmp_path):
     """Also where chunks do not divide the updates: the last is cut, and begun again where it was."""
     short = experiment(specs=("rnn",))

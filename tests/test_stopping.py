@@ -107,6 +107,7 @@ def test_the_best_parameters_are_those_at_the_best_look_and_the_last_those_at_wh
             assert checkpoint.digest(seqdyn.restore(out, r, best=kept)) == checkpoint.digest(seqdyn.restore(again, 0))
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_from_a_checkpoint_decides_the_same(out, tmp_path):
     for updates in (15, 30, 60):
         trained(tmp_path / "out", updates=updates)

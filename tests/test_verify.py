@@ -23,10 +23,14 @@ def test_a_network_whose_inputs_have_no_effect_is_named():
 @pytest.mark.parametrize(
     "spec, numbers",
     [
-        (Spec(batch=2, **SHAPE), dict(readout_gain=0.0)),
+        pytest.param(Spec(batch=2, **SHAPE), dict(readout_gain=0.0), marks=pytest.mark.slow),
         (Spec(batch=2, **SHAPE), dict(gain=0.0, input_gain=0.0)),
         (Spec(batch=1, activation="relu", steps=2, hidden=(1,), holdout=4), dict(seed=0)),
-        (Spec(batch=2, dropout="words", task="labelled", vocabulary=5, **SHAPE), dict(dropout=0.999)),
+        pytest.param(
+            Spec(batch=2, dropout="words", task="labelled", vocabulary=5, **SHAPE),
+            dict(dropout=0.999),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["readout 0", "weights 0", "one unit", "all dropped"],
 )
@@ -36,6 +40,7 @@ def test_a_gradient_of_0_that_can_end_is_no_fault(spec, numbers):
     assert gradient_error(spec.having(**numbers).arrays(), data) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_a_first_batch_of_zeros_and_sequences_of_one_step_are_no_fault():
     zeros = Examples(np.zeros((4, 1, 2), np.float32), np.full(4, 1, np.int32), np.arange(4, dtype=np.int32) % 2)
     spec = Spec("labelled", steps=1, batch=4, features=2, hidden=(3,))

@@ -76,6 +76,7 @@ def test_given_what_its_seed_draws_a_run_has_the_bits_that_it_has_without(parent
     assert "init" not in manifest.read(parent)
 
 
+@pytest.mark.slow
 def test_starts_are_an_axis(parent, tmp_path):
     """Each spec begins at its own, after a kill without `init`, and so do runs that are added."""
     given = {f"from {number}": seqdyn.restore(parent, number) for number in (2, 3)}
@@ -150,6 +151,7 @@ def test_tiles_that_had_not_begun_begin_there_too_after_a_kill_without_init(chil
     assert digests(tmp_path / "run") == digests(child)
 
 
+@pytest.mark.slow
 def test_to_go_on_needs_no_init_and_what_is_lost_is_asked_for(parent, child, tmp_path):
     given = seqdyn.restore(parent, 3)
     out = run(experiment(2), tmp_path / "run", verify=False, init=given)

@@ -208,6 +208,7 @@ def poisoned(tmp_path_factory):
     return sd.run(experiment, tmp_path_factory.mktemp("why") / "out", verify=False)
 
 
+@pytest.mark.slow
 def test_the_update_that_broke_is_made_again_and_those_before_it_are_shown(poisoned):
     for run, when in enumerate((0, 3, 6)):
         found = sd.why(poisoned, run)
@@ -275,6 +276,7 @@ def test_what_was_recorded_after_the_checkpoint_is_made_again_on_the_data(tmp_pa
     assert "needs a dict of its splits" in refusal(sd.why, out, 0)
 
 
+@pytest.mark.slow
 def test_the_module_of_the_command_line_is_the_function_where_it_takes_its_place(poisoned):
     importlib.import_module("seqdyn.why")
     assert sd.why(poisoned, 0).update == 1
