@@ -46,8 +46,13 @@ class Switch(NamedTuple):
     on: Callable[[Any], Any]
 
 
-def _number(default: Any, right: Any = lambda value: None, *, on: Switch | None = None, **more: bool) -> Any:
-    return field(default=default, metadata={"number": Allowed(right, **more), "switch": on})
+def _number(
+    default: Any, right: Any = lambda value: None, *, on: Switch | None = None, replaced_by: str = "", **more: bool
+) -> Any:
+    """A part in one of these fields of a spec takes the place of who heeds it."""
+    return field(
+        default=default, metadata={"number": Allowed(right, **more), "switch": on, "replaced_by": replaced_by.split()}
+    )
 
 
 def _whole(default: int, least: int) -> Any:
@@ -67,8 +72,8 @@ def _not_negative(default: float, **more: Any) -> Any:
     return _number(default, lambda value: None if value >= 0 else "at least 0", **more)
 
 
-def _fraction(default: float) -> Any:
-    return _number(default, lambda value: None if 0 <= value <= 1 else "between 0 and 1")
+def _fraction(default: float, **more: Any) -> Any:
+    return _number(default, lambda value: None if 0 <= value <= 1 else "between 0 and 1", **more)
 
 
 def _weight(name: str) -> Any:
@@ -86,31 +91,35 @@ class Numbers:
 
     seed: Any = _whole(0, least=0)
     """Of parameters and data."""
-    lr: Any = _positive(1e-3)
+    lr: Any = _positive(1e-3, replaced_by="optimizer")
     """Peak learning rate."""
-    gain: Any = _not_negative(1.0)
+    gain: Any = _not_negative(1.0, replaced_by="layers network")
     """Factor of the recurrent initialisation."""
-    input_gain: Any = _not_negative(1.0)
+    input_gain: Any = _not_negative(1.0, replaced_by="layers network")
     """Factor of the initialisation of the input weights."""
-    readout_gain: Any = _not_negative(1.0)
+    readout_gain: Any = _not_negative(1.0, replaced_by="network")
     """Factor of the initialisation of the readout."""
-    norm_gain: Any = _not_negative(1.0)
+    norm_gain: Any = _not_negative(1.0, replaced_by="layers network")
     """Factor of a normalisation's initial γ (`normalised.GAMMA`)."""
-    clip: Any = _positive(math.inf, infinite=True)
+    clip: Any = _positive(math.inf, replaced_by="clip", infinite=True)
     """Threshold of `Spec.clip`; inf clips nothing. An adjoint's bound is per example, whatever the batch size."""
-    forget_bias: Any = _number(1.0)
+    forget_bias: Any = _number(1.0, replaced_by="layers network")
     """Initial bias of an LSTM's forget gate."""
-    longest: Any = _number(100.0, lambda value: None if value > 2 else "more than 2 steps")
+    longest: Any = _number(
+        100.0, lambda value: None if value > 2 else "more than 2 steps", replaced_by="layers network"
+    )
     """T_max of a chrono initialisation, in steps."""
-    momentum: Any = _fraction(0.9)
+    momentum: Any = _fraction(0.9, replaced_by="optimizer")
     """Of 'momentum'; the decay of the second moment of 'rmsprop'."""
-    weight_decay: Any = _not_negative(0.0, on=Switch("the optimizer 'adamw'", lambda spec: spec.optimizer == "adamw"))
+    weight_decay: Any = _not_negative(
+        0.0, replaced_by="optimizer", on=Switch("the optimizer 'adamw'", lambda spec: spec.optimizer == "adamw")
+    )
     """Decoupled decay of 'adamw': Δw also has −lr · this · w, for the matrices of `Spec.penalised` alone."""
-    warmup: Any = _not_negative(0.0)
+    warmup: Any = _not_negative(0.0, replaced_by="optimizer schedule")
     """Updates over which the learning rate rises linearly from lr / warmup to lr."""
-    decay_steps: Any = _positive(1000.0)
+    decay_steps: Any = _positive(1000.0, replaced_by="optimizer schedule")
     """Updates after warm-up in which 'cosine' falls to 0, 'exponential' by `decay_rate` and 'inverse' to half."""
-    decay_rate: Any = _fraction(0.1)
+    decay_rate: Any = _fraction(0.1, replaced_by="optimizer schedule")
     window: Any = _whole(10, least=1)
     """Steps of truncated backpropagation."""
     dropout: Any = _number(0.0, lambda value: None if 0 <= value < 1 else "at least 0 and below 1", on=_DROPS)
@@ -148,6 +157,11 @@ class Numbers:
 
 
 FIELDS = dataclasses.fields(Numbers)
+
+
+def replaced(holds_part: Callable[[str], bool]) -> dict[str, str]:
+    """Number that nobody heeds -> the field of a spec (the last) that `holds_part` in the place of who would."""
+    return {f.name: name for f in FIELDS for name in f.metadata["replaced_by"] if holds_part(name)}
 
 
 def check_number(name: str, value: Any) -> None:

@@ -12,7 +12,6 @@ from seqdyn.data.check import check
 from seqdyn.data.waves import RATE, background, changed, noise, pitch, speed, stretch
 from seqdyn.learn.config import Spec
 
-
 pytestmark = pytest.mark.slow  # librosa compiles with numba where it is new
 
 

@@ -25,7 +25,7 @@ from seqdyn.learn.own_cells import is_random, levels, noise, said
 from seqdyn.nets.levels import RNN, Dense
 from seqdyn.nets.wrappers import CandidateDropout, RecurrentDropout, Wrapper, Zoneout
 from seqdyn.parts import Part
-from seqdyn.types import Array, ConfigError, Float, Int, Key, whole
+from seqdyn.types import Array, ConfigError, Float, Int, Key
 
 INNER = ("recurrent_step", "recurrent", "variational", "candidate", "zoneout")
 """The kinds of dropout that act inside the recurrence."""
@@ -126,7 +126,6 @@ def check(spec: Fields) -> None:
         )
     if kind in INNER and "omega" in spec.penalties:
         raise ConfigError(f"penalties has 'omega' and dropout is '{kind}'; Ω is of a recurrence that is whole.")
-    whole("monte_carlo", spec.monte_carlo, 0)
     if spec.monte_carlo and not drops(spec):
         raise ConfigError(f"monte_carlo is {spec.monte_carlo} and dropout is 'none'; it samples what dropout leaves.")
     if spec.monte_carlo and spec.loss is not None and not hasattr(spec.loss, "mean"):

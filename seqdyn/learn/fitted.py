@@ -19,7 +19,7 @@ from seqdyn.data.losses import made_loss
 from seqdyn.data.sampled import Drawn
 from seqdyn.data.synthetic import Sequences
 from seqdyn.data.tasks import TASKS
-from seqdyn.fields import Fields
+from seqdyn.fields import Fields, replaced_by
 from seqdyn.grids import as_shapes
 from seqdyn.learn import network, terms
 from seqdyn.learn.context import check_variables
@@ -27,28 +27,9 @@ from seqdyn.learn.dropout import INNER
 from seqdyn.learn.optim import AdamW, ClipByNorm, ClipByValue, Descent, links
 from seqdyn.learn.own_cells import check_cells, known
 from seqdyn.learn.rules import factor, made_link
+from seqdyn.numbers import replaced
 from seqdyn.parts import is_part
 from seqdyn.types import ConfigError, whole
-
-_WORDS = {
-    "layers": ("cell", "activation", "w_init", "u_init", "chrono"),
-    "optimizer": ("schedule",),
-    "task": ("monte_carlo", "loss"),
-    "network": (
-        *("cell", "activation", "hidden", "layers", "bidirectional", "w_init", "u_init", "readout_init", "readout"),
-        *("chrono", "normalise", "dropout", "monte_carlo", "truncate", "segment", "embedding", "pretrained"),
-        *("penalised", "floss", "floss_steps", "loss"),
-    ),
-}
-"""The words of a spec that mean nothing where a field holds parts."""
-UNHEEDED = {
-    "layers": ("gain", "input_gain", "norm_gain", "forget_bias", "longest"),
-    "network": ("gain", "input_gain", "readout_gain", "norm_gain", "forget_bias", "longest"),
-    "optimizer": ("lr", "momentum", "weight_decay", "warmup", "decay_steps", "decay_rate"),
-    "schedule": ("warmup", "decay_steps", "decay_rate"),
-    "clip": ("clip",),
-}
-"""The numbers of `Numbers` that nobody heeds where a field holds parts."""
 
 
 def fitted(spec: Fields) -> dict[str, Any]:
@@ -138,11 +119,11 @@ def _check_words(spec: Fields, found: dict[str, Any]) -> None:
     chain = found.get("optimizer", spec.optimizer)
     chain = chain if isinstance(chain, tuple) else (chain,)
     own = {"layers": found["layers"][:1], "optimizer": chain[-1:], "task": (spec.task,), "network": (spec.network,)}
-    heard = _WORDS | ({"task": ()} if isinstance(spec.task, Sequences) else {})
     called = {name: type(one).__name__ for name, parts in own.items() for one in parts if is_part(one)}
     for field, part in called.items():
-        for name in heard[field]:
-            if getattr(spec, name) != default[name]:
+        for name, fields in replaced_by().items():
+            heard = field not in fields or (field == "task" and isinstance(spec.task, Sequences))
+            if not heard and getattr(spec, name) != default[name]:
                 raise ConfigError(f"{name} is {getattr(spec, name)!r} and {field} has {part}; leave {name} out.")
     for name, field in (("steps", "task"), ("hidden", "layers")):
         value = getattr(spec, name)
@@ -183,8 +164,8 @@ def unheeded(spec: Fields) -> dict[str, Any]:
     """Number of `Numbers` -> the part of a spec in whose place there is nobody who heeds it."""
     own = {"layers": spec.layers[:1], "optimizer": links(spec)[-1:], "schedule": (spec.schedule,), "clip": (spec.clip,)}
     own = {field: of[0] if of else None for field, of in own.items()} | {"network": spec.network}
-    nobody = {name: own[field] for field, names in UNHEEDED.items() if is_part(own[field]) for name in names}
-    return {name: part for name, part in nobody.items() if name != "norm_gain" or spec.normalise == "none"}
+    nobody = replaced(lambda field: is_part(own[field]))
+    return {name: own[field] for name, field in nobody.items() if name != "norm_gain" or spec.normalise == "none"}
 
 
 def _check_built(spec: Fields, found: dict[str, Any], parts: tuple[Any, ...]) -> None:

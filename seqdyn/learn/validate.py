@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_type_hints
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from seqdyn.data import augment, tasks
 from seqdyn.data.synthetic import Sequences
 from seqdyn.data.tasks import DATA_SETS
-from seqdyn.fields import words
+from seqdyn.fields import NONE_AT_0, Fields, words
 from seqdyn.learn import dropout, layers, network, penalties, precision, stopping
 from seqdyn.learn.fitted import unheeded
 from seqdyn.learn.optim import links
@@ -72,23 +72,20 @@ def _check_use(specs: Sequence[Spec], numbers: Numbers) -> None:
 
 
 def _check_spec(spec: Spec) -> None:
-    for name in (
-        *("task", "cell", "activation", "w_init", "u_init", "readout_init", "normalise", "optimizer", "schedule"),
-        *("clip", "readout", "dropout", "pad", "stop", "kind"),
-    ):
-        if not is_part(getattr(spec, name)) and not (name == "optimizer" and links(spec)):
+    hints = get_type_hints(Fields)
+    for name in hints:
+        if words(name) and not is_part(getattr(spec, name)) and not (name == "optimizer" and links(spec)):
             one_of(name, getattr(spec, name), words(name))
-    for name in ("chrono", "truncate", "mask", "pretrained", "bidirectional", "evaluate_train"):
-        if not isinstance(getattr(spec, name), bool):
+    for name, hint in hints.items():
+        if hint is bool and not isinstance(getattr(spec, name), bool):
             raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be True or False.")
     if not isinstance(spec.name, str):
         raise ConfigError(f"name is {spec.name!r}; it must be a string.")
-    for name in ("steps", "batch", "holdout", "floss_steps", "targets"):
-        whole(name, getattr(spec, name))
+    for name, hint in hints.items():
+        if hint is int:
+            whole(name, getattr(spec, name), 0 if name in NONE_AT_0 else 1)
     layers.check_widths(spec)
     penalties.check(spec)
-    for name in ("shortest", "training_set", "vocabulary", "embedding", "features", "classes", "segment"):
-        whole(name, getattr(spec, name), 0)
     tasks.check_lengths(spec)
     layers.check(spec)
     tasks.check(spec)

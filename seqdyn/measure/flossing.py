@@ -26,7 +26,7 @@ from seqdyn.measure.lyapunov import lyapunov_spectrum
 from seqdyn.nets.cells import Cell
 from seqdyn.nets.levels import LSTM, RNN, Dense
 from seqdyn.nets.wrappers import Wrapper
-from seqdyn.types import Array, Bool, ConfigError, Float, Key, whole
+from seqdyn.types import Array, Bool, ConfigError, Float, Key
 
 RATE = 1e-3
 """Adam's learning rate, whatever `Numbers.lr` is."""
@@ -96,7 +96,6 @@ def init(spec: Spec, data: Any = None, given: Mapping[str, Array] | None = None)
 
 def check(spec: Spec) -> None:
     """Raises ConfigError for a network that cannot be flossed."""
-    whole("floss", spec.floss, 0)
     if not spec.floss:
         return
     (level, *others), two = levels(spec), spec.bidirectional

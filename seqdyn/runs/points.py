@@ -13,8 +13,7 @@ import numpy as np
 from seqdyn.building import Function
 from seqdyn.fields import Fields, label
 from seqdyn.layout import Layout, numbers_of
-from seqdyn.learn.fitted import UNHEEDED
-from seqdyn.numbers import FIELDS
+from seqdyn.numbers import FIELDS, replaced
 
 WORDS = ("label", "cell", "activation", "u_init", "w_init")
 ALWAYS = ("task", "steps", "batch", "hidden", "optimizer", "readout")
@@ -31,11 +30,11 @@ def per_run(described: Mapping[str, Any], at: Layout, taken: Collection[Any]) ->
     """Name -> [run]: every number of `Numbers`, `WORDS`, the numbers of users' parts by the shortest ends of their
     paths that tell them apart and are not `taken`, NaN in runs that have none of that name; and the fields of specs,
     'spec_clip' where the name is another's."""
-    specs, unheeded = described["specs"], [_unheeded(spec) for spec in described["specs"]]
+    specs, deaf = described["specs"], [_unheeded(spec) for spec in described["specs"]]
     own = [dict(_of_parts(spec)) for spec in specs]
-    names = _names(own, [{f.name for f in FIELDS} - nobody for nobody in unheeded], {*taken, *WORDS})
+    names = _names(own, [{f.name for f in FIELDS} - nobody for nobody in deaf], {*taken, *WORDS})
     found: dict[str, list[np.ndarray]] = {}
-    for spec, words, nobody, parts, count in zip(specs, numbers_of(described), unheeded, own, at.counts, strict=True):
+    for spec, words, nobody, parts, count in zip(specs, numbers_of(described), deaf, own, at.counts, strict=True):
         numbers = {f.name: words.get(f.name, f.default) for f in FIELDS} | dict.fromkeys(nobody, np.nan)
         for name, paths in names.items():
             numbers[name] = next((parts[p] for p in paths if p in parts), numbers.get(name, np.nan))
@@ -44,7 +43,7 @@ def per_run(described: Mapping[str, Any], at: Layout, taken: Collection[Any]) ->
         for name in WORDS:
             found.setdefault(name, []).append(np.full(count, _word(spec, name)))
     columns = {name: np.concatenate(parts) for name, parts in found.items()}
-    never = set.intersection(*unheeded) - names.keys()
+    never = set.intersection(*deaf) - names.keys()
     columns = {name: column for name, column in columns.items() if name not in never}
     blocked = {*taken, *columns, *(f.name for f in FIELDS)}
     return columns | {
@@ -64,9 +63,8 @@ def _numbers(described: Any, count: int) -> np.ndarray:
 
 def _unheeded(spec: Mapping[str, Any]) -> set[str]:
     """Numbers of `Numbers` in whose place a spec has parts."""
-    there = {field: bool(spec.get(field)) and not isinstance(spec.get(field), str) for field in UNHEEDED}
-    nobody = {name for field, names in UNHEEDED.items() if there[field] for name in names}
-    return nobody - ({"norm_gain"} if spec.get("normalise", "none") != "none" else set())
+    nobody = replaced(lambda field: bool(spec.get(field)) and not isinstance(spec.get(field), str))
+    return {*nobody} - ({"norm_gain"} if spec.get("normalise", "none") != "none" else set())
 
 
 def _word(spec: Mapping[str, Any], name: str) -> str:
