@@ -9,7 +9,7 @@ import pytest
 
 from seqdyn.backend import compiled
 from seqdyn.nets.cells import gru, gru_reset_before, lstm, rnn
-from seqdyn.nets.inits import INITS, chrono, constant, gelfand_radius
+from seqdyn.nets.inits import INITS, blocks, chrono, constant, gelfand_radius
 
 F32, F64 = jnp.float32, jnp.float64
 every_init = pytest.mark.parametrize("name", INITS)
@@ -254,3 +254,12 @@ def test_chrono_changes_only_the_biases():
     assert not np.array_equal(timed.b, plain.b)
     np.testing.assert_array_equal(timed.w, plain.w)
     np.testing.assert_array_equal(timed.u, plain.u)
+
+
+@pytest.mark.parametrize("name", ["glorot_uniform", "orthogonal"])
+def test_gates_that_a_trace_draws_in_a_loop_are_those_drawn_one_by_one(name):
+    by, key, gates = INITS[name](0.7), jax.random.key(3), ("r", "z", "n")
+    alone = np.concatenate([by(k, (4, 5), jnp.float64) for k in jax.random.split(key, 3)], axis=-1)
+    traced = jax.jit(lambda key: blocks(key, gates, (4, 5), by, jnp.float64))(key)
+    np.testing.assert_allclose(traced, alone, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(blocks(key, gates, (4, 5), by, jnp.float64), alone, rtol=1e-12, atol=1e-14)
