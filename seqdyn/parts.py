@@ -9,8 +9,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
-import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +20,7 @@ from jax.core import Tracer
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
 from seqdyn.documented import fields_in_help
+from seqdyn.names import is_found, name_of
 from seqdyn.types import ConfigError
 
 Number = Any
@@ -49,8 +48,8 @@ class Range(NamedTuple):
             return "finite, or inf" if self.infinite else "finite"
         if math.isinf(value):
             return None
-        if self.whole and value != int(value):
-            return "a whole number"
+        if self.whole and not (value == int(value) and abs(value) < 2**31):
+            return "a whole number, below 2³¹ in size"
         if not (self.low <= value <= self.high and self.above < value < self.below):
             ends = {"at least": self.low, "above": self.above, "at most": self.high, "below": self.below}
             return " and ".join(f"{word} {end:g}" for word, end in ends.items() if math.isfinite(end))
@@ -100,9 +99,12 @@ def part(cls: Any = None, *, name: str | None = None) -> Any:
 
 
 def _part(cls: type, name: str | None) -> type:
-    own = cls.__dict__.get("__post_init__")
+    own = getattr(cls, "__post_init__", None)
+    own = getattr(own, "own", own)  # of a part above it, what that wrote
 
-    def __post_init__(self: Any) -> None:
+    def __post_init__(self: Any, *others: Any) -> None:
+        if others:
+            raise ConfigError(f"{type(self).__name__} has an InitVar; make it a field, which a manifest can say.")
         if type(self) not in _CLASSES:
             raise ConfigError(
                 f"{type(self).__name__} is no part, though a class above it is; write @part above it, too."
@@ -112,7 +114,16 @@ def _part(cls: type, name: str | None) -> type:
             own(self)
         if hasattr(self, "check"):
             self.check()
+        fields = {f.name for f in dataclasses.fields(self)}
+        lost = [n for n in vars(self) if n not in fields and not hasattr(type(self), n)]  # but what is cached
+        if lost:
+            raise ConfigError(
+                f"{type(self).__name__}.{lost[0]} is set beside the fields, and lost; make it a property."
+            )
 
+    if "__dataclass_fields__" in vars(cls):
+        raise ConfigError(f"{cls.__name__} is a dataclass already; leave @dataclass out, as @part makes it one.")
+    __post_init__.own = own
     cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
     made: Any = dataclasses.dataclass(frozen=True, eq=False)(cls)
     made.__eq__ = lambda self, other: type(self) is type(other) and _text(self) == _text(other)
@@ -122,7 +133,7 @@ def _part(cls: type, name: str | None) -> type:
 
 def registered(made: Any, name: str | None = None) -> Any:
     """Makes a frozen dataclass a part as it stands, with its own checks and equality."""
-    made.__part_name__ = name or _name(made)
+    made.__part_name__ = name or name_of(made)
     fields = dataclasses.fields(made)
     names, numbers = [f.name for f in fields], {f.name for f in fields if "number" in f.metadata}
 
@@ -149,8 +160,8 @@ def registered(made: Any, name: str | None = None) -> Any:
     jax.tree_util.register_pytree_with_keys(made, flat_with_keys, unflat, flat)
     for f in fields:
         function: Any = f.default
-        if _is_function(function) and _is_found(function):
-            FUNCTIONS[_name(function)] = function
+        if _is_function(function) and is_found(function):
+            FUNCTIONS[name_of(function)] = function
     PARTS[made.__part_name__] = made
     _CLASSES.add(made)
     return made
@@ -210,51 +221,9 @@ def _unkeyed(kept: _Keyed) -> Any:
     return tuple(map(_unkeyed, kept.value)) if kept.type is tuple else kept.value
 
 
-# --- names ----------------------------------------------------------------------------------------------------
-
-
-def _name(of: Any) -> str:
-    """'module:Name' by which a manifest knows a class or function.
-
-    A script's own module is called as its file is. What the library exports is 'seqdyn:Name', wherever it stands.
-    """
-    module = of.__module__
-    if module == "__main__":
-        main = sys.modules["__main__"]
-        module = (
-            main.__spec__.name
-            if main.__spec__
-            else os.path.basename(getattr(main, "__file__", None) or "__main__").removesuffix(".py")
-        )
-    if module.partition(".")[0] == "seqdyn":
-        module = "seqdyn"
-    return f"{_public(module, of)}:{of.__qualname__}"
-
-
-def _public(module: str, of: Any) -> str:
-    """The module that offers a function to the world, where the one that holds it is private: jax.nn of relu."""
-    if not any(piece.startswith("_") for piece in module.split(".")) or module == "__main__":
-        return module
-    root = module.partition(".")[0]
-    offers = [
-        m
-        for m, found in list(sys.modules.items())
-        if m.partition(".")[0] == root and "._" not in m and getattr(found, of.__qualname__, None) is of
-    ]
-    return min(offers, key=lambda m: (m.count("."), m), default=module)
-
-
 def _is_function(value: Any) -> bool:
     """A function or a class; jax.nn.relu is an object that has the name of a function."""
     return callable(value) and hasattr(value, "__qualname__") and hasattr(value, "__module__") and not is_part(value)
-
-
-def _is_found(function: Any) -> bool:
-    """Has its module a function of its name, and is that it?"""
-    found: Any = sys.modules.get(function.__module__ or "")
-    for piece in function.__qualname__.split("."):
-        found = getattr(found, piece, None)
-    return found is function
 
 
 # --- what is wrong, in one sentence -----------------------------------------------------------------------------
@@ -284,7 +253,7 @@ def _check(self: Any) -> None:
 def _check_number(where: str, value: Any, allowed: Range, default: Any) -> None:
     if isinstance(value, Tracer) or (value is None and default is None):
         return
-    for one in listed(value):
+    for one in listed(value) or [value]:
         right = allowed.refuses(one)
         if right:
             raise ConfigError(f"{where} is {one!r:.80}; it must be {right}.")
@@ -292,7 +261,9 @@ def _check_number(where: str, value: Any, allowed: Range, default: Any) -> None:
 
 def is_many(values: Any) -> bool:
     """Is it a list of any kind, not one value?"""
-    return isinstance(values, Iterable) and not isinstance(values, str | bytes) and getattr(values, "ndim", 1) > 0
+    return (
+        isinstance(values, Iterable) and not isinstance(values, str | bytes | dict) and getattr(values, "ndim", 1) > 0
+    )
 
 
 def listed(values: Any) -> list[Any]:
@@ -331,12 +302,12 @@ def check_structure(where: str, value: Any) -> None:
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         raise ConfigError(f"{where} is a {type(value).__name__}, which is no part; write @part above its class.")
     elif _is_function(value):
-        if not _is_found(value):
+        if not is_found(value):
             raise ConfigError(
                 f"{where} is {value.__qualname__}, which no module has by that name; write it as a function at the top "
                 "of a file, with its numbers as fields of the part."
             )
-        FUNCTIONS[_name(value)] = value
+        FUNCTIONS[name_of(value)] = value
     else:
         raise ConfigError(
             f"{where} is {value!r:.60}, a {type(value).__name__}; it must be a number, a word, a part, a function of a "
@@ -383,7 +354,7 @@ def describe(value: Any) -> Any:
         return described
     if isinstance(value, tuple):
         return [describe(v) for v in value]
-    return {"function": _name(value)} if _is_function(value) else _finite(value)
+    return {"function": name_of(value)} if _is_function(value) else _finite(value)
 
 
 def _number(value: Any, allowed: Range) -> Any:

@@ -549,6 +549,13 @@ def test_what_draws_by_other_means_than_its_key_is_refused(fields, words):
     assert all(word in sentence for word in words.split(" ")), sentence
 
 
+def test_a_step_that_gives_complex_numbers_for_a_real_carry_is_refused():
+    # A cast would drop their imaginary half.
+    cell = sd.cell(lambda key: jnp.ones(()), lambda p, h, x: h * 1j, lambda b: jnp.zeros((*b, 3)))
+    with pytest.raises(sd.ConfigError, match="complex"):
+        jax.eval_shape(lambda: cell.nonlinearity(jnp.ones(()), cell.initial_carry((2,)), jnp.ones((2, 1)), ()))
+
+
 def test_a_batch_that_is_always_the_same_is_no_fault():
     check_repeats("it", lambda key: jnp.asarray(np.array([1.0, np.nan])) + jax.random.normal(key), jax.random.key(0))
     assert sd.Spec(task=ByNumPy("fixed"), batch=4, holdout=4).steps == 5

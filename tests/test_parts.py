@@ -269,6 +269,23 @@ def with_inner():
     return Leaky(4, phi=inner)
 
 
+def with_init_var():
+    @part
+    class Late:
+        rate: dataclasses.InitVar[float] = 1.0
+
+    Late()
+
+
+def with_a_lost_attribute():
+    @part
+    class Late:
+        def __post_init__(self):
+            object.__setattr__(self, "rate", 1.0)
+
+    Late()
+
+
 @dataclasses.dataclass(frozen=True)
 class NoPart:
     gain: float = 1.0
@@ -300,6 +317,14 @@ class NoPart:
         (lambda: Whole((), rate=1.0), "Whole.rate 1.0 above 0 and below 1"),
         (lambda: Whole((), window=2.5), "Whole.window 2.5 whole"),
         (lambda: Whole((), momentum=1.5), "Whole.momentum 1.5 at least 0 and at most 1"),
+        (lambda: Leaky(4, tau=[]), "Leaky.tau [] number"),
+        (lambda: Leaky(4, tau={}), "Leaky.tau {} number"),
+        (lambda: Whole((), window=2**31), "Whole.window 2147483648 below 2³¹"),
+        (lambda: grid(SPEC, window=[2**40]), "window 1099511627776 below 2³¹"),
+        (lambda: grid(SPEC, tau={2.0: 1}), "tau {2.0: number"),
+        (lambda: part(dataclasses.dataclass(frozen=True)(type("Twice", (), {}))), "Twice dataclass @part"),
+        (with_init_var, "Late InitVar field"),
+        (with_a_lost_attribute, "Late.rate set property"),
         (lambda: grid(SPEC, tau=[2.0, 0.5]), "tau 0.5 at least 1"),
         (lambda: grid(SPEC, lr=[1e-3]), "'lr' layers[0].tau"),
         (lambda: grid(SPEC, clip=[]), "clip no values"),
@@ -327,6 +352,38 @@ def test_a_class_below_a_part_is_a_part_only_if_it_says_so():
         extra: Number = number(1.0)
 
     assert len(jax.tree.leaves(Said(4))) == 3
+
+
+def test_what_a_part_does_once_it_is_made_is_done_by_those_below_it_too():
+    seen = []
+
+    @part
+    class Above:
+        a: int = 1
+
+        def __post_init__(self):
+            seen.append(type(self).__name__)
+
+        @functools.cached_property
+        def twice(self):
+            return 2 * self.a
+
+        def check(self):
+            assert self.twice == 2 * self.a  # is kept beside the fields, and made again where it is not
+
+    @part
+    class Below(Above):
+        b: int = 2
+
+    @part
+    class Lowest(Below):
+        c: int = 3
+
+        def __post_init__(self):
+            super().__post_init__()
+
+    Above(), Below(3), Lowest(3)
+    assert seen == ["Above", "Below", "Lowest"]
 
 
 def test_a_check_of_its_own_comes_after_the_others_and_sees_plain_values():

@@ -331,6 +331,18 @@ def watched_rnn(u=U, **options):
     return watch.value_and_grad(lambda u: squares(u, **options))(u)
 
 
+def with_vjp():
+    ruled = jax.custom_vjp(lambda u: squares(u))
+    ruled.defvjp(lambda u: (squares(u), u), lambda u, d: (d * u,))
+    return ruled
+
+
+def with_jvp():
+    ruled = jax.custom_jvp(lambda u: squares(u))
+    ruled.defjvp(lambda u, d: (squares(*u), jnp.sum(d[0])))
+    return ruled
+
+
 REFUSED = {
     "name is 3": lambda: squares(U, name=3),
     "batch of 'scan' is 2": lambda: watched_rnn(batch=2),
@@ -346,6 +358,8 @@ REFUSED = {
     "in the body of a loop": lambda: watch.value_and_grad(
         lambda u: jax.lax.map(lambda a: squares(a * u), US[:, 0, 0]).sum()
     )(U),
+    "a derivative of its own": lambda: watch.value_and_grad(jax.jit(with_vjp()))(U),
+    "that has a derivative": lambda: watch.value_and_grad(with_jvp())(U),
     "in which no scan is watched": lambda: watch.value_and_grad(jnp.sum)(U),
     "fun is 3": lambda: watch.value_and_grad(3),
     "argnums is 1": lambda: watch.value_and_grad(squares, 1)(U),

@@ -155,6 +155,22 @@ def test_watching_changes_no_bit_of_the_training():
         assert torch.equal(a.grad, b.grad)
 
 
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU])
+def test_a_loss_of_the_last_state_alone_is_read_in_float32_too(kind):
+    # There one call of PyTorch's makes outputs and h_n, and its hooks hear None of what the loss does not reach.
+    torch.manual_seed(0)
+    read, weights = {}, kind(D, H).state_dict()
+    for dtype in (torch.float64, torch.float32):
+        net = kind(D, H, dtype=dtype)
+        net.load_state_dict(weights)
+        look = watch.module(net)
+        last = net(XS.to(dtype))[1]
+        ((last[0] if kind is torch.nn.LSTM else last) ** 2).sum(-1).mean().backward()
+        look.step()
+        read[dtype] = look.seen[0].each
+    np.testing.assert_allclose(read[torch.float32], read[torch.float64], rtol=1e-4)
+
+
 def test_gradients_that_accumulate_are_one_update():
     whole, net = looked_at(lstm()), lstm()
     look = watch.module(net, reduction=B)

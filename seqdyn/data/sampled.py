@@ -187,7 +187,7 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
     if xs.ndim != 3 or xs.shape[1:] != (spec.batch, drawn.inputs) or not xs.shape[0]:
         right = f"be [steps, batch, inputs], (…, {spec.batch}, {drawn.inputs})"
         raise must("xs", f"have the shape {xs.shape}", right)
-    if not jnp.issubdtype(xs.dtype, jnp.floating) and not jnp.issubdtype(xs.dtype, jnp.integer):
+    if not any(jnp.issubdtype(xs.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise must("xs", f"have the type {xs.dtype}", "be numbers")
     each = xs.shape[:2] if spec.readout == "every" else xs.shape[1:2]
     if ys.shape[: len(each)] != each:

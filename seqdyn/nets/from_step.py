@@ -128,4 +128,7 @@ def _like(before: Any, after: Any) -> Any:
             f"the step of a cell returns a carry of the shape {shapes(after)}; it must be that of initial_carry, "
             f"{shapes(before)}."
         )
+    for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
+        if jnp.iscomplexobj(new) and not jnp.iscomplexobj(old):
+            raise ConfigError("the step of a cell returns complex numbers for a real carry; keep both halves in it.")
     return jax.tree.map(lambda old, new: jnp.asarray(new).astype(old.dtype), before, after)

@@ -258,10 +258,16 @@ def _records(fun: Callable[..., Any], numbers: tuple[int, ...], args: Any, kwarg
     return records
 
 
-def _check_loops(jaxpr: Jaxpr, loops: int) -> None:
-    """Raises ConfigError for a watched scan with more loops around it than are watched."""
+def _check_loops(jaxpr: Jaxpr, loops: int, ruled: bool = False) -> None:
+    """Raises ConfigError for a watched scan with more loops around it than are watched, or one in a function that has
+    a derivative of its own."""
     for eqn in jaxpr.eqns:
         mark, _, rest = str(eqn.params.get("name", "")).partition(" ")
+        if eqn.primitive.name == "name" and mark == _MARK and ruled:
+            raise ConfigError(
+                f"name is {rest.partition(' ')[2]!r}, of a watched scan in a function that has a derivative of its own "
+                "(jax.custom_vjp, jax.custom_jvp), which hides it; that scan must stand outside."
+            )
         if eqn.primitive.name == "name" and mark == _MARK and loops > int(rest.partition(" ")[0]):
             name = rest.partition(" ")[2]
             raise ConfigError(
@@ -270,7 +276,7 @@ def _check_loops(jaxpr: Jaxpr, loops: int) -> None:
             )
         inner = loops + (eqn.primitive.name in ("scan", "while"))
         for body in _bodies(eqn):
-            _check_loops(body, inner)
+            _check_loops(body, inner, ruled or eqn.primitive.name.startswith(("custom_vjp", "custom_jvp")))
 
 
 def _index(vmaps: dict[int, int], level: int, first: bool) -> Any:

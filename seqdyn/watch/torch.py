@@ -180,8 +180,9 @@ class Look:
     def _take_gradients(self, rnn: Any) -> None:
         self._let_gradients_go()
 
-        def add(name: str, grad: Tensor) -> None:
-            self._gradients[name] = self._gradients.get(name, 0) + grad.detach()
+        def add(name: str, grad: Tensor | None) -> None:
+            if grad is not None:
+                self._gradients[name] = self._gradients.get(name, 0) + grad.detach()
 
         for name in torch_calls.names(rnn):
             weight = getattr(rnn, name)

@@ -71,8 +71,9 @@ class Taken:
     def hook(self, name: str, tensor: Tensor) -> None:
         """Takes ∂L/∂tensor, over all backward passes."""
 
-        def add(grad: Tensor) -> None:
-            self.d[name] = self.d[name] + grad.detach() if name in self.d else grad.detach().clone()
+        def add(grad: Tensor | None) -> None:
+            if grad is not None:  # some versions of PyTorch say so of an output that the loss does not reach
+                self.d[name] = self.d[name] + grad.detach() if name in self.d else grad.detach().clone()
 
         if tensor.requires_grad:
             tensor.register_hook(add)
