@@ -1,11 +1,14 @@
 """Laws of `seqdyn.learn.verify`: two gradients that are both 0 do not agree, they are silent."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from _refusals import refusal
 
+import seqdyn as sd
 from seqdyn.data.text import Examples
+from seqdyn.learn import verify
 from seqdyn.learn.config import Spec
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 
@@ -46,3 +49,40 @@ def test_a_first_batch_of_zeros_and_sequences_of_one_step_are_no_fault():
     spec = Spec("labelled", steps=1, batch=4, features=2, hidden=(3,))
     assert gradient_error(spec, {"train": zeros, "validation": zeros}) < TOLERANCE
     assert jnp.isfinite(gradient_error(spec, {"train": zeros._replace(xs=zeros.xs + 1), "validation": zeros}))
+
+
+def test_a_run_that_begins_diverged_is_data_and_a_gradient_that_is_nan_alone_is_wrong(monkeypatch):
+    """Labels of NaN: autodiff's gradient is NaN, too."""
+    nan = Examples(np.ones((4, 2, 2), np.float32), np.full(4, 2, np.int32), np.full(4, np.nan, np.float32))
+    spec = Spec("labelled", steps=2, batch=4, features=2, classes=0, hidden=(3,))
+    data = {name: nan for name in ("train", "validation")}
+    assert np.isnan(gradient_error(spec, data))
+    right = data | {"train": nan._replace(ys=np.ones(4, np.float32))}
+    assert gradient_error(spec, right) < TOLERANCE
+    plainly = verify.model.groups
+    calls = []
+
+    def ours_is_nan(tree):
+        calls.append(tree)
+        return plainly(jax.tree.map(lambda leaf: leaf * jnp.nan, tree) if len(calls) == 1 else tree)
+
+    monkeypatch.setattr(verify.model, "groups", ours_is_nan)
+    assert gradient_error(spec, right) == np.inf
+
+
+@sd.part
+class WithoutLabels:
+    """Every label is NaN."""
+
+    def build(self):
+        def draw(key, batch):
+            return jnp.ones((3, batch, 1)), jnp.full(batch, jnp.nan)
+
+        return sd.task(draw, loss=lambda prediction, y: (prediction[..., 0] - y) ** 2, inputs=1, outputs=1)
+
+
+@pytest.mark.slow
+def test_a_run_that_begins_diverged_ends_and_says_so(tmp_path):
+    spec = Spec(task=WithoutLabels(), batch=2, holdout=2, hidden=(3,))
+    ds = sd.load(sd.run(sd.Experiment("nan", spec, updates=2, chunk=1, probe_every=1), tmp_path / "out"))
+    assert not ds.finite.any() and ds.recorded.all()

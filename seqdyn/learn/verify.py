@@ -27,6 +27,8 @@ def gradient_error(spec: Spec, data: Any) -> float:
     Taken without truncation and adjoint clipping, which autodiff does not know, and at recurrent gain 1: far above,
     the gradient itself is a chaotic function of rounding.
 
+    NaN where autodiff's is not finite, as of a run that begins diverged: there is nothing to compare.
+
     Two gradients that are exactly 0 agree, too, so where both are for some group, it is looked at whether anything can
     arrive there: see `unreached_groups`. ConfigError, naming the groups, where nothing can: what is trained there is
     nothing. And what `term_error` says of each of the users' terms, if that is more, or raises.
@@ -52,7 +54,10 @@ def gradient_error(spec: Spec, data: Any) -> float:
         ours, theirs = model.groups(ours), model.groups(theirs)
         apart = jax.tree.map(jnp.subtract, ours, theirs)
         tiny = float(jnp.finfo(jnp.float32).tiny)
-        worst = jnp.max(jnp.stack([tree_norm(apart[k]) / jnp.maximum(tree_norm(theirs[k]), tiny) for k in ours]))
+        sizes = {k: tree_norm(theirs[k]) for k in theirs}
+        worst = jnp.max(jnp.stack([tree_norm(apart[k]) / jnp.maximum(sizes[k], tiny) for k in ours]))
+        worst = jnp.where(jnp.isnan(worst), jnp.inf, worst)
+        worst = jnp.where(jnp.all(jnp.isfinite(jnp.stack([*sizes.values()]))), worst, jnp.nan)
         return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), readings
 
     worst, silent, _ = compiled(error)(spec.arrays(), data)

@@ -360,7 +360,7 @@ def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any,
         error = _error(runs, data)
         told = f" against autodiff: relative difference {error:.1e}"
         console.print(Text.assemble("gradient of ", (spec.label, "bold"), told), soft_wrap=True)
-        if spec.network is not None and not np.isfinite(error):
+        if np.isnan(error) or (spec.network is not None and not np.isfinite(error)):
             continue  # it begins diverged: data, and nothing to compare
         if not error < TOLERANCE:
             why = "this compiler gets these shapes wrong, so try another batch or hidden size"
