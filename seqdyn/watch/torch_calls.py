@@ -5,6 +5,7 @@ Packed sequences are padded after their ends; calls whose shapes vary share prog
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -87,9 +88,8 @@ class Taken:
         """(the call, the lengths of its sequences)"""
         x, lengths = self._padded(self.x)
         outputs, _ = self._padded(self.outputs)
-        d_outputs = np.zeros_like(outputs)
-        if "outputs" in self.d:
-            d_outputs, _ = self._padded(self._like(self.outputs, self.d["outputs"]))
+        given = "outputs" in self.d
+        d_outputs = self._padded(self._like(self.outputs, self.d["outputs"]))[0] if given else np.zeros_like(outputs)
         parts = ("h", "c") if self.layers.kind == "lstm" else ("h",)
         state = (len(self.layers.suffixes), len(lengths), self.layers.hidden)
         zeros = np.zeros(state, x.dtype)
@@ -193,21 +193,21 @@ class Reader:
         self._rooms: list[tuple[int, int]] = []
 
     def begin(self, taken: Taken, check: bool) -> Begun:
-        """Reads a call beside the loop, which goes on. ∂L/∂weights are 0 unless they are to `check`."""
+        """Reads a call beside the loop, which goes on; ∂L/∂weights, if they are to `check`."""
         call, lengths = taken.arrays()
-        call = call._replace(check=np.asarray(check))
         steps, batch = call.xs.shape[:2]
         room = self._room(steps, batch)
         if room != (steps, batch):
             call = _widened(call._replace(mask=_valid(lengths, steps)), room[0] - steps, room[1] - batch)
-        wide = call.xs.dtype == np.float64 or jax.config.values["jax_enable_x64"]
-        with jax.enable_x64(wide), jax.default_matmul_precision("highest"):
+        wide = jax.enable_x64(True) if call.xs.dtype == np.float64 else nullcontext()
+        with wide, jax.default_matmul_precision("highest"):
             read = torch_layers.read(taken.layers, call)  # which JAX computes in a thread of its own
+            grads = torch_layers.weight_gradients(taken.layers, call) if check else {}
 
         def found() -> Found:
             norms = (read.whole, read.from_next, read.exponent)
             whole, near, e = jax.tree.map(lambda leaf: np.asarray(leaf)[:, :steps, :batch], norms)
-            weights = {name: np.asarray(grad) for name, grad in read.weights.items()} if check else {}
+            weights = {name: np.asarray(grad) for name, grad in grads.items()}
             return Found(Reading(whole, near, e, lengths), weights, float(read.apart))
 
         return Begun(read.exponent.size * (1 + 2 * len(read.whole)), found)

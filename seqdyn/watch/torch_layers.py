@@ -32,20 +32,12 @@ class Layers(NamedTuple):
         ways = ("", "_reverse")[: self.directions]
         return [f"l{level}{way}" for level in range(self.levels) for way in ways]
 
-    def cell(self, level: int, check: Any = True) -> Cell:
-        """Of both directions of a level. Unless `check`, ∂L/∂weights are 0: they take a quarter of the time."""
+    def cell(self, level: int) -> Cell:
+        """Of both directions of a level."""
         sizes = self.hidden * self.directions if level else self.inputs, self.hidden
         if self.kind == "rnn":
-            made = cells.rnn(*sizes, self.activation)
-        else:
-            made = {"lstm": cells.lstm, "gru": cells.gru}[self.kind](*sizes)
-
-        def weight_gradients(params: Any, *rest: Any) -> Any:
-            assert made.weight_gradients is not None
-            whole = partial(made.weight_gradients, params, *rest)
-            return jax.lax.cond(check, whole, lambda: jax.tree.map(jnp.zeros_like, params))
-
-        return made._replace(weight_gradients=weight_gradients)
+            return cells.rnn(*sizes, self.activation)
+        return {"lstm": cells.lstm, "gru": cells.gru}[self.kind](*sizes)
 
 
 class Call(NamedTuple):
@@ -68,8 +60,6 @@ class Call(NamedTuple):
     """∂L/∂outputs [t, b, k]"""
     d_last: tuple[Any, ...]
     """∂L/∂h_n, or that and ∂L/∂c_n, [l, b, h]"""
-    check: Any = True
-    """Are ∂L/∂weights asked for?"""
 
 
 class Read(NamedTuple):
@@ -80,8 +70,6 @@ class Read(NamedTuple):
     from_next: tuple[Float[Array, "l t b"], ...]
     """Of what came from the step that is done next."""
     exponent: Float[Array, "l t b"]
-    weights: dict[str, Array]
-    """∂L/∂weights, or 0"""
     apart: Float[Array, ""]
     """The largest difference between the outputs and ours, over the largest output."""
 
@@ -92,16 +80,16 @@ def _params(layers: Layers, weights: dict[str, Array], end: str) -> Weights | GR
     return from_pytorch(layers.kind, w, u, *(weights.get(f"bias_{of}_{end}", none) for of in ("ih", "hh")))
 
 
-def _forward(layers: Layers, weights: dict[str, Array], watches: list[Tap], call: Call) -> tuple[Array, Any]:
+def _forward(layers: Layers, call: Call, watches: list[Tap]) -> tuple[Array, Any]:
     """(outputs of the top, (h_n,) or (h_n, c_n))"""
     xs, last = call.xs, []
     for level in range(layers.levels):
         if level and call.masks is not None:
             xs = xs * call.masks[level - 1]
-        cell, outputs = layers.cell(level, call.check), []
+        cell, outputs = layers.cell(level), []
         for way in range(layers.directions):
             i = level * layers.directions + way
-            params = _params(layers, weights, layers.suffixes[i])
+            params = _params(layers, call.weights, layers.suffixes[i])
             carry = _carry(layers, [part[i] for part in call.first])
             out, end = unroll(cell, params, carry, xs, Backprop(mask=call.mask), watches[i], reverse=way == 1)
             outputs.append(out)
@@ -124,8 +112,8 @@ def _read(layers: Layers, call: Call) -> Read:
     empty = [taps(layers.cell(0), steps, (batch,), ranged=True)] * len(layers.suffixes)
     empty = [jax.tree.map(lambda leaf: leaf.astype(kind), watch)._replace(exponent=watch.exponent) for watch in empty]
 
-    (outputs, _), pull = jax.vjp(lambda weights, watches: _forward(layers, weights, watches, call), call.weights, empty)
-    d_weights, readings = pull((call.d_outputs, call.d_last))
+    (outputs, _), pull = jax.vjp(partial(_forward, layers, call), empty)
+    (readings,) = pull((call.d_outputs, call.d_last))
 
     def over_layers(read: Any) -> Any:
         found = [read(one) for one in readings]
@@ -144,10 +132,19 @@ def _read(layers: Layers, call: Call) -> Read:
         over_layers(lambda one: _parts(one.adjoint_norm)),
         over_layers(lambda one: _parts(one.from_next_norm)),
         over_layers(lambda one: one.exponent),
-        d_weights,
         apart,
     )
 
 
+def _weight_gradients(layers: Layers, call: Call) -> dict[str, Array]:
+    unwatched = [Tap()] * len(layers.suffixes)
+    _, pull = jax.vjp(lambda weights: _forward(layers, call._replace(weights=weights), unwatched), call.weights)
+    return pull((call.d_outputs, call.d_last))[0]
+
+
 read = compiled(_read, static_argnums=0)
 """(layers, call) -> `Read`"""
+
+weight_gradients = compiled(_weight_gradients, static_argnums=0)
+"""(layers, call) -> ∂L/∂weights, by name. Apart from `read`: of one program for both, each look would write
+∂L/∂z of every step, which the first look alone reads."""
