@@ -214,6 +214,8 @@ def replaced_by() -> dict[str, list[str]]:
     return {f.name: f.metadata["replaced_by"] for f in fields(Fields) if "replaced_by" in f.metadata}
 
 
+HINTS = get_type_hints(Fields)
+"""Field -> its type."""
 NONE_AT_0 = (
     *("training_set", "shortest", "features", "classes", "vocabulary", "embedding", "segment", "floss", "monte_carlo"),
 )
@@ -222,6 +224,6 @@ NONE_AT_0 = (
 
 def words(name: str) -> tuple[str, ...]:
     """Those of which a field takes one; () for another kind of field."""
-    hint = get_type_hints(Fields)[name]
+    hint = HINTS[name]
     options = () if get_origin(hint) is tuple else (hint, *get_args(hint))
     return get_args(next((one for one in options if get_origin(one) is Literal), None))

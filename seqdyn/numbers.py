@@ -159,9 +159,11 @@ class Numbers:
 FIELDS = dataclasses.fields(Numbers)
 
 
-def replaced(holds_part: Callable[[str], bool]) -> dict[str, str]:
-    """Number that nobody heeds -> the field of a spec (the last) that `holds_part` in the place of who would."""
-    return {f.name: name for f in FIELDS for name in f.metadata["replaced_by"] if holds_part(name)}
+def replaced(holds_part: Callable[[str], bool], normalise: str) -> dict[str, str]:
+    """Number that nobody heeds -> the field of a spec (the last) that `holds_part` in the place of who would; a word
+    that normalises heeds its gain, whatever the cells are."""
+    found = {f.name: name for f in FIELDS for name in f.metadata["replaced_by"] if holds_part(name)}
+    return {name: field for name, field in found.items() if name != "norm_gain" or normalise == "none"}
 
 
 def check_number(name: str, value: Any) -> None:

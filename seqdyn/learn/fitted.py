@@ -164,8 +164,8 @@ def unheeded(spec: Fields) -> dict[str, Any]:
     """Number of `Numbers` -> the part of a spec in whose place there is nobody who heeds it."""
     own = {"layers": spec.layers[:1], "optimizer": links(spec)[-1:], "schedule": (spec.schedule,), "clip": (spec.clip,)}
     own = {field: of[0] if of else None for field, of in own.items()} | {"network": spec.network}
-    nobody = replaced(lambda field: is_part(own[field]))
-    return {name: own[field] for name, field in nobody.items() if name != "norm_gain" or spec.normalise == "none"}
+    nobody = replaced(lambda field: is_part(own[field]), spec.normalise)
+    return {name: own[field] for name, field in nobody.items()}
 
 
 def _check_built(spec: Fields, found: dict[str, Any], parts: tuple[Any, ...]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, get_type_hints
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from seqdyn.data import augment, tasks
 from seqdyn.data.synthetic import Sequences
 from seqdyn.data.tasks import DATA_SETS
-from seqdyn.fields import NONE_AT_0, Fields, words
+from seqdyn.fields import HINTS, NONE_AT_0, words
 from seqdyn.learn import dropout, layers, network, penalties, precision, stopping
 from seqdyn.learn.fitted import unheeded
 from seqdyn.learn.optim import links
@@ -72,16 +72,15 @@ def _check_use(specs: Sequence[Spec], numbers: Numbers) -> None:
 
 
 def _check_spec(spec: Spec) -> None:
-    hints = get_type_hints(Fields)
-    for name in hints:
+    for name in HINTS:
         if words(name) and not is_part(getattr(spec, name)) and not (name == "optimizer" and links(spec)):
             one_of(name, getattr(spec, name), words(name))
-    for name, hint in hints.items():
+    for name, hint in HINTS.items():
         if hint is bool and not isinstance(getattr(spec, name), bool):
             raise ConfigError(f"{name} is {getattr(spec, name)!r}; it must be True or False.")
     if not isinstance(spec.name, str):
         raise ConfigError(f"name is {spec.name!r}; it must be a string.")
-    for name, hint in hints.items():
+    for name, hint in HINTS.items():
         if hint is int:
             whole(name, getattr(spec, name), 0 if name in NONE_AT_0 else 1)
     layers.check_widths(spec)

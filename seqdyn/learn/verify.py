@@ -56,7 +56,7 @@ def gradient_error(spec: Spec, data: Any) -> float:
         tiny = float(jnp.finfo(jnp.float32).tiny)
         sizes = {k: tree_norm(theirs[k]) for k in theirs}
         worst = jnp.max(jnp.stack([tree_norm(apart[k]) / jnp.maximum(sizes[k], tiny) for k in ours]))
-        worst = jnp.where(jnp.isnan(worst), jnp.inf, worst)
+        worst = jnp.where(jnp.isnan(worst), jnp.inf, worst)  # of ours alone
         worst = jnp.where(jnp.all(jnp.isfinite(jnp.stack([*sizes.values()]))), worst, jnp.nan)
         return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), readings
 

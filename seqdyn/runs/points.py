@@ -63,8 +63,8 @@ def _numbers(described: Any, count: int) -> np.ndarray:
 
 def _unheeded(spec: Mapping[str, Any]) -> set[str]:
     """Numbers of `Numbers` in whose place a spec has parts."""
-    nobody = replaced(lambda field: bool(spec.get(field)) and not isinstance(spec.get(field), str))
-    return {*nobody} - ({"norm_gain"} if spec.get("normalise", "none") != "none" else set())
+    there = {field: bool(value) and not isinstance(value, str) for field, value in spec.items()}
+    return {*replaced(lambda field: there.get(field, False), spec.get("normalise", "none"))}
 
 
 def _word(spec: Mapping[str, Any], name: str) -> str:

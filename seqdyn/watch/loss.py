@@ -263,13 +263,14 @@ def _check_loops(jaxpr: Jaxpr, loops: int, ruled: bool = False) -> None:
     a derivative of its own."""
     for eqn in jaxpr.eqns:
         mark, _, rest = str(eqn.params.get("name", "")).partition(" ")
-        if eqn.primitive.name == "name" and mark == _MARK and ruled:
+        watched, _, name = rest.partition(" ")
+        marked = eqn.primitive.name == "name" and mark == _MARK
+        if marked and ruled:
             raise ConfigError(
-                f"name is {rest.partition(' ')[2]!r}, of a watched scan in a function that has a derivative of its own "
-                "(jax.custom_vjp, jax.custom_jvp), which hides it; that scan must stand outside."
+                f"name is {name!r}, of a watched scan in a function that has a derivative of its own (jax.custom_vjp, "
+                "jax.custom_jvp), which hides it; that scan must stand outside."
             )
-        if eqn.primitive.name == "name" and mark == _MARK and loops > int(rest.partition(" ")[0]):
-            name = rest.partition(" ")[2]
+        if marked and loops > int(watched):
             raise ConfigError(
                 f"name is {name!r}, of a watched scan in the body of a loop of jax.lax, whose turns would add their "
                 "readings up; that loop must be a watch.scan, too, or a jax.vmap."
