@@ -133,7 +133,10 @@ def check_repeats(name: str, function: Callable[..., Any], *given: Any) -> None:
     (text, consts), (again, others) = traced(), traced()
     alike = (one is other or _same(one, other) for one, other in zip(consts, others, strict=False))
     if text != again or len(consts) != len(others) or not all(alike):
-        raise ConfigError(f"{name} gives something else each time that it is called; draw from its key, by jax.random.")
+        raise ConfigError(
+            f"{name} gives something else each time that it is called; what is random must be drawn from a key, by "
+            "jax.random, or no run would come again."
+        )
 
 
 def _same(one: Any, other: Any) -> bool:

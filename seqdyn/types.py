@@ -8,8 +8,11 @@ Axes, everywhere in the library:
     v   vocabulary size    r   run of a grid
 """
 
+import contextlib
 import operator
+import os
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -41,6 +44,7 @@ __all__ = [
     "Params",
     "Tree",
     "are_words",
+    "as_path",
     "one_of",
     "whole",
 ]
@@ -77,3 +81,16 @@ def one_of(field: str, value: Any, words: Sequence[str]) -> None:
     """Raises ConfigError for a value that is none of these words."""
     if not isinstance(value, str) or value not in words:
         raise ConfigError(f"{field} is {value!r}; it must be one of {', '.join(words)}.")
+
+
+def as_path(field: str, value: Any, right: str = "a path") -> Path:
+    """`value` as a path, ~ as the home; nothing need lie there. ConfigError for what is no path, which must be `right`,
+    and for one that the file system refuses."""
+    try:
+        path = Path(value).expanduser()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.stat(path)
+        return path
+    except (TypeError, ValueError, RuntimeError, OSError) as error:  # a 0 in it, no such home, a name too long, a loop
+        why = "" if isinstance(error, TypeError) else f" ({getattr(error, 'strerror', error)})"
+        raise ConfigError(f"{field} is {value!r:.80}; it must be {right}{why}.") from None

@@ -15,9 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import seqdyn
+from seqdyn.data.audio import recordings
 from seqdyn.data.check import check
+from seqdyn.data.datasets import characters, music
 from seqdyn.data.text import Examples, labelled_text
-from seqdyn.data.vectors import read_vectors
+from seqdyn.data.vectors import load_vocabulary, read_vectors
+from seqdyn.io import safetensors
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.numbers import Numbers
 from seqdyn.runs import manifest
@@ -178,7 +181,43 @@ def test_any_texts_are_ids_or_a_sentence(many):
     texts = st.lists(st.text(max_size=8) | st.just("a b"), max_size=3)
     parts = st.tuples(texts, st.lists(st.integers(-1, 2), max_size=3))
     reviews = st.dictionaries(st.sampled_from(["train", "validation", "test"]), parts, max_size=3)
-    attacked(many, st.tuples(reviews, st.integers(-1, 6)), lambda c: labelled_text(c[0], length=c[1]))
+    reviews |= st.dictionaries(st.just("train"), ODD | st.tuples(texts), min_size=1)
+    attacked(many, st.tuples(reviews | ODD, st.integers(-1, 6)), lambda c: labelled_text(c[0], length=c[1]))
+
+
+PATHS = st.sampled_from([b"x", "a\0b", "a" * 300, "~no one here/x", "below/a file", "nowhere", "round", "folder"]) | ODD
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        seqdyn.load,
+        lambda path: seqdyn.restore(path, 0),
+        read_vectors,
+        load_vocabulary,
+        characters,
+        music,
+        recordings,
+        safetensors.load,
+        lambda path: manifest.check_place(manifest.directory(path)),
+    ],
+)
+def test_any_path_is_one_or_a_sentence(opened, many, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "below").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "nowhere").symlink_to(tmp_path / "nobody")
+    (tmp_path / "round").symlink_to(tmp_path / "round")
+    assert attacked(many, PATHS, opened) > many // 4
+
+
+def test_a_config_that_json_cannot_say_is_a_sentence(tmp_path):
+    round_and_round: dict = {}
+    round_and_round["a"] = round_and_round
+    for config in (round_and_round, {"a": object()}, {"a": math.nan}, {(1, 2): 3}):
+        with pytest.raises(ConfigError, match="config is .* JSON can say"):
+            manifest.open_run(tmp_path / "out", Experiment("x", Spec(), updates=1), config)
+    assert not (tmp_path / "out").exists()
 
 
 def test_any_shard_is_one_or_a_sentence(many):

@@ -249,6 +249,7 @@ ONE = term(lambda self, seen: jnp.sum(seen.params.readout.w), "weights")
         (dict(layers=OWN.layers, penalties=("l2", Flat())), "penalties 'l2' Leaky"),
         (dict(penalties=term(lambda self, seen: seen.layers[0].log2)), "Made shape (6, 4) one number"),
         (dict(penalties=term(lambda self, seen: None)), "Made NoneType one number"),
+        (dict(penalties=term(lambda self, seen: {"a": 1.0})), "Made dict one number"),
         (dict(penalties=term(lambda self, seen: seen.layers[0].log2, "states")), "Made adjoints reads = 'adjoints'"),
         (dict(penalties=term(lambda self, seen: seen.top, "weights")), "Made layers reads = 'states'"),
         (

@@ -16,7 +16,7 @@ from seqdyn.data.splits import beginning, stratified_split
 from seqdyn.data.tasks import BANK
 from seqdyn.data.text import Examples
 from seqdyn.data.waves import BEHIND, RATE, USUAL, ChangeName, Wave, changed
-from seqdyn.types import ConfigError, Pad
+from seqdyn.types import ConfigError, Pad, as_path
 
 TEST = 5
 """Recordings with an index below it are the official test split."""
@@ -59,8 +59,8 @@ def recordings(folder: str | Path) -> list[Recording]:
 
     ConfigError for a folder that is missing, has no such file, or has a .wav file of another name.
     """
-    folder = Path(folder)
     rule = "the folder of the Free Spoken Digit Dataset's recordings, {digit}_{speaker}_{index}.wav"
+    folder = as_path("folder", folder, rule)
     if not folder.is_dir():
         raise ConfigError(f"folder is {str(folder)!r}, but must be {rule}: it does not exist.")
     found = []
@@ -191,7 +191,7 @@ def _backgrounds(folder: str | Path | None, changes: Sequence[ChangeName]) -> li
         return []
     if "background" not in changes:
         raise ConfigError(f"background is {str(folder)!r} and changes is {changes!r}, which must have 'background'.")
-    found = sorted(Path(folder).glob("*.wav"))
+    found = sorted(as_path("background", folder, "a folder of .wav files").glob("*.wav"))
     if not found:
         raise ConfigError(f"background is {str(folder)!r}, but must be a folder of .wav files.")
     return found

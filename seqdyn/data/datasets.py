@@ -16,7 +16,7 @@ from jaxtyping import Float32, Int32
 from seqdyn.data.cache import Arrays, cached
 from seqdyn.data.splits import beginning, stratified_split
 from seqdyn.data.text import Examples, Text, Truncate, check_settings, labelled_text
-from seqdyn.types import ConfigError, Pad
+from seqdyn.types import ConfigError, Pad, as_path
 
 _IMDB = "imdb_reviews/plain_text/1.0.0"
 _MNIST = "mnist/3.0.1"
@@ -45,11 +45,7 @@ def tfds_folder(name: str, data_dir: str | Path | None = None) -> Path:
     ConfigError if it is not there or its files are not array_record: TFDS's own error would speak of TFRECORD, and
     its parquet files silently lose examples.
     """
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    try:
-        root = root.expanduser()
-    except RuntimeError:
-        raise ConfigError(f"data_dir is {root} and there is no such home directory here; name a folder.") from None
+    root = as_path("data_dir", data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets", "a folder")
     info = root / name / "dataset_info.json"
     if not info.is_file():
         _require(data_dir is None, "data_dir", str(data_dir), f"{_rule(name)}: {info} does not exist")
@@ -254,8 +250,9 @@ def music(path: str | Path, length: int | None = None) -> dict[str, Examples]:
     once, the first of a piece from the chord before it. ConfigError, naming split, sequence and step, for what is
     none of this.
     """
-    path = Path(path)
-    _require(path.is_file(), "path", str(path), "a file of piano rolls as JSON")
+    right = "a file of piano rolls as JSON"
+    path = as_path("path", path, right)
+    _require(path.is_file(), "path", str(path), right)
     _require(length is None or length >= 2, "length", length, "at least 2 steps, or None for whole sequences")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -319,7 +316,7 @@ def characters(path: str | Path, ratios: tuple[float, float, float] = (0.9, 0.05
     The symbols are those of the training part, in order of code point; any other is `<unk>`. ConfigError for a file
     that is missing, not UTF-8, or too short for three parts, and for wrong ratios.
     """
-    path = Path(path)
+    path = as_path("path", path, "a text file")
     _require(path.is_file(), "path", str(path), "a text file")
     right = len(ratios) == 3 and all(r > 0 for r in ratios) and abs(sum(ratios) - 1) < 1e-6
     _require(right, "ratios", ratios, "three numbers above 0 that sum to 1")

@@ -119,14 +119,14 @@ def shuffled(examples: Examples, seed: int, pad: Pad = "before") -> Examples:
 
 
 def labelled_text(
-    reviews: Mapping[str, tuple[Any, Any]],
+    reviews: Any,
     *,
     vocabulary: int = 10_000,
     length: int = 80,
     truncate: Truncate = "last",
     pad: Pad = "before",
 ) -> Text:
-    """Labelled texts, `reviews[split] = (texts, labels)`, as ids; the vocabulary is made of the split 'train' alone.
+    """Labelled texts, a mapping `reviews[split] = (texts, labels)`, as ids; the vocabulary is that of 'train' alone.
 
     Texts are strings (or UTF-8 bytes, as TFDS has them) in a list, array or Series. Labels are classes 0 … k − 1, or
     words; words become classes in their alphabetical order: `Text.classes`. `vocabulary` counts `SPECIAL` too, so ids
@@ -136,13 +136,18 @@ def labelled_text(
     word, labels that are no classes of train's, and settings out of range.
     """
     check_settings(vocabulary, length, truncate, pad)
+    if not isinstance(reviews, Mapping):
+        raise ConfigError(f"reviews is {reviews!r:.80}; it must be a dict, split -> (texts, labels).")
     if "train" not in reviews:
         raise ConfigError(f"reviews has the splits {', '.join(reviews) or 'none'}, but must have train.")
     texts: dict[str, list[str]] = {}
     labels: dict[str, list[int]] = {}
     names: tuple[str, ...] = ()
     for name in sorted(reviews, key=lambda name: name != "train"):  # train first: it says what the classes are
-        texts[name], given = _texts(name, reviews[name][0]), _decoded(reviews[name][1])
+        both = reviews[name]
+        if not isinstance(both, tuple | list) or len(both) != 2:
+            raise ConfigError(f"reviews[{name!r}] is {both!r:.80}; it must be two lists, (texts, labels).")
+        texts[name], given = _texts(name, both[0]), _decoded(both[1])
         if not texts[name] or len(texts[name]) != len(given):
             raise ConfigError(
                 f"{name} has {len(texts[name])} texts and {len(given)} labels, but must have one each, or more."

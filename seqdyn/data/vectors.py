@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32
 
 from seqdyn.data.text import PAD, SPECIAL, Examples
-from seqdyn.types import ConfigError, whole
+from seqdyn.types import ConfigError, as_path, whole
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _SEPARATOR = re.compile("[ \t]")  # no other white space: a word may hold a non-breaking space
@@ -59,7 +59,7 @@ def read_vectors(path: str | Path, limit: int | None = None) -> Vectors:
     Raises ConfigError, which names file and line or word, if the file is missing, empty, damaged, or in no such format;
     for a line of another width, a word that is cut off, and a number that is none or is not finite.
     """
-    path = Path(path)
+    path = as_path("path", path, "that of a file of word vectors")
     limit = None if limit is None else whole("limit", limit)
     rows: dict[str, tuple[int, np.ndarray]] = {}  # with the line
     again: list[tuple[str, int]] = []
@@ -288,7 +288,7 @@ def neighbour_table(
 def save_vocabulary(path: str | Path, words: Sequence[str]) -> None:
     """Writes a word a line, as JSON, which has any symbol on one line; by renaming: a reader sees the old file or the
     whole new one."""
-    path = Path(path)
+    path = as_path("path", path)
     part = path.with_name(f".{path.name}.{os.getpid()}")
     lines = [json.dumps({_FORMAT: len(words)}), *(json.dumps(str(word), ensure_ascii=False) for word in words)]
     part.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
@@ -298,7 +298,7 @@ def save_vocabulary(path: str | Path, words: Sequence[str]) -> None:
 def load_vocabulary(path: str | Path) -> tuple[str, ...]:
     """The words of `save_vocabulary`, or of a file of an older version, a plain word a line; ConfigError if there is no
     such file, or it is damaged."""
-    path = Path(path)
+    path = as_path("path", path)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist, but must be the vocabulary of a run directory.")
     try:

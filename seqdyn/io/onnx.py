@@ -14,7 +14,7 @@ from seqdyn.data.extras import needed
 from seqdyn.io.stacks import check_lengths, check_whole, outgoing, pair, stack
 from seqdyn.nets.conventions import ONNX
 from seqdyn.nets.conventions import to_onnx as theirs
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, as_path
 
 FOR = "ONNX"
 OPSET, IR = 17, 8
@@ -38,7 +38,7 @@ def to_onnx(path: str | Path, params: Any, spec: Any = None, *, lengths: bool = 
     of, model = stack(spec, FOR, ONNX, out=True), outgoing(params, spec)
     check_lengths(of, lengths)
     check_whole(of, model, "a file of ONNX")
-    path = Path(path).expanduser()
+    path = as_path("path", path, "that of a new file")
     if path.exists():
         raise ConfigError(f"{path} exists; choose another name, or remove it.")
     onnx = needed("onnx", "seqdyn.io.to_onnx")

@@ -29,7 +29,7 @@ from seqdyn.learn.start import fitted, named, tree
 from seqdyn.nets.conventions import OURS
 from seqdyn.numbers import Numbers
 from seqdyn.runs.axes import shapes
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, as_path
 
 FORMAT = "seqdyn 1"
 
@@ -62,7 +62,7 @@ def save(path: str | Path, params: Any, spec: Any = None, *, step: int | None = 
         texts = {name: json.dumps(value) for name, value in said.items() if value not in (None, [])}
     except TypeError:
         raise ConfigError(f"run is {run!r:.60}; it must be a number or a text.") from None
-    path = Path(path).expanduser()
+    path = as_path("path", path, "that of a file")
     write(path, found, {"format": FORMAT, "gates": _gates(spec)} | texts)
     return path
 
@@ -73,7 +73,7 @@ def load(path: str | Path, spec: Any = None) -> Saved:
     Raises ConfigError for a file that is none of ours, arrays that do not fit the spec, another order of gates, and
     parts that this process does not know.
     """
-    path = Path(path).expanduser()
+    path = as_path("path", path, "that of a file")
     found, said = read(path)
     if spec is None:
         if said.get("format") != FORMAT:

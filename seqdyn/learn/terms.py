@@ -186,7 +186,7 @@ def valued(term: Any, seen: Pass) -> Float[Array, ""]:
     except ConfigError as error:
         raise error if name in str(error) else ConfigError(f"{name}, in whose value {error}") from error
     if not is_real(found) or jnp.shape(found) != ():
-        what = "complex" if jnp.iscomplexobj(found) else f"a {type(found).__name__}"
+        what = "complex" if hasattr(found, "dtype") and jnp.iscomplexobj(found) else f"a {type(found).__name__}"
         got = f"of the shape {jnp.shape(found)}" if is_real(found) else what
         raise ConfigError(f"{name}, whose value is {got}; it must be one number.")
     found = jnp.asarray(found)

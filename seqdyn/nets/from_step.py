@@ -84,7 +84,12 @@ def cell(
 
 def _strong(leaf: Any) -> Array:
     """An array of a definite type: 0.0 and jnp.full(…, 1.0) are of a weak one, which is another program."""
-    found = jnp.asarray(leaf)
+    try:
+        found = jnp.asarray(leaf)
+    except TypeError:
+        raise ConfigError(
+            f"a cell has {leaf!r:.60} in its init or its initial_carry; each must be a number or an array of them."
+        ) from None
     return jax.lax.convert_element_type(found, found.dtype)
 
 

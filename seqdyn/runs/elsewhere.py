@@ -19,7 +19,7 @@ from seqdyn.runs import manifest
 from seqdyn.runs.environment import environment
 from seqdyn.runs.lock import held
 from seqdyn.runs.records import Store
-from seqdyn.types import ConfigError, whole
+from seqdyn.types import ConfigError, as_path, whole
 
 SECONDS = 5.0
 """What a kill may lose: about so long a stretch of updates is written at once."""
@@ -44,10 +44,7 @@ class Directory:
     """
 
     def __init__(self, path: Any, updates: Any, probe_every: int, numbers: Mapping[str, Any]) -> None:
-        try:
-            self.path = Path(path).expanduser().absolute()  # wherever the loop goes
-        except TypeError:
-            raise ConfigError(f"path is {path!r}; it must be that of a new directory.") from None
+        self.path = as_path("path", path, "that of a new directory").absolute()  # wherever the loop goes
         self.updates, self.probe_every = whole("updates", updates), probe_every
         known: dict[str, Any] = Experiment("", Spec(), updates=1).describe()
         for name, value in numbers.items():

@@ -19,7 +19,7 @@ from seqdyn.layout import layout, numbers_of
 from seqdyn.learn.config import Experiment, experiment_from
 from seqdyn.runs.environment import environment
 from seqdyn.runs.lock import GATE, gate
-from seqdyn.types import ConfigError, whole
+from seqdyn.types import ConfigError, as_path, whole
 
 FORMAT = 3
 NAME = "manifest.json"
@@ -45,6 +45,10 @@ def open_run(
     parameters than those of `init` or (but for `allow_version_drift`, which is noted) was made by another seqdyn or
     jax, and if it holds something else than a run; nothing in it changes then.
     """
+    try:
+        json.dumps(config, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"config is {config!r:.80}; it must be what JSON can say ({error}).") from None
     check_place(out)
     out.mkdir(parents=True, exist_ok=True)
     with gate(out):
@@ -57,7 +61,10 @@ def withdraw(out: Path) -> None:
 
 
 def check_place(out: Path) -> None:
-    """ConfigError if there is something else than a run in `out`."""
+    """ConfigError if there is something else than a run in `out`, or no directory can be there."""
+    above = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
+    if not above.is_dir() and (above != out or not out.exists()):
+        raise ConfigError(f"{out} cannot be a run directory, as {above} is none; choose another --out.")
     foreign = out.exists() and (not out.is_dir() or any(not p.name.startswith(_OURS) for p in out.iterdir()))
     if foreign and not (out / NAME).exists():  # looked at last: another process may be making the directory
         raise ConfigError(f"{out} exists and is not a run directory; choose another --out or an empty directory.")
@@ -174,10 +181,7 @@ def _others(there: dict[str, Any], here: dict[str, Any]) -> list[tuple[str, Any,
 
 def directory(path: Any) -> Path:
     """What was given as a run directory, ~ as the home; ConfigError for what is no path."""
-    try:
-        return Path(path).expanduser()
-    except TypeError:
-        raise ConfigError(f"path is {path!r:.80}; it must be a run directory.") from None
+    return as_path("path", path, "a run directory")
 
 
 def read(out: str | Path) -> dict[str, Any]:
@@ -185,7 +189,7 @@ def read(out: str | Path) -> dict[str, Any]:
     path = directory(out) / NAME
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{out} is not a run directory: it has no {NAME}.") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is damaged ({error}); it must be the JSON that the run wrote.") from None

@@ -15,6 +15,7 @@ from seqdyn.parts import is_many, is_part, listed, plain
 from seqdyn.runs import added, again, axes, checkpoint, kept, manifest, records, sweep
 from seqdyn.runs.lock import gate, held
 from seqdyn.runs.records import VARIABLES, Store
+from seqdyn.runs.traced import check_traces
 from seqdyn.types import ConfigError, whole
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def of_directory(path: Path, probes: Any, steps: Any, data: Any) -> "xr.Dataset"
     experiment = _with(manifest.experiment(path), probes)
     own = axes.own_variables(experiment)
     data = again.checked(experiment, data)
+    check_traces(experiment, data)
     with held(path):
         ds, at = records.alone(path), experiment.layout
         done = _done(path, at)

@@ -4,6 +4,7 @@ Records are written before the checkpoint that covers them: a kill in between re
 same region. So what is on disk after any kill, and any number of resumes, ends as the uninterrupted run would.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -33,9 +34,11 @@ from seqdyn.runs import axes, checkpoint, kept, lock, manifest, signals, starts,
 from seqdyn.runs.chunks import Chunk, Listeners
 from seqdyn.runs.display import Display, plain_console
 from seqdyn.runs.environment import check_threads
+from seqdyn.runs.lanes import MOMENT, Lanes
 from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.runs.signals import Interrupted, Stop
+from seqdyn.runs.traced import check_traces
 from seqdyn.types import ConfigError, Device
 
 VOCABULARY = "vocabulary.txt"
@@ -91,6 +94,7 @@ def run(
     listeners = Listeners(on_chunk, out, experiment.layout)
     given = None if init is None else starts.fitted(experiment, init)
     names = _recorded(experiment, data)
+    check_traces(experiment, data)
     new = not (out / manifest.NAME).exists()
     begun = None if given is None else starts.described(experiment, init, given)
     noted = manifest.open_run(out, experiment, config or {}, allow_version_drift, begun)
@@ -144,10 +148,9 @@ def _train_all(
         noted, digest = manifest.read(out), store.digest()
         if noted.get("records") != digest:
             manifest.write(out, noted | {"records": digest})
-    devices = jax.local_devices()
     mine, asked = [tile for tile in at.tiles if shard.has(tile.index)], kept.wanted(experiment)
+    devices = jax.local_devices()[: max(1, len(mine))]
     with signals.awaited() as stop, Display(experiment, console, mine, manifest.first_run(out)) as display:
-        # The i-th tile belongs to device i mod n; each device has a thread that takes its tiles one after the other.
         work = _Work(
             experiment,
             store,
@@ -161,11 +164,9 @@ def _train_all(
             start,
             listeners,
         )
-        queues = [mine[i :: len(devices)] for i in range(len(devices))]
+        shared = Lanes(mine)
         with ThreadPoolExecutor(len(devices)) as pool:
-            lanes = [
-                pool.submit(_lane, queue, device, data, work) for queue, device in zip(queues, devices, strict=True)
-            ]
+            lanes = [pool.submit(_lane, shared, device, data, work) for device in devices]
             waiting = set(lanes)
             while waiting:  # in turns: a signal that reached another thread is handled when this one runs again
                 done, waiting = wait(waiting, timeout=0.1, return_when=FIRST_EXCEPTION)
@@ -204,12 +205,12 @@ class _Work(NamedTuple):
     listeners: Listeners
 
 
-def _lane(queue: list[Tile], device: Device, data: Any, work: _Work) -> None:
-    if not queue:
-        return
+def _lane(shared: Lanes, device: Device, data: Any, work: _Work) -> None:
     data = jax.device_put(data, device)
-    for tile in queue:
-        if not work.stop:
+    for tile in shared.tiles(lambda: bool(work.stop)):
+        if tile is None:
+            time.sleep(MOMENT)
+        else:
             _train(tile, device, data, work)
 
 
@@ -354,26 +355,28 @@ def _recorded(experiment: Experiment, data: Any) -> list[str]:
 
 def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any, console: Console) -> None:
     """Checks each spec's gradient once per directory and notes the result in its manifest."""
-    for spec, runs in zip(experiment.specs, experiment.runs, strict=True):
-        if spec.label in noted["verified"]:
-            continue
-        error = _error(runs, data)
-        told = f" against autodiff: relative difference {error:.1e}"
-        console.print(Text.assemble("gradient of ", (spec.label, "bold"), told), soft_wrap=True)
-        if np.isnan(error) or (spec.network is not None and not np.isfinite(error)):
-            continue  # it begins diverged: data, and nothing to compare
-        if not error < TOLERANCE:
-            why = "this compiler gets these shapes wrong, so try another batch or hidden size"
-            if spec.network is not None:
-                why = "this compiler gets these shapes wrong, so try others"
-            if spec.layers:
-                why = "vjp, transposed or weight_gradients of one of its cells is not its step's derivative"
-            raise RuntimeError(
-                f"the gradient of {spec.label} is {error:.1e} away from autodiff's (at most {TOLERANCE:g} is right); "
-                f"{why}."
-            )
-        verified = {spec.label: error}
-        manifest.note(out, lambda noted, new=verified: noted | {"verified": noted["verified"] | new})
+    new = [one for one in zip(experiment.specs, experiment.runs, strict=True) if one[0].label not in noted["verified"]]
+    with ThreadPoolExecutor(len(jax.local_devices())) as pool, contextlib.ExitStack() as left:
+        errors = [pool.submit(_error, runs, data) for _, runs in new]
+        left.callback(lambda: [one.cancel() for one in errors])
+        for (spec, _), found in zip(new, errors, strict=True):
+            error = found.result()
+            told = f" against autodiff: relative difference {error:.1e}"
+            console.print(Text.assemble("gradient of ", (spec.label, "bold"), told), soft_wrap=True)
+            if np.isnan(error) or (spec.network is not None and not np.isfinite(error)):
+                continue  # it begins diverged: data, and nothing to compare
+            if not error < TOLERANCE:
+                why = "this compiler gets these shapes wrong, so try another batch or hidden size"
+                if spec.network is not None:
+                    why = "this compiler gets these shapes wrong, so try others"
+                if spec.layers:
+                    why = "vjp, transposed or weight_gradients of one of its cells is not its step's derivative"
+                raise RuntimeError(
+                    f"the gradient of {spec.label} is {error:.1e} away from autodiff's (at most {TOLERANCE:g} is "
+                    f"right); {why}."
+                )
+            verified = {spec.label: error}
+            manifest.note(out, lambda noted, new=verified: noted | {"verified": noted["verified"] | new})
 
 
 def _error(runs: Spec, data: Any) -> float:

@@ -3,6 +3,7 @@
 import glob
 import os
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from seqdyn.parts import is_many, is_part, listed
 from seqdyn.runs import manifest, points, records
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, as_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,12 +63,9 @@ def load(path: Any) -> "xr.Dataset":
 
 
 def _paths(given: Any) -> list[Path]:
-    try:
-        paths = [Path(path).expanduser() for path in given]
-    except TypeError:
-        paths = []
-    if not paths:
-        raise ConfigError(f"path is {given!r:.80}; it must be a run directory, or a list of one or more.")
+    right = "a run directory, or a list of one or more"
+    if not isinstance(given, Iterable) or not (paths := [as_path("path", path, right) for path in given]):
+        raise ConfigError(f"path is {given!r:.80}; it must be {right}.")
     return paths
 
 

@@ -1,0 +1,38 @@
+"""Would the same run come again? It is traced twice, which finds what a user's code draws by other means than keys."""
+
+from typing import Any
+
+from seqdyn.building import called, check_repeats
+from seqdyn.learn import train
+from seqdyn.learn.config import Experiment
+from seqdyn.learn.probe_config import own_probes
+from seqdyn.measure import probes
+from seqdyn.parts import is_part, within
+from seqdyn.runs import axes
+
+_KNOWN = ("seqdyn", "jax", "jaxlib", "optax", "flax")
+
+
+def check_traces(experiment: Experiment, data: Any) -> None:
+    """Raises ConfigError where an update, an evaluation or an own probe's look is another program when it is traced
+    again: no run would come again, and a run that is resumed would go on as another.
+
+    Only specs with code of the user's are traced. What a function draws that the user has jitted is not seen, as JAX
+    traces it once.
+    """
+    probe_config = experiment.probe_config._replace(probes=tuple(own_probes(experiment.probes).values()))
+
+    def run(spec: Any, state: Any, data: Any) -> Any:
+        looks = probes.measure(spec, probe_config, state, data)
+        return train.chunk(spec, state, data, 1), train.evaluate(spec, state, data), looks
+
+    for spec, runs in zip(experiment.specs, experiment.runs, strict=True):
+        if own := _own((spec, probe_config.probes)):
+            one = runs.at(0).arrays()
+            check_repeats(f"{' or '.join(own)}, in {spec.label},", run, one, axes.shapes(one), data)
+
+
+def _own(value: Any) -> list[str]:
+    """The user's classes and functions in a value, each once."""
+    of = [one for one in within(value) if (type(one) if is_part(one) else one).__module__.split(".")[0] not in _KNOWN]
+    return list(dict.fromkeys(called(one) for one in of))

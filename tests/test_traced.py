@@ -1,0 +1,120 @@
+"""Law: what a user's code draws by other means than keys is refused before anything is compiled or written."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from _refusals import refusal
+
+import seqdyn as sd
+from seqdyn.runs.traced import check_traces
+
+X64 = False
+RNG = np.random.default_rng()
+WHOLE = np.random.default_rng(0).normal(size=(3, 3))
+
+
+def drawn(by, shape=()):
+    """A number, or a matrix, by NumPy's generator if asked, else always the same."""
+    return RNG.normal(size=shape) if by == "numpy" else WHOLE if shape else 0.5
+
+
+@sd.part
+class Jittery:
+    """A cell whose weights shake in its step (or whose build draws a matrix)."""
+
+    by: str
+    built: bool = False
+
+    def build(self, inputs: int) -> sd.Cell:
+        fixed = drawn(self.by, (3, 3)) if self.built else np.zeros((3, 3))
+
+        def step(p, h, x):
+            shaken = p["u"] + fixed if self.built else p["u"] + 1e-3 * drawn(self.by, (3, 3))
+            return jnp.tanh(x @ p["w"] + h @ shaken)
+
+        def init(key):
+            w, u = jax.random.split(key)
+            return {"w": jax.random.normal(w, (inputs, 3)), "u": jax.random.normal(u, (3, 3))}
+
+        return sd.cell(init, step, lambda batch: jnp.zeros((*batch, 3)))
+
+
+@sd.part
+class Noisy:
+    """As a rule, a schedule or a loss."""
+
+    by: str
+    what: str
+
+    def build(self):
+        if self.what == "rule":
+            return optax.stateless(lambda g, p: jax.tree.map(lambda leaf: -0.01 * drawn(self.by) * leaf, g))
+        if self.what == "schedule":
+            return lambda done: 1.0 + drawn(self.by) * done
+        return lambda prediction, y: drawn(self.by) * (prediction[..., 0] - y[..., 0]) ** 2
+
+
+@sd.part
+class Written:
+    """As a record, a probe or a penalty."""
+
+    by: str
+    weight: sd.Number = sd.number(0.1)
+    variables = {"written": sd.Variable((), "a number")}
+    reads = "weights"
+
+    def record(self, context):
+        return {"written": drawn(self.by) * context.loss}
+
+    def measure(self, look):
+        return {"written": drawn(self.by) * look.loss_of(look.params)}
+
+    def value(self, seen):
+        return abs(drawn(self.by)) * jnp.sum(seen.params.readout.w**2)
+
+
+PLACES = {
+    "a step": lambda by: dict(layers=(Jittery(by),)),
+    "a build": lambda by: dict(layers=(Jittery(by, built=True),)),
+    "a rule": lambda by: dict(optimizer=Noisy(by, "rule")),
+    "a link": lambda by: dict(optimizer=(Noisy(by, "rule"), sd.SGD(0.1))),
+    "a schedule": lambda by: dict(schedule=Noisy(by, "schedule")),
+    "a loss": lambda by: dict(loss=Noisy(by, "loss")),
+    "a record": lambda by: dict(records=(Written(by),)),
+    "a penalty": lambda by: dict(penalties=(Written(by),)),
+    "a probe": lambda by: dict(probes=(Written(by),)),
+}
+
+
+def experiment(fields):
+    probes = fields.pop("probes", ())
+    spec = sd.Spec(**{"steps": 4, "batch": 2, "holdout": 2, "hidden": (3,)} | fields)
+    return sd.Experiment("x", spec, updates=2, probes=probes)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_draws_without_a_key_is_refused_wherever_it_stands(place):
+    def tried():
+        check_traces(experiment(PLACES[place]("numpy")), None)
+
+    sentence, own = refusal(tried), {"Jittery", "Noisy", "Written"}
+    assert sum(name in sentence for name in own) == 1
+    assert "something else each time" in sentence and "jax.random" in sentence
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_always_the_same_is_taken(place):
+    check_traces(experiment(PLACES[place]("constant")), None)
+
+
+def test_nothing_is_written_for_such_a_run(tmp_path):
+    assert "Noisy" in refusal(lambda: sd.run(experiment(PLACES["a loss"]("numpy")), tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_probe_after_the_fact_is_held_to_the_same(tmp_path):
+    sd.run(experiment({}), tmp_path / "out", verify=False)
+    assert "Written" in refusal(lambda: sd.probe(tmp_path / "out", Written("numpy"), steps=[2]))
