@@ -11,6 +11,8 @@ one core, so what is in JAX has one device, chunks of steps in `lax.scan`, and t
     torch-1   PyTorch's fused RNN, LSTM or GRU on one thread, the fair comparison; torch-2 has two
     alone     the runs of a small grid one after another; ours is then all of them at once, a tile on each device
     probes    one look of each instrument at one run, on 8 sequences; ours is then one update of that run
+With --accelerator, on a GPU or TPU, and nothing else: whole training of a tile of 1 run (ours), 24 and 288 at once, 24
+on every device, and cuDNN's layer by PyTorch, all a run and step, the gradients read in all but cuDNN's.
 PyTorch and JAX fight over threads, so they have processes of their own; one block of steps is timed at a time, the
 contenders in turn, and compared by the ratio of medians. PyTorch flushes denormals (up to ten times slower without).
 Before the clock starts our gradient is held against autodiff's at that shape: a fast wrong answer cannot win.
@@ -82,6 +84,8 @@ class Config:
     """T,B,D,H: time, batch, input, hidden."""
     contenders: tuple[Contender, ...] = get_args(Contender)
     """Beside ours; torch-n only where PyTorch is installed."""
+    accelerator: bool = False
+    """Measure tiles of 1, 24 and 288 runs on the accelerator of this machine instead."""
 
 
 Contest = tuple[float | dict[str, int] | None, dict[str, tuple[Callable[[], Any], int]]]
@@ -147,8 +151,8 @@ def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, input
     return float(backend.compiled(apart)(own, jax.tree.map(lambda leaf: leaf[0], data))), calls
 
 
-def in_torch(threads: int, name: str, steps: int, batch: int, inputs: int, hidden: int) -> Contest:
-    """torch-n, with U orthogonal like ours, so that its gradients vanish no sooner."""
+def in_torch(threads: int, name: str, steps: int, batch: int, inputs: int, hidden: int, device: str = "cpu") -> Contest:
+    """torch-n, or cudnn, with U orthogonal like ours, so that its gradients vanish no sooner."""
     import torch  # type: ignore
 
     torch.set_flush_denormal(True)  # before there are other threads: they inherit it
@@ -157,16 +161,19 @@ def in_torch(threads: int, name: str, steps: int, batch: int, inputs: int, hidde
     readout = torch.nn.Linear(hidden, 1)
     for u in net.weight_hh_l0.detach().split(hidden):
         torch.nn.init.orthogonal_(u)
+    net, readout = net.to(device), readout.to(device)
     adam = torch.optim.Adam([*net.parameters(), *readout.parameters()], 1e-3)
-    xs, ys = torch.randn(BATCHES, steps, batch, inputs), torch.randn(BATCHES, batch)
+    xs, ys = torch.randn(BATCHES, steps, batch, inputs, device=device), torch.randn(BATCHES, batch, device=device)
 
     def run() -> None:
         for x, y in zip(xs, ys, strict=True):
             adam.zero_grad()
             (readout(net(x)[0][-1])[:, 0] - y).square().mean().backward()
             adam.step()
+        if device != "cpu":
+            torch.cuda.synchronize()
 
-    return None, {f"torch-{threads}": (run, BATCHES)}
+    return None, {"cudnn" if device == "cuda" else f"torch-{threads}": (run, BATCHES)}
 
 
 def in_tiles(name: CellName, steps: int, batch: int, hidden: int, runs: int) -> Contest:
@@ -184,6 +191,41 @@ def in_tiles(name: CellName, steps: int, batch: int, hidden: int, runs: int) -> 
     alone = [call(slice(i, i + 1), devices[0]) for i in range(runs)]
     pool, n = ThreadPoolExecutor(len(devices)), runs * updates
     return None, {"ours": (lambda: list(pool.map(lambda t: t(), tiles)), n), "alone": (lambda: [r() for r in alone], n)}
+
+
+def in_accelerator(runs: int, everywhere: bool, name: CellName, steps: int, batch: int, hidden: int) -> Contest:
+    """Training of so many runs at once, as `sweep.width` has it on an accelerator: on one device, or on every one."""
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # the contenders, each a process, share its memory
+    devices, updates = backend.start()[: None if everywhere else 1], 20
+    spec = Spec("adding", steps, batch, hidden=(hidden,), cell=name)
+    points, programs = grid(spec, seeds=runs).arrays(), sweep.programs(spec, runs)
+
+    def call(device: Device) -> Callable[[], Any]:
+        tile = jax.device_put(points, device)
+        states = programs.init(tile, jnp.ones(runs, bool), None)
+        return lambda: jax.block_until_ready(programs.chunk(tile, states, None, updates))
+
+    tiles, pool = [call(device) for device in devices], ThreadPoolExecutor(len(devices))
+    called = "ours" if runs == 1 else f"{runs} on all" if everywhere else f"{runs} runs"
+    return None, {called: (lambda: list(pool.map(lambda tile: tile(), tiles)), len(devices) * runs * updates)}
+
+
+def on_accelerator(rounds: int, seconds: float, smoke: bool) -> list[dict[str, Any]]:
+    """Rows of all cells."""
+    sizes, many = ((6, 2, 4), 4) if smoke else ((100, 16, 32), 288)
+    some = max(2, many // 12)
+    kinds = {"ours": (1, False), f"{some} runs": (some, False), f"{many} runs": (many, False)}
+    kinds |= {f"{some} on all": (some, True)}
+    pipes = {called: worker(partial(in_accelerator, *kind), seconds) for called, kind in kinds.items()}
+    rows = [measure(pipes, rounds, cell, *sizes) for cell in ("rnn", "lstm", "gru")]
+    if find_spec("torch"):
+        import torch  # type: ignore
+
+        if torch.cuda.is_available():
+            of_torch = {"cudnn": worker(partial(in_torch, 1, device="cuda"), seconds)}
+            for row in rows:
+                row["ms"] |= measure(of_torch, rounds, row["cell"], *sizes[:2], 2, sizes[2])["ms"]
+    return rows
 
 
 def in_probes(name: CellName, steps: int, batch: int, hidden: int, sequences: int) -> Contest:
@@ -270,11 +312,18 @@ def main(config: Config) -> None:
     """Measures, keeps every timing, draws the tables."""
     if config.rounds < 1:
         raise ConfigError(f"rounds is {config.rounds}; it must be at least 1.")
+    if config.accelerator and not config.smoke and jax.default_backend() == "cpu":
+        raise ConfigError("accelerator is True, and JAX finds a CPU alone; it must find a GPU or a TPU.")
     full = config.shapes, (50, 16, 32, 32), (100, 32, 64, 8), config.rounds, 0.5
     tiny = ("6,3,2,4",), (6, 2, 4, 4), (6, 2, 4, 2), 2, 0.01
     shapes, small, looked, rounds, seconds = tiny if config.smoke else full
     kept, settings = _measured.place("throughput", config)
     found: dict[str, Any] = {"config": settings, "machine": machine(), "shapes": [], "grid": [], "probes": []}
+    if config.accelerator:
+        found["grid"] = on_accelerator(rounds, seconds, config.smoke)
+        _measured.keep(kept, found)
+        analysis.show(kept.parent)
+        return
     chosen = [c for c in config.contenders if "torch" not in c or find_spec("torch")]
     if len(chosen) < len(config.contenders):
         print("PyTorch is not installed (the extra 'torch'): its contenders are left out.", file=sys.stderr)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from _processes import ROOT, Process
 
+from analysis import costs, overfitting, windows
 from analysis import minimal_cells as analysis_of_cells
-from analysis import overfitting, windows
 from experiments import _cures, _generators, augmentation, capacity, gating, gradient_flow, minimal_cells, polynomials
 from experiments.reproduce import _cases
 from seqdyn.data.text import SPECIAL, Examples
@@ -179,6 +179,29 @@ def test_throughput(tmp_path):
     one_of_a_kind = ("watch", "autodiff", "flax", "bfloat16", "torch-1", "alone", "probes")
     text = smoke("throughput", tmp_path / "out", "--cells", "rnn", "--contenders", *one_of_a_kind)
     assert (tmp_path / "out" / "throughput.json").exists() and "autodiff" in text and "…" not in text
+
+
+@pytest.mark.slow
+def test_costs_as_they_grow(tmp_path):
+    """Of each size a time; fewer lags take less room; and the exponent of a power is that power."""
+    text = smoke("costs", tmp_path / "out", "--cells", "rnn")
+    found = json.loads((tmp_path / "out" / "costs.json").read_text())
+    assert all(len(row["ms"]) == 2 and min(row["ms"]) > 0 for row in found["time"])
+    every, some = found["disk"][2:]
+    assert every["lags"] > some["lags"] and every["bytes"] > some["bytes"] and every["disk"] > some["disk"]
+    assert "GB" in text and (tmp_path / "out" / "costs.png").read_bytes().startswith(PNG)
+    sizes = [2, 4, 8, 16]
+    assert np.isclose(costs.exponent(sizes, [0.1 * size**1.5 for size in sizes]), 1.5)
+
+
+@pytest.mark.slow
+def test_tiles_on_an_accelerator(tmp_path, monkeypatch):
+    """On a CPU at tiny sizes alone: the same path."""
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    text = smoke("throughput", tmp_path / "out", "--accelerator")
+    assert "4 runs" in text and "2 on all" in text
+    assert "must find a GPU" in refusal("throughput", "--accelerator", "--out", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.slow

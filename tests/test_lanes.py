@@ -2,12 +2,17 @@
 
 import threading
 
+import jax
 import pytest
+from _digests import digests
 
+import seqdyn as sd
 from seqdyn.layout import Layout
 from seqdyn.runs import lanes
 from seqdyn.runs.lanes import Lanes
 
+X64 = False
+DEVICES = 2
 COMPILING = 3.0
 
 
@@ -92,3 +97,13 @@ def test_a_stop_ends_all(clock):
     stop.set()
     assert list(stream) == []
     assert len(shared._left) == 3
+
+
+@pytest.mark.slow
+def test_who_trains_a_tile_changes_no_bit(tmp_path, monkeypatch):
+    specs = {cell: sd.Spec("adding", steps=5, batch=2, hidden=(3,), cell=cell, holdout=4) for cell in ("rnn", "lstm")}
+    e = sd.Experiment("shared", [sd.grid(spec, seeds=3) for spec in specs.values()], updates=6, tile=1)
+    assert len(jax.local_devices()) == 2
+    both = digests(sd.run(e, tmp_path / "both", verify=False))
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+    assert digests(sd.run(e, tmp_path / "one", verify=False)) == both

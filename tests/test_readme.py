@@ -207,6 +207,7 @@ def test_every_figure_that_is_kept_is_shown_with_its_command():
 
 FORM = ["summary", "table", "figures", "text", "show"]
 FORMS = {"exploding": ["figures", "show"], "theory_check": ["table", "show"], "throughput": ["table", "show"]}
+FORMS |= {"costs": ["table", "text", "show"]}
 """Those of another form, as the page says."""
 
 

@@ -1,0 +1,124 @@
+"""What does an update cost, and a run on disk, as sequences, batches, widths, layers and grids grow?
+
+Time: from one setting, the adding problem at T = 100, B = 16, H = 32, one layer, one run, each of T, B, H, layers and
+runs is doubled again and again, the rest staying. An update is that of training itself: forward, the hand-written
+backward pass, every norm read, Adam; on one core, in chunks, all sizes of one axis taking turns, medians over rounds.
+The exponent p of ms ∝ size^p is the slope of log ms over log size in the upper half of the sizes, by least squares.
+Disk: the same records as any run's, of short sequences and long, of all lags and of lags spaced by their logarithm
+(`Experiment.lags`); from them the plan of 1,000 runs × 10,000 updates × 1,000 lags.
+Cost: about four minutes of processor time; figures mean something where nothing else runs.
+Expect: time in proportion to T and to runs; less than in proportion to B and H while an update is small, H² in the end.
+"""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqdyn as sd
+from analysis import costs as analysis
+from experiments import _measured
+from seqdyn import backend
+from seqdyn.fields import CellName
+from seqdyn.runs import sweep
+from seqdyn.runs.script import script
+from seqdyn.types import ConfigError
+
+BASE = {"T": 100, "B": 16, "H": 32, "layers": 1, "runs": 1}
+SIZES = {
+    "T": (25, 50, 100, 200, 400, 800),
+    "B": (4, 8, 16, 32, 64, 128),
+    "H": (16, 32, 64, 128, 256),
+    "layers": (1, 2, 4, 8),
+    "runs": (1, 4, 16),
+}
+TINY = {"T": 6, "B": 2, "H": 3, "layers": 1, "runs": 1}
+UPDATES = 10
+"""Of a chunk that is timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(_measured.Once):
+    """Each cell is measured at every size."""
+
+    rounds: int = 7
+    """Timed chunks of each size."""
+    cells: tuple[Literal["rnn", "lstm", "gru"], ...] = ("rnn", "lstm", "gru")
+    """The rnn's activation is tanh."""
+
+
+def chunk(cell: CellName, sizes: dict[str, int]) -> Any:
+    """A call that makes `UPDATES` updates of so many runs, compiled and called once."""
+    spec = sd.Spec("adding", sizes["T"], sizes["B"], hidden=(sizes["H"],) * sizes["layers"], cell=cell, holdout=2)
+    runs, programs = sd.grid(spec, seeds=sizes["runs"]).arrays(), sweep.programs(spec, 1)
+    states = programs.init(runs, jnp.ones(sizes["runs"], bool), None)
+
+    def call() -> Any:
+        return jax.block_until_ready(programs.chunk(runs, states, None, UPDATES))
+
+    call()
+    return call
+
+
+def milliseconds(cell: CellName, axis: str, base: dict[str, int], sizes: tuple[int, ...], rounds: int) -> list[float]:
+    """An update at each size of an axis."""
+    calls, taken = [chunk(cell, base | {axis: size}) for size in sizes], np.zeros((rounds, len(sizes)))
+    for of_round in taken:
+        for i, call in enumerate(calls):
+            start = time.perf_counter()
+            call()
+            of_round[i] = time.perf_counter() - start
+    jax.clear_caches()  # a process has room for some hundred programs, as each takes many mappings of memory
+    return (1e3 * np.median(taken, axis=0) / UPDATES).tolist()
+
+
+def stored(steps: int, lags: str | None, runs: int, updates: int) -> dict[str, Any]:
+    """What the records of an LSTM's runs take, in float32 and on disk."""
+    spec = sd.Spec("adding", steps, 1, hidden=(4,), cell="lstm", holdout=2)
+    e = sd.Experiment("stored", sd.grid(spec, seeds=runs), updates=updates, probe_every=updates, lags=lags)
+    with tempfile.TemporaryDirectory() as folder:
+        out = sd.run(e, folder, verify=False)
+        files = [path for path in (out / "records.zarr").rglob("*") if path.is_file()]
+        ds = sd.load(out)
+        numbers = sum(v.size for v in ds.data_vars.values() if "step" in v.dims)
+        return {
+            "steps": steps,
+            "lags": ds.sizes["time"],
+            "runs": runs,
+            "updates": updates,
+            "bytes": 4 * numbers,
+            "disk": sum(path.stat().st_size for path in files),
+        }
+
+
+def main(config: Config) -> None:
+    """Measures once, keeps every number, draws."""
+    if config.rounds < 1:
+        raise ConfigError(f"rounds is {config.rounds}; it must be at least 1.")
+    kept, settings = _measured.place("costs", config)
+    if not kept.exists():
+        backend.start(1)
+        base = TINY if config.smoke else BASE
+        sizes = {axis: (base[axis], 2 * base[axis]) for axis in SIZES} if config.smoke else SIZES
+        rows = [
+            {
+                "cell": cell,
+                "axis": axis,
+                "sizes": of,
+                "ms": milliseconds(cell, axis, base, of, 2 if config.smoke else config.rounds),
+            }
+            for cell in config.cells
+            for axis, of in sizes.items()
+        ]
+        small = (8, 16, 2, 4) if config.smoke else (125, 1000, 16, 200)
+        disk = [stored(steps, lags, *small[2:]) for steps in small[:2] for lags in (None, "log")]
+        _measured.keep(kept, {"config": settings, "base": base, "time": rows, "disk": disk})
+    analysis.show(kept.parent)
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)
