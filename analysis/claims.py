@@ -14,6 +14,7 @@ other, and is *undecided* otherwise. The m claims of one experiment are made at 
 """
 
 import functools
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -53,6 +54,8 @@ STATED = {
     "cure": "experiments.cures",
 }
 """How the name of an experiment begins -> the script whose `CLAIMS` are made of it."""
+TOLD = "verdicts.json"
+"""Where a script that has no run directory keeps the rows of its table of claims: see `measured.show`."""
 USABLE = 1.25
 """A test loss up to this share of the constant predictor's: what exploded is far above, held-out noise below."""
 Kind = Literal["proportion", "median", "difference", "slope"]
@@ -363,7 +366,8 @@ class Config:
 def main(config: Config) -> None:
     """Prints every claim of the directories, and of all below them; then what became of those made more than once."""
     found = experiments(config.directories)
-    if not found:
+    told = sorted(file for root in config.directories for file in root.rglob(TOLD))
+    if not found and not told:
         raise ConfigError(f"{', '.join(map(str, config.directories))} has no run of which claims are made.")
     of_all = []
     for directory, parts in found.items():
@@ -371,6 +375,10 @@ def main(config: Config) -> None:
         told_here = verdicts(stated(parts[0]), *parts)
         show(told_here, config.markdown)
         of_all.append(replicated.made(str(script_of(parts[0])).removeprefix("experiments."), parts, told_here))
+    for file in told:
+        plain_console().print(str(file.parent), soft_wrap=True)
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        replicated.printed(rows, f"{len(rows)} claims, made at once.", config.markdown)
     replicated.show(of_all, config.markdown)
 
 

@@ -57,7 +57,8 @@ def judged(stated: Sequence[Stated], rows: Rows) -> list[dict[str, str]]:
 
 
 def show(kept: Path, stated: Sequence[Stated], figure: Callable[[dict[str, Any]], Figure]) -> list[Path]:
-    """Prints the table of claims, writes it and the figure beside what was measured, and returns both files."""
+    """Prints the table of claims, writes it (also for `analysis.claims`) and the figure beside what was measured, and
+    returns both files."""
     found = json.loads(kept.read_text(encoding="utf-8"))
     console = plain_console(width=150, record=True)
     told = judged(stated, found["rows"])
@@ -69,6 +70,7 @@ def show(kept: Path, stated: Sequence[Stated], figure: Callable[[dict[str, Any]]
     with style.look():
         drawn = style.save(figure(found), kept.with_suffix(""))
     console.print(str(drawn), soft_wrap=True)
+    kept.with_name(claims.TOLD).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     text = kept.with_suffix(".txt")
     text.write_text(console.export_text(), encoding="utf-8")
     return [drawn, text]

@@ -1,6 +1,7 @@
 """Laws of what the reproductions that measure state, against closed forms."""
 
 import itertools
+import json
 from collections import Counter
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from analysis import claims, long_products, measured
 from analysis.sensitivity import theory
@@ -103,3 +105,16 @@ def test_a_claim_is_judged_on_rows_as_on_runs_and_keeps_what_the_paper_says():
     claim = claims.Claim("values", "median", claims.of("value", of=100), 50.0, source="who")
     (row,) = measured.judged([measured.Stated("about 110", claim)], rows)
     assert row["paper"] == "about 110" and row["ours"] == "110" and row["verdict"] == "holds" and row["n"] == "20"
+
+
+def test_what_is_measured_is_among_the_claims_below_a_directory(tmp_path, capsys):
+    rows = [{"seed": i, "width": 8, "far": 1.0 + i / 100} for i in range(20)]
+    kept = tmp_path / "one" / "one.json"
+    kept.parent.mkdir()
+    kept.write_text(json.dumps({"rows": rows}))
+    above = measured.Stated("> 0", claims.Claim("it is far", "median", claims.of("far", width=8), 0.5, source="theirs"))
+    measured.show(kept, [above], lambda found: Figure())
+    capsys.readouterr()
+    claims.main(claims.Config((tmp_path,)))
+    said = " ".join(capsys.readouterr().out.split())
+    assert str(kept.parent) in said and "it is far" in said and "> 0" in said and "holds" in said
