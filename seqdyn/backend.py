@@ -58,11 +58,15 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     jax.config.update("jax_default_matmul_precision", precision)
     _keep_programs()
+    return _found()[:devices]
+
+
+def _found() -> list[Device]:
     try:
-        return jax.devices()[:devices]
-    except RuntimeError as error:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # a backend that is not known, or known and without a device
         asked = os.environ.get("JAX_PLATFORMS") or jax.config.values["jax_platforms"]
-        reason = str(error).partition("\n")[0].rstrip(".")
+        reason = str(error).partition("\n")[0].rstrip(".") or "no such device"
         raise ConfigError(
             f"jax_platforms is {asked!r}; it must name a device that JAX finds here ({reason})."
         ) from None
@@ -102,6 +106,7 @@ def check_settings(double: bool = False) -> None:
 
     Whoever sets up or measures without training is free to.
     """
+    _found()
     if double and not jax.config.values["jax_enable_x64"]:
         raise ConfigError("jax_enable_x64 is False; it must be True (JAX_ENABLE_X64=1): the dtype is 'float64'.")
     for name, why in _OFF.items():

@@ -414,3 +414,15 @@ def test_what_goes_with_a_label_or_a_drawn_axis_is_not_pooled():
 
 def test_a_lost_negation_is_counted():
     assert wording.lost(["I don't like it", "not bad", "fine"], ["I like it", "not evil", "not fine"]) == (1, 2)
+
+
+@pytest.mark.parametrize("error, reason", [(AssertionError(), "no such device"), (RuntimeError("a\nb"), "a")])
+def test_a_device_that_jax_does_not_find_is_a_sentence(error, reason, monkeypatch, tmp_path):
+    def devices():
+        raise error
+
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    e = seqdyn.Experiment("x", seqdyn.Spec(steps=4, batch=2, holdout=2), updates=1)
+    said = refusal(seqdyn.run, e, tmp_path / "out")
+    assert said == f"jax_platforms is 'cuda'; it must name a device that JAX finds here ({reason})."

@@ -83,10 +83,10 @@ def run(
     written; Interrupted after a signal.
     """
     mine = lock.shard(shard)
+    check_settings(experiment.specs[0].dtype == "float64")
     if mine == WHOLE:
         mine = Shard(jax.process_index(), jax.process_count())
     out, console = manifest.directory(out), console or plain_console(stderr=True)
-    check_settings(experiment.specs[0].dtype == "float64")
     check_threads()
     for spec in experiment.specs:
         data = check(spec, data)
