@@ -58,10 +58,11 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     jax.config.update("jax_default_matmul_precision", precision)
     _keep_programs()
-    return _found()[:devices]
+    return found()[:devices]
 
 
-def _found() -> list[Device]:
+def found() -> list[Device]:
+    """JAX's devices. Raises ConfigError if JAX has none of the kind that it was told to use."""
     try:
         return jax.devices()
     except (RuntimeError, AssertionError) as error:  # a backend that is not known, or known and without a device
@@ -106,7 +107,6 @@ def check_settings(double: bool = False) -> None:
 
     Whoever sets up or measures without training is free to.
     """
-    _found()
     if double and not jax.config.values["jax_enable_x64"]:
         raise ConfigError("jax_enable_x64 is False; it must be True (JAX_ENABLE_X64=1): the dtype is 'float64'.")
     for name, why in _OFF.items():

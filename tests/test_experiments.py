@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from _processes import ROOT, Process
 
-from analysis import costs, overfitting, windows
+from analysis import costs, maps, overfitting, windows
 from analysis import minimal_cells as analysis_of_cells
 from experiments import _cures, _generators, augmentation, capacity, gating, gradient_flow, minimal_cells, polynomials
 from experiments.reproduce import _cases
@@ -179,6 +179,16 @@ def test_throughput(tmp_path):
     one_of_a_kind = ("watch", "autodiff", "flax", "bfloat16", "torch-1", "alone", "probes")
     text = smoke("throughput", tmp_path / "out", "--cells", "rnn", "--contenders", *one_of_a_kind)
     assert (tmp_path / "out" / "throughput.json").exists() and "autodiff" in text and "…" not in text
+
+
+@pytest.mark.slow
+def test_maps(tmp_path):
+    text = smoke("maps", tmp_path / "out", "--maps", "clip", "activations", "--no-verify")
+    check_figures(tmp_path / "out", text, "planes")
+    found = maps.summary({name: tmp_path / "out" / name for name in ("clip", "activations")})
+    assert found["clip"].others == [0.001, 0.3] and found["activations"].others == ["sigmoid", "tanh"]
+    of = found["clip"].values
+    assert of["learned"].shape == (3, 2) and not np.isnan(of["diverged"]).any()
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from seqdyn.backend import check_settings
+from seqdyn.backend import check_settings, found
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
 from seqdyn.layout import Layout, Tile, layout
@@ -83,6 +83,7 @@ def run(
     written; Interrupted after a signal.
     """
     mine = lock.shard(shard)
+    found()
     check_settings(experiment.specs[0].dtype == "float64")
     if mine == WHOLE:
         mine = Shard(jax.process_index(), jax.process_count())
@@ -359,8 +360,8 @@ def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any,
     with ThreadPoolExecutor(len(jax.local_devices())) as pool, contextlib.ExitStack() as left:
         errors = [pool.submit(_error, runs, data) for _, runs in new]
         left.callback(lambda: [one.cancel() for one in errors])
-        for (spec, _), found in zip(new, errors, strict=True):
-            error = found.result()
+        for (spec, _), one in zip(new, errors, strict=True):
+            error = one.result()
             told = f" against autodiff: relative difference {error:.1e}"
             console.print(Text.assemble("gradient of ", (spec.label, "bold"), told), soft_wrap=True)
             if np.isnan(error) or (spec.network is not None and not np.isfinite(error)):
