@@ -102,6 +102,7 @@ class Other(Rough):
         (partial(sd.Zoneout, rate=0.3), "lstm", dict(dropout="zoneout", bidirectional=True)),
         (partial(sd.Zoneout, rate=0.3), "rnn", dict(dropout="zoneout", dtype="bfloat16")),
         (partial(sd.RecurrentDropout, rate=0.3), "gru_reset_before", dict(dropout="recurrent")),
+        (partial(sd.RecurrentDropout, rate=0.3), "gru", dict(dropout="recurrent", monte_carlo=3)),
         (partial(sd.RecurrentDropout, rate=0.3, each_step=True), "gru", dict(dropout="recurrent_step", segment=3)),
         (partial(sd.CandidateDropout, rate=0.3), "gru", dict(dropout="candidate", penalties=("l2",))),
     ],
