@@ -192,7 +192,7 @@ def test_maps(tmp_path):
 
 
 @pytest.mark.slow
-def test_costs_as_they_grow(tmp_path):
+def test_costs(tmp_path):
     """Of each size a time; fewer lags take less room; and the exponent of a power is that power."""
     text = smoke("costs", tmp_path / "out", "--cells", "rnn")
     found = json.loads((tmp_path / "out" / "costs.json").read_text())
