@@ -53,9 +53,9 @@ def disk(found: dict[str, Any]) -> Table:
 def text(found: dict[str, Any]) -> str:
     """What `PLAN` takes on disk, by the longest sequences that were measured."""
     longest = max(row["steps"] for row in found["disk"])
+    made = PLAN["runs"] * PLAN["updates"] * PLAN["steps"] / longest / 1e9
     told = [
-        f"{bytes_of(row, 'disk') * PLAN['runs'] * PLAN['updates'] / 1e9 * PLAN['steps'] / longest:.2g} GB with "
-        f"{row['lags']} lags"
+        f"{made * bytes_of(row, 'disk'):,.1f} GB with {row['lags']:,} lags"
         for row in found["disk"]
         if row["steps"] == longest
     ]

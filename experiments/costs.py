@@ -6,8 +6,9 @@ backward pass, every norm read, Adam; on one core, in chunks, all sizes of one a
 The exponent p of ms ∝ size^p is the slope of log ms over log size in the upper half of the sizes, by least squares.
 Disk: the same records as any run's, of short sequences and long, of all lags and of lags spaced by their logarithm
 (`Experiment.lags`); from them the plan of 1,000 runs × 10,000 updates × 1,000 lags.
-Cost: about four minutes of processor time; figures mean something where nothing else runs.
-Expect: time in proportion to T and to runs; less than in proportion to B and H while an update is small, H² in the end.
+Cost: two minutes of processor time; figures mean something where nothing else runs.
+Expect: time in proportion to runs and, while all is in cache, to T; less than in proportion to B and H while an update
+is small, near H² at 256; records of 1,000 lags shrunk to a thirteenth by lags spaced by their logarithm.
 """
 
 import tempfile
