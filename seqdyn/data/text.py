@@ -192,7 +192,7 @@ def _class(name: str, i: int, label: Any, names: tuple[str, ...]) -> int:
     """The class of a label: its place among the words of train's, or itself."""
     if names and label in names:
         return names.index(label)
-    if not names and isinstance(label, int | float) and float(label).is_integer() and label >= 0:
+    if not names and isinstance(label, int | float) and float(label).is_integer() and 0 <= label < 2**31:
         return int(label)
     right = f"one of train's, {', '.join(names)}" if names else "a class 0, 1, …, or all labels words"
     raise ConfigError(f"label {i} of {name} is {label!r}, but must be {right}.")
