@@ -558,6 +558,14 @@ def test_a_step_that_gives_complex_numbers_for_a_real_carry_is_refused():
         jax.eval_shape(lambda: cell.nonlinearity(jnp.ones(()), cell.initial_carry((2,)), jnp.ones((2, 1)), ()))
 
 
+@pytest.mark.parametrize("begun", [jnp.int32, bool])
+def test_a_step_that_gives_more_than_its_carry_can_hold_is_refused(begun):
+    first = {"h": jnp.zeros((2, 3)), "n": jnp.zeros(2, begun)}
+    cell = sd.cell(lambda key: jnp.ones(()), lambda p, c, x: c | {"n": c["n"] + 0.5}, lambda b: first)
+    with pytest.raises(sd.ConfigError, match="float32 for a carry of"):
+        jax.eval_shape(lambda: cell.nonlinearity(jnp.ones(()), cell.initial_carry((2,)), jnp.ones((2, 1)), ()))
+
+
 def counted(n, x):
     return n * jnp.uint32(1664525) + jnp.uint32(1013904223)
 

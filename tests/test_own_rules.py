@@ -266,6 +266,7 @@ def test_a_weight_is_what_an_example_or_a_step_counts():
 
 
 ODD = {
+    "counts": lambda: optax.GradientTransformation(lambda p: 0, lambda u, count, p=None: (u, count + 0.5)),
     "takes": lambda: sd.Rule(lambda p: (), lambda g: g),
     "says": lambda: sd.Rule(lambda p: (), lambda g, s, p, at: (g, s, {"x": 1})),
     "two": lambda: sd.Rule(lambda p: (), lambda g, s, p, at: (g, s)),
@@ -310,6 +311,7 @@ class Odd:
         (dict(clip=Odd("takes")), "clip Odd update"),
         (dict(clip=Odd("says")), "clip Odd 'x' clipped"),
         (dict(clip=Odd("two")), "clip Odd tuple 3"),
+        (dict(optimizer=Odd("counts")), "optimizer Odd memory int32 float32"),
         (dict(schedule=optax.cosine_decay_schedule(1.0, 9)), "schedule cosine_decay_schedule module"),
         (dict(schedule=absolute), "schedule absolute updates done"),
         (dict(loss=falling), "loss falling (predictions, ys)"),

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from seqdyn.building import is_wider
 from seqdyn.nets.cells import Carry, Cell, Hidden, Memory
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Key, Tree
@@ -164,4 +165,7 @@ def _like(before: Any, after: Any) -> Any:
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         if jnp.iscomplexobj(new) and not jnp.iscomplexobj(old):
             raise ConfigError("the step of a cell returns complex numbers for a real carry; keep both halves in it.")
+        if is_wider(new, old):
+            types = f"{jnp.result_type(new)} for a carry of {jnp.result_type(old)}"
+            raise ConfigError(f"the step of a cell returns {types}, which cannot hold it; begin with the former.")
     return jax.tree.map(lambda old, new: jnp.asarray(new).astype(old.dtype), before, after)
