@@ -19,7 +19,7 @@ from seqdyn.backend import compiled
 from seqdyn.data.check import check
 from seqdyn.data.tasks import task_of
 from seqdyn.data.text import Examples
-from seqdyn.learn import model, optim, train
+from seqdyn.learn import model, optim, train, verify
 from seqdyn.measure import broken, updates
 from seqdyn.runs import sweep
 
@@ -260,6 +260,11 @@ def test_a_weight_is_what_an_example_or_a_step_counts():
     np.testing.assert_allclose(found[0].loss, found[1].loss, rtol=1e-5)
     shown = task_of(stepwise).diagnostic(None, jax.random.key(0), "holdout", 2)
     assert shown.weight.shape == (6, 2) and shown.ys.shape == (6, 2)
+
+
+def test_an_example_that_weighs_less_than_nothing_is_refused():
+    spec = sd.Spec(Weighted(sign=-1.0), batch=2, hidden=(3,), holdout=2)
+    assert "has -2; it must be at least 0" in refusal(verify.gradient_error, spec, None)
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
