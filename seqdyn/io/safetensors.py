@@ -129,7 +129,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]
     try:
         save_file({name: np.asarray(value, order="C") for name, value in arrays.items()}, partial, metadata)
     except SafetensorError as error:  # of the file system: a full disk, say
-        raise OSError(f"{path} cannot be written ({error})") from None
+        raise OSError(str(error)) from None
     partial.replace(path)
 
 

@@ -89,6 +89,8 @@ def run(
     out = given_out.absolute()  # also if somebody changes the working directory
     check_settings(experiment.specs[0].dtype == "float64")
     check_threads()
+    if not isinstance(checkpoint_seconds, int | float | np.number) or not checkpoint_seconds >= 0:
+        raise ConfigError(f"checkpoint_seconds is {checkpoint_seconds!r}; it must be a number of at least 0.")
     for spec in experiment.specs:
         data = check(spec, data)
     experiment = manifest.going_on(out, experiment)
