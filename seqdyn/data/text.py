@@ -146,7 +146,8 @@ def labelled_text(
     for name in sorted(reviews, key=lambda name: name != "train"):  # train first: it says what the classes are
         both = reviews[name]
         if not isinstance(both, tuple | list) or len(both) != 2:
-            raise ConfigError(f"reviews[{name!r}] is {both!r:.80}; it must be two lists, (texts, labels).")
+            shown = " ".join(repr(both).split())  # a frame is many lines
+            raise ConfigError(f"reviews[{name!r}] is {shown:.80}; it must be two lists, (texts, labels).")
         texts[name], given = _texts(name, both[0]), _decoded(both[1])
         if not texts[name] or len(texts[name]) != len(given):
             raise ConfigError(
