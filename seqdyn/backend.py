@@ -237,3 +237,9 @@ def unrolled() -> int:
     11.1 to 9.3 (T 250, B 64, H 64), for half as much again of program and, in the last, of memory. A CPU loses by it.
     """
     return 1 if jax.default_backend() == "cpu" else 4
+
+
+def device_axes() -> frozenset[str]:
+    """The axes along which what is traced lies on several devices, as in `jax.shard_map` and `jax.pmap`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return frozenset(axis for axis in mesh.manual_axes if mesh.shape[axis] > 1)

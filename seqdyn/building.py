@@ -86,6 +86,14 @@ def is_real(value: Any) -> bool:
     return isinstance(value, int | float | np.ndarray | np.generic | jax.Array) and jnp.isrealobj(value)
 
 
+def is_wider(new: Any, old: Any) -> bool:
+    """Would a cast of `new` to the type of `old` drop an imaginary half, fractions, or all but whether it is 0?"""
+    kinds = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)
+    new_is, old_is = (jnp.result_type(one) for one in (new, old))
+    ranks = [[i for i, kind in enumerate(kinds) if jnp.issubdtype(dtype, kind)] for dtype in (new_is, old_is)]
+    return all(ranks) and ranks[0] > ranks[1]
+
+
 def takes(function: Any, *given: Any) -> bool:
     """Can `function` be called with these arguments?"""
     try:

@@ -7,7 +7,8 @@ the whole path where it does not.
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -48,6 +49,8 @@ def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Any:
         for value in values:
             check(called, allowed, value)
         given[name] = [int(value) if allowed.whole else value for value in values]
+        if is_many(seeds) or name != seed:
+            check_once(called, given[name])
     if not is_many(seeds):
         if seeds < 1:
             raise ConfigError(f"seeds is {seeds!r}; it must be at least one, or a list of seeds.")
@@ -63,6 +66,13 @@ def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Any:
     swept = spread(spec, len(points), {path: columns[name] for path, name in taken.items()})
     check_together(swept)
     return swept
+
+
+def check_once(field: str, values: Sequence[Any]) -> None:
+    """Raises ConfigError for a value that stands twice: it would make each of its runs twice, and count them so."""
+    twice = next((value for value, n in Counter(values).items() if n > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{field} has {twice!r} twice; it must name each value once.")
 
 
 def as_shapes(tree: Any) -> Any:

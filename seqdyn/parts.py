@@ -115,7 +115,8 @@ def _part(cls: type, name: str | None) -> type:
         if hasattr(self, "check"):
             self.check()
         fields = {f.name for f in dataclasses.fields(self)}
-        lost = [n for n in vars(self) if n not in fields and not hasattr(type(self), n)]  # but what is cached
+        kept = getattr(self, "__dict__", {})
+        lost = [n for n in kept if n not in fields and not hasattr(type(self), n)]  # but what is cached
         if lost:
             raise ConfigError(
                 f"{type(self).__name__}.{lost[0]} is set beside the fields, and lost; make it a property."
@@ -319,6 +320,8 @@ def _mistyped(value: Any, hint: Any) -> str | None:
     """What a value must be by its hint, in words; None where it is that."""
     if isinstance(value, bool) and hint in (int, float):  # Python takes True for a number
         return _worded(hint)
+    if hint is list or get_origin(hint) is list:  # a list is kept as a tuple
+        hint = tuple[*(get_args(hint) or (Any,)), ...]
     try:
         check_type(value, hint, collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
     except TypeCheckError:

@@ -62,13 +62,16 @@ def whole(field: str, value: Any, least: int = 1) -> int:
 
     ConfigError for anything else, below `least`, or not below 2³¹.
     """
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "values"):  # of a DataArray, as a loop over it has
+        value = value.values.item()
     try:
         number = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = -1
     if not least <= number < 2**31:
         most = ", below 2³¹" if number >= 2**31 else ""
-        raise ConfigError(f"{field} is {value!r}; it must be a whole number of at least {least}{most}.")
+        shown = " ".join(repr(value).split())
+        raise ConfigError(f"{field} is {shown:.80}; it must be a whole number of at least {least}{most}.")
     return number
 
 

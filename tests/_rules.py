@@ -85,11 +85,12 @@ class Weighted:
     """Parity's bits, whose last step counts, and of every example twice what the one before counts."""
 
     every: bool = False
+    sign: float = 1.0
 
     def build(self) -> sd.Task:
         def draw(key, batch):
             xs = jax.random.normal(key, (6, batch, 1))
-            weight = 2.0 ** jnp.arange(batch)
+            weight = self.sign * 2.0 ** jnp.arange(batch)
             if self.every:
                 return xs, xs[..., 0], jnp.zeros((6, batch)).at[-1].set(weight)
             return xs, xs[-1, :, 0], weight

@@ -96,6 +96,19 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning_or_the_file_does_not
         print("\nfiles of a checkpoint that do not matter:", ", ".join(sorted(idle)) if attack else len(idle))
 
 
+def test_a_checkpoint_of_other_runs_is_passed_over(tmp_path):
+    ours, theirs = ({"seed": np.int32([0, seed])} for seed in (1, 2))
+    marks, like = checkpoint.marks(ours), {"x": np.ones(3, np.float32)}
+    checkpoint.save(tmp_path, 2, like, marks)
+    checkpoint.save(tmp_path, 4, like, checkpoint.marks(theirs))
+    with pytest.warns(UserWarning, match="4: it is of runs with another .'seed'"):
+        assert checkpoint.latest(tmp_path, like, of=marks)[0] == 2
+    newer = marks | checkpoint.marks({"new": np.zeros(2)})  # a number that the runs of an older version do not have
+    assert checkpoint.latest(tmp_path, like, until=2, of=newer)[0] == 2
+    checkpoint.save(tmp_path, 6, like)  # of an older version
+    assert checkpoint.latest(tmp_path, like, of=marks)[0] == 6
+
+
 @pytest.mark.slow
 def test_damaged_records_are_made_again_and_never_read_as_numbers(whole, tmp_path, monkeypatch, attack, capsys):
     wanted, tried, refused, files = digests(whole), 0, 0, set()

@@ -333,6 +333,11 @@ def test_linens_cells_are_taken_in_the_order_of_their_numbers():
     assert [layer.bn[0] for layer in found.layers] == [*range(11)]
 
 
+def odd(part, **arrays):
+    cell = cells("GRUCell_0")["GRUCell_0"]
+    return {"GRUCell_0": cell | {part: arrays}}
+
+
 L = keras.layers
 REFUSED = {
     "has reset_after=False and cell is 'gru'; take 'gru_reset_before'": lambda: io.from_keras(
@@ -378,6 +383,11 @@ REFUSED = {
     "there are parameters 'LayerNorm_0', which gru has no place for": lambda: io.from_linen(
         cells("GRUCell_0") | {"LayerNorm_0": {"scale": np.ones(3)}}, spec("gru")
     ),
+    "variables has params that are a ndarray": lambda: io.from_linen({"params": np.ones(3)}, spec()),
+    "has a hr/kernel that is missing": lambda: io.from_linen(odd("hr", bias=np.ones(H)), spec("gru")),
+    "has a hr/kernel that is of the shape ()": lambda: io.from_linen(odd("hr", kernel=1.0), spec("gru")),
+    "which are of no one cell": lambda: io.from_linen(odd("hr", kernel=np.ones((H + 1, H))), spec("gru")),
+    "cannot be written (File exists)": lambda: io.to_onnx(f"{__file__}/net.onnx", drawn(spec()), spec()),
     "cell has another activation_fn than tanh": lambda: io.from_nnx(
         nnx.RNN(nnx.SimpleCell(D, H, activation_fn=nnx.relu, rngs=nnx.Rngs(0))), spec("rnn")
     ),

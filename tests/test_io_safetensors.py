@@ -19,7 +19,7 @@ NETWORKS = [spec("gru", 2, True), ZONEOUT, spec("rnn", normalise="layer")]
 @pytest.mark.parametrize("of", NETWORKS, ids=lambda of: of.label)
 def test_a_file_gives_back_every_bit_and_says_what_it_holds(of, tmp_path):
     params = drawn(of, odd=True)
-    io.save(tmp_path / "net.safetensors", params, of, step=7, run=3)
+    io.save(tmp_path / "net.safetensors", params, of, step=np.int64(7), run=np.int32(3))
     found = io.load(tmp_path / "net.safetensors")
     assert (found.spec, found.step, found.run) == (of, 7, 3)
     same(found.params, params)
@@ -54,6 +54,11 @@ FILES = {
     "is not there; it must be a safetensors file": lambda p: io.load(p.with_name("other")),
     "run is <object": lambda p: io.save(p.with_name("other"), drawn(spec()), spec(), run=object()),
     "params has layer0/bn, [3], which lstm has not": lambda p: io.save(p.with_name("o"), drawn(spec("gru")), spec()),
+    "metadata whose spec is damaged": lambda p: io.load(changed(p, spec="{")),
+    "metadata whose spec is damaged (KeyError": lambda p: io.load(changed(p, spec="")),
+    "metadata whose step is damaged": lambda p: io.load(changed(p, step="x")),
+    "step is 'a'; it must be a whole number": lambda p: io.save(p.with_name("o"), drawn(spec()), spec(), step="a"),
+    "cannot be written (File exists)": lambda p: io.save(p / "o", drawn(spec()), spec()),
     "spec is 3; it must be a Spec": lambda p: io.load(p, 3),
 }
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import warnings
 
 import jax
@@ -113,6 +114,16 @@ class Killed(BaseException):
     pass
 
 
+def test_a_damaged_state_is_called_damaged_and_a_run_may_be_one_of_an_axis(out, tmp_path):
+    run = sd.load(out)["run"][2]
+    np.testing.assert_array_equal(sd.restore(out, run, step=4).readout.w, sd.restore(out, 2, step=4).readout.w)
+    shutil.copytree(out, tmp_path / "out")
+    for path in (tmp_path / "out" / "kept").glob("*/4.safetensors"):
+        path.write_bytes(b"")
+    assert "run 2 after 4 updates in a file that is damaged" in refusal(sd.restore, tmp_path / "out", 2, step=4)
+    assert refusal(sd.restore, out, sd.load(out)["gain"]).startswith("run is <xarray.DataArray 'gain' (run:")
+
+
 @pytest.mark.parametrize(
     "where", ["kept", *(pytest.param(one, marks=pytest.mark.slow) for one in ("records", "checkpoint"))]
 )
@@ -151,7 +162,7 @@ def test_what_is_kept_is_not_written_again_and_what_is_damaged_is(out, tmp_path)
     path.write_bytes(data)
     (path.parent / ".4.safetensors.123").write_bytes(b"torn")
     (path.parent / "4.safetensors").unlink()
-    assert "no run 0 after 2 updates" in refusal(sd.restore, tmp_path / "out", 0, step=2)
+    assert "run 0 after 2 updates in a file that is damaged" in refusal(sd.restore, tmp_path / "out", 0, step=2)
     with pytest.warns(UserWarning, match="states in .* are damaged from update 1 on"):
         sd.run(longer, tmp_path / "out", verify=False)
     assert files(tmp_path / "out") == whole

@@ -51,6 +51,14 @@ def test_what_is_told_is_every_record_once_and_the_bits_are_as_untold(quiet, tmp
     assert starts == [0, 2, 4, 6]  # in order
 
 
+def test_a_relative_directory_stays_where_it_was_begun(quiet, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    sd.run(EXPERIMENT, "out", verify=False, on_chunk=lambda new: monkeypatch.chdir(tmp_path / "elsewhere"))
+    assert digests(tmp_path / "out") == digests(quiet)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
 def test_what_a_listener_raises_comes_with_its_traceback_and_nothing_is_lost(quiet, tmp_path, kind):

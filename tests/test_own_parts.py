@@ -23,8 +23,10 @@ from analysis import gradient_flow
 from seqdyn import described
 from seqdyn.building import check_repeats
 from seqdyn.learn import train, verify
+from seqdyn.nets import cells
 from seqdyn.nets.bptt import Backprop, taps, unroll
 from seqdyn.nets.stack import unroll_autodiff
+from seqdyn.parts import lenient
 from seqdyn.runs import manifest, points, sweep
 from seqdyn.runs.run import default_out
 
@@ -554,6 +556,58 @@ def test_a_step_that_gives_complex_numbers_for_a_real_carry_is_refused():
     cell = sd.cell(lambda key: jnp.ones(()), lambda p, h, x: h * 1j, lambda b: jnp.zeros((*b, 3)))
     with pytest.raises(sd.ConfigError, match="complex"):
         jax.eval_shape(lambda: cell.nonlinearity(jnp.ones(()), cell.initial_carry((2,)), jnp.ones((2, 1)), ()))
+
+
+@pytest.mark.parametrize("begun", [jnp.int32, bool])
+def test_a_step_that_gives_more_than_its_carry_can_hold_is_refused(begun):
+    first = {"h": jnp.zeros((2, 3)), "n": jnp.zeros(2, begun)}
+    cell = sd.cell(lambda key: jnp.ones(()), lambda p, c, x: c | {"n": c["n"] + 0.5}, lambda b: first)
+    with pytest.raises(sd.ConfigError, match="float32 for a carry of"):
+        jax.eval_shape(lambda: cell.nonlinearity(jnp.ones(()), cell.initial_carry((2,)), jnp.ones((2, 1)), ()))
+
+
+def counted(n, x):
+    return n * jnp.uint32(1664525) + jnp.uint32(1013904223)
+
+
+BESIDE = {  # what stands beside h in a carry, its step, and what h reads of it
+    "complex": (jnp.full(3, 0.5 + 0.25j, jnp.complex64), lambda z, x: z * jnp.exp(0.5j) + x, jnp.imag),
+    "uint32": (jnp.full(3, 2**31 + 1, jnp.uint32), counted, lambda n: (n % 7).astype(jnp.float32)),
+    "int32": (jnp.full(3, -(2**31) + 1, jnp.int32), lambda n, x: n + 16777217, lambda n: (n % 7).astype(jnp.float32)),
+    "int8": (jnp.full(3, -5, jnp.int8), lambda n, x: n + jnp.int8(1), lambda n: n.astype(jnp.float32)),
+    "bool": (jnp.zeros(3, bool), lambda n, x: ~n, lambda n: n.astype(jnp.float32)),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_stands_beside_h_keeps_all_of_its_bits(name):
+    begun, along, read = BESIDE[name]
+
+    def step(p, carry, x):
+        z = along(carry["z"], x)
+        return {"z": z, "h": jnp.tanh(p * carry["h"] + read(z) * x)}
+
+    def first(batch):
+        return {"h": jnp.zeros((*batch, 3)), "z": jnp.broadcast_to(begun, (*batch, 3))}
+
+    made, xs = sd.cell(lambda key: jnp.float32(0.5), step, first), jax.random.normal(jax.random.key(0), (4, 2, 3))
+
+    def ours(p):
+        carry = made.initial_carry((2,))
+        for x in xs:
+            carry = cells.step(made, p, carry, x)
+        return carry.h
+
+    def plain(p):
+        carry = first((2,))
+        for x in xs:
+            carry = step(p, carry, x)
+        return carry["h"]
+
+    with lenient():
+        np.testing.assert_allclose(ours(0.5), plain(0.5), rtol=1e-6)
+        given = (jnp.float32(0.5),), (jnp.float32(1.0),)
+        np.testing.assert_allclose(jax.jvp(ours, *given)[1], jax.jvp(plain, *given)[1], rtol=1e-6)
 
 
 def test_a_batch_that_is_always_the_same_is_no_fault():

@@ -19,7 +19,7 @@ from seqdyn.backend import compiled
 from seqdyn.data.check import check
 from seqdyn.data.tasks import task_of
 from seqdyn.data.text import Examples
-from seqdyn.learn import model, optim, train
+from seqdyn.learn import model, optim, train, verify
 from seqdyn.measure import broken, updates
 from seqdyn.runs import sweep
 
@@ -262,10 +262,16 @@ def test_a_weight_is_what_an_example_or_a_step_counts():
     assert shown.weight.shape == (6, 2) and shown.ys.shape == (6, 2)
 
 
+def test_an_example_that_weighs_less_than_nothing_is_refused():
+    spec = sd.Spec(Weighted(sign=-1.0), batch=2, hidden=(3,), holdout=2)
+    assert "has -2; it must be at least 0" in refusal(verify.gradient_error, spec, None)
+
+
 # --- what is refused --------------------------------------------------------------------------------------------
 
 
 ODD = {
+    "counts": lambda: optax.GradientTransformation(lambda p: 0, lambda u, count, p=None: (u, count + 0.5)),
     "takes": lambda: sd.Rule(lambda p: (), lambda g: g),
     "says": lambda: sd.Rule(lambda p: (), lambda g, s, p, at: (g, s, {"x": 1})),
     "two": lambda: sd.Rule(lambda p: (), lambda g, s, p, at: (g, s)),
@@ -310,6 +316,7 @@ class Odd:
         (dict(clip=Odd("takes")), "clip Odd update"),
         (dict(clip=Odd("says")), "clip Odd 'x' clipped"),
         (dict(clip=Odd("two")), "clip Odd tuple 3"),
+        (dict(optimizer=Odd("counts")), "optimizer Odd memory int32 float32"),
         (dict(schedule=optax.cosine_decay_schedule(1.0, 9)), "schedule cosine_decay_schedule module"),
         (dict(schedule=absolute), "schedule absolute updates done"),
         (dict(loss=falling), "loss falling (predictions, ys)"),

@@ -1,6 +1,7 @@
 """Laws of `seqdyn.data.packaged` and `scaling`: what the embedded sets are, and that training rows alone scale them."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from _refusals import refusal
 
@@ -158,6 +159,44 @@ def test_windows_overlap_cover_every_step_and_keep_label_and_order(pad):
     assert "length is 9; it must be at most" in refusal(windows, whole, 9, 1)
     assert "hop" in refusal(windows, whole, 4, 0)
     assert "ys has the shape" in refusal(windows, whole._replace(ys=np.zeros((4, 8, 1))), 4, 1)
+
+
+ROWS, WHOLE = np.arange(12.0).reshape(6, 2), (np.arange(36.0).reshape(6, 3, 2), np.array([3, 2, 1, 3, 3, 3]), [0] * 6)
+
+
+def test_lists_and_frames_are_scaled_and_padded_as_arrays_are():
+    found = scaled({"train": pd.DataFrame(ROWS), "test": ROWS.tolist()})
+    np.testing.assert_array_equal(found["test"], scaled({"train": ROWS})["train"])
+    np.testing.assert_array_equal(padded([ROWS.tolist(), ROWS[:1].tolist()], 3)[0], padded([ROWS, ROWS[:1]], 3)[0])
+    lists = tuple(np.asarray(leaf).tolist() for leaf in WHOLE)
+    one, other = (standardised({"train": given})["train"] for given in (lists, Examples(*map(np.asarray, WHOLE))))
+    np.testing.assert_array_equal(one.xs, other.xs)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: scaled({"train": [[1.0, np.nan], [2.0, 3.0]]}), "the split train has nan"),
+        (lambda: scaled({"train": np.arange(5.0)}), "the shape (5,)"),
+        (lambda: scaled({"test": ROWS}), "splits is test"),
+        (lambda: scaled({"train": ROWS}, low=-np.inf), "low is -inf"),
+        (lambda: standardised({"train": (WHOLE[0] * np.nan, *WHOLE[1:])}), "xs of the split train has nan"),
+        (lambda: standardised({"train": (WHOLE[0], [4] * 6, WHOLE[2])}), "lengths of the split train has 4"),
+        (lambda: padded([ROWS, ROWS[:, :1]], 3), "sequence 1 has the shape (6, 1)"),
+        (lambda: padded([ROWS[0]], 3), "sequence 0 has the shape (2,)"),
+        (lambda: padded([], 3), "sequences is []"),
+        (lambda: windows((WHOLE[0], [4] * 6, WHOLE[2]), 2, 1), "lengths of examples has 4"),
+        (lambda: windows((WHOLE[0], [0] * 6, WHOLE[2]), 2, 1), "lengths of examples has 0"),
+        (lambda: table([np.ma.array([1.0, 2.0], mask=[0, 1])] * 6, [0] * 6), "rows has masked entries"),
+    ],
+)
+def test_what_cannot_be_scaled_padded_or_cut_is_one_sentence(call, words):
+    assert words in refusal(call)
+
+
+def test_a_table_s_labels_keep_their_values_where_they_are_large():
+    ys = np.arange(40) * 2.0**31
+    np.testing.assert_array_equal(np.sort(np.concatenate([e.ys for e in table(np.eye(40), ys).values()])), ys)
 
 
 def test_a_missing_library_is_a_sentence_that_names_its_extra(monkeypatch):

@@ -402,6 +402,21 @@ def test_a_check_of_its_own_comes_after_the_others_and_sees_plain_values():
     assert len(seen) == 1
 
 
+def test_a_field_called_a_list_takes_one_and_a_part_may_have_slots():
+    @part
+    class Listed:
+        sizes: list[int] = dataclasses.field(default_factory=lambda: [1, 2])
+        more: list = dataclasses.field(default_factory=list)
+
+    @part
+    class Slotted:
+        __slots__ = ("a",)
+        a: int
+
+    assert (Listed().sizes, Listed([3]).sizes, Listed().more, Slotted(3).a) == ((1, 2), (3,), (), 3)
+    assert "Listed.sizes" in refusal(Listed, ["a"])
+
+
 # --- grids ------------------------------------------------------------------------------------------------------
 
 

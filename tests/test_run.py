@@ -154,6 +154,13 @@ def test_a_directory_that_holds_something_else_is_refused(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), -1, "20", None])
+def test_a_time_between_checkpoints_that_never_comes_is_refused(tmp_path, seconds):
+    with pytest.raises(ConfigError, match="checkpoint_seconds is .*; it must be a number of at least 0."):
+        seqdyn.run(experiment(), tmp_path / "out", checkpoint_seconds=seconds)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_manifest_says_what_was_run_and_on_what(out):
     found = manifest.read(out)
     assert manifest.experiment(out).describe() == experiment().describe()

@@ -100,8 +100,12 @@ def test_a_directory_that_cannot_be_read_hides_no_other(outs, tmp_path):
     shutil.copytree(outs[0], tmp_path / "whole")
     shutil.copytree(outs[0], tmp_path / "damaged [1]")
     shutil.rmtree(tmp_path / "damaged [1]" / "records.zarr" / "loss")
+    shutil.copytree(outs[0], tmp_path / "no folder of a tile")
+    shutil.rmtree(tmp_path / "no folder of a tile" / "records.zarr")
+    (tmp_path / "no folder of a tile" / "records.zarr").write_text("")
     with pytest.warns(UserWarning, match="left out"):
         found = sd.find(str(tmp_path / "**"))
     assert {Path(path).name for path in found.path} == {"whole"}
     with pytest.warns(UserWarning, match="left out"):
         assert "cannot be read" in refusal(sd.find, str(tmp_path / "damaged [1]"))
+    assert "pattern is [" in refusal(sd.find, [tmp_path])

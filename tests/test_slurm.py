@@ -214,6 +214,11 @@ def test_a_damaged_table_is_refused(tmp_path, text):
         slurm.job_states(tmp_path, nothing, Shard())
 
 
+def test_where_no_directory_can_be_there_is_no_table(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert slurm._read(tmp_path / "file") == slurm._read(tmp_path / "none") == {}
+
+
 def test_a_shard_is_queued_again_as_long_as_it_has_new_checkpoints(tmp_path):
     def stopped(job):
         return job.checkpoint().function

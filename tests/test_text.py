@@ -5,6 +5,7 @@ import unicodedata
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from _refusals import refusal
 
@@ -179,6 +180,8 @@ def test_labelled_texts_become_ids_by_the_words_of_the_training_split():
         ({"test": (["a"], [1, 0])}, ["test", "1 texts", "2 labels"]),
         ({"test": (["a"], [2])}, ["label 0 of test is 2", "0 to 1"]),
         ({"test": (["a"], [-1])}, ["label 0 of test is -1"]),
+        ({"test": pd.DataFrame({"text": ["a"], "label": [0]})}, ["reviews['test'] is", "two lists"]),
+        ({"train": (["a", "b"], [0, 10**12])}, ["label 1 of train is 1000000000000"]),
         ({"test": (["a"], [0.5])}, ["label 0 of test is 0.5"]),
         ({"test": (["a"], [float("nan")])}, ["label 0 of test is nan"]),
         ({"test": (["a"], [None])}, ["label 0 of test is None"]),

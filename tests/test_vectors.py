@@ -48,6 +48,15 @@ def test_a_file_reads_the_same_in_every_format_it_comes_in(kind, head, tmp_path)
     assert read_vectors(written(tmp_path, kind, head + TEXT), limit=2).words == WORDS[:2]
 
 
+@pytest.mark.parametrize("kind", ["GZ", "Zip"])
+def test_an_ending_in_capitals_says_the_same(kind, tmp_path):
+    path = written(tmp_path, kind.lower(), TEXT)
+    if kind == "Zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("VECTORS.TXT", TEXT)
+    assert read_vectors(path.rename(path.with_suffix(f".{kind}"))).words == WORDS
+
+
 def binary(head="3 3\n", words=WORDS, table=TABLE, end=b"\n"):
     rows = (
         word.encode() + b" " + np.asarray(row, "<f4").tobytes() + end for word, row in zip(words, table, strict=True)
@@ -206,6 +215,16 @@ def test_every_id_has_a_row_its_own_vector_if_there_is_one_and_padding_none():
     assert not np.array_equal(match(vocabulary, Vectors(WORDS, TABLE), seed=2).table[4], table[4])
     many = match(tuple(map(str, range(20_000))), Vectors(WORDS, TABLE)).table
     np.testing.assert_allclose(many[1:].std(), TABLE.std(), rtol=0.02)
+
+
+def test_what_is_no_list_of_words_or_no_table_of_them_is_one_sentence():
+    vectors = Vectors(("the", "of"), np.eye(2, dtype=np.float32))
+    for wrong in ("the", [], [1, 2]):
+        assert "they must be a list of words" in refusal(match, wrong, vectors)
+    assert "what read_vectors returns" in refusal(match, ["the"], {"the": [1.0]})
+    assert "seed is -1" in refusal(match, ["the"], vectors, seed=-1)
+    assert "table is float64 of the shape (2, 2)" in refusal(nearest, "the", ["the", "of", "a"], np.eye(2))
+    assert nearest("the", ["the", "of"], [[1, 2], [2, 4]])[0][1] == pytest.approx(1.0)
 
 
 def test_coverage_is_the_share_of_words_read_without_padding():

@@ -343,6 +343,25 @@ def with_jvp():
     return ruled
 
 
+def halves(f):
+    """Computed on each of two devices."""
+    mesh = jax.sharding.Mesh(np.asarray(jax.devices()[:2]), ("half",))
+    spec = jax.sharding.PartitionSpec
+    return jax.shard_map(
+        lambda u: jax.tree.map(lambda x: x[None], f(u)),
+        mesh=mesh,
+        in_specs=spec(),
+        out_specs=spec("half"),
+        check_vma=False,
+    )
+
+
+def test_each_device_may_have_a_value_and_grad_of_its_own():
+    read = watch.value_and_grad(squares)
+    found, alone = jax.jit(halves(lambda u: read(u)[2]["scan"].each))(U), jax.jit(lambda u: read(u)[2]["scan"].each)(U)
+    same(found, jnp.stack([alone, alone]), 1e-12)
+
+
 REFUSED = {
     "name is 3": lambda: squares(U, name=3),
     "batch of 'scan' is 2": lambda: watched_rnn(batch=2),
@@ -358,6 +377,7 @@ REFUSED = {
     "in the body of a loop": lambda: watch.value_and_grad(
         lambda u: jax.lax.map(lambda a: squares(a * u), US[:, 0, 0]).sum()
     )(U),
+    "within jax.shard_map": lambda: jax.eval_shape(watch.value_and_grad(lambda u: halves(squares)(u).mean()), U),
     "a derivative of its own": lambda: watch.value_and_grad(jax.jit(with_vjp()))(U),
     "that has a derivative": lambda: watch.value_and_grad(with_jvp())(U),
     "in which no scan is watched": lambda: watch.value_and_grad(jnp.sum)(U),

@@ -203,6 +203,7 @@ def test_a_step_from_elsewhere_is_probed():
 REFUSED = {
     "init has .*int": lambda: watch.probed(lambda n, x: (n, None), jnp.zeros(B, int), FORWARDS),
     "init has .*float": lambda: watch.probed(lambda h, x: (h, None), jnp.zeros((B + 1, H)), FORWARDS),
+    "xs is a NoneType": lambda: watch.probed(lambda h, x: (h, None), jnp.zeros((B, H)), None),
     "batch is 1": lambda: watch.probed(lambda h, x: (h, None), jnp.zeros((B, H)), FORWARDS, batch=1),
     "split_rngs of": lambda: watch.value_and_grad(
         lambda p: mean_square(watch.linen.RNN(nn.SimpleCell(H), split_rngs={"params": True}).apply(p, XS))

@@ -28,7 +28,7 @@ def array(where: str, value: Any, right: str) -> np.ndarray:
         raise
     except Exception as error:  # a list is ragged, a tensor on another device: each library has its own
         raise ConfigError(f"{where} is no array ({' '.join(str(error).split())}); it must be {right}.") from None
-    if np.ma.is_masked(value):
+    if np.ma.is_masked(value) or (isinstance(value, list | tuple) and any(map(np.ma.is_masked, value))):
         raise ConfigError(f"{where} has masked entries; it must be {right}.")
     if found.dtype.kind not in "biufSU" and jnp.issubdtype(found.dtype, np.floating):
         found = found.astype(np.float32)  # bfloat16 and its like

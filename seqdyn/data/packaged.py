@@ -95,7 +95,7 @@ def table(
     if rows.ndim != 2 or not rows.size or labels.shape != rows.shape[:1]:
         raise ConfigError(f"rows has the shape {rows.shape} and ys {labels.shape}; they must be [n, f] and [n].")
     values = numbers("ys", labels)
-    if (values == np.floor(values)).all():
+    if (values == np.floor(values)).all() and np.abs(values).max() < 2**24:  # beyond, 32-bit floats count no more by 1
         values = values.astype(np.int32)
     parts = dict(zip(SPLITS, three_way(labels, ratios, seed), strict=True))
     xs = scaled({name: rows[kept] for name, kept in parts.items()})

@@ -1,23 +1,25 @@
 """Sequences of numbers as a network takes them: padded, cut into windows, and scaled by what the training split says
-alone."""
+alone. Arrays may be lists, Series or tensors; ConfigError for what is no array of finite numbers."""
 
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from seqdyn.data.arrays import array, numbers, whole_numbers
 from seqdyn.data.text import Examples
 from seqdyn.types import ConfigError, Pad, one_of, whole
 
 
-def scaled(
-    splits: dict[str, Float32[np.ndarray, "..."]], low: float = -1.0, high: float = 1.0
-) -> dict[str, Float32[np.ndarray, "..."]]:
+def scaled(splits: Any, low: float = -1.0, high: float = 1.0) -> dict[str, Float32[np.ndarray, "..."]]:
     """Each feature (last axis) to a range: low + (high − low) (x − min) / (max − min), min and max those of the split
     'train' alone, so that held-out rows may leave the range and cannot move it. A feature that is constant in 'train'
     becomes the middle. ConfigError for an empty range."""
-    if not low < high:
+    ends = [one for one in (low, high) if isinstance(one, int | float | np.number) and np.isfinite(one)]
+    if len(ends) < 2 or not low < high:
         raise ConfigError(f"low is {low!r} and high is {high!r}, but low must be below high.")
+    splits = {name: _rows(name, xs) for name, xs in _of_splits(splits).items()}
     train = splits["train"].reshape(-1, splits["train"].shape[-1]).astype(np.float64)
     least, span = train.min(axis=0), np.ptp(train, axis=0)
     varies = span > 0
@@ -29,12 +31,13 @@ def scaled(
     return {name: to_range(xs) for name, xs in splits.items()}
 
 
-def standardised(splits: dict[str, Examples], pad: Pad = "before") -> dict[str, Examples]:
+def standardised(splits: Any, pad: Pad = "before") -> dict[str, Examples]:
     """Each feature minus the mean, divided by the standard deviation, of the valid steps of 'train'; padding becomes 0,
     and so does, in 'train', a feature that is constant there.
     """
 
     one_of("pad", pad, get_args(Pad))
+    splits = {name: _examples(name, of) for name, of in _of_splits(splits).items()}
 
     def mask(e: Examples) -> np.ndarray:
         t = np.arange(e.xs.shape[1])[None]
@@ -52,7 +55,7 @@ def standardised(splits: dict[str, Examples], pad: Pad = "before") -> dict[str, 
     return {name: fitted(e) for name, e in splits.items()}
 
 
-def windows(examples: Examples, length: int, hop: int, pad: Pad = "before") -> tuple[Examples, Int32[np.ndarray, " m"]]:
+def windows(examples: Any, length: int, hop: int, pad: Pad = "before") -> tuple[Examples, Int32[np.ndarray, " m"]]:
     """Windows of `length` steps that begin every `hop` steps of each sequence, and of which sequence each is: they
     overlap where `hop` is below `length`, and each has its sequence's label (Cui, Chen & Chen 2016, §4.1).
 
@@ -62,13 +65,15 @@ def windows(examples: Examples, length: int, hop: int, pad: Pad = "before") -> t
     """
     one_of("pad", pad, get_args(Pad))
     length, hop = whole("length", length), whole("hop", hop)
-    xs, lengths, ys = (np.asarray(leaf) for leaf in examples)
-    if length > xs.shape[1]:
-        raise ConfigError(f"length is {length}; it must be at most the steps of the sequences, {xs.shape[1]}.")
-    if lengths.ndim != 1 or ys.ndim > 2:
+    xs, lengths, ys = (array(f"{n} of examples", leaf, "an array") for n, leaf in zip(_NAMES, examples, strict=True))
+    if xs.ndim < 2 or length > xs.shape[1]:
+        steps = f"the steps of the sequences, {xs.shape[1]}" if xs.ndim > 1 else f"those of xs, of the shape {xs.shape}"
+        raise ConfigError(f"length is {length}; it must be at most {steps}.")
+    if lengths.shape != xs.shape[:1] or ys.shape[:1] != xs.shape[:1] or ys.ndim > 2:
         raise ConfigError(
             f"ys has the shape {ys.shape} and lengths {lengths.shape}; they must be [n] or [n, k], and [n]."
         )
+    lengths = _lengths("examples", lengths, xs.shape[1])
     cut, of = [], []
     for i, n in enumerate(lengths):
         row = xs[i, len(xs[i]) - n :] if pad == "before" else xs[i, :n]
@@ -83,14 +88,56 @@ def windows(examples: Examples, length: int, hop: int, pad: Pad = "before") -> t
 
 
 def padded(
-    sequences: list[Float32[np.ndarray, "_ d"]], steps: int, pad: Pad = "before"
+    sequences: Any, steps: int, pad: Pad = "before"
 ) -> tuple[Float32[np.ndarray, "n s d"], Int32[np.ndarray, " n"]]:
-    """`(xs, lengths)` of sequences of numbers: the first `steps` steps of each, zeros before or after them."""
+    """`(xs, lengths)` of sequences [_, d] of numbers: the first `steps` steps of each, zeros before or after them.
+
+    ConfigError where there is none, and for one of another d.
+    """
     one_of("pad", pad, get_args(Pad))
     steps = whole("steps", steps)
-    lengths = np.array([min(len(one), steps) for one in sequences], np.int32)
-    xs = np.zeros((len(sequences), steps, sequences[0].shape[-1]), np.float32)
-    for row, one, n in zip(xs, sequences, lengths, strict=True):
+    if isinstance(sequences, str | bytes) or not hasattr(sequences, "__len__") or not len(sequences):
+        raise ConfigError(f"sequences is {sequences!r:.60}; it must be a list of arrays [_, d], one at least.")
+    found = [numbers(f"sequence {i}", one) for i, one in enumerate(sequences)]
+    for i, one in enumerate(found):
+        if one.ndim != 2 or one.shape[1] != found[0].shape[-1]:
+            right = f"[_, {found[0].shape[1]}], as the first" if found[0].ndim == 2 else "[_, d]"
+            raise ConfigError(f"sequence {i} has the shape {one.shape}; it must be {right}.")
+    lengths = np.array([min(len(one), steps) for one in found], np.int32)
+    xs = np.zeros((len(found), steps, found[0].shape[-1]), np.float32)
+    for row, one, n in zip(xs, found, lengths, strict=True):
         start = steps - n if pad == "before" else 0
         row[start : start + n] = one[:n]
     return xs, lengths
+
+
+_NAMES = ("xs", "lengths", "ys")
+
+
+def _of_splits(splits: Any) -> Mapping[str, Any]:
+    if not isinstance(splits, Mapping) or "train" not in splits:
+        what = ", ".join(map(str, splits)) if isinstance(splits, Mapping) else type(splits).__name__
+        raise ConfigError(f"splits is {what}; it must be a dict that has train, by which the others are scaled.")
+    return splits
+
+
+def _rows(name: str, xs: Any) -> np.ndarray:
+    found = numbers(f"the split {name}", xs)
+    if found.ndim < 2 or (name == "train" and not found.size):
+        raise ConfigError(f"the split {name} has the shape {found.shape}; it must be [n, …, features], and some of it.")
+    return found
+
+
+def _examples(name: str, of: Any) -> Examples:
+    if not isinstance(of, tuple | list) or len(of) != 3:
+        raise ConfigError(f"the split {name} is a {type(of).__name__}; it must be (xs, lengths, ys).")
+    xs, where = numbers(f"xs of the split {name}", of[0]), f"the split {name}"
+    if xs.ndim != 3 or np.shape(of[1]) != xs.shape[:1]:
+        raise ConfigError(
+            f"{where} has xs of the shape {xs.shape} and lengths of {np.shape(of[1])}; they must be [n, s, d] and [n]."
+        )
+    return Examples(xs, _lengths(where, of[1], xs.shape[1]), of[2])
+
+
+def _lengths(where: str, lengths: Any, steps: int) -> Int32[np.ndarray, " n"]:
+    return whole_numbers(f"lengths of {where}", lengths, 1, steps, f"a whole number between 1 and steps, {steps}")

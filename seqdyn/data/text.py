@@ -146,7 +146,8 @@ def labelled_text(
     for name in sorted(reviews, key=lambda name: name != "train"):  # train first: it says what the classes are
         both = reviews[name]
         if not isinstance(both, tuple | list) or len(both) != 2:
-            raise ConfigError(f"reviews[{name!r}] is {both!r:.80}; it must be two lists, (texts, labels).")
+            shown = " ".join(repr(both).split())  # a frame is many lines
+            raise ConfigError(f"reviews[{name!r}] is {shown:.80}; it must be two lists, (texts, labels).")
         texts[name], given = _texts(name, both[0]), _decoded(both[1])
         if not texts[name] or len(texts[name]) != len(given):
             raise ConfigError(
@@ -192,7 +193,7 @@ def _class(name: str, i: int, label: Any, names: tuple[str, ...]) -> int:
     """The class of a label: its place among the words of train's, or itself."""
     if names and label in names:
         return names.index(label)
-    if not names and isinstance(label, int | float) and float(label).is_integer() and label >= 0:
+    if not names and isinstance(label, int | float) and float(label).is_integer() and 0 <= label < 2**31:
         return int(label)
     right = f"one of train's, {', '.join(names)}" if names else "a class 0, 1, …, or all labels words"
     raise ConfigError(f"label {i} of {name} is {label!r}, but must be {right}.")

@@ -13,12 +13,14 @@ import zlib
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int32
 
+from seqdyn.data.arrays import array
 from seqdyn.data.text import PAD, SPECIAL, Examples
+from seqdyn.parts import listed
 from seqdyn.types import ConfigError, as_path, whole
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
@@ -111,7 +113,12 @@ def _format(path: Path) -> tuple[int, int, bool]:
     words, width = map(int, first)
     fields = _fields(begin.partition(b"\n")[0].decode("utf-8", "replace"))
     worded = len(fields) > width and _numbers(fields[len(fields) - width :]) is not None
-    return words, width, _CONTROL.search(begin) is not None or (".bin" in path.suffixes and begin != b"" and not worded)
+    return (
+        words,
+        width,
+        _CONTROL.search(begin) is not None
+        or (".bin" in path.with_name(path.name.lower()).suffixes and begin != b"" and not worded),
+    )
 
 
 def _fields(line: str) -> list[str]:
@@ -190,21 +197,21 @@ def _wrong(path: Path, where: str, what: str, right: str) -> ConfigError:
 @contextmanager
 def _binary(path: Path) -> Iterator[IO[bytes]]:
     """A file's bytes, unpacked if need be."""
-    inside = next((p for p in path.parents if p.suffix == ".zip" and p.is_file()), None)
-    if inside is not None or (path.suffix == ".zip" and path.is_file()):
+    inside = next((p for p in path.parents if p.suffix.lower() == ".zip" and p.is_file()), None)
+    if inside is not None or (path.suffix.lower() == ".zip" and path.is_file()):
         with zipfile.ZipFile(inside or path) as archive, archive.open(_member(archive, path, inside)) as binary:
             yield binary
     elif not path.is_file():
         raise ConfigError(f"{path} does not exist, but must be a file of word vectors.")
     else:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as binary:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb") as binary:
             yield binary  # type: ignore[misc]
 
 
 def _member(archive: zipfile.ZipFile, path: Path, inside: Path | None) -> str:
     """The file of an archive that a path means."""
     kinds = (".txt", ".bin")
-    texts = [name for name in archive.namelist() if name.endswith(kinds) and not name.startswith("__MACOSX/")]
+    texts = [name for name in archive.namelist() if name.lower().endswith(kinds) and not name.startswith("__MACOSX/")]
     if inside is not None:
         chosen = [name for name in archive.namelist() if name == path.relative_to(inside).as_posix()]
     else:
@@ -220,11 +227,19 @@ def _member(archive: zipfile.ZipFile, path: Path, inside: Path | None) -> str:
 
 def match(vocabulary: Sequence[str], vectors: Vectors, seed: int = 0) -> Matched:
     """The vector of every word of a vocabulary that has one; N(0, σ²) for the others, with σ that of all numbers in
-    `vectors`, and 0 for `<pad>`."""
+    `vectors`, and 0 for `<pad>`. ConfigError for a vocabulary that is no list of words."""
+    vocabulary = [] if isinstance(vocabulary, str) else listed(vocabulary)
+    if not vocabulary or not all(isinstance(word, str) for word in vocabulary) or not isinstance(vectors, Vectors):
+        raise ConfigError(
+            f"vocabulary is {vocabulary!r:.60}, vectors a {type(vectors).__name__}; they must be a list of words and "
+            "what read_vectors returns."
+        )
     index = {word: i for i, word in enumerate(vectors.words)}
     at = np.array([index.get(word, -1) for word in vocabulary])
     found = at >= 0
-    drawn = np.random.default_rng(seed).normal(0, vectors.table.std(), (len(vocabulary), vectors.table.shape[1]))
+    drawn = np.random.default_rng(whole("seed", seed, 0)).normal(
+        0, vectors.table.std(), (len(vocabulary), vectors.table.shape[1])
+    )
     table = np.where(found[:, None], vectors.table[at], drawn.astype(np.float32))
     if vocabulary[PAD] == SPECIAL[PAD]:
         table[PAD] = 0
@@ -244,17 +259,21 @@ def cosine_similarity(a: Float[np.ndarray, "*b n"], b: Float[np.ndarray, "*b n"]
     return np.sum(a * b, axis=-1) / np.where(sizes > 0, sizes, 1)
 
 
-def nearest(word: str, words: tuple[str, ...], table: Float[np.ndarray, "v n"], k: int = 10) -> list[tuple[str, float]]:
+def nearest(word: str, words: Sequence[str], table: Any, k: int = 10) -> list[tuple[str, float]]:
     """The k other words whose vectors have the largest cosine similarity to that of `word`, largest first.
 
-    ConfigError for a word that is not there, with those of a like spelling, and for a k below 1.
+    ConfigError for a word that is not there, with those of a like spelling, for a k below 1, and for a table that has
+    no row for each word.
     """
-    if k < 1:
-        raise ConfigError(f"k is {k}, but must be at least 1.")
+    k, words, table = whole("k", k), listed(words), array("table", table, "numbers")
+    if table.ndim != 2 or len(table) != len(words) or table.dtype.kind not in "iuf":
+        raise ConfigError(
+            f"table is {table.dtype} of the shape {table.shape}; it must be numbers [{len(words)}, n], a row a word."
+        )
     if word not in words or word in SPECIAL:
         like = ", ".join(difflib.get_close_matches(word, words, 3)) or "none"
         raise ConfigError(f"word is {word!r}, but must be one of the vocabulary's (of a like spelling: {like}).")
-    at = list(words).index(word)
+    at = words.index(word)
     similarity = cosine_similarity(np.broadcast_to(table[at], table.shape), table)
     order = [int(i) for i in np.argsort(-similarity, kind="stable") if i != at and words[i] not in SPECIAL]
     return [(str(words[i]), float(similarity[i])) for i in order[:k]]

@@ -150,7 +150,10 @@ def from_linen(
     of = stack(spec, FOR, NNX)
     if not isinstance(variables, Mapping):
         raise ConfigError(f"variables is a {type(variables).__name__}; it must be what module.init returns.")
-    return _incoming(dict(variables.get("params", variables)), spec, of, ours_of_linen, layers, readout, embedding)
+    params = variables.get("params", variables)
+    if not isinstance(params, Mapping):
+        raise ConfigError(f"variables has params that are a {type(params).__name__}; they must be a dict of modules.")
+    return _incoming(dict(params), spec, of, ours_of_linen, layers, readout, embedding)
 
 
 # --- NNX ----------------------------------------------------------------------------------------------------
@@ -324,16 +327,24 @@ def _ordered(paths: list[str]) -> list[str]:
 
 
 def _cell(name: str, cell: Any, of: Stack, ours: Any) -> Any:
-    held = {part.rstrip("_") for part in cell}
-    rows = {part: np.shape(one["kernel"])[-1] for part, one in cell.items()}
+    held, where = {part.rstrip("_") for part in cell}, name or "the module"
+    kernels = {part: np.shape(one["kernel"]) for part, one in cell.items() if "kernel" in one}
+    for part in cell:
+        if len(kernels.get(part, ())) != 2:
+            found = f"of the shape {kernels[part]}" if part in kernels else "missing"
+            raise ConfigError(
+                f"{where} has a {part}/kernel that is {found}; it must be that of a cell of Flax, [_, _]."
+            )
     kinds = [kind for kind, sets in _CELLS.items() if held in sets]
     if held == {"dense_i", "dense_h"}:
-        ratio = rows["dense_h"] // np.shape(cell["dense_h"]["kernel"])[0]
+        ratio = kernels["dense_h"][1] // max(1, kernels["dense_h"][0])
         kinds = [kind for kind, order in NNX.items() if len(order) == ratio]
     if of.kind not in kinds:
         found = f"a cell of kind {kinds[0]!r}" if kinds else f"a cell with {', '.join(sorted(held))}"
-        raise ConfigError(f"{name or 'the module'} is {found}; cell is {of.kind!r}.")
+        raise ConfigError(f"{where} is {found}; cell is {of.kind!r}.")
     try:
         return ours(of.kind, cell)
     except KeyError as error:
-        raise ConfigError(f"{name or 'the module'} has no {error.args[0]!r}, which a cell of Flax has.") from None
+        raise ConfigError(f"{where} has no {error.args[0]!r}, which a cell of Flax has.") from None
+    except ValueError as error:  # gates of several widths
+        raise ConfigError(f"{where} has kernels {kernels}, which are of no one cell ({error}).") from None

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from seqdyn.data.extras import needed
-from seqdyn.io.stacks import check_lengths, check_whole, outgoing, pair, stack
+from seqdyn.io.stacks import check_lengths, check_whole, outgoing, pair, stack, written
 from seqdyn.nets.conventions import ONNX
 from seqdyn.nets.conventions import to_onnx as theirs
 from seqdyn.types import ConfigError, as_path
@@ -125,10 +125,11 @@ def to_onnx(path: str | Path, params: Any, spec: Any = None, *, lengths: bool = 
         inputs.append(make.make_tensor_value_info("sequence_lens", onnx.TensorProto.INT32, ["batch"]))
     graph = make.make_graph(nodes, "seqdyn", inputs, [found], held)
     opset = [make.make_opsetid("", OPSET)]
-    written = make.make_model(graph, producer_name="seqdyn", opset_imports=opset, ir_version=IR)
-    onnx.checker.check_model(written, full_check=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{os.getpid()}"
-    partial.write_bytes(written.SerializeToString())
-    partial.replace(path)
+    made = make.make_model(graph, producer_name="seqdyn", opset_imports=opset, ir_version=IR)
+    onnx.checker.check_model(made, full_check=True)
+    with written(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.parent / f".{path.name}.{os.getpid()}"
+        partial.write_bytes(made.SerializeToString())
+        partial.replace(path)
     return path

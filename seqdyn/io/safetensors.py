@@ -9,7 +9,7 @@ it, the order of the `gates`, and, where they are known, `step`, `run` and `pare
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,16 +20,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from seqdyn import parts
+from seqdyn.data.arrays import plain_json
 from seqdyn.described import rebuilt
 from seqdyn.io import parents
-from seqdyn.io.stacks import check_spec, pair
+from seqdyn.io.stacks import check_spec, pair, written
 from seqdyn.learn.own_cells import levels, own
 from seqdyn.learn.spec import Spec, check_one
 from seqdyn.learn.start import fitted, named, tree
 from seqdyn.nets.conventions import OURS
 from seqdyn.numbers import Numbers
 from seqdyn.runs.axes import shapes
-from seqdyn.types import ConfigError, as_path
+from seqdyn.types import ConfigError, as_path, whole
 
 FORMAT = "seqdyn 1"
 
@@ -57,13 +58,15 @@ def save(path: str | Path, params: Any, spec: Any = None, *, step: int | None = 
     known = parents.of(params)
     step = next((one.get("step") for one in known), None) if step is None else step
     run = next((one.get("run") for one in known), None) if run is None else run
-    said: dict[str, Any] = {"step": step, "run": run, "parents": known, "spec": _described(spec)}
+    step = None if step is None else whole("step", step, 0)
+    said: dict[str, Any] = {"step": step, "run": plain_json(run), "parents": known, "spec": _described(spec)}
     try:
         texts = {name: json.dumps(value) for name, value in said.items() if value not in (None, [])}
     except TypeError:
         raise ConfigError(f"run is {run!r:.60}; it must be a number or a text.") from None
     path = as_path("path", path, "that of a file")
-    write(path, found, {"format": FORMAT, "gates": _gates(spec)} | texts)
+    with written(path):
+        write(path, found, {"format": FORMAT, "gates": _gates(spec)} | texts)
     return path
 
 
@@ -78,7 +81,7 @@ def load(path: str | Path, spec: Any = None) -> Saved:
     if spec is None:
         if said.get("format") != FORMAT:
             raise ConfigError(f"{path} has the format {said.get('format')!r}, not {FORMAT!r}; give load its spec.")
-        spec = Spec(**{name: rebuilt(value) for name, value in json.loads(said["spec"]).items()})
+        spec = _said(path, "spec", lambda: Spec(**{k: rebuilt(v) for k, v in json.loads(said["spec"]).items()}))
     check_spec(spec)
     if said.get("gates", _gates(spec)) != _gates(spec):
         raise ConfigError(
@@ -86,9 +89,23 @@ def load(path: str | Path, spec: Any = None) -> Saved:
         )
     wanted = shapes(spec).params
     params = jax.tree.map(jnp.asarray, tree(wanted, fitted(wanted, found, str(path), spec.label)))
-    step, run, before = (json.loads(said[name]) if name in said else None for name in ("step", "run", "parents"))
+    step, run, before = (
+        _said(path, name, lambda name=name: json.loads(said[name])) if name in said else None
+        for name in ("step", "run", "parents")
+    )
     parents.noted(params, {"file": str(path.resolve()), "step": step, "run": run, "parents": before or []})
     return Saved(params, spec, step, run, before or [])
+
+
+def _said(path: Path, name: str, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except ConfigError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"{path} has metadata whose {name} is damaged ({error!r:.80}); give load another file."
+        ) from None
 
 
 def _gates(spec: Spec) -> str:
@@ -109,7 +126,10 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]
         raise ConfigError(f"{path} exists; choose another name, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / f".{path.name}.{os.getpid()}"
-    save_file({name: np.asarray(value, order="C") for name, value in arrays.items()}, partial, metadata)
+    try:
+        save_file({name: np.asarray(value, order="C") for name, value in arrays.items()}, partial, metadata)
+    except SafetensorError as error:  # of the file system: a full disk, say
+        raise OSError(str(error)) from None
     partial.replace(path)
 
 

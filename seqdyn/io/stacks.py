@@ -1,6 +1,8 @@
 """What all frameworks share: which networks of ours they have, and parameters on the way out and in."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -158,6 +160,15 @@ def taken(left: dict[str, Any], name: str | None, what: str, fits: Callable[[Any
     if len(found) > 1:
         raise ConfigError(f"each of {', '.join(map(repr, found))} may be the {what}; say {what}=.")
     return left.pop(found[0]) if found else None
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[None]:
+    """What the file system says of a file that is written within, in a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written ({error.strerror or error}); choose another place.") from None
 
 
 def plain(value: Any) -> np.ndarray:

@@ -73,8 +73,12 @@ def from_torch(
     """
     of = _stack(spec)
     module, state = (state, state.state_dict()) if hasattr(state, "state_dict") else (None, state)
-    if not isinstance(state, Mapping):
+    if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise ConfigError(f"state is a {type(state).__name__}; it must be a module of PyTorch or its state_dict.")
+    if not all(name is None or isinstance(name, str) for name in (rnn, readout, embedding)):
+        raise ConfigError(
+            f"rnn, readout, embedding are {(rnn, readout, embedding)!r:.80}; each must be a module's name."
+        )
     state = {name: plain(value) for name, value in state.items()}
     prefix = _recurrent(state) if rnn is None else _dotted(rnn)
     _check_activation(module, prefix, of)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import built, called, is_real, known_at_run_time, shapes_of, takes
+from seqdyn.building import built, called, is_real, is_wider, known_at_run_time, shapes_of, takes
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float, Int, Tree
 
@@ -140,6 +140,12 @@ def made_link(where: str, part: Any) -> Rule:
             raise ConfigError(
                 f"{name}, whose memory goes from the shapes {shapes_of(given)} to {shapes_of(after)}; it must not."
             )
+        for old, kept in zip(jax.tree.leaves(given), jax.tree.leaves(after), strict=True):
+            if is_wider(kept, old):
+                types = f"{jnp.result_type(old)} to {jnp.result_type(kept)}"
+                raise ConfigError(
+                    f"{name}, whose memory goes from {types}, which it cannot hold; begin with the latter."
+                )
         if not isinstance(said, dict) or not {*said} <= {*REPORTS} or any(jnp.shape(v) for v in said.values()):
             raise ConfigError(
                 f"{name}, which reports {said!r:.80}; it must be a dict of {', '.join(REPORTS)}, scalars."

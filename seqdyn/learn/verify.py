@@ -27,7 +27,8 @@ def gradient_error(spec: Spec, data: Any) -> float:
     Taken without truncation and adjoint clipping, which autodiff does not know, and at recurrent gain 1: far above,
     the gradient itself is a chaotic function of rounding.
 
-    NaN where autodiff's is not finite, as of a run that begins diverged: there is nothing to compare.
+    NaN where autodiff's is not finite, as of a run that begins diverged: there is nothing to compare. ConfigError for
+    an example that weighs less than nothing.
 
     Two gradients that are exactly 0 agree, too, so where both are for some group, it is looked at whether anything can
     arrive there: see `unreached_groups`. ConfigError, naming the groups, where nothing can: what is trained there is
@@ -35,7 +36,7 @@ def gradient_error(spec: Spec, data: Any) -> float:
     """
     spec = dataclasses.replace(precision.exact(spec), truncate=False, clip="norm").having(gain=1.0)
 
-    def error(spec: Spec, data: Any) -> tuple[jax.Array, jax.Array, Any]:
+    def error(spec: Spec, data: Any) -> tuple[jax.Array, jax.Array, Any, Any]:
         task = task_of(spec)
         params = train.init(spec, data).params
         batch = task.batch(data, "train", train.batch_index(spec, data, jnp.int32(0)))
@@ -58,9 +59,12 @@ def gradient_error(spec: Spec, data: Any) -> float:
         worst = jnp.max(jnp.stack([tree_norm(apart[k]) / jnp.maximum(sizes[k], tiny) for k in ours]))
         worst = jnp.where(jnp.isnan(worst), jnp.inf, worst)  # of ours alone
         worst = jnp.where(jnp.all(jnp.isfinite(jnp.stack([*sizes.values()]))), worst, jnp.nan)
-        return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), readings
+        least = None if batch.weight is None else jnp.min(batch.weight)
+        return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), least, readings
 
-    worst, silent, _ = compiled(error)(spec.arrays(), data)
+    worst, silent, least, _ = compiled(error)(spec.arrays(), data)
+    if least is not None and least < 0:
+        raise ConfigError(f"weight of the task of {spec.label} has {float(least):g}; it must be at least 0.")
     if silent and (found := unreached_groups(spec, data)):
         raise ConfigError(
             f"the gradient of {', '.join(found)} of {spec.label} is exactly 0, as it is in {NETWORKS} networks drawn "

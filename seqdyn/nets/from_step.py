@@ -1,12 +1,14 @@
 """A cell from its step function alone: what a paper writes down, differentiated by JAX one step at a time."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from seqdyn.building import is_wider
 from seqdyn.nets.cells import Carry, Cell, Hidden, Memory
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Key, Tree
@@ -20,9 +22,9 @@ def cell(
     """The cell carry_t = step(params, carry_{t−1}, x_t); params = init(key), carry_0 = initial_carry(batch shape).
 
     A carry is an array h [*b, h]; or a NamedTuple, dataclass or dict of arrays [*b, …], one of which is `h`, the
-    output. `step` has one batch axis, x [b, d]. `Memory.c` has the other arrays of the carry side by side. The backward
-    pass keeps (carry, x) of every step and takes `jax.vjp` of the step at each; for the parameters it takes one over
-    all steps.
+    output. `step` has one batch axis, x [b, d]. `Memory.c` has the other arrays of the carry side by side, as floats:
+    complex ones in two halves, whole numbers of 32 bits in two of 16. The backward pass keeps (carry, x) of every step
+    and takes `jax.vjp` of the step at each; for the parameters it takes one over all steps.
 
     A part that is random in training has another such cell beside, see `nets.wrappers`.
 
@@ -40,7 +42,7 @@ def cell(
         h, others = _taken_apart(carry)
         if not others:
             return Hidden(h)
-        flat = [jnp.reshape(leaf, (*h.shape[:-1], -1)).astype(h.dtype) for leaf in others]
+        flat = [jnp.reshape(part, (*h.shape[:-1], -1)) for leaf in others for part in _as_floats(leaf, h.dtype)]
         return Memory(jnp.concatenate(flat, axis=-1), h)
 
     def unpacked(carry: Carry) -> Any:
@@ -50,10 +52,12 @@ def cell(
             return _put_together(like, carry.h, [])
         others, start = [], 0
         for leaf in _taken_apart(like)[1]:
+            count = len(jax.eval_shape(lambda leaf=leaf: _as_floats(jnp.zeros(leaf.shape, leaf.dtype), carry.h.dtype)))
             width = leaf.size // max(1, carry.h[..., 0].size)
-            part = carry.c[..., start : start + width].reshape(leaf.shape)
-            others.append(part.astype(leaf.dtype))
-            start += width
+            ends = [start + width * i for i in range(count + 1)]
+            found = [carry.c[..., a:b].reshape(leaf.shape) for a, b in itertools.pairwise(ends)]
+            others.append(_from_floats(found, leaf.dtype))
+            start = ends[-1]
         return _put_together(like, carry.h, others)
 
     def once(params: Any, carry: Carry, x: Array) -> Carry:
@@ -93,6 +97,27 @@ def _strong(leaf: Any) -> Array:
     return jax.lax.convert_element_type(found, found.dtype)
 
 
+def _as_floats(leaf: Any, real: Any) -> list[Array]:
+    """An array as floats that hold all of it: a complex one in two halves, whole numbers of 32 bits in two of 16."""
+    if jnp.iscomplexobj(leaf):
+        return [jnp.real(leaf).astype(real), jnp.imag(leaf).astype(real)]
+    if _is_wide(leaf.dtype):
+        return [(leaf >> 16).astype(real), (leaf & 0xFFFF).astype(real)]
+    return [leaf.astype(real)]
+
+
+def _from_floats(parts: list[Array], dtype: Any) -> Array:
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return jax.lax.complex(*parts).astype(dtype)
+    if _is_wide(dtype):
+        return (parts[0].astype(dtype) << 16) + parts[1].astype(dtype)
+    return parts[0].astype(dtype)
+
+
+def _is_wide(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.integer) and jnp.iinfo(dtype).bits == 32
+
+
 def _name(key: Any) -> str:
     return jax.tree_util.keystr((key,), simple=True)
 
@@ -104,7 +129,7 @@ def _taken_apart(carry: Any) -> tuple[Any, list[Any]]:
         return carry, []
     hs = [leaf for path, leaf in found if len(path) == 1 and _name(path[0]) == "h"]
     for _, leaf in found if len(hs) == 1 else ():
-        if leaf.shape[: hs[0].ndim - 1] != hs[0].shape[:-1] or not jnp.issubdtype(leaf.dtype, jnp.number):
+        if leaf.shape[: hs[0].ndim - 1] != hs[0].shape[:-1] or not _is_number(leaf.dtype):
             raise ConfigError(
                 f"the carry of a cell has {leaf.dtype} of the shape {leaf.shape} beside h, {hs[0].shape}; it must be "
                 "numbers [*b, …]."
@@ -115,6 +140,10 @@ def _taken_apart(carry: Any) -> tuple[Any, list[Any]]:
             "dataclass or dict of arrays of which one is h, the output."
         )
     return hs[0], [leaf for path, leaf in found if leaf is not hs[0]]
+
+
+def _is_number(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.number) or dtype == jnp.bool_
 
 
 def _put_together(like: Any, h: Array, others: list[Array]) -> Any:
@@ -136,4 +165,7 @@ def _like(before: Any, after: Any) -> Any:
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         if jnp.iscomplexobj(new) and not jnp.iscomplexobj(old):
             raise ConfigError("the step of a cell returns complex numbers for a real carry; keep both halves in it.")
+        if is_wider(new, old):
+            types = f"{jnp.result_type(new)} for a carry of {jnp.result_type(old)}"
+            raise ConfigError(f"the step of a cell returns {types}, which cannot hold it; begin with the former.")
     return jax.tree.map(lambda old, new: jnp.asarray(new).astype(old.dtype), before, after)

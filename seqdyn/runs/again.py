@@ -49,7 +49,8 @@ class Again(NamedTuple):
         if step in kept.steps(kept.of_tile(self.path, self.tile.index)):
             found = kept.read(kept.of_tile(self.path, self.tile.index), step, like)
         if found is None and step in checkpoint.steps(checkpoint.of_tile(self.path, self.tile.index)):
-            found = checkpoint.restore(checkpoint.of_tile(self.path, self.tile.index), step, like)
+            marks = checkpoint.marks(sweep.tile_runs(self.experiment, self.tile))
+            found = checkpoint.restore(checkpoint.of_tile(self.path, self.tile.index), step, like, of=marks)
         if found is None:
             return None
         if found.stopping is not None:  # a look may have ended runs: what they did until then is asked for here

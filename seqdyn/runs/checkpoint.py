@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -61,18 +61,25 @@ def _plainly_named(directory: Path) -> Iterator[Path]:
         yield link
 
 
-def save(directory: Path, step: int, states: Tree) -> None:
-    """Writes the states after `step` updates, returns when they are on disk, and keeps the newest two.
+def marks(runs: Tree) -> dict[str, str]:
+    """Of every number of some runs, by its path: whose states they are. One that is new in a later version has none."""
+    found = jax.tree_util.tree_leaves_with_path(runs)
+    return {jax.tree_util.keystr(path): digest(leaf)[:16] for path, leaf in found}
+
+
+def save(directory: Path, step: int, states: Tree, of: Mapping[str, str] | None = None) -> None:
+    """Writes the states after `step` updates, returns when they are on disk, and keeps the newest two. `of` are the
+    `marks` of the runs whose states they are.
 
     Orbax writes to a temporary directory and renames it, so a killed save leaves nothing that `steps` lists; an old
     step is renamed before it is deleted, for the same reason. Raises OSError if they cannot be written.
     """
     from orbax.checkpoint import v1 as ocp  # takes a quarter of a second, which `import seqdyn` need not
 
-    path = str(directory / str(step))
+    path, noted = str(directory / str(step)), {"sha256": digest(states), "of": dict(of or {})}
     try:
         with _alone(), _plainly_named(directory) as named:
-            ocp.save(str(named / str(step)), states, overwrite=True, custom_metadata={"sha256": digest(states)})
+            ocp.save(str(named / str(step)), states, overwrite=True, custom_metadata=noted)
     except Exception as error:  # a full disk, a vanished directory: Orbax and TensorStore raise several kinds
         raise OSError(f"the checkpoint {path} cannot be written: {str(error).partition(chr(10))[0]}") from error
     there = steps(directory)
@@ -85,23 +92,27 @@ def save(directory: Path, step: int, states: Tree) -> None:
 
 def steps(directory: Path) -> list[int]:
     """The steps that have a checkpoint, newest first."""
-    if not directory.exists():
+    if not directory.is_dir():
         return []
     return sorted((int(p.name) for p in directory.iterdir() if p.name.isdigit()), reverse=True)
 
 
 def latest(
-    directory: Path, like: Tree, device: Device | None = None, until: float = math.inf
+    directory: Path,
+    like: Tree,
+    device: Device | None = None,
+    until: float = math.inf,
+    of: Mapping[str, str] | None = None,
 ) -> tuple[int, Tree] | None:
-    """(step, states) of the newest checkpoint that is whole, with the structure, shapes and types of `like`, and not
-    after `until`.
+    """(step, states) of the newest checkpoint that is whole, with the structure, shapes and types of `like`, not after
+    `until`, and `of` the runs with these `marks`.
 
-    None if there is none. One that cannot be read or does not match its digest is passed over with a warning; raises
-    RuntimeError if that is true of all.
+    None if there is none. One that cannot be read, does not match its digest or is of other runs, put there by hand, is
+    passed over with a warning; raises RuntimeError if that is true of all.
     """
     candidates = [step for step in steps(directory) if step <= until]
     for step in candidates:
-        states = restore(directory, step, like, device)
+        states = restore(directory, step, like, device, of)
         if states is not None:
             return step, states
     if candidates:
@@ -109,8 +120,10 @@ def latest(
     return None
 
 
-def restore(directory: Path, step: int, like: Tree, device: Device | None = None) -> Tree | None:
-    """The states after `step` updates, or None (with a warning) if they are damaged or not there."""
+def restore(
+    directory: Path, step: int, like: Tree, device: Device | None = None, of: Mapping[str, str] | None = None
+) -> Tree | None:
+    """The states after `step` updates, or None (with a warning) if they are damaged, of other runs, or not there."""
     from orbax.checkpoint import v1 as ocp
 
     path = str(directory / str(step))
@@ -120,9 +133,11 @@ def restore(directory: Path, step: int, like: Tree, device: Device | None = None
         with _alone(), _plainly_named(directory) as named:
             states = ocp.load(str(named / str(step)), target)
             noted: Any = ocp.metadata(str(named / str(step))).custom_metadata
-        if digest(states) == noted["sha256"]:
+        theirs, whole = noted.get("of", {}), digest(states) == noted["sha256"]
+        other = next((name for name, mark in (of or {}).items() if theirs.get(name, mark) != mark), None)
+        if whole and other is None:
             return states
-        reason = "its digest does not match"
+        reason = f"it is of runs with another {other.lstrip('.')}" if whole and other else "its digest does not match"
     except Exception as error:  # Orbax raises a dozen kinds for a damaged step
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     _forget()

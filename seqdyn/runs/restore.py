@@ -7,7 +7,7 @@ import jax
 from seqdyn.backend import check_settings
 from seqdyn.io import parents
 from seqdyn.learn.model import Model
-from seqdyn.runs import checkpoint, kept, manifest
+from seqdyn.runs import checkpoint, kept, manifest, sweep
 from seqdyn.runs.run import abstract
 from seqdyn.types import ConfigError, whole
 
@@ -27,19 +27,24 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     spec, point = experiment.layout.place(there)
     tile, row = experiment.layout.holding(spec, point)
     directory, like = checkpoint.of_tile(out, tile.index), abstract(experiment, tile)
+    marks = checkpoint.marks(sweep.tile_runs(experiment, tile))
     if best and like.stopping is None:
         raise ConfigError(f"best is True for run {run} of {path}, whose spec has stop 'none'; it kept no best.")
     others = None if best else kept.of_tile(out, tile.index)
     step = None if step is None else whole("step", step, 0)
     steps = sorted({*checkpoint.steps(directory), *(kept.steps(others) if others else ())})
-    found = checkpoint.latest(directory, like) if step is None else None
+    found = checkpoint.latest(directory, like, of=marks) if step is None else None
     if step in checkpoint.steps(directory):
-        found = (step, checkpoint.restore(directory, step, like))
+        found = (step, checkpoint.restore(directory, step, like, of=marks))
     if step in steps and (found is None or found[1] is None) and others:
         found = (step, kept.read(others, step, like))
     if found is None or found[1] is None:
         if not steps:
             raise ConfigError(f"{path} has only begun: it has no checkpoint of run {run} yet.")
+        if step in steps and not best:
+            raise ConfigError(
+                f"{path} has run {run} after {step} updates in a file that is damaged; take another step."
+            )
         what = "its best" if best else "its parameters"
         after = "in a checkpoint yet" if step is None else f"after {step} updates"
         raise ConfigError(f"{path} has no run {run} {after}; {what} are there after {', '.join(map(str, steps))}.")

@@ -11,7 +11,7 @@ import math
 import time
 import warnings
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -87,8 +87,11 @@ def run(
     check_settings(experiment.specs[0].dtype == "float64")
     if mine == WHOLE:
         mine = Shard(jax.process_index(), jax.process_count())
-    out, console = manifest.directory(out), console or plain_console(stderr=True)
+    given_out, console = manifest.directory(out), console or plain_console(stderr=True)
+    out = given_out.absolute()  # also if somebody changes the working directory
     check_threads()
+    if not isinstance(checkpoint_seconds, int | float | np.number) or not checkpoint_seconds >= 0:
+        raise ConfigError(f"checkpoint_seconds is {checkpoint_seconds!r}; it must be a number of at least 0.")
     for spec in experiment.specs:
         data = check(spec, data)
     experiment = manifest.going_on(out, experiment)
@@ -115,7 +118,7 @@ def run(
             _train_all(experiment, out, data, names, checkpoint_seconds, console, mine, start, listeners)
         finally:
             listeners.close()
-    return out
+    return given_out
 
 
 def complete(out: str | Path) -> bool:
@@ -224,7 +227,8 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     checkpoint.sweep_up(directory)
     kept.sweep_up(kept.of_tile(work.out, tile.index))
     work.store.sweep_up(tile)
-    step, states = _resumed(tile, directory, device, work)
+    marks = checkpoint.marks(sweep.tile_runs(experiment, tile))
+    step, states = _resumed(tile, directory, device, work, marks)
     if states is None:
         given = None if work.start is None else jax.device_put(work.start(experiment.specs[tile.spec]), device)
         states = programs.init(runs, jax.device_put(sweep.real(experiment, tile), device), data, given)
@@ -246,16 +250,16 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
         raised = work.listeners.hear(tile, before, step)
         stopping = bool(work.stop) or raised is not None
         if stopping or step == experiment.updates or time.monotonic() - saved_at >= work.checkpoint_seconds:
-            checkpoint.save(directory, step, states)
+            checkpoint.save(directory, step, states, marks)
             saved_at = time.monotonic()
         if raised is not None:
             raise raised
 
 
-def _resumed(tile: Tile, directory: Path, device: Device, work: _Work) -> tuple[int, Any]:
+def _resumed(tile: Tile, directory: Path, device: Device, work: _Work, marks: Mapping[str, str]) -> tuple[int, Any]:
     """The newest whole checkpoint whose records are whole too, or (0, None): what is lost is then made again."""
     like = abstract(work.experiment, tile)
-    step, states = checkpoint.latest(directory, like, device) or (0, None)
+    step, states = checkpoint.latest(directory, like, device, of=marks) or (0, None)
     if states is None:
         return step, states
     others = kept.of_tile(work.out, tile.index)
@@ -268,7 +272,7 @@ def _resumed(tile: Tile, directory: Path, device: Device, work: _Work) -> tuple[
             f"{what} are damaged from update {max(whole, 0)} on: they are made again from the checkpoint before",
             stacklevel=2,
         )
-        step, states = checkpoint.latest(directory, like, device, whole) or (0, None)
+        step, states = checkpoint.latest(directory, like, device, whole, marks) or (0, None)
     return step, states
 
 

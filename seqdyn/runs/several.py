@@ -115,6 +115,8 @@ def find(pattern: str, **where: Any) -> "pd.DataFrame":
     """
     import pandas as pd
 
+    if not isinstance(pattern, str | os.PathLike):
+        raise ConfigError(f"pattern is {pattern!r:.80}; it must be a glob, as 'runs/**', or a run directory.")
     base = os.path.expanduser(pattern)
     base = glob.escape(base) if os.path.exists(os.path.join(base, manifest.NAME)) else base
     paths = sorted({Path(path).parent for path in glob.glob(os.path.join(base, manifest.NAME), recursive=True)})
@@ -144,7 +146,7 @@ def _rows(path: Path) -> "pd.DataFrame | None":
 
     try:
         ds = records.load(path)
-    except (ConfigError, RuntimeError) as error:
+    except (ConfigError, RuntimeError, OSError) as error:
         warnings.warn(f"left out: {error}", stacklevel=3)
         return None
     columns: dict[str, Any] = {"path": str(path), "run": ds["run"].values}

@@ -232,7 +232,7 @@ def _read(out: Path) -> dict[str, str]:
             shard(name)
             if not re.fullmatch(r"\d+(_\d+)?", job, re.ASCII):
                 raise ValueError(f"{job!r} is no job")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (ValueError, TypeError, AttributeError, RecursionError, ConfigError) as error:
         raise ConfigError(

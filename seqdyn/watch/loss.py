@@ -14,13 +14,13 @@ from typing import Any, NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
+from seqdyn.backend import device_axes
 from seqdyn.types import Array, ConfigError, one_of
 from seqdyn.watch.seen import Seen
-from seqdyn.watch.step import Plan, Tap, read
+from seqdyn.watch.step import Plan, Tap, batch_axis, read
 
 _MARK = "seqdyn.watch"
 
@@ -67,6 +67,8 @@ class _Frame(NamedTuple):
     """None in the first trace."""
     within: tuple[str, ...] = ()
     times: tuple[int, ...] = ()
+    devices: frozenset[str] = frozenset()
+    """The axes of devices around `value_and_grad`."""
 
 
 _frame: ContextVar[_Frame | None] = ContextVar("frame", default=None)
@@ -116,16 +118,21 @@ def scan(
     keeps λ_t itself. A scan in a function that the loss differentiates itself, by `jax.grad`, is read as 0.
 
     Raises ConfigError for a name that is no text or is another's in the same loss, for a carry that has no such axis,
-    for an `of` that returns anything but leaves of the carry, and in the body of a loop of `jax.lax` that is not
-    watched itself, where readings would add up.
+    for an `of` that returns anything but leaves of the carry, and where readings would add up: in the body of a loop of
+    `jax.lax` that is not watched itself, and on several devices of a `jax.shard_map` or `jax.pmap` within the loss.
     """
     if not isinstance(name, str):
         raise ConfigError(f"name is {name!r}; it must be text, a name of its own for each watched scan of a loss.")
-    axis = _axis(name, batch)
+    axis = batch_axis(name, batch)
     frame = _frame.get()
     plain = functools.partial(jax.lax.scan, length=length, reverse=reverse, unroll=unroll)
     if frame is None:
         return plain(f, init, xs)
+    if device_axes() - frame.devices:
+        raise ConfigError(
+            f"name is {name!r}, of a watched scan within jax.shard_map or jax.pmap, whose devices would add their "
+            "readings up; value_and_grad must stand within, too, or the devices be left to jax.jit."
+        )
     if frame.taps is None and name in frame.records:
         raise ConfigError(f"name is {name!r}, of two watched scans of this loss; each must have a name of its own.")
 
@@ -219,7 +226,7 @@ def value_and_grad(
         records = _records(fun, numbers, args, kwargs)
 
         def tapped(taps: dict[str, Tap], *args: Any) -> Any:
-            with _standing(_Frame(records, taps)):
+            with _standing(_Frame(records, taps, devices=device_axes())):
                 return fun(*args, **kwargs)
 
         differentiated = jax.value_and_grad(tapped, (0, *(n + 1 for n in numbers)), has_aux, allow_int=allow_int)
@@ -246,7 +253,7 @@ def _records(fun: Callable[..., Any], numbers: tuple[int, ...], args: Any, kwarg
 
     def traced(given: Any) -> None:
         filled = [given[i] if i in given else arg for i, arg in enumerate(args)]
-        with _standing(_Frame(records)):
+        with _standing(_Frame(records, devices=device_axes())):
             fun(*filled, **kwargs)
 
     closed = jax.make_jaxpr(traced)({n: args[n] for n in numbers})
@@ -323,14 +330,6 @@ def _as(leaf: Any, like: Any) -> Array:
     """An initial leaf in the dtype in which jax.lax.scan carries it."""
     leaf = jnp.asarray(leaf)
     return leaf if leaf.dtype == like.dtype else jax.lax.convert_element_type(leaf, like.dtype)
-
-
-def _axis(name: str, batch: Any) -> int | None | str:
-    if batch is None or (isinstance(batch, str) and batch == "first"):
-        return batch
-    if isinstance(batch, int | np.integer) and not isinstance(batch, bool):
-        return int(batch)
-    raise ConfigError(f"batch of {name!r} is {batch!r}; it must be an axis, or None for the carry of one example.")
 
 
 def _values(jaxpr: Jaxpr) -> list[Any]:

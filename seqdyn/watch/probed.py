@@ -25,6 +25,8 @@ def probed(
     """
     if isinstance(batch, bool) or batch not in (0, None):
         raise ConfigError(f"batch is {batch!r}; it must be 0, or None for one example.")
+    if not hasattr(xs, "shape"):
+        raise ConfigError(f"xs is a {type(xs).__name__}; it must be one array [t, b, d], an input for each step.")
     if batch is None:
         return probed(jax.vmap(f), jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], init), jnp.asarray(xs)[:, None])
     init, xs = jax.tree.map(jnp.asarray, (init, xs))

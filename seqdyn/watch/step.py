@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from seqdyn.norms import norm, norm_near, power_of_two, unit
-from seqdyn.types import Array, Bool, Float
+from seqdyn.types import Array, Bool, ConfigError, Float
 
 
 class Tap(NamedTuple):
@@ -26,6 +27,15 @@ class Tap(NamedTuple):
     exponent: Float[Array, " b"]
     adjoint: Any
     """λ_t of the picked leaves as it is, or None."""
+
+
+def batch_axis(name: str, batch: Any) -> int | None | str:
+    """`batch` as `watch.scan` takes it, or ConfigError."""
+    if batch is None or (isinstance(batch, str) and batch == "first"):
+        return batch
+    if isinstance(batch, int | np.integer) and not isinstance(batch, bool):
+        return int(batch)
+    raise ConfigError(f"batch of {name!r} is {batch!r}; it must be an axis, or None for the carry of one example.")
 
 
 class Plan(NamedTuple):
