@@ -32,7 +32,7 @@ def experiment(tile=5, updates=6, specs=("rnn", "lstm"), **axes):
 def out(tmp_path_factory):
     """Verified as any other, but what is found is given: two more programs are not compiled for it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("seqdyn.runs.run.gradient_error", lambda *_: 2e-7)
+        patch.setattr("seqdyn.runs.verified.gradient_error", lambda *_: 2e-7)
         return seqdyn.run(experiment(), tmp_path_factory.mktemp("run") / "out")
 
 
@@ -234,7 +234,7 @@ def test_the_shard_that_ends_last_draws_though_another_was_behind_it_in_the_firs
 def test_another_jax_is_refused_unless_it_is_allowed_and_then_noted_and_verified_anew(out, tmp_path, monkeypatch):
     e, out = experiment(), shutil.copytree(out, tmp_path / "out")
     verified = []
-    monkeypatch.setattr("seqdyn.runs.run.gradient_error", lambda spec, *_: verified.append(spec) or 3e-7)
+    monkeypatch.setattr("seqdyn.runs.verified.gradient_error", lambda spec, *_: verified.append(spec) or 3e-7)
     found = manifest.read(out)
     manifest.write(out, found | {"versions": found["versions"] | {"jax": "0.0.1"}})
     with pytest.raises(ConfigError, match=f"jax 0.0.1 and this is {jax.__version__}.*--allow-version-drift"):
@@ -260,7 +260,7 @@ def test_other_versions_of_the_rest_are_noted(out, tmp_path):
 
 
 def test_a_wrong_gradient_stops_the_run_before_it_trains(tmp_path, monkeypatch):
-    monkeypatch.setattr("seqdyn.runs.run.gradient_error", lambda *_: 0.3)
+    monkeypatch.setattr("seqdyn.runs.verified.gradient_error", lambda *_: 0.3)
     with pytest.raises(RuntimeError, match="is 3.0e-01 away from autodiff's"):
         seqdyn.run(experiment(), tmp_path / "wrong")
     assert not (tmp_path / "wrong" / "records.zarr").exists()

@@ -4,10 +4,8 @@ Records are written before the checkpoint that covers them: a kill in between re
 same region. So what is on disk after any kill, and any number of resumes, ends as the uninterrupted run would.
 """
 
-import contextlib
 import hashlib
 import json
-import math
 import time
 import warnings
 from bisect import bisect_left, bisect_right
@@ -19,16 +17,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from rich.console import Console
-from rich.text import Text
 
 from seqdyn.backend import check_settings, found
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
 from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn import probe_config, train
-from seqdyn.learn.config import Experiment, Spec
+from seqdyn.learn.config import Experiment
 from seqdyn.learn.context import Variable
-from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.measure import probes
 from seqdyn.runs import axes, checkpoint, kept, lock, manifest, signals, starts, sweep
 from seqdyn.runs.chunks import Chunk, Listeners
@@ -39,6 +35,7 @@ from seqdyn.runs.lock import WHOLE, Shard, check_file_system, gate, held
 from seqdyn.runs.records import VARIABLES, Store
 from seqdyn.runs.signals import Interrupted, Stop
 from seqdyn.runs.traced import check_traces
+from seqdyn.runs.verified import verify_gradients
 from seqdyn.types import ConfigError, Device
 
 VOCABULARY = "vocabulary.txt"
@@ -106,7 +103,7 @@ def run(
         check_file_system(out)
         if verify:
             try:
-                _verify(experiment, out, noted, data, console)
+                verify_gradients(experiment, out, noted, data, console)
             except (ConfigError, RuntimeError):
                 if new:
                     manifest.withdraw(out)
@@ -356,46 +353,3 @@ def _recorded(experiment: Experiment, data: Any) -> list[str]:
             program.eval_shape(runs, states, data)  # what users' probes return is checked in a trace
     names |= {name for probe in experiment.probes for name in probes.made(probe).names}
     return [name for name in (*VARIABLES, *axes.own_variables(experiment)) if name in names]
-
-
-def _verify(experiment: Experiment, out: Path, noted: dict[str, Any], data: Any, console: Console) -> None:
-    """Checks each spec's gradient once per directory and notes the result in its manifest."""
-    new = [one for one in zip(experiment.specs, experiment.runs, strict=True) if one[0].label not in noted["verified"]]
-    with ThreadPoolExecutor(len(jax.local_devices())) as pool, contextlib.ExitStack() as left:
-        errors = [pool.submit(_error, runs, data) for _, runs in new]
-        left.callback(lambda: [one.cancel() for one in errors])
-        for (spec, _), one in zip(new, errors, strict=True):
-            error = one.result()
-            told = f" against autodiff: relative difference {error:.1e}"
-            console.print(Text.assemble("gradient of ", (spec.label, "bold"), told), soft_wrap=True)
-            if np.isnan(error) or (spec.network is not None and not np.isfinite(error)):
-                continue  # it begins diverged: data, and nothing to compare
-            if not error < TOLERANCE:
-                why = "this compiler gets these shapes wrong, so try another batch or hidden size"
-                if spec.network is not None:
-                    why = "this compiler gets these shapes wrong, so try others"
-                if spec.layers:
-                    why = "vjp, transposed or weight_gradients of one of its cells is not its step's derivative"
-                raise RuntimeError(
-                    f"the gradient of {spec.label} is {error:.1e} away from autodiff's (at most {TOLERANCE:g} is "
-                    f"right); {why}."
-                )
-            verified = {spec.label: error}
-            manifest.note(out, lambda noted, new=verified: noted | {"verified": noted["verified"] | new})
-
-
-def _error(runs: Spec, data: Any) -> float:
-    """`gradient_error` of a spec's first run. The numbers of a network that is no stack may switch a part of it off, or
-    let it overflow: of such a one it is that of the first run, of up to eight, of which it can be told, else NaN."""
-    some = range(0, len(runs), -(-len(runs) // 8)) if runs.network is not None else [0]
-    error, refused = math.nan, None
-    for one in (runs.at(i).arrays() for i in some):
-        try:
-            error = gradient_error(one, data)
-        except ConfigError as why:
-            refused = why
-        if math.isfinite(error):
-            return error
-    if refused:
-        raise refused
-    return error
