@@ -55,13 +55,13 @@ def _number(
     )
 
 
-def _whole(default: int, least: int) -> Any:
+def _whole(default: int, least: int, **more: Any) -> Any:
     def right(value: Any) -> str | None:
         if value != int(value) or not 0 <= value < 2**31:
             return f"a whole number of at least {least}, below 2³¹"
         return None if value >= least else "greater than 0"
 
-    return _number(default, right, whole=True)
+    return _number(default, right, whole=True, **more)
 
 
 def _positive(default: float, **more: Any) -> Any:
@@ -82,6 +82,8 @@ def _weight(name: str) -> Any:
 
 _DROPS = Switch("dropout on", lambda spec: spec.dropout != "none")
 _STOPS = Switch("stop on", lambda spec: spec.stop != "none")
+_MOMENTS = Switch("the optimizer 'momentum' or 'rmsprop'", lambda spec: spec.optimizer in ("momentum", "rmsprop"))
+_LSTM = Switch("the cell 'lstm' without chrono", lambda spec: spec.cell == "lstm" and not spec.chrono)
 
 
 @parts.registered
@@ -99,17 +101,22 @@ class Numbers:
     """Factor of the initialisation of the input weights."""
     readout_gain: Any = _not_negative(1.0, replaced_by="network")
     """Factor of the initialisation of the readout."""
-    norm_gain: Any = _not_negative(1.0, replaced_by="layers network")
+    norm_gain: Any = _not_negative(
+        1.0, replaced_by="layers network", on=Switch("normalise on", lambda spec: spec.normalise != "none")
+    )
     """Factor of a normalisation's initial γ (`normalised.GAMMA`)."""
     clip: Any = _positive(math.inf, replaced_by="clip", infinite=True)
     """Threshold of `Spec.clip`; inf clips nothing. An adjoint's bound is per example, whatever the batch size."""
-    forget_bias: Any = _number(1.0, replaced_by="layers network")
+    forget_bias: Any = _number(1.0, replaced_by="layers network", on=_LSTM)
     """Initial bias of an LSTM's forget gate."""
     longest: Any = _number(
-        100.0, lambda value: None if value > 2 else "more than 2 steps", replaced_by="layers network"
+        100.0,
+        lambda value: None if value > 2 else "more than 2 steps",
+        replaced_by="layers network",
+        on=Switch("chrono on", lambda spec: spec.chrono),
     )
     """T_max of a chrono initialisation, in steps."""
-    momentum: Any = _fraction(0.9, replaced_by="optimizer")
+    momentum: Any = _fraction(0.9, replaced_by="optimizer", on=_MOMENTS)
     """Of 'momentum'; the decay of the second moment of 'rmsprop'."""
     weight_decay: Any = _not_negative(
         0.0, replaced_by="optimizer", on=Switch("the optimizer 'adamw'", lambda spec: spec.optimizer == "adamw")
@@ -117,10 +124,18 @@ class Numbers:
     """Decoupled decay of 'adamw': Δw also has −lr · this · w, for the matrices of `Spec.penalised` alone."""
     warmup: Any = _not_negative(0.0, replaced_by="optimizer schedule")
     """Updates over which the learning rate rises linearly from lr / warmup to lr."""
-    decay_steps: Any = _positive(1000.0, replaced_by="optimizer schedule")
+    decay_steps: Any = _positive(
+        1000.0,
+        replaced_by="optimizer schedule",
+        on=Switch("a schedule but 'constant'", lambda spec: spec.schedule != "constant"),
+    )
     """Updates after warm-up in which 'cosine' falls to 0, 'exponential' by `decay_rate` and 'inverse' to half."""
-    decay_rate: Any = _fraction(0.1, replaced_by="optimizer schedule")
-    window: Any = _whole(10, least=1)
+    decay_rate: Any = _fraction(
+        0.1,
+        replaced_by="optimizer schedule",
+        on=Switch("the schedule 'exponential'", lambda spec: spec.schedule == "exponential"),
+    )
+    window: Any = _whole(10, least=1, on=Switch("truncate on", lambda spec: spec.truncate))
     """Steps of truncated backpropagation."""
     dropout: Any = _number(0.0, lambda value: None if 0 <= value < 1 else "at least 0 and below 1", on=_DROPS)
     """Rate of `Spec.dropout`: this share is 0 and the rest divided by 1 − rate; under 'zoneout' this share of the units

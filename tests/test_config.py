@@ -533,3 +533,25 @@ def test_a_row_of_a_table_is_a_sequence_of_one_step():
     experiment(row)
     assert "jacobians" in refusal(experiment, row, probes=("jacobians",))
     assert "steps is 1" in refusal(experiment, Spec(steps=1))
+
+
+@pytest.mark.parametrize(
+    "name, heeding",
+    [
+        ("forget_bias", dict(cell="lstm")),
+        ("longest", dict(cell="gru", chrono=True)),
+        ("momentum", dict(optimizer="rmsprop")),
+        ("decay_steps", dict(schedule="inverse")),
+        ("decay_rate", dict(schedule="exponential")),
+        ("window", dict(truncate=True)),
+        ("norm_gain", dict(normalise="layer")),
+        ("l2", dict(penalties=("l2",))),
+        ("dropout", dict(dropout="inputs")),
+    ],
+)
+def test_an_axis_along_which_all_runs_would_be_the_same_is_refused(name, heeding):
+    values = {"longest": [5.0, 9.0], "window": [5, 9]}.get(name, [0.25, 0.5])
+    said = refusal(lambda: grid(Spec(steps=6), **{name: values}))
+    assert said.startswith(f"{name} is {values}") and "would differ" in said
+    assert len(grid(Spec(steps=6, **heeding), **{name: values})) == 2
+    assert len(grid(Spec(steps=6), **{name: values[1]})) == 1  # of one value there is nothing to be told apart

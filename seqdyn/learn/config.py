@@ -59,8 +59,23 @@ def grid(*given: Any, **axes: Any) -> Any:
     if of is None:
         return grids.grid(Numbers(), *seeds, **axes)
     nobody = unheeded(of)  # an axis does not mean what nobody heeds
-    swept: Spec = grids.grid(of.having(**dict.fromkeys(nobody)), *seeds, **axes)
+    heeded = of.having(**dict.fromkeys(nobody))
+    _check_heard(heeded, axes)
+    swept: Spec = grids.grid(heeded, *seeds, **axes)
     return swept.having(**{name: np.full(len(swept), getattr(of.numbers, name)) for name in nobody})
+
+
+def _check_heard(spec: Spec, axes: Mapping[str, Any]) -> None:
+    """Raises ConfigError for an axis along which the runs of a spec would all be the same."""
+    last = [path.rpartition(".")[2] for path in grids.numbers(spec)]
+    for f in FIELDS:
+        switch, values = f.metadata["switch"], parts.listed(axes.get(f.name, ()))
+        if switch and len({*values}) > 1 and last.count(f.name) == 1 and not switch.on(spec):
+            if getattr(spec.numbers, f.name) is not None:  # else it is a part's
+                raise ConfigError(
+                    f"{f.name} is {values!r:.60}, and no run of {spec.label} would differ by it; it must have "
+                    f"{switch.missing}."
+                )
 
 
 def _told_apart(specs: tuple[Spec, ...]) -> tuple[Spec, ...]:

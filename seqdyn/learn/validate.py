@@ -1,6 +1,7 @@
 """What cannot be right in specs and in the numbers that they run with, said before anything is compiled."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,7 +60,8 @@ def _check_use(specs: Sequence[Spec], numbers: Numbers) -> None:
         switch = f.metadata["switch"]
         values = np.asarray(getattr(numbers, f.name), float)
         largest = np.max(values, where=np.isfinite(values) | (f.name != "patience"), initial=0)
-        if switch and largest > 0 and not any(map(switch.on, specs)):
+        off = f.default in (0, math.inf)  # of the others a default says nothing
+        if switch and off and largest > 0 and not any(map(switch.on, specs)):
             raise ConfigError(f"{f.name} is {largest:g}; no spec has {switch.missing}.")
     augment.check_strength(specs, numbers.strength)
     deaf = [unheeded(spec) for spec in specs]
