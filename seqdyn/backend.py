@@ -58,10 +58,10 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     jax.config.update("jax_default_matmul_precision", precision)
     _keep_programs()
-    return found()[:devices]
+    return available()[:devices]
 
 
-def found() -> list[Device]:
+def available() -> list[Device]:
     """JAX's devices. Raises ConfigError if JAX has none of the kind that it was told to use."""
     try:
         return jax.devices()

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from seqdyn.backend import check_settings, found
+from seqdyn.backend import available, check_settings
 from seqdyn.data.check import check
 from seqdyn.data.vectors import save_vocabulary
 from seqdyn.layout import Layout, Tile, layout
@@ -80,7 +80,7 @@ def run(
     written; Interrupted after a signal.
     """
     mine = lock.shard(shard)
-    found()
+    available()  # else the first thing asked of JAX would end in its own assertion
     check_settings(experiment.specs[0].dtype == "float64")
     if mine == WHOLE:
         mine = Shard(jax.process_index(), jax.process_count())
