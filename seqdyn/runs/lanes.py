@@ -4,6 +4,7 @@ programs it has, then begins one that none has begun, and only then helps anothe
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from seqdyn.layout import Tile
@@ -45,10 +46,12 @@ class Lanes:
         with self._lock:
             now = time.monotonic()
             mine = [tile for tile in self._left if tile.spec in own]
-            new = [tile for tile in self._left if tile.spec not in self._begun]
-            late = [tile for tile in self._left if now - self._begun.get(tile.spec, now) >= patience]
-            late.sort(key=lambda tile: -sum(tile.spec == other.spec for other in late))
-            if not (free := mine or new or late):
+            free = mine or [tile for tile in self._left if tile.spec not in self._begun]
+            if not free:
+                late = [tile for tile in self._left if now - self._begun[tile.spec] >= patience]
+                most = Counter(tile.spec for tile in late).most_common(1)
+                free = [tile for tile in late if tile.spec == most[0][0]]
+            if not free:
                 return None
             self._left.remove(free[0])
             self._begun.setdefault(free[0].spec, now)

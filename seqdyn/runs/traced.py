@@ -34,5 +34,5 @@ def check_traces(experiment: Experiment, data: Any) -> None:
 
 def _own(value: Any) -> list[str]:
     """The user's classes and functions in a value, each once."""
-    of = [one for one in within(value) if (type(one) if is_part(one) else one).__module__.split(".")[0] not in _KNOWN]
-    return list(dict.fromkeys(called(one) for one in of))
+    modules = ((one, str((type(one) if is_part(one) else one).__module__)) for one in within(value))
+    return list(dict.fromkeys(called(one) for one, module in modules if module.partition(".")[0] not in _KNOWN))
