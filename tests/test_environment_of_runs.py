@@ -426,3 +426,9 @@ def test_a_device_that_jax_does_not_find_is_a_sentence(error, reason, monkeypatc
     e = seqdyn.Experiment("x", seqdyn.Spec(steps=4, batch=2, holdout=2), updates=1)
     said = refusal(seqdyn.run, e, tmp_path / "out")
     assert said == f"jax_platforms is 'cuda'; it must name a device that JAX finds here ({reason})."
+
+
+@pytest.mark.parametrize("launcher", ["none", "local"])
+def test_no_workers_are_a_sentence_whoever_trains(launcher):
+    sentence = refusal(script._spread, script.Options(launcher=launcher, workers=-1))
+    assert sentence == "workers is -1; it must be a whole number of at least 1."

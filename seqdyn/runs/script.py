@@ -30,7 +30,7 @@ from seqdyn.runs.lock import Shard, shard
 from seqdyn.runs.restore import restore
 from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run, trained
 from seqdyn.runs.signals import Interrupted
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, whole
 
 LIVE: list[Callable[[Sequence[Path]], str]] = []
 """What `--live` calls: run directories -> the address of their page. `analysis.live` puts its own here, since the
@@ -277,6 +277,7 @@ def replicated(config: R, once: Callable[[R], Mapping[str, str]]) -> None:
 
 def _spread(chosen: Options) -> None:
     """Has workers here train the shards; what is left for this process is to draw."""
+    whole("workers", chosen.workers)
     if chosen.launcher == "local":
         launchers.local(launchers.commands(chosen.workers))
 
