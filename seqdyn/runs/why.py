@@ -138,9 +138,11 @@ def _frozen(
 ) -> tuple[Spec, TrainState]:
     """(spec, the state that update `update` of a run was made of)."""
     tile, row = experiment.layout.holding(place, point)
-    runs = jax.tree.map(lambda leaf: leaf[row : row + 1], sweep.tile_runs(experiment, tile))
+    of_tile = sweep.tile_runs(experiment, tile)
+    runs = jax.tree.map(lambda leaf: leaf[row : row + 1], of_tile)
     programs = sweep.programs(experiment.specs[place], 1)
-    found = checkpoint.latest(checkpoint.of_tile(path, tile.index), abstract(experiment, tile))
+    directory, like = checkpoint.of_tile(path, tile.index), abstract(experiment, tile)
+    found = checkpoint.latest(directory, like, of=checkpoint.marks(of_tile))
     if found is None:
         raise ConfigError(f"{path} has no checkpoint of this run yet; ask again when it has.")
     states = jax.tree.map(lambda leaf: leaf[row : row + 1], found[1])
