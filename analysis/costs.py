@@ -38,7 +38,7 @@ def bytes_of(row: dict[str, Any], kind: str) -> float:
 
 
 def disk(found: dict[str, Any]) -> Table:
-    """One row a setting: bytes of a run and update, of which so many lags; and the sweep of `PLAN` at that rate."""
+    """One row a setting: bytes of a run and update, in float32 and on disk, of which so many lags."""
     drawn = Table("T", "lags kept", "bytes a run and update", "on disk", title="the records of an LSTM", box=None)
     for row in found["disk"]:
         drawn.add_row(

@@ -16,11 +16,7 @@ OTHER = {"clip": "clip", "omega": "omega", "activations": "label"}
 """Map -> the axis beside the gain."""
 AXES = {"clip": "threshold of ‖g‖", "omega": "λ of Ω", "label": "φ"}
 TITLES = {"clip": "relu, SGD with momentum", "omega": "tanh, Adam", "activations": "Adam"}
-SHOWN = {
-    "learned": ("share learned", "cividis"),
-    "horizon": ("trained horizon (lags)", "cividis"),
-    "diverged": ("share diverged", "cividis"),
-}
+SHOWN = {"learned": "share learned", "horizon": "trained horizon (lags)", "diverged": "share diverged"}
 
 
 class Map(NamedTuple):
@@ -38,7 +34,8 @@ def summary(parts: Mapping[str, Path]) -> dict[str, Map]:
     """Each map of the run directories."""
     found = {}
     for name, out in parts.items():
-        by, ds = OTHER[name], lags.split(load(out), "gain", *([OTHER[name]] if OTHER[name] != "label" else []))
+        by = OTHER[name]
+        ds = lags.split(load(out), "gain", *([by] if by != "label" else []))
         described = manifest.described(out)
         gains, others = lags.axis(ds, "gain"), lags.axis(ds, by)
         when = cures.learned_at(ds, cures.criterion(described))
@@ -75,7 +72,7 @@ def table(found: Mapping[str, Map]) -> list[dict[str, str]]:
 
 
 def _named(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:g}" if np.isfinite(value) else "none"
+    return value if isinstance(value, str) else style.named(value)
 
 
 def planes(found: Mapping[str, Map]) -> Figure:
@@ -83,14 +80,11 @@ def planes(found: Mapping[str, Map]) -> Figure:
     fig, axes = style.panels(len(found), len(SHOWN), 1.75)
     fig.set_figwidth(style.PAGE)
     for (name, of), line in zip(found.items(), axes, strict=True):
-        for (column, (label, colors)), ax in zip(SHOWN.items(), line, strict=True):
+        for (column, label), ax in zip(SHOWN.items(), line, strict=True):
             high = of.steps if column == "horizon" else 1
-            mesh = ax.pcolormesh(of.values[column], cmap=colors, vmin=0, vmax=high, rasterized=True)
-            ax.set_facecolor(style.MISSING)
-            ax.set_xticks(np.arange(len(of.others)) + 0.5, [style.plain(_named(o)) for o in of.others])
-            ax.tick_params(axis="x", labelrotation=55)
-            ax.set_yticks(np.arange(len(of.gains)) + 0.5, [f"{g:g}" for g in of.gains])
-            ax.tick_params(length=0)
+            others = [style.plain(_named(other)) for other in of.others]
+            mesh = style.cells(ax, of.values[column], others, [f"{g:g}" for g in of.gains], 0, high)
+            ax.tick_params(axis="x", labelrotation=55)  # names are longer than numbers
             ax.set_xlabel(AXES[OTHER[name]])
             ax.set_title(label if ax is not line[1] else f"{TITLES[name]}\n{label}")
             fig.colorbar(mesh, ax=ax, aspect=14, pad=0.02)

@@ -129,6 +129,22 @@ def save(fig: Figure, path: Path) -> Path:
     return raster
 
 
+def cells(ax: Axes, values: np.ndarray, x: Sequence[str], y: Sequence[str], low: float, high: float) -> Any:
+    """Draws [y, x] as cells with these names, grey where there is no value; what a colour bar is made of."""
+    mesh = ax.pcolormesh(values, cmap="cividis", vmin=low, vmax=high, rasterized=True)
+    ax.set_facecolor(MISSING)
+    ax.set_xticks(np.arange(len(x)) + 0.5, x)
+    ax.tick_params(axis="x", labelrotation=45)
+    ax.set_yticks(np.arange(len(y)) + 0.5, y)
+    ax.tick_params(length=0)
+    return mesh
+
+
+def named(value: float) -> str:
+    """A threshold as a tick has it: infinity clips nothing."""
+    return f"{value:g}" if np.isfinite(value) else "none"
+
+
 def shades(n: int) -> list[Any]:
     """n colours from dark to light for an ordered parameter, told apart by the colour-blind and in grey."""
     return [mpl.colormaps["plasma"](x) for x in (np.linspace(0.05, 0.8, n) if n > 1 else [0.05])]

@@ -1,7 +1,7 @@
 """What does an update cost, and a run on disk, as sequences, batches, widths, layers and grids grow?
 
 Time: from one setting, the adding problem at T = 100, B = 16, H = 32, one layer, one run, each of T, B, H, layers and
-runs is doubled again and again, the rest staying. An update is that of training itself: forward, the hand-written
+runs grows by itself, the rest staying. An update is that of training itself: forward, the hand-written
 backward pass, every norm read, Adam; on one core, in chunks, all sizes of one axis taking turns, medians over rounds.
 The exponent p of ms ∝ size^p is the slope of log ms over log size in the upper half of the sizes, by least squares.
 Disk: the same records as any run's, of short sequences and long, of all lags and of lags spaced by their logarithm
@@ -12,17 +12,14 @@ is small, near H² at 256; records of 1,000 lags shrunk to a thirteenth by lags 
 """
 
 import tempfile
-import time
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 import seqdyn as sd
 from analysis import costs as analysis
-from experiments import _measured
+from experiments import _measured, _timing
 from seqdyn import backend
 from seqdyn.fields import CellName
 from seqdyn.runs import sweep
@@ -52,29 +49,16 @@ class Config(_measured.Once):
     """The rnn's activation is tanh."""
 
 
-def chunk(cell: CellName, sizes: dict[str, int]) -> Any:
-    """A call that makes `UPDATES` updates of so many runs, compiled and called once."""
-    spec = sd.Spec("adding", sizes["T"], sizes["B"], hidden=(sizes["H"],) * sizes["layers"], cell=cell, holdout=2)
-    runs, programs = sd.grid(spec, seeds=sizes["runs"]).arrays(), sweep.programs(spec, 1)
-    states = programs.init(runs, jnp.ones(sizes["runs"], bool), None)
-
-    def call() -> Any:
-        return jax.block_until_ready(programs.chunk(runs, states, None, UPDATES))
-
-    call()
-    return call
-
-
 def milliseconds(cell: CellName, axis: str, base: dict[str, int], sizes: tuple[int, ...], rounds: int) -> list[float]:
     """An update at each size of an axis."""
-    calls, taken = [chunk(cell, base | {axis: size}) for size in sizes], np.zeros((rounds, len(sizes)))
-    for of_round in taken:
-        for i, call in enumerate(calls):
-            start = time.perf_counter()
-            call()
-            of_round[i] = time.perf_counter() - start
+    calls = []
+    for n in (base | {axis: size} for size in sizes):
+        spec = sd.Spec("adding", n["T"], n["B"], hidden=(n["H"],) * n["layers"], cell=cell, holdout=2)
+        calls.append(_timing.chunk(sweep.programs(spec, 1), sd.grid(spec, seeds=n["runs"]).arrays(), UPDATES))
+        calls[-1]()  # compiles
+    found = _timing.seconds(calls, rounds)
     jax.clear_caches()  # a process has room for some hundred programs, as each takes many mappings of memory
-    return (1e3 * np.median(taken, axis=0) / UPDATES).tolist()
+    return [1e3 * taken / UPDATES for taken in found]
 
 
 def stored(steps: int, lags: str | None, runs: int, updates: int) -> dict[str, Any]:

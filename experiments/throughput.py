@@ -42,7 +42,7 @@ import optax
 from flax import linen
 
 from analysis import throughput as analysis
-from experiments import _measured
+from experiments import _measured, _timing
 from seqdyn import backend, norms
 from seqdyn.data.tasks import Batch
 from seqdyn.fields import CellName, Dtype
@@ -57,7 +57,7 @@ from seqdyn.nets.segments import in_segments
 from seqdyn.nets.stack import unroll_autodiff
 from seqdyn.runs import sweep
 from seqdyn.runs.script import script
-from seqdyn.types import Array, ConfigError, Device, Tree
+from seqdyn.types import Array, ConfigError, Tree
 
 Sizes = Literal["80,128,100,64", "250,64,128,64", "100,32,2,100", "400,16,2,128", "1000,8,1,256"]
 Contender = Literal[
@@ -182,13 +182,9 @@ def in_tiles(name: CellName, steps: int, batch: int, hidden: int, runs: int) -> 
     spec = Spec("adding", steps, batch, hidden=(hidden,), cell=name)
     points, programs = grid(spec, seeds=runs).arrays(), sweep.programs(spec, 1)
 
-    def call(rows: slice, device: Device) -> Callable[[], Any]:
-        tile = jax.device_put(points.at(rows), device)
-        states = programs.init(tile, jnp.ones(len(tile), bool), None)
-        return lambda: jax.block_until_ready(programs.chunk(tile, states, None, updates))
-
-    tiles = [call(slice(i, None, len(devices)), device) for i, device in enumerate(devices)]
-    alone = [call(slice(i, i + 1), devices[0]) for i in range(runs)]
+    shares = [points.at(slice(i, None, len(devices))) for i in range(len(devices))]
+    tiles = [_timing.chunk(programs, of, updates, device) for of, device in zip(shares, devices, strict=True)]
+    alone = [_timing.chunk(programs, points.at(slice(i, i + 1)), updates, devices[0]) for i in range(runs)]
     pool, n = ThreadPoolExecutor(len(devices)), runs * updates
     return None, {"ours": (lambda: list(pool.map(lambda t: t(), tiles)), n), "alone": (lambda: [r() for r in alone], n)}
 
@@ -199,13 +195,8 @@ def in_accelerator(runs: int, everywhere: bool, name: CellName, steps: int, batc
     devices, updates = backend.start()[: None if everywhere else 1], 20
     spec = Spec("adding", steps, batch, hidden=(hidden,), cell=name)
     points, programs = grid(spec, seeds=runs).arrays(), sweep.programs(spec, runs)
-
-    def call(device: Device) -> Callable[[], Any]:
-        tile = jax.device_put(points, device)
-        states = programs.init(tile, jnp.ones(runs, bool), None)
-        return lambda: jax.block_until_ready(programs.chunk(tile, states, None, updates))
-
-    tiles, pool = [call(device) for device in devices], ThreadPoolExecutor(len(devices))
+    tiles = [_timing.chunk(programs, points, updates, device) for device in devices]
+    pool = ThreadPoolExecutor(len(devices))
     called = "ours" if runs == 1 else f"{runs} on all" if everywhere else f"{runs} runs"
     return None, {called: (lambda: list(pool.map(lambda tile: tile(), tiles)), len(devices) * runs * updates)}
 

@@ -67,15 +67,15 @@ def grid(*given: Any, **axes: Any) -> Any:
 
 def _check_heard(spec: Spec, axes: Mapping[str, Any]) -> None:
     """Raises ConfigError for an axis along which the runs of a spec would all be the same."""
-    last = [path.rpartition(".")[2] for path in grids.numbers(spec)]
+    paths = [*grids.numbers(spec)]
     for f in FIELDS:
         switch, values = f.metadata["switch"], parts.listed(axes.get(f.name, ()))
-        if switch and len({*values}) > 1 and last.count(f.name) == 1 and not switch.on(spec):
-            if getattr(spec.numbers, f.name) is not None:  # else it is a part's
-                raise ConfigError(
-                    f"{f.name} is {values!r:.60}, and no run of {spec.label} would differ by it; it must have "
-                    f"{switch.missing}."
-                )
+        alone = [path for path in paths if path.rpartition(".")[2] == f.name] == [f"numbers.{f.name}"]
+        if switch and len({*values}) > 1 and alone and not switch.on(spec):
+            raise ConfigError(
+                f"{f.name} is {values!r:.60}, and no run of {spec.label} would differ by it; it must have "
+                f"{switch.missing}."
+            )
 
 
 def _told_apart(specs: tuple[Spec, ...]) -> tuple[Spec, ...]:

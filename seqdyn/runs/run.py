@@ -224,7 +224,7 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     checkpoint.sweep_up(directory)
     kept.sweep_up(kept.of_tile(work.out, tile.index))
     work.store.sweep_up(tile)
-    marks = checkpoint.marks(sweep.tile_runs(experiment, tile))
+    marks = checkpoint.marks(runs)
     step, states = _resumed(tile, directory, device, work, marks)
     if states is None:
         given = None if work.start is None else jax.device_put(work.start(experiment.specs[tile.spec]), device)
