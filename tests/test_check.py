@@ -106,6 +106,7 @@ WRONG = [
     (SERIES, "lengths", at(np.full(N, 5.0), 1, 2.5), ["lengths", "2.5", "example 1", "whole number"]),
     (SERIES, "lengths", at(np.full(N, 5.0), 2, np.nan), ["lengths", "nan", "example 2"]),
     (SERIES, "lengths", ["5"] * N, ["lengths", "whole number"]),
+    (SERIES, "lengths", np.ones(N, bool), ["lengths", "bool", "mask", "whole number"]),
     (SERIES, "lengths", [5, 5, None, 5, 5, 5], ["lengths", "None"]),
     (SERIES, "xs", at(np.zeros((N, T, D)), (3, 0, 0), 1e39), ["xs", "1e+39", "example 3", "3.4e+38"]),
     (SERIES, "xs", at(np.zeros((N, T, D)), (3, 0, 0), -1e39), ["-1e+39"]),

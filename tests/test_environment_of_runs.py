@@ -432,3 +432,9 @@ def test_a_device_that_jax_does_not_find_is_a_sentence(error, reason, monkeypatc
 def test_no_workers_are_a_sentence_whoever_trains(launcher):
     sentence = refusal(script._spread, script.Options(launcher=launcher, workers=-1))
     assert sentence == "workers is -1; it must be a whole number of at least 1."
+
+
+@pytest.mark.parametrize("launcher", ["none", "local"])
+def test_parameters_of_slurm_are_for_slurm(launcher):
+    sentence = refusal(script._spread, script.Options(launcher=launcher, slurm=("timeout_min=600",)))
+    assert sentence == f"slurm is 'timeout_min=600' and launcher {launcher!r}; it must be 'slurm'."

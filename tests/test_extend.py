@@ -174,7 +174,8 @@ def test_a_number_of_one_spec_s_parts_is_an_axis_of_its_runs_alone():
         (dict(axes=[2.0]), "axes is [2.0]; it must be a dict"),
         (dict(), "extend has nothing to add"),
         (dict(seeds=[4], probes="spectrum"), "probes is ('spectrum',)"),
-        (dict(axes={"l1": 0.1}), "l1 is 0.1; no spec has"),
+        (dict(axes={"l1": 0.1}), "l1 is 0.1"),
+        (dict(axes={"forget_bias": 2.0}), "forget_bias is 2.0, and no run would differ by it; it must have the cell"),
     ],
     ids=lambda given: str(given) if isinstance(given, dict) else "",
 )

@@ -121,6 +121,10 @@ def test_a_damaged_state_is_called_damaged_and_a_run_may_be_one_of_an_axis(out, 
     for path in (tmp_path / "out" / "kept").glob("*/4.safetensors"):
         path.write_bytes(b"")
     assert "run 2 after 4 updates in a file that is damaged" in refusal(sd.restore, tmp_path / "out", 2, step=4)
+    shutil.rmtree(tmp_path / "out" / "kept" / "tile-0000")
+    shutil.copytree(out / "kept" / "tile-0001", tmp_path / "out" / "kept" / "tile-0000")
+    with pytest.warns(UserWarning, match="8.safetensors: it is of runs with another"):
+        assert "damaged or of other runs" in refusal(sd.restore, tmp_path / "out", 0, step=8)
     assert refusal(sd.restore, out, sd.load(out)["gain"]).startswith("run is <xarray.DataArray 'gain' (run:")
 
 
@@ -172,11 +176,11 @@ def test_other_bits_are_not_written_over_what_is_kept(out, tmp_path):
     e = experiment()
     like, directory = run.abstract(e, e.layout.tiles[0]), tmp_path / "tile"
     states = kept.read(kept.of_tile(out, 0), 4, like)
-    kept.save(directory, 4, states)
+    kept.save(directory, 4, states, {})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        kept.save(directory, 4, states)
+        kept.save(directory, 4, states, {})
     other = states._replace(params=jax.tree.map(lambda leaf: leaf + 1, states.params))
     with pytest.warns(UserWarning, match="has other bits than what is made here, and stays as it is"):
-        kept.save(directory, 4, other)
+        kept.save(directory, 4, other, {})
     assert checkpoint.digest(kept.read(directory, 4, like)) == checkpoint.digest(states)

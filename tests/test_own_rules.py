@@ -265,6 +265,10 @@ def test_a_weight_is_what_an_example_or_a_step_counts():
 def test_an_example_that_weighs_less_than_nothing_is_refused():
     spec = sd.Spec(Weighted(sign=-1.0), batch=2, hidden=(3,), holdout=2)
     assert "has -2; it must be at least 0" in refusal(verify.gradient_error, spec, None)
+    of, first = having(spec, sd.Numbers().arrays()), jnp.int32(0)
+    batch = train.sample(of, None, train.batch_index(of, None, first), first)
+    _, metrics = train.step(of, _training.start(spec), batch)
+    assert not metrics["finite"] and np.isnan(metrics["loss"])  # where nobody asks for a verification
 
 
 # --- what is refused --------------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def test_other_bits_than_those_recorded_are_told(out, tmp_path):
     like = sd.runs.run.abstract(experiment(), experiment().layout.tiles[0])
     states = kept.read(directory, 4, like)
     (directory / "4.safetensors").unlink()
-    kept.save(directory, 4, states._replace(params=jax.tree.map(lambda leaf: leaf * 1.001, states.params)))
+    kept.save(directory, 4, states._replace(params=jax.tree.map(lambda leaf: leaf * 1.001, states.params)), {})
     shutil.rmtree(checkpoint.of_tile(other, 0))
     with pytest.raises(RuntimeError, match="update 4 of run 0, made again here, has another .* than was recorded"):
         sd.replay(other, 0, 4, 6)

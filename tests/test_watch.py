@@ -383,6 +383,7 @@ REFUSED = {
     "in which no scan is watched": lambda: watch.value_and_grad(jnp.sum)(U),
     "fun is 3": lambda: watch.value_and_grad(3),
     "argnums is 1": lambda: watch.value_and_grad(squares, 1)(U),
+    "argnums is .0, 0.; .* at most once": lambda: watch.value_and_grad(squares, (0, 0))(U),
     "argument 0 has at .*'phi'.* a function": lambda: watch.value_and_grad(squares)({"u": U, "phi": squares}),
     "reduction is 'max'": lambda: watch.value_and_grad(squares, reduction="max"),
 }

@@ -70,6 +70,15 @@ def whole_numbers(where: str, value: Any, least: int, most: int, right: str) -> 
     return found.astype(np.int32, copy=False)
 
 
+def step_counts(where: str, value: Any, steps: int) -> Int32[np.ndarray, "..."]:
+    """How many steps of each sequence are not padding, from 1 to `steps`. ConfigError for others, and for a mask."""
+    right = f"a whole number between 1 and steps, {steps}"
+    found = array(f"lengths {where}", value, right)
+    if found.dtype.kind == "b":
+        raise ConfigError(f"lengths {where} has the type bool, as a mask has; it must be {right}.")
+    return whole_numbers(f"lengths {where}", found, 1, steps, right)
+
+
 def first_wrong(where: str, found: np.ndarray, wrong: np.ndarray, right: str) -> None:
     """Raises ConfigError for the first wrong entry, naming its value and its example."""
     if wrong.any():

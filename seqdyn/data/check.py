@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seqdyn.data.arrays import array, first_wrong, numbers, whole_numbers
+from seqdyn.data.arrays import array, first_wrong, numbers, step_counts, whole_numbers
 from seqdyn.data.tasks import BANK, HELD_OUT, NEIGHBOURS, VECTORS
 from seqdyn.data.text import Examples
 from seqdyn.fields import Fields
@@ -114,9 +114,7 @@ def inputs(spec: Fields, where: str, xs: Any, lengths: Any) -> tuple[np.ndarray,
         raise ConfigError(f"{where} is empty; it needs at least one sequence.")
     xs = _shaped(f"xs {of}", xs, (n, spec.steps) if spec.vocabulary else (n, spec.steps, spec.features))
     xs = _ids(f"xs {of}", xs, spec.vocabulary) if spec.vocabulary else numbers(f"xs {of}", xs, "finite, on padding too")
-    right = f"a whole number between 1 and steps, {spec.steps}"
-    lengths = _shaped(f"lengths {of}", array(f"lengths {of}", lengths, right), (n,))
-    return xs, whole_numbers(f"lengths {of}", lengths, 1, spec.steps, right)
+    return xs, _shaped(f"lengths {of}", step_counts(of, lengths, spec.steps), (n,))
 
 
 def _examples(spec: Fields, split: str, examples: Any) -> Examples:

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from seqdyn.data.arrays import array, numbers, whole_numbers
+from seqdyn.data.arrays import array, numbers, step_counts
 from seqdyn.data.text import Examples
 from seqdyn.types import ConfigError, Pad, one_of, whole
 
@@ -73,7 +73,7 @@ def windows(examples: Any, length: int, hop: int, pad: Pad = "before") -> tuple[
         raise ConfigError(
             f"ys has the shape {ys.shape} and lengths {lengths.shape}; they must be [n] or [n, k], and [n]."
         )
-    lengths = _lengths("examples", lengths, xs.shape[1])
+    lengths = step_counts("of examples", lengths, xs.shape[1])
     cut, of = [], []
     for i, n in enumerate(lengths):
         row = xs[i, len(xs[i]) - n :] if pad == "before" else xs[i, :n]
@@ -136,8 +136,4 @@ def _examples(name: str, of: Any) -> Examples:
         raise ConfigError(
             f"{where} has xs of the shape {xs.shape} and lengths of {np.shape(of[1])}; they must be [n, s, d] and [n]."
         )
-    return Examples(xs, _lengths(where, of[1], xs.shape[1]), of[2])
-
-
-def _lengths(where: str, lengths: Any, steps: int) -> Int32[np.ndarray, " n"]:
-    return whole_numbers(f"lengths of {where}", lengths, 1, steps, f"a whole number between 1 and steps, {steps}")
+    return Examples(xs, step_counts(f"of {where}", of[1], xs.shape[1]), of[2])

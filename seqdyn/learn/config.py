@@ -16,7 +16,7 @@ from seqdyn.data.arrays import array, plain_json
 from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, layout, numbers_of
 from seqdyn.learn import probe_config
-from seqdyn.learn.fitted import unheeded
+from seqdyn.learn.fitted import unheard, unheeded
 from seqdyn.learn.own_cells import own
 from seqdyn.learn.probe_config import ProbeConfig, ProbeName, Split
 from seqdyn.learn.spec import Spec, is_grid, share_numbers, unnumbered
@@ -60,22 +60,13 @@ def grid(*given: Any, **axes: Any) -> Any:
         return grids.grid(Numbers(), *seeds, **axes)
     nobody = unheeded(of)  # an axis does not mean what nobody heeds
     heeded = of.having(**dict.fromkeys(nobody))
-    _check_heard(heeded, axes)
+    for name, values in axes.items():
+        if len({*(values := parts.listed(values))}) > 1 and (missing := unheard(heeded, name)):
+            raise ConfigError(
+                f"{name} is {values!r:.60}, and no run of {of.label} would differ by it; it must have {missing}."
+            )
     swept: Spec = grids.grid(heeded, *seeds, **axes)
     return swept.having(**{name: np.full(len(swept), getattr(of.numbers, name)) for name in nobody})
-
-
-def _check_heard(spec: Spec, axes: Mapping[str, Any]) -> None:
-    """Raises ConfigError for an axis along which the runs of a spec would all be the same."""
-    paths = [*grids.numbers(spec)]
-    for f in FIELDS:
-        switch, values = f.metadata["switch"], parts.listed(axes.get(f.name, ()))
-        alone = [path for path in paths if path.rpartition(".")[2] == f.name] == [f"numbers.{f.name}"]
-        if switch and len({*values}) > 1 and alone and not switch.on(spec):
-            raise ConfigError(
-                f"{f.name} is {values!r:.60}, and no run of {spec.label} would differ by it; it must have "
-                f"{switch.missing}."
-            )
 
 
 def _told_apart(specs: tuple[Spec, ...]) -> tuple[Spec, ...]:

@@ -8,7 +8,7 @@ import numpy as np
 from seqdyn import grids
 from seqdyn.grids import SEED
 from seqdyn.learn import precision
-from seqdyn.learn.fitted import unheeded
+from seqdyn.learn.fitted import unheard, unheeded
 from seqdyn.learn.spec import Spec
 from seqdyn.numbers import Numbers
 from seqdyn.parts import is_many, listed
@@ -33,6 +33,11 @@ def more(runs: Sequence[Spec], seeds: Any, axes: Mapping[str, Any]) -> list[Spec
         heeding = [table for table in tables.values() if grids.ends(name, table.numbers)]
         for table in heeding or tables.values():
             grids.hit(name, table.numbers)
+        missing = [table.unheard(name) for table in heeding]
+        if missing and all(missing):
+            raise ConfigError(
+                f"{name} is {axes[name]!r:.60}, and no run would differ by it; it must have {missing[0]}."
+            )
     for name, values in given.items():
         before = {label: [*table.rows.values()] for label, table in tables.items()}
         added = {}
@@ -81,6 +86,10 @@ class _Table:
     def _heeded(self, spec: Spec) -> Spec:
         """Without the numbers that nobody heeds."""
         return spec.having(**dict.fromkeys(self._nobody))
+
+    def unheard(self, name: str) -> str | None:
+        """What the spec must have to heed a number."""
+        return unheard(self._heeded(self._like), name)
 
     def add(self, runs: Spec) -> None:
         """Runs that are there."""

@@ -20,14 +20,14 @@ from seqdyn.data.sampled import Drawn
 from seqdyn.data.synthetic import Sequences
 from seqdyn.data.tasks import TASKS
 from seqdyn.fields import Fields, replaced_by
-from seqdyn.grids import as_shapes
+from seqdyn.grids import as_shapes, numbers
 from seqdyn.learn import network, terms
 from seqdyn.learn.context import check_variables
 from seqdyn.learn.dropout import INNER
 from seqdyn.learn.optim import AdamW, ClipByNorm, ClipByValue, Descent, links
 from seqdyn.learn.own_cells import check_cells, known
 from seqdyn.learn.rules import factor, made_link
-from seqdyn.numbers import replaced
+from seqdyn.numbers import FIELDS, replaced
 from seqdyn.parts import is_part
 from seqdyn.types import ConfigError, whole
 
@@ -166,6 +166,14 @@ def unheeded(spec: Fields) -> dict[str, Any]:
     own = {field: of[0] if of else None for field, of in own.items()} | {"network": spec.network}
     nobody = replaced(lambda field: is_part(own[field]), spec.normalise)
     return {name: own[field] for name, field in nobody.items()}
+
+
+def unheard(spec: Fields, name: str) -> str | None:
+    """What a spec must have to heed the number `name`, where its runs would all be the same along it. The numbers of
+    `unheeded` are left out of `spec`."""
+    switch = next((f.metadata["switch"] for f in FIELDS if f.name == name), None)
+    alone = [path for path in numbers(spec) if path.rpartition(".")[2] == name] == [f"numbers.{name}"]
+    return switch.missing if switch and alone and not switch.on(spec) else None
 
 
 def _check_built(spec: Fields, found: dict[str, Any], parts: tuple[Any, ...]) -> None:

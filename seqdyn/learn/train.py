@@ -250,7 +250,7 @@ def batch_index(spec: Spec, data: Any, n: Int[Array, ""]) -> Any:
 def sample(spec: Spec, data: Any, index: Any, n: Int[Array, ""]) -> Batch:
     """The batch that a index names for update n, augmented, with a key if there is something that acts in training
     alone: see `Batch.noise`."""
-    batch = task_of(spec).batch(data, "train", index)
+    batch = _weighed(spec, task_of(spec).batch(data, "train", index))
     if spec.augment:
         key = jax.random.fold_in(keys(spec).augment, n)
         batch = augmented(spec.augment, key, batch, spec.numbers.strength, data, spec.pad)
@@ -258,6 +258,13 @@ def sample(spec: Spec, data: Any, index: Any, n: Int[Array, ""]) -> Batch:
         return batch._replace(noise=jax.random.fold_in(keys(spec).noise, n), step=n)
     alike = not dropout.drops(spec) and "l0" not in spec.penalties and not spec.normalise.startswith("batch")
     return batch if alike else batch._replace(noise=jax.random.fold_in(keys(spec).noise, n))
+
+
+def _weighed(spec: Spec, batch: Batch) -> Batch:
+    """A batch of a user's task that weighs an example less than nothing has no mean: the run diverges."""
+    if batch.weight is None or isinstance(spec.task, str):
+        return batch
+    return batch._replace(weight=jnp.where(batch.weight >= 0, batch.weight, jnp.nan))
 
 
 def training_batch(spec: Spec, data: Any, update: Any) -> Batch:
@@ -339,7 +346,7 @@ def _evaluate(spec: Spec, state: TrainState, data: Any) -> Metrics:
 
         def one(carries: Any, index: Any, split: str = split) -> tuple[Any, dict[str, Array]]:
             index, key = index
-            batch = task.batch(data, split, index)
+            batch = _weighed(spec, task.batch(data, split, index))
             if key is not None:
                 out = model.mc_dropout(spec, state.params, batch, jax.random.split(key, spec.monte_carlo))
             else:

@@ -63,7 +63,7 @@ def gradient_error(spec: Spec, data: Any) -> float:
         return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), least, readings
 
     worst, silent, least, _ = compiled(error)(spec.arrays(), data)
-    if least is not None and least < 0:
+    if least is not None and not least >= 0:
         raise ConfigError(f"weight of the task of {spec.label} has {float(least):g}; it must be at least 0.")
     if silent and (found := unreached_groups(spec, data)):
         raise ConfigError(

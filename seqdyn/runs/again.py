@@ -46,10 +46,10 @@ class Again(NamedTuple):
     def at(self, step: int) -> Any:
         """The states there are after `step` updates; None if they are damaged or not there."""
         like, found = abstract(self.experiment, self.tile), None
+        marks = checkpoint.marks(sweep.tile_runs(self.experiment, self.tile))
         if step in kept.steps(kept.of_tile(self.path, self.tile.index)):
-            found = kept.read(kept.of_tile(self.path, self.tile.index), step, like)
+            found = kept.read(kept.of_tile(self.path, self.tile.index), step, like, marks)
         if found is None and step in checkpoint.steps(checkpoint.of_tile(self.path, self.tile.index)):
-            marks = checkpoint.marks(sweep.tile_runs(self.experiment, self.tile))
             found = checkpoint.restore(checkpoint.of_tile(self.path, self.tile.index), step, like, of=marks)
         if found is None:
             return None

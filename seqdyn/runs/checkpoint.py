@@ -67,6 +67,12 @@ def marks(runs: Tree) -> dict[str, str]:
     return {jax.tree_util.keystr(path): digest(leaf)[:16] for path, leaf in found}
 
 
+def other(theirs: Mapping[str, str], of: Mapping[str, str] | None) -> str | None:
+    """What the runs with the marks `theirs` have another value of than those that are asked for, if anything."""
+    name = next((name for name, mark in (of or {}).items() if theirs.get(name, mark) != mark), None)
+    return None if name is None else name.lstrip(".")
+
+
 def save(directory: Path, step: int, states: Tree, of: Mapping[str, str] | None = None) -> None:
     """Writes the states after `step` updates, returns when they are on disk, and keeps the newest two. `of` are the
     `marks` of the runs whose states they are.
@@ -133,11 +139,10 @@ def restore(
         with _alone(), _plainly_named(directory) as named:
             states = ocp.load(str(named / str(step)), target)
             noted: Any = ocp.metadata(str(named / str(step))).custom_metadata
-        theirs, whole = noted.get("of", {}), digest(states) == noted["sha256"]
-        other = next((name for name, mark in (of or {}).items() if theirs.get(name, mark) != mark), None)
-        if whole and other is None:
+        whole, another = digest(states) == noted["sha256"], other(noted.get("of", {}), of)
+        if whole and another is None:
             return states
-        reason = f"it is of runs with another {other.lstrip('.')}" if whole and other else "its digest does not match"
+        reason = f"it is of runs with another {another}" if whole else "its digest does not match"
     except Exception as error:  # Orbax raises a dozen kinds for a damaged step
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     _forget()

@@ -6,6 +6,7 @@ stopping are left out. Each has a digest of its own, is whole or not there, and 
 """
 
 import itertools
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from seqdyn.io import safetensors
 from seqdyn.learn.config import Experiment
 from seqdyn.learn.train import TrainState
-from seqdyn.runs.checkpoint import digest
+from seqdyn.runs.checkpoint import digest, other
 from seqdyn.types import ConfigError
 
 SUFFIX = ".safetensors"
@@ -46,28 +47,37 @@ def steps(directory: Path) -> list[int]:
     return sorted(int(path.stem) for path in found if path.stem.isdigit())
 
 
-def save(directory: Path, step: int, states: TrainState) -> None:
-    """Keeps the states after `step` updates, if they are not kept. Raises OSError if they cannot be written.
+def save(directory: Path, step: int, states: TrainState, of: Mapping[str, str]) -> None:
+    """Keeps the states after `step` updates of the runs with the marks `of` (`checkpoint.marks`), if they are not kept.
+    Raises OSError if they cannot be written.
 
     What is there stays, with a warning if these are others, as another processor makes them.
     """
     path, arrays = _path(directory, step), _named(states)
     there, new = _read(path), digest(arrays)
     if there is not None:
-        if digest(there) != new:
+        if digest(there[0]) != new:
             warnings.warn(f"{path} has other bits than what is made here, and stays as it is", stacklevel=2)
         return
     path.unlink(missing_ok=True)  # damaged
     try:
-        safetensors.write(path, arrays, {"sha256": new})
+        said = json.dumps(
+            {"sha256": new, "of": dict(of)}
+        )  # one entry: the file's order of several is not always the same
+        safetensors.write(path, arrays, {"kept": said})
     except Exception as error:  # a full disk, a vanished directory: its writer raises kinds of its own
         raise OSError(f"cannot write {path}: {' '.join(str(error).split())}") from error
 
 
-def read(directory: Path, step: int, like: TrainState) -> TrainState | None:
-    """What was kept after `step` updates, with the structure, shapes and types of `like`; None if it is damaged or not
-    there. In the place of the best of early stopping are the parameters."""
-    found, paths = _read(_path(directory, step)), _paths(like)
+def read(directory: Path, step: int, like: TrainState, of: Mapping[str, str] | None = None) -> TrainState | None:
+    """What was kept after `step` updates, with the structure, shapes and types of `like`; None if it is damaged, not
+    there or, with a warning, of runs with other marks than `of`. In the place of the best of early stopping are the
+    parameters."""
+    path, paths = _path(directory, step), _paths(like)
+    found, theirs = _read(path) or (None, {})
+    if found is not None and (another := other(theirs, of)):
+        warnings.warn(f"passed over {path}: it is of runs with another {another}", stacklevel=2)
+        return None
     if found is None or {name: (leaf.shape, leaf.dtype) for name, leaf in found.items()} != {
         name: (leaf.shape, leaf.dtype) for name, leaf in paths.items()
     }:
@@ -108,10 +118,11 @@ def _named(states: TrainState) -> dict[str, np.ndarray]:
     return {name: np.asarray(leaf) for name, leaf in _paths(states).items()}
 
 
-def _read(path: Path) -> Mapping[str, np.ndarray] | None:
-    """Of a file that is whole."""
+def _read(path: Path) -> tuple[Mapping[str, np.ndarray], Mapping[str, str]] | None:
+    """(arrays, marks of the runs whose they are) of a file that is whole. Older ones have no marks."""
     try:
         found, said = safetensors.read(path)
     except ConfigError:
         return None
-    return found if digest(found) == said.get("sha256") else None
+    noted = json.loads(said.get("kept", "{}"))
+    return (found, noted.get("of", {})) if digest(found) == noted.get("sha256", said.get("sha256")) else None

@@ -37,13 +37,14 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
     if step in checkpoint.steps(directory):
         found = (step, checkpoint.restore(directory, step, like, of=marks))
     if step in steps and (found is None or found[1] is None) and others:
-        found = (step, kept.read(others, step, like))
+        found = (step, kept.read(others, step, like, marks))
     if found is None or found[1] is None:
         if not steps:
             raise ConfigError(f"{path} has only begun: it has no checkpoint of run {run} yet.")
         if step in steps and not best:
             raise ConfigError(
-                f"{path} has run {run} after {step} updates in a file that is damaged; take another step."
+                f"{path} has run {run} after {step} updates in a file that is damaged or of other runs; take another "
+                "step."
             )
         what = "its best" if best else "its parameters"
         after = "in a checkpoint yet" if step is None else f"after {step} updates"

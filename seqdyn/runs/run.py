@@ -229,7 +229,7 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     if states is None:
         given = None if work.start is None else jax.device_put(work.start(experiment.specs[tile.spec]), device)
         states = programs.init(runs, jax.device_put(sweep.real(experiment, tile), device), data, given)
-        _keep(work, tile, 0, states)
+        _keep(work, tile, 0, runs, states)
         states, metrics = _probe(tile, experiment, programs, runs, states, data)
         _record(work, tile, 0, metrics)
     work.display.at(tile, step, np.asarray(states.alive))
@@ -302,14 +302,14 @@ def _chunk(
             states, metrics = programs.chunk(runs, states, data, length)
         parts.append(metrics)
         step = stop
-        _keep(work, tile, step, states)
+        _keep(work, tile, step, runs, states)
     return states, parts[0] if len(parts) == 1 else jax.tree.map(lambda *of: np.concatenate(of, axis=1), *parts)
 
 
-def _keep(work: _Work, tile: Tile, step: int, states: Any) -> None:
+def _keep(work: _Work, tile: Tile, step: int, runs: Any, states: Any) -> None:
     """Keeps the states after `step` updates where that is asked for."""
     if step in work.kept:
-        kept.save(kept.of_tile(work.out, tile.index), step, states)
+        kept.save(kept.of_tile(work.out, tile.index), step, states, checkpoint.marks(runs))
 
 
 def _probe(

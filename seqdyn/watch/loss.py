@@ -218,10 +218,11 @@ def value_and_grad(
             numbers = tuple(
                 range(len(args))[number] for number in ((argnums,) if isinstance(argnums, SupportsIndex) else argnums)
             )
+            if len({*numbers}) < len(numbers):
+                raise IndexError
         except (TypeError, IndexError):
-            raise ConfigError(
-                f"argnums is {argnums!r}; it must number the {len(args)} arguments by position."
-            ) from None
+            right = f"it must number the {len(args)} arguments by position, each at most once"
+            raise ConfigError(f"argnums is {argnums!r}; {right}.") from None
         _check_leaves({n: args[n] for n in numbers})
         records = _records(fun, numbers, args, kwargs)
 
