@@ -73,6 +73,9 @@ def number(
 
     `whole` ones are int32 when they run, the others float32.
     """
+    for end, value in {"low": low, "high": high, "above": above, "below": below}.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise ConfigError(f"{end} of a number is {value!r:.40}; it must be a number.")
     allowed = Range(low, high, above, below, whole, infinite)
     return dataclasses.field(default=default, metadata={"number": allowed})
 
@@ -94,7 +97,9 @@ def part(cls: Any = None, *, name: str | None = None) -> Any:
     by its `name`; with a `name` it is found again after it has moved to another file.
     """
     if cls is None:
-        return lambda cls: _part(cls, name)
+        return lambda cls: part(cls, name=name)
+    if not isinstance(cls, type):
+        raise ConfigError(f"part has {cls!r:.60}; it must stand above a class.")
     return _part(cls, name)
 
 

@@ -91,6 +91,8 @@ def as_path(field: str, value: Any, right: str = "a path") -> Path:
     and for one that the file system refuses."""
     try:
         path = Path(value).expanduser()
+        if not path.is_absolute():
+            os.getcwd()  # which somebody may have removed
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.stat(path)
         return path
