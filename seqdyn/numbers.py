@@ -166,7 +166,7 @@ class Numbers:
         return all(np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in FIELDS)
 
     def __hash__(self) -> int:
-        return hash(tuple(np.asarray(getattr(self, f.name)).tobytes() for f in FIELDS))
+        return hash(tuple((np.asarray(getattr(self, f.name), float) + 0.0).tobytes() for f in FIELDS))
 
     def __len__(self) -> int:
         return len(np.atleast_1d(np.asarray(self.seed)))

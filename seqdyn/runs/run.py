@@ -4,7 +4,9 @@ Records are written before the checkpoint that covers them: a kill in between re
 same region. So what is on disk after any kill, and any number of resumes, ends as the uninterrupted run would.
 """
 
+import contextlib
 import hashlib
+import itertools
 import json
 import time
 import warnings
@@ -127,11 +129,13 @@ def _words(experiment: Experiment, out: Path, vocabulary: Any) -> tuple[str, ...
     if vocabulary is None:
         return None
     words = word_list(vocabulary, min((spec.vocabulary for spec in experiment.specs if spec.vocabulary), default=0))
-    if (out / VOCABULARY).exists() and (there := load_vocabulary(out / VOCABULARY)) != words:
-        at = next(
-            (i for i, (a, b) in enumerate(zip(there, words, strict=False)) if a != b), min(len(there), len(words))
-        )
-        raise ConfigError(f"{out} has another vocabulary, from id {at} on; choose another directory.")
+    there = words
+    if (out / VOCABULARY).exists():
+        with contextlib.suppress(ConfigError):  # damaged, and written again
+            there = load_vocabulary(out / VOCABULARY)
+    if there != words:
+        differ = (i for i, (a, b) in enumerate(itertools.zip_longest(there, words)) if a != b)
+        raise ConfigError(f"{out} has another vocabulary, from id {next(differ)} on; choose another directory.")
     return words
 
 
