@@ -112,9 +112,9 @@ def test_signal_and_scatter_have_no_bias_and_no_scale():
 
 @pytest.mark.parametrize("alpha", [2.0, 1.7, 1.3, 1.0, 0.7])
 def test_a_stable_law_has_its_index_whatever_its_scale(alpha):
-    x = levy_stable.rvs(alpha, 0.0, size=200_001, random_state=0)
+    x = levy_stable.rvs(alpha, 0.0, size=50_001, random_state=0)
     found = [float(tail_index(jnp.asarray(scale * x + at))) for scale, at in ((1.0, 0.0), (1e-6, 3e-6), (50.0, -7.0))]
-    np.testing.assert_allclose(found, alpha, atol=0.02)
+    np.testing.assert_allclose(found, alpha, atol=0.03)
     some = jnp.arange(len(x) + 1) < len(x)
     assert float(tail_index(jnp.append(jnp.asarray(x), 1e9), some)) == found[0]
     assert np.isnan(tail_index(jnp.zeros(9)))
