@@ -278,7 +278,7 @@ def listed(values: Any) -> list[Any]:
 def _item(value: Any) -> Any:
     """One number of an array or tensor in Python's own type; that of NumPy's longdouble is a float."""
     item = value.item() if hasattr(value, "item") else np.asarray(value).item()
-    return float(item) if isinstance(item, np.longdouble) else item
+    return float(item) if isinstance(item, np.floating) else item
 
 
 def plain(value: Any) -> Any:

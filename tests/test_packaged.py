@@ -178,7 +178,12 @@ def test_numbers_whose_differences_32_bits_lose_are_scaled_by_them():
     ticks = 10.0 * np.arange(40)
     rows = np.stack([1.7e9 + ticks, 1e6 * ticks], axis=1)  # time stamps beside what 32 bits hold
     small = np.stack([ticks, 1e6 * ticks], axis=1)
-    for of in (np.asarray, lambda a: a.astype(np.int64), lambda a: pd.DataFrame(a, index=range(40, 0, -1)), np.longdouble):
+    for of in (
+        np.asarray,
+        lambda a: a.astype(np.int64),
+        lambda a: pd.DataFrame(a, index=range(40, 0, -1)),
+        np.longdouble,
+    ):
         np.testing.assert_allclose(scaled({"train": of(rows)})["train"], scaled({"train": small})["train"], atol=1e-6)
         found, right = (
             standardised({"train": (np.asarray(of(one))[:, None], [1] * 40, [0] * 40)})["train"].xs
@@ -214,8 +219,14 @@ class Nested:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: scaled({"train": ROWS, "test": ROWS[:, :1]}), "the split test has 1 features; it must have those of train, 2"),
-        (lambda: standardised({"train": WHOLE, "test": (WHOLE[0][..., :1], *WHOLE[1:])}), "the split test has 1 features"),
+        (
+            lambda: scaled({"train": ROWS, "test": ROWS[:, :1]}),
+            "the split test has 1 features; it must have those of train, 2",
+        ),
+        (
+            lambda: standardised({"train": WHOLE, "test": (WHOLE[0][..., :1], *WHOLE[1:])}),
+            "the split test has 1 features",
+        ),
         (lambda: standardised({"train": tuple(leaf[:0] for leaf in WHOLE)}), "xs of the shape (0,"),
         (lambda: scaled({"train": ROWS}, False, True), "low is False"),
         (lambda: scaled({"train": ROWS}, np.zeros(2)), "low is"),

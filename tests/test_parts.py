@@ -94,7 +94,7 @@ def test_another_number_compiles_nothing_and_another_structure_does():
         traced.append(spec)
         return sum(layer.tau * layer.u.gain for layer in spec.layers) + spec.window.astype(jnp.float32)
 
-    for tau in (2, 3.5, np.float64(4), np.int32(5), jnp.float32(6)):
+    for tau in (2, 3.5, np.float64(4), np.int32(5), jnp.float32(6), np.longdouble(7)):
         spec = dataclasses.replace(SPEC, layers=(Leaky(4, tau=tau),))
         assert total(grids.arrays(spec)) == pytest.approx(float(tau) + 10)
     assert len(traced) == 1

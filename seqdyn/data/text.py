@@ -89,7 +89,8 @@ def decode(ids: Any, vocabulary: Sequence[str]) -> list[str]:
     found = whole_numbers("ids", listed(ids), 0, last, f"an id between 0 and {last}")
     if found.ndim != 1:
         raise ConfigError(f"ids has the shape {found.shape}; it must be those of one text.")
-    return [vocabulary[i] for i in found if i not in (PAD, START)]
+    numbers: list[int] = found.tolist()
+    return [vocabulary[i] for i in numbers if i not in (PAD, START)]
 
 
 def pad_to(
@@ -142,9 +143,9 @@ def labelled_text(
 ) -> Text:
     """Labelled texts, a mapping `reviews[split] = (texts, labels)`, as ids; the vocabulary is that of 'train' alone.
 
-    Texts are strings (or UTF-8 bytes, as TFDS has them) in a list, array, Series or table of one column. Labels are classes 0 … k − 1, or
-    words; words become classes in their alphabetical order: `Text.classes`. `vocabulary` counts `SPECIAL` too, so ids
-    are below it. A row begins with `<start>`; a long text that keeps its last words loses it.
+    Texts are strings (or UTF-8 bytes, as TFDS has them) in a list, array, Series or table of one column. Labels are
+    classes 0 … k − 1, or words; words become classes in their alphabetical order: `Text.classes`. `vocabulary` counts
+    `SPECIAL` too, so ids are below it. A row begins with `<start>`; a long text that keeps its last words loses it.
 
     ConfigError, which names split and example, for a split that is missing or empty, what is no text, a text without a
     word, labels that are no classes of train's, and settings out of range.

@@ -80,7 +80,8 @@ def module(
     if updates is None:
         raise ConfigError("updates is None beside path; it must be how many updates the loop will make.")
     steps = None if steps is None else whole("steps", steps)
-    directory = Directory(path, updates, every, {"clip": math.inf} | {field: plain(value) for field, value in numbers.items()})
+    numbers = {"clip": math.inf} | {field: plain(value) for field, value in numbers.items()}
+    directory = Directory(path, updates, every, numbers)
     return Look(rnn, every, reduction, verify, directory, steps, words)
 
 
