@@ -178,6 +178,7 @@ WRONG = [
     (SERIES, "xs", at(np.zeros((N, T, D)), (3, 0, 0), -1e39), ["-1e+39"]),
     (SERIES, "xs", np.zeros((N, T, D), complex), ["xs", "complex"]),
     (SERIES, "xs", np.zeros((N, T, D), "datetime64[s]"), ["xs", "datetime64"]),
+    (SERIES, "xs", np.zeros((N, T, D), "timedelta64[s]"), ["xs", "timedelta64"]),
     (SERIES, "xs", np.full((N, T, D), "1"), ["xs", "numbers"]),
     (SERIES, "xs", [[[0, 1]] * T] * (N - 1) + [[[0, 1]]], ["xs", "array"]),
     (SERIES, "xs", None, ["xs"]),

@@ -130,6 +130,8 @@ def test_a_table_may_be_of_lists_and_its_labels_numbers():
     found = table(rows.tolist(), ys.tolist(), ratios=[0.75, 0.25, 0])
     assert {name: e.xs.shape for name, e in found.items()} == {"train": (30, 3, 1), "validation": (10, 3, 1)}
     assert found["train"].ys.dtype == np.float32 and found["train"].xs.dtype == np.float32
+    for one, other in zip(found.values(), table(rows, ys[:, None], ratios=[0.75, 0.25, 0]).values(), strict=True):
+        assert np.array_equal(one.ys, other.ys)
     check(Spec("labelled", steps=1, features=3, classes=0), table(rows, ys, reading="row"))
     assert table(rows, np.arange(40) % 2)["train"].ys.dtype == np.int32
     for wrong in (rows[0], rows[1:], np.full((40, 3), np.nan), "rows"):

@@ -133,6 +133,7 @@ WAYS = {
     "small": BINARY.astype(np.uint8),
     "jax": jnp.asarray(BINARY),
     "pandas": pd.Series(BINARY, index=range(100, 0, -1)),
+    "column": pd.DataFrame({"y": BINARY}),
     "pandas words": pd.Series(np.array(["neg", "pos"])[BINARY], dtype="category"),
 }
 

@@ -38,7 +38,7 @@ def array(where: str, value: Any, right: str) -> np.ndarray:
     if np.ma.is_masked(given) or (isinstance(given, list | tuple) and any(map(np.ma.is_masked, given))):
         raise ConfigError(f"{where} has masked entries; it must be {right}.")
     for kind, wide in ((np.floating, np.float32), (np.integer, np.int32)):  # bfloat16, int4 and their like
-        if found.dtype.kind not in "biufSU" and jnp.issubdtype(found.dtype, kind):
+        if found.dtype.kind == "V" and jnp.issubdtype(found.dtype, kind):
             found = found.astype(wide)
     if found.dtype.kind not in "biufSU":
         raise ConfigError(f"{where} has the type {found.dtype}; it must be {right}.")

@@ -92,6 +92,7 @@ def table(
     """
     one_of("reading", reading, get_args(Reading))
     rows, labels = exact("rows", rows), array("ys", ys, "classes or numbers")
+    labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
     if rows.ndim != 2 or not rows.size or labels.shape != rows.shape[:1]:
         raise ConfigError(f"rows has the shape {rows.shape} and ys {labels.shape}; they must be [n, f] and [n].")
     values = numbers("ys", labels)
