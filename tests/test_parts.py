@@ -94,12 +94,22 @@ def test_another_number_compiles_nothing_and_another_structure_does():
         traced.append(spec)
         return sum(layer.tau * layer.u.gain for layer in spec.layers) + spec.window.astype(jnp.float32)
 
-    for tau in (2, 3.5, np.float64(4), np.int32(5), jnp.float32(6), np.longdouble(7)):
+    for tau in (2, 3.5, np.float64(4), np.int32(5), jnp.float32(6)):
         spec = dataclasses.replace(SPEC, layers=(Leaky(4, tau=tau),))
         assert total(grids.arrays(spec)) == pytest.approx(float(tau) + 10)
     assert len(traced) == 1
     total(grids.arrays(dataclasses.replace(SPEC, layers=(Leaky(5),))))
     assert len(traced) == 2
+
+
+def test_numbers_of_any_width_are_pythons():
+    """The item of a longdouble is a longdouble again."""
+    for found in (parts.listed(np.longdouble([0.5, 1.0])), parts.listed([np.longdouble(0.5), np.float16(1)])):
+        assert found == [0.5, 1.0] and set(map(type, found)) == {float}
+    assert [type(parts.plain(of(0.5))) for of in (np.longdouble, np.array, jnp.float32)] == [float] * 3
+    allowed = parts.Range(0.0, 1.0, -math.inf, math.inf, whole=False, infinite=False)
+    assert allowed.refuses(np.longdouble(2)) == "at least 0 and at most 1"
+    assert seqdyn.grid(seqdyn.Spec(), gain=np.longdouble([0.5, 2.0])).numbers.gain.tolist() == [0.5, 2.0]
 
 
 def test_structure_is_told_apart_by_value_and_type():
