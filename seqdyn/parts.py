@@ -43,7 +43,7 @@ class Range(NamedTuple):
         """What `value` must be, in words; None where it is that."""
         if isinstance(value, bool | np.bool) or not isinstance(value, int | float | np.integer | np.floating):
             return "a whole number" if self.whole else "a number"
-        value = value.item() if isinstance(value, np.generic) else value
+        value = _item(value) if isinstance(value, np.generic) else value
         if math.isnan(value) or (math.isinf(value) and not (self.infinite and value > 0)):
             return "finite, or inf" if self.infinite else "finite"
         if math.isinf(value):
@@ -276,8 +276,14 @@ def listed(values: Any) -> list[Any]:
     """One value or many, NumPy's, JAX's or Python's, as a list of Python's."""
     plain = values.tolist() if hasattr(values, "tolist") else values
     if not is_many(values) and not is_many(plain):  # what only offers tolist() is many once it is a list
-        return [plain]
-    return [v.item() if hasattr(v, "item") and np.ndim(v) == 0 else v for v in plain]
+        plain = [plain]
+    return [_item(v) if hasattr(v, "item") and np.ndim(v) == 0 else v for v in plain]
+
+
+def _item(value: Any) -> Any:
+    """One number of an array or tensor in Python's own type; that of NumPy's longdouble is a float."""
+    item = value.item() if hasattr(value, "item") else np.asarray(value).item()
+    return float(item) if isinstance(item, np.floating) else item
 
 
 def plain(value: Any) -> Any:
@@ -285,7 +291,7 @@ def plain(value: Any) -> Any:
     if hasattr(value, "_fields") or isinstance(value, Tracer):
         return value
     if isinstance(value, np.generic) or (hasattr(value, "__array__") and np.ndim(value) == 0):
-        return np.asarray(value).item()
+        return _item(value)
     if isinstance(value, list | tuple) or (hasattr(value, "__array__") and np.ndim(value) == 1):
         return tuple(map(plain, value))
     return value

@@ -102,6 +102,16 @@ def test_another_number_compiles_nothing_and_another_structure_does():
     assert len(traced) == 2
 
 
+def test_numbers_of_any_width_are_pythons():
+    """The item of a longdouble is a longdouble again."""
+    for found in (parts.listed(np.longdouble([0.5, 1.0])), parts.listed([np.longdouble(0.5), np.float16(1)])):
+        assert found == [0.5, 1.0] and set(map(type, found)) == {float}
+    assert [type(parts.plain(of(0.5))) for of in (np.longdouble, np.array, jnp.float32)] == [float] * 3
+    allowed = parts.Range(0.0, 1.0, -math.inf, math.inf, whole=False, infinite=False)
+    assert allowed.refuses(np.longdouble(2)) == "at least 0 and at most 1"
+    assert seqdyn.grid(seqdyn.Spec(), gain=np.longdouble([0.5, 2.0])).numbers.gain.tolist() == [0.5, 2.0]
+
+
 def test_structure_is_told_apart_by_value_and_type():
     @part
     class Any_:

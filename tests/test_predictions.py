@@ -81,13 +81,19 @@ def test_a_prediction_is_the_probability_that_the_network_gives(reviews):
         TEXTS * 4,
         pd.Series(TEXTS * 4),
         np.array(TEXTS * 4),
+        [text.encode() for text in TEXTS * 4],
+        np.array([text.encode() for text in TEXTS * 4]),
+        pd.Series([text.encode() for text in TEXTS * 4]),
         examples,
         tuple(examples),
         (examples.xs.tolist(), examples.lengths.tolist()),
     ):
         np.testing.assert_allclose(sd.predict(out, 1, data, batch=5), right, rtol=1e-5)
     assert np.abs(sd.predict(out, 0, TEXTS * 4) - right).max() > 1e-3  # another run
-    np.testing.assert_allclose(sd.predict(out, 1, TEXTS[0]), right[:1], rtol=1e-5)
+    for text in (TEXTS[0], TEXTS[0].encode()):
+        np.testing.assert_allclose(sd.predict(out, 1, text), right[:1], rtol=1e-5)
+    (one, words), (other, same) = (sd.explained(out, 1, text) for text in (TEXTS[0], TEXTS[0].encode()))
+    assert np.array_equal(one, other) and words == same
     short = [examples.xs[:1, -int(examples.lengths[0]) :], right[:1]]
     np.testing.assert_allclose(sd.predict(out, 1, short[0]), short[1], rtol=1e-5)
     for n in (2, 3):  # as many sequences as there are arrays in (xs, lengths) and (xs, lengths, ys)
