@@ -8,7 +8,7 @@ gradient of U has as factors; no clip saves a forward pass that has overflowed.
 Task: the adding problem, T = 100, a ReLU rnn from an orthogonal recurrence at gains up to 2.2 (1.41 keeps the norm of
 the adjoint); and T = 200, where 32-bit numbers end. A run counts as usable if its last test loss is at most 1.25 times
 a constant's. Before it, one sigmoid unit as in the paper: x' = 5 σ(x) + b, 50 steps from 0.5, and the error in b.
-Cost: 2,702 runs × 600 updates; 1,930 of them took five minutes of processor time.
+Cost: 2,702 runs × 600 updates, seven minutes of processor time.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
