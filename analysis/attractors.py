@@ -13,8 +13,8 @@ CLASSES = ("AA", "BA", "AB", "BB")
 
 
 def typical(paths: Sequence[dict[str, Any]], target: float) -> int:
-    """The seed that is drawn: of those whose accuracy is above the target at some look (of all, if none is) the one that
-    gets there at the median look, of two the earlier."""
+    """The seed that is drawn: of those whose accuracy is above the target at some look (of all, if none is) the one
+    that gets there at the median look, of two the earlier."""
     learned = [path for path in paths if np.max(path["accuracy"]) > target] or list(paths)
     when = [int(np.argmax(np.asarray(path["accuracy"]) > target)) for path in learned]
     return learned[int(np.argsort(when, kind="stable")[(len(when) - 1) // 2])]["seed"]

@@ -308,7 +308,7 @@ def stated(c: Config) -> list[Stated]:
         *all_of("–", many, start, "one_at_start", "proportion", 0.5),
         *all_of("–", many, chance, "loss_before", "median", 0.9),
         *all_of("> 0", many, wins, "lead", "median", 0.0, source=SOURCE),
-        *all_of("must", every, f"learned, at least {CLASSES} attractors", "enough", "proportion", 0.5, source=SOURCE),
+        *all_of("several", every, f"learned, at least {CLASSES} attractors", "enough", "proportion", 0.5, source=SOURCE),
         Stated("–", Claim("tanh: attractors, many lengths less one length", "difference", more, 0, source=HERE)),
         *all_of("–", every, still, "held", "median", 0.9),
         *all_of("< 0", many, "learned, exponent of a wait", "exponent", "median", -0.01, "below", source=SOURCE),
