@@ -1,9 +1,21 @@
 """Ribeiro, Tiels, Aguirre & Schön 2020, 'Beyond exploding and vanishing gradients: analysing RNN training using
 attractors and smoothness' (AISTATS, arXiv 1906.08482).
 
-Claim: a network that contracts keeps information for long only in several attractors, so training must create them: it
-passes bifurcations, and vanishing gradients come with what it finds. An LSTM may pass through chaos, too.
-Setting: orbit diagrams along training, as there, on the same task, temporal order. Not as there: PLACEHOLDER
+Claim: a network that contracts can store information for long only in several attractors. Training creates them, and
+passes bifurcations on the way; vanishing gradients come with them. An LSTM may pass through chaos, too.
+Setting: orbit diagrams along training, of temporal order, one of their tasks. At each look a network goes on from the
+last states of 32 sequences for 1,000 steps under a constant input, and what it visits then is drawn. Not as there: the
+input is the mean of the distractors, in their code it is one symbol; orbits begin where sequences end, theirs at
+random; 16 units, Adam of rate 0.003, clip 1. A tanh rnn, a GRU and an LSTM read sequences of 10 to 30 steps; a second
+tanh rnn reads 30 steps always. A run is judged at its last look with over 99% right.
+Cost: 96 runs × 1,200 updates, 41 looks at each; under three minutes of processor time.
+Expect: one attractor before training, in all of them. Of the tanh rnns of one length hardly any gets four: the orbits of
+most never settle, and after the wait they guess. GRU and LSTM, too, end with fewer than four, mostly with two, and 62%
+are still right: to last for 30 steps, nothing must be stored for ever. Of the tanh rnns of many lengths one half to two
+thirds have four, which is undecided. Reading many lengths, all networks with four attractors are right in 97% or more;
+with fewer, hardly any. Orbits contract, −0.5 nats a step (tanh) and −0.12 (GRU). An LSTM has several attractors about
+100 updates before it is right; whether the loss is at chance until then is undecided. Chaos is rare: it is at single
+looks of at most one LSTM in 24.
 """
 
 from collections.abc import Mapping, Sequence
@@ -259,18 +271,13 @@ def row(path: dict[str, Any]) -> dict[str, Any]:
 
 def orbits_of(ds: Any, run: int) -> list[list[tuple[int, float]]]:
     """(class of the sequence before, class that is read out), each once, of every look."""
-    read, classes = ds["orbit_read"].values[run], ds["orbit_class"].values[run]
-    return [
-        sorted(
-            {
-                (int(c), round(float(y), 3))
-                for c, ys in zip(classes[look], read[look], strict=True)
-                for y in ys
-                if y == y
-            }
-        )
-        for look in range(len(read))
-    ]
+
+    def at(classes: np.ndarray, read: np.ndarray) -> list[tuple[int, float]]:
+        there = np.isfinite(read)
+        of = np.broadcast_to(classes[:, None], read.shape)[there]
+        return sorted({(int(c), round(float(y), 3)) for c, y in zip(of, read[there], strict=True)})
+
+    return list(map(at, ds["orbit_class"].values[run], ds["orbit_read"].values[run]))
 
 
 def found_in(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,25 +307,20 @@ def stated(c: Config) -> list[Stated]:
         return [Stated(paper, one(case)) for case in cases]
 
     many, every = (MANY, GRU, LSTM), (ONE, MANY, GRU, LSTM)
-    start, still = "before training orbits end in one attractor", f"learned, share still right after {c.wait:,} steps"
-    chance, wins = (
-        "loss over chance, last look with one attractor",
-        "learned, updates from several attractors to 99% right",
-    )
-    enough, more = (
-        f"learned, at least {CLASSES} attractors",
-        minus(of("attractors", case=MANY), of("attractors", case=ONE)),
-    )
+    start, chance = "before training orbits end in one attractor", "loss over chance, last look with one attractor"
+    lead = f"learned, updates from several attractors to {LEARNED:.0%} right"
+    enough, still = f"learned, at least {CLASSES} attractors", f"learned, share still right after {c.wait:,} steps"
+    more = minus(of("attractors", case=MANY), of("attractors", case=ONE))
     return [
         *all_of("–", many, start, "one_at_start", "proportion", 0.5),
         *all_of("–", many, chance, "loss_before", "median", 0.9),
-        *all_of("> 0", many, wins, "lead", "median", 0.0, source=SOURCE),
+        *all_of("–", many, lead, "lead", "median", 0.0),
         *all_of("several", every, enough, "enough", "proportion", 0.5, source=SOURCE),
         Stated("–", Claim("tanh: attractors, many lengths less one length", "difference", more, 0, source=HERE)),
         *all_of("–", every, still, "held", "median", 0.9),
         *all_of("< 0", many, "learned, exponent of a wait", "exponent", "median", -0.01, "below", source=SOURCE),
         *all_of("–", (ONE,), "learned, share of orbits that settle", "settled", "median", 0.5, "below"),
-        *all_of("may be", (LSTM,), "chaos at some look", "chaos", "proportion", 0.5, "below", source=SOURCE),
+        *all_of("may be", (LSTM,), "chaos at some look", "chaos", "proportion", 0.5, "below"),
     ]
 
 
