@@ -151,8 +151,13 @@ def test_orbits_on_one_closed_curve_are_one_set_and_a_drift_is_not_settled():
     assert attractors.ends(jnp.asarray(eighths)).period.tolist() == [8, 7, 0]
     drift = np.stack([t * 1e-5, t * 1e-6], axis=1)  # over the window 0.003 and 0.0003
     assert attractors.ends(jnp.asarray(drift)).period.tolist() == [0, 1]
-    chain = np.broadcast_to(np.asarray([0.0, 0.04, 0.08, 0.2])[None, :, None], (attractors.WINDOW, 4, 1))
+
+
+def test_a_chain_of_orbits_that_are_near_is_one_set():
+    at = np.append(0.04 * np.asarray([0, 8, 1, 7, 2, 6, 3, 5, 4]), 0.5)
+    chain = np.broadcast_to(at[None, :, None], (attractors.WINDOW, len(at), 1))
     assert attractors.ends(jnp.asarray(chain)).attractors == 2
+    assert attractors.ends(jnp.asarray(chain[:, :-2])).attractors == 2  # without its middle
 
 
 @pytest.mark.parametrize(("u", "held", "sets"), [(2.0, 1.0, 2), (0.5, 0.5, 1)])
