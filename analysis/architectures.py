@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -20,7 +19,7 @@ from seqdyn.learn.config import Experiment, Spec
 from seqdyn.runs import axes as record_axes
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
-from seqdyn.runs.script import script
+from seqdyn.runs.script import RUN_DIR, script
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -199,4 +198,4 @@ def show(out: str | Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    script(tyro.conf.Positional[Path], show, __doc__)
+    script(RUN_DIR, show, __doc__)

@@ -363,10 +363,21 @@ class Config:
     """Tables for a README."""
 
 
+def _told(file: Path) -> list[dict[str, str]]:
+    """The table that a script has written; ConfigError for a file of another kind, or damaged."""
+    try:
+        rows = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        rows = None
+    if isinstance(rows, list) and all(isinstance(row, dict) and {"claim", "verdict"} <= row.keys() for row in rows):
+        return rows
+    raise ConfigError(f"{file} is no table of claims, or damaged; remove it, or make its script write it again.")
+
+
 def main(config: Config) -> None:
     """Prints every claim of the directories, and of all below them; then what became of those made more than once."""
     found = experiments(config.directories)
-    told = sorted(file for root in config.directories for file in root.rglob(TOLD))
+    told = {file: _told(file) for root in config.directories for file in sorted(root.rglob(TOLD))}
     if not found and not told:
         raise ConfigError(f"{', '.join(map(str, config.directories))} has no run of which claims are made.")
     of_all = []
@@ -375,9 +386,8 @@ def main(config: Config) -> None:
         told_here = verdicts(stated(parts[0]), *parts)
         show(told_here, config.markdown)
         of_all.append(replicated.made(str(script_of(parts[0])).removeprefix("experiments."), parts, told_here))
-    for file in told:
+    for file, rows in told.items():
         plain_console().print(str(file.parent), soft_wrap=True)
-        rows = json.loads(file.read_text(encoding="utf-8"))
         replicated.printed(rows, f"{len(rows)} claims, made at once.", config.markdown)
     replicated.show(of_all, config.markdown)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import tyro
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,7 +18,7 @@ from analysis.selection import at_chosen, settled
 from analysis.style import student
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
-from seqdyn.runs.script import script
+from seqdyn.runs.script import RUN_DIR, script
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -224,4 +223,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    script(tyro.conf.Positional[Path], main, __doc__)
+    script(RUN_DIR, main, __doc__)

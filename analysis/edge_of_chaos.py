@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -24,7 +23,7 @@ from analysis.learned import criterion
 from analysis.plane import Plane
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
-from seqdyn.runs.script import script
+from seqdyn.runs.script import RUN_DIR, script
 from seqdyn.theory import MeanField, critical_gain
 
 WIDE = "wide.json"
@@ -360,4 +359,4 @@ def show(out: str | Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    script(tyro.conf.Positional[Path], show, __doc__)
+    script(RUN_DIR, show, __doc__)

@@ -301,7 +301,7 @@ def write(paths: Sequence[str | Path], file: str | Path) -> Path:
     file, paths = Path(file), [Path(path) for path in paths]
     for path in paths:
         manifest.read(path)
-    if file.is_dir() or not file.parent.is_dir():
+    if file.exists() != file.is_file() or not file.parent.is_dir():
         raise ConfigError(f"out is {file}; it must be a file, in a folder that is there.")
     if file.exists() and not file.read_bytes().startswith(_MARK.encode()):
         raise ConfigError(f"out is {file}, which is there and no page of this command; take another name.")

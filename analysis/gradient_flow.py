@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -23,7 +22,7 @@ from analysis.style import median
 from seqdyn.learn.spec import Spec
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
-from seqdyn.runs.script import script
+from seqdyn.runs.script import RUN_DIR, script
 from seqdyn.runs.why import diverged as diverged_runs
 from seqdyn.runs.why import why
 from seqdyn.types import ConfigError
@@ -341,4 +340,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    script(tyro.conf.Positional[Path], main, __doc__)
+    script(RUN_DIR, main, __doc__)

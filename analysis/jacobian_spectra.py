@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -21,7 +20,7 @@ from analysis.windows import NOTHING, STAGES, Group, at, bound, floored, gates_a
 from seqdyn.data.tasks import Task, task_of
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
-from seqdyn.runs.script import script
+from seqdyn.runs.script import RUN_DIR, script
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -356,4 +355,4 @@ def show(out: str | Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    script(tyro.conf.Positional[Path], show, __doc__)
+    script(RUN_DIR, show, __doc__)

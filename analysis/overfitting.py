@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import tyro
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
@@ -17,7 +16,7 @@ from analysis.selection import RULE, Course, at, chosen, counted, curves, not_se
 from seqdyn.data.tasks import task_of
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
-from seqdyn.runs.script import script
+from seqdyn.runs.script import RUN_DIR, script
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -275,4 +274,4 @@ def show(out: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    script(tyro.conf.Positional[Path], show, __doc__)
+    script(RUN_DIR, show, __doc__)

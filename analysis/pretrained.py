@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 
 from analysis import report, style
@@ -15,7 +14,7 @@ from analysis.architectures import spread
 from analysis.selection import ACCURACY, at_chosen
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
-from seqdyn.runs.script import script
+from seqdyn.runs.script import RUN_DIR, script
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -136,4 +135,4 @@ def show(out: str | Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    script(tyro.conf.Positional[Path], show, __doc__)
+    script(RUN_DIR, show, __doc__)

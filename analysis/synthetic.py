@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from analysis import report, style
 from analysis.generated import COLORS, LATE, NAMES, SHADES, Found, curves, digits, interval, kl, read, said, setting
-from seqdyn.runs.script import script
+from seqdyn.runs.script import RUN_DIR, script
 
 JUDGED = {"tstr": "TSTR", "trts": "TRTS", "discriminative": "discriminative"}
 """Train on synthetic and test on real, the reverse, and can a judge tell one from the other: names in the table."""
@@ -311,4 +310,4 @@ def show(out: str | Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    script(tyro.conf.Positional[Path], show, __doc__)
+    script(RUN_DIR, show, __doc__)

@@ -41,6 +41,7 @@ from seqdyn.learn.rules import Rule as Rule
 from seqdyn.learn.spec import Spec as Spec
 from seqdyn.learn.terms import LayerPass as LayerPass
 from seqdyn.learn.terms import Pass as Pass
+from seqdyn.measure.lag_signal import LagSignal as LagSignal
 from seqdyn.measure.newton import newton as newton
 from seqdyn.nets.cells import Cell as Cell
 from seqdyn.nets.diagonal import parallel as parallel
@@ -118,6 +119,7 @@ __all__ = [
     "IndRNN",
     "Inverse",
     "io",
+    "LagSignal",
     "LayerPass",
     "load",
     "Look",

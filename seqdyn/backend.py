@@ -23,6 +23,7 @@ _OFF = {
     "jax_debug_nans": "a run that meets NaN is data",
     "jax_debug_infs": "infinity is a number here, as a clip threshold",
     "jax_check_tracer_leaks": "hand-written derivatives are taken for leaks",
+    "jax_disable_jit": "training compiles, and an update without would take seconds",
     "jax_no_tracing": "training compiles",
     "jax_no_execution": "training computes",
     "jax_custom_vjp3": "the hand-written backward pass is not one of these",

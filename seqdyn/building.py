@@ -83,7 +83,9 @@ def check_alone(value: Any) -> None:
 
 def is_real(value: Any) -> bool:
     """Is it a real number, or an array of them?"""
-    return isinstance(value, int | float | np.ndarray | np.generic | jax.Array) and jnp.isrealobj(value)
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return any(jnp.issubdtype(value.dtype, kind) for kind in (np.bool, np.integer, np.floating))
+    return isinstance(value, int | float)
 
 
 def is_wider(new: Any, old: Any) -> bool:

@@ -5,10 +5,10 @@ old run another one. Making parts anew imports and runs nothing: only classes an
 already are found.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import inspect
+import types
 from typing import Any
 
 import numpy as np
@@ -79,8 +79,8 @@ def _held(there: dict[str, Any], name: Any, what: str) -> Any:
 
 def sources(value: Any) -> dict[str, str]:
     """A digest of the source of every class, with those above it, and function that parts are made of, by name: an
-    edited step is the same JSON. What they call is not looked at. Those of this library are left out, whose version the
-    manifest has; so is what has no source, as a class typed at a prompt."""
+    edited step is the same JSON. Of what has no source, as a class typed at a prompt, it is that of the code. What they
+    call is not looked at. Those of this library are left out, whose version the manifest has."""
     found: dict[str, str] = {}
     for one in within(value):
         if is_part(one):
@@ -88,6 +88,24 @@ def sources(value: Any) -> dict[str, str]:
         else:
             name, of = describe(one)["function"], [one]
         if not name.startswith("seqdyn:"):
-            with contextlib.suppress(OSError, TypeError):
-                found[name] = hashlib.sha256("".join(map(inspect.getsource, of)).encode()).hexdigest()
+            if said := "".join(map(_source, of)):
+                found[name] = hashlib.sha256(said.encode()).hexdigest()
     return found
+
+
+def _source(one: Any) -> str:
+    try:
+        return inspect.getsource(one)
+    except (OSError, TypeError):  # of a class typed at a prompt; of a function of C there is no code either
+        made = vars(one) if isinstance(one, type) else {one.__qualname__: getattr(one, "__code__", None)}
+        said = [(name, _code(of)) for name, of in made.items() if of and not name.startswith("__dataclass")]
+        return repr(said) if said else ""
+
+
+def _code(of: Any) -> Any:
+    """What a function, a property or a constant in code says, without addresses."""
+    of = of.fget if isinstance(of, property) else getattr(of, "__func__", of)
+    of = getattr(of, "__code__", of)
+    if isinstance(of, types.CodeType):
+        return of.co_code.hex(), of.co_names, of.co_varnames, [_code(one) for one in of.co_consts]
+    return of if isinstance(of, str | bytes | int | float | complex | tuple | None) else type(of).__name__

@@ -50,7 +50,7 @@ def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Any:
             check(called, allowed, value)
         given[name] = [int(value) if allowed.whole else value for value in values]
         if is_many(seeds) or name != seed:
-            check_once(called, given[name])
+            check_once(called, given[name], np.dtype(getattr(spec, "dtype", "float32")) == np.float64)
     if not is_many(seeds):
         if seeds < 1:
             raise ConfigError(f"seeds is {seeds!r}; it must be at least one, or a list of seeds.")
@@ -68,9 +68,12 @@ def grid(spec: Any, seeds: Any = 1, **axes: Any) -> Any:
     return swept
 
 
-def check_once(field: str, values: Sequence[Any]) -> None:
-    """Raises ConfigError for a value that stands twice: it would make each of its runs twice, and count them so."""
-    twice = next((value for value, n in Counter(values).items() if n > 1), None)
+def check_once(field: str, values: Sequence[Any], double: bool = False) -> None:
+    """Raises ConfigError for a value that stands twice, as numbers of 32 bits or `double`: it would make each of its
+    runs twice, and count them so."""
+    trained = [value if double or isinstance(value, int) else float(np.float32(value)) for value in values]
+    counts = Counter(trained)
+    twice = next((value for value, one in zip(values, trained, strict=True) if counts[one] > 1), None)
     if twice is not None:
         raise ConfigError(f"{field} has {twice!r} twice; it must name each value once.")
 

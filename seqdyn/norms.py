@@ -30,7 +30,9 @@ def unit(scale: Float[Array, "*s"]) -> Float[Array, "*s"]:
 
 
 def norm(x: Float[Array, "*s n"]) -> Float[Array, "*s"]:
-    """‖x‖₂ over the last axis: m √Σ (x/m)² with m = max |x|."""
+    """‖x‖₂ over the last axis: m √Σ (x/m)² with m = max |x|; 0 over none."""
+    if not x.shape[-1]:
+        return jnp.sum(jnp.abs(x), axis=-1)
     m = jax.lax.stop_gradient(unit(jnp.max(jnp.abs(x), axis=-1)))  # cancels, so its derivative does, too
     square = jnp.sum(jnp.square(x / m[..., None]), axis=-1)
     some = square > 0  # the inner `where` keeps the derivative at x = 0 from being 0 · ∞
@@ -45,7 +47,7 @@ def norm_near(x: Float[Array, "*s n"], near: Float[Array, "*s"]) -> Float[Array,
     """
     m = unit(near)
     y = jnp.square(x * jnp.broadcast_to((1 / m)[..., None], x.shape))
-    while y.shape[-1] % 2 == 0:
+    while y.shape[-1] and y.shape[-1] % 2 == 0:
         half = y.shape[-1] // 2
         y = y[..., :half] + y[..., half:]
     return m * jnp.sqrt(jnp.sum(y, axis=-1))
@@ -65,6 +67,8 @@ def rms_ranged(
     mantissa: Float[Array, "t n"], exponent: Float[Array, "t n"], count: Float[Array, " t"]
 ) -> Float[Array, " t"]:
     """`rms` of mantissa · 2^exponent, which overflows or underflows only where the result does."""
+    if not mantissa.shape[1]:
+        return rms(mantissa, count)
     some = mantissa != 0
     top = jnp.max(jnp.where(some, exponent, -jnp.inf), axis=1)
     top = jnp.where(jnp.isfinite(top), top, 0)

@@ -87,7 +87,7 @@ _LSTM = Switch("the cell 'lstm' without chrono", lambda spec: spec.cell == "lstm
 
 
 @parts.registered
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Numbers:
     """Numbers of what words say: leaves of a pytree, scalars for one run or [r] for a grid. They never recompile."""
 
@@ -158,6 +158,15 @@ class Numbers:
     strength: Any = _not_negative(0.0, on=Switch("augment on", lambda spec: spec.augment))
     """Of `Spec.augment`: 0 changes nothing, 1 as much as is usual, each says how much; the chance of a bank's
     variant."""
+
+    def __eq__(self, other: object) -> bool:
+        """The same numbers, of a grid, too."""
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in FIELDS)
+
+    def __hash__(self) -> int:
+        return hash(tuple((np.asarray(getattr(self, f.name), float) + 0.0).tobytes() for f in FIELDS))
 
     def __len__(self) -> int:
         return len(np.atleast_1d(np.asarray(self.seed)))

@@ -43,7 +43,7 @@ class Range(NamedTuple):
         """What `value` must be, in words; None where it is that."""
         if isinstance(value, bool | np.bool) or not isinstance(value, int | float | np.integer | np.floating):
             return "a whole number" if self.whole else "a number"
-        value = value.item() if isinstance(value, np.generic) else value
+        value = _item(value) if isinstance(value, np.generic) else value
         if math.isnan(value) or (math.isinf(value) and not (self.infinite and value > 0)):
             return "finite, or inf" if self.infinite else "finite"
         if math.isinf(value):
@@ -73,6 +73,9 @@ def number(
 
     `whole` ones are int32 when they run, the others float32.
     """
+    for end, value in {"low": low, "high": high, "above": above, "below": below}.items():
+        if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+            raise ConfigError(f"{end} of a number is {value!r:.40}; it must be a number.")
     allowed = Range(low, high, above, below, whole, infinite)
     return dataclasses.field(default=default, metadata={"number": allowed})
 
@@ -94,7 +97,9 @@ def part(cls: Any = None, *, name: str | None = None) -> Any:
     by its `name`; with a `name` it is found again after it has moved to another file.
     """
     if cls is None:
-        return lambda cls: _part(cls, name)
+        return lambda cls: part(cls, name=name)
+    if not isinstance(cls, type):
+        raise ConfigError(f"part has {cls!r:.60}; it must stand above a class.")
     return _part(cls, name)
 
 
@@ -271,8 +276,14 @@ def listed(values: Any) -> list[Any]:
     """One value or many, NumPy's, JAX's or Python's, as a list of Python's."""
     plain = values.tolist() if hasattr(values, "tolist") else values
     if not is_many(values) and not is_many(plain):  # what only offers tolist() is many once it is a list
-        return [plain]
-    return [v.item() if hasattr(v, "item") and np.ndim(v) == 0 else v for v in plain]
+        plain = [plain]
+    return [_item(v) if hasattr(v, "item") and np.ndim(v) == 0 else v for v in plain]
+
+
+def _item(value: Any) -> Any:
+    """One number of an array or tensor in Python's own type; that of NumPy's longdouble is a float."""
+    item = value.item() if hasattr(value, "item") else np.asarray(value).item()
+    return float(item) if isinstance(item, np.floating) else item
 
 
 def plain(value: Any) -> Any:
@@ -280,7 +291,7 @@ def plain(value: Any) -> Any:
     if hasattr(value, "_fields") or isinstance(value, Tracer):
         return value
     if isinstance(value, np.generic) or (hasattr(value, "__array__") and np.ndim(value) == 0):
-        return np.asarray(value).item()
+        return _item(value)
     if isinstance(value, list | tuple) or (hasattr(value, "__array__") and np.ndim(value) == 1):
         return tuple(map(plain, value))
     return value

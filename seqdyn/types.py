@@ -62,11 +62,10 @@ def whole(field: str, value: Any, least: int = 1) -> int:
 
     ConfigError for anything else, below `least`, or not below 2³¹.
     """
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "values"):  # of a DataArray, as a loop over it has
-        value = value.values.item()
-    try:
-        number = -1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
+    try:  # an array of one number, also a DataArray, as a loop over it has, or a tensor
+        plain = value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+        number = -1 if isinstance(plain, bool) else operator.index(plain)
+    except (TypeError, RuntimeError):  # a tensor without data
         number = -1
     if not least <= number < 2**31:
         most = ", below 2³¹" if number >= 2**31 else ""
@@ -91,6 +90,8 @@ def as_path(field: str, value: Any, right: str = "a path") -> Path:
     and for one that the file system refuses."""
     try:
         path = Path(value).expanduser()
+        if not path.is_absolute():
+            os.getcwd()  # which somebody may have removed
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.stat(path)
         return path

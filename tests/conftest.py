@@ -54,8 +54,8 @@ _ARRAYS = (
     "learn.context learn.terms learn.probe_config learn.own_cells learn.rules learn.fitted "
     "learn.dropout learn.layers learn.model learn.penalties learn.objective learn.optim learn.stopping learn.train "
     "learn.verify "
-    "measure.weights measure.units measure.jacobians measure.newton measure.lyapunov measure.flossing "
-    "measure.curvature measure.updates measure.probes runs.sweep"
+    "measure.weights measure.units measure.jacobians measure.newton measure.lag_signal measure.lyapunov "
+    "measure.flossing measure.curvature measure.updates measure.probes runs.sweep"
 ).split()
 install_import_hook([f"seqdyn.{name}" for name in _ARRAYS], "_shapes.checked")
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import re
+import runpy
 import shutil
 
 import numpy as np
@@ -317,3 +318,11 @@ def test_an_added_seed_belongs_to_the_method_of_its_numbers(tmp_path):
     methods = overfitting.method_of_each(load(out), noted).tolist()
     assert methods[:4] == noted and sorted(methods[4:]) == [""] * 4 + ["more"] * 2 + ["nothing"] * 2
     assert "1 of the 1 training sets have runs that extend them" in penalties.left_out([out])[0]
+
+
+def test_a_command_that_reads_a_directory_says_so(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["gradient_flow"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(gradient_flow.__file__, run_name="__main__")
+    said = capsys.readouterr().err
+    assert end.value.code == 2 and "RUN_DIR" in said and "__" not in said

@@ -1,12 +1,16 @@
 """Laws of `seqdyn.data.check`: data of any type whose values have one meaning are the library's own arrays, the rest is
 one sentence."""
 
+from decimal import Decimal
+from fractions import Fraction
+
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 from _refusals import refusal
 
+from seqdyn.data.arrays import array
 from seqdyn.data.check import check
 from seqdyn.data.text import Examples
 from seqdyn.learn.config import Spec
@@ -62,6 +66,62 @@ def test_what_has_one_meaning_is_the_librarys_own_arrays(spec, way):
         assert isinstance(leaf, np.ndarray) and leaf.dtype == own.dtype and np.array_equal(leaf, own)
 
 
+class OfTorch:
+    """A tensor of PyTorch, which NumPy cannot take as it is."""
+
+    def __init__(self, values, dtype="torch.float32", why=None):
+        self.values, self.dtype, self.why = values, dtype, why
+
+    def detach(self):
+        return self
+
+    def float(self):
+        return OfTorch(self.values)
+
+    def numpy(self, force=False):
+        if self.why or self.dtype == "torch.bfloat16" or not force:
+            raise TypeError(self.why or "Got unsupported ScalarType BFloat16")
+        return self.values
+
+    def __array__(self, dtype=None, copy=None):
+        return self.numpy()
+
+
+def objects(values):
+    """An array of objects of arrays of objects, as a column of lists of lists is read from a file."""
+    if not isinstance(values, list):
+        return values
+    out = np.empty(len(values), object)
+    out[:] = [objects(one) for one in values]
+    return out
+
+
+ODD = {
+    "bfloat16 tensor": lambda e: e._replace(xs=OfTorch(e.xs, "torch.bfloat16")),
+    "list of tensors": lambda e: e._replace(xs=[OfTorch(row, "torch.bfloat16") for row in e.xs]),
+    "int4": lambda e: e._replace(xs=jnp.asarray(e.xs, jnp.int4), ys=jnp.asarray(e.ys, jnp.int4)),
+    "lists of lists": lambda e: e._replace(xs=objects(e.xs.tolist())),
+    "lists of arrays": lambda e: e._replace(xs=[objects(row) for row in e.xs.tolist()]),
+    "decimals": lambda e: e._replace(
+        xs=[[[Decimal(str(x)) for x in step] for step in row] for row in e.xs.tolist()],
+        ys=np.array([Fraction(int(y)) for y in e.ys], object),
+    ),
+}
+
+
+@pytest.mark.parametrize("way", ODD.values(), ids=ODD)
+def test_numbers_that_numpy_has_no_type_for_are_numbers(way):
+    right = good(SERIES)
+    for leaf, own in zip(checked(SERIES, tuple(way(right))), right, strict=True):
+        assert leaf.dtype == own.dtype and np.array_equal(leaf, own)
+
+
+def test_words_of_numpys_own_string_type_are_words():
+    words = np.dtypes.StringDType(na_object=None)
+    assert array("labels", np.array(["a", "bc"], words), "words").tolist() == ["a", "bc"]
+    assert "has None at place 1" in refusal(array, "labels", np.array(["a", None], words), "words")
+
+
 def test_right_arrays_are_not_copied():
     right = good(SERIES)
     assert all(a is b for a, b in zip(checked(SERIES, right), right, strict=True))
@@ -103,6 +163,12 @@ def at(array, index, value):
 
 
 WRONG = [
+    (SERIES, "xs", OfTorch(None, why="can't convert Sparse layout tensor to numpy."), ["xs", "Sparse", "dense"]),
+    (SERIES, "xs", [OfTorch(None, why="Got unsupported ScalarType QInt8")] * N, ["xs", "QInt8"]),
+    (AMOUNTS, "ys", [Decimal(1)] * (N - 1) + [None], ["ys", "None", "place 5"]),
+    (AMOUNTS, "ys", [Decimal(1)] * (N - 1) + [Decimal("nan")], ["ys", "nan", "example 5"]),
+    (AMOUNTS, "ys", np.ma.array([Decimal(1)] * N, object, mask=[0, 0, 0, 0, 0, 1]), ["ys", "masked"]),
+    (WORDS, "xs", jnp.zeros((N, T), jnp.float8_e4m3fn), ["xs", "float32", "whole numbers"]),
     (SERIES, "lengths", at(np.full(N, 5.0), 1, 2.5), ["lengths", "2.5", "example 1", "whole number"]),
     (SERIES, "lengths", at(np.full(N, 5.0), 2, np.nan), ["lengths", "nan", "example 2"]),
     (SERIES, "lengths", ["5"] * N, ["lengths", "whole number"]),
@@ -112,6 +178,7 @@ WRONG = [
     (SERIES, "xs", at(np.zeros((N, T, D)), (3, 0, 0), -1e39), ["-1e+39"]),
     (SERIES, "xs", np.zeros((N, T, D), complex), ["xs", "complex"]),
     (SERIES, "xs", np.zeros((N, T, D), "datetime64[s]"), ["xs", "datetime64"]),
+    (SERIES, "xs", np.zeros((N, T, D), "timedelta64[s]"), ["xs", "timedelta64"]),
     (SERIES, "xs", np.full((N, T, D), "1"), ["xs", "numbers"]),
     (SERIES, "xs", [[[0, 1]] * T] * (N - 1) + [[[0, 1]]], ["xs", "array"]),
     (SERIES, "xs", None, ["xs"]),

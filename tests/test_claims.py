@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tyro
 import xarray as xr
+from _refusals import refusal
 from scipy.stats import beta, binom, quantile_test
 
 import seqdyn as sd
@@ -51,6 +52,13 @@ def test_seeds_that_are_none_are_refused_in_a_sentence(text, capsys):
 
 HALF = Claim("more than half", "proportion", of("learned"), 0.5)
 MEDIAN = Claim("above 0", "median", of("learned"), 0.0)
+
+
+@pytest.mark.parametrize("text", ["[{", '{"a": 1}', "[1]", '[{"a": "b"}]', ""])
+def test_a_table_of_another_kind_is_named_before_anything_is_printed(text, tmp_path, capsys):
+    (tmp_path / claims.TOLD).write_text(text)
+    sentence = refusal(claims.main, claims.Config((tmp_path,)))
+    assert str(tmp_path / claims.TOLD) in sentence and not capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("k", "n", "level"), [(0, 10, 0.95), (7, 20, 0.95), (20, 20, 0.99), (3, 9, 0.995)])

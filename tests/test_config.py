@@ -169,6 +169,7 @@ WRONG_AXES = [
     (dict(seeds=[-1]), ["seed", "-1", "at least 0"]),
     (dict(seeds=[1, 0, 1]), ["seed", "1 twice", "once"]),
     (dict(gain=[1.0, np.float32(1.0)]), ["gain", "1.0 twice", "once"]),
+    (dict(gain=[0.3, 0.1 + 0.2]), ["gain", "0.3 twice", "once"]),  # one number of 32 bits
     (dict(seeds=[0.5]), ["seed", "0.5", "whole number"]),
     (dict(seeds=[2**31]), ["seed", "2147483648", "whole number"]),
     (dict(lr=[True, 1.0]), ["lr", "True", "number"]),
@@ -555,3 +556,11 @@ def test_an_axis_along_which_all_runs_would_be_the_same_is_refused(name, heeding
     assert said.startswith(f"{name} is {values}") and "would differ" in said
     assert len(grid(Spec(steps=6, **heeding), **{name: values})) == 2
     assert len(grid(Spec(steps=6), **{name: values[1]})) == 1  # of one value there is nothing to be told apart
+
+
+def test_experiments_are_equal_where_they_describe_the_same(tmp_path):
+    def made(**others):
+        return Experiment("a", Spec(steps=4, batch=2), grid(3, **others), updates=4)
+
+    assert made() == made() and hash(made()) == hash(made()) and made() != made(gain=[0.5, 1.0])
+    assert grid(2) == grid(2) != grid(3) and hash(grid(2)) == hash(grid(2)) and grid(2) != 2

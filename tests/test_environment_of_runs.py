@@ -124,7 +124,7 @@ def test_flags_may_stand_in_a_file(tmp_path, monkeypatch):
     assert "XLA_FLAGS" in refusal(backend.flags)
 
 
-@pytest.mark.parametrize("name", ["jax_enable_x64", "jax_debug_nans", "jax_debug_infs", "jax_transfer_guard"])
+@pytest.mark.parametrize("name", ["jax_enable_x64", "jax_debug_nans", "jax_disable_jit", "jax_transfer_guard"])
 def test_settings_under_which_training_cannot_be_right_are_refused_before_anything_is_written(tmp_path, name):
     was = jax.config.values[name]
     jax.config.update(name, "disallow" if was is None else True)
@@ -432,6 +432,22 @@ def test_a_device_that_jax_does_not_find_is_a_sentence(error, reason, monkeypatc
 def test_no_workers_are_a_sentence_whoever_trains(launcher):
     sentence = refusal(script._spread, script.Options(launcher=launcher, workers=-1))
     assert sentence == "workers is -1; it must be a whole number of at least 1."
+
+
+def test_a_directory_is_a_sentence_where_the_one_it_is_relative_to_is_gone(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    try:
+        assert "path is 'runs/a'; it must be a run directory (No such file" in refusal(seqdyn.run, TINY, "runs/a")
+    finally:
+        os.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("given", [seqdyn.Spec(), seqdyn.Experiment, None], ids=str)
+def test_what_is_run_is_an_experiment(given, tmp_path):
+    assert "it must be an Experiment" in refusal(seqdyn.run, given, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("launcher", ["none", "local"])

@@ -169,6 +169,8 @@ def test_no_file_of_yours_is_written_over(out, tmp_path):
         with pytest.raises(ConfigError, match="out is"):
             explore.write([out], wrong)
     assert mine.read_text() == "mine"
+    with pytest.raises(ConfigError, match="must be a file"):
+        explore.write([out], "/dev/null")
     with pytest.raises(ConfigError, match="dirs is empty"):
         explore.main(explore.Config(()))
 

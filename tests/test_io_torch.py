@@ -135,6 +135,13 @@ def state(*drop, cell="lstm", **more):
 
 
 REFUSED = {
+    "weight_hh_l0 of state is a tensor that is no array": lambda: io.from_torch(
+        torch.nn.LSTM(D, H, device="meta").state_dict() | {"weight_ih_l0": torch.zeros(4 * H, D)}, spec()
+    ),
+    "weight_ih_l0 of state is a tensor that is no array": lambda: io.from_torch(
+        state() | {"weight_ih_l0": torch.zeros(4 * H, D).to_sparse()}, spec()
+    ),
+    "rnn, readout, embedding are (3, 'readout', 'embedding'); each": lambda: io.to_torch(drawn(spec()), spec(), rnn=3),
     "cell is 'gru_reset_before', with the reset before the product; take 'gru'": lambda: io.from_torch(
         state(cell="gru"), spec("gru_reset_before")
     ),

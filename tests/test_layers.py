@@ -21,7 +21,7 @@ learn.dropout learn.network learn.fitted learn.spec learn.layers learn.model
 learn.start learn.penalties learn.objective learn.stopping
 learn.train learn.verify
 measure.view measure.weights measure.units measure.graded measure.jacobians measure.lyapunov
-measure.newton measure.flossing
+measure.newton measure.lag_signal measure.flossing
 measure.curvature measure.updates measure.probes measure.broken measure.full
 learn.validate learn.config learn.extended
 runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.stacked runs.records runs.several

@@ -17,7 +17,7 @@ import seqdyn as sd
 from analysis import attractors as orbits
 from analysis import claims, long_products, measured
 from analysis.sensitivity import theory
-from experiments.reproduce import attractors, ghost, linear_dynamics, sensitivity, smoothness
+from experiments.reproduce import attractors, ghost, learnability, linear_dynamics, sensitivity, smoothness
 from experiments.reproduce import long_products as products
 from seqdyn.nets import cells
 from seqdyn.nets.bptt import unroll
@@ -225,3 +225,15 @@ def test_what_is_measured_is_among_the_claims_below_a_directory(tmp_path, capsys
     claims.main(claims.Config((tmp_path,)))
     said = " ".join(capsys.readouterr().out.split())
     assert str(kept.parent) in said and "it is far" in said and "> 0" in said and "holds" in said
+
+
+def test_the_exponent_of_a_power_is_that_power_and_a_window_ends_at_its_first_blind_lag():
+    f = np.logspace(-3, 0, 40)
+    n = np.where(np.arange(40) % 7, 5 * f**-1.7, np.nan)
+    assert np.isclose(learnability.exponent(n, f), -1.7)
+    assert np.isnan(learnability.exponent(n, np.linspace(0.9, 1.0, 40)))  # where all arrives there is no power to tell
+    assert np.isnan(learnability.exponent(n[:9], f[:9]))
+    seen = np.full(12, 10.0)
+    assert learnability.window(seen) == 12
+    for lag in (0, 3):
+        assert learnability.window(np.where(np.arange(12)[::-1] == lag, 2e4, seen)) == lag

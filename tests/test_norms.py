@@ -80,6 +80,13 @@ def test_norm_near_without_a_guess_worth_dividing_by_takes_one():
     np.testing.assert_array_equal(norm_near(bad, jnp.ones(4, jnp.float32)), np.float32([0, np.nan, np.inf, 2]))
 
 
+def test_a_norm_over_nothing_is_0_without_end_or_guess():
+    nothing = jnp.zeros((4, 0))
+    for found in (norm(nothing), norm_near(nothing, jnp.ones(4)), norms.tree_norm([nothing, jnp.ones(4)]) / 2 - 1):
+        np.testing.assert_array_equal(found, np.zeros(np.shape(found)))
+    assert norm(nothing).shape == norm_near(nothing, jnp.ones(4)).shape == (4,)
+
+
 def test_unit_replaces_what_must_not_be_divided_by():
     bad = jnp.asarray([0.0, TINY / 4, np.inf, np.nan], jnp.float32)
     np.testing.assert_array_equal(unit(bad), np.ones(4, np.float32))

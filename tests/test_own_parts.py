@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas as pd
 import pytest
 from _digests import digests
 from _own import SPEC, Descent, First, Leaky, Lion, experiment
@@ -549,6 +550,36 @@ class NumPyInit:
 def test_what_draws_by_other_means_than_its_key_is_refused(fields, words):
     sentence = refusal(lambda: sd.Spec(batch=4, holdout=4, **fields))
     assert all(word in sentence for word in words.split(" ")), sentence
+
+
+@sd.part
+class Odd:
+    """Draws what is no array of numbers."""
+
+    what: str
+
+    def build(self):
+        def draw(key, b):
+            xs = jnp.zeros((3, b, 1))
+            table = pd.DataFrame(np.zeros((b, 1)))
+            ys = {
+                "table": table,
+                "words": ["a"] * b,
+                "array of words": np.full(b, "a"),
+                "keys": jax.random.split(key, b),
+            }
+            return xs, ys[self.what]
+
+        return sd.task(draw, loss=lambda p, y: (p[..., 0] - y) ** 2, inputs=1, outputs=1)
+
+
+@pytest.mark.parametrize(
+    ("what", "returned"),
+    [("table", "a DataFrame"), ("words", "a str"), ("array of words", "an array of <U1"), ("keys", "an array of key<")],
+)
+def test_a_draw_of_anything_but_numbers_is_refused(what, returned):
+    sentence = refusal(lambda: sd.Spec(batch=4, holdout=4, task=Odd(what)))
+    assert f"draw of Odd returns {returned}" in sentence and "must return arrays" in sentence
 
 
 def test_a_step_that_gives_complex_numbers_for_a_real_carry_is_refused():

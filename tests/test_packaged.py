@@ -1,5 +1,6 @@
 """Laws of `seqdyn.data.packaged` and `scaling`: what the embedded sets are, and that training rows alone scale them."""
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -129,6 +130,8 @@ def test_a_table_may_be_of_lists_and_its_labels_numbers():
     found = table(rows.tolist(), ys.tolist(), ratios=[0.75, 0.25, 0])
     assert {name: e.xs.shape for name, e in found.items()} == {"train": (30, 3, 1), "validation": (10, 3, 1)}
     assert found["train"].ys.dtype == np.float32 and found["train"].xs.dtype == np.float32
+    for one, other in zip(found.values(), table(rows, ys[:, None], ratios=[0.75, 0.25, 0]).values(), strict=True):
+        assert np.array_equal(one.ys, other.ys)
     check(Spec("labelled", steps=1, features=3, classes=0), table(rows, ys, reading="row"))
     assert table(rows, np.arange(40) % 2)["train"].ys.dtype == np.int32
     for wrong in (rows[0], rows[1:], np.full((40, 3), np.nan), "rows"):
@@ -173,9 +176,67 @@ def test_lists_and_frames_are_scaled_and_padded_as_arrays_are():
     np.testing.assert_array_equal(one.xs, other.xs)
 
 
+def test_numbers_whose_differences_32_bits_lose_are_scaled_by_them():
+    ticks = 10.0 * np.arange(40)
+    rows = np.stack([1.7e9 + ticks, 1e6 * ticks], axis=1)  # time stamps beside what 32 bits hold
+    small = np.stack([ticks, 1e6 * ticks], axis=1)
+    for of in (
+        np.asarray,
+        lambda a: a.astype(np.int64),
+        lambda a: pd.DataFrame(a, index=range(40, 0, -1)),
+        np.longdouble,
+    ):
+        np.testing.assert_allclose(scaled({"train": of(rows)})["train"], scaled({"train": small})["train"], atol=1e-6)
+        found, right = (
+            standardised({"train": (np.asarray(of(one))[:, None], [1] * 40, [0] * 40)})["train"].xs
+            for one in (rows, small)
+        )
+        np.testing.assert_allclose(found, right, atol=1e-6)
+        found, right = (table(of(one), [0, 1] * 20)["test"].xs for one in (rows, small))
+        np.testing.assert_allclose(found, right, atol=1e-6)
+
+
+def test_a_feature_that_is_constant_in_train_is_0_whatever_its_mean_is_rounded_to():
+    """The float64 mean of 0.1 three times is not 0.1."""
+    found = standardised({"train": (np.full((3, 1, 1), 0.1), [1] * 3, [0] * 3), "test": ([[[0.6]]], [1], [0])})
+    assert not found["train"].xs.any() and found["test"].xs.item() == pytest.approx(0.5)
+
+
+def test_the_ends_of_a_range_may_be_arrays_of_one_number():
+    right = scaled({"train": ROWS}, -2.0, 3.0)["train"]
+    for of in (np.array, np.longdouble, jnp.float32, np.float16, lambda end: int(end)):
+        np.testing.assert_array_equal(scaled({"train": ROWS}, of(-2.0), of(3.0))["train"], right)
+
+
+class Nested:
+    """As PyTorch's nested tensors, of which nothing is known."""
+
+    def __len__(self):
+        raise RuntimeError("Internal error: NestedTensorImpl doesn't support sizes.")
+
+    def __repr__(self):
+        return "nested(\n  1)"
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
+        (
+            lambda: scaled({"train": ROWS, "test": ROWS[:, :1]}),
+            "the split test has 1 features; it must have those of train, 2",
+        ),
+        (
+            lambda: standardised({"train": WHOLE, "test": (WHOLE[0][..., :1], *WHOLE[1:])}),
+            "the split test has 1 features",
+        ),
+        (lambda: standardised({"train": tuple(leaf[:0] for leaf in WHOLE)}), "xs of the shape (0,"),
+        (lambda: scaled({"train": ROWS}, False, True), "low is False"),
+        (lambda: scaled({"train": ROWS}, np.zeros(2)), "low is"),
+        (lambda: padded(Nested(), 3), "sequences is nested"),
+        (lambda: padded(np.array(3.0), 3), "sequences is array"),
+        (lambda: windows(WHOLE[:2], 2, 1), "examples is a tuple of 2; it must be (xs, lengths, ys)"),
+        (lambda: windows(None, 2, 1), "examples is a NoneType"),
+        (lambda: windows(dict(zip("abc", WHOLE, strict=True)), 2, 1), "examples is a dict"),
         (lambda: scaled({"train": [[1.0, np.nan], [2.0, 3.0]]}), "the split train has nan"),
         (lambda: scaled({"train": np.arange(5.0)}), "the shape (5,)"),
         (lambda: scaled({"test": ROWS}), "splits is test"),

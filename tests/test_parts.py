@@ -102,6 +102,16 @@ def test_another_number_compiles_nothing_and_another_structure_does():
     assert len(traced) == 2
 
 
+def test_numbers_of_any_width_are_pythons():
+    """The item of a longdouble is a longdouble again."""
+    for found in (parts.listed(np.longdouble([0.5, 1.0])), parts.listed([np.longdouble(0.5), np.float16(1)])):
+        assert found == [0.5, 1.0] and set(map(type, found)) == {float}
+    assert [type(parts.plain(of(0.5))) for of in (np.longdouble, np.array, jnp.float32)] == [float] * 3
+    allowed = parts.Range(0.0, 1.0, -math.inf, math.inf, whole=False, infinite=False)
+    assert allowed.refuses(np.longdouble(2)) == "at least 0 and at most 1"
+    assert seqdyn.grid(seqdyn.Spec(), gain=np.longdouble([0.5, 2.0])).numbers.gain.tolist() == [0.5, 2.0]
+
+
 def test_structure_is_told_apart_by_value_and_type():
     @part
     class Any_:
@@ -253,6 +263,17 @@ def test_an_edited_function_is_seen_by_its_source(tmp_path, monkeypatch):
     ]
     assert digests[0] == digests[2] != digests[1]
     assert described.sources(Leaky(4, phi=math.tanh)).keys() == {"test_parts:Leaky", "test_parts:Init"}  # has none
+
+
+def test_an_edited_class_that_has_no_source_is_seen_by_its_code():
+    """As one of a notebook, or typed at a prompt."""
+    code = "class Typed:\n    rate: float = 1.0\n\n    def build(self):\n        return [lambda x: x {} 2]\n"
+    made = []
+    for sign in "*/*":
+        there = {"__name__": "typed"}
+        exec(code.format(sign), there)
+        made.append(described.sources(part(there["Typed"], name="typed:Typed")())["typed:Typed"])
+    assert made[0] == made[2] != made[1]
 
 
 # --- what is wrong ----------------------------------------------------------------------------------------------
@@ -453,3 +474,9 @@ def test_an_axis_is_the_end_of_a_path_that_means_one_thing():
     assert all(word in refusal(grid, Two(), gain=[1.0]) for word in ("'gain'", "w.gain", "u.gain"))
     assert at(grid(Two(), **{"w.gain": [0.5]}), 0).w.gain == 0.5
     assert at(grid(Two(), **{"w.gain": [0.5]}), 0).u.gain == 1.0
+
+
+def test_only_a_class_is_a_part_and_ends_of_a_range_are_numbers():
+    assert "must stand above a class" in refusal(part, lambda: 1)
+    for ends in (dict(low="0"), dict(high=None), dict(above=True)):
+        assert "it must be a number" in refusal(number, 1.0, **ends)

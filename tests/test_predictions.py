@@ -11,8 +11,9 @@ from _refusals import refusal
 import seqdyn as sd
 from seqdyn.data.batches import Batch
 from seqdyn.data.text import Examples, labelled_text
+from seqdyn.data.vectors import load_vocabulary
 from seqdyn.learn import model, train
-from seqdyn.runs import use
+from seqdyn.runs import manifest, use
 
 X64 = False
 TEXTS = ["a fine film", "dull, dull, dull", "what a film"]
@@ -30,13 +31,43 @@ def reviews(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory):
-    text = "abca" * 40
-    ids = np.asarray(["abc".index(c) for c in text], np.int32)
     spec = sd.Spec("stream", steps=5, batch=2, hidden=(4,), vocabulary=3, readout="every", cell="lstm")
     out = tmp_path_factory.mktemp("use") / "out"
     experiment = sd.Experiment("stream", sd.grid(spec, seeds=1, lr=0.1), updates=3, probes=())
-    data = {name: ids for name in ("train", "validation", "test")}
-    return sd.run(experiment, out, data, vocabulary=tuple("abc"), verify=False)
+    return sd.run(experiment, out, _ids(), vocabulary=tuple("abc"), verify=False)
+
+
+def _ids():
+    ids = np.asarray(["abc".index(c) for c in "abca" * 40], np.int32)
+    return dict.fromkeys(("train", "validation", "test"), ids)
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        (("b", "a", "c"), "another vocabulary, from id 0 on"),
+        (("a", "b"), "another vocabulary, from id 2 on"),
+        (("a", "b", "c", "d"), "has 4 words; it must have 1 to 3"),
+        ((), "has 0 words"),
+        (("a", "b", "a"), "'a' at places 0 and 2"),
+        (("a", None, "c"), "has None at place 1"),
+        ((b"a", b"b", b"c"), "has b'a' at place 0"),
+        ({"a", "b", "c"}, "it must be a list of words"),
+        ({"a": 1, "b": 2, "c": 3}, "a dict whose ids are [1, 2, 3]"),
+        ({0: "a", 1: "b", 2: "c"}, "a dict whose ids are ['a', 'b', 'c']"),
+        (5, "vocabulary is 5"),
+    ],
+    ids=str,
+)
+def test_a_vocabulary_is_the_word_of_each_id_and_stays_what_it_is(stream, given, said):
+    before, experiment = (stream / "vocabulary.txt").read_bytes(), manifest.experiment(stream)
+    assert said in refusal(sd.run, experiment, stream, _ids(), vocabulary=given)
+    assert (stream / "vocabulary.txt").read_bytes() == before
+
+
+def test_a_vocabulary_may_say_the_id_of_each_word(stream):
+    sd.run(manifest.experiment(stream), stream, _ids(), vocabulary={"c": 2, "a": 0, "b": np.int64(1)}, verify=False)
+    assert load_vocabulary(stream / "vocabulary.txt") == ("a", "b", "c")
 
 
 def test_a_prediction_is_the_probability_that_the_network_gives(reviews):
@@ -50,13 +81,19 @@ def test_a_prediction_is_the_probability_that_the_network_gives(reviews):
         TEXTS * 4,
         pd.Series(TEXTS * 4),
         np.array(TEXTS * 4),
+        [text.encode() for text in TEXTS * 4],
+        np.array([text.encode() for text in TEXTS * 4]),
+        pd.Series([text.encode() for text in TEXTS * 4]),
         examples,
         tuple(examples),
         (examples.xs.tolist(), examples.lengths.tolist()),
     ):
         np.testing.assert_allclose(sd.predict(out, 1, data, batch=5), right, rtol=1e-5)
     assert np.abs(sd.predict(out, 0, TEXTS * 4) - right).max() > 1e-3  # another run
-    np.testing.assert_allclose(sd.predict(out, 1, TEXTS[0]), right[:1], rtol=1e-5)
+    for text in (TEXTS[0], TEXTS[0].encode()):
+        np.testing.assert_allclose(sd.predict(out, 1, text), right[:1], rtol=1e-5)
+    (one, words), (other, same) = (sd.explained(out, 1, text) for text in (TEXTS[0], TEXTS[0].encode()))
+    assert np.array_equal(one, other) and words == same
     short = [examples.xs[:1, -int(examples.lengths[0]) :], right[:1]]
     np.testing.assert_allclose(sd.predict(out, 1, short[0]), short[1], rtol=1e-5)
     for n in (2, 3):  # as many sequences as there are arrays in (xs, lengths) and (xs, lengths, ys)

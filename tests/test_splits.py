@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from _refusals import refusal
 
 from seqdyn.data.splits import balanced_order, beginning, folds, grouped, stratified_split, three_way
@@ -132,6 +133,7 @@ WAYS = {
     "small": BINARY.astype(np.uint8),
     "jax": jnp.asarray(BINARY),
     "pandas": pd.Series(BINARY, index=range(100, 0, -1)),
+    "column": pd.DataFrame({"y": BINARY}),
     "pandas words": pd.Series(np.array(["neg", "pos"])[BINARY], dtype="category"),
 }
 
@@ -184,10 +186,35 @@ def test_a_part_of_ratio_0_is_empty_and_no_other(ratios, sizes):
     assert [len(part) > 0 for part in grouped(np.arange(100) // 10, ratios)] == [r > 0 for r in ratios]
 
 
+class Tensor:
+    """As PyTorch's, whose `values` is a method; of anything but a number its index is one, too."""
+
+    ndim = 0
+
+    def __init__(self, value):
+        self.value = value
+
+    def values(self):
+        raise RuntimeError("values expected sparse tensor layout")
+
+    def item(self):
+        return self.value.item()
+
+    def __index__(self):
+        return int(self.value)
+
+
+@pytest.mark.parametrize("of", [Tensor, lambda n: n, np.asarray, jnp.asarray, xr.DataArray])
+def test_a_size_may_be_an_array_or_tensor_of_one_number(of):
+    np.testing.assert_array_equal(beginning([0, 1] * 4, of(np.int64(3))), beginning([0, 1] * 4, 3))
+
+
 def test_sizes_and_seeds_that_are_none_are_refused():
     for call, words in (
         (lambda: beginning([0, 1], -1), "size is -1"),
         (lambda: beginning([0, 1], 1.5), "size is 1.5"),
+        (lambda: beginning([0, 1], Tensor(np.float32(1))), "size is"),
+        (lambda: beginning([0, 1], Tensor(np.bool(True))), "size is"),
         (lambda: balanced_order([0, 1], -1), "seed is -1"),
         (lambda: balanced_order([0, 1], None), "seed is None"),
         (lambda: folds([0, 1], 2.5), "folds is 2.5"),

@@ -48,6 +48,13 @@ def test_decode_inverts_encode_for_known_words():
     assert decode(ids[0], vocabulary) == words
 
 
+def test_ids_are_read_in_any_list_of_whole_numbers():
+    words = (*SPECIAL, "a", "b")
+    for given in ([1, 3, 4, 0], (1.0, 3.0, 4.0), np.array([3, 4], np.uint8), jnp.array([3, 4]), iter([3, 4])):
+        assert decode(given, words) == ["a", "b"]
+    assert decode([], words) == []
+
+
 def test_unknown_words_become_one_visible_id():
     vocabulary = build_vocabulary([["film"]], 10)
     ids = encode(["a", "film", "b"], index_of(vocabulary))
@@ -95,6 +102,35 @@ def test_shuffling_keeps_each_sequences_steps_and_its_padding(pad, d):
     assert not np.array_equal(shuffled(examples, 1, pad).xs, moved.xs)
     orders = np.argsort(moved.xs[3:].reshape(2, 12, -1)[..., 0], axis=1), np.argsort(xs[3:].reshape(2, 12, -1)[..., 0])
     assert not np.array_equal(orders[0][0], orders[0][1])
+
+
+def test_any_three_lists_are_shuffled_as_examples_are():
+    examples = Examples(np.arange(20).reshape(4, 5), np.int32([5, 3, 2, 4]), np.int32([0, 1, 2, 3]))
+    right = shuffled(examples, 3)
+    series = examples._replace(lengths=pd.Series([5.0, 3, 2, 4]))
+    for given in (tuple(examples), [leaf.tolist() for leaf in examples], series):
+        for found, leaf in zip(shuffled(given, np.int64(3)), right, strict=True):
+            np.testing.assert_array_equal(found, leaf)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: shuffled([[1, 2], [3, 4]], 0), "examples is a list of 2"),
+        (lambda: shuffled(None, 0), "examples is a NoneType"),
+        (lambda: shuffled(([1, 2], [1, 1], [0, 0]), 0), "xs of examples has the shape (2,)"),
+        (lambda: shuffled(([[1, 2]], [3], [0]), 0), "lengths of examples has 3"),
+        (lambda: shuffled(([[1, 2]], [1, 1], [0]), 0), "lengths of examples has the shape (2,)"),
+        (lambda: shuffled(([[1, 2]], [2], [0]), -1), "seed is -1"),
+        (lambda: decode([1, 5], (*SPECIAL, "a")), "ids has 5"),
+        (lambda: decode([1, -1], (*SPECIAL, "a")), "ids has -1"),
+        (lambda: decode([1, 3.5], (*SPECIAL, "a")), "ids has 3.5"),
+        (lambda: decode(["a"], (*SPECIAL, "a")), "ids has the type"),
+        (lambda: decode([[1, 3]], (*SPECIAL, "a")), "ids has the shape (1, 2)"),
+    ],
+)
+def test_what_cannot_be_shuffled_or_read_is_one_sentence(call, words):
+    assert words in refusal(call)
 
 
 def test_every_order_of_a_short_sequence_comes_up_equally_often():
@@ -150,7 +186,12 @@ class Series:
         return len(self.values)
 
 
-@pytest.mark.parametrize("of", [list, tuple, Series, np.array, lambda v: np.array(v, object)])
+def column(values):
+    """A table of one."""
+    return pd.DataFrame({"text": values}, index=range(len(values), 0, -1))
+
+
+@pytest.mark.parametrize("of", [list, tuple, Series, np.array, lambda v: np.array(v, object), column])
 def test_texts_and_labels_come_in_any_list(of):
     texts = ["good", "bad"]
     right = labelled_text({"train": (texts, [1, 0])}, length=4).splits["train"]
@@ -185,6 +226,13 @@ def test_labelled_texts_become_ids_by_the_words_of_the_training_split():
         ({"test": (["a"], [0.5])}, ["label 0 of test is 0.5"]),
         ({"test": (["a"], [float("nan")])}, ["label 0 of test is nan"]),
         ({"test": (["a"], [None])}, ["label 0 of test is None"]),
+        ({"train": (["a", "b"], ["pos", None])}, ["label 1 of train is None", "missing"]),
+        ({"train": (["a", "b"], pd.Series(["pos", None], dtype="string"))}, ["label 1 of train is <NA>", "missing"]),
+        ({"train": (["a", "b"], [float("nan"), "pos"])}, ["label 0 of train is nan", "missing"]),
+        ({"train": (["a", "b"], [0, None])}, ["label 1 of train is None", "missing"]),
+        ({"train": (["a"], [None])}, ["label 0 of train is None", "missing"]),
+        ({"test": (pd.DataFrame({"a": ["a"], "b": ["c"]}), [0])}, ["texts of test are a DataFrame", "(1, 2)", "list"]),
+        ({"test": (["a"], np.zeros((1, 2)))}, ["labels of test are a ndarray", "(1, 2)", "list"]),
         ({"test": (["a"], ["pos"])}, ["label 0 of test is 'pos'", "a class"]),
         ({"train": (["a", "b"], ["pos", 1])}, ["label 0 of train is 'pos'", "all labels words"]),
         ({"train": (["a", "b"], ["p", "n"]), "test": (["a"], ["q"])}, ["label 0 of test is 'q'", "n, p"]),
@@ -200,6 +248,7 @@ def test_labelled_texts_that_cannot_be_are_named(change, words):
 
 def test_a_text_set_without_training_split_or_with_a_wrong_setting_is_named():
     assert "train" in refusal(labelled_text, {"test": REVIEWS["test"]})
+    assert "the splits 0, test, but" in refusal(labelled_text, {0: REVIEWS["train"], "test": REVIEWS["test"]})
     call = inspect.unwrap(labelled_text)  # the tests' own type checker refuses a wrong Literal before it does
     for field, value in [("vocabulary", 3), ("length", 0)]:
         assert refusal(call, REVIEWS, **{field: value}).startswith(f"{field} is {value!r}; it must be ")

@@ -5,6 +5,7 @@ import dataclasses
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -231,6 +232,9 @@ REFUSED = {
     "layer0/w of init has nan; it must be finite.": nan,
     "init is 'runs/a'; it must be parameters, as seqdyn.restore('runs/a', run), or seqdyn.io.load": lambda: "runs/a",
     "init['lstm'] is 'runs/a'; it must be parameters": lambda: {"lstm": Path("runs/a")},
+    "init is a SimpleNamespace of PyTorch; it must be seqdyn.io.from_torch of it.": lambda: SimpleNamespace(
+        state_dict=dict
+    ),
     "init has rnn, gru; the specs are lstm.": lambda: {"rnn": "runs/a", "gru": drawn(SPEC)},
     "layer0/w of init has the type <U1; it must be float32.": lambda: drawn(SPEC)._replace(
         layers=(drawn(SPEC).layers[0]._replace(w=np.full((2, 12), "a")),)

@@ -373,7 +373,19 @@ REFUSED = {
     "floats must be in it": lambda: watch.value_and_grad(
         lambda u: watch.scan(lambda n, _: (n, u), 0, None, 2)[1].sum()
     )(U),
+    r"the carry of 'scan' is \[key": lambda: watch.value_and_grad(
+        lambda u: watch.scan(lambda k, _: (k, u), jax.random.key(0), None, 2)[1].sum()
+    )(U),
     "two watched scans": lambda: watch.value_and_grad(lambda u: squares(u) + squares(u))(U),
+    "name is 'scan', of two watched": lambda: watch.value_and_grad(
+        lambda u: watch.scan(lambda h, x: (h + squares(x * u), None), jnp.zeros(()), US[:, 0, 0], batch=None)[0]
+    )(U),
+    "xs of 'scan' has a number": lambda: watch.value_and_grad(
+        lambda u: jnp.sum(watch.scan(lambda h, x: (h + x, None), u, [1.0, 2.0])[0])
+    )(U),
+    "xs of 'scan' has a number in": lambda: watch.value_and_grad(
+        lambda u: jnp.sum(watch.scan(lambda h, x: (h + x, None), u, 3.0)[0])
+    )(U),
     "in the body of a loop": lambda: watch.value_and_grad(
         lambda u: jax.lax.map(lambda a: squares(a * u), US[:, 0, 0]).sum()
     )(U),
@@ -394,6 +406,21 @@ def test_what_cannot_be_read_is_said_in_one_sentence(sentence):
     with pytest.raises(ConfigError, match=sentence) as told:
         REFUSED[sentence]()
     assert "must" in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("shape", [(0, H), (B, 0)], ids=["examples", "width"])
+def test_a_batch_of_no_examples_and_a_carry_of_no_width_pass_as_in_lax_scan(shape):
+    def loss(a, scan):
+        def f(h, x):
+            h = jax.tree.map(lambda leaf, k: jnp.tanh(a * leaf + x[: len(leaf), :k]), h, widths)
+            return h, h[0]
+
+        widths = shape[1], (H if shape[0] else 0)
+        return jnp.sum(scan(f, (jnp.zeros(shape), jnp.zeros((shape[0], widths[1]))), US)[1]) + a
+
+    value, grads, seen = watched(lambda a: loss(a, watch.scan), 0.5)
+    same((value, grads), plain(lambda a: loss(a, PLAIN), 0.5))
+    assert seen["scan"].each.shape == (T, shape[0]) and not seen["scan"].each.any()
 
 
 def test_errors_of_lax_scan_are_its_own():

@@ -432,6 +432,31 @@ def test_what_cannot_be_is_refused_before_anything_is_written(sentence, options,
     assert not list(tmp_path.iterdir()) and not net._forward_hooks
 
 
+@pytest.mark.parametrize("of", [np.array, torch.tensor, np.float32], ids=lambda of: of.__name__)
+def test_numbers_may_be_arrays_or_tensors_of_one(of, tmp_path):
+    look, seen, _ = trained(tmp_path / "of", lr=of(0.5), reduction=of(float(B)))
+    other, right, _ = trained(tmp_path / "plain", lr=0.5, reduction=float(B))
+    look.close(), other.close()
+    found, plain = (load(tmp_path / name) for name in ("of", "plain"))
+    assert found.lr.values == plain.lr.values == 0.5
+    np.testing.assert_array_equal(found.adjoint_norm.values, plain.adjoint_norm.values)
+
+
+def test_a_loss_of_many_lines_is_said_on_one():
+    look = watch.module(torch.nn.GRU(D, H))
+    with pytest.raises(ConfigError, match="loss is tensor.*; it must be one number") as told:
+        look.step(torch.arange(12.0).reshape(4, 3))
+    assert "\n" not in str(told.value)
+
+
+def test_a_module_without_numbers_is_said():
+    net = torch.nn.GRU(D, H, device="meta")
+    look = watch.module(net)
+    net(torch.zeros(3, 1, D, device="meta"))[0].sum().backward()
+    with pytest.raises(ConfigError, match="of the module is a tensor that is no array"):
+        look.step()
+
+
 def test_other_modules_are_refused():
     with pytest.raises(ConfigError, match="proj_size is 2; it must be 0"):
         watch.module(torch.nn.LSTM(D, H, proj_size=2))

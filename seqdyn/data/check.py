@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from seqdyn.data.arrays import array, first_wrong, numbers, step_counts, whole_numbers
+from seqdyn.data.arrays import array, first_wrong, numbers, step_counts, three, whole_numbers
 from seqdyn.data.tasks import BANK, HELD_OUT, NEIGHBOURS, VECTORS
 from seqdyn.data.text import Examples
 from seqdyn.fields import Fields
@@ -80,7 +80,7 @@ def _bank(spec: Fields, train: Any, bank: Any) -> Examples:
     if spec.task != "labelled":
         raise ConfigError(f"data[\"{BANK}\"] is there, but only the task 'labelled' has use for it.")
     where = f'data["{BANK}"]'
-    xs, lengths, ys = _three(where, bank)
+    xs, lengths, ys = three(where, bank)
     xs, lengths = array(f"xs of {where}", xs, "variants"), array(f"lengths of {where}", lengths, "whole numbers")
     n, k = len(train.ys), lengths.shape[1] if lengths.ndim == 2 else 0
     right = (n, max(k, 1), spec.steps, *([] if spec.vocabulary else [spec.features]))
@@ -97,13 +97,6 @@ def _bank(spec: Fields, train: Any, bank: Any) -> Examples:
     return Examples(flat.xs.reshape(right), flat.lengths.reshape(right[:2]), train.ys)
 
 
-def _three(where: str, examples: Any) -> tuple[Any, Any, Any]:
-    if not isinstance(examples, tuple | list) or len(examples) != 3:
-        what = f"{type(examples).__name__}" + (f" of {len(examples)}" if isinstance(examples, tuple | list) else "")
-        raise ConfigError(f"{where} is a {what}; it must be (xs, lengths, ys).")
-    return examples[0], examples[1], examples[2]
-
-
 def inputs(spec: Fields, where: str, xs: Any, lengths: Any) -> tuple[np.ndarray, np.ndarray]:
     """(xs, lengths) of sequences that a spec's networks read, as they compute with them; ConfigError where they cannot
     be read. `where` is what they are called, as 'the split train'."""
@@ -118,7 +111,7 @@ def inputs(spec: Fields, where: str, xs: Any, lengths: Any) -> tuple[np.ndarray,
 
 
 def _examples(spec: Fields, split: str, examples: Any) -> Examples:
-    xs, lengths, ys = _three(f"the split {split}", examples)
+    xs, lengths, ys = three(f"the split {split}", examples)
     xs, lengths = inputs(spec, f"the split {split}", xs, lengths)
     n, of = len(xs), f"of the split {split}"
 

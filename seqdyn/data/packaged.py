@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from seqdyn.data.arrays import array, numbers
+from seqdyn.data.arrays import array, exact, numbers
 from seqdyn.data.extras import needed
 from seqdyn.data.scaling import padded, scaled, standardised
 from seqdyn.data.splits import stratified_split, three_way
@@ -91,7 +91,8 @@ def table(
     of finite numbers, and for another number of labels.
     """
     one_of("reading", reading, get_args(Reading))
-    rows, labels = numbers("rows", rows), array("ys", ys, "classes or numbers")
+    rows, labels = exact("rows", rows), array("ys", ys, "classes or numbers")
+    labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
     if rows.ndim != 2 or not rows.size or labels.shape != rows.shape[:1]:
         raise ConfigError(f"rows has the shape {rows.shape} and ys {labels.shape}; they must be [n, f] and [n].")
     values = numbers("ys", labels)

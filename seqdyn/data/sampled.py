@@ -142,9 +142,6 @@ def batch_of(spec: Fields, drawn: Drawn, key: Key[Array, ""], lengths: Any = Non
     """(xs, ys), or (xs, ys, weight), of one batch, in 32 bits; of sequences of these lengths, if they may have some."""
     with lenient():
         drew = _drew(type(spec.task).__name__, drawn, key, spec.batch, lengths)
-        for leaf in jax.tree.leaves(drew):
-            if not is_real(leaf):
-                raise ConfigError(f"draw of a task returns {leaf!r:.60}; what it draws must be arrays of real numbers.")
         xs, ys, *weight = jax.tree.map(jnp.asarray, drew)
     if spec.network is None:
         xs = xs.astype(jnp.float32)
@@ -160,6 +157,10 @@ def _drew(name: str, drawn: Drawn, key: Key[Array, ""], batch: int, lengths: Any
         raise ConfigError(
             f"{what} of {name} returns {type(found).__name__}; it must return (xs, ys) or (xs, ys, weight)."
         )
+    for leaf in jax.tree.leaves(found):
+        if not is_real(leaf):
+            of = f"an array of {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}"
+            raise ConfigError(f"{what} of {name} returns {of}; it must return arrays of real numbers.")
     return tuple(found)
 
 

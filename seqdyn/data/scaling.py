@@ -7,19 +7,22 @@ from typing import Any, get_args
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from seqdyn.data.arrays import array, numbers, step_counts
+from seqdyn.data.arrays import array, exact, numbers, step_counts, three
 from seqdyn.data.text import Examples
+from seqdyn.parts import plain
 from seqdyn.types import ConfigError, Pad, one_of, whole
 
 
-def scaled(splits: Any, low: float = -1.0, high: float = 1.0) -> dict[str, Float32[np.ndarray, "..."]]:
+def scaled(splits: Any, low: Any = -1.0, high: Any = 1.0) -> dict[str, Float32[np.ndarray, "..."]]:
     """Each feature (last axis) to a range: low + (high − low) (x − min) / (max − min), min and max those of the split
     'train' alone, so that held-out rows may leave the range and cannot move it. A feature that is constant in 'train'
-    becomes the middle. ConfigError for an empty range."""
-    ends = [one for one in (low, high) if isinstance(one, int | float | np.number) and np.isfinite(one)]
-    if len(ends) < 2 or not low < high:
-        raise ConfigError(f"low is {low!r} and high is {high!r}, but low must be below high.")
+    becomes the middle. ConfigError for an empty range, and for a split of other features than train's."""
+    low, high = plain(low), plain(high)
+    real = [isinstance(end, int | float) and not isinstance(end, bool) and np.isfinite(end) for end in (low, high)]
+    if not all(real) or not low < high:
+        raise ConfigError(f"low is {low!r} and high is {high!r}, but they must be numbers, low below high.")
     splits = {name: _rows(name, xs) for name, xs in _of_splits(splits).items()}
+    _check_features(splits)
     train = splits["train"].reshape(-1, splits["train"].shape[-1]).astype(np.float64)
     least, span = train.min(axis=0), np.ptp(train, axis=0)
     varies = span > 0
@@ -33,11 +36,12 @@ def scaled(splits: Any, low: float = -1.0, high: float = 1.0) -> dict[str, Float
 
 def standardised(splits: Any, pad: Pad = "before") -> dict[str, Examples]:
     """Each feature minus the mean, divided by the standard deviation, of the valid steps of 'train'; padding becomes 0,
-    and so does, in 'train', a feature that is constant there.
+    and so does, in 'train', a feature that is constant there. ConfigError for a split of other features than train's.
     """
 
     one_of("pad", pad, get_args(Pad))
     splits = {name: _examples(name, of) for name, of in _of_splits(splits).items()}
+    _check_features({name: e.xs for name, e in splits.items()})
 
     def mask(e: Examples) -> np.ndarray:
         t = np.arange(e.xs.shape[1])[None]
@@ -45,8 +49,8 @@ def standardised(splits: Any, pad: Pad = "before") -> dict[str, Examples]:
         return t >= e.xs.shape[1] - n if pad == "before" else t < n
 
     frames = splits["train"].xs[mask(splits["train"])].astype(np.float64)
-    mean, sd = frames.mean(axis=0), frames.std(axis=0)
-    sd = np.where(sd > 0, sd, 1.0)
+    varies = (np.ptp(frames, axis=0) > 0) & (frames.std(axis=0) > 0)  # the mean of what is constant is rounded
+    mean, sd = np.where(varies, frames.mean(axis=0), frames[0]), np.where(varies, frames.std(axis=0), 1.0)
 
     def fitted(e: Examples) -> Examples:
         xs = np.where(mask(e)[..., None], (e.xs.astype(np.float64) - mean) / sd, 0.0)
@@ -64,8 +68,8 @@ def windows(examples: Any, length: int, hop: int, pad: Pad = "before") -> tuple[
     ConfigError for a length above that of `examples`, and for labels of every step.
     """
     one_of("pad", pad, get_args(Pad))
-    length, hop = whole("length", length), whole("hop", hop)
-    xs, lengths, ys = (array(f"{n} of examples", leaf, "an array") for n, leaf in zip(_NAMES, examples, strict=True))
+    length, hop, leaves = whole("length", length), whole("hop", hop), three("examples", examples)
+    xs, lengths, ys = (array(f"{n} of examples", leaf, "an array") for n, leaf in zip(_NAMES, leaves, strict=True))
     if xs.ndim < 2 or length > xs.shape[1]:
         steps = f"the steps of the sequences, {xs.shape[1]}" if xs.ndim > 1 else f"those of xs, of the shape {xs.shape}"
         raise ConfigError(f"length is {length}; it must be at most {steps}.")
@@ -96,8 +100,13 @@ def padded(
     """
     one_of("pad", pad, get_args(Pad))
     steps = whole("steps", steps)
-    if isinstance(sequences, str | bytes) or not hasattr(sequences, "__len__") or not len(sequences):
-        raise ConfigError(f"sequences is {sequences!r:.60}; it must be a list of arrays [_, d], one at least.")
+    try:
+        some = not isinstance(sequences, str | bytes) and len(sequences) > 0
+    except (TypeError, RuntimeError):  # an array of no axis, a tensor that is nested
+        some = False
+    if not some:
+        shown = " ".join(repr(sequences).split())
+        raise ConfigError(f"sequences is {shown:.60}; it must be a list of arrays [_, d], one at least.")
     found = [numbers(f"sequence {i}", one) for i, one in enumerate(sequences)]
     for i, one in enumerate(found):
         if one.ndim != 2 or one.shape[1] != found[0].shape[-1]:
@@ -121,19 +130,28 @@ def _of_splits(splits: Any) -> Mapping[str, Any]:
     return splits
 
 
+def _check_features(splits: Mapping[str, np.ndarray]) -> None:
+    wanted = splits["train"].shape[-1]
+    for name, xs in splits.items():
+        if xs.shape[-1] != wanted:
+            raise ConfigError(f"the split {name} has {xs.shape[-1]} features; it must have those of train, {wanted}.")
+
+
 def _rows(name: str, xs: Any) -> np.ndarray:
-    found = numbers(f"the split {name}", xs)
+    found = exact(f"the split {name}", xs)
     if found.ndim < 2 or (name == "train" and not found.size):
         raise ConfigError(f"the split {name} has the shape {found.shape}; it must be [n, …, features], and some of it.")
     return found
 
 
 def _examples(name: str, of: Any) -> Examples:
-    if not isinstance(of, tuple | list) or len(of) != 3:
-        raise ConfigError(f"the split {name} is a {type(of).__name__}; it must be (xs, lengths, ys).")
-    xs, where = numbers(f"xs of the split {name}", of[0]), f"the split {name}"
-    if xs.ndim != 3 or np.shape(of[1]) != xs.shape[:1]:
+    where = f"the split {name}"
+    xs, lengths, ys = three(where, of)
+    xs = exact(f"xs of {where}", xs)
+    lengths = step_counts(f"of {where}", lengths, xs.shape[1] if xs.ndim > 1 else 1)
+    if xs.ndim != 3 or lengths.shape != xs.shape[:1] or (name == "train" and not xs.size):
         raise ConfigError(
-            f"{where} has xs of the shape {xs.shape} and lengths of {np.shape(of[1])}; they must be [n, s, d] and [n]."
+            f"{where} has xs of the shape {xs.shape} and lengths of {lengths.shape}; they must be [n, s, d] and [n], "
+            "and some of it."
         )
-    return Examples(xs, step_counts(f"of {where}", of[1], xs.shape[1]), of[2])
+    return Examples(xs, lengths, ys)

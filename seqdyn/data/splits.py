@@ -1,10 +1,10 @@
 """Which examples are trained on, chosen by, and tested on: functions of the labels and a seed alone.
 
 Labels are one for each example, [n]: an array, list, tuple, Series or tensor of whole numbers, words, bytes or truth
-values. They are classes, and each part gets its share of each class, but where they say how much and not which: numbers
-that are not whole; whole ones of more than 20 values that are not counted from 0 or 1 without a gap; and labels of any
-type that more than half of the examples share with no other. Examples of such labels are shuffled by the seed alone, as
-they are where all labels are the same.
+values, or a table [n, 1] of them. They are classes, and each part gets its share of each class, but where they say how
+much and not which: numbers that are not whole; whole ones of more than 20 values that are not counted from 0 or 1
+without a gap; and labels of any type that more than half of the examples share with no other. Examples of such labels
+are shuffled by the seed alone, as they are where all labels are the same.
 """
 
 from typing import Any, NamedTuple
@@ -138,6 +138,7 @@ def _strata(field: str, labels: Any) -> Strata:
     """The examples by their labels, whatever those are."""
     right = "one label for each example, [n]: numbers, words or truth values"
     found = array(field, labels, right)
+    found = found[:, 0] if found.shape[1:] == (1,) else found  # a table of one column
     if found.ndim != 1:
         raise ConfigError(f"{field} has the shape {found.shape}; it must be {right}.")
     if found.dtype.kind == "f":

@@ -7,8 +7,9 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import regex
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Float32, Int32
 
+from seqdyn.data.arrays import array, step_counts, three, whole_numbers
 from seqdyn.parts import listed
 from seqdyn.types import ConfigError, Pad, one_of, whole
 
@@ -81,9 +82,15 @@ def encode(tokens: Iterable[str], index: Mapping[str, int]) -> list[int]:
     return [START, *(index.get(word, UNKNOWN) for word in tokens)]
 
 
-def decode(ids: Iterable[int] | Int[np.ndarray, " s"], vocabulary: Sequence[str]) -> list[str]:
-    """The words of some ids, without padding and start; unknown words stay visible as `<unk>`."""
-    return [vocabulary[i] for i in ids if i not in (PAD, START)]
+def decode(ids: Any, vocabulary: Sequence[str]) -> list[str]:
+    """The words of some ids [s], without padding and start; unknown words stay visible as `<unk>`. ConfigError for what
+    is no id of the vocabulary."""
+    last = len(vocabulary) - 1
+    found = whole_numbers("ids", listed(ids), 0, last, f"an id between 0 and {last}")
+    if found.ndim != 1:
+        raise ConfigError(f"ids has the shape {found.shape}; it must be those of one text.")
+    numbers: list[int] = found.tolist()
+    return [vocabulary[i] for i in numbers if i not in (PAD, START)]
 
 
 def pad_to(
@@ -102,20 +109,28 @@ def pad_to(
     return ids, lengths
 
 
-def shuffled(examples: Examples, seed: int, pad: Pad = "before") -> Examples:
+def shuffled(examples: Any, seed: Any, pad: Pad = "before") -> Examples:
     """The same sequences, the steps of each in a random order of its own, padding where it was: what a network
-    loses on them is what order was worth to it. ConfigError for another `pad`."""
+    loses on them is what order was worth to it. ConfigError for another `pad` or seed, and for what is no `Examples`, a
+    tuple or lists of its three."""
     one_of("pad", pad, get_args(Pad))
-    n, s = examples.xs.shape[:2]
+    rows, given, ys = three("examples", examples)
+    rows, ys = array("xs of examples", rows, "an array"), array("ys of examples", ys, "an array")
+    if rows.ndim < 2:
+        raise ConfigError(f"xs of examples has the shape {rows.shape}; it must be [n, s], or [n, s, d].")
+    n, s = rows.shape[:2]
+    given = step_counts("of examples", given, s)
+    if given.shape != (n,):
+        raise ConfigError(f"lengths of examples has the shape {given.shape}; it must be {(n,)}.")
     step = np.arange(s)[None]
-    lengths = examples.lengths[:, None]
+    lengths = given[:, None]
     mask = step >= s - lengths if pad == "before" else step < lengths
     # Padding keeps its place: its key is its position, and valid steps draw theirs from their own range.
-    draw = np.random.default_rng(seed).random((n, s))
+    draw = np.random.default_rng(whole("seed", seed, 0)).random((n, s))
     first = s - lengths if pad == "before" else np.zeros_like(lengths)
     order = np.argsort(np.where(mask, first + draw * lengths, step), axis=1, kind="stable")
-    xs = np.take_along_axis(examples.xs, order.reshape(order.shape + (1,) * (examples.xs.ndim - 2)), axis=1)
-    return examples._replace(xs=xs)
+    xs = np.take_along_axis(rows, order.reshape(order.shape + (1,) * (rows.ndim - 2)), axis=1)
+    return Examples(xs, given, ys)
 
 
 def labelled_text(
@@ -128,9 +143,9 @@ def labelled_text(
 ) -> Text:
     """Labelled texts, a mapping `reviews[split] = (texts, labels)`, as ids; the vocabulary is that of 'train' alone.
 
-    Texts are strings (or UTF-8 bytes, as TFDS has them) in a list, array or Series. Labels are classes 0 … k − 1, or
-    words; words become classes in their alphabetical order: `Text.classes`. `vocabulary` counts `SPECIAL` too, so ids
-    are below it. A row begins with `<start>`; a long text that keeps its last words loses it.
+    Texts are strings (or UTF-8 bytes, as TFDS has them) in a list, array, Series or table of one column. Labels are
+    classes 0 … k − 1, or words; words become classes in their alphabetical order: `Text.classes`. `vocabulary` counts
+    `SPECIAL` too, so ids are below it. A row begins with `<start>`; a long text that keeps its last words loses it.
 
     ConfigError, which names split and example, for a split that is missing or empty, what is no text, a text without a
     word, labels that are no classes of train's, and settings out of range.
@@ -139,7 +154,7 @@ def labelled_text(
     if not isinstance(reviews, Mapping):
         raise ConfigError(f"reviews is {reviews!r:.80}; it must be a dict, split -> (texts, labels).")
     if "train" not in reviews:
-        raise ConfigError(f"reviews has the splits {', '.join(reviews) or 'none'}, but must have train.")
+        raise ConfigError(f"reviews has the splits {', '.join(map(str, reviews)) or 'none'}, but must have train.")
     texts: dict[str, list[str]] = {}
     labels: dict[str, list[int]] = {}
     names: tuple[str, ...] = ()
@@ -148,13 +163,13 @@ def labelled_text(
         if not isinstance(both, tuple | list) or len(both) != 2:
             shown = " ".join(repr(both).split())  # a frame is many lines
             raise ConfigError(f"reviews[{name!r}] is {shown:.80}; it must be two lists, (texts, labels).")
-        texts[name], given = _texts(name, both[0]), _decoded(both[1])
+        texts[name], given = _texts(name, both[0]), _decoded(f"the labels of {name}", both[1])
         if not texts[name] or len(texts[name]) != len(given):
             raise ConfigError(
                 f"{name} has {len(texts[name])} texts and {len(given)} labels, but must have one each, or more."
             )
-        if name == "train" and all(isinstance(label, str) for label in given):
-            names = tuple(sorted(set(given)))
+        if name == "train" and all(isinstance(label, str) or _missing(label) for label in given):
+            names = tuple(sorted({label for label in given if not _missing(label)}))
         labels[name] = [_class(name, i, label, names) for i, label in enumerate(given)]
         classes = len(names) or max(labels["train"]) + 1
         for i, label in enumerate(labels[name]):
@@ -174,23 +189,34 @@ def labelled_text(
     return Text(words, {name: examples(name) for name in reviews}, names)
 
 
-def _decoded(values: Any) -> list[Any]:
-    """A list of any kind as Python's, bytes as words."""
+def _decoded(where: str, values: Any) -> list[Any]:
+    """A list of any kind as Python's, or a table of one column; bytes as words."""
+    shape = getattr(values, "shape", ())
+    if len(shape) > 1:
+        if len(shape) > 2 or shape[1] != 1:
+            raise ConfigError(f"{where} are a {type(values).__name__} of the shape {shape}; they must be a list.")
+        values = np.asarray(values)[:, 0]
     return [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in listed(values)]
 
 
 def _texts(name: str, texts: Any) -> list[str]:
     if isinstance(texts, str | bytes):
         raise ConfigError(f"the texts of {name} are {texts[:40]!r}, but must be a list of texts.")
-    found = _decoded(texts)
+    found = _decoded(f"the texts of {name}", texts)
     for i, text in enumerate(found):
         if not isinstance(text, str):
             raise ConfigError(f"text {i} of {name} is {text!r:.40}, but must be a string.")
     return found
 
 
+def _missing(label: Any) -> bool:
+    return label is None or (isinstance(label, float) and label != label) or type(label).__name__ == "NAType"
+
+
 def _class(name: str, i: int, label: Any, names: tuple[str, ...]) -> int:
     """The class of a label: its place among the words of train's, or itself."""
+    if _missing(label):
+        raise ConfigError(f"label {i} of {name} is {label!r}, but must not be missing.")
     if names and label in names:
         return names.index(label)
     if not names and isinstance(label, int | float) and float(label).is_integer() and 0 <= label < 2**31:

@@ -10,7 +10,7 @@ import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Float32, Int32
 
 from seqdyn.data.arrays import array
 from seqdyn.data.text import PAD, SPECIAL, Examples
-from seqdyn.parts import listed
+from seqdyn.parts import is_many, listed
 from seqdyn.types import ConfigError, as_path, whole
 
 _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
@@ -302,6 +302,29 @@ def neighbour_table(
         order = np.argsort(-np.take_along_axis(near, some_order, axis=1), axis=1, kind="stable")
         out[ids[start + row]] = ids[np.take_along_axis(some_order, order, axis=1)]
     return out
+
+
+def word_list(vocabulary: Any, most: int = 0) -> tuple[str, ...]:
+    """The word of each id, of a list in the order of ids or of a dict word -> id. ConfigError for anything but words,
+    each once, and for more than `most`, if it is not 0."""
+    right = "a list of words, each once, in the order of their ids, or a dict of word: id"
+    if isinstance(vocabulary, Mapping):
+        ids = [*vocabulary.values()]
+        if not all(isinstance(i, int | np.integer) for i in ids) or sorted(ids) != [*range(len(ids))]:
+            raise ConfigError(f"vocabulary is a dict whose ids are {ids!r:.60}; they must be 0, 1, …, each once.")
+        vocabulary = sorted(vocabulary, key=vocabulary.__getitem__)
+    given = listed(vocabulary) if is_many(vocabulary) else None
+    if given is None or isinstance(vocabulary, set | frozenset):
+        raise ConfigError(f"vocabulary is {vocabulary!r:.60}; it must be {right}.")
+    seen: dict[Any, int] = {}
+    for i, word in enumerate(given):
+        if not isinstance(word, str):
+            raise ConfigError(f"vocabulary has {word!r:.40} at place {i}; it must be {right}.")
+        if seen.setdefault(word, i) != i:
+            raise ConfigError(f"vocabulary has {word!r:.40} at places {seen[word]} and {i}; it must be {right}.")
+    if not given or (most and len(given) > most):
+        raise ConfigError(f"vocabulary has {len(given)} words; it must have 1 to {most or 'any number'}.")
+    return tuple(given)
 
 
 def save_vocabulary(path: str | Path, words: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.backend import check_settings
+from seqdyn.data.arrays import from_tensor
 from seqdyn.data.tasks import DATA_SETS, padding, task_of
 from seqdyn.io import parents
 from seqdyn.learn.model import Dense, Model, acting_params
@@ -171,9 +172,7 @@ def written(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path} cannot be written ({error.strerror or error}); choose another place.") from None
 
 
-def plain(value: Any) -> np.ndarray:
-    """A copy as NumPy has it, which nobody else changes, of arrays and of tensors with a gradient or on a device."""
-    if hasattr(value, "detach"):
-        value = value.detach().cpu()
-        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
-    return np.array(value, copy=True, order="C")
+def plain(value: Any, where: str = "a weight") -> np.ndarray:
+    """A copy as NumPy has it, which nobody else changes, of arrays and of tensors with a gradient or on a device.
+    ConfigError, naming `where`, for a tensor without numbers."""
+    return np.array(from_tensor(where, value), copy=True, order="C")

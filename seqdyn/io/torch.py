@@ -36,6 +36,7 @@ def to_torch(
     out. Raises ConfigError for what PyTorch has no counterpart of: see `stacks.stack`; levels of several widths; the
     reset before the product; and biases that are not 0 where they would be left out.
     """
+    _check_names(rnn, readout, embedding)
     params, spec = pair(params, spec)
     of, model = _stack(spec, out=True), outgoing(params, spec)
     torch, state = needed("torch", "seqdyn.io.to_torch"), {}
@@ -75,11 +76,8 @@ def from_torch(
     module, state = (state, state.state_dict()) if hasattr(state, "state_dict") else (None, state)
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise ConfigError(f"state is a {type(state).__name__}; it must be a module of PyTorch or its state_dict.")
-    if not all(name is None or isinstance(name, str) for name in (rnn, readout, embedding)):
-        raise ConfigError(
-            f"rnn, readout, embedding are {(rnn, readout, embedding)!r:.80}; each must be a module's name."
-        )
-    state = {name: plain(value) for name, value in state.items()}
+    _check_names(rnn, readout, embedding)
+    state = {name: plain(value, f"{name} of state") for name, value in state.items()}
     prefix = _recurrent(state) if rnn is None else _dotted(rnn)
     _check_activation(module, prefix, of)
     layers = [_layer(state, prefix, end, of, i // of.directions, bias) for i, end in enumerate(_ends(of))]
@@ -94,6 +92,11 @@ def from_torch(
         name = next(f"{module}.{end}".lstrip(".") for module, one in left.items() for end in one)
         raise ConfigError(f"state has {name}, which {spec.label} has no place for; leave it out.")
     return incoming(spec, FOR, layers, _linear(head, of, bias), None if found is None else found["weight"])
+
+
+def _check_names(*names: Any) -> None:
+    if not all(name is None or isinstance(name, str) for name in names):
+        raise ConfigError(f"rnn, readout, embedding are {names!r:.80}; each must be a module's name.")
 
 
 def _stack(spec: Spec, out: bool = False) -> Stack:

@@ -171,7 +171,7 @@ class Experiment:
     keep: Any = None
     """Updates after which every run's state is kept for good, beside the newest two checkpoints. 'log': 0, 1, 2, 4, 8,
     …; n: 0, n, 2n, …; a list: these. None: no state."""
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict, hash=False)
     """What else defines the data (say, a vocabulary's settings): kept in the manifest and compared on resume."""
     runs: tuple[Spec, ...] = ()
     """The specs with their numbers [r], made here."""

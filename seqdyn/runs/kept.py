@@ -61,10 +61,8 @@ def save(directory: Path, step: int, states: TrainState, of: Mapping[str, str]) 
         return
     path.unlink(missing_ok=True)  # damaged
     try:
-        said = json.dumps(
-            {"sha256": new, "of": dict(of)}
-        )  # one entry: the file's order of several is not always the same
-        safetensors.write(path, arrays, {"kept": said})
+        # In one entry: the order of several in a file is not always the same.
+        safetensors.write(path, arrays, {"kept": json.dumps({"sha256": new, "of": dict(of)})})
     except Exception as error:  # a full disk, a vanished directory: its writer raises kinds of its own
         raise OSError(f"cannot write {path}: {' '.join(str(error).split())}") from error
 

@@ -4,7 +4,9 @@ Records are written before the checkpoint that covers them: a kill in between re
 same region. So what is on disk after any kill, and any number of resumes, ends as the uninterrupted run would.
 """
 
+import contextlib
 import hashlib
+import itertools
 import json
 import time
 import warnings
@@ -20,7 +22,7 @@ from rich.console import Console
 
 from seqdyn.backend import available, check_settings
 from seqdyn.data.check import check
-from seqdyn.data.vectors import save_vocabulary
+from seqdyn.data.vectors import load_vocabulary, save_vocabulary, word_list
 from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn import probe_config, train
 from seqdyn.learn.config import Experiment
@@ -79,6 +81,9 @@ def run(
     autodiff's, another process trains these tiles or the file system lacks what is needed; OSError if it cannot be
     written; Interrupted after a signal.
     """
+    if not isinstance(experiment, Experiment):
+        said = experiment.__name__ if isinstance(experiment, type) else type(experiment).__name__
+        raise ConfigError(f"experiment is {said}; it must be an Experiment, as Experiment('mine', spec, updates=100).")
     mine = lock.shard(shard)
     available()  # else the first thing asked of JAX would end in its own assertion
     check_settings(experiment.specs[0].dtype == "float64")
@@ -92,6 +97,7 @@ def run(
     for spec in experiment.specs:
         data = check(spec, data)
     experiment = manifest.going_on(out, experiment)
+    words = _words(experiment, out, vocabulary)
     listeners = Listeners(on_chunk, out, experiment.layout)
     given = None if init is None else starts.fitted(experiment, init)
     names = _recorded(experiment, data)
@@ -108,14 +114,29 @@ def run(
                 if new:
                     manifest.withdraw(out)
                 raise
-        if vocabulary is not None:
-            save_vocabulary(out / VOCABULARY, vocabulary)
+        if words is not None:
+            save_vocabulary(out / VOCABULARY, words)
         start = starts.kept(out, noted, given) if "init" in noted else None
         try:
             _train_all(experiment, out, data, names, checkpoint_seconds, console, mine, start, listeners)
         finally:
             listeners.close()
     return given_out
+
+
+def _words(experiment: Experiment, out: Path, vocabulary: Any) -> tuple[str, ...] | None:
+    """The word of each id; ConfigError where they are others than a directory has."""
+    if vocabulary is None:
+        return None
+    words = word_list(vocabulary, min((spec.vocabulary for spec in experiment.specs if spec.vocabulary), default=0))
+    there = words
+    if (out / VOCABULARY).exists():
+        with contextlib.suppress(ConfigError):  # damaged, and written again
+            there = load_vocabulary(out / VOCABULARY)
+    if there != words:
+        differ = (i for i, (a, b) in enumerate(itertools.zip_longest(there, words)) if a != b)
+        raise ConfigError(f"{out} has another vocabulary, from id {next(differ)} on; choose another directory.")
+    return words
 
 
 def complete(out: str | Path) -> bool:

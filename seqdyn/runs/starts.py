@@ -57,6 +57,8 @@ def _several(init: Any, labels: Sequence[str]) -> Mapping[str, Any] | None:
 
 
 def _no_path(where: str, given: Any) -> None:
+    if hasattr(given, "state_dict"):
+        raise ConfigError(f"{where} is a {type(given).__name__} of PyTorch; it must be seqdyn.io.from_torch of it.")
     if isinstance(given, str | Path):
         right = f"it must be parameters, as seqdyn.restore({str(given)!r:.40}, run)"
         raise ConfigError(f"{where} is {str(given)!r:.80}; {right}, or seqdyn.io.load of a file.")

@@ -60,9 +60,9 @@ def predict(path: str | Path, run: int, data: Any, *, best: bool = False, batch:
     [n, k]. If every step has a prediction, a step axis follows: [n, t, …]. Under a loss of one's own predictions are
     returned as they are.
 
-    `data` are a text or several, if the run directory has a vocabulary; or arrays xs [n, steps] of ids or [n, steps, d]
-    of numbers, of full length or shorter; or (xs, lengths, …) as in `data.check.check`. Raises ConfigError for what
-    this network cannot read.
+    `data` are a text or several, strings or UTF-8 bytes, if the run directory has a vocabulary; or arrays xs [n, steps]
+    of ids or [n, steps, d] of numbers, of full length or shorter; or (xs, lengths, …) as in `data.check.check`. Raises
+    ConfigError for what this network cannot read.
     """
     of = _running(path, run, best)
     xs, lengths = _read(of, data)
@@ -89,12 +89,13 @@ class Word(NamedTuple):
     """‖∂p/∂x_t‖ of the probability p with respect to the word's vector (its one-hot vector without an embedding)."""
 
 
-def explained(path: str | Path, run: int, text: str, *, best: bool = False) -> tuple[np.ndarray, list[Word]]:
+def explained(path: str | Path, run: int, text: str | bytes, *, best: bool = False) -> tuple[np.ndarray, list[Word]]:
     """(the answer of `predict` to one text, the words that were read and how much the answer depends on each).
 
     Of k classes, the gradient is that of the most probable class's probability. ConfigError as for `predict`.
     """
     of = _running(path, run, best)
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     if not isinstance(text, str):
         raise ConfigError(f"text is {text!r:.60}; it must be one text.")
     if of.spec.readout == "every":
@@ -185,7 +186,9 @@ def _read(of: Trained, data: Any) -> tuple[np.ndarray, np.ndarray]:
         f"[n, steps] of ids or [n, steps, d] of numbers, of at most {spec.steps} steps, or with their lengths, or a "
         "text, or several"
     )
-    xs = array("data", [data] if isinstance(data, str) else data, right)
+    xs = array("data", [data] if isinstance(data, str | bytes) else data, right)
+    if xs.dtype.kind == "S":
+        xs = np.strings.decode(xs, "utf-8", "replace")
     if xs.dtype.kind == "U" and xs.ndim == 1:
         if spec.task == "stream":
             raise ConfigError(f"the task of {of.path} is 'stream'; let it go on with generate().")

@@ -49,7 +49,7 @@ class _Record(NamedTuple):
         around = len(self.times) - 1
         if self.vmaps:
             moved = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, around, around + 1), tap)
-            size, from_next, e = (reading.reshape(*self.times, -1) for reading in moved[:3])
+            size, from_next, e = (of.reshape(*self.times, math.prod(of.shape[around + 1 :])) for of in moved[:3])
             tap = Tap(size, from_next, e, moved.adjoint)
         last = 0 if self.reverse else -1
         factor = tap.size.shape[-1] if mean else 1
@@ -133,8 +133,10 @@ def scan(
             f"name is {name!r}, of a watched scan within jax.shard_map or jax.pmap, whose devices would add their "
             "readings up; value_and_grad must stand within, too, or the devices be left to jax.jit."
         )
-    if frame.taps is None and name in frame.records:
+    if frame.taps is None and name in {*frame.records, *frame.within}:
         raise ConfigError(f"name is {name!r}, of two watched scans of this loss; each must have a name of its own.")
+    if not all(map(jnp.ndim, jax.tree.leaves(xs))):
+        raise ConfigError(f"xs of {name!r} has a number in it; it must be arrays [time, …], not a list of numbers.")
 
     with _standing(None):
         last, _ = jax.eval_shape(functools.partial(plain, f), init, xs)
@@ -378,7 +380,7 @@ def _plan(name: str, carry: Any, of: Any, batch: Any, adjoint: bool, y: Sequence
         if not 0 < len(chosen) == len(set(picked) & set(floats)):
             raise ConfigError(f"of of {name!r} is {of!r:.80}; it must return leaves of the carry that are floats.")
     if not picked:
-        raise ConfigError(f"the carry of {name!r} is {jax.tree.map(jnp.dtype, leaves)}; floats must be in it.")
+        raise ConfigError(f"the carry of {name!r} is {[leaf.dtype for leaf in leaves]}; floats must be in it.")
     axis = 0 if batch == "first" else batch
     shapes = [leaves[i].shape for i in picked]
     if batch == "first" and min(map(len, shapes)) < 2:

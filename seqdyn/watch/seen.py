@@ -1,5 +1,6 @@
 """What has been read of a watched scan."""
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -71,4 +72,5 @@ class Seen(NamedTuple):
 
     def _flat(self) -> tuple[Array, Array]:
         mantissa, exponent = self._split()
-        return mantissa.reshape(-1, mantissa.shape[-1]), exponent.reshape(-1, mantissa.shape[-1])
+        rows = math.prod(mantissa.shape[:-1]), mantissa.shape[-1]
+        return mantissa.reshape(rows), exponent.reshape(rows)

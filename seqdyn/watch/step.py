@@ -5,6 +5,7 @@ Gradients are JAX's, untouched. What is read travels beside them, as the cotange
 differentiated once more, with respect to its carry.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
@@ -89,7 +90,8 @@ class Plan(NamedTuple):
         real = jnp.abs(leaf).astype(_real(leaf.dtype))
         if together or self.batch is None:
             return real.reshape(1, -1)
-        return jnp.moveaxis(real, self.batch, 0).reshape(self.examples, -1)
+        rows = jnp.moveaxis(real, self.batch, 0)
+        return rows.reshape(self.examples, math.prod(rows.shape[1:]))  # of no examples −1 would have no meaning
 
     def norms(self, near: list[Array], adjoint: list[Array], guess: Array | None = None) -> tuple[Array, Array, Array]:
         """‖λ‖ of the picked leaves, the norm of what came to them from the next step, and that of what came to all."""

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.data.extras import needed
+from seqdyn.parts import plain
 from seqdyn.runs.elsewhere import Directory
 from seqdyn.types import ConfigError, whole
 from seqdyn.watch import torch_calls
@@ -29,7 +30,7 @@ def module(
     rnn: Any,
     *,
     every: int = 50,
-    reduction: str | float = "mean",
+    reduction: Any = "mean",
     verify: bool = True,
     path: Any = None,
     updates: int | None = None,
@@ -63,8 +64,8 @@ def module(
         raise ConfigError(f"module is {type(rnn).__name__}; it must be torch.nn's RNN, LSTM or GRU{has}.")
     if rnn.proj_size:
         raise ConfigError(f"proj_size is {rnn.proj_size}; it must be 0: an LSTM with projections is not looked at.")
-    every = whole("every", every)
-    if reduction not in ("mean", "sum") and not _positive(reduction):
+    every, reduction = whole("every", every), plain(reduction)
+    if not _positive(reduction) and not (isinstance(reduction, str) and reduction in ("mean", "sum")):
         right = "'mean', 'sum' or the number of examples that the loss is the mean over"
         raise ConfigError(f"reduction is {reduction!r}; it must be {right}.")
     words = {"task": task, "optimizer": optimizer, "name": name}
@@ -79,7 +80,8 @@ def module(
     if updates is None:
         raise ConfigError("updates is None beside path; it must be how many updates the loop will make.")
     steps = None if steps is None else whole("steps", steps)
-    directory = Directory(path, updates, every, {"clip": math.inf} | numbers)
+    numbers = {"clip": math.inf} | {field: plain(value) for field, value in numbers.items()}
+    directory = Directory(path, updates, every, numbers)
     return Look(rnn, every, reduction, verify, directory, steps, words)
 
 
@@ -340,7 +342,7 @@ def _number(loss: Any) -> float:
     try:
         return float(loss.item() if torch.is_tensor(loss) else loss)
     except (TypeError, ValueError, RuntimeError):
-        raise ConfigError(f"loss is {loss!r:.80}; it must be one number.") from None
+        raise ConfigError(f"loss is {' '.join(repr(loss).split()):.80}; it must be one number.") from None
 
 
 class _Hook:

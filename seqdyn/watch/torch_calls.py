@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from seqdyn.data.arrays import from_tensor
 from seqdyn.data.extras import needed
 from seqdyn.watch import torch_layers
 from seqdyn.watch.torch_layers import Call, Layers
@@ -96,7 +97,7 @@ class Taken:
         first = tuple(self._numpy(h).reshape(state) for h in self.first) or (zeros,) * len(parts)
         d_last = tuple(self._numpy(self.d[name]).reshape(state) if name in self.d else zeros for name in parts)
         mask = None if np.all(lengths == len(x)) else _valid(lengths, len(x))
-        weights = {name: self._numpy(weight) for name, weight in self.weights.items()}
+        weights = {name: self._numpy(weight, name) for name, weight in self.weights.items()}
         return Call(weights, x, mask, first, self._masks(), outputs, d_outputs, d_last), lengths
 
     def _like(self, steps: Steps, values: Tensor) -> Steps:
@@ -111,8 +112,8 @@ class Taken:
         values = values[:, None] if values.ndim == 2 else values.swapaxes(0, 1) if self.batch_first else values
         return values, np.full(values.shape[1], len(values))
 
-    def _numpy(self, tensor: Tensor) -> np.ndarray:
-        return tensor.to("cpu", self._dtype).numpy()
+    def _numpy(self, tensor: Tensor, what: str = "an input or output") -> np.ndarray:
+        return from_tensor(f"{what} of the module", tensor.to(self._dtype))
 
     def _masks(self) -> np.ndarray | None:
         """Those that PyTorch drew: its generator draws them once more."""
