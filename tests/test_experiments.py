@@ -237,7 +237,7 @@ def test_reproduce_newton(tmp_path):
     assert "other settings" in refusal("reproduce/newton", "--smoke", "--out", tmp_path / "out")
 
 
-MEASURED = ("ghost", "learnability", "linear_dynamics", "long_products", "sensitivity", "smoothness")
+MEASURED = ("attractors", "ghost", "learnability", "linear_dynamics", "long_products", "sensitivity", "smoothness")
 """Reproductions that keep a row a seed and setting, and state their claims of those."""
 
 
@@ -478,7 +478,7 @@ CURES = "initialisations clipping activations regularisation normalisation sched
         *CURES,
         "capacity",
         "augmentation",
-        *(f"reproduce.{name}" for name in (*REPRODUCED, "learnability", "linear_dynamics", "smoothness")),
+        *(f"reproduce.{name}" for name in (*REPRODUCED, "attractors", "learnability", "linear_dynamics", "smoothness")),
     ],
 )
 def test_every_full_setting_is_valid_and_larger_than_the_default(name, monkeypatch):

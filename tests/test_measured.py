@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+import seqdyn as sd
+from analysis import attractors as orbits
 from analysis import claims, long_products, measured
 from analysis.sensitivity import theory
-from experiments.reproduce import ghost, learnability, linear_dynamics, sensitivity, smoothness
+from experiments.reproduce import attractors, ghost, learnability, linear_dynamics, sensitivity, smoothness
 from experiments.reproduce import long_products as products
+from seqdyn.nets import cells
 from seqdyn.nets.bptt import unroll
 
 
@@ -98,6 +101,110 @@ def test_smoothness_of_a_quadratic_is_that_of_its_hessian_along_the_gradient_wha
         seen = smoothness.Smoothness(lr=0.3, clip=clip).measure(look)
         assert np.isclose(seen["gradient_size"], np.linalg.norm(h * p))
         assert np.isclose(seen["local_smoothness"], np.linalg.norm(h * h * p) / np.linalg.norm(h * p))
+
+
+def waited(cell, params, begun):
+    """(periods, sets, exponents) of orbits that begin there, under no input."""
+    carry = cell.initial_carry((len(begun),))
+    carry = jax.tree.map(lambda h: jnp.asarray(begun)[:, None] + jnp.zeros_like(h), carry)
+    tangent = jnp.ones((len(begun), 1))
+    states, _, exponents = attractors.wait(cell, params, carry, jnp.zeros(1), 1000, tangent)
+    return *attractors.ends(states[-attractors.WINDOW :]), np.asarray(exponents)
+
+
+def tanh_unit(u):
+    return cells.rnn(1, 1, dtype=jnp.float64), cells.Weights(w=jnp.ones((1, 1)), u=jnp.full((1, 1), u), b=jnp.zeros(1))
+
+
+@pytest.mark.parametrize(("u", "period", "sets"), [(0.5, 1, 1), (2.0, 1, 2), (-2.0, 2, 1)])
+def test_a_tanh_unit_ends_in_its_fixed_points_or_its_cycle_at_the_exponent_of_its_slope(u, period, sets):
+    """|h| = tanh(|u h|); for u = −2 the sign changes at every step, so ±h are one cycle."""
+    begun = np.asarray([-0.9, -0.2, 0.1, 0.8, 0.81])
+    periods, found, exponents = waited(*tanh_unit(u), begun)
+    h = 1.0
+    for _ in range(200):
+        h = np.tanh(abs(u) * h)
+    assert np.all(periods == period) and found == sets
+    assert np.allclose(exponents, np.log(abs(u) * (1 - h**2)), atol=1e-6)
+
+
+def test_chaos_is_one_set_that_never_settles_and_grows_by_log_2():
+    def step(params, x, _):
+        return 1 - 2 * x**2  # conjugate to the tent map
+
+    cell = sd.cell(lambda key: {"a": jnp.zeros(())}, step, lambda batch: jnp.zeros((*batch, 1)))
+    periods, sets, exponents = waited(cell, {"a": jnp.zeros(())}, np.linspace(-0.9, 0.87, 16))
+    assert np.all(periods == 0) and sets == 1
+    assert abs(exponents.mean() - np.log(2)) < 0.05
+
+
+def test_orbits_on_one_closed_curve_are_one_set_and_a_drift_is_not_settled():
+    t = np.arange(attractors.WINDOW)[:, None]
+    phases = np.asarray([0.0, 1.0, 2.0, 4.0])
+    radii = np.asarray([1.0, 1.0, 0.5, 0.5])
+    angles = 2 * np.pi * (np.sqrt(5) - 1) / 2 * t + phases
+    periods, sets = attractors.ends(jnp.asarray(np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=-1)))
+    assert np.all(periods == 0) and sets == 2
+    eighths = np.stack(
+        [np.cos(2 * np.pi * t * [1 / 8, 1 / 7, 1 / 9]), np.sin(2 * np.pi * t * [1 / 8, 1 / 7, 1 / 9])], -1
+    )
+    assert attractors.ends(jnp.asarray(eighths)).period.tolist() == [8, 7, 0]
+    drift = np.stack([t * 1e-5, t * 1e-6], axis=1)  # over the window 0.003 and 0.0003
+    assert attractors.ends(jnp.asarray(drift)).period.tolist() == [0, 1]
+
+
+def test_a_chain_of_orbits_that_are_near_is_one_set():
+    at = np.append(0.04 * np.asarray([0, 8, 1, 7, 2, 6, 3, 5, 4]), 0.5)
+    chain = np.broadcast_to(at[None, :, None], (attractors.WINDOW, len(at), 1))
+    assert attractors.ends(jnp.asarray(chain)).attractors == 2
+    assert attractors.ends(jnp.asarray(chain[:, :-2])).attractors == 2  # without its middle
+
+
+@pytest.mark.parametrize(("u", "held", "sets"), [(2.0, 1.0, 2), (0.5, 0.5, 1)])
+def test_only_a_unit_of_two_attractors_still_says_what_it_read_under_the_mean_distractor(u, held, sets):
+    """A pushes up, B down; of the distractors c and d push, too, but their mean does nothing."""
+    push = jnp.asarray([5.0, -5.0, 8.0, -8.0, 0.0, 0.0])[:, None]
+    cell, params = cells.rnn(6, 1, dtype=jnp.float64), cells.Weights(w=push, u=jnp.full((1, 1), u), b=jnp.zeros(1))
+    symbols = jnp.asarray([[0, 1, 0, 1], [4, 5, 5, 4], [2, 2, 2, 2]])
+    mask = jnp.asarray([[True] * 4, [True] * 4, [False] * 4])
+    ran = SimpleNamespace(
+        cell=cell, params=params, carry=cell.initial_carry((4,)), xs=jax.nn.one_hot(symbols, 6), mask=mask
+    )
+    readout = SimpleNamespace(w=jnp.asarray([[5.0, -5.0, 0.0, 0.0]]), b=jnp.asarray([0.1, 0.0, -9.0, -9.0]))
+    look: Any = SimpleNamespace(
+        layers=(SimpleNamespace(ran=ran),),
+        params=SimpleNamespace(readout=readout),
+        batch=SimpleNamespace(ys=jnp.asarray([0, 1, 0, 1])),
+        key=jax.random.key(0),
+    )
+    seen = attractors.Orbits(wait=500, orbits=4).measure(look)
+    assert seen["held"] == held and seen["attractors"] == sets and np.all(seen["orbit_period"] == 1)
+    assert np.allclose(seen["orbit_read"][:, 0], [0, 1, 0, 1] if sets == 2 else 0.475, atol=1e-3)
+
+
+def looks(attractors, accuracy, loss, **more):
+    path = {"case": "gru", "seed": 3, "update": np.arange(len(loss)) * 30, "attractors": np.asarray(attractors)}
+    path |= {"accuracy": np.asarray(accuracy), "loss": np.asarray(loss), "held": np.asarray(accuracy) / 2}
+    return path | {name: np.asarray(more.get(name, np.zeros(len(loss)))) for name in ("exponent", "settled", "chaotic")}
+
+
+def test_a_run_is_judged_at_its_last_learned_look_and_its_loss_before_its_first_bifurcation():
+    row = attractors.row(looks([1, 1, 2, 4, 3], [0.2, 0.3, 0.6, 1.0, 0.9], [1, 0.95, 0.6, 0.1, 0.3]))
+    assert (row["learned"], row["one_at_start"], row["loss_before"], row["lead"]) == (1, 1, 0.95, 30)
+    assert (row["attractors"], row["enough"], row["held"], row["chaos"]) == (4, 1, 0.5, 0)
+    late = attractors.row(looks([2, 1], [0.2, 0.9], [1, 0.5], chaotic=[0, 0.25]))
+    assert (late["learned"], late["one_at_start"], late["chaos"]) == (0, 0, 1)
+    assert all(np.isnan(late[name]) for name in ("loss_before", "lead", "attractors", "enough", "held", "exponent"))
+    assert attractors.row(looks([1, 1], [0.2, 1.0], [1, 0.5]))["lead"] == -np.inf
+
+
+def test_the_orbits_that_are_drawn_are_those_of_the_seed_that_learns_at_the_median_look():
+    def path(seed, at):
+        return {"seed": seed, "accuracy": [1.0 if look == at else 0.5 for look in range(6)]}
+
+    assert orbits.typical([path(0, 5), path(1, 1), path(2, 3), path(3, None)], 0.99) == 2
+    assert orbits.typical([path(0, 5), path(1, 1)], 0.99) == 1
+    assert orbits.typical([path(7, None)], 0.99) == 7
 
 
 def test_a_claim_is_judged_on_rows_as_on_runs_and_keeps_what_the_paper_says():

@@ -1,0 +1,345 @@
+"""Ribeiro, Tiels, Aguirre & Schön 2020, 'Beyond exploding and vanishing gradients: analysing RNN training using
+attractors and smoothness' (AISTATS, arXiv 1906.08482).
+
+Claim: a network that contracts can store information for long only in several attractors. Training creates them, and
+passes bifurcations on the way; vanishing gradients come with them. An LSTM may pass through chaos, too.
+Setting: orbit diagrams along training, of temporal order, one of their tasks. At each look a network goes on from the
+last states of 32 sequences for 1,000 steps under a constant input, and what it visits then is drawn. Not as there: the
+input is the mean of the distractors, in their code it is one symbol; orbits begin where sequences end, theirs at
+random; 16 units, Adam of rate 0.003, clip 1. A tanh rnn, a GRU and an LSTM read sequences of 10 to 30 steps; a second
+tanh rnn reads 30 steps always. A run is judged at its last look with over 99% right.
+Cost: 96 runs × 1,200 updates, 41 looks at each; three minutes of processor time.
+Expect: one attractor before training, in all of them. Of the tanh rnns of one length hardly any gets four. In 17 of 20
+some orbits never settle, and 27% (median) are still right after the wait. GRU and LSTM, too, end with fewer than four,
+two in the median, and 62% are still right: to last for 30 steps, nothing must be stored for ever. Of the tanh rnns of
+many lengths one half to two thirds have four; whether most do is undecided. Reading many lengths, all networks with
+four attractors are right in 97% or more; with fewer, hardly any. Orbits contract, −0.5 nats a step (tanh) and −0.12
+(GRU). An LSTM has several attractors about 100 updates before it is right; whether the loss is at chance until then is
+undecided. Chaos is rare: it is at single looks of at most one LSTM in 24.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqdyn as sd
+from analysis import attractors as analysis
+from analysis.claims import Claim, minus, of
+from analysis.measured import Stated, show
+from experiments import _measured
+from experiments.reproduce import _cases
+from seqdyn import backend
+from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.measure.jacobians import parts, vector
+from seqdyn.nets.bptt import Backprop, unroll
+from seqdyn.nets.cells import Cell, advance
+from seqdyn.norms import norm
+from seqdyn.runs.records import load
+from seqdyn.runs.script import Seeds, launch_all, script, with_preset
+from seqdyn.types import Array, Bool, Float, Int, whole
+
+SOURCE = "Ribeiro et al. 2020"
+HERE = "asked here"
+ONE, MANY, GRU, LSTM = "tanh, one length", "tanh", "gru", "lstm"
+"""The cases; the last three read many lengths."""
+CLASSES = 4
+WINDOW = 256
+"""The last steps of a wait, in which orbits have settled or not."""
+SEEN = 16
+"""The last steps that are kept, for the diagram."""
+PERIODS = 8
+"""The longest cycle that counts as one."""
+STILL = 1e-3
+"""A settled orbit comes back this near: the largest difference of a unit."""
+TOUCHING = 4
+"""The last states of an orbit that may lie on another."""
+APART = 0.05
+"""Two orbits end in one set where one comes this near to the other."""
+CHAOTIC = 0.02
+"""The exponent, in nats a step, above which an orbit that has not settled is chaotic."""
+LEARNED = 0.99
+"""Above this test accuracy a look counts as learned; a run that has such looks is judged at the last of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(_cases.Trained):
+    """Seeds of three cells that read sequences of many lengths, and of one that reads sequences of one length."""
+
+    seeds: Seeds = 24
+    updates: int = 1200
+    chunk: int = 30
+    probe_every: int = 30
+    tile: int = 4
+    steps: int = 30
+    shortest: int = 10
+    """Of the sequences of many lengths."""
+    hidden: int = 16
+    batch: int = 32
+    lr: float = 0.003
+    """Of Adam."""
+    clip: float = 1.0
+    wait: int = 1000
+    """Steps under the constant input."""
+    orbits: int = 32
+    """Sequences whose last states begin one."""
+    paper: bool = False
+    """Longer, wider, hours; options that differ from their default win over it."""
+
+
+# --- where orbits end ---------------------------------------------------------------------------------------
+
+
+class Ends(NamedTuple):
+    """What orbits do in a window."""
+
+    period: Int[Array, " b"]
+    """1 of a fixed point, p of a cycle; 0 of what is neither."""
+    attractors: Int[Array, ""]
+    """How many sets they end in."""
+
+
+def ends(states: Float[Array, "t b n"]) -> Ends:
+    """A period p ≤ `PERIODS` is the smallest whose last p states, repeated, are all of the window's to `STILL`.
+
+    Two orbits end in one set where one of the last `TOUCHING` states of one lies within `APART` of a state of the
+    other, or where a chain of such orbits leads from one to the other. So orbits on one closed curve, or in one band of
+    chaos that the window fills, count once.
+    """
+    t, b = states.shape[:2]
+
+    def repeats(p: int) -> Bool[Array, " b"]:
+        last = states[t - p + (jnp.arange(t) - t) % p]
+        return jnp.max(jnp.abs(states - last), axis=(0, 2)) <= STILL
+
+    found = jnp.stack([jnp.zeros(b, bool), *(repeats(p) for p in range(1, PERIODS + 1))])
+    period = jnp.argmax(found, axis=0).astype(jnp.int32)
+    touch = states[-TOUCHING:, :, None]
+
+    def nearest(state: Float[Array, "b n"]) -> Float[Array, "b b"]:
+        return jnp.min(jnp.max(jnp.abs(touch - state[None, None]), axis=-1), axis=0)
+
+    near = jnp.min(jax.lax.map(nearest, states), axis=0) <= APART  # [one, other]
+    near = near | near.T
+    for _ in range(max(1, (b - 1).bit_length())):  # paths of twice the length
+        near = (near.astype(jnp.float32) @ near.astype(jnp.float32)) > 0
+    return Ends(period, jnp.sum(jnp.argmax(near, axis=1) == jnp.arange(b)).astype(jnp.int32))
+
+
+def wait(
+    cell: Cell, params: Any, carry: Any, x: Float[Array, " d"], steps: int, tangent: Float[Array, "b n"]
+) -> tuple[Float[Array, "w b n"], Float[Array, "w b h"], Float[Array, " b"]]:
+    """(the states of the second half of a wait under a constant input, their outputs, each orbit's largest exponent).
+
+    The exponent is the mean growth of a tangent over that half without its first fifth, which turns it.
+    """
+    zx = cell.input_projection(params, x)[None]
+    zx = jnp.broadcast_to(zx, (tangent.shape[0], zx.shape[-1]))
+    forward = partial(advance, cell, params, zx)
+    half = steps // 2
+
+    def walk(kept: Any, _: None) -> tuple[Any, Any]:
+        carry, tangent = kept
+        after, moved = jax.jvp(forward, (carry,), (parts(carry, tangent),))
+        size = jnp.maximum(norm(vector(moved)), 1e-30)
+        return (after, vector(moved) / size[:, None]), (vector(after), after.h, jnp.log(size))
+
+    carry = jax.lax.fori_loop(0, steps - half, lambda _, c: forward(c), carry)
+    states, outputs, growth = jax.lax.scan(walk, (carry, tangent), None, length=half)[1]
+    return states, outputs, jnp.mean(growth[half // 5 :], axis=0)
+
+
+@sd.part
+class Orbits:
+    """Where the network goes from the last states of sequences, under the mean of all distractors."""
+
+    wait: int
+    orbits: int
+
+    @property
+    def variables(self) -> dict[str, sd.Variable]:
+        axes = {"orbit": tuple(range(self.orbits)), "seen": tuple(range(SEEN))}
+        one = {"orbit": axes["orbit"]}
+        return {
+            "orbit_read": sd.Variable(("orbit", "seen"), "mean class that the readout gives", axes=axes),
+            "orbit_class": sd.Variable(("orbit",), "class of the sequence before", axes=one),
+            "orbit_period": sd.Variable(("orbit",), "1: a fixed point, p: a cycle, 0: neither", axes=one),
+            "orbit_exponent": sd.Variable(("orbit",), "largest Lyapunov exponent", "nats per step", one),
+            "attractors": sd.Variable((), "sets that the orbits end in"),
+            "held": sd.Variable((), "share of sequences whose class is still read out"),
+        }
+
+    def measure(self, look: sd.Look) -> dict[str, Any]:
+        ran = look.layers[0].ran
+        _, carry = unroll(ran.cell, ran.params, ran.carry, ran.xs, Backprop(ran.mask))
+        x = jnp.full(ran.xs.shape[-1], 0.25).at[:2].set(0)  # of {A, B, c, d, e, f}
+        tangent = jax.random.normal(look.key, vector(carry).shape)
+        states, outputs, exponent = wait(ran.cell, ran.params, carry, x, self.wait, tangent)
+        readout = look.params.readout
+        logits = outputs[-SEEN:] @ readout.w
+        logits = logits + jnp.broadcast_to(readout.b, logits.shape)
+        classes = jnp.arange(CLASSES, dtype=logits.dtype)
+        right = jnp.argmax(logits, axis=-1) == look.batch.ys[None]
+        found = ends(states[-WINDOW:])
+        return {
+            "orbit_read": (jax.nn.softmax(logits) @ classes).T,
+            "orbit_class": look.batch.ys,
+            "orbit_period": found.period,
+            "orbit_exponent": exponent,
+            "attractors": found.attractors,
+            "held": jnp.mean(right.astype(jnp.float32)),
+        }
+
+
+def experiments(c: Config) -> dict[str, Experiment]:
+    """A tanh rnn that always reads as many steps; it, a GRU and an LSTM that read sequences of many lengths."""
+    numbers, probes = grid(seeds=c.seeds, lr=c.lr, clip=c.clip), (Orbits(wait=c.wait, orbits=c.orbits),)
+
+    def specs(shortest: int, **cells: Any) -> Experiment:
+        common = Spec(
+            task="temporal_order",
+            steps=c.steps,
+            shortest=shortest,
+            batch=c.batch,
+            hidden=(c.hidden,),
+            optimizer="adam",
+            holdout=512,
+        )
+        all_of = tuple(replace(common, cell=cell, name=name) for name, cell in cells.items())
+        one = _cases.case(c, "attractors", common, numbers, probes=probes, diagnostic=c.orbits)
+        return replace(one, specs=all_of)
+
+    return {
+        "one_length": specs(0, **{ONE: "rnn"}),
+        "many_lengths": specs(c.shortest, **{MANY: "rnn", GRU: "gru", LSTM: "lstm"}),
+    }
+
+
+# --- what came out ------------------------------------------------------------------------------------------
+
+
+def first(updates: np.ndarray, there: np.ndarray) -> float:
+    """The first update where it is so; infinity where it never is."""
+    return float(updates[there.argmax()]) if there.any() else float("inf")
+
+
+def path_of(ds: Any, run: int) -> dict[str, np.ndarray]:
+    """What the looks at one run say, a value a look."""
+    period, exponent = ds["orbit_period"].values[run], ds["orbit_exponent"].values[run].astype(float)
+    return {
+        "update": ds["probe_step"].values,
+        "loss": ds["test_loss"].values[run].astype(float) / np.log(CLASSES),
+        "accuracy": ds["test_accuracy"].values[run].astype(float),
+        "attractors": ds["attractors"].values[run].astype(float),
+        "held": ds["held"].values[run].astype(float),
+        "exponent": np.median(exponent, axis=-1),
+        "settled": np.mean(period > 0, axis=-1),
+        "cycles": np.mean(period > 1, axis=-1),
+        "chaotic": np.mean((period == 0) & (exponent > CHAOTIC), axis=-1),
+    }
+
+
+def row(path: dict[str, Any]) -> dict[str, Any]:
+    """What is claimed of one run, from its looks: NaN where a claim is not about it."""
+    updates, number, right = path["update"], path["attractors"], path["accuracy"] > LEARNED
+    several, last = number > 1, np.flatnonzero(right)[-1:]
+    before = path["loss"][: int(several.argmax())][-1:]
+    lead = first(updates, right) - first(updates, several) if several.any() else -np.inf
+
+    def end(name: str) -> float:
+        return float(path[name][last[0]]) if len(last) else float("nan")
+
+    return {
+        "case": path["case"],
+        "seed": path["seed"],
+        "learned": float(right.any()),
+        "one_at_start": float(number[0] == 1),
+        "loss_before": float(before[0]) if len(before) else float("nan"),
+        "lead": lead if right.any() else float("nan"),
+        "attractors": end("attractors"),
+        "enough": float(end("attractors") >= CLASSES) if right.any() else float("nan"),
+        "held": end("held"),
+        "exponent": end("exponent"),
+        "settled": end("settled"),
+        "chaos": float(np.any(path["chaotic"] >= 0.25)),
+    }
+
+
+def orbits_of(ds: Any, run: int) -> list[list[tuple[int, float]]]:
+    """(class of the sequence before, class that is read out), each once, of every look."""
+
+    def at(classes: np.ndarray, read: np.ndarray) -> list[tuple[int, float]]:
+        there = np.isfinite(read)
+        of = np.broadcast_to(classes[:, None], read.shape)[there]
+        return sorted({(int(c), round(float(y), 3)) for c, y in zip(of, read[there], strict=True)})
+
+    return list(map(at, ds["orbit_class"].values[run], ds["orbit_read"].values[run]))
+
+
+def found_in(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """A row a case and seed, all their looks, and the orbits of the seed of each case that is drawn; `parts` are runs
+    by the lengths that they read."""
+    rows, paths, orbits = [], [], []
+    for reads, ds in parts.items():
+        for case in dict.fromkeys(map(str, ds["label"].values)):
+            runs = np.flatnonzero(ds["label"].values == case)
+            of_case = [{"case": case, "seed": int(ds["seed"].values[run])} | path_of(ds, run) for run in runs]
+            seed = analysis.typical(of_case, LEARNED)
+            drawn = next(run for run, path in zip(runs, of_case, strict=True) if path["seed"] == seed)
+            rows += [row(path) for path in of_case]
+            paths += [{k: np.round(v, 4).tolist() if np.ndim(v) else v for k, v in path.items()} for path in of_case]
+            updates, points = paths[-1]["update"], orbits_of(ds, drawn)
+            orbits.append({"case": case, "reads": reads, "seed": seed, "update": updates, "points": points})
+    return {"rows": rows, "paths": paths, "orbits": orbits}
+
+
+def stated(c: Config) -> list[Stated]:
+    """The paper's statements, and what else is asked. The thresholds were chosen when four seeds had been seen."""
+
+    def all_of(paper: str, cases: Sequence[str], what: str, name: str, *test: Any, source: str = HERE) -> list[Stated]:
+        def one(case: str) -> Claim:
+            return Claim(f"{case}: {what}", test[0], of(name, case=case), *test[1:], source=source)
+
+        return [Stated(paper, one(case)) for case in cases]
+
+    many, every = (MANY, GRU, LSTM), (ONE, MANY, GRU, LSTM)
+    start, chance = "before training orbits end in one attractor", "loss over chance, last look with one attractor"
+    lead = f"learned, updates from several attractors to {LEARNED:.0%} right"
+    enough, still = f"learned, at least {CLASSES} attractors", f"learned, share still right after {c.wait:,} steps"
+    more = minus(of("attractors", case=MANY), of("attractors", case=ONE))
+    return [
+        *all_of("–", many, start, "one_at_start", "proportion", 0.5),
+        *all_of("–", many, chance, "loss_before", "median", 0.9),
+        *all_of("–", many, lead, "lead", "median", 0.0),
+        *all_of("several", every, enough, "enough", "proportion", 0.5, source=SOURCE),
+        Stated("–", Claim("tanh: attractors, many lengths less one length", "difference", more, 0, source=HERE)),
+        *all_of("–", every, still, "held", "median", 0.9),
+        *all_of("< 0", many, "learned, exponent of a wait", "exponent", "median", -0.01, "below", source=SOURCE),
+        *all_of("–", (ONE,), "learned, share of orbits that settle", "settled", "median", 0.5, "below"),
+        *all_of("may be", (LSTM,), "chaos at some look", "chaos", "proportion", 0.5, "below"),
+    ]
+
+
+def main(config: Config) -> None:
+    """Trains (or goes on), draws, and holds the paper against it."""
+    config = with_preset(
+        config,
+        smoke=_cases.TINY | dict(steps=12, hidden=4, batch=4, wait=40, orbits=8),
+        paper=dict(steps=60, hidden=32, updates=10_000, chunk=100, probe_every=100),
+    )
+    whole("wait", config.wait, 2 * SEEN)
+    whole("orbits", config.orbits, 1)
+    backend.start()
+    done = launch_all(experiments(config), config)
+    kept = next(iter(done.values())).parent / "attractors.json"
+    reads = (f"{config.steps} steps", f"{config.shortest} to {config.steps} steps")
+    _measured.keep(kept, found_in(dict(zip(reads, map(load, done.values()), strict=True))))
+    show(kept, stated(config), analysis.figure)
+
+
+if __name__ == "__main__":
+    script(Config, main, __doc__)
