@@ -52,7 +52,7 @@ def _ids():
         (("a", "b", "a"), "'a' at places 0 and 2"),
         (("a", None, "c"), "has None at place 1"),
         ((b"a", b"b", b"c"), "has b'a' at place 0"),
-        ({"a", "b", "c"}, "it must be a list of words"),
+        ({"a"}, "it must be a list of words"),
         ({"a": 1, "b": 2, "c": 3}, "a dict whose ids are [1, 2, 3]"),
         ({0: "a", 1: "b", 2: "c"}, "a dict whose ids are ['a', 'b', 'c']"),
         (5, "vocabulary is 5"),
