@@ -257,6 +257,7 @@ WRONG_SPECS = [
     (dict(task="delayed_xor", shortest=5), ["shortest", "5", "delayed_xor", "0"]),
     (dict(penalties=("l2", "l2")), ["penalties", "l2", "omega"]),
     (dict(penalties=("l3",)), ["penalties", "l3", "l1"]),
+    (dict(penalties=None), ["penalties", "None", "tuple"]),
     (dict(penalties="l1"), ["penalties", "'l1'", "tuple"]),
     (dict(cell="lstm", penalties=("omega",)), ["penalties", "omega", "lstm", "rnn"]),
     (dict(normalise="batches"), ["normalise", "'batches'", "batch_drive"]),

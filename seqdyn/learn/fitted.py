@@ -132,7 +132,7 @@ def _check_words(spec: Fields, found: dict[str, Any]) -> None:
                 f"{name} is {value!r} and those of {called[field]} are {found[name]!r}; leave {name} out."
             )
     given = found.get("penalties", spec.penalties)
-    if called and not isinstance(given, tuple):
+    if not isinstance(given, tuple) and (called or not isinstance(given, list | str)):
         raise ConfigError(f"penalties is {given!r:.80}; it must be a tuple of names.")
     words = tuple(one for one in given if not is_part(one))
     if words and "network" in called:
