@@ -448,9 +448,3 @@ def test_a_directory_is_a_sentence_where_the_one_it_is_relative_to_is_gone(tmp_p
 def test_what_is_run_is_an_experiment(given, tmp_path):
     assert "it must be an Experiment" in refusal(seqdyn.run, given, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("launcher", ["none", "local"])
-def test_parameters_of_slurm_are_for_slurm(launcher):
-    sentence = refusal(script._spread, script.Options(launcher=launcher, slurm=("timeout_min=600",)))
-    assert sentence == f"slurm is 'timeout_min=600' and launcher {launcher!r}; it must be 'slurm'."
