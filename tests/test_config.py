@@ -565,3 +565,8 @@ def test_experiments_are_equal_where_they_describe_the_same(tmp_path):
 
     assert made() == made() and hash(made()) == hash(made()) and made() != made(gain=[0.5, 1.0])
     assert grid(2) == grid(2) != grid(3) and hash(grid(2)) == hash(grid(2)) and grid(2) != 2
+
+
+def test_an_axis_may_be_any_iterator():
+    for values in (iter([0.5, 1.0]), (gain for gain in (0.5, 1.0)), map(float, ("0.5", "1"))):
+        assert grid(Spec(), gain=values).numbers.gain.tolist() == [0.5, 1.0]

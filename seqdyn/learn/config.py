@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,7 @@ def grid(*given: Any, **axes: Any) -> Any:
     """
     of = given[0] if given and isinstance(given[0], Spec) else None
     seeds = given[0 if of is None else 1 :] or (axes.pop("seeds", 1),)
+    axes = {name: [*values] if isinstance(values, Iterator) else values for name, values in axes.items()}  # read twice
     if len(seeds) > 1 or "seeds" in axes:
         raise TypeError("grid takes a spec and seeds, each once; axes by their names")
     swept = {path.rpartition(".")[2] for path in grids.numbers(Spec() if of is None else of)}
