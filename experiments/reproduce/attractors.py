@@ -238,7 +238,6 @@ def path_of(ds: Any, run: int) -> dict[str, np.ndarray]:
         "held": ds["held"].values[run].astype(float),
         "exponent": np.median(exponent, axis=-1),
         "settled": np.mean(period > 0, axis=-1),
-        "cycles": np.mean(period > 1, axis=-1),
         "chaotic": np.mean((period == 0) & (exponent > CHAOTIC), axis=-1),
     }
 

@@ -109,7 +109,7 @@ def found_in(ds: Any) -> dict[str, Any]:
         along = (loss > UNLEARNED) & (looks > 0)
         row: dict[str, Any] = {"seed": int(one["seed"]), "label": str(one["label"].values)}
         row |= {"start": alls[0], "along": _median(np.asarray(alls)[along]), "own": _median(np.asarray(owns)[along])}
-        row |= {"tail": _median(tail[along]), "tail_whole": _median(tail_whole[along]), "tail_start": _median(tail[0])}
+        row |= {"tail": _median(tail[along]), "tail_whole": _median(tail_whole[along])}
         row |= {"window_start": windows[0], "window_next": windows[1] if len(windows) > 1 else float("nan")}
         rows.append(row)
         path = {"label": row["label"], "update": looks, "arrives": arrives, "all": beside_all, "own": beside_own}

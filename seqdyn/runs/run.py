@@ -250,7 +250,7 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     if states is None:
         given = None if work.start is None else jax.device_put(work.start(experiment.specs[tile.spec]), device)
         states = programs.init(runs, jax.device_put(sweep.real(experiment, tile), device), data, given)
-        _keep(work, tile, 0, runs, states)
+        _keep(work, tile, 0, states, marks)
         states, metrics = _probe(tile, experiment, programs, runs, states, data)
         _record(work, tile, 0, metrics)
     work.display.at(tile, step, np.asarray(states.alive))
@@ -258,7 +258,7 @@ def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:
     stopping = bool(work.stop)
     while step < experiment.updates and not stopping:
         made = ~sweep.stopped(states)[:, None]
-        states, metrics = _chunk(work, tile, programs, runs, states, data, step)
+        states, metrics = _chunk(work, tile, programs, runs, states, data, step, marks)
         _record(work, tile, step, metrics | {"recorded": np.broadcast_to(made, metrics["finite"].shape)})
         before, step = step, step + metrics["finite"].shape[1]
         work.display.at(tile, step, np.asarray(states.alive), metrics)
@@ -305,7 +305,7 @@ def _record(work: _Work, tile: Tile, number: int, metrics: dict[str, Any]) -> No
 
 
 def _chunk(
-    work: _Work, tile: Tile, programs: Any, runs: Any, states: Any, data: Any, step: int
+    work: _Work, tile: Tile, programs: Any, runs: Any, states: Any, data: Any, step: int, marks: Mapping[str, str]
 ) -> tuple[Any, dict[str, Any]]:
     """One call of the compiled chunk, or where it is to be cut one to each update whose states are kept, or nothing at
     all where no run of the tile is running any more. The last chunk is cut where the updates end, and the first of a
@@ -323,14 +323,14 @@ def _chunk(
             states, metrics = programs.chunk(runs, states, data, length)
         parts.append(metrics)
         step = stop
-        _keep(work, tile, step, runs, states)
+        _keep(work, tile, step, states, marks)
     return states, parts[0] if len(parts) == 1 else jax.tree.map(lambda *of: np.concatenate(of, axis=1), *parts)
 
 
-def _keep(work: _Work, tile: Tile, step: int, runs: Any, states: Any) -> None:
-    """Keeps the states after `step` updates where that is asked for."""
+def _keep(work: _Work, tile: Tile, step: int, states: Any, marks: Mapping[str, str]) -> None:
+    """Keeps the states after `step` updates, of the runs with these marks, where that is asked for."""
     if step in work.kept:
-        kept.save(kept.of_tile(work.out, tile.index), step, states, checkpoint.marks(runs))
+        kept.save(kept.of_tile(work.out, tile.index), step, states, marks)
 
 
 def _probe(
