@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from seqdyn.backend import optimization_barrier, unrolled
+from seqdyn.backend import unrolled
 from seqdyn.nets.cells import Carry, Cell
 from seqdyn.nets.exponents import column, in_units, shift, times, with_local
 from seqdyn.norms import norm, norm_near, power_of_two
@@ -253,12 +253,21 @@ def pulled(
         _, transpose = jax.vjp(lambda c, zx, zh: cell.nonlinearity(params, c, zx, zh)[0], kept_t, zx_t, zh)
         return transpose(adjoint)
 
+    def met(from_next: Carry, e: Array | None, t: Array | int) -> Carry:
+        """λ_t of what came from the next step and the local error of step t; there is none before the first."""
+        if local is None:
+            return from_next
+        here = times(jax.lax.dynamic_index_in_dim(local, jnp.maximum(t, 0), keepdims=False), in_units(e, local.dtype))
+        return from_next._replace(h=from_next.h + jnp.where(t < 0, jnp.zeros_like(here), here))
+
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
-        from_next, near, e = state
-        local_t, sizes, kept_t, zx_t, drop, mask, keep = inputs
-        (size, size_before), local_t = in_units(e, sizes, local_t)
-        adjoint = from_next if local_t is None else from_next._replace(h=optimization_barrier(from_next.h + local_t))
-        read = near if near is None or local_t is None else near._replace(h=_norm_of_sum(adjoint.h, near.h, size))
+        # λ_t was added up where the step after it was left: added up here, each of its readers would do it again.
+        adjoint, near, e = state
+        t, sizes, kept_t, zx_t, drop, mask, keep = inputs
+        size, size_before = (None, None) if sizes is None else sizes
+        if size is not None and e is not None:
+            size = size * in_units(e, size.dtype)
+        read = near if near is None or local is None else near._replace(h=_norm_of_sum(adjoint.h, near.h, size))
         bounded, scale = _clip(adjoint, cut.clip, e)
         earlier, dzx, dzh = vjp(bounded, kept_t, zx_t, drop)
         earlier = earlier._replace(h=earlier.h + _dropped(back(dzx if dzh is None else dzh), drop))
@@ -273,12 +282,19 @@ def pulled(
         # Read as soon as it has been made: read a step later, XLA would have to copy it.
         made = None if guess is None else jax.tree.map(norm_near, jax.lax.stop_gradient(earlier), guess)
         readings = Tap(read, near, scale, adjoint if watch.adjoint is not None else None, e)
-        return (earlier, made, e_before), (dzx, dzh, readings, bounded if cell.vjp is None else None)
+        return (met(earlier, e_before, t - 1), made, e_before), (
+            dzx,
+            dzh,
+            readings,
+            bounded if cell.vjp is None else None,
+        )
 
+    from_next, near, e = state
+    steps = jnp.arange(xs.shape[0], dtype=jnp.int32)
     state, (dzx, dzh, readings, bounded) = jax.lax.scan(
         body,
-        state,
-        (local, sizes, kept, zx, drops, cut.mask, cut.keep),
+        (met(from_next, e, xs.shape[0] - 1), near, e),
+        (steps, sizes, kept, zx, drops, cut.mask, cut.keep),
         length=xs.shape[0],
         reverse=True,
         unroll=unrolled(),

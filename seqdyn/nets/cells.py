@@ -128,9 +128,10 @@ def _weight_gradients(
 
 def _outer(parts: list[Array], dz: Array, power: Array | None) -> Array:
     """[parts, 1]ᵀ dz · power summed over every leading axis."""
-    x = jnp.concatenate([*parts, jnp.ones((*dz.shape[:-1], 1), dz.dtype)], axis=-1)
-    if power is not None:  # on this side, where it is part of a pass that is made anyway
-        x = x * jnp.broadcast_to(power[..., None], x.shape)
+    one = jnp.ones((*dz.shape[:-1], 1), dz.dtype)
+    if power is not None:  # each part apart: of a product with all of them side by side XLA makes a slow loop
+        parts, one = [part * jnp.broadcast_to(power[..., None], part.shape) for part in parts], power[..., None]
+    x = jnp.concatenate([*parts, one], axis=-1)
     return x.reshape(-1, x.shape[-1]).T @ dz.reshape(-1, dz.shape[-1])
 
 

@@ -54,12 +54,7 @@ def shift(
     return factor, before, jax.tree.map(lambda n: n * factor, near)
 
 
-def in_units(e: Array | None, sizes: Any, local: Array | None) -> tuple[Any, Array | None]:
-    """A local error and its norm in units of 2^e (its norm at the step before is for comparison with 0 alone)."""
-    if sizes is None:
-        return (None, None), local
-    if e is None or local is None:
-        return sizes, local
+def in_units(e: Array | None, dtype: Any) -> Array | None:
+    """What a local error and its norm are multiplied by, to be in units of 2^e."""
     # Where −e > 64 the local error is 0, and 0 · 2^2000 would be NaN.
-    factor = power_of_two(jnp.minimum(-e, 64), local.dtype)
-    return (sizes[0] * factor, sizes[1]), times(local, factor)
+    return None if e is None else power_of_two(jnp.minimum(-e, 64), dtype)
