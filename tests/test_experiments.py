@@ -208,7 +208,7 @@ def test_costs(tmp_path):
 def test_tiles_on_an_accelerator(tmp_path, monkeypatch):
     """On a CPU at tiny sizes alone: the same path."""
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    text = smoke("throughput", tmp_path / "out", "--accelerator")
+    text = smoke("throughput", tmp_path / "out", "--accelerator", "--cells", "rnn")
     assert "4 runs" in text and "2 on all" in text
     assert "must find a GPU" in refusal("throughput", "--accelerator", "--out", tmp_path / "none")
     assert not (tmp_path / "none").exists()
