@@ -56,9 +56,17 @@ def milliseconds(cell: CellName, axis: str, base: dict[str, int], sizes: tuple[i
         spec = sd.Spec("adding", n["T"], n["B"], hidden=(n["H"],) * n["layers"], cell=cell, holdout=2)
         calls.append(_timing.chunk(sweep.programs(spec, 1), sd.grid(spec, seeds=n["runs"]).arrays(), UPDATES))
         calls[-1]()  # compiles
-    found = _timing.seconds(calls, rounds)
+    return [1e3 * taken / UPDATES for taken in _timing.seconds(calls, rounds)]
+
+
+def of_cell(cell: CellName, base: dict[str, int], sizes: dict[str, tuple[int, ...]], rounds: int) -> list[dict]:
+    """A row of each axis; the setting that all of them have in common is compiled once."""
+    rows = [
+        {"cell": cell, "axis": axis, "sizes": of, "ms": milliseconds(cell, axis, base, of, rounds)}
+        for axis, of in sizes.items()
+    ]
     jax.clear_caches()  # a process has room for some hundred programs, as each takes many mappings of memory
-    return [1e3 * taken / UPDATES for taken in found]
+    return rows
 
 
 def stored(steps: int, lags: str | None, runs: int, updates: int) -> dict[str, Any]:
@@ -89,16 +97,8 @@ def main(config: Config) -> None:
         backend.start(1)
         base = TINY if config.smoke else BASE
         sizes = {axis: (base[axis], 2 * base[axis]) for axis in SIZES} if config.smoke else SIZES
-        rows = [
-            {
-                "cell": cell,
-                "axis": axis,
-                "sizes": of,
-                "ms": milliseconds(cell, axis, base, of, 2 if config.smoke else config.rounds),
-            }
-            for cell in config.cells
-            for axis, of in sizes.items()
-        ]
+        rounds = 2 if config.smoke else config.rounds
+        rows = [row for cell in config.cells for row in of_cell(cell, base, sizes, rounds)]
         small = (8, 16, 2, 4) if config.smoke else (125, 1000, 16, 200)
         disk = [stored(steps, lags, *small[2:]) for steps in small[:2] for lags in (None, "log")]
         _measured.keep(kept, {"config": settings, "base": base, "time": rows, "disk": disk})

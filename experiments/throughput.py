@@ -201,14 +201,14 @@ def in_accelerator(runs: int, everywhere: bool, name: CellName, steps: int, batc
     return None, {called: (lambda: list(pool.map(lambda tile: tile(), tiles)), len(devices) * runs * updates)}
 
 
-def on_accelerator(rounds: int, seconds: float, smoke: bool) -> list[dict[str, Any]]:
-    """Rows of all cells."""
+def on_accelerator(cells: tuple[CellName, ...], rounds: int, seconds: float, smoke: bool) -> list[dict[str, Any]]:
+    """A row of each cell."""
     sizes, many = ((6, 2, 4), 4) if smoke else ((100, 16, 32), 288)
     some = max(2, many // 12)
     kinds = {"ours": (1, False), f"{some} runs": (some, False), f"{many} runs": (many, False)}
     kinds |= {f"{some} on all": (some, True)}
     pipes = {called: worker(partial(in_accelerator, *kind), seconds) for called, kind in kinds.items()}
-    rows = [measure(pipes, rounds, cell, *sizes) for cell in ("rnn", "lstm", "gru")]
+    rows = [measure(pipes, rounds, cell, *sizes) for cell in cells]
     if find_spec("torch"):
         import torch  # type: ignore
 
@@ -311,7 +311,7 @@ def main(config: Config) -> None:
     kept, settings = _measured.place("throughput", config)
     found: dict[str, Any] = {"config": settings, "machine": machine(), "shapes": [], "grid": [], "probes": []}
     if config.accelerator:
-        found["grid"] = on_accelerator(rounds, seconds, config.smoke)
+        found["grid"] = on_accelerator(config.cells, rounds, seconds, config.smoke)
         _measured.keep(kept, found)
         analysis.show(kept.parent)
         return

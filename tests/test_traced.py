@@ -109,6 +109,31 @@ def test_what_is_always_the_same_is_taken(place):
     check_traces(experiment(PLACES[place]("constant")), None)
 
 
+TRACED = []
+
+
+@sd.part
+class Counted:
+    """A penalty that notes when it is traced."""
+
+    weight: sd.Number = sd.number(0.1)
+    reads = "weights"
+
+    def value(self, seen):
+        TRACED.append(self)
+        return jnp.sum(seen.params.readout.w**2)
+
+
+def test_new_numbers_are_not_traced_again_and_another_spec_is():
+    fields = [dict(penalties=(Counted(weight),), steps=steps) for weight, steps in ((0.1, 4), (0.2, 4), (0.2, 5))]
+    counts = []
+    for each in [experiment(of) for of in fields]:
+        TRACED.clear()
+        check_traces(each, None)
+        counts.append(len(TRACED))
+    assert counts[0] == counts[2] > 1 and counts[1] == 0
+
+
 def test_nothing_is_written_for_such_a_run(tmp_path):
     assert "Noisy" in refusal(lambda: sd.run(experiment(PLACES["a loss"]("numpy")), tmp_path / "out"))
     assert not (tmp_path / "out").exists()

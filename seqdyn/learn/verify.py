@@ -21,7 +21,7 @@ NETWORKS = 32
 """So many are drawn afresh before a gradient of 0 is taken for the code's."""
 
 
-def gradient_error(spec: Spec, data: Any) -> float:
+def gradient_error(spec: Spec, data: Any, program: Any = None) -> float:
     """max over parameter groups of ‖g − g_autodiff‖ / ‖g_autodiff‖, on the first batch of one run.
 
     Taken without truncation and adjoint clipping, which autodiff does not know, and at recurrent gain 1: far above,
@@ -33,8 +33,27 @@ def gradient_error(spec: Spec, data: Any) -> float:
     Two gradients that are exactly 0 agree, too, so where both are for some group, it is looked at whether anything can
     arrive there: see `unreached_groups`. ConfigError, naming the groups, where nothing can: what is trained there is
     nothing. And what `term_error` says of each of the users' terms, if that is more, or raises.
+
+    Several runs of a spec share a `program`, which is `comparison()`.
     """
     spec = dataclasses.replace(precision.exact(spec), truncate=False, clip="norm").having(gain=1.0)
+    worst, silent, least, _ = (program or comparison())(spec.arrays(), data)
+    if least is not None and not least >= 0:
+        raise ConfigError(f"weight of the task of {spec.label} has {float(least):g}; it must be at least 0.")
+    if silent and (found := unreached_groups(spec, data)):
+        raise ConfigError(
+            f"the gradient of {', '.join(found)} of {spec.label} is exactly 0, as it is in {NETWORKS} networks drawn "
+            "afresh; the loss must depend on what is trained, so this network cannot be"
+            + (": what is not to be trained must not be in what init returns." if spec.network else ".")
+        )
+    found = [float(worst)]
+    for term in terms.own(spec).values() if found[0] < TOLERANCE else ():
+        found.append(term_error(term, spec, data))
+    return max(found)
+
+
+def comparison() -> Any:
+    """What `gradient_error` compiles: (spec, data) -> how far apart, whether both are 0, the least weight, readings."""
 
     def error(spec: Spec, data: Any) -> tuple[jax.Array, jax.Array, Any, Any]:
         task = task_of(spec)
@@ -62,19 +81,7 @@ def gradient_error(spec: Spec, data: Any) -> float:
         least = None if batch.weight is None else jnp.min(batch.weight)
         return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), least, readings
 
-    worst, silent, least, _ = compiled(error)(spec.arrays(), data)
-    if least is not None and not least >= 0:
-        raise ConfigError(f"weight of the task of {spec.label} has {float(least):g}; it must be at least 0.")
-    if silent and (found := unreached_groups(spec, data)):
-        raise ConfigError(
-            f"the gradient of {', '.join(found)} of {spec.label} is exactly 0, as it is in {NETWORKS} networks drawn "
-            "afresh; the loss must depend on what is trained, so this network cannot be"
-            + (": what is not to be trained must not be in what init returns." if spec.network else ".")
-        )
-    found = [float(worst)]
-    for term in terms.own(spec).values() if found[0] < TOLERANCE else ():
-        found.append(term_error(term, spec, data))
-    return max(found)
+    return compiled(error)
 
 
 FAINT = -100.0

@@ -63,7 +63,7 @@ def replay(path: str | Path, run: int, start: int, stop: int, record: Any = "all
     looked = full.program(jax.tree.structure(spec))
 
     def alone(tree: Any) -> Any:
-        return jax.tree.map(lambda leaf: leaf[row], tree)
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[row], tree)
 
     _, states = of.near(start)
     own = alone(of.runs)

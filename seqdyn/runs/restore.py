@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from seqdyn.backend import check_settings
 from seqdyn.io import parents
@@ -49,7 +51,8 @@ def restore(path: str | Path, run: int, step: int | None = None, best: bool = Fa
         what = "its best" if best else "its parameters"
         after = "in a checkpoint yet" if step is None else f"after {step} updates"
         raise ConfigError(f"{path} has no run {run} {after}; {what} are there after {', '.join(map(str, steps))}.")
-    params = jax.tree.map(lambda leaf: leaf[row], found[1].stopping.best if best else found[1].params)
+    params = found[1].stopping.best if best else found[1].params
+    one = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[row]), params)  # JAX would compile each row it takes
     return parents.noted(
-        params, {"path": str(manifest.directory(path).resolve()), "run": int(run), "step": found[0], "best": best}
+        one, {"path": str(manifest.directory(path).resolve()), "run": int(run), "step": found[0], "best": best}
     )

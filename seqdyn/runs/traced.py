@@ -1,11 +1,14 @@
 """Would the same run come again? It is traced twice, which finds what a user's code draws by other means than keys."""
 
+from functools import cache
 from typing import Any
+
+import jax
 
 from seqdyn.building import called, check_repeats
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment
-from seqdyn.learn.probe_config import own_probes
+from seqdyn.learn.probe_config import ProbeConfig, own_probes
 from seqdyn.measure import probes
 from seqdyn.parts import is_part, within
 from seqdyn.runs import axes
@@ -17,19 +20,25 @@ def check_traces(experiment: Experiment, data: Any) -> None:
     """Raises ConfigError where an update, an evaluation or an own probe's look is another program when it is traced
     again: no run would come again, and a run that is resumed would go on as another.
 
-    Only specs with code of the user's are traced. What a function draws that the user has jitted is not seen, as JAX
-    traces it once.
+    Only specs with code of the user's are traced, once in a process for all numbers: what it trains is traced once for
+    them, too. What a function draws that the user has jitted is not seen, as JAX traces it once.
     """
     probe_config = experiment.probe_config._replace(probes=tuple(own_probes(experiment.probes).values()))
+    for spec, runs in zip(experiment.specs, experiment.runs, strict=True):
+        if own := _own((spec, probe_config.probes)):
+            one = runs.at(0).arrays()
+            given = jax.eval_shape(lambda *given: given, one, axes.shapes(one), data)
+            leaves, structure = jax.tree.flatten(given)
+            _check(f"{' or '.join(own)}, in {spec.label},", probe_config, structure, tuple(leaves))
 
+
+@cache
+def _check(name: str, probe_config: ProbeConfig, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> None:
     def run(spec: Any, state: Any, data: Any) -> Any:
         looks = probes.measure(spec, probe_config, state, data)
         return train.chunk(spec, state, data, 1), train.evaluate(spec, state, data), looks
 
-    for spec, runs in zip(experiment.specs, experiment.runs, strict=True):
-        if own := _own((spec, probe_config.probes)):
-            one = runs.at(0).arrays()
-            check_repeats(f"{' or '.join(own)}, in {spec.label},", run, one, axes.shapes(one), data)
+    check_repeats(name, run, *jax.tree.unflatten(structure, leaves))
 
 
 def _own(value: Any) -> list[str]:

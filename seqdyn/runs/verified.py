@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from seqdyn.learn.config import Experiment, Spec
-from seqdyn.learn.verify import TOLERANCE, gradient_error
+from seqdyn.learn.verify import TOLERANCE, comparison, gradient_error
 from seqdyn.runs import manifest
 from seqdyn.types import ConfigError
 
@@ -47,10 +47,10 @@ def _error(runs: Spec, data: Any) -> float:
     """`gradient_error` of a spec's first run. The numbers of a network that is no stack may switch a part of it off, or
     let it overflow: of such a one it is that of the first run, of up to eight, of which it can be told, else NaN."""
     some = range(0, len(runs), -(-len(runs) // 8)) if runs.network is not None else [0]
-    error, refused = math.nan, None
+    error, refused, program = math.nan, None, comparison()
     for one in (runs.at(i).arrays() for i in some):
         try:
-            error = gradient_error(one, data)
+            error = gradient_error(one, data, program)
         except ConfigError as why:
             refused = why
         if math.isfinite(error):
