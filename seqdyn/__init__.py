@@ -63,6 +63,8 @@ from seqdyn.nets.lru import LRU as LRU
 from seqdyn.nets.minimal import MinGRU as MinGRU
 from seqdyn.nets.minimal import MinLSTM as MinLSTM
 from seqdyn.nets.slstm import SLSTM as SLSTM
+from seqdyn.nets.wrappers import BatchNorm as BatchNorm
+from seqdyn.nets.wrappers import BatchNormDrive as BatchNormDrive
 from seqdyn.nets.wrappers import CandidateDropout as CandidateDropout
 from seqdyn.nets.wrappers import LayerNorm as LayerNorm
 from seqdyn.nets.wrappers import RecurrentDropout as RecurrentDropout

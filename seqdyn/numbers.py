@@ -104,7 +104,7 @@ class Numbers:
     norm_gain: Any = _not_negative(
         1.0, replaced_by="layers network", on=Switch("normalise on", lambda spec: spec.normalise != "none")
     )
-    """Factor of a normalisation's initial γ (`normalised.GAMMA`)."""
+    """Factor of a normalisation's initial γ (0.1 of 'batch', else 1)."""
     clip: Any = _positive(math.inf, replaced_by="clip", infinite=True)
     """Threshold of `Spec.clip`; inf clips nothing. An adjoint's bound is per example, whatever the batch size."""
     forget_bias: Any = _number(1.0, replaced_by="layers network", on=_LSTM)

@@ -18,12 +18,13 @@ from seqdyn.learn.own_cells import levels, own, said
 from seqdyn.learn.spec import Spec
 from seqdyn.learn.start import fitted, named, tree
 from seqdyn.nets.conventions import Layer
-from seqdyn.nets.wrappers import LayerNorm, Zoneout
+from seqdyn.nets.wrappers import BatchNormDrive, LayerNorm, Zoneout
 from seqdyn.runs.axes import shapes
 from seqdyn.types import ConfigError
 
 ACTIVATIONS = ("tanh", "relu")
 """Of an rnn, that all frameworks have and mean the same by."""
+NORMS = LayerNorm | BatchNormDrive
 
 
 class Stack(NamedTuple):
@@ -65,7 +66,7 @@ def stack(spec: Spec, of: str, kinds: Mapping[str, str] | Sequence[str], out: bo
     strange = own(spec) or (type(spec.network).__name__ if spec.network else None)
     if strange:
         raise ConfigError(f"{of} has no counterpart of {strange}, a part of one's own; seqdyn.io.save keeps it.")
-    if inside := said(spec, LayerNorm | Zoneout if out else LayerNorm):
+    if inside := said(spec, NORMS | Zoneout if out else NORMS):
         raise ConfigError(f"{inside}, which {of} has no counterpart of; seqdyn.io.save keeps it.")
     cell, activation = levels(spec)[0].word, levels(spec)[0].activation
     if any((level.word, level.activation) != (cell, activation) for level in levels(spec)):

@@ -136,10 +136,5 @@ def check(spec: Fields) -> None:
         raise ConfigError(
             f"monte_carlo is {spec.monte_carlo} and penalties has 'l0', whose gates it would draw; take 0."
         )
-    if spec.monte_carlo and spec.normalise.startswith("batch"):
-        raise ConfigError(
-            f"monte_carlo is {spec.monte_carlo} and normalise is '{spec.normalise}'; with dropout on, a batch would be "
-            "normalised by its own mean and variance."
-        )
     if spec.monte_carlo and spec.task == "stream":
         raise ConfigError(f"monte_carlo is {spec.monte_carlo} for the task 'stream', which carries one state; take 0.")

@@ -191,7 +191,8 @@ def _check_built(spec: Fields, found: dict[str, Any], parts: tuple[Any, ...]) ->
             if spec.network is None:
                 found["steps"] = sampled.shapes(spec, type(task).__name__, drawn)
     if layers:
-        found["hidden"] = check_cells(layers, inputs, 2 if spec.bidirectional else 1)
+        steps = whole("steps", found.get("steps", spec.steps))
+        found["hidden"] = check_cells(layers, inputs, 2 if spec.bidirectional else 1, steps)
     if isinstance(clip, Descent):
         raise ConfigError(f"clip is {type(clip).__name__}, which descends; it must leave a gradient, as a clip does.")
     rules = [type(link).__name__ for link in chain if isinstance(link, Descent)]

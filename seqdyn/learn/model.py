@@ -15,7 +15,7 @@ from seqdyn.learn.layers import is_reversed as is_reversed
 from seqdyn.learn.layers import layers
 from seqdyn.learn.network import Forward
 from seqdyn.learn.spec import Spec
-from seqdyn.nets import hard_concrete
+from seqdyn.nets import hard_concrete, statistics
 from seqdyn.nets.bptt import Backprop, Tap, unroll, window
 from seqdyn.nets.inits import INITS
 from seqdyn.nets.segments import checkpointed, in_segments
@@ -124,10 +124,13 @@ def groups(model: Model | Tree) -> dict[str, Tree]:
     for i, layer in enumerate(model.layers):
         if type(layer).__module__.startswith("seqdyn."):
             parts = layer._asdict()
-            parts.pop("statistics", None)  # of batches: kept, not trained
+            parts.pop(statistics.NAME, None)  # of batches: kept, not trained
             named |= {f"layer{i}/{k}": parts.pop(k) for k in "wu" if k in parts} | {f"layer{i}/b": parts}
         else:
-            named |= {f"layer{i}/{name}": part for name, part in _branches(layer).items()}
+            parts = _branches(layer)
+            if statistics.of(layer) is not None:
+                parts.pop(statistics.NAME)
+            named |= {f"layer{i}/{name}": part for name, part in parts.items()}
     named["readout"] = model.readout
     return named if model.log_alpha is None else named | {"log_alpha": model.log_alpha}
 

@@ -8,9 +8,11 @@ import jax.numpy as jnp
 
 from seqdyn.building import built, check_repeats, is_real, known_at_run_time, shapes_of, takes, types_of, users
 from seqdyn.fields import CellName, Fields
+from seqdyn.nets import statistics
 from seqdyn.nets.cells import Cell, step
 from seqdyn.nets.inits import INITS
 from seqdyn.nets.levels import GRU, LSTM, RNN, Dense, DensePerPosition, Level
+from seqdyn.nets.stack import Layer
 from seqdyn.nets.wrappers import Wrapper
 from seqdyn.parts import Part, lenient
 from seqdyn.types import Array, ConfigError, Float, Key
@@ -47,9 +49,14 @@ def known(level: Part) -> bool:
     return isinstance(level, Level | Wrapper) and type(level).__module__.startswith("seqdyn.")
 
 
+def trains_apart(level: Part) -> bool:
+    """Is it another cell in training? See `nets.wrappers`."""
+    return callable(getattr(level, "build_training", None))
+
+
 def is_random(level: Part) -> bool:
-    """Is something of it random in training? See `nets.wrappers`."""
-    return callable(getattr(level, "build_training", None))  # `noise` may be a number of its own
+    """Is something of it random in training?"""
+    return trains_apart(level) and callable(getattr(level, "noise", None))  # which may be a number of its own
 
 
 def own(spec: Fields) -> str | None:
@@ -64,9 +71,9 @@ def said(spec: Fields, kind: Any) -> str | None:
 
 
 def made_cell(where: str, level: Part, inputs: int, real: Any = jnp.float32, training: bool = False) -> Cell:
-    """The cell of one level, in `training` that which reads its noise beside its inputs. `real`, the type of its
-    parameters, is for the library's, and for a `build` whose second argument is called `dtype`."""
-    method = "build_training" if training and is_random(level) else "build"
+    """The cell of one level, in `training` that of its `build_training`. `real`, the type of its parameters, is for
+    the library's, and for a `build` whose second argument is called `dtype`."""
+    method = "build_training" if training and trains_apart(level) else "build"
     build = getattr(level, method)
     names = list(inspect.signature(build).parameters) if takes(build, inputs, real) else []
     given = (inputs, real) if names[1:2] == ["dtype"] else (inputs,)
@@ -77,8 +84,9 @@ def made_cell(where: str, level: Part, inputs: int, real: Any = jnp.float32, tra
     return cell._replace(**functions)
 
 
-def check_cells(layers: tuple[Any, ...], inputs: int, ways: int) -> tuple[int, ...]:
-    """The widths of the cells that `layers` build, each on the one below. Raises ConfigError where one does not fit."""
+def check_cells(layers: tuple[Any, ...], inputs: int, ways: int, steps: int) -> tuple[int, ...]:
+    """The widths of the cells that `layers` build, each on the one below, for sequences of `steps`. Raises ConfigError
+    where one does not fit."""
     widths = []
     for i, layer in enumerate(layers):
         cell = made_cell(f"layers[{i}]", layer, inputs)
@@ -87,7 +95,7 @@ def check_cells(layers: tuple[Any, ...], inputs: int, ways: int) -> tuple[int, .
         if users(layer):
             check_repeats(f"init of {type(layer).__name__}", cell.init, jax.random.key(0))
         if not known(layer):
-            _check_training(f"layers[{i}]", layer, inputs, shapes_of(begun))
+            _check_training(f"layers[{i}]", layer, inputs, steps, begun)
         inputs = ways * widths[-1]
     return tuple(widths)
 
@@ -112,14 +120,17 @@ def noise(level: Part, key: Key[Array, ""], steps: int, batch: int) -> Float[Arr
     return made if jnp.issubdtype(made.dtype, jnp.floating) else made.astype(jnp.float32)  # a mask may be of bools
 
 
-def _check_training(where: str, level: Part, inputs: int, begun: Any) -> None:
+def _check_training(where: str, level: Part, inputs: int, steps: int, begun: Any) -> None:
     """Raises ConfigError where a level of one's own has no cell for training that goes with that of evaluation."""
-    name = f"{where} is {type(level).__name__}"
-    if is_random(level) != callable(getattr(level, "noise", None)):
-        alone = "build_training" if is_random(level) else "noise"
-        raise ConfigError(f"{name}, which has {alone}() alone; it must have noise() and build_training().")
+    name, width = f"{where} is {type(level).__name__}", 0
+    if callable(getattr(level, "noise", None)) and not trains_apart(level):
+        raise ConfigError(f"{name}, which has noise() alone; it must have noise() and build_training().")
+    cell = made_cell(where, level, inputs, training=True)
+    if trains_apart(level) and not is_random(level) and cell.update_batch_stats is None:
+        raise ConfigError(
+            f"{name}, which has build_training() alone; it must have noise(), too, or give its cells statistics."
+        )
     if is_random(level):
-        cell = made_cell(where, level, inputs, training=True)
         width, longer = (noise(level, jax.random.key(0), steps, 3).shape[-1] for steps in (2, 5))
         if width != longer:
             raise ConfigError(
@@ -127,10 +138,33 @@ def _check_training(where: str, level: Part, inputs: int, begun: Any) -> None:
             )
         _width(name, cell, inputs + width)
         check_repeats(f"noise of {type(level).__name__}", lambda key: noise(level, key, 2, 3), jax.random.key(0))
-        if (found := shapes_of(cell.init(jax.random.key(0)))) != begun:
-            raise ConfigError(
-                f"{name}, whose build_training has the parameters {found} and build {begun}; they must be the same."
-            )
+    if trains_apart(level) and (found := shapes_of(cell.init(jax.random.key(0)))) != (other := shapes_of(begun)):
+        raise ConfigError(
+            f"{name}, whose build_training has the parameters {found} and build {other}; they must be the same."
+        )
+    _check_statistics(name, (cell, made_cell(where, level, inputs)), begun, steps, inputs + width)
+
+
+def _check_statistics(name: str, cells: tuple[Cell, Cell], begun: Any, steps: int, inputs: int) -> None:
+    """Raises ConfigError where a level's cells, of training and of evaluation, do not go on with what they began."""
+    kept, (cell, _) = statistics.of(begun), cells
+    has = [kept is not None, *(one.update_batch_stats is not None for one in cells)]
+    if any(has) and not all(has):
+        raise ConfigError(
+            f"{name}, which must have 'statistics' in what its init gives, a dict or a NamedTuple, and "
+            "seqdyn.cell(…, statistics=…) in each of its cells, or neither."
+        )
+    if cell.update_batch_stats is None:
+        return
+    with known_at_run_time(name):
+        carry = cell.initial_carry((3,))
+        ran = Layer(cell, begun, carry, jnp.zeros((steps, 3, inputs)), None, jnp.zeros((steps, *carry.h.shape)))
+        after = cell.update_batch_stats(ran)
+    if (shapes_of(after), types_of(after)) != (shapes_of(kept), types_of(kept)):
+        raise ConfigError(
+            f"{name}, whose statistics go from {shapes_of(kept)} to {shapes_of(after)}, {types_of(after)}; they must "
+            "stay what init gives."
+        )
 
 
 def _width(name: str, cell: Cell, inputs: int) -> int:

@@ -67,12 +67,6 @@ def check(specs: Sequence[Any]) -> None:
     kinds = [spec.dtype for spec in specs]
     if len({*kinds}) > 1 and "float64" in kinds:
         raise ConfigError(f"dtype is {kinds} in the specs; float64 is of all or of none, as JAX computes in it or not.")
-    for spec in specs:
-        if spec.dtype == "bfloat16" and spec.normalise.startswith("batch"):
-            raise ConfigError(
-                f"dtype is 'bfloat16' and normalise is '{spec.normalise}', whose running mean moves by less than its "
-                "digits; take 'layer'."
-            )
 
 
 def exact(spec: Any) -> Any:

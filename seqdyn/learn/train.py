@@ -13,7 +13,9 @@ from seqdyn.data.tasks import VECTORS, Batch, task_of
 from seqdyn.learn import context, dropout, model, network, objective, optim, penalties, precision, start, stopping
 from seqdyn.learn.model import Model
 from seqdyn.learn.objective import gradient, kind
+from seqdyn.learn.own_cells import trains_apart
 from seqdyn.learn.spec import Spec, check_one
+from seqdyn.nets import statistics
 from seqdyn.nets.bptt import Tap, at_end
 from seqdyn.norms import Extended, mean_log2, norm, rms, rms_ranged, tree_norm
 from seqdyn.parts import is_part
@@ -144,10 +146,10 @@ class OptimizerStep(NamedTuple):
 
 
 def update_batch_stats(spec: Spec, out: network.Forward, params: Model) -> Model:
-    """`params` with the running statistics of batch normalisation moved towards those of the evaluated batch."""
+    """`params` with the running statistics of its cells moved by the batch that was evaluated."""
     cells = model.layers(spec, training=True)
     moved = [
-        new if c.update_batch_stats is None else new._replace(statistics=c.update_batch_stats(layer))
+        new if c.update_batch_stats is None else statistics.put(new, c.update_batch_stats(layer))
         for c, layer, new in zip(cells, out.path, params.layers, strict=True)
     ]
     return params._replace(layers=tuple(moved))
@@ -256,7 +258,8 @@ def sample(spec: Spec, data: Any, index: Any, n: Int[Array, ""]) -> Batch:
         batch = augmented(spec.augment, key, batch, spec.numbers.strength, data, spec.pad)
     if spec.network is not None:
         return batch._replace(noise=jax.random.fold_in(keys(spec).noise, n), step=n)
-    alike = not dropout.drops(spec) and "l0" not in spec.penalties and not spec.normalise.startswith("batch")
+    apart = spec.normalise.startswith("batch") or any(map(trains_apart, spec.layers))
+    alike = not apart and not dropout.drops(spec) and "l0" not in spec.penalties
     return batch if alike else batch._replace(noise=jax.random.fold_in(keys(spec).noise, n))
 
 

@@ -93,6 +93,7 @@ def _check_spec(spec: Spec) -> None:
     if spec.network is not None:
         network.check_spec(spec)
     dropout.check(spec)
+    layers.check_statistics(spec)
     flossing.check(spec)
     stopping.check(spec)
     augment.check(spec)

@@ -85,7 +85,7 @@ class Cell(NamedTuple):
     units: Callable[[Any, Carry, Any, Any], dict[str, tuple[Array, Array]]] | None = None
     """(params, carry, zx, zh) -> gate name -> (v = φ(z), φ'(z)) of one step, to look at; training does not run it"""
     update_batch_stats: Callable[[Any], Any] | None = None
-    """the `stack.Layer` as it ran on a batch -> its params.statistics moved towards the batch's; see `normalised`"""
+    """the `stack.Layer` as it ran on a batch -> its `statistics` moved by the batch; see `nets.statistics`"""
     memory: bool = True
     """Does a step depend on the carry? False: `recurrent_projection` gives None; there is no U, nothing comes back."""
     dropout_mask: Callable[[Any], Float[Array, "*b h"]] | None = None

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.building import is_wider
+from seqdyn.nets import statistics as kept
 from seqdyn.nets.cells import Carry, Cell, Hidden, Memory
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Key, Tree
@@ -18,6 +19,7 @@ def cell(
     init: Callable[[Key[Array, ""]], Tree],
     step: Callable[[Tree, Any, Array], Any],
     initial_carry: Callable[[tuple[int, ...]], Any],
+    statistics: Callable[[Tree, Any, Array], Tree] | None = None,
 ) -> Cell:
     """The cell carry_t = step(params, carry_{t−1}, x_t); params = init(key), carry_0 = initial_carry(batch shape).
 
@@ -26,11 +28,16 @@ def cell(
     complex ones in two halves, whole numbers of 32 bits in two of 16. The backward pass keeps (carry, x) of every step
     and takes `jax.vjp` of the step at each; for the parameters it takes one over all steps.
 
-    A part that is random in training has another such cell beside, see `nets.wrappers`.
+    A cell that keeps running statistics, such as a mean over batches, has them in params["statistics"], which the
+    optimiser leaves alone and no gradient reaches. After each update they become `statistics(params, before, xs)`, of
+    the parameters that the update began with, the carry before every step, arrays [t, b, …], and the inputs [t, b, d].
+
+    A part whose training is random, or takes a mean over the batch, has another such cell beside, see `nets.wrappers`.
 
     Raises ConfigError for a carry without h, and for a step that returns another kind of carry than it was given.
     """
-    for name, function in {"init": init, "step": step, "initial_carry": initial_carry}.items():
+    functions = {"init": init, "step": step, "initial_carry": initial_carry}
+    for name, function in (functions | ({} if statistics is None else {"statistics": statistics})).items():
         if not callable(function):
             raise ConfigError(f"{name} of a cell is {function!r:.80}; it must be a function.")
 
@@ -48,7 +55,7 @@ def cell(
     def unpacked(carry: Carry) -> Any:
         batch = carry.h.shape[:-1]
         like = jax.eval_shape(lambda: first(batch))
-        if not hasattr(carry, "c"):
+        if isinstance(carry, Hidden):
             return _put_together(like, carry.h, [])
         others, start = [], 0
         for leaf in _taken_apart(like)[1]:
@@ -63,14 +70,23 @@ def cell(
     def once(params: Any, carry: Carry, x: Array) -> Carry:
         before = unpacked(carry)
         with lenient():
-            after = step(params, before, x)
-        return packed(_like(before, after))
+            after = step(kept.constant(params), before, x)
+        return packed(_like("step", "carry", "initial_carry", before, after))
 
     def nonlinearity(params: Any, carry: Carry, x: Array, zh: Any) -> tuple[Carry, tuple[()]]:
         over = once
         for _ in range(carry.h.ndim - 2):  # all steps at once
             over = jax.vmap(over, in_axes=(None, 0, 0))
         return over(params, carry, x), ()
+
+    def moved(ran: Any) -> Tree:
+        def body(carry: Carry, x: Array) -> tuple[Carry, Any]:
+            return once(ran.params, carry, x), unpacked(carry)
+
+        before = jax.lax.scan(body, ran.carry, ran.xs)[1]
+        with lenient():
+            new = statistics(ran.params, before, ran.xs) if statistics else None
+        return _like("statistics", "tree", "init", kept.of(ran.params), new)
 
     def begin(key: Key[Array, ""]) -> Tree:
         with lenient():
@@ -83,6 +99,7 @@ def cell(
         input_projection=lambda params, xs: xs,
         recurrent_projection=lambda params, h: (),  # all that h does is in the nonlinearity
         nonlinearity=nonlinearity,
+        update_batch_stats=moved if statistics else None,
     )
 
 
@@ -154,18 +171,18 @@ def _put_together(like: Any, h: Array, others: list[Array]) -> Any:
     )
 
 
-def _like(before: Any, after: Any) -> Any:
-    """The carry that a step returns, in the types of the one it was given."""
+def _like(function: str, what: str, begun: str, before: Any, after: Any) -> Any:
+    """What a function of a cell returns, in the types of what `begun` gave."""
+    name = f"the {function} of a cell returns"
     shapes = functools.partial(jax.tree.map, jnp.shape)
     if jax.tree.structure(before) != jax.tree.structure(after) or shapes(before) != shapes(after):
         raise ConfigError(
-            f"the step of a cell returns a carry of the shape {shapes(after)}; it must be that of initial_carry, "
-            f"{shapes(before)}."
+            f"{name} a {what} of the shape {shapes(after)}; it must be that of {begun}, {shapes(before)}."
         )
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         if jnp.iscomplexobj(new) and not jnp.iscomplexobj(old):
-            raise ConfigError("the step of a cell returns complex numbers for a real carry; keep both halves in it.")
+            raise ConfigError(f"{name} complex numbers for a real {what}; keep both halves in it.")
         if is_wider(new, old):
-            types = f"{jnp.result_type(new)} for a carry of {jnp.result_type(old)}"
-            raise ConfigError(f"the step of a cell returns {types}, which cannot hold it; begin with the former.")
+            types = f"{jnp.result_type(new)} for a {what} of {jnp.result_type(old)}"
+            raise ConfigError(f"{name} {types}, which cannot hold it; begin with the former.")
     return jax.tree.map(lambda old, new: jnp.asarray(new).astype(old.dtype), before, after)

@@ -6,7 +6,7 @@ are no longer decides how far the gradient reaches.
     batch         of W x, U h and an LSTM's c over the examples, each step its own   Cooijmans et al. 2017, eq. 6–8
 
 A batch's own mean and variance are used in training; beside it their running averages are kept, with which an example
-is judged alone. They ride in the parameters, where no gradient reaches them. Under 'batch' and 'layer' the step is no
+is judged alone. They ride in the parameters: see `nets.statistics`. Under 'batch' and 'layer' the step is no
 longer elementwise, so these cells have no `vjp`: JAX differentiates it step by step, at autodiff's speed.
 In training under 'batch' an example's adjoint counts what it does to the others through the shared mean and variance.
 """
@@ -22,12 +22,10 @@ from seqdyn.nets.cells import Carry, Cell, GRUWeights, Hidden, Memory, Weights
 from seqdyn.nets.stack import Layer, scan_forward
 from seqdyn.types import Array, Float
 
-GAMMA = {"layer": 1.0, "batch_drive": 1.0, "batch": 0.1}
-"""Initial γ. Cooijmans et al. 2017, §4: with γ = 1 tanh saturates and the gradient vanishes."""
 EPSILON = 1e-5
 """ε, added to the variance."""
-KEPT = 0.9
-"""How much of a running average an update keeps."""
+RENEWED = 1 - 0.9  # to the last bit, also in float64
+"""The share of a running average that an update replaces by its batch's."""
 
 
 class Moments(NamedTuple):
@@ -73,13 +71,19 @@ class Driven(NamedTuple):
 
 
 def normalised(
-    cell: Cell, kind: str, steps: int, gain: Any = 1.0, activation: str = "tanh", training: bool = False
+    cell: Cell,
+    kind: str,
+    steps: int,
+    gain: Any = 1.0,
+    activation: str = "tanh",
+    training: bool = False,
+    renewed: Any = RENEWED,
 ) -> Cell:
     """`cell`, an rnn, LSTM or GRU (with either reset) of `cells`, with its pre-activations normalised by `kind`.
 
-    `gain` multiplies the initial γ of `GAMMA`; `activation` is the rnn's. `training` takes mean and variance from the
-    batch, else from the running averages, of `steps` steps under 'batch'. Padding would be counted by a batch's, so
-    sequences must be whole.
+    `gain` is the initial γ; `activation` is the rnn's. `training` takes mean and variance from the batch, else from the
+    running averages, of `steps` steps under 'batch', of which an update replaces `renewed`. Padding would be counted
+    by a batch's, so sequences must be whole.
 
         rnn    h = φ(N(W x) + N(U h₋) + b);  under 'layer' φ(N(W x + U h₋) + b)
         LSTM   z = N(W x) + N(U h₋) + b,  c = f ⊙ c₋ + i ⊙ g,  h = o ⊙ tanh(N(c) + β)
@@ -88,14 +92,14 @@ def normalised(
     """
     name = {1: "rnn", 3: "gru" if cell.vjp else "gru_reset_before", 4: "lstm"}[len(cell.gates)]
     if kind == "batch_drive":
-        return _batch_drive(cell, name, gain, training)
-    return _recurrent(cell, name, kind, steps, gain, activation, training)
+        return _batch_drive(cell, name, gain, training, renewed)
+    return _recurrent(cell, name, kind, steps, gain, activation, training, renewed)
 
 
 def _begin(cell: Cell, name: str, kind: str, steps: int, gain: Any, key: Any) -> Normalised:
     base = cell.init(key)
     k, h = base.b.shape[0], base.u.shape[0]
-    gamma = jnp.asarray(GAMMA[kind] * gain, base.w.dtype)
+    gamma = jnp.asarray(gain, base.w.dtype)
 
     def full(n: int) -> Array:
         return jnp.full((n,), gamma, base.w.dtype)
@@ -151,14 +155,14 @@ def _moments(x: Array, axis: int | tuple[int, ...]) -> Moments:
     return Moments(*(jnp.squeeze(m, axis) for m in _mean_variance(x, axis)))
 
 
-def _moved(old: Statistics, new: Statistics) -> Statistics:
-    return jax.tree.map(lambda a, b: KEPT * a + (1 - KEPT) * b, old, new)
+def _moved(old: Statistics, new: Statistics, renewed: Any) -> Statistics:
+    return jax.tree.map(lambda a, b: (1 - renewed) * a + renewed * b, old, new)
 
 
 # --- the input's part ---------------------------------------------------------------------------------------
 
 
-def _batch_drive(cell: Cell, name: str, gain: Any, training: bool) -> Cell:
+def _batch_drive(cell: Cell, name: str, gain: Any, training: bool, renewed: Any) -> Cell:
     def input_projection(params: Normalised, x: Array) -> Array:
         z = x @ params.w
         if training:
@@ -169,7 +173,7 @@ def _batch_drive(cell: Cell, name: str, gain: Any, training: bool) -> Cell:
 
     def update_batch_stats(layer: Layer) -> Statistics:
         z = layer.xs @ layer.params.w
-        return _moved(layer.params.statistics, Statistics(_moments(z, tuple(range(z.ndim - 1)))))
+        return _moved(layer.params.statistics, Statistics(_moments(z, tuple(range(z.ndim - 1)))), renewed)
 
     def plain(params: Normalised) -> Any:
         if name == "gru":
@@ -200,7 +204,9 @@ def _batch_drive(cell: Cell, name: str, gain: Any, training: bool) -> Cell:
 # --- the recurrence -----------------------------------------------------------------------------------------
 
 
-def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activation: str, training: bool) -> Cell:
+def _recurrent(
+    cell: Cell, name: str, kind: str, steps: int, gain: Any, activation: str, training: bool, renewed: Any
+) -> Cell:
     gates = len(cell.gates)
     units = {"rnn": (1,), "lstm": (4,), "gru": (2, 1), "gru_reset_before": (2, 1)}[name]
     """Over how many gates together a layer's mean and variance are taken: those that the paper computes at once."""
@@ -295,7 +301,7 @@ def _recurrent(cell: Cell, name: str, kind: str, steps: int, gain: Any, activati
             r = reset(params, layer.before, zx, uh[..., :h2])["r"][0]
             uh = jnp.concatenate([uh[..., :h2], (r * layer.before) @ params.u[:, h2:]], axis=-1)
         x, h = _moments(layer.xs @ params.w, 1), _moments(uh, 1)
-        return _moved(params.statistics, Statistics(x, h, c))
+        return _moved(params.statistics, Statistics(x, h, c), renewed)
 
     made = cell._replace(
         init=lambda key: _begin(cell, name, kind, steps, gain, key),

@@ -1,6 +1,8 @@
 """Parts around one of the library's cells, which change how it steps: normalised, or with something dropped inside.
 
     LayerNorm(cell)          mean and variance over the units of an example, at each step   Ba, Kiros & Hinton 2016
+    BatchNormDrive(cell)     of W x alone, over all examples and all steps                  Laurent et al. 2016
+    BatchNorm(cell, steps=)  of W x, U h and c over the examples, each step its own         Cooijmans et al. 2017
     RecurrentDropout(cell)   h_{t−1} where it enters U, one mask for all steps or a new one at each
     CandidateDropout(cell)   g of an LSTM, n of a GRU, a new mask at each step              Semeniuta et al. 2016, §3
     Zoneout(cell)            each unit of h (and of c) keeps its old value, new masks each step   Krueger et al. 2017
@@ -9,8 +11,10 @@ Equations: `nets.normalised` and `nets.dropped`. A mask is 0 where something is 
 that its mean is 1 and evaluation needs none. Zoneout's is 0 where the old value stays and 1 elsewhere; its evaluation
 takes the expectation of every step. Every example has masks of its own.
 
-What is random in training is open to any level: beside `build`, the cell that evaluates, it has
-`build_training(inputs) -> Cell`, whose inputs are [x_t, m_t], and `noise(key, steps, batch) -> m [steps, batch, m]`.
+What is another cell in training is open to any level: beside `build`, the cell that evaluates, it has
+`build_training(inputs) -> Cell`, with the same parameters. If it is random, it has `noise(key, steps, batch) -> m
+[steps, batch, m]`, too, and the inputs of that cell are [x_t, m_t]. If it keeps running statistics, both cells say so:
+see `nets.statistics`.
 """
 
 from typing import Any
@@ -24,7 +28,7 @@ from seqdyn.nets.cells import Cell
 from seqdyn.nets.levels import GRU, LSTM, RNN
 from seqdyn.nets.normalised import normalised
 from seqdyn.parts import Number, Part, number, part
-from seqdyn.types import Array, ConfigError, Float, Key
+from seqdyn.types import Array, ConfigError, Float, Key, whole
 
 
 @part
@@ -76,6 +80,50 @@ class LayerNorm(Wrapper):
     def build(self, inputs: int, dtype: Any = jnp.float32) -> Cell:
         """The cell that reads `inputs` numbers a step; see `nets.normalised`."""
         return normalised(self.cell.build(inputs, dtype), "layer", 0, self.gain, self.activation)
+
+
+@part
+class BatchNormDrive(Wrapper):
+    """N(x) = γ ⊙ (x − mean) / √(variance + ε) of W x alone, in training over the examples and all steps of the batch,
+    in evaluation by the running averages m ← (1 − renewed) m + renewed · (the batch's). Laurent et al. 2016, eq. 7–9;
+    Ioffe & Szegedy 2015, algorithm 1."""
+
+    gain: Number = number(1.0)
+    """Initial γ."""
+    renewed: Number = number(0.1, low=0.0, high=1.0)
+    """The share of a running average that an update replaces by its batch's; PyTorch calls it momentum."""
+    steps = 0
+    _kind = "batch_drive"
+
+    def build(self, inputs: int, dtype: Any = jnp.float32) -> Cell:
+        """The cell of evaluation; see `nets.normalised`."""
+        return self._made(inputs, dtype, training=False)
+
+    def build_training(self, inputs: int, dtype: Any = jnp.float32) -> Cell:
+        """The cell that normalises by its batch, and moves the averages."""
+        return self._made(inputs, dtype, training=True)
+
+    def _made(self, inputs: int, dtype: Any, training: bool) -> Cell:
+        cell = self.cell.build(inputs, dtype)
+        return normalised(cell, self._kind, self.steps, self.gain, self.activation, training, self.renewed)
+
+
+@part
+class BatchNorm(BatchNormDrive):
+    """N(x) = γ ⊙ (x − mean) / √(variance + ε) of W x and U h apart, and of an LSTM's c before its tanh; in training
+    over the examples of the batch, in evaluation by running averages, in both each step by its own. Cooijmans et al.
+    2017, eq. 6–8."""
+
+    gain: Number = number(0.1)
+    """Initial γ. Cooijmans et al. 2017, §4: with γ = 1 tanh saturates and the gradient vanishes."""
+    steps: int = 100
+    """Those of the sequences."""
+    _kind = "batch"
+
+    def check(self) -> None:
+        """Raises ConfigError for a number of steps that is none, and for a cell that it does not take."""
+        super().check()
+        whole("BatchNorm.steps", self.steps)
 
 
 @part

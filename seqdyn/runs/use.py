@@ -17,6 +17,8 @@ from seqdyn.data.text import encode, pad_to, tokenize
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.learn import model
 from seqdyn.learn.config import Spec
+from seqdyn.learn.own_cells import said
+from seqdyn.nets.wrappers import BatchNorm
 from seqdyn.parts import plain
 from seqdyn.runs import manifest
 from seqdyn.runs.restore import restore
@@ -125,15 +127,15 @@ def generate(
     """`n` symbols that follow `prompt`, written by a network that was trained on a stream.
 
     Each is drawn from softmax(logits / temperature), and then read; at temperature 0 the most probable one is taken.
-    ConfigError for another task, a network whose normalise is 'batch', an empty prompt, a symbol that is not in its
-    vocabulary, and a temperature below 0.
+    ConfigError for another task, a network with batch normalisation of each step, an empty prompt, a symbol that is not
+    in its vocabulary, and a temperature below 0.
     """
     of = _running(path, run, best)
     if of.spec.task != "stream":
         raise ConfigError(f"run is {run} of {path}, whose task is {of.spec.task!r}; only a stream goes on.")
-    if of.spec.normalise == "batch":
+    if normal := "normalise is 'batch'" if of.spec.normalise == "batch" else said(of.spec, BatchNorm):
         raise ConfigError(
-            f"run is {run} of {path}, whose normalise is 'batch': it has means for the {of.spec.steps} steps that it "
+            f"run is {run} of {path}, whose {normal}: it has means for the {of.spec.steps} steps that it "
             "was trained on, and none for those after; only networks without them go on."
         )
     symbols, n = _vocabulary(of), whole("n", n)
