@@ -10,20 +10,20 @@ from rich.table import Table
 from seqdyn.runs.display import plain_console
 
 
-def table(title: str, rows: list[dict[str, Any]]) -> Table:
+def table(title: str, rows: list[dict[str, Any]], ours: str = "ours") -> Table:
     """One row a shape and cell, ms × ratio of medians; below, the ratios' geometric mean and range."""
-    others = [name for name in rows[0]["ms"] if name != "ours"]
+    others = [name for name in rows[0]["ms"] if name != ours]
     middle = [{name: median(times) for name, times in row["ms"].items()} for row in rows]
     drawn = Table(title=title)
-    for heading in ("sizes", "cell", "apart", "ours", *others):
+    for heading in ("sizes", "cell", "apart", ours, *others):
         drawn.add_column(heading, no_wrap=True)
     for row, ms in zip(rows, middle, strict=True):
         apart = "" if row["apart"] is None else f"{row['apart']:.0e}"
-        against = (f"{ms[name]:.3g} ×{ms[name] / ms['ours']:.2f}" for name in others)
-        drawn.add_row(",".join(map(str, row["sizes"])), row["cell"], apart, f"{ms['ours']:.3g}", *against)
+        against = (f"{ms[name]:.3g} ×{ms[name] / ms[ours]:.2f}" for name in others)
+        drawn.add_row(",".join(map(str, row["sizes"])), row["cell"], apart, f"{ms[ours]:.3g}", *against)
     drawn.add_section()
     for label, reduced in (("geometric mean", geometric_mean), ("least", min), ("most", max)):
-        drawn.add_row(label, "", "", "", *(f"×{reduced([ms[n] / ms['ours'] for ms in middle]):.3f}" for n in others))
+        drawn.add_row(label, "", "", "", *(f"×{reduced([ms[n] / ms[ours] for ms in middle]):.3f}" for n in others))
     return drawn
 
 
@@ -58,6 +58,9 @@ def show(out: Path) -> list[Path]:
         console.print(table("ms a step × ratio to ours; sizes are time, batch, input, hidden", found["shapes"]))
     if found["grid"]:
         console.print(table("ms a run and step × ratio;\nsizes are time, batch, hidden, runs", found["grid"]))
+    if found.get("looks"):
+        title = "ms an update of PyTorch's on one core × ratio, one in 50 looked at; sizes are time, batch, hidden"
+        console.print(table(title, found["looks"], ours="torch-1"))
     if found["probes"]:
         console.print(probe_table(found["probes"]))
     text = out / "throughput.txt"

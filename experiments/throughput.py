@@ -11,6 +11,7 @@ one core, so what is in JAX has one device, chunks of steps in `lax.scan`, and t
     torch-1   PyTorch's fused RNN, LSTM or GRU on one thread, the fair comparison; torch-2 has two
     alone     the runs of a small grid one after another; ours is then all of them at once, a tile on each device
     probes    one look of each instrument at one run, on 8 sequences; ours is then one update of that run
+    looks     torch-1 while `watch.torch` looks at one update in 50, beside torch-1 without, on one core
 With --accelerator, on a GPU or TPU, and nothing else: whole training of a tile of 1 run (ours), 24 and 288 at once, 24
 on every device, and cuDNN's layer by PyTorch, all a run and step, the gradients read in all but cuDNN's.
 PyTorch and JAX fight over threads, so they have processes of their own; one block of steps is timed at a time, the
@@ -61,10 +62,12 @@ from seqdyn.types import Array, ConfigError, Tree
 
 Sizes = Literal["80,128,100,64", "250,64,128,64", "100,32,2,100", "400,16,2,128", "1000,8,1,256"]
 Contender = Literal[
-    "watch", "segments", "autodiff", "flax", "bfloat16", "float64", "torch-1", "torch-2", "alone", "probes"
+    "watch", "segments", "autodiff", "flax", "bfloat16", "float64", "torch-1", "torch-2", "alone", "probes", "looks"
 ]
 READ = ("watch", "segments")
 """Contenders that read the adjoints."""
+WATCHED = [(steps, 32, hidden) for steps in (50, 100) for hidden in (32, 64, 128)]
+"""Time, batch and hidden of what PyTorch trains while it is looked at."""
 BATCHES = 4  # taken in turn: data that are constants of the loop over steps would be prepared before it
 
 
@@ -151,8 +154,11 @@ def in_jax(contenders: tuple[str, ...], name: str, steps: int, batch: int, input
     return float(backend.compiled(apart)(own, jax.tree.map(lambda leaf: leaf[0], data))), calls
 
 
-def in_torch(threads: int, name: str, steps: int, batch: int, inputs: int, hidden: int, device: str = "cpu") -> Contest:
-    """torch-n, or cudnn, with U orthogonal like ours, so that its gradients vanish no sooner."""
+def in_torch(
+    threads: int, name: str, steps: int, batch: int, inputs: int, hidden: int, device: str = "cpu", after: Any = None
+) -> Contest:
+    """torch-n, or cudnn, with U orthogonal like ours, so that its gradients vanish no sooner. `after(net)` is told the
+    loss of every update."""
     import torch  # type: ignore
 
     torch.set_flush_denormal(True)  # before there are other threads: they inherit it
@@ -164,16 +170,33 @@ def in_torch(threads: int, name: str, steps: int, batch: int, inputs: int, hidde
     net, readout = net.to(device), readout.to(device)
     adam = torch.optim.Adam([*net.parameters(), *readout.parameters()], 1e-3)
     xs, ys = torch.randn(BATCHES, steps, batch, inputs, device=device), torch.randn(BATCHES, batch, device=device)
+    tell = after(net) if after else lambda loss: None
 
     def run() -> None:
         for x, y in zip(xs, ys, strict=True):
             adam.zero_grad()
-            (readout(net(x)[0][-1])[:, 0] - y).square().mean().backward()
+            loss = (readout(net(x)[0][-1])[:, 0] - y).square().mean()
+            loss.backward()
             adam.step()
+            tell(loss)
         if device != "cpu":
             torch.cuda.synchronize()
 
     return None, {"cudnn" if device == "cuda" else f"torch-{threads}": (run, BATCHES)}
+
+
+def in_looks(name: str, steps: int, batch: int, hidden: int) -> Contest:
+    """torch-1, and the same (looks) while one update in 50 is looked at, both on one core."""
+    from seqdyn.watch import torch as watch
+
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+    def hundred(after: Any) -> tuple[Callable[[], Any], int]:
+        run, updates = in_torch(1, name, steps, batch, 2, hidden, after=after)[1]["torch-1"]
+        return lambda: [run() for _ in range(100 // updates)], 100
+
+    return None, {"torch-1": hundred(None), "looks": hundred(lambda net: watch.module(net, every=50).step)}
 
 
 def in_tiles(name: CellName, steps: int, batch: int, hidden: int, runs: int) -> Contest:
@@ -305,19 +328,26 @@ def main(config: Config) -> None:
         raise ConfigError(f"rounds is {config.rounds}; it must be at least 1.")
     if config.accelerator and not config.smoke and jax.default_backend() == "cpu":
         raise ConfigError("accelerator is True, and JAX finds a CPU alone; it must find a GPU or a TPU.")
-    full = config.shapes, (50, 16, 32, 32), (100, 32, 64, 8), config.rounds, 0.5
-    tiny = ("6,3,2,4",), (6, 2, 4, 4), (6, 2, 4, 2), 2, 0.01
-    shapes, small, looked, rounds, seconds = tiny if config.smoke else full
+    full = config.shapes, (50, 16, 32, 32), (100, 32, 64, 8), WATCHED, config.rounds, 0.5
+    tiny = ("6,3,2,4",), (6, 2, 4, 4), (6, 2, 4, 2), [(6, 2, 4)], 2, 0.01
+    shapes, small, looked, watched, rounds, seconds = tiny if config.smoke else full
     kept, settings = _measured.place("throughput", config)
-    found: dict[str, Any] = {"config": settings, "machine": machine(), "shapes": [], "grid": [], "probes": []}
+    found: dict[str, Any] = {
+        "config": settings,
+        "machine": machine(),
+        "shapes": [],
+        "grid": [],
+        "probes": [],
+        "looks": [],
+    }
     if config.accelerator:
         found["grid"] = on_accelerator(config.cells, rounds, seconds, config.smoke)
         _measured.keep(kept, found)
         analysis.show(kept.parent)
         return
-    chosen = [c for c in config.contenders if "torch" not in c or find_spec("torch")]
+    chosen = [c for c in config.contenders if find_spec("torch") or ("torch" not in c and c != "looks")]
     if len(chosen) < len(config.contenders):
-        print("PyTorch is not installed (the extra 'torch'): its contenders are left out.", file=sys.stderr)
+        print("PyTorch is not installed: its contenders are left out.", file=sys.stderr)
     jaxen = ("ours", *(c for c in chosen if c in (*READ, "autodiff", "flax")))
     pipes: dict[str, Any] = dict.fromkeys(jaxen, worker(partial(in_jax, jaxen), seconds))
     pipes |= {c: worker(partial(in_jax, (c,)), seconds) for c in chosen if c in get_args(Dtype)}
@@ -330,6 +360,9 @@ def main(config: Config) -> None:
     if "probes" in chosen:
         pipes = dict.fromkeys(["ours", *get_args(ProbeName)], worker(in_probes, seconds))
         found["probes"] = [measure(pipes, rounds, c, *looked) for c in config.cells]
+    if "looks" in chosen:
+        pipes = dict.fromkeys(["torch-1", "looks"], worker(in_looks, seconds))
+        found["looks"] = [measure(pipes, rounds, c, *sizes) for sizes in watched for c in config.cells]
     _measured.keep(kept, found)
     analysis.show(kept.parent)
 

@@ -176,7 +176,7 @@ def test_edge_of_chaos(tmp_path):
 
 @pytest.mark.slow
 def test_throughput(tmp_path):
-    one_of_a_kind = ("watch", "autodiff", "flax", "bfloat16", "torch-1", "alone", "probes")
+    one_of_a_kind = ("watch", "autodiff", "flax", "bfloat16", "torch-1", "alone", "probes", "looks")
     text = smoke("throughput", tmp_path / "out", "--cells", "rnn", "--contenders", *one_of_a_kind)
     assert (tmp_path / "out" / "throughput.json").exists() and "autodiff" in text and "…" not in text
 

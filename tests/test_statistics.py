@@ -11,9 +11,10 @@ import optax
 import pytest
 from _digests import digests
 from _refusals import refusal
-from _training import evaluated, having, update
+from _training import evaluated, having, scene, update
 
 import seqdyn as sd
+from seqdyn.backend import compiled
 from seqdyn.io import stacks
 from seqdyn.learn import model, train, verify
 from seqdyn.nets.normalised import EPSILON
@@ -211,6 +212,21 @@ def test_word_and_part_train_alike_and_their_averages_are_numpys(word, cell, par
     found = [list(m) for m in theirs.params.layers[0].statistics if m is not None]
     close(found, kept)
     assert np.abs(found[0][1] - 1).max() > 0.05  # they have moved from where they began
+
+
+@pytest.mark.parametrize("word", ["batch_drive", "batch"])
+def test_a_network_that_is_judged_has_no_gradient_at_its_averages(word):
+    spec = dataclasses.replace(ADDING, hidden=(3,), normalise=word)
+    h, state, batch = scene(spec)
+
+    @compiled
+    def slopes(params, batch):
+        spec_ = having(spec, h)
+        return jax.grad(lambda p: jnp.mean(model.losses(spec_, model.predict(spec_, p, batch), batch.ys)))(params)
+
+    found = slopes(jax.tree.map(jnp.abs, state.params), batch).layers[0]
+    assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(found.statistics))
+    assert all(np.any(np.asarray(leaf) != 0) for leaf in (found.w, found.u, found.gain_x))
 
 
 def test_batch_normalisation_of_ones_own_is_the_librarys():

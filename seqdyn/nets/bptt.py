@@ -253,20 +253,17 @@ def pulled(
         _, transpose = jax.vjp(lambda c, zx, zh: cell.nonlinearity(params, c, zx, zh)[0], kept_t, zx_t, zh)
         return transpose(adjoint)
 
-    def met(from_next: Carry, e: Array | None, t: Array | int) -> Carry:
-        """λ_t of what came from the next step and the local error of step t; there is none before the first."""
+    def met(from_next: Carry, e: Array | None, t: Array | int) -> Carry:  # at step t the local error, if there is any
         if local is None:
             return from_next
-        here = times(jax.lax.dynamic_index_in_dim(local, jnp.maximum(t, 0), keepdims=False), in_units(e, local.dtype))
+        here = in_units(e, jax.lax.dynamic_index_in_dim(local, jnp.maximum(t, 0), keepdims=False))
         return from_next._replace(h=from_next.h + jnp.where(t < 0, jnp.zeros_like(here), here))
 
     def body(state: Any, inputs: Any) -> tuple[Any, Any]:
         # λ_t was added up where the step after it was left: added up here, each of its readers would do it again.
         adjoint, near, e = state
         t, sizes, kept_t, zx_t, drop, mask, keep = inputs
-        size, size_before = (None, None) if sizes is None else sizes
-        if size is not None and e is not None:
-            size = size * in_units(e, size.dtype)
+        size, size_before = (None, None) if sizes is None else (in_units(e, sizes[0]), sizes[1])
         read = near if near is None or local is None else near._replace(h=_norm_of_sum(adjoint.h, near.h, size))
         bounded, scale = _clip(adjoint, cut.clip, e)
         earlier, dzx, dzh = vjp(bounded, kept_t, zx_t, drop)
@@ -282,12 +279,8 @@ def pulled(
         # Read as soon as it has been made: read a step later, XLA would have to copy it.
         made = None if guess is None else jax.tree.map(norm_near, jax.lax.stop_gradient(earlier), guess)
         readings = Tap(read, near, scale, adjoint if watch.adjoint is not None else None, e)
-        return (met(earlier, e_before, t - 1), made, e_before), (
-            dzx,
-            dzh,
-            readings,
-            bounded if cell.vjp is None else None,
-        )
+        stored = (dzx, dzh, readings, bounded if cell.vjp is None else None)
+        return (met(earlier, e_before, t - 1), made, e_before), stored
 
     from_next, near, e = state
     steps = jnp.arange(xs.shape[0], dtype=jnp.int32)

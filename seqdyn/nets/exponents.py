@@ -5,7 +5,6 @@ of two are exact, so gradients keep their bits, and what is read has the range o
 """
 
 from functools import reduce
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,7 +53,10 @@ def shift(
     return factor, before, jax.tree.map(lambda n: n * factor, near)
 
 
-def in_units(e: Array | None, dtype: Any) -> Array | None:
-    """What a local error and its norm are multiplied by, to be in units of 2^e."""
+def in_units(e: Array | None, local: Array) -> Array:
+    """A local error [*b, h], or its norm [*b], in units of 2^e."""
+    if e is None:
+        return local
     # Where −e > 64 the local error is 0, and 0 · 2^2000 would be NaN.
-    return None if e is None else power_of_two(jnp.minimum(-e, 64), dtype)
+    factor = power_of_two(jnp.minimum(-e, 64), local.dtype)
+    return local * (factor if local.ndim == e.ndim else column(factor, local))

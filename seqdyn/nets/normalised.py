@@ -168,7 +168,7 @@ def _batch_drive(cell: Cell, name: str, gain: Any, training: bool, renewed: Any)
         if training:
             z = _over(z, params.gain_x, tuple(range(z.ndim - 1)))
         else:
-            z = _given(z, params.statistics.x, params.gain_x)
+            z = _given(z, jax.lax.stop_gradient(params.statistics).x, params.gain_x)
         return z + _spread(params.b, z)
 
     def update_batch_stats(layer: Layer) -> Statistics:
@@ -223,7 +223,7 @@ def _recurrent(
         z = x @ params.w
         if kind == "layer":
             return z if name == "rnn" else layer(z, params.gain_x) + _spread(params.b, z)
-        kept = params.statistics
+        kept = jax.lax.stop_gradient(params.statistics)
         if training:
             return _over(z, params.gain_x, -2) + _spread(params.b, z)
         z = _given(z, kept.x, params.gain_x) + _spread(params.b, z)
