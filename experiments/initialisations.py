@@ -8,8 +8,8 @@ Task: temporal order at T = 50; `--steps 50 100 200` for longer.
 Cost: 360 runs × 1,500 updates, five and a half minutes of processor time.
 Expect, by the claims that are printed at the end: LSTMs of forget bias 1 and 3 and chrono's LSTMs and GRUs learn,
 chrono's from a gradient that begins shorter; LSTMs of bias −1 do not. At gain 1 fewer than three quarters of a seed's
-initialisations let an rnn learn, at gain 2 hardly any, and at gain 0.5 they see, on average, less than 15 lags at
-the start.
+initialisations let an rnn learn, at gain 2 hardly any (with some sets of seeds undecided), and at gain 0.5 they see,
+on average, less than 15 lags at the start.
 """
 
 from collections.abc import Mapping, Sequence
