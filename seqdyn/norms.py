@@ -19,7 +19,7 @@ class Extended(NamedTuple):
 def power_of_two(e: Float[Array, "*s"], dtype: Any) -> Float[Array, "*s"]:
     """2^e of whole numbers e, exactly (XLA's exp2 is not); 0 or ∞ outside the range of floats.
 
-    By the bits of two factors, each of which is a normal number: XLA's power is a call for every entry.
+    By the bits of two factors, 2^⌊e/2⌋ and the rest: XLA's power is a call for every entry.
     """
     info = jnp.finfo(dtype)
     kind = jnp.dtype(f"int{info.bits}")

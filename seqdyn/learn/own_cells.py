@@ -95,7 +95,7 @@ def check_cells(layers: tuple[Any, ...], inputs: int, ways: int, steps: int) -> 
         if users(layer):
             check_repeats(f"init of {type(layer).__name__}", cell.init, jax.random.key(0))
         if not known(layer):
-            _check_training(f"layers[{i}]", layer, inputs, steps, begun)
+            _check_training(f"layers[{i}]", layer, cell, inputs, steps, begun)
         inputs = ways * widths[-1]
     return tuple(widths)
 
@@ -120,12 +120,12 @@ def noise(level: Part, key: Key[Array, ""], steps: int, batch: int) -> Float[Arr
     return made if jnp.issubdtype(made.dtype, jnp.floating) else made.astype(jnp.float32)  # a mask may be of bools
 
 
-def _check_training(where: str, level: Part, inputs: int, steps: int, begun: Any) -> None:
+def _check_training(where: str, level: Part, judged: Cell, inputs: int, steps: int, begun: Any) -> None:
     """Raises ConfigError where a level of one's own has no cell for training that goes with that of evaluation."""
     name, width = f"{where} is {type(level).__name__}", 0
     if callable(getattr(level, "noise", None)) and not trains_apart(level):
         raise ConfigError(f"{name}, which has noise() alone; it must have noise() and build_training().")
-    cell = made_cell(where, level, inputs, training=True)
+    cell = made_cell(where, level, inputs, training=True) if trains_apart(level) else judged
     if trains_apart(level) and not is_random(level) and cell.update_batch_stats is None:
         raise ConfigError(
             f"{name}, which has build_training() alone; it must have noise(), too, or give its cells statistics."
@@ -142,7 +142,7 @@ def _check_training(where: str, level: Part, inputs: int, steps: int, begun: Any
         raise ConfigError(
             f"{name}, whose build_training has the parameters {found} and build {other}; they must be the same."
         )
-    _check_statistics(name, (cell, made_cell(where, level, inputs)), begun, steps, inputs + width)
+    _check_statistics(name, (cell, judged), begun, steps, inputs + width)
 
 
 def _check_statistics(name: str, cells: tuple[Cell, Cell], begun: Any, steps: int, inputs: int) -> None:

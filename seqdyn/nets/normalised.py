@@ -223,9 +223,9 @@ def _recurrent(
         z = x @ params.w
         if kind == "layer":
             return z if name == "rnn" else layer(z, params.gain_x) + _spread(params.b, z)
-        kept = jax.lax.stop_gradient(params.statistics)
         if training:
             return _over(z, params.gain_x, -2) + _spread(params.b, z)
+        kept = jax.lax.stop_gradient(params.statistics)
         z = _given(z, kept.x, params.gain_x) + _spread(params.b, z)
 
         def spread(m: Moments) -> Moments:
