@@ -280,6 +280,8 @@ def replicated(config: R, once: Callable[[R], Mapping[str, str]]) -> None:
 def _spread(chosen: Options) -> None:
     """Has workers here train the shards; what is left for this process is to draw."""
     whole("workers", chosen.workers)
+    if chosen.slurm and chosen.launcher != "slurm":
+        raise ConfigError(f"slurm is {list(chosen.slurm)}; it must be left out, or go with --launcher slurm.")
     if chosen.launcher == "local":
         launchers.local(launchers.commands(chosen.workers))
 
