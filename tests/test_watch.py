@@ -331,6 +331,10 @@ def watched_rnn(u=U, **options):
     return watch.value_and_grad(lambda u: squares(u, **options))(u)
 
 
+def watched_steps(length):
+    return watch.value_and_grad(lambda u: jnp.sum(watch.scan(lambda h, _: (h @ u, None), U, length=length)[0]))(U)
+
+
 def with_vjp():
     ruled = jax.custom_vjp(lambda u: squares(u))
     ruled.defvjp(lambda u: (squares(u), u), lambda u, d: (d * u,))
@@ -364,6 +368,9 @@ def test_each_device_may_have_a_value_and_grad_of_its_own():
 
 REFUSED = {
     "name is 3": lambda: squares(U, name=3),
+    "length of 'scan' is -1": lambda: watched_steps(-1),
+    "length of 'scan' is 2.5": lambda: watched_steps(2.5),
+    "length of 'scan' is '3'": lambda: watch.scan(lambda h, _: (h, None), U, length="3"),  # without value_and_grad, too
     "batch of 'scan' is 2": lambda: watched_rnn(batch=2),
     "batch of 'scan' is 0.5": lambda: squares(U, batch=0.5),
     "batch of 'scan' is True": lambda: squares(U, batch=True),
@@ -421,6 +428,12 @@ def test_a_batch_of_no_examples_and_a_carry_of_no_width_pass_as_in_lax_scan(shap
     value, grads, seen = watched(lambda a: loss(a, watch.scan), 0.5)
     same((value, grads), plain(lambda a: loss(a, PLAIN), 0.5))
     assert seen["scan"].each.shape == (T, shape[0]) and not seen["scan"].each.any()
+
+
+@pytest.mark.parametrize("length", [T, np.int64(T), jnp.int32(T), 0], ids=repr)
+def test_a_length_is_a_whole_number_of_python_numpy_or_jax(length):
+    seen = watched_steps(length)[2]["scan"]
+    assert seen.rms.shape == (int(length),) and bool(jnp.all(seen.rms > 0))
 
 
 def test_errors_of_lax_scan_are_its_own():

@@ -18,7 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 from seqdyn.backend import device_axes
-from seqdyn.types import Array, ConfigError, one_of
+from seqdyn.types import Array, ConfigError, one_of, whole
 from seqdyn.watch.seen import Seen
 from seqdyn.watch.step import Plan, Tap, batch_axis, planned, read
 
@@ -117,13 +117,15 @@ def scan(
     of its dtype; with a leaf without that axis they share an exponent, and the smallest may be read as 0. `adjoint`
     keeps λ_t itself. A scan in a function that the loss differentiates itself, by `jax.grad`, is read as 0.
 
-    Raises ConfigError for a name that is no text or is another's in the same loss, for a carry that has no such axis,
-    for an `of` that returns anything but leaves of the carry, and where readings would add up: in the body of a loop of
-    `jax.lax` that is not watched itself, and on several devices of a `jax.shard_map` or `jax.pmap` within the loss.
+    Raises ConfigError for a name that is no text or is another's in the same loss, for a length that is no whole
+    number, for a carry that has no such axis, for an `of` that returns anything but leaves of the carry, and where
+    readings would add up: in the body of a loop of `jax.lax` that is not watched itself, and on several devices of a
+    `jax.shard_map` or `jax.pmap` within the loss.
     """
     if not isinstance(name, str):
         raise ConfigError(f"name is {name!r}; it must be text, a name of its own for each watched scan of a loss.")
     axis = batch_axis(name, batch)
+    length = None if length is None else whole(f"length of {name!r}", length, 0)
     frame = _frame.get()
     plain = functools.partial(jax.lax.scan, length=length, reverse=reverse, unroll=unroll)
     if frame is None:
