@@ -436,6 +436,19 @@ def test_a_length_is_a_whole_number_of_python_numpy_or_jax(length):
     assert seen.rms.shape == (int(length),) and bool(jnp.all(seen.rms > 0))
 
 
+@pytest.mark.parametrize("sizes", [(0,), (2, 0), (0, 2)], ids=str)
+def test_a_vmap_over_no_examples_passes_as_in_lax_scan(sizes):
+    def loss(u, scan):
+        each = functools.partial(rnn, u, scan=scan, **({} if scan is PLAIN else {"batch": None, "adjoint": True}))
+        for _ in sizes:
+            each = jax.vmap(each)
+        return jnp.sum(each(jnp.zeros((*sizes, T, H)))) + jnp.sum(u)
+
+    value, grads, seen = watched(lambda u: loss(u, watch.scan), U)
+    same((value, grads), plain(lambda u: loss(u, PLAIN), U))
+    assert seen["scan"].each.shape == (T, 0)
+
+
 def test_errors_of_lax_scan_are_its_own():
     def told(scan):
         with pytest.raises(TypeError) as error:

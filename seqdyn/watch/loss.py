@@ -40,15 +40,16 @@ class _Record(NamedTuple):
     """Shapes and dtypes of the leaves."""
 
     def zeros(self) -> Tap:
-        """What the second trace is given: [*times around, vmapped, time, …]."""
-        vmapped = (math.prod(self.vmaps.values()),) if self.vmaps else ()
+        """What the second trace is given: [*times around, vmapped, time, …], of one that none reads if none are."""
+        vmapped = (max(1, math.prod(self.vmaps.values())),) if self.vmaps else ()
         return self.plan.tap(self.carry, (*self.times[:-1], *vmapped, self.times[-1]))
 
     def seen(self, tap: Tap, mean: bool) -> Seen:
         """Readings from the gradients with respect to `zeros`."""
         around = len(self.times) - 1
         if self.vmaps:
-            moved = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, around, around + 1), tap)
+            there = (slice(None),) * around + (slice(math.prod(self.vmaps.values())),)
+            moved = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[there], around, around + 1), tap)
             size, from_next, e = (of.reshape(*self.times, math.prod(of.shape[around + 1 :])) for of in moved[:3])
             tap = Tap(size, from_next, e, moved.adjoint)
         last = 0 if self.reverse else -1
