@@ -399,6 +399,8 @@ REFUSED = {
     "within jax.shard_map": lambda: jax.eval_shape(watch.value_and_grad(lambda u: halves(squares)(u).mean()), U),
     "a derivative of its own": lambda: watch.value_and_grad(jax.jit(with_vjp()))(U),
     "that has a derivative": lambda: watch.value_and_grad(with_jvp())(U),
+    "fun differentiates in forward mode": lambda: watch.value_and_grad(lambda u: jnp.sum(jax.jacfwd(squares)(u)))(U),
+    "differentiates in forward mode": lambda: watch.value_and_grad(lambda u: jax.jvp(squares, (u,), (u,))[1])(U),
     "in which no scan is watched": lambda: watch.value_and_grad(jnp.sum)(U),
     "fun is 3": lambda: watch.value_and_grad(3),
     "argnums is 1": lambda: watch.value_and_grad(squares, 1)(U),

@@ -7,6 +7,7 @@ around a scan (jit, cond, remat, other watched scans, vmap) is seen by the first
 
 import functools
 import math
+import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -211,7 +212,8 @@ def value_and_grad(
     Differentiate it further as you would `jax.value_and_grad`'s: the readings are constants then. Under `jax.vmap`,
     readings have its axis in front.
 
-    Raises ConfigError where no watched scan is in `fun`, and what `scan` raises.
+    Raises ConfigError where no watched scan is in `fun`, or where `fun` differentiates one itself in forward mode, and
+    what `scan` raises.
     """
     if not callable(fun):
         raise ConfigError(f"fun is {fun!r:.80}; it must be a function, the loss.")
@@ -236,11 +238,26 @@ def value_and_grad(
                 return fun(*args, **kwargs)
 
         differentiated = jax.value_and_grad(tapped, (0, *(n + 1 for n in numbers)), has_aux, allow_int=allow_int)
-        value, (read, *grads) = differentiated({n: record.zeros() for n, record in records.items()}, *args)
+        with _backwards():
+            value, (read, *grads) = differentiated({n: record.zeros() for n, record in records.items()}, *args)
         seen = {name: records[name].seen(tap, reduction == "mean") for name, tap in read.items()}
         return value, grads[0] if isinstance(argnums, SupportsIndex) else tuple(grads), seen
 
     return wrapped
+
+
+@contextmanager
+def _backwards() -> Iterator[None]:
+    """Raises ConfigError for a loss that differentiates a watched scan forwards, where JAX speaks of a custom_vjp."""
+    try:
+        yield
+    except (TypeError, NotImplementedError) as error:
+        if not re.search("forward-mode .* custom_vjp|'custom_lin'", str(error)):
+            raise
+        raise ConfigError(
+            "fun differentiates in forward mode (jax.jvp, jax.jacfwd, jax.linearize) what has a rule for reverse mode "
+            "alone, as a watched scan; it must be jax.vjp, jax.jacrev or jax.grad there, or that scan jax.lax.scan."
+        ) from error
 
 
 def _check_leaves(given: dict[int, Any]) -> None:
