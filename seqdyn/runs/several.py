@@ -26,7 +26,7 @@ def load(path: Any) -> "xr.Dataset":
     updates done before the look, as `probe_step` is; what a run does not have, its directory being shorter or without
     the variable or coordinate, is NaN, False or ''. A coordinate that is a number in one directory and a word in
     another (`layer`, of a network that is no stack) is a word in all. Raises as `records.load`, and ConfigError for an
-    empty list.
+    empty list and for a directory that is in it twice.
     """
     if isinstance(path, str | Path):
         return records.load(path)
@@ -66,6 +66,12 @@ def _paths(given: Any) -> list[Path]:
     right = "a run directory, or a list of one or more"
     if not isinstance(given, Iterable) or not (paths := [as_path("path", path, right) for path in given]):
         raise ConfigError(f"path is {given!r:.80}; it must be {right}.")
+    there: set[Path] = set()
+    for path in paths:
+        held = {one.resolve() for one in manifest.directories(path)}
+        if held & there:
+            raise ConfigError(f"path has {path} twice; each run directory must be in it once, or its runs count twice.")
+        there |= held
     return paths
 
 
