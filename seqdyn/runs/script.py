@@ -365,7 +365,7 @@ def launch_all(
     on the `data` of its name. Raises `Waiting`, after the last, if any lacks what other shards have yet to train, and
     `slurm.Queued` where jobs have it."""
     parts = {name: _keeping(experiment, config.keep) for name, experiment in parts.items()}
-    out = config.out or default_out(*parts.values())
+    out = manifest.directory(config.out or default_out(*parts.values()))
     if config.init and config.out is None:
         out = out.with_name(f"{out.name}-from-{hashlib.sha256(config.init.encode()).hexdigest()[:8]}")
     new = [name for name in parts if not _began(out / name, config.init)]
