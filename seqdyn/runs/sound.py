@@ -17,7 +17,8 @@ def opened(store: Any, path: Path) -> xr.Dataset:
 
 
 def _cached(array: BackendArray) -> Any:
-    return indexing.MemoryCachedArray(indexing.CopyOnWriteArray(indexing.LazilyIndexedArray(array)))
+    lazy: Any = indexing.LazilyIndexedArray(array)
+    return indexing.MemoryCachedArray(indexing.CopyOnWriteArray(lazy))
 
 
 class _Sound(BackendArray):
