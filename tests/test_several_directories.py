@@ -94,7 +94,8 @@ def test_runs_are_found_by_what_they_are(outs):
     assert one.test_loss.tolist() == latest.tolist()
     assert "is no column" in refusal(sd.find, everywhere, gian=1.0)
     assert "matches no run directory" in refusal(sd.find, everywhere + "x")
-    assert "is no range" in refusal(sd.find, everywhere, gain=(1, 2, 3))
+    for none in ((1, 2, 3), (1.0, 0.5), (np.nan, 1.0)):
+        assert "is no range; give two numbers, the lower first" in refusal(sd.find, everywhere, gain=none)
     assert (
         not len(sd.find(everywhere, cell=(1, 2))) and len(sd.find(everywhere, seed=range(3), status={"finished"})) == 5
     )

@@ -32,7 +32,7 @@ def load(path: Any) -> "xr.Dataset":
         return records.load(path)
     import xarray as xr  # takes two seconds
 
-    paths = _paths(path)
+    paths = different(path)
     names = [p.name for p in paths]
     called = names if len({*names}) == len(names) else [str(p) for p in paths]
     parts = _of_one_kind([_alone(records.load(p), name) for p, name in zip(paths, called, strict=True)])
@@ -62,7 +62,8 @@ def load(path: Any) -> "xr.Dataset":
     )
 
 
-def _paths(given: Any) -> list[Path]:
+def different(given: Any) -> list[Path]:
+    """Run directories none of which is there twice; ConfigError for anything else."""
     right = "a run directory, or a list of one or more"
     if not isinstance(given, Iterable) or not (paths := [as_path("path", path, right) for path in given]):
         raise ConfigError(f"path is {given!r:.80}; it must be {right}.")
@@ -179,8 +180,8 @@ def _fits(value: Any, wanted: Any) -> bool:
     if callable(wanted):
         return bool(wanted(value))
     if isinstance(wanted, tuple):
-        if len(wanted) != 2 or not all(_is_number(end) for end in wanted):
-            raise ConfigError(f"{wanted!r:.60} is no range; give two numbers, or a list of values.")
+        if len(wanted) != 2 or not all(_is_number(end) for end in wanted) or not wanted[0] <= wanted[1]:
+            raise ConfigError(f"{wanted!r:.60} is no range; give two numbers, the lower first, or a list of values.")
         return _is_number(value) and bool(wanted[0] <= value <= wanted[1])
     if isinstance(wanted, str):
         return isinstance(value, str) and value.casefold() == wanted.casefold()
