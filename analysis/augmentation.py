@@ -248,13 +248,13 @@ def figures(found: Sequence[Row], examples: dict[str, np.ndarray]) -> Iterator[r
 
 def show(out: Path) -> list[Path]:
     """Draws a run directory and prints its table and where the figures lie."""
+    first = next(iter(report.parts(out, "augmentation").values()))
     found = summary(out)
     examples = dict(np.load(out / EXAMPLES)) if (out / EXAMPLES).exists() else {}
     tables = [
         ("Means ± standard deviations over seeds; difference: 95% interval against without", table(found)),
         ("Ends of reviews before and after; in brackets what differs", words(examples)),
     ]
-    first = next(path.parent for path in sorted(out.glob(f"*/{manifest.NAME}")))
     return report.publish(first, "What augmentation is worth", text(found), figures(found, examples), tables, into=out)
 
 

@@ -16,7 +16,6 @@ from analysis.architectures import spread
 from analysis.lags import axis, picked, stage
 from analysis.selection import at_chosen, settled
 from analysis.style import student
-from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import RUN_DIR, script
 
@@ -219,7 +218,7 @@ def show(done: Mapping[str, Path]) -> list[Path]:
 
 def main(out: Path) -> None:
     """The same from a run directory."""
-    show({path.parent.name: path.parent for path in sorted(out.glob(f"*/{manifest.NAME}"))})
+    show(report.parts(out, "dropout", "none", "kinds"))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from analysis import report, style
-from analysis.lags import axis, mean, number, one_setting, picked
+from analysis.lags import axis, having, mean, number, one_setting, picked
 from analysis.learned import criterion
 from analysis.plane import Plane
 from seqdyn.runs import manifest
@@ -349,8 +349,8 @@ def figures(plane: Plane, wide: dict[str, Any] | None) -> Iterator[report.Drawn]
 
 def show(out: str | Path) -> list[Path]:
     """Draws a run directory and prints its table and where the figures lie."""
-    ds, of = one_setting(load(out), "gain", "input_gain"), criterion(manifest.described(out))
-    plane = Plane(ds, manifest.experiment(out), of)
+    ds = one_setting(having(load(out), "lyapunov_exponent"), "gain", "input_gain")
+    plane = Plane(ds, manifest.experiment(out), criterion(manifest.described(out)))
     kept = Path(out) / WIDE
     wide = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
     title = f"The edge of chaos and what can be learned near it; T = {plane.experiment.specs[0].steps}"

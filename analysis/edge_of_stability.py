@@ -349,7 +349,8 @@ def figures(r: Records) -> Iterator[report.Drawn]:
 def show(out: str | Path) -> list[Path]:
     """Draws a run directory, finished or not, and prints its table and where the figures lie."""
     experiment = manifest.experiment(out)
-    r = Records(lags.split(load(out), "lr"))
+    needed = ("sharpness", "directional_sharpness", "sharpness_error", "gradient_cosine")
+    r = Records(lags.split(lags.having(load(out), *needed), "lr"))
     rows = summary(r)
     caption = (
         "Medians over seeds that have a value. start, late, along g: sharpness at initialisation and late, and late "

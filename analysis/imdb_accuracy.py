@@ -17,6 +17,7 @@ from analysis.selection import ACCURACY, at_chosen, chosen
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import RUN_DIR, script
+from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,7 +33,12 @@ COLORS = ("#000000", "#0072b2", "#d55e00")
 
 def parts(out: Path) -> list[Path]:
     """The run directories in it."""
-    return [out / name for name in ("rnn", "gated", "best") if (out / name / manifest.NAME).exists()]
+    found = [out / name for name in ("rnn", "gated", "best") if (out / name / manifest.NAME).exists()]
+    if not found:
+        raise ConfigError(
+            f"{out} has no run directories rnn, gated or best; give that of experiments/imdb_accuracy.py."
+        )
+    return found
 
 
 def training_accuracy(ds: "xr.Dataset", runs: np.ndarray) -> np.ndarray:

@@ -165,7 +165,7 @@ def figures(ds: "xr.Dataset") -> Iterator[report.Drawn]:
 
 def show(out: str | Path) -> list[Path]:
     """Draws a run directory, finished or not, and prints its table and where the figures lie."""
-    ds = lags.split(load(out))
+    ds = lags.split(lags.having(load(out), "validation_accuracy", "test_accuracy"))
     rows, cells = summary(ds), ", ".join(axis(ds, "label"))
     title = f"Gradients through reviews, layer by layer: {cells}; T = {manifest.experiment(out).specs[0].steps}"
     tables = [("Medians over seeds; test accuracy also as its range", table(rows))]

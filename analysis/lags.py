@@ -86,6 +86,17 @@ def one_setting(ds: "xr.Dataset", *drawn: str) -> "xr.Dataset":
     return ds
 
 
+def having(ds: "xr.Dataset", *names: str) -> "xr.Dataset":
+    """The runs as they are; ConfigError where they have no record, or coordinate, that the analysis needs."""
+    for name in names:
+        if name not in ds:
+            raise ConfigError(
+                f"{name} is not recorded in these runs, and this analysis needs it; it must be recorded, or draw them "
+                "with analysis.gradient_flow, which does without."
+            )
+    return ds
+
+
 def text(value: Any) -> str:
     """A coordinate's value, short."""
     return f"{value:g}" if isinstance(value, int | float) else str(value)

@@ -8,6 +8,7 @@ by its own name.
 """
 
 import contextlib
+import html
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,11 +21,10 @@ import tyro
 from analysis import explore
 from seqdyn.runs import manifest
 from seqdyn.runs.script import LIVE, script
+from seqdyn.runs.several import different
 from seqdyn.types import ConfigError
 
-_WAITING = (
-    '<!DOCTYPE html>\n<meta charset="utf-8"><meta http-equiv="refresh" content="2"><p>Nothing is recorded yet.</p>\n'
-)
+_WAITING = '<!DOCTYPE html>\n<meta charset="utf-8"><meta http-equiv="refresh" content="2"><p>{}</p>\n'
 
 
 class Watched:
@@ -44,23 +44,23 @@ class Watched:
         return f"{newest}-{files}"
 
     def text(self) -> str:
-        """The newest page; one that waits where nothing is recorded or can be read just now."""
+        """The newest page; one that waits, and says why, where nothing is recorded or can be read just now."""
         with self._lock:
             version = self.version()
             if version != self._made:
                 begun = [path for path in self._paths if (path / manifest.NAME).exists()]
                 try:
                     data = explore.payload(begun)
-                except (ConfigError, RuntimeError, OSError, ValueError):  # only begun, or in the middle of a write
-                    return self._text or _WAITING
+                except (ConfigError, RuntimeError, OSError, ValueError) as error:  # only begun, damaged, half written
+                    return self._text or _WAITING.format(html.escape(str(error)) if begun else "Nothing has begun yet.")
                 self._text, self._made = explore.page(data | {"version": version}), version
             return self._text
 
 
 def server(paths: Sequence[Path], port: int = 0) -> ThreadingHTTPServer:
     """Listens on loopback, at a free port if it is 0; `serve_forever` serves. Raises ConfigError for what is no run
-    directory, and where the port is taken."""
-    for path in paths:
+    directory or is there twice, and where the port is taken."""
+    for path in different(paths):
         manifest.read(path)
     return _server(Watched(paths), port)
 
@@ -111,7 +111,7 @@ def _server(watched: Watched, port: int) -> ThreadingHTTPServer:
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), Handler)
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"port is {port}; it must be a free one, or 0 for any: {error}.") from None
+        raise ConfigError(f"port is {port}; it must be a free one, or 0 for any: {str(error).rstrip('.')}.") from None
 
 
 @dataclass(frozen=True)

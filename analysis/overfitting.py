@@ -264,9 +264,9 @@ def figures(out: Path, found: Sequence[Row]) -> Iterator[report.Drawn]:
 
 def show(out: Path) -> list[Path]:
     """Draws a run directory and prints its table and where the figures lie."""
+    first = next(iter(report.parts(out, "overfitting").values()))
     found = summary(out)
     listed = table(found)
-    first = next(path.parent for path in sorted(out.glob(f"*/{manifest.NAME}")))
     tables = [("Accuracies in percent, means ± standard deviations over seeds; what was chosen by validation", listed)]
     printed = [[{name: line[name] for name in PRINTED} for line in listed]]
     drawn, title = figures(out, found), "What helps against overfitting"

@@ -20,12 +20,24 @@ from analysis import explore, style
 from analysis import live as live  # whoever draws reports has `--live`
 from seqdyn.runs import manifest
 from seqdyn.runs.display import plain_console
+from seqdyn.types import ConfigError
 
 NAME = "report.html"
 Drawn = tuple[str, Figure, str]
 """The name of its file, a figure, its caption."""
 Tables = Sequence[tuple[str, Sequence[Mapping[str, Any]]]]
 """(caption, rows that share their keys)."""
+
+
+def parts(out: Path, script: str, *names: str) -> dict[str, Path]:
+    """The run directories in that of a script which trains several, by their names; ConfigError if there are none of
+    it, or not those `names`."""
+    found = {path.parent.name: path.parent for path in sorted(out.glob(f"*/{manifest.NAME}"))}
+    found = {name: at for name, at in found.items() if manifest.read(at)["experiment"]["name"].startswith(f"{script}_")}
+    if not found or not {*names} <= {*found}:
+        raise ConfigError(f"{out} lacks run directories of experiments/{script}.py; give the directory that it made.")
+    return found
+
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">

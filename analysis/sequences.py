@@ -115,8 +115,8 @@ def figures(ds: "xr.Dataset", spec: Spec) -> Iterator[report.Drawn]:
 
 def show(out: str | Path) -> list[Path]:
     """Draws a run directory and prints its table and where the figures lie."""
-    ds, experiment = lags.split(load(out)), manifest.experiment(out)
-    source, rows = experiment.settings["source"], table(summary(ds))
+    ds, experiment = lags.split(lags.having(load(out), "validation_loss")), manifest.experiment(out)
+    source, rows = experiment.settings.get("source", experiment.name), table(summary(ds))
     drawn = figures(ds, experiment.specs[0])
     return report.publish(out, f"Gradients through {source}", text(ds, source, rows), drawn, [("By cell", rows)])
 

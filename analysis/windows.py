@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from analysis.lags import axis, picked, split
+from analysis.lags import axis, having, picked, split
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 
@@ -27,7 +27,7 @@ def read(out: Path) -> "xr.Dataset":
     import xarray as xr
 
     inside = sorted(path.parent for path in out.glob(f"*/{manifest.NAME}") if not manifest.extends(path.parent))
-    parts = [load(path) for path in (out, *inside)]
+    parts = [having(load(path), *NAMES) for path in (out, *inside)]
     found = xr.concat(
         [part[list(NAMES)].isel(layer=0).assign_coords(run=part["run"] + 1000 * i) for i, part in enumerate(parts)],
         "run",

@@ -1,6 +1,7 @@
 """Laws of the analysis: what is read from the records, and that figures and reports say it, safely and repeatably."""
 
 import dataclasses
+import importlib
 import math
 import re
 import runpy
@@ -9,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import xarray as xr
+from _refusals import refusal
 
 from analysis import (
     cures,
@@ -318,6 +320,25 @@ def test_an_added_seed_belongs_to_the_method_of_its_numbers(tmp_path):
     methods = overfitting.method_of_each(load(out), noted).tolist()
     assert methods[:4] == noted and sorted(methods[4:]) == [""] * 4 + ["more"] * 2 + ["nothing"] * 2
     assert "1 of the 1 training sets have runs that extend them" in penalties.left_out([out])[0]
+
+
+@pytest.mark.parametrize(
+    "name", ["edge_of_chaos", "edge_of_stability", "imdb_gradients", "jacobian_spectra", "sequences"]
+)
+def test_runs_that_lack_what_an_analysis_draws_are_a_sentence(name, flow, tmp_path):
+    show = importlib.import_module(f"analysis.{name}").show
+    assert "is not recorded in these runs, and this analysis needs it" in refusal(
+        show, write(tmp_path / "run", flow, 1)
+    )
+
+
+@pytest.mark.parametrize("name", ["augmentation", "dropout", "imdb_accuracy", "overfitting"])
+def test_a_directory_without_the_parts_that_an_analysis_draws_is_a_sentence(name, flow, tmp_path):
+    of = importlib.import_module(f"analysis.{name}")
+    write(tmp_path / "part", flow, UPDATES)  # of another script
+    for out in (tmp_path, tmp_path / "part", tmp_path / "none"):
+        assert f"experiments/{name}.py" in refusal(getattr(of, "main", of.show), out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["part"]
 
 
 def test_a_command_that_reads_a_directory_says_so(monkeypatch, capsys):

@@ -139,6 +139,20 @@ def test_damaged_records_are_made_again_and_never_read_as_numbers(whole, tmp_pat
             print(f"\n{tried} damages of {len(files)} files of {len(arrays)} arrays, {refused} refused by load")
 
 
+@pytest.mark.parametrize("harm", [flip, cut, plant])
+def test_damaged_records_are_a_sentence_with_their_array_when_they_are_read(whole, tmp_path, monkeypatch, harm):
+    out = shutil.copytree(whole, tmp_path / "out")
+    monkeypatch.setenv("BOMB", str(tmp_path / "bomb"))
+    files = sorted(path for path in (out / "records.zarr" / "loss" / "c").rglob("*") if path.is_file())
+    harm(files[-1])
+    for where in (out, [out]):
+        with pytest.raises(RuntimeError, match=r"records.zarr/loss is damaged \(.+\); run its command again") as told:
+            seqdyn.load(where).loss.load()
+        assert "\n" not in str(told.value)
+    np.testing.assert_array_equal(seqdyn.load(out).grad_norm, seqdyn.load(whole).grad_norm)  # the others are read
+    assert not (tmp_path / "bomb").exists()
+
+
 def test_any_flipped_bit_of_the_manifest_is_noticed(whole, tmp_path, attack):
     out = tmp_path / "out"
     shutil.copytree(whole, out)

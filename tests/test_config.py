@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from typing import get_args
 
 import jax
@@ -565,6 +566,12 @@ def test_experiments_are_equal_where_they_describe_the_same(tmp_path):
 
     assert made() == made() and hash(made()) == hash(made()) and made() != made(gain=[0.5, 1.0])
     assert grid(2) == grid(2) != grid(3) and hash(grid(2)) == hash(grid(2)) and grid(2) != 2
+
+
+@pytest.mark.parametrize("value", [[1.0], {}, np.ones(2)], ids=repr)
+@pytest.mark.parametrize("of", [(), (Spec(),)], ids=["numbers", "spec"])
+def test_a_value_of_an_axis_that_is_no_number_is_named(value, of):
+    assert re.fullmatch("gain is .*; it must be a number.", refusal(grid, *of, gain=[value]))
 
 
 def test_an_axis_may_be_any_iterator():

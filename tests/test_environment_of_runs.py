@@ -24,7 +24,7 @@ from analysis import lags, report, style
 from experiments import wording
 from seqdyn import backend
 from seqdyn.data.cache import cached
-from seqdyn.runs import environment, manifest, script
+from seqdyn.runs import environment, launchers, manifest, script
 from seqdyn.runs.display import plain_console
 from seqdyn.runs.lock import gate
 from seqdyn.types import ConfigError
@@ -432,6 +432,20 @@ def test_a_device_that_jax_does_not_find_is_a_sentence(error, reason, monkeypatc
 def test_no_workers_are_a_sentence_whoever_trains(launcher):
     sentence = refusal(script._spread, script.Options(launcher=launcher, workers=-1))
     assert sentence == "workers is -1; it must be a whole number of at least 1."
+
+
+@pytest.mark.parametrize("launcher", ["none", "local"])
+def test_what_is_for_slurm_is_refused_where_slurm_is_not_asked(launcher):
+    sentence = refusal(script._spread, script.Options(launcher=launcher, slurm=("timeout_min=600",)))
+    assert sentence == "slurm is ['timeout_min=600']; it must be left out, or go with --launcher slurm."
+
+
+def test_a_worker_s_command_line_is_taken_whatever_its_launcher_was_given(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "x.py", "--launcher", "slurm", "--slurm", "timeout_min=600"])
+    *_, last = launchers.commands(2)
+    monkeypatch.setattr(sys, "argv", last[1:])
+    script.script(script.Options, lambda chosen: print(chosen.launcher, chosen.slurm, chosen.shard), None)
+    assert capsys.readouterr().out == "none () 1/2\n"
 
 
 def test_a_directory_is_a_sentence_where_the_one_it_is_relative_to_is_gone(tmp_path, monkeypatch):

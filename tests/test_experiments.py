@@ -55,6 +55,14 @@ def test_help_says_what_it_costs_in_a_paragraph_and_what_every_usual_option_is()
     assert "Seeds of each setting, of parameters, data and their order: how many, from 0 on, a range or" in said
 
 
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "experiments" / "own").glob("*.py")))
+def test_an_example_without_its_directory_says_what_it_takes(name):
+    if "torch" in name:
+        pytest.importorskip("torch", reason="PyTorch is not installed (the extra 'torch')")
+    sentence = refusal(f"own/{name}")
+    assert "PATH" in sentence and "required" in sentence and "Traceback" not in sentence
+
+
 def check_figures(out, text, *names):
     figures = {p.name: p for p in (out / "figures").glob("*.png")}
     assert all(any(f.startswith(name) for f in figures) for name in names), sorted(figures)

@@ -24,8 +24,8 @@ measure.view measure.weights measure.units measure.graded measure.jacobians meas
 measure.newton measure.lag_signal measure.flossing
 measure.curvature measure.updates measure.probes measure.broken measure.full
 learn.validate learn.config learn.extended
-runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.stacked runs.records runs.several
-runs.axes runs.added runs.lag_map runs.display runs.signals
+runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points runs.stacked runs.sound runs.records
+runs.several runs.axes runs.added runs.lag_map runs.display runs.signals
 io.parents io.stacks io.safetensors io.torch io.keras io.flax io.onnx
 runs.starts runs.kept runs.chunks mirrors runs.launchers runs.slurm runs.traced runs.verified runs.lanes runs.run
 runs.restore runs.use runs.again runs.replay runs.probe runs.extend runs.why runs.script runs.elsewhere why

@@ -1,6 +1,7 @@
 """Laws of `analysis.live`: the page of a run that trains follows it, on this machine alone."""
 
 import http.client
+import re
 import threading
 
 import _chromium
@@ -74,9 +75,21 @@ def test_a_run_that_has_only_begun_is_waited_for(served, tmp_path):
     begun = tmp_path / "begun"
     begun.mkdir()
     (begun / manifest.NAME).write_bytes((served[0] / manifest.NAME).read_bytes())
-    assert "Nothing is recorded yet" in live.Watched([begun]).text()
+    assert f"<p>{begun} has only begun: nothing is recorded yet.</p>" in live.Watched([begun]).text()
+    assert "<p>Nothing has begun yet.</p>" in live.Watched([tmp_path / "none"]).text()
     with pytest.raises(ConfigError, match="not a run directory"):
         live.server([tmp_path / "none"])
+
+
+def test_a_page_that_cannot_be_made_says_why_or_is_refused(served, tmp_path):
+    out, _ = served
+    assert "run twice; each run directory" in refusal(live.server, [out, out.parent / "." / out.name])
+    (out / "records.zarr" / "loss" / "c" / "0" / "0").write_bytes(b"?")
+    assert re.search("<p>.*records.zarr/loss is damaged .*; run its command again", live.Watched([out]).text())
+
+
+def test_a_port_that_is_none_is_a_sentence(served):
+    assert re.fullmatch(r"port is -1; it must be a free one, .*[^.]\.", refusal(live.server, [served[0]], -1))
 
 
 def test_a_page_in_a_file_asks_nobody(served):

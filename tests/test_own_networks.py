@@ -346,7 +346,7 @@ def test_a_network_and_a_stack_lie_in_one_experiment(tmp_path):
 
 @pytest.mark.slow
 def test_the_examples_say_how_far_the_gradient_of_each_scan_reaches(tmp_path):
-    process = Process(["experiments/own/networks.py", tmp_path / "out", "2"])
+    process = Process(["experiments/own/networks.py", tmp_path / "out", "--updates", "2"])
     said = process.finish()
     assert process.returncode == 0, said
     names = ["residual 0.1", "residual 1.0", "attention", "encoder_decoder", "tied", "two_inputs"]

@@ -202,7 +202,7 @@ def test_the_numbers_of_parts_are_coordinates_by_the_shortest_end_of_their_path_
 
 @pytest.mark.slow
 def test_the_example_of_parts_of_ones_own_says_how_far_each_tau_reaches(tmp_path):
-    process = Process(["experiments/own/leaky.py", tmp_path / "out", "2"], cwd=tmp_path)
+    process = Process(["experiments/own/leaky.py", tmp_path / "out", "--updates", "2"], cwd=tmp_path)
     said = process.finish()
     assert process.returncode == 0, said
     assert [line.split(":")[0] for line in said.splitlines()[-3:]] == ["τ    2", "τ   10", "τ   50"], said

@@ -1,8 +1,11 @@
 """Laws of `seqdyn.runs.run` and of what it leaves on disk, in one process."""
 
 import dataclasses
+import errno
+import functools
 import json
 import os
+import re
 import shutil
 import socket
 import warnings
@@ -11,10 +14,11 @@ import jax
 import numpy as np
 import pytest
 from _digests import digests
+from _refusals import refusal
 
 import seqdyn
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs import checkpoint, lock, manifest, script, sweep
+from seqdyn.runs import checkpoint, elsewhere, lock, manifest, script, sweep
 from seqdyn.types import ConfigError
 
 X64, OPTIMISED, DEVICES = False, True, 2
@@ -152,6 +156,35 @@ def test_a_directory_that_holds_something_else_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="is not a run directory"):
         seqdyn.run(experiment(), tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("place", ["new/" + "n" * 300, "/proc/none", "closed/out", "closed", "unseen"])
+def test_a_place_where_no_directory_can_be_made_is_a_sentence(tmp_path, place):
+    (tmp_path / "closed").mkdir(mode=0o555)
+    (tmp_path / "unseen").mkdir(mode=0o000)
+    if os.geteuid() == 0 and place in ("closed/out", "closed", "unseen"):
+        pytest.skip("root may write anywhere")
+    for make in (
+        functools.partial(seqdyn.run, experiment()),
+        lambda path: elsewhere.Directory(path, 1, 1, {}),
+        lambda path: script.launch(experiment(), script.Options(out=path)),
+    ):
+        sentence = refusal(make, tmp_path / place)
+        assert re.search(r"be (a run|that of a new) directory \(.*\)(; choose another --out)?\.$", sentence)
+
+
+def test_a_full_disk_is_not_the_place_s_fault(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", full)
+    with pytest.raises(OSError, match="No space left"):
+        seqdyn.run(experiment(), tmp_path / "out")
+
+
+def test_a_manifest_that_is_a_folder_is_a_sentence(tmp_path):
+    (tmp_path / manifest.NAME).mkdir()
+    assert "manifest.json cannot be read (Is a directory); it must be" in refusal(seqdyn.load, tmp_path)
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), -1, "20", None])

@@ -59,10 +59,25 @@ def test_a_number_gives_way_to_an_axis_of_its_name_that_another_directory_has(ou
     assert both.numbers_window.values.tolist() == sd.load(outs[0]).window.values.tolist() * 2
 
 
-def test_two_directories_of_one_name_are_told_apart_by_their_paths(outs):
-    twice = sd.load([outs[0], outs[0].parent / "." / outs[0].name])
-    assert set(twice.experiment.values.tolist()) == {str(outs[0])}
+def test_two_directories_of_one_name_are_told_apart_by_their_paths(outs, tmp_path):
+    other = shutil.copytree(outs[0], tmp_path / outs[0].name)
+    assert sd.load([outs[0], other]).experiment.values.tolist() == [str(outs[0])] * 4 + [str(other)] * 4
     assert "list of one or more" in refusal(sd.load, [])
+
+
+def test_no_run_counts_twice_however_its_directory_is_spelled(outs, tmp_path, monkeypatch):
+    a, b = outs
+    monkeypatch.chdir(a.parent)
+    (link := tmp_path / "link").symlink_to(a)
+    for again in (a, f"{a}/", a.name, a.parent / "." / b.name / ".." / a.name, link):
+        sentence = refusal(sd.load, [a, b, again])
+        assert (
+            sentence == f"path has {Path(again)} twice; each run directory must be in it once, or its runs count twice."
+        )
+    extended = shutil.copytree(a, tmp_path / "extended")
+    sd.extend(extended, axes=dict(gain=[2.0]), verify=False)
+    assert "more-1 twice" in refusal(sd.load, [extended, extended / "more-1"])
+    assert sd.load([extended, a]).sizes["run"] == 10
 
 
 def test_runs_are_found_by_what_they_are(outs):
@@ -79,7 +94,8 @@ def test_runs_are_found_by_what_they_are(outs):
     assert one.test_loss.tolist() == latest.tolist()
     assert "is no column" in refusal(sd.find, everywhere, gian=1.0)
     assert "matches no run directory" in refusal(sd.find, everywhere + "x")
-    assert "is no range" in refusal(sd.find, everywhere, gain=(1, 2, 3))
+    for none in ((1, 2, 3), (1.0, 0.5), (np.nan, 1.0)):
+        assert "is no range; give two numbers, the lower first" in refusal(sd.find, everywhere, gain=none)
     assert (
         not len(sd.find(everywhere, cell=(1, 2))) and len(sd.find(everywhere, seed=range(3), status={"finished"})) == 5
     )

@@ -331,6 +331,10 @@ def watched_rnn(u=U, **options):
     return watch.value_and_grad(lambda u: squares(u, **options))(u)
 
 
+def watched_steps(length):
+    return watch.value_and_grad(lambda u: jnp.sum(watch.scan(lambda h, _: (h @ u, None), U, length=length)[0]))(U)
+
+
 def with_vjp():
     ruled = jax.custom_vjp(lambda u: squares(u))
     ruled.defvjp(lambda u: (squares(u), u), lambda u, d: (d * u,))
@@ -364,6 +368,9 @@ def test_each_device_may_have_a_value_and_grad_of_its_own():
 
 REFUSED = {
     "name is 3": lambda: squares(U, name=3),
+    "length of 'scan' is -1": lambda: watched_steps(-1),
+    "length of 'scan' is 2.5": lambda: watched_steps(2.5),
+    "length of 'scan' is '3'": lambda: watch.scan(lambda h, _: (h, None), U, length="3"),  # without value_and_grad, too
     "batch of 'scan' is 2": lambda: watched_rnn(batch=2),
     "batch of 'scan' is 0.5": lambda: squares(U, batch=0.5),
     "batch of 'scan' is True": lambda: squares(U, batch=True),
@@ -392,6 +399,8 @@ REFUSED = {
     "within jax.shard_map": lambda: jax.eval_shape(watch.value_and_grad(lambda u: halves(squares)(u).mean()), U),
     "a derivative of its own": lambda: watch.value_and_grad(jax.jit(with_vjp()))(U),
     "that has a derivative": lambda: watch.value_and_grad(with_jvp())(U),
+    "fun differentiates in forward mode": lambda: watch.value_and_grad(lambda u: jnp.sum(jax.jacfwd(squares)(u)))(U),
+    "differentiates in forward mode": lambda: watch.value_and_grad(lambda u: jax.jvp(squares, (u,), (u,))[1])(U),
     "in which no scan is watched": lambda: watch.value_and_grad(jnp.sum)(U),
     "fun is 3": lambda: watch.value_and_grad(3),
     "argnums is 1": lambda: watch.value_and_grad(squares, 1)(U),
@@ -421,6 +430,25 @@ def test_a_batch_of_no_examples_and_a_carry_of_no_width_pass_as_in_lax_scan(shap
     value, grads, seen = watched(lambda a: loss(a, watch.scan), 0.5)
     same((value, grads), plain(lambda a: loss(a, PLAIN), 0.5))
     assert seen["scan"].each.shape == (T, shape[0]) and not seen["scan"].each.any()
+
+
+@pytest.mark.parametrize("length", [T, np.int64(T), jnp.int32(T), 0], ids=repr)
+def test_a_length_is_a_whole_number_of_python_numpy_or_jax(length):
+    seen = watched_steps(length)[2]["scan"]
+    assert seen.rms.shape == (int(length),) and bool(jnp.all(seen.rms > 0))
+
+
+@pytest.mark.parametrize("sizes", [(0,), (2, 0), (0, 2)], ids=str)
+def test_a_vmap_over_no_examples_passes_as_in_lax_scan(sizes):
+    def loss(u, scan):
+        each = functools.partial(rnn, u, scan=scan, **({} if scan is PLAIN else {"batch": None, "adjoint": True}))
+        for _ in sizes:
+            each = jax.vmap(each)
+        return jnp.sum(each(jnp.zeros((*sizes, T, H)))) + jnp.sum(u)
+
+    value, grads, seen = watched(lambda u: loss(u, watch.scan), U)
+    same((value, grads), plain(lambda u: loss(u, PLAIN), U))
+    assert seen["scan"].each.shape == (T, 0)
 
 
 def test_errors_of_lax_scan_are_its_own():

@@ -7,9 +7,10 @@ grid, and at 0 it is only measured. Over 100 steps of a tanh rnn the gradient is
 times with it after 2,000 updates; neither has learned to add by then.
 """
 
-import sys
+from pathlib import Path
 
 import jax.numpy as jnp
+import tyro
 
 import seqdyn as sd
 
@@ -29,8 +30,9 @@ class Flat:
         return total
 
 
-def main(out: str, updates: int) -> None:
+def main(out: Path, smoke: bool = False) -> None:
     """Trains six runs and prints a line for each weight, of medians over seeds."""
+    updates = 20 if smoke else 2000
     spec = sd.Spec("adding", steps=100, u_init="gaussian", penalties=(Flat(),))
     runs = sd.grid(spec, seeds=3, weight=[0.0, 0.1], gain=0.9, clip=1.0)
     for weight, of in sd.load(sd.run(sd.Experiment("flat", runs, updates=updates), out)).groupby("weight"):
@@ -44,4 +46,4 @@ def main(out: str, updates: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], 20 if "--smoke" in sys.argv else 2000)
+    tyro.cli(main, description=__doc__, config=(tyro.conf.PositionalRequiredArgs,))

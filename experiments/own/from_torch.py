@@ -6,9 +6,10 @@ It must say which of 20 numbers, two of which are marked, add up to the target; 
 every run is PyTorch's network.
 """
 
-import sys
+from pathlib import Path
 
 import torch  # type: ignore
+import tyro
 
 import seqdyn as sd
 
@@ -32,7 +33,7 @@ class Net(torch.nn.Module):
         return self.readout(self.rnn(xs)[0][-1])[:, 0]
 
 
-def main(out: str, smoke: bool = False) -> None:
+def main(out: Path, smoke: bool = False) -> None:
     """Trains there, then here, and prints the test losses of both frameworks on the way."""
     steps, hidden, before, updates = (10, 8, 20, 20) if smoke else (20, 32, 500, 1000)
     torch.set_num_threads(1)
@@ -61,4 +62,4 @@ def main(out: str, smoke: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], "--smoke" in sys.argv[2:])
+    tyro.cli(main, description=__doc__, config=(tyro.conf.PositionalRequiredArgs,))

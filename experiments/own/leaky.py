@@ -2,18 +2,19 @@
 
 Nothing of the library is edited: each is a dataclass under `@sd.part` here, whose numbers a grid sweeps. Copy it.
 
-    python experiments/own/leaky.py OUT [UPDATES]
+    python experiments/own/leaky.py OUT [--updates N]
 
 A leaky unit (leaky-integrator units: Jaeger et al. 2007) keeps 1 − 1/τ of its state at a step, and the adjoint that
 much on its way back. At initialisation a thousandth of it reaches the first of 40 steps with τ = 2, half with τ = 50.
 20 s on two cores.
 """
 
-import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import optax
+import tyro
 
 import seqdyn as sd
 
@@ -75,7 +76,7 @@ class Sparsity:
         return {"small_share": jnp.mean(jnp.abs(entries) < 1e-6)}
 
 
-def main(out: str, updates: int = 2000) -> None:
+def main(out: Path, updates: int = 2000) -> None:
     """Trains nine runs and prints a line for each τ, of medians over seeds."""
     spec = sd.Spec(task=First(), layers=(Leaky(32),), optimizer=ClippedLion(), records=(Sparsity(),))
     runs = sd.grid(spec, seeds=3, tau=[2.0, 10.0, 50.0])
@@ -90,4 +91,4 @@ def main(out: str, updates: int = 2000) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    tyro.cli(main, description=__doc__, config=(tyro.conf.PositionalRequiredArgs,))

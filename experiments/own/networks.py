@@ -1,17 +1,17 @@
 """Where does the gradient go in a network that is no stack? Five of them, each a part of ten to twenty lines.
 
-    python experiments/own/networks.py OUT [UPDATES]
+    python experiments/own/networks.py OUT [--updates N]
 
 A network has `init(key) -> params` and `loss(params, batch, key)`. What stands in `watch.scan` instead of
 `jax.lax.scan` is recorded as a layer of that name. Copy one. A minute on two cores.
 """
 
-import sys
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import optax
+import tyro
 
 import seqdyn as sd
 from seqdyn import watch
@@ -182,11 +182,11 @@ NETWORKS = {
 }
 
 
-def main(out: str, updates: int = 1000) -> None:
+def main(out: Path, updates: int = 1000) -> None:
     """Trains three seeds of each and prints, of medians over seeds, what reaches the first step of each scan."""
     for name, (spec, axes) in NETWORKS.items():
         runs = sd.grid(spec, seeds=3, lr=3e-3, clip=1.0, **axes)
-        ds = sd.load(sd.run(sd.Experiment(name, runs, updates=updates), Path(out) / name))
+        ds = sd.load(sd.run(sd.Experiment(name, runs, updates=updates), out / name))
         for setting, of in ds.groupby("scale") if axes else [("", ds)]:
             loss = of.test_loss.median("run")
             print(f"{name} {setting}: test loss {float(loss[0]):.3f}, after {updates} updates {float(loss[-1]):.3f}")
@@ -197,4 +197,4 @@ def main(out: str, updates: int = 1000) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    tyro.cli(main, description=__doc__, config=(tyro.conf.PositionalRequiredArgs,))

@@ -5,10 +5,11 @@
 A clip, a schedule and a loss of one's own stand where a word stands; `bound` and `delta` are axes of the grid.
 """
 
-import sys
+from pathlib import Path
 
 import jax.numpy as jnp
 import optax
+import tyro
 
 import seqdyn as sd
 
@@ -46,8 +47,9 @@ class Huber:
         return jnp.abs(predictions[..., 0] - ys) < 0.1
 
 
-def main(out: str, updates: int) -> None:
+def main(out: Path, smoke: bool = False) -> None:
     """Trains six runs and prints a line for each bound."""
+    updates = 20 if smoke else 2000
     spec = sd.Spec("adding", steps=40, cell="gru", clip=Adaptive(), schedule=Rise(updates), loss=Huber())
     runs = sd.grid(spec, seeds=3, bound=[0.001, 0.1], lr=0.01)
     for bound, of in sd.load(sd.run(sd.Experiment("rule", runs, updates=updates), out)).groupby("bound"):
@@ -56,4 +58,4 @@ def main(out: str, updates: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], 20 if "--smoke" in sys.argv else 2000)
+    tyro.cli(main, description=__doc__, config=(tyro.conf.PositionalRequiredArgs,))

@@ -6,9 +6,10 @@ It must say which of 20 numbers, two of which are marked, add up to the target; 
 those of any run: `seqdyn.load(OUT)`, `python -m analysis.gradient_flow OUT`.
 """
 
-import sys
+from pathlib import Path
 
 import torch  # type: ignore
+import tyro
 
 from seqdyn.watch import torch as watch
 
@@ -21,7 +22,7 @@ def sample_batch(steps: int, batch: int = 32) -> tuple:
     return torch.stack([values, marks], -1), (values * marks).sum(0)
 
 
-def main(out: str, smoke: bool = False) -> None:
+def main(out: Path, smoke: bool = False) -> None:
     """Trains, then prints what share of the gradient at the last step arrives at the first."""
     steps, updates, hidden = (10, 20, 8) if smoke else (20, 1000, 64)
     torch.set_num_threads(1)  # its threads wait for each other where others use the cores, too
@@ -49,4 +50,4 @@ def main(out: str, smoke: bool = False) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], "--smoke" in sys.argv[2:])
+    tyro.cli(main, description=__doc__, config=(tyro.conf.PositionalRequiredArgs,))

@@ -53,7 +53,7 @@ class Directory:
             check_number(name, value)
         said = {name: "nan" for name in known["hypers"]} | {k: _plain(v) for k, v in numbers.items()}
         self._known: dict[str, Any] = known | {"hypers": {name: [value] for name, value in said.items()}}
-        manifest.check_place(self.path)
+        manifest.make_place(self.path)
         self._lock = contextlib.ExitStack()
         self._claim()
         self._store: Store | None = None

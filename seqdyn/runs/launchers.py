@@ -1,7 +1,8 @@
 """A script's shards as processes of their own on this machine; `slurm` makes them jobs.
 
-The run directory is all they share. A worker is the script's own command line with `--launcher none --shard i/n` after
-it; whoever is last sees that all is there and draws.
+The run directory is all they share. A worker is the script's own command line with
+`--launcher none --slurm --shard i/n` after it, which takes back what was for the launcher; whoever is last sees that
+all is there and draws.
 """
 
 import os
@@ -20,7 +21,7 @@ def commands(workers: int) -> list[list[str]]:
     if workers < 1:
         raise ConfigError(f"workers is {workers}; it must be at least 1.")
     this = [sys.executable, *sys.orig_argv[1:]]
-    return [[*this, "--launcher", "none", "--shard", f"{i}/{workers}"] for i in range(workers)]
+    return [[*this, "--launcher", "none", "--slurm", "--shard", f"{i}/{workers}"] for i in range(workers)]
 
 
 def local(shards: Sequence[Sequence[str]]) -> None:

@@ -6,6 +6,7 @@ and jax, unless the command allows others. What only decides the last bits is no
 manifest does not say is not known, and nothing is held against it. It carries a digest of itself.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -29,6 +30,8 @@ _MORE = "more-"
 _OURS = (f".{NAME}.", GATE, "slurm.json", ".slurm.json.")
 """What there may be before the manifest: what a process that was killed while it made the directory leaves, and what is
 known of jobs that have yet to begin."""
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOENT)
+"""What a path is to blame for, where no directory can be made; not a disk that is full."""
 
 
 def open_run(
@@ -43,14 +46,13 @@ def open_run(
 
     Raises ConfigError, naming the first difference, if the directory holds another experiment, began from other
     parameters than those of `init` or (but for `allow_version_drift`, which is noted) was made by another seqdyn or
-    jax, and if it holds something else than a run; nothing in it changes then.
+    jax, if it holds something else than a run, and if no directory can be made there; nothing in it changes then.
     """
     try:
         json.dumps(config, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"config is {config!r:.80}; it must be what JSON can say ({error}).") from None
-    check_place(out)
-    out.mkdir(parents=True, exist_ok=True)
+    make_place(out)
     with gate(out):
         return _open_run(out, experiment, config, allow_version_drift, init)
 
@@ -58,6 +60,18 @@ def open_run(
 def withdraw(out: Path) -> None:
     """Takes back what `open_run` has written of a new directory, in which nothing was trained."""
     (out / NAME).unlink(missing_ok=True)
+
+
+def make_place(out: Path) -> None:
+    """Makes the directory if it is not there; ConfigError as `check_place`, and if none can be made or written in."""
+    check_place(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        open(out / GATE, "ab").close()
+    except OSError as error:
+        if os.path.exists(out / NAME) or error.errno not in _REFUSED:
+            raise
+        raise ConfigError(f"{out} cannot be a run directory ({error.strerror}); choose another --out.") from None
 
 
 def check_place(out: Path) -> None:
@@ -180,8 +194,13 @@ def _others(there: dict[str, Any], here: dict[str, Any]) -> list[tuple[str, Any,
 
 
 def directory(path: Any) -> Path:
-    """What was given as a run directory, ~ as the home; ConfigError for what is no path."""
-    return as_path("path", path, "a run directory")
+    """What was given as a run directory, ~ as the home; ConfigError for what is no path, or may not be looked into."""
+    out = as_path("path", path, "a run directory")
+    try:
+        (out / NAME).exists()
+    except OSError as error:
+        raise ConfigError(f"path is {str(out)!r:.80}; it must be a run directory ({error.strerror}).") from None
+    return out
 
 
 def read(out: str | Path) -> dict[str, Any]:
@@ -191,6 +210,10 @@ def read(out: str | Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{out} is not a run directory: it has no {NAME}.") from None
+    except (PermissionError, IsADirectoryError) as error:
+        raise ConfigError(
+            f"{path} cannot be read ({error.strerror}); it must be the JSON that the run wrote."
+        ) from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is damaged ({error}); it must be the JSON that the run wrote.") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:

@@ -326,7 +326,7 @@ def load(path: str | Path) -> "xr.Dataset":
     diverged) are NaN. Lazy: nothing is read until it is asked for.
 
     Raises ConfigError if this is no run directory or has nothing recorded yet, RuntimeError if records are missing;
-    damaged ones raise when read.
+    of damaged ones when they are read.
     """
     out, *inside = manifest.directories(path)
     if not inside:
@@ -350,7 +350,7 @@ def alone(path: str | Path) -> "xr.Dataset":
 
 def _opened(path: Path) -> tuple[dict[str, Any], "xr.Dataset", dict[str, list[Any]]]:
     """(the manifest, the records without padding, the values of axes) of one directory."""
-    import xarray as xr  # takes two seconds
+    from seqdyn.runs import sound  # imports xarray
 
     noted = manifest.read(path)
     at = layout(noted["experiment"])
@@ -361,7 +361,7 @@ def _opened(path: Path) -> tuple[dict[str, Any], "xr.Dataset", dict[str, list[An
         with contextlib.suppress(OSError), gate(path):
             noted = manifest.read(path)
         store.check(noted.get("records"))
-    raw = xr.open_zarr(local(path / "records.zarr"), consolidated=False, chunks=None)
+    raw = sound.opened(local(path / "records.zarr"), path / "records.zarr")
     rows = [tile.index * at.tile + i for tile in at.tiles for i in range(len(tile.runs))]
     own = {axis: labels for of in raw.data_vars.values() for axis, labels in of.attrs.pop("axes", {}).items()}
     return noted, raw.isel(row=rows).rename(row="run"), raw.attrs["coordinates"] | own

@@ -76,10 +76,10 @@ def run(
     `data` are splits, as `data.check.check` has them; `config` (JSON) is kept in the manifest, `vocabulary` (the
     word of each id) in vocabulary.txt. A `shard`, as '0/2', trains its tiles only: see `complete`; of the processes
     that `jax.distributed` joins, each is a shard. Raises ConfigError if the data or `init` do not fit, and if `out`
-    holds another experiment, one that began from other parameters or (but for `allow_version_drift`) was made by
-    another seqdyn or jax; RuntimeError if the gradient at the run's own shapes is more than 1e-3 away from
-    autodiff's, another process trains these tiles or the file system lacks what is needed; OSError if it cannot be
-    written; Interrupted after a signal.
+    cannot be made or holds another experiment, one that began from other parameters or (but for
+    `allow_version_drift`) was made by another seqdyn or jax; RuntimeError if the gradient at the run's own shapes is
+    more than 1e-3 away from autodiff's, another process trains these tiles or the file system lacks what is needed;
+    OSError if what was made cannot be written any more; Interrupted after a signal.
     """
     if not isinstance(experiment, Experiment):
         said = experiment.__name__ if isinstance(experiment, type) else type(experiment).__name__

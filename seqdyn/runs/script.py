@@ -280,6 +280,8 @@ def replicated(config: R, once: Callable[[R], Mapping[str, str]]) -> None:
 def _spread(chosen: Options) -> None:
     """Has workers here train the shards; what is left for this process is to draw."""
     whole("workers", chosen.workers)
+    if chosen.slurm and chosen.launcher != "slurm":
+        raise ConfigError(f"slurm is {list(chosen.slurm)}; it must be left out, or go with --launcher slurm.")
     if chosen.launcher == "local":
         launchers.local(launchers.commands(chosen.workers))
 
@@ -363,7 +365,7 @@ def launch_all(
     on the `data` of its name. Raises `Waiting`, after the last, if any lacks what other shards have yet to train, and
     `slurm.Queued` where jobs have it."""
     parts = {name: _keeping(experiment, config.keep) for name, experiment in parts.items()}
-    out = config.out or default_out(*parts.values())
+    out = manifest.directory(config.out or default_out(*parts.values()))
     if config.init and config.out is None:
         out = out.with_name(f"{out.name}-from-{hashlib.sha256(config.init.encode()).hexdigest()[:8]}")
     new = [name for name in parts if not _began(out / name, config.init)]

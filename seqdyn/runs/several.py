@@ -26,13 +26,13 @@ def load(path: Any) -> "xr.Dataset":
     updates done before the look, as `probe_step` is; what a run does not have, its directory being shorter or without
     the variable or coordinate, is NaN, False or ''. A coordinate that is a number in one directory and a word in
     another (`layer`, of a network that is no stack) is a word in all. Raises as `records.load`, and ConfigError for an
-    empty list.
+    empty list and for a directory that is in it twice.
     """
     if isinstance(path, str | Path):
         return records.load(path)
     import xarray as xr  # takes two seconds
 
-    paths = _paths(path)
+    paths = different(path)
     names = [p.name for p in paths]
     called = names if len({*names}) == len(names) else [str(p) for p in paths]
     parts = _of_one_kind([_alone(records.load(p), name) for p, name in zip(paths, called, strict=True)])
@@ -62,10 +62,17 @@ def load(path: Any) -> "xr.Dataset":
     )
 
 
-def _paths(given: Any) -> list[Path]:
+def different(given: Any) -> list[Path]:
+    """Run directories none of which is there twice; ConfigError for anything else."""
     right = "a run directory, or a list of one or more"
     if not isinstance(given, Iterable) or not (paths := [as_path("path", path, right) for path in given]):
         raise ConfigError(f"path is {given!r:.80}; it must be {right}.")
+    there: set[Path] = set()
+    for path in paths:
+        held = {one.resolve() for one in manifest.directories(path)}
+        if held & there:
+            raise ConfigError(f"path has {path} twice; each run directory must be in it once, or its runs count twice.")
+        there |= held
     return paths
 
 
@@ -173,8 +180,8 @@ def _fits(value: Any, wanted: Any) -> bool:
     if callable(wanted):
         return bool(wanted(value))
     if isinstance(wanted, tuple):
-        if len(wanted) != 2 or not all(_is_number(end) for end in wanted):
-            raise ConfigError(f"{wanted!r:.60} is no range; give two numbers, or a list of values.")
+        if len(wanted) != 2 or not all(_is_number(end) for end in wanted) or not wanted[0] <= wanted[1]:
+            raise ConfigError(f"{wanted!r:.60} is no range; give two numbers, the lower first, or a list of values.")
         return _is_number(value) and bool(wanted[0] <= value <= wanted[1])
     if isinstance(wanted, str):
         return isinstance(value, str) and value.casefold() == wanted.casefold()

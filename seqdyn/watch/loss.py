@@ -7,6 +7,7 @@ around a scan (jit, cond, remat, other watched scans, vmap) is seen by the first
 
 import functools
 import math
+import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,9 +19,9 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend.core import ClosedJaxpr, Jaxpr, jaxpr_as_fun
 
 from seqdyn.backend import device_axes
-from seqdyn.types import Array, ConfigError, one_of
+from seqdyn.types import Array, ConfigError, one_of, whole
 from seqdyn.watch.seen import Seen
-from seqdyn.watch.step import Plan, Tap, batch_axis, read
+from seqdyn.watch.step import Plan, Tap, batch_axis, planned, read
 
 _MARK = "seqdyn.watch"
 
@@ -40,15 +41,16 @@ class _Record(NamedTuple):
     """Shapes and dtypes of the leaves."""
 
     def zeros(self) -> Tap:
-        """What the second trace is given: [*times around, vmapped, time, …]."""
-        vmapped = (math.prod(self.vmaps.values()),) if self.vmaps else ()
+        """What the second trace is given: [*times around, vmapped, time, …], of one that none reads if none are."""
+        vmapped = (max(1, math.prod(self.vmaps.values())),) if self.vmaps else ()
         return self.plan.tap(self.carry, (*self.times[:-1], *vmapped, self.times[-1]))
 
     def seen(self, tap: Tap, mean: bool) -> Seen:
         """Readings from the gradients with respect to `zeros`."""
         around = len(self.times) - 1
         if self.vmaps:
-            moved = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, around, around + 1), tap)
+            there = (slice(None),) * around + (slice(math.prod(self.vmaps.values())),)
+            moved = jax.tree.map(lambda leaf: jnp.moveaxis(leaf[there], around, around + 1), tap)
             size, from_next, e = (of.reshape(*self.times, math.prod(of.shape[around + 1 :])) for of in moved[:3])
             tap = Tap(size, from_next, e, moved.adjoint)
         last = 0 if self.reverse else -1
@@ -117,13 +119,15 @@ def scan(
     of its dtype; with a leaf without that axis they share an exponent, and the smallest may be read as 0. `adjoint`
     keeps λ_t itself. A scan in a function that the loss differentiates itself, by `jax.grad`, is read as 0.
 
-    Raises ConfigError for a name that is no text or is another's in the same loss, for a carry that has no such axis,
-    for an `of` that returns anything but leaves of the carry, and where readings would add up: in the body of a loop of
-    `jax.lax` that is not watched itself, and on several devices of a `jax.shard_map` or `jax.pmap` within the loss.
+    Raises ConfigError for a name that is no text or is another's in the same loss, for a length that is no whole
+    number, for a carry that has no such axis, for an `of` that returns anything but leaves of the carry, and where
+    readings would add up: in the body of a loop of `jax.lax` that is not watched itself, and on several devices of a
+    `jax.shard_map` or `jax.pmap` within the loss.
     """
     if not isinstance(name, str):
         raise ConfigError(f"name is {name!r}; it must be text, a name of its own for each watched scan of a loss.")
     axis = batch_axis(name, batch)
+    length = None if length is None else whole(f"length of {name!r}", length, 0)
     frame = _frame.get()
     plain = functools.partial(jax.lax.scan, length=length, reverse=reverse, unroll=unroll)
     if frame is None:
@@ -167,7 +171,7 @@ def scan(
     moved, given = jax.tree.leaves((xs, taps)), jax.lax.stop_gradient((carried, jax.tree.leaves(xs), closed.consts))
     if frame.taps is None:
         values = _values(closed.jaxpr)
-        plan = _plan(name, init, of, axis, adjoint, values[len(carried) :], values[: len(carried)])
+        plan = planned(name, init, of, axis, adjoint, values[len(carried) :], values[: len(carried)])
         record = _Record(frame.within, plan, below.times, reverse, {}, [leaf.aval for leaf in carried])
         frame.records[name] = record
         checkpoint_name(_index(record.vmaps, 0, True)(given), f"{_MARK} {len(frame.within)} {name}")
@@ -208,7 +212,8 @@ def value_and_grad(
     Differentiate it further as you would `jax.value_and_grad`'s: the readings are constants then. Under `jax.vmap`,
     readings have its axis in front.
 
-    Raises ConfigError where no watched scan is in `fun`, and what `scan` raises.
+    Raises ConfigError where no watched scan is in `fun`, or where `fun` differentiates one itself in forward mode, and
+    what `scan` raises.
     """
     if not callable(fun):
         raise ConfigError(f"fun is {fun!r:.80}; it must be a function, the loss.")
@@ -233,11 +238,26 @@ def value_and_grad(
                 return fun(*args, **kwargs)
 
         differentiated = jax.value_and_grad(tapped, (0, *(n + 1 for n in numbers)), has_aux, allow_int=allow_int)
-        value, (read, *grads) = differentiated({n: record.zeros() for n, record in records.items()}, *args)
+        with _backwards():
+            value, (read, *grads) = differentiated({n: record.zeros() for n, record in records.items()}, *args)
         seen = {name: records[name].seen(tap, reduction == "mean") for name, tap in read.items()}
         return value, grads[0] if isinstance(argnums, SupportsIndex) else tuple(grads), seen
 
     return wrapped
+
+
+@contextmanager
+def _backwards() -> Iterator[None]:
+    """Raises ConfigError for a loss that differentiates a watched scan forwards, where JAX speaks of a custom_vjp."""
+    try:
+        yield
+    except (TypeError, NotImplementedError) as error:
+        if not re.search("forward-mode .* custom_vjp|'custom_lin'", str(error)):
+            raise
+        raise ConfigError(
+            "fun differentiates in forward mode (jax.jvp, jax.jacfwd, jax.linearize) what has a rule for reverse mode "
+            "alone, as a watched scan; it must be jax.vjp, jax.jacrev or jax.grad there, or that scan jax.lax.scan."
+        ) from error
 
 
 def _check_leaves(given: dict[int, Any]) -> None:
@@ -358,43 +378,3 @@ def _bodies(eqn: Any) -> Iterator[Jaxpr]:
     for param in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda p: isinstance(p, ClosedJaxpr | Jaxpr)):
         if isinstance(param, ClosedJaxpr | Jaxpr):
             yield param.jaxpr if isinstance(param, ClosedJaxpr) else param
-
-
-class _Leaf:
-    """Stands for a leaf of a carry where `of` picks among them."""
-
-
-def _plan(name: str, carry: Any, of: Any, batch: Any, adjoint: bool, y: Sequence[Any], new: Sequence[Any]) -> Plan:
-    leaves, tree = jax.tree.flatten(carry)
-    floats = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    if of is None:
-        picked = floats
-        tree = jax.tree.structure(jax.tree.unflatten(tree, [i if i in floats else None for i in range(len(leaves))]))
-    else:
-        places = [_Leaf() for _ in leaves]
-        try:
-            chosen, tree = jax.tree.flatten(of(jax.tree.unflatten(tree, places)))
-        except (TypeError, AttributeError, LookupError):
-            chosen = [of]
-        picked = [places.index(leaf) for leaf in chosen if leaf in places]
-        if not 0 < len(chosen) == len(set(picked) & set(floats)):
-            raise ConfigError(f"of of {name!r} is {of!r:.80}; it must return leaves of the carry that are floats.")
-    if not picked:
-        raise ConfigError(f"the carry of {name!r} is {[leaf.dtype for leaf in leaves]}; floats must be in it.")
-    axis = 0 if batch == "first" else batch
-    shapes = [leaves[i].shape for i in picked]
-    if batch == "first" and min(map(len, shapes)) < 2:
-        raise ConfigError(
-            f"batch of {name!r} is not given for leaves of the shapes {shapes}; it must be None for the carry of one "
-            "example, 0 for a batch of numbers; leaves without a batch are left out by `of`."
-        )
-    sizes = [1 if axis is None else s[axis] if -len(s) <= axis < len(s) else -1 for s in map(jnp.shape, leaves)]
-    examples = sizes[picked[0]]
-    if {sizes[i] for i in picked} != {max(0, examples)}:
-        raise ConfigError(
-            f"batch of {name!r} is {axis}; it must be an axis of the carry's leaves, of the shapes {shapes}, of one "
-            "size in all (or None, for the carry of one example)."
-        )
-    outputs = tuple(next((i for i in floats if new[i] is var), None) for var in y)
-    apart = all(sizes[i] == examples for i in floats)
-    return Plan(tuple(floats), tuple(picked), outputs, axis, examples, apart, tree if adjoint else None)

@@ -123,6 +123,48 @@ class Plan(NamedTuple):
         return [found.get(i) for i in self.floats]
 
 
+class _Leaf:
+    """Stands for a leaf of a carry where `of` picks among them."""
+
+
+def planned(name: str, carry: Any, of: Any, batch: Any, adjoint: bool, y: Sequence[Any], new: Sequence[Any]) -> Plan:
+    """What `watch.scan` is asked to read of a carry; ConfigError where that cannot be. `y` and `new`, what the step
+    returns, have the same object where they have the same value."""
+    leaves, tree = jax.tree.flatten(carry)
+    floats = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    if of is None:
+        picked = floats
+        tree = jax.tree.structure(jax.tree.unflatten(tree, [i if i in floats else None for i in range(len(leaves))]))
+    else:
+        places = [_Leaf() for _ in leaves]
+        try:
+            chosen, tree = jax.tree.flatten(of(jax.tree.unflatten(tree, places)))
+        except (TypeError, AttributeError, LookupError):
+            chosen = [of]
+        picked = [places.index(leaf) for leaf in chosen if leaf in places]
+        if not 0 < len(chosen) == len(set(picked) & set(floats)):
+            raise ConfigError(f"of of {name!r} is {of!r:.80}; it must return leaves of the carry that are floats.")
+    if not picked:
+        raise ConfigError(f"the carry of {name!r} is {[leaf.dtype for leaf in leaves]}; floats must be in it.")
+    axis = 0 if batch == "first" else batch
+    shapes = [leaves[i].shape for i in picked]
+    if batch == "first" and min(map(len, shapes)) < 2:
+        raise ConfigError(
+            f"batch of {name!r} is not given for leaves of the shapes {shapes}; it must be None for the carry of one "
+            "example, 0 for a batch of numbers; leaves without a batch are left out by `of`."
+        )
+    sizes = [1 if axis is None else s[axis] if -len(s) <= axis < len(s) else -1 for s in map(jnp.shape, leaves)]
+    examples = sizes[picked[0]]
+    if {sizes[i] for i in picked} != {max(0, examples)}:
+        raise ConfigError(
+            f"batch of {name!r} is {axis}; it must be an axis of the carry's leaves, of the shapes {shapes}, of one "
+            "size in all (or None, for the carry of one example)."
+        )
+    outputs = tuple(next((i for i in floats if new[i] is var), None) for var in y)
+    apart = all(sizes[i] == examples for i in floats)
+    return Plan(tuple(floats), tuple(picked), outputs, axis, examples, apart, tree if adjoint else None)
+
+
 def _real(dtype: Any) -> Any:
     """The dtype of a norm: float32, or float64 where there is one."""
     return jnp.dtype(jnp.float64 if jnp.finfo(dtype).bits > 32 else jnp.float32)
