@@ -51,6 +51,8 @@ class Noisy:
     def build(self):
         if self.what == "rule":
             return optax.stateless(lambda g, p: jax.tree.map(lambda leaf: -0.01 * drawn(self.by) * leaf, g))
+        if self.what == "memory":
+            return optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(int(100 * drawn(self.by)))), optax.sgd(0.1))
         if self.what == "schedule":
             return lambda done: 1.0 + drawn(self.by) * done
         return lambda prediction, y: drawn(self.by) * (prediction[..., 0] - y[..., 0]) ** 2
@@ -79,6 +81,7 @@ PLACES = {
     "a step": lambda by: dict(layers=(Jittery(by),)),
     "a build": lambda by: dict(layers=(Jittery(by, built=True),)),
     "a rule": lambda by: dict(optimizer=Noisy(by, "rule")),
+    "what a rule begins with": lambda by: dict(optimizer=Noisy(by, "memory")),
     "a link": lambda by: dict(optimizer=(Noisy(by, "rule"), sd.SGD(0.1))),
     "a schedule": lambda by: dict(schedule=Noisy(by, "schedule")),
     "a loss": lambda by: dict(loss=Noisy(by, "loss")),

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from seqdyn.building import called, check_repeats
+from seqdyn.building import called, check_repeats, known_at_run_time
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment
 from seqdyn.learn.probe_config import ProbeConfig, own_probes
@@ -17,8 +17,8 @@ _KNOWN = ("seqdyn", "jax", "jaxlib", "optax", "flax")
 
 
 def check_traces(experiment: Experiment, data: Any) -> None:
-    """Raises ConfigError where an update, an evaluation or an own probe's look is another program when it is traced
-    again: no run would come again, and a run that is resumed would go on as another.
+    """Raises ConfigError where the state that a run begins with, an update, an evaluation or an own probe's look is
+    another program when it is traced again: no run would come again, and a run that is resumed would go on as another.
 
     Only specs with code of the user's are traced, once in a process for all numbers: what it trains is traced once for
     them, too. What a function draws that the user has jitted is not seen, as JAX traces it once.
@@ -29,16 +29,17 @@ def check_traces(experiment: Experiment, data: Any) -> None:
             one = runs.at(0).arrays()
             given = jax.eval_shape(lambda *given: given, one, axes.shapes(one), data)
             leaves, structure = jax.tree.flatten(given)
-            _check(f"{' or '.join(own)}, in {spec.label},", probe_config, structure, tuple(leaves))
+            _check(f"{' or '.join(own)}, in {spec.label}", probe_config, structure, tuple(leaves))
 
 
 @cache
 def _check(name: str, probe_config: ProbeConfig, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> None:
     def run(spec: Any, state: Any, data: Any) -> Any:
         looks = probes.measure(spec, probe_config, state, data)
-        return train.chunk(spec, state, data, 1), train.evaluate(spec, state, data), looks
+        return train.init(spec, data), train.chunk(spec, state, data, 1), train.evaluate(spec, state, data), looks
 
-    check_repeats(name, run, *jax.tree.unflatten(structure, leaves))
+    with known_at_run_time(name):
+        check_repeats(f"{name},", run, *jax.tree.unflatten(structure, leaves))
 
 
 def _own(value: Any) -> list[str]:
