@@ -96,13 +96,29 @@ def is_wider(new: Any, old: Any) -> bool:
     return all(ranks) and ranks[0] > ranks[1]
 
 
-def takes(function: Any, *given: Any) -> bool:
-    """Can `function` be called with these arguments?"""
+def takes(function: Any, *given: Any, keywords: bool = False) -> bool:
+    """Can `function` be called with these arguments, and with `keywords` that it asks for? One that does not say what
+    it takes, as some of C, can."""
     try:
-        inspect.signature(function).bind(*given)
+        signature = inspect.signature(function)
+        (signature.bind_partial if keywords else signature.bind)(*given)
     except TypeError:
         return False
+    except ValueError:
+        return True
     return True
+
+
+def check_function(where: str, function: Any, *given: str, keywords: bool = False) -> None:
+    """Raises ConfigError for what is no function, or takes something else than what is `given`, by name."""
+    if not callable(function):
+        raise ConfigError(f"{where} is {function!r:.80}; it must be a function.")
+    if not takes(function, *given, keywords=keywords):
+        raise ConfigError(f"{where} takes {inspect.signature(function)}; it must take ({', '.join(given)}).")
+
+
+_RAISED = "in whose code this was raised"
+_NO_DERIVATIVE = "differentiation does not work", "callbacks do not support"
 
 
 @contextlib.contextmanager
@@ -123,9 +139,11 @@ def known_at_run_time(name: str) -> Iterator[None]:
             "it a field that is no number()."
         ) from error
     except Exception as error:
-        note = f"{name}, in whose code this was raised."
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+        if isinstance(error, ValueError) and any(words in str(error) for words in _NO_DERIVATIVE):
+            said = str(error).partition(". ")[0].rstrip(".")
+            raise ConfigError(f"{name}, which JAX cannot differentiate: {said}.") from error
+        if not any(_RAISED in note for note in getattr(error, "__notes__", ())):  # what is nearest to it says the most
+            error.add_note(f"{name}, {_RAISED}.")
         raise
 
 

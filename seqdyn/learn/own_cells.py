@@ -175,6 +175,8 @@ def _width(name: str, cell: Cell, inputs: int) -> int:
     if not hasattr(carry, "_replace") or h is None or h.ndim != 2 or h.shape[0] != 3 or h.dtype not in _TRAINED:
         found = shapes_of(carry), types_of(carry)
         raise ConfigError(f"{name}, whose carry is {found} for 3 sequences; its h must be floats [*b, h].")
+    if not h.size:
+        raise ConfigError(f"{name}, whose h has the shape {h.shape} for 3 sequences; it must be at least 1 wide.")
     if not all(leaf.dtype in _TRAINED for leaf in jax.tree.leaves(params)):
         raise ConfigError(
             f"{name}, whose init gives {types_of(params)}; parameters must be 32-bit floats, as they are trained."

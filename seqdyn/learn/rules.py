@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from seqdyn.building import built, called, is_real, is_wider, known_at_run_time, shapes_of, takes
+from seqdyn.building import built, called, check_function, is_real, is_wider, known_at_run_time, shapes_of, takes
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float, Int, Tree
 
@@ -87,8 +88,9 @@ def made_link(where: str, part: Any) -> Rule:
     kinds = (optax.GradientTransformation, optax.MultiSteps, Rule)
     made = built(where, part, kinds, "an optax.GradientTransformation or a seqdyn.Rule")
     made = made.gradient_transformation() if isinstance(made, optax.MultiSteps) else made
-    if isinstance(made, Rule) and not takes(made.update, None, None, None, None):
-        raise ConfigError(f"{name}, whose update must take updates, memory, params and where it stands.")
+    more = ("where it stands",) if isinstance(made, Rule) else ()
+    check_function(f"{name}, whose init", made.init, "params")
+    check_function(f"{name}, whose update", made.update, "updates", "memory", "params", *more, keywords=True)
 
     def cast(new: Any, old: Any) -> Array:
         return jnp.asarray(new).astype(old.dtype)
@@ -97,6 +99,8 @@ def made_link(where: str, part: Any) -> Rule:
         return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
     def numbers(leaf: Any) -> Array:
+        if not (isinstance(leaf, jax.Array) or is_real(leaf) or np.iscomplexobj(leaf)):
+            raise ConfigError(f"{name}, whose memory has {leaf!r:.60}; it must be numbers.")
         leaf = jnp.asarray(leaf)
         return jax.random.key_data(leaf) if is_key(leaf) else cast(leaf, leaf)
 
