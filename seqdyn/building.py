@@ -81,6 +81,11 @@ def check_alone(value: Any) -> None:
             )
 
 
+def kind_of(value: Any) -> str:
+    """What a value is, in a sentence: an array is one, whether it is NumPy's, JAX's or traced."""
+    return f"an array of {value.dtype}" if hasattr(value, "dtype") else f"a {type(value).__name__}"
+
+
 def is_real(value: Any) -> bool:
     """Is it a real number, or an array of them?"""
     if isinstance(value, np.ndarray | np.generic | jax.Array):

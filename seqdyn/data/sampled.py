@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.building import check_function, check_repeats, is_real, users
+from seqdyn.building import check_function, check_repeats, is_real, kind_of, users
 from seqdyn.data.batches import Batch, Task
 from seqdyn.data.losses import Loss, applied
 from seqdyn.fields import Fields
@@ -154,13 +154,10 @@ def _drew(name: str, drawn: Drawn, key: Key[Array, ""], batch: int, lengths: Any
     else:
         what, found = "draw", drawn.draw(key, batch)
     if not isinstance(found, tuple | list) or len(found) not in (2, 3):
-        raise ConfigError(
-            f"{what} of {name} returns {type(found).__name__}; it must return (xs, ys) or (xs, ys, weight)."
-        )
+        raise ConfigError(f"{what} of {name} returns {kind_of(found)}; it must return (xs, ys) or (xs, ys, weight).")
     for leaf in jax.tree.leaves(found):
         if not is_real(leaf):
-            of = f"an array of {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}"
-            raise ConfigError(f"{what} of {name} returns {of}; it must return arrays of real numbers.")
+            raise ConfigError(f"{what} of {name} returns {kind_of(leaf)}; it must return arrays of real numbers.")
         known = np.asarray(leaf) if isinstance(leaf, int | np.ndarray | np.generic) else np.zeros(())
         if known.dtype.kind in "iu" and (large := known[(known < -(2**31)) | (known >= 2**31)]).size:
             raise ConfigError(f"{what} of {name} returns {large[0]}; whole numbers must be below 2³¹ in size.")
@@ -183,7 +180,7 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
             found = jax.eval_shape(lambda key: _drew(name, drawn, key, spec.batch, lengths), jax.random.key(0))
         for what, leaf in zip(("xs", "ys", "weight"), found, strict=False):
             if not hasattr(leaf, "shape"):
-                raise must(what, f"is a {type(leaf).__name__}", "be an array")
+                raise must(what, f"is {kind_of(leaf)}", "be an array")
         return found
 
     xs, ys, *weight = every = drew()

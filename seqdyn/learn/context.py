@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.building import is_real, known_at_run_time
+from seqdyn.building import is_real, kind_of, known_at_run_time
 from seqdyn.data.batches import Batch
 from seqdyn.fields import Fields
 from seqdyn.parts import is_many, lenient, listed
@@ -123,15 +123,14 @@ def checked(
     with lenient(), known_at_run_time(name):
         said = function(seen)
     if not isinstance(said, dict) or said.keys() != wanted.keys():
-        got = list(said) if isinstance(said, dict) else type(said).__name__
+        got = list(said) if isinstance(said, dict) else kind_of(said)
         raise ConfigError(f"{name} returns {got}; it must be a dict of {list(wanted)}.")
     found: dict[str, Array] = {}
     for key, value in said.items():
         own = {axis: len(listed(labels)) for axis, labels in wanted[key].axes.items()}
         right = tuple((sizes | own)[dim] for dim in wanted[key].dims)
         if not is_real(value):
-            got = f"an array of {value.dtype}" if hasattr(value, "dtype") else f"a {type(value).__name__}"
-            raise ConfigError(f"{name} gives '{key}' {got}; it must be an array of real numbers.")
+            raise ConfigError(f"{name} gives '{key}' {kind_of(value)}; it must be an array of real numbers.")
         if jnp.shape(value) != right:
             raise ConfigError(
                 f"{name} gives '{key}' the shape {jnp.shape(value)}; its dims {wanted[key].dims} have {right}."

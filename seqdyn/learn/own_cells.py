@@ -6,7 +6,7 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import built, check_repeats, is_real, known_at_run_time, shapes_of, takes, types_of, users
+from seqdyn.building import built, check_repeats, is_real, kind_of, known_at_run_time, shapes_of, takes, types_of, users
 from seqdyn.fields import CellName, Fields
 from seqdyn.nets import statistics
 from seqdyn.nets.cells import Cell, step
@@ -110,7 +110,7 @@ def noise(level: Part, key: Key[Array, ""], steps: int, batch: int) -> Float[Arr
     with lenient(), known_at_run_time(name):
         made = level.noise(key, steps, batch)
     if not is_real(made):
-        raise ConfigError(f"{name}, whose noise is a {type(made).__name__}; it must be an array of real numbers.")
+        raise ConfigError(f"{name}, whose noise is {kind_of(made)}; it must be an array of real numbers.")
     made = jnp.asarray(made)
     if made.ndim != 3 or made.shape[:2] != (steps, batch):
         raise ConfigError(
