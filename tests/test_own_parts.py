@@ -546,6 +546,8 @@ def test_what_would_be_lost_or_cannot_be_told_apart_is_one_sentence(fields, word
     [
         (lambda: sd.grid(SPEC, gain=[1.0]), "'gain' tau b1"),
         (lambda: sd.grid(SPEC, tau=[0.5]), "tau 0.5 at least 1"),
+        (lambda: sd.grid(SPEC, tau=[[2.0, 3.0], [4.0, 5.0]]), "tau [2.0, 3.0] number"),
+        (lambda: sd.grid(SPEC, tau={"low": 2.0}), "tau {'low': 2.0} number"),
         (lambda: sd.grid(dataclasses.replace(SPEC, optimizer="adam"), b1=[0.5]), "'b1' lr"),
         (lambda: sd.Experiment("x", SPEC, sd.grid(lr=0.1), updates=2), "lr 0.1 Lion"),
         (lambda: sd.Experiment("x", sd.grid(SPEC), sd.grid(), updates=2), "numbers"),

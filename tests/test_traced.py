@@ -8,6 +8,8 @@ import pytest
 from _refusals import refusal
 
 import seqdyn as sd
+from seqdyn.described import reads
+from seqdyn.runs.environment import environment
 from seqdyn.runs.traced import check_traces
 
 X64 = False
@@ -135,6 +137,44 @@ def test_new_numbers_are_not_traced_again_and_another_spec_is():
         check_traces(each, None)
         counts.append(len(TRACED))
     assert counts[0] == counts[2] > 1 and counts[1] == 0
+
+
+SIZE, MATRIX, CALLS = 1.0, np.ones(3), 0
+
+
+def helped(x):
+    return SIZE * x + jnp.sum(MATRIX)
+
+
+class Reading:
+    """A penalty that reads its module, by a function that it calls, and counts how often."""
+
+    weight: sd.Number = sd.number(0.1)
+    reads = "weights"
+
+    def value(self, seen):
+        global CALLS
+        CALLS += 1
+        return helped(jnp.sum(seen.params.readout.w**2))
+
+
+def test_what_code_reads_of_its_module_is_known_and_a_change_that_no_program_would_heed_is_refused(monkeypatch):
+    part = sd.part(type("Reading", (Reading,), {"__annotations__": Reading.__annotations__, "__module__": __name__}))
+    other = sd.part(type("Reading", (Reading,), {"__annotations__": Reading.__annotations__, "__module__": __name__}))
+    there = reads(part)
+    assert {*there} == {f"{__name__}:{name}" for name in ("helped", "SIZE", "MATRIX")}
+    assert there[f"{__name__}:SIZE"] == "1.0"
+    asked = experiment(dict(penalties=(part(),)))
+    assert environment(asked)["reads"] == there and "reads" not in environment(experiment({}))
+    check_traces(asked, None)
+    for name, value in {"SIZE": 2.0, "MATRIX": np.zeros(3), "helped": lambda x: SIZE + x + MATRIX[0]}.items():
+        with monkeypatch.context() as changed:
+            changed.setitem(globals(), name, value)
+            sentence = refusal(check_traces, experiment(dict(penalties=(part(),))), None)
+            assert f"{__name__}:{name} has changed since Reading" in sentence
+            check_traces(experiment(dict(penalties=(other(),))), None) if name == "SIZE" else None
+    check_traces(experiment(dict(penalties=(part(),))), None)
+    check_traces(experiment({}), None)
 
 
 def test_nothing_is_written_for_such_a_run(tmp_path):

@@ -62,7 +62,7 @@ def grid(*given: Any, **axes: Any) -> Any:
     nobody = unheeded(of)  # an axis does not mean what nobody heeds
     heeded = of.having(**dict.fromkeys(nobody))
     for name, values in axes.items():
-        if len({*(values := parts.listed(values))}) > 1 and (missing := unheard(heeded, name)):
+        if len({*map(str, values := parts.listed(values))}) > 1 and (missing := unheard(heeded, name)):
             raise ConfigError(
                 f"{name} is {values!r:.60}, and no run of {of.label} would differ by it; it must have {missing}."
             )

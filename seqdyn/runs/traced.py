@@ -6,12 +6,14 @@ from typing import Any
 import jax
 
 from seqdyn.building import called, check_repeats, known_at_run_time
+from seqdyn.described import reads
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment
 from seqdyn.learn.probe_config import ProbeConfig, own_probes
 from seqdyn.measure import probes
 from seqdyn.parts import is_part, within
 from seqdyn.runs import axes
+from seqdyn.types import ConfigError
 
 _KNOWN = ("seqdyn", "jax", "jaxlib", "optax", "flax")
 
@@ -23,6 +25,7 @@ def check_traces(experiment: Experiment, data: Any) -> None:
     Only specs with code of the user's are traced, once in a process for all numbers: what it trains is traced once for
     them, too. What a function draws that the user has jitted is not seen, as JAX traces it once.
     """
+    _check_reads((*experiment.specs, *experiment.probes))
     probe_config = experiment.probe_config._replace(probes=tuple(own_probes(experiment.probes).values()))
     for spec, runs in zip(experiment.specs, experiment.runs, strict=True):
         if own := _own((spec, probe_config.probes)):
@@ -30,6 +33,24 @@ def check_traces(experiment: Experiment, data: Any) -> None:
             given = jax.eval_shape(lambda *given: given, one, axes.shapes(one), data)
             leaves, structure = jax.tree.flatten(given)
             _check(f"{' or '.join(own)}, in {spec.label}", probe_config, structure, tuple(leaves))
+
+
+_READ: dict[Any, dict[str, str]] = {}
+"""What the code of classes and functions read of their modules when this process traced them first."""
+
+
+def _check_reads(value: Any) -> None:
+    """Raises ConfigError where a part reads something else of its module than when its programs were made: they stay as
+    they are as long as the process lives."""
+    for one in within(value):
+        code = type(one) if is_part(one) else one
+        now = reads(code)
+        before = _READ.setdefault(code, now)
+        for name in [name for name in before if now.get(name) != before[name]]:
+            raise ConfigError(
+                f"{name} has changed since {called(one)}, which reads it, was traced in this process, whose programs "
+                "are kept; make it a field of the part, or define the part anew."
+            )
 
 
 @cache
