@@ -122,6 +122,11 @@ def check_function(where: str, function: Any, *given: str, keywords: bool = Fals
         raise ConfigError(f"{where} takes {inspect.signature(function)}; it must take ({', '.join(given)}).")
 
 
+_ASKED = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 _RAISED = "in whose code this was raised"
 _NO_DERIVATIVE = "differentiation does not work", "callbacks do not support"
 
@@ -134,16 +139,12 @@ def known_at_run_time(name: str) -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (
-        jax.errors.ConcretizationTypeError,
-        jax.errors.TracerArrayConversionError,
-        jax.errors.TracerIntegerConversionError,
-    ) as error:
-        raise ConfigError(
-            f"{name}, which asks for the value of a number in Python; use jax.numpy of it (jnp.where for if), or make "
-            "it a field that is no number()."
-        ) from error
     except Exception as error:
+        if isinstance(error, _ASKED) or ("unhashable" in str(error) and "Tracer" in str(error)):
+            raise ConfigError(
+                f"{name}, which asks for the value of a number in Python; use jax.numpy of it (jnp.where for if), or "
+                "make it a field that is no number()."
+            ) from error
         if isinstance(error, ValueError) and any(words in str(error) for words in _NO_DERIVATIVE):
             said = str(error).partition(". ")[0].rstrip(".")
             raise ConfigError(f"{name}, which JAX cannot differentiate: {said}.") from error

@@ -7,7 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqdyn.building import built, called, check_function, is_real, is_wider, known_at_run_time, shapes_of, takes
+from seqdyn.building import (
+    built,
+    called,
+    check_function,
+    is_real,
+    is_wider,
+    kind_of,
+    known_at_run_time,
+    shapes_of,
+    takes,
+)
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float, Int, Tree
 
@@ -113,7 +123,8 @@ def made_link(where: str, part: Any) -> Rule:
         found = made.update(updates, state, params, *given, **asked)
         right = 3 if isinstance(made, Rule) else 2
         if not isinstance(found, tuple) or len(found) != right:
-            raise ConfigError(f"{name}, whose update returns {found!r:.60}; it must return a tuple of {right}.")
+            what = f"{len(found)} in a {type(found).__name__}" if isinstance(found, tuple | list) else kind_of(found)
+            raise ConfigError(f"{name}, whose update returns {what}; it must return a tuple of {right}.")
         return found if right == 3 else (*found, {})
 
     def update(updates: Tree, state: Any, params: Tree, at: At) -> Any:
@@ -190,5 +201,6 @@ def factor(where: str, part: Any, step: Int[Array, ""]) -> Float[Array, ""]:
     with lenient(), known_at_run_time(name):
         found = function(step)
         if not is_real(found) or jnp.shape(found):
-            raise ConfigError(f"{name}, whose function gives {found!r:.60}; it must give one number.")
+            what = f"the shape {jnp.shape(found)}" if is_real(found) else f"{found!r:.60}"
+            raise ConfigError(f"{name}, whose function gives {what}; it must give one number.")
         return jnp.asarray(found).astype(jnp.float32)
