@@ -190,6 +190,15 @@ def built(where: str, part: Any, kind: Any, right: str, *given: Any, method: str
     return made
 
 
+def other_leaf(tree: Any, is_right: Callable[[Any], bool]) -> str | None:
+    """The first array of a tree that is not right, 'int32 at layers/0/w'; None where all are."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not is_right(leaf):
+            at = jax.tree_util.keystr(path, simple=True, separator="/")
+            return f"{leaf.dtype} at {at}" if at else str(leaf.dtype)
+    return None
+
+
 def shapes_of(tree: Any) -> Any:
     """The shape of every leaf."""
     return jax.tree.map(jnp.shape, tree)

@@ -301,7 +301,12 @@ def looping(self, params, batch, key):
     return jnp.sum(jax.lax.while_loop(lambda h: jnp.sum(h) > 1, lambda h: h / 2, h))
 
 
+def nested(self, key):
+    return {"w": jnp.ones(3), "steps": {"n": jnp.int32(0)}}
+
+
 REFUSED = {
+    "nested": (dict(network=changed(init=nested, loss=loss)), "whose init gives int32 at steps/n; parameters must be"),
     "counted": (dict(network=changed(init=init, loss=counted)), "whose loss is int32, whose gradient is 0; it must be"),
     "complex": (dict(network=changed(init=init, loss=complexed)), "whose loss is an array of complex64; it must be"),
     "pair": (dict(network=changed(init=init, loss=pair)), "whose loss comes with an array of float32; it must be a"),

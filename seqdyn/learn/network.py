@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import check_part, check_repeats, is_real, kind_of, known_at_run_time, takes, types_of
+from seqdyn.building import check_part, check_repeats, is_real, kind_of, known_at_run_time, other_leaf, takes
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import DATA_SETS, task_of
 from seqdyn.fields import Fields
@@ -77,10 +77,8 @@ def init(spec: Fields, key: Key[Array, ""], vectors: Any = None) -> Tree:
     params = jax.tree.map(jnp.asarray, params)
     if not jax.tree.leaves(params) or not all(leaf.size for leaf in jax.tree.leaves(params)):
         raise ConfigError(f"{name}, whose init gives parameters without numbers; there must be something to train.")
-    if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(params)):
-        raise ConfigError(
-            f"{name}, whose init gives {types_of(params)}; parameters must be floats, as they are trained."
-        )
+    if other := other_leaf(params, lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)):
+        raise ConfigError(f"{name}, whose init gives {other}; parameters must be floats, as they are trained.")
     return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, precision.trained(spec.dtype)), params)
 
 
