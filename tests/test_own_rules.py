@@ -222,6 +222,19 @@ def test_a_users_loss_takes_the_place_of_the_tasks():
     assert np.isnan(task_of(spec).chance)
 
 
+class Losses:
+    """A namespace of losses."""
+
+    @classmethod
+    def squared(cls, predictions, ys):
+        return (predictions[..., 0] - ys) ** 2
+
+
+def test_a_method_of_a_class_at_the_top_of_a_file_is_a_loss():
+    p, y = jnp.asarray([[0.5], [2.0]]), jnp.asarray([0.0, 1.0])
+    assert model.losses(dataclasses.replace(WORD, loss=Losses.squared), p, y).tolist() == [0.25, 1.0]
+
+
 def labelled(classes, targets, **fields):
     given = dict(steps=3, features=1, batch=2, hidden=(3,)) | fields
     return sd.Spec("labelled", classes=classes, targets=targets, **given)
