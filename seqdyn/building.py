@@ -81,6 +81,11 @@ def check_alone(value: Any) -> None:
             )
 
 
+def kind_of(value: Any) -> str:
+    """What a value is, in a sentence: an array is one, whether it is NumPy's, JAX's or traced."""
+    return f"an array of {value.dtype}" if hasattr(value, "dtype") else f"a {type(value).__name__}"
+
+
 def is_real(value: Any) -> bool:
     """Is it a real number, or an array of them?"""
     if isinstance(value, np.ndarray | np.generic | jax.Array):
@@ -96,13 +101,34 @@ def is_wider(new: Any, old: Any) -> bool:
     return all(ranks) and ranks[0] > ranks[1]
 
 
-def takes(function: Any, *given: Any) -> bool:
-    """Can `function` be called with these arguments?"""
+def takes(function: Any, *given: Any, keywords: bool = False) -> bool:
+    """Can `function` be called with these arguments, and with `keywords` that it asks for? One that does not say what
+    it takes, as some of C, can."""
     try:
-        inspect.signature(function).bind(*given)
+        signature = inspect.signature(function)
+        (signature.bind_partial if keywords else signature.bind)(*given)
     except TypeError:
         return False
+    except ValueError:
+        return True
     return True
+
+
+def check_function(where: str, function: Any, *given: str, keywords: bool = False) -> None:
+    """Raises ConfigError for what is no function, or takes something else than what is `given`, by name."""
+    if not callable(function):
+        raise ConfigError(f"{where} is {function!r:.80}; it must be a function.")
+    if not takes(function, *given, keywords=keywords):
+        raise ConfigError(f"{where} takes {inspect.signature(function)}; it must take ({', '.join(given)}).")
+
+
+_ASKED = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+_RAISED = "in whose code this was raised"
+_NO_DERIVATIVE = "differentiation does not work", "callbacks do not support"
 
 
 @contextlib.contextmanager
@@ -113,19 +139,17 @@ def known_at_run_time(name: str) -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (
-        jax.errors.ConcretizationTypeError,
-        jax.errors.TracerArrayConversionError,
-        jax.errors.TracerIntegerConversionError,
-    ) as error:
-        raise ConfigError(
-            f"{name}, which asks for the value of a number in Python; use jax.numpy of it (jnp.where for if), or make "
-            "it a field that is no number()."
-        ) from error
     except Exception as error:
-        note = f"{name}, in whose code this was raised."
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
+        if isinstance(error, _ASKED) or ("unhashable" in str(error) and "Tracer" in str(error)):
+            raise ConfigError(
+                f"{name}, which asks for the value of a number in Python; use jax.numpy of it (jnp.where for if), or "
+                "make it a field that is no number()."
+            ) from error
+        if isinstance(error, ValueError) and any(words in str(error) for words in _NO_DERIVATIVE):
+            said = str(error).partition(". ")[0].rstrip(".")
+            raise ConfigError(f"{name}, which JAX cannot differentiate: {said}.") from error
+        if not any(_RAISED in note for note in getattr(error, "__notes__", ())):  # what is nearest to it says the most
+            error.add_note(f"{name}, {_RAISED}.")
         raise
 
 
@@ -164,6 +188,15 @@ def built(where: str, part: Any, kind: Any, right: str, *given: Any, method: str
     if not isinstance(made, kind):
         raise ConfigError(f"{name}, whose {method} returns {made!r:.60}; it must return {right}.")
     return made
+
+
+def other_leaf(tree: Any, is_right: Callable[[Any], bool]) -> str | None:
+    """The first array of a tree that is not right, 'int32 at layers/0/w'; None where all are."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        if not is_right(leaf):
+            at = jax.tree_util.keystr(path, simple=True, separator="/")
+            return f"{leaf.dtype} at {at}" if at else str(leaf.dtype)
+    return None
 
 
 def shapes_of(tree: Any) -> Any:

@@ -6,13 +6,17 @@ already are found.
 """
 
 import dataclasses
+import dis
 import hashlib
 import inspect
+import sys
 import types
 from typing import Any
 
+import jax
 import numpy as np
 
+from seqdyn.names import name_of
 from seqdyn.parts import FUNCTIONS, PARTS, describe, is_part, within
 from seqdyn.types import ConfigError
 
@@ -80,7 +84,7 @@ def _held(there: dict[str, Any], name: Any, what: str) -> Any:
 def sources(value: Any) -> dict[str, str]:
     """A digest of the source of every class, with those above it, and function that parts are made of, by name: an
     edited step is the same JSON. Of what has no source, as a class typed at a prompt, it is that of the code. What they
-    call is not looked at. Those of this library are left out, whose version the manifest has."""
+    call is in `reads`. Those of this library are left out, whose version the manifest has."""
     found: dict[str, str] = {}
     for one in within(value):
         if is_part(one):
@@ -109,3 +113,61 @@ def _code(of: Any) -> Any:
     if isinstance(of, types.CodeType):
         return of.co_code.hex(), of.co_names, of.co_varnames, [_code(one) for one in of.co_consts]
     return of if isinstance(of, str | bytes | int | float | complex | tuple | None) else type(of).__name__
+
+
+def reads(value: Any) -> dict[str, str]:
+    """What the code of users' parts and functions reads of its own modules, and what that reads in its turn, by name:
+    numbers, words and tuples of them as they are, and digests of arrays, and of the source of functions and classes.
+
+    All this is in their programs, and in no field. What the code itself assigns, as a counter, is left out.
+    """
+    found: dict[str, str] = {}
+    todo = [type(one) if is_part(one) else one for one in within(value)]
+    while todo:
+        one = todo.pop()
+        classes = [cls for cls in one.__mro__ if cls is not object] if isinstance(one, type) else []
+        for function in [of for cls in classes for of in vars(cls).values()] or [one]:
+            for name, held in _globals(function):
+                if name not in found and (said := _said(held)):
+                    found[name] = said
+                    todo += [held] if inspect.isfunction(held) or inspect.isclass(held) else []
+    return dict(sorted(found.items()))
+
+
+def _is_users(module: str) -> bool:
+    """Is it neither the library's, nor Python's, nor an installed package's?"""
+    where = getattr(sys.modules.get(module), "__file__", None) or ""
+    return module.partition(".")[0] not in {"seqdyn", *sys.stdlib_module_names} and "site-packages" not in where
+
+
+def _globals(function: Any) -> list[tuple[str, Any]]:
+    """(name, value) of what the code of a user's function names of its module; of functions and classes those that are
+    the module's own."""
+    function = function.fget if isinstance(function, property) else getattr(function, "__func__", function)
+    function = inspect.unwrap(function) if callable(function) else function
+    module, first = getattr(function, "__module__", None), getattr(function, "__code__", None)
+    if first is None or not _is_users(str(module)):
+        return []
+    there, codes, named, assigned = function.__globals__, [first], set(), set()
+    while codes:
+        code = codes.pop()
+        named |= {name for name in code.co_names if not name.startswith("__")}
+        assigned |= {of.argval for of in dis.get_instructions(code) if of.opname == "STORE_GLOBAL"}
+        codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
+    of = name_of(function).partition(":")[0]
+    there = {name: there[name] for name in sorted(named - assigned) if name in there}
+    return [(f"{of}:{name}", held) for name, held in there.items() if getattr(held, "__module__", module) == module]
+
+
+def _said(held: Any) -> str | None:
+    """A value in a manifest; None for what cannot be compared."""
+    if isinstance(held, bool | int | float | complex | str | None):
+        return repr(held)
+    if isinstance(held, tuple):
+        said = [_said(one) for one in held]
+        return None if None in said else repr(held)
+    if isinstance(held, np.ndarray | jax.Array) and np.issubdtype(held.dtype, np.number):
+        return hashlib.sha256(f"{held.dtype} {held.shape} ".encode() + np.asarray(held).tobytes()).hexdigest()[:16]
+    if inspect.isfunction(held) or inspect.isclass(held):
+        return hashlib.sha256(said.encode()).hexdigest()[:16] if (said := _source(held)) else None
+    return None

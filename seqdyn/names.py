@@ -1,5 +1,6 @@
 """The names by which a manifest knows classes and functions."""
 
+import inspect
 import os
 import sys
 from typing import Any
@@ -41,4 +42,4 @@ def is_found(function: Any) -> bool:
     found: Any = sys.modules.get(function.__module__ or "")
     for piece in function.__qualname__.split("."):
         found = getattr(found, piece, None)
-    return found is function
+    return found is function or (inspect.ismethod(found) and found == function)  # a class's own method is made anew

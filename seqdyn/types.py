@@ -11,6 +11,7 @@ Axes, everywhere in the library:
 import contextlib
 import operator
 import os
+import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -53,8 +54,12 @@ __all__ = [
 class ConfigError(ValueError):
     """Wrong input, said in one sentence: the field, its value, and what would be right.
 
-    Scripts print the sentence and leave with exit code 2; it is raised before anything is compiled or written.
+    Scripts print the sentence and leave with exit code 2; it is raised before anything is compiled or written. It is
+    one line, though the value in it may print as many.
     """
+
+    def __init__(self, said: str) -> None:
+        super().__init__(re.sub(r"\s*\n\s*", " ", said))
 
 
 def whole(field: str, value: Any, least: int = 1) -> int:

@@ -109,6 +109,13 @@ def test_a_checkpoint_of_other_runs_is_passed_over(tmp_path):
     assert checkpoint.latest(tmp_path, like, of=marks)[0] == 6
 
 
+def test_an_array_without_numbers_comes_back_as_it_was(tmp_path):
+    states = {"empty": np.zeros((2, 0), np.int32), "x": np.ones(3, np.float32), "none": None}
+    checkpoint.save(tmp_path, 2, states)
+    found = checkpoint.restore(tmp_path, 2, states)
+    assert checkpoint.digest(found) == checkpoint.digest(states) and found["none"] is None
+
+
 @pytest.mark.slow
 def test_damaged_records_are_made_again_and_never_read_as_numbers(whole, tmp_path, monkeypatch, attack, capsys):
     wanted, tried, refused, files = digests(whole), 0, 0, set()

@@ -284,7 +284,33 @@ def short(self, params):
     return 0.0
 
 
+def counted(self, params, batch, key):
+    return jnp.sum(params > 0)
+
+
+def complexed(self, params, batch, key):
+    return jnp.sum(params) * 1j
+
+
+def pair(self, params, batch, key):
+    return jnp.sum(params), params
+
+
+def looping(self, params, batch, key):
+    h = watch.scan(lambda h, x: (h + x, None), params, jnp.ones(6), batch=None)[0]
+    return jnp.sum(jax.lax.while_loop(lambda h: jnp.sum(h) > 1, lambda h: h / 2, h))
+
+
+def nested(self, key):
+    return {"w": jnp.ones(3), "steps": {"n": jnp.int32(0)}}
+
+
 REFUSED = {
+    "nested": (dict(network=changed(init=nested, loss=loss)), "whose init gives int32 at steps/n; parameters must be"),
+    "counted": (dict(network=changed(init=init, loss=counted)), "whose loss is int32, whose gradient is 0; it must be"),
+    "complex": (dict(network=changed(init=init, loss=complexed)), "whose loss is an array of complex64; it must be"),
+    "pair": (dict(network=changed(init=init, loss=pair)), "whose loss comes with an array of float32; it must be a"),
+    "looping": (dict(network=changed(init=init, loss=looping)), "network is Changed, which JAX cannot differentiate: "),
     "no loss": (dict(network=changed(init=init)), "network is Changed, which has no loss(); it must have one"),
     "no init": (dict(network=changed(loss=loss)), "network is Changed, which has no init(); it must have one"),
     "a class": (dict(network=Residual), "network is the class Residual; it must be one of it"),

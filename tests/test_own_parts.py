@@ -23,7 +23,7 @@ import seqdyn as sd
 from analysis import gradient_flow
 from seqdyn import described
 from seqdyn.building import check_repeats
-from seqdyn.learn import train, verify
+from seqdyn.learn import context, train, verify
 from seqdyn.nets import cells
 from seqdyn.nets.bptt import Backprop, taps, unroll
 from seqdyn.nets.stack import unroll_autodiff
@@ -326,6 +326,33 @@ class Short:
 
 
 @sd.part
+class Gives:
+    """Records what it is told to."""
+
+    what: str
+    about: str | None = "something"
+
+    @property
+    def variables(self):
+        return {"given": sd.Variable((), self.about)}
+
+    def record(self, context):
+        given = {"word": np.array("a"), "key": context.key, "complex": context.loss * 1j, "large": np.int64(2**40)}
+        return {"given": given[self.what]}
+
+
+@sd.part
+class Stepping:
+    """A cell of which JAX has no derivative."""
+
+    def build(self, inputs):
+        def step(p, h, x):
+            return jax.lax.while_loop(lambda h: jnp.sum(h) < 0, lambda h: h * p, h)
+
+        return sd.cell(lambda key: jnp.ones(3), step, lambda batch: jnp.zeros((*batch, 3)))
+
+
+@sd.part
 class Asking:
     lr: sd.Number = sd.number(0.1)
 
@@ -383,6 +410,13 @@ def test_a_task_of_ones_own_draws_sequences_of_lengths_of_their_own():
         (dict(task=task(loss=lambda p, y: jnp.mean(p))), "loss shape () (4,)"),
         (dict(task=task(loss=lambda p, y: p)), "loss (4, 1) (4,)"),
         (dict(task=task(draw=lambda key, b: jnp.ones((5, b, 2)))), "draw (xs, ys)"),
+        (dict(task=task(draw=lambda key: 0)), "draw (key) (key, batch)"),
+        (dict(task=task(draw=lambda key, b: (jnp.ones((5, b, 2)), [1.0] * b))), "ys list array"),
+        (dict(task=task(draw=lambda key, b: (jnp.ones((5, b, 2)), np.full(b, 2**40)))), "draw 1099511627776 2³¹"),
+        (dict(task=task(loss=lambda p, y, w: p)), "loss (p, y, w) (predictions, ys)"),
+        (dict(task=task(loss=lambda p, y: (p[:, 0] > y).astype(int))), "loss int32 0 floats"),
+        (dict(task=task(loss=lambda p, y: 0.5)), "loss float predictions (4, 1) ys (4,)"),
+        (dict(task=task(correct=lambda p, y: "yes")), "correct str (4,)"),
         (dict(task=task(draw=lambda key, b: (jnp.ones((b, 5, 2)), jnp.ones(b)))), "xs (4, 5, 2)"),
         (dict(task=task(), readout="every"), "ys (4,) (5, 4) 'every'"),
         (dict(task=First(6), steps=7), "steps 7 First 6"),
@@ -394,7 +428,11 @@ def test_a_task_of_ones_own_draws_sequences_of_lengths_of_their_own():
         (dict(layers=(Lion(),)), "layers[0] Lion inputs"),
         (dict(layers=(cell(step=lambda p, h, x: h[:, :2]),)), "step (3, 2) initial_carry (3, 3)"),
         (dict(layers=(cell(initial_carry=lambda b: (jnp.zeros(b), jnp.zeros(b))),)), "carry tuple h"),
-        (dict(layers=(cell(init=lambda key: {"n": jnp.arange(3)}),)), "layers[0] Odd int32 floats"),
+        (dict(layers=(cell(init=lambda key: {"n": jnp.arange(3)}),)), "layers[0] Odd int32 at n floats"),
+        (dict(layers=(cell(init=lambda: {"w": jnp.ones(3)}),)), "init () (key)"),
+        (dict(layers=(cell(step=lambda p, h: h),)), "step (p, h) (params, carry, x)"),
+        (dict(layers=(cell(initial_carry=lambda b: jnp.zeros((*b, 0))),)), "layers[0] Odd (3, 0) 1 wide"),
+        (dict(layers=(Stepping(),)), "Stepping JAX differentiate while_loop"),
         (dict(layers=(Leaky(3),), cell="lstm"), "cell 'lstm' Leaky"),
         (dict(layers=(Leaky(3),), hidden=(4,)), "hidden (4,) Leaky (3,)"),
         (dict(layers=(Leaky(3),), penalties=("l2",)), "penalties 'l2' Leaky"),
@@ -403,6 +441,10 @@ def test_a_task_of_ones_own_draws_sequences_of_lengths_of_their_own():
         (dict(records=(Leaky(3),)), "records[0] Leaky record()"),
         (dict(records=(Silent(),)), "records 'loss'"),
         (dict(records=(Short(),), layers=(Leaky(3),)), "Short 'short' (2,) ('time',) (100,)"),
+        (dict(records=(Gives("word"),)), "Gives 'given' <U1 real numbers"),
+        (dict(records=(Gives("key"),)), "Gives 'given' key real numbers"),
+        (dict(records=(Gives("complex"),)), "Gives 'given' complex64 real numbers"),
+        (dict(records=(Gives("large", about=None),)), "records[0] Gives 'given' long_name None text"),
         (dict(optimizer=Asking()), "optimizer Asking Python jnp.where"),
     ],
 )
@@ -413,6 +455,26 @@ def test_what_does_not_fit_is_one_sentence_before_anything_is_compiled(fields, w
     sentence = refusal(tried)
     assert all(word in sentence for word in words.split(" ")), sentence
     assert not (tmp_path / "out").exists()
+
+
+def test_a_whole_number_of_more_than_32_bits_is_recorded_as_the_number_that_it_is():
+    # JAX would cut it to 32 bits, which are all 0.
+    said = context.checked("it", Gives("large").record, Looked(), Gives("large").variables, {})
+    assert said["given"] == 2.0**40
+
+
+class Looked:
+    """What `Gives` reads of a context."""
+
+    key, loss = None, jnp.float32(1.0)
+
+
+@pytest.mark.parametrize("labels", [{"a", "b"}, iter(["a", "b"])], ids=["set", "iterator"])
+def test_labels_that_have_no_order_or_are_gone_once_they_are_read_are_refused(labels):
+    class Record:
+        variables = {"x": sd.Variable(("part",), "of each part", axes={"part": labels})}
+
+    assert "'part'" in refusal(context.check_variables, "records[0]", Record())
 
 
 @sd.part
@@ -484,6 +546,8 @@ def test_what_would_be_lost_or_cannot_be_told_apart_is_one_sentence(fields, word
     [
         (lambda: sd.grid(SPEC, gain=[1.0]), "'gain' tau b1"),
         (lambda: sd.grid(SPEC, tau=[0.5]), "tau 0.5 at least 1"),
+        (lambda: sd.grid(SPEC, tau=[[2.0, 3.0], [4.0, 5.0]]), "tau [2.0, 3.0] number"),
+        (lambda: sd.grid(SPEC, tau={"low": 2.0}), "tau {'low': 2.0} number"),
         (lambda: sd.grid(dataclasses.replace(SPEC, optimizer="adam"), b1=[0.5]), "'b1' lr"),
         (lambda: sd.Experiment("x", SPEC, sd.grid(lr=0.1), updates=2), "lr 0.1 Lion"),
         (lambda: sd.Experiment("x", sd.grid(SPEC), sd.grid(), updates=2), "numbers"),

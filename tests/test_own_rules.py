@@ -222,6 +222,19 @@ def test_a_users_loss_takes_the_place_of_the_tasks():
     assert np.isnan(task_of(spec).chance)
 
 
+class Losses:
+    """A namespace of losses."""
+
+    @classmethod
+    def squared(cls, predictions, ys):
+        return (predictions[..., 0] - ys) ** 2
+
+
+def test_a_method_of_a_class_at_the_top_of_a_file_is_a_loss():
+    p, y = jnp.asarray([[0.5], [2.0]]), jnp.asarray([0.0, 1.0])
+    assert model.losses(dataclasses.replace(WORD, loss=Losses.squared), p, y).tolist() == [0.25, 1.0]
+
+
 def labelled(classes, targets, **fields):
     given = dict(steps=3, features=1, batch=2, hidden=(3,)) | fields
     return sd.Spec("labelled", classes=classes, targets=targets, **given)
@@ -277,10 +290,16 @@ def test_an_example_that_weighs_less_than_nothing_is_refused():
 ODD = {
     "counts": lambda: optax.GradientTransformation(lambda p: 0, lambda u, count, p=None: (u, count + 0.5)),
     "takes": lambda: sd.Rule(lambda p: (), lambda g: g),
+    "pair": lambda: optax.GradientTransformation(lambda p: (), lambda u, s: (u, s)),
+    "begins": lambda: optax.GradientTransformation(lambda: (), lambda u, s, p=None: (u, s)),
+    "word": lambda: optax.GradientTransformation(lambda p: "a word", lambda u, s, p=None: (u, s)),
+    "function": lambda: optax.GradientTransformation(lambda p: max, lambda u, s, p=None: (u, s)),
+    "counted": lambda: lambda p, y: (p[..., 0] > y).astype(jnp.int32),
     "says": lambda: sd.Rule(lambda p: (), lambda g, s, p, at: (g, s, {"x": 1})),
     "two": lambda: sd.Rule(lambda p: (), lambda g, s, p, at: (g, s)),
     "many": lambda: lambda n: jnp.ones(2),
     "number": lambda: 1.0,
+    "table": lambda: lambda n: {0: 1.0, 1: 0.5}[n],
     "asks": lambda: optax.GradientTransformationExtraArgs(lambda p: (), lambda g, s, p, *, more: (g, s)),
     "column": lambda: lambda p, y: (p[..., 0] - y)[:, None],
     "mean": lambda: lambda p, y: jnp.mean(p),
@@ -317,7 +336,12 @@ class Odd:
         (dict(clip=optax.clip(1.0)), "clip optax build()"),
         (dict(clip="tensor"), "clip 'tensor' norm"),
         (dict(clip=Gently()), "clip Gently optax.GradientTransformation"),
-        (dict(clip=Odd("takes")), "clip Odd update"),
+        (dict(clip=Odd("takes")), "clip Odd update where it stands"),
+        (dict(clip=Odd("pair")), "clip Odd update (u, s) (updates, memory, params)"),
+        (dict(optimizer=Odd("begins")), "optimizer Odd init () (params)"),
+        (dict(optimizer=Odd("word")), "optimizer Odd memory 'a word' numbers"),
+        (dict(optimizer=Odd("function")), "optimizer Odd memory max numbers"),
+        (dict(loss=Odd("counted")), "loss Odd int32 0 floats"),
         (dict(clip=Odd("says")), "clip Odd 'x' clipped"),
         (dict(clip=Odd("two")), "clip Odd tuple 3"),
         (dict(optimizer=Odd("counts")), "optimizer Odd memory int32 float32"),
@@ -326,7 +350,8 @@ class Odd:
         (dict(loss=falling), "loss falling (predictions, ys)"),
         (dict(optimizer=Odd("asks")), "optimizer Odd value, grad, value_fn unexpected"),
         (dict(schedule=PerTensor()), "schedule PerTensor updates done"),
-        (dict(schedule=Odd("many")), "schedule Odd one number"),
+        (dict(schedule=Odd("many")), "schedule Odd shape (2,) one number"),
+        (dict(schedule=Odd("table")), "schedule Odd Python jax.numpy"),
         (dict(schedule=Asking()), "schedule Asking Python number()"),
         (dict(optimizer=sd.SGD(schedule=Asking())), "SGD.schedule Asking Python"),
         (dict(optimizer=sd.SGD(schedule=Odd("many"))), "SGD.schedule Odd one number"),
@@ -334,7 +359,7 @@ class Odd:
         (dict(penalties=("l1_proximal",), optimizer=Halves()), "l1_proximal Halves"),
         (dict(loss="huber"), "loss 'huber' part"),
         (dict(loss=lambda p, y: p), "loss <lambda> module"),
-        (dict(loss=optax.huber_loss), "loss huber_loss (4, 4) (4,)"),
+        (dict(loss=optax.huber_loss), "loss huber_loss (4, 4) predictions (4, 1) ys (4,)"),
         (dict(loss=Odd("number")), "loss Odd function (predictions, ys)"),
         (dict(loss=Odd("column")), "loss Odd (4, 1) (4,)"),
         (dict(loss=Odd("mean")), "loss Odd () (4,)"),

@@ -325,6 +325,7 @@ class NoPart:
         (lambda: Leaky(4, bound=math.nan), "Leaky.bound nan"),
         (lambda: Leaky(4, bound=np.zeros(3)), "Leaky.bound (0.0, number None"),
         (lambda: Leaky(4, u={"gain": 1}), "Leaky.u dict"),
+        (lambda: Leaky(4, u=np.eye(3)), "Leaky.u [1., ndarray function"),  # which prints as three lines
         (lambda: Init(scheme="identity"), "Init.scheme 'identity' 'orthogonal' 'gaussian'"),
         (lambda: Whole((Leaky(4), 8)), "Whole.layers each Leaky"),
         (lambda: Leaky(4, tau=0.5), "Leaky.tau 0.5 at least 1"),

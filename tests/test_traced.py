@@ -8,6 +8,8 @@ import pytest
 from _refusals import refusal
 
 import seqdyn as sd
+from seqdyn.described import reads
+from seqdyn.runs.environment import environment
 from seqdyn.runs.traced import check_traces
 
 X64 = False
@@ -51,6 +53,8 @@ class Noisy:
     def build(self):
         if self.what == "rule":
             return optax.stateless(lambda g, p: jax.tree.map(lambda leaf: -0.01 * drawn(self.by) * leaf, g))
+        if self.what == "memory":
+            return optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(int(100 * drawn(self.by)))), optax.sgd(0.1))
         if self.what == "schedule":
             return lambda done: 1.0 + drawn(self.by) * done
         return lambda prediction, y: drawn(self.by) * (prediction[..., 0] - y[..., 0]) ** 2
@@ -79,6 +83,7 @@ PLACES = {
     "a step": lambda by: dict(layers=(Jittery(by),)),
     "a build": lambda by: dict(layers=(Jittery(by, built=True),)),
     "a rule": lambda by: dict(optimizer=Noisy(by, "rule")),
+    "what a rule begins with": lambda by: dict(optimizer=Noisy(by, "memory")),
     "a link": lambda by: dict(optimizer=(Noisy(by, "rule"), sd.SGD(0.1))),
     "a schedule": lambda by: dict(schedule=Noisy(by, "schedule")),
     "a loss": lambda by: dict(loss=Noisy(by, "loss")),
@@ -132,6 +137,44 @@ def test_new_numbers_are_not_traced_again_and_another_spec_is():
         check_traces(each, None)
         counts.append(len(TRACED))
     assert counts[0] == counts[2] > 1 and counts[1] == 0
+
+
+SIZE, MATRIX, CALLS = 1.0, np.ones(3), 0
+
+
+def helped(x):
+    return SIZE * x + jnp.sum(MATRIX)
+
+
+class Reading:
+    """A penalty that reads its module, by a function that it calls, and counts how often."""
+
+    weight: sd.Number = sd.number(0.1)
+    reads = "weights"
+
+    def value(self, seen):
+        global CALLS
+        CALLS += 1
+        return helped(jnp.sum(seen.params.readout.w**2))
+
+
+def test_what_code_reads_of_its_module_is_known_and_a_change_that_no_program_would_heed_is_refused(monkeypatch):
+    part = sd.part(type("Reading", (Reading,), {"__annotations__": Reading.__annotations__, "__module__": __name__}))
+    other = sd.part(type("Reading", (Reading,), {"__annotations__": Reading.__annotations__, "__module__": __name__}))
+    there = reads(part)
+    assert {*there} == {f"{__name__}:{name}" for name in ("helped", "SIZE", "MATRIX")}
+    assert there[f"{__name__}:SIZE"] == "1.0"
+    asked = experiment(dict(penalties=(part(),)))
+    assert environment(asked)["reads"] == there and "reads" not in environment(experiment({}))
+    check_traces(asked, None)
+    for name, value in {"SIZE": 2.0, "MATRIX": np.zeros(3), "helped": lambda x: SIZE + x + MATRIX[0]}.items():
+        with monkeypatch.context() as changed:
+            changed.setitem(globals(), name, value)
+            sentence = refusal(check_traces, experiment(dict(penalties=(part(),))), None)
+            assert f"{__name__}:{name} has changed since Reading" in sentence
+            check_traces(experiment(dict(penalties=(other(),))), None) if name == "SIZE" else None
+    check_traces(experiment(dict(penalties=(part(),))), None)
+    check_traces(experiment({}), None)
 
 
 def test_nothing_is_written_for_such_a_run(tmp_path):

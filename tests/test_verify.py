@@ -71,6 +71,21 @@ def test_a_run_that_begins_diverged_is_data_and_a_gradient_that_is_nan_alone_is_
 
 
 @sd.part
+class WithNothing:
+    """A cell of whose parameters one has no numbers."""
+
+    def build(self, inputs):
+        def init(key):
+            return {"w": jax.random.normal(key, (inputs, 2)), "none": jnp.zeros((0, 2))}
+
+        return sd.cell(init, lambda p, h, x: jnp.tanh(x @ p["w"] + h), lambda batch: jnp.zeros((*batch, 2)))
+
+
+def test_no_gradient_is_asked_of_an_array_without_numbers():
+    assert gradient_error(Spec(steps=3, batch=2, holdout=2, layers=(WithNothing(),)), None) < TOLERANCE
+
+
+@sd.part
 class WithoutLabels:
     """Every label is NaN."""
 

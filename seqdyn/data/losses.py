@@ -81,13 +81,20 @@ def made_loss(where: str, part: Any) -> Loss:
     return Loss(each, getattr(part, "correct", None), getattr(part, "mean", None))
 
 
-def applied(name: str, function: Callable[..., Any], like: Any, shape: tuple[int, ...], *given: Any) -> Array:
-    """`function(*given)`, in `like`'s type. Raises ConfigError, calling it `name`, where it has not this shape."""
+def applied(
+    name: str, function: Callable[..., Any], shape: tuple[int, ...], *given: Any, descended: bool = False
+) -> Array:
+    """`function(*given)`, of predictions and perhaps ys, in the type of the former. Raises ConfigError, calling it
+    `name`, where it has not this shape, or is no number that can be `descended`."""
     with lenient(), known_at_run_time(name):
         found = function(*given)
         if getattr(found, "shape", None) != shape:
-            got = getattr(found, "shape", type(found).__name__)
-            raise ConfigError(f"{name} has the shape {got}; it must have one number for each prediction, {shape}.")
+            what = f"has the shape {found.shape}" if hasattr(found, "shape") else f"is a {type(found).__name__}"
+            of = " and ".join(f"{of} {one.shape}" for of, one in zip(("predictions", "ys"), given, strict=False))
+            raise ConfigError(f"{name} {what}, of {of}; it must have one number for each prediction, {shape}.")
         if jnp.iscomplexobj(found):
             raise ConfigError(f"{name} is complex; it must be real numbers.")
-        return jnp.asarray(found).astype(like.dtype)
+        found = jnp.asarray(found)
+        if descended and not jnp.issubdtype(found.dtype, jnp.floating):
+            raise ConfigError(f"{name} is {found.dtype}, whose gradient is 0; it must be floats.")
+        return found.astype(given[0].dtype)

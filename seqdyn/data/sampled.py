@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from seqdyn.building import check_repeats, is_real, users
+from seqdyn.building import check_function, check_repeats, is_real, kind_of, users
 from seqdyn.data.batches import Batch, Task
-from seqdyn.data.losses import Loss
+from seqdyn.data.losses import Loss, applied
 from seqdyn.fields import Fields
 from seqdyn.nets.bptt import valid_steps
 from seqdyn.parts import lenient
@@ -59,15 +61,13 @@ def task(
     For a network that is no stack (`learn.network`) `draw` is enough; its xs and ys may be any pytrees.
     """
     alone = (loss, inputs, outputs, correct) == (None,) * 4
-    given = {
-        "draw": draw,
-        "loss": draw if alone else loss,
-        "correct": correct or draw,
-        "of_lengths": of_lengths or draw,
-    }
-    for name, function in given.items():
-        if not callable(function):
-            raise ConfigError(f"{name} of a task is {function!r:.80}; it must be a function.")
+    check_function("draw of a task", draw, "key", "batch")
+    if not alone:
+        check_function("loss of a task", loss, "predictions", "ys")
+    if correct is not None:
+        check_function("correct of a task", correct, "predictions", "ys")
+    if of_lengths is not None:
+        check_function("of_lengths of a task", of_lengths, "key", "lengths")
     if alone:
         return Drawn(draw, None, 0, 0)
     sizes = whole("inputs of a task", inputs), whole("outputs of a task", outputs)
@@ -154,14 +154,14 @@ def _drew(name: str, drawn: Drawn, key: Key[Array, ""], batch: int, lengths: Any
     else:
         what, found = "draw", drawn.draw(key, batch)
     if not isinstance(found, tuple | list) or len(found) not in (2, 3):
-        raise ConfigError(
-            f"{what} of {name} returns {type(found).__name__}; it must return (xs, ys) or (xs, ys, weight)."
-        )
+        raise ConfigError(f"{what} of {name} returns {kind_of(found)}; it must return (xs, ys) or (xs, ys, weight).")
     for leaf in jax.tree.leaves(found):
         if not is_real(leaf):
-            of = f"an array of {leaf.dtype}" if hasattr(leaf, "dtype") else f"a {type(leaf).__name__}"
-            raise ConfigError(f"{what} of {name} returns {of}; it must return arrays of real numbers.")
-    return tuple(found)
+            raise ConfigError(f"{what} of {name} returns {kind_of(leaf)}; it must return arrays of real numbers.")
+        known = np.asarray(leaf) if isinstance(leaf, int | np.ndarray | np.generic) else np.zeros(())
+        if known.dtype.kind in "iu" and (large := known[(known < -(2**31)) | (known >= 2**31)]).size:
+            raise ConfigError(f"{what} of {name} returns {large[0]}; whole numbers must be below 2³¹ in size.")
+    return tuple(found[:2] if found[-1] is None else found)
 
 
 def _in_32_bits(leaf: Array) -> Array:
@@ -178,8 +178,9 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
     def drew(lengths: Any = None) -> Any:
         with lenient():
             found = jax.eval_shape(lambda key: _drew(name, drawn, key, spec.batch, lengths), jax.random.key(0))
-        if not all(hasattr(leaf, "shape") for leaf in found):
-            raise must("draw", "returns trees", "return arrays, (xs, ys) or (xs, ys, weight)")
+        for what, leaf in zip(("xs", "ys", "weight"), found, strict=False):
+            if not hasattr(leaf, "shape"):
+                raise must(what, f"is {kind_of(leaf)}", "be an array")
         return found
 
     xs, ys, *weight = every = drew()
@@ -201,11 +202,8 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
     loss = drawn.whole_loss
     for what, function in (("loss", loss and loss.each), ("correct", loss and loss.correct)):
         if function is not None:
-            with lenient():
-                found = jax.eval_shape(function, predictions, cast)
-            if getattr(found, "shape", None) != each:
-                shape = getattr(found, "shape", type(found).__name__)
-                raise must(what, f"has the shape {shape}", f"have one number for each prediction, {each}")
+            like = partial(applied, f"{what} of {name}", function, each, descended=what == "loss")
+            jax.eval_shape(like, predictions, cast)
     if drawn.of_lengths is not None:
         one, other = ([leaf.shape for leaf in of] for of in (every, drew(jnp.ones(spec.batch, jnp.int32))))
         if one != other:

@@ -1,11 +1,13 @@
 """What an update shows of itself, and what users' records make of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from seqdyn.building import known_at_run_time
+from seqdyn.building import is_real, kind_of, known_at_run_time
 from seqdyn.data.batches import Batch
 from seqdyn.fields import Fields
 from seqdyn.parts import is_many, lenient, listed
@@ -53,6 +55,10 @@ def check_variables(where: str, record: Any) -> None:
     for key, variable in found.items():
         if not isinstance(key, str) or not key.isidentifier():
             raise ConfigError(f"{where} is {name}, which records {key!r:.80}; the name must be an identifier.")
+        for text in ("long_name", "units"):
+            if not isinstance(getattr(variable, text), str):
+                wrong = f"{text} {getattr(variable, text)!r:.80}"
+                raise ConfigError(f"{where} is {name}, whose '{key}' has the {wrong}; it must be a text.")
         dims, axes = variable.dims, variable.axes
         if not isinstance(axes, Mapping) or not all(isinstance(axis, str) and axis.isidentifier() for axis in axes):
             raise ConfigError(f"{where} is {name}, whose '{key}' has the axes {axes!r:.80}; they must be name: labels.")
@@ -62,7 +68,7 @@ def check_variables(where: str, record: Any) -> None:
                 f"{', '.join(DIMS)} and its own axes, each once."
             )
         for axis, given in axes.items():
-            labels = listed(given) if is_many(given) else []
+            labels = [] if isinstance(given, Set | Iterator) or not is_many(given) else listed(given)
             right = {*map(type, labels)} in ({int}, {float}, {str}) and len({*labels}) == len(labels)
             if axis in DIMS or not right or any(one != one for one in labels):
                 raise ConfigError(
@@ -117,17 +123,18 @@ def checked(
     with lenient(), known_at_run_time(name):
         said = function(seen)
     if not isinstance(said, dict) or said.keys() != wanted.keys():
-        got = list(said) if isinstance(said, dict) else type(said).__name__
+        got = list(said) if isinstance(said, dict) else kind_of(said)
         raise ConfigError(f"{name} returns {got}; it must be a dict of {list(wanted)}.")
     found: dict[str, Array] = {}
     for key, value in said.items():
         own = {axis: len(listed(labels)) for axis, labels in wanted[key].axes.items()}
         right = tuple((sizes | own)[dim] for dim in wanted[key].dims)
-        if (not hasattr(value, "shape") and not isinstance(value, int | float)) or jnp.iscomplexobj(value):
-            raise ConfigError(f"{name} gives '{key}' a {type(value).__name__}; it must be an array of numbers.")
+        if not is_real(value):
+            raise ConfigError(f"{name} gives '{key}' {kind_of(value)}; it must be an array of real numbers.")
         if jnp.shape(value) != right:
             raise ConfigError(
                 f"{name} gives '{key}' the shape {jnp.shape(value)}; its dims {wanted[key].dims} have {right}."
             )
-        found[key] = jnp.asarray(value).astype(jnp.float32)
+        known = not isinstance(value, jax.Array)  # NumPy casts what JAX would cut to 32 bits first
+        found[key] = jnp.asarray(np.asarray(value, np.float32) if known else value.astype(jnp.float32))
     return found

@@ -247,7 +247,8 @@ def _named(spec: Spec, what: str) -> str:
 
 def losses(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"]:
     """Of each prediction: see `data.losses`."""
-    return applied(_named(spec, "loss"), loss_of(spec).each, predictions, predictions.shape[:-1], predictions, ys)
+    each, shape = loss_of(spec).each, predictions.shape[:-1]
+    return applied(_named(spec, "loss"), each, shape, predictions, ys, descended=True)
 
 
 def is_correct(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Float[Array, "*s"] | None:
@@ -255,7 +256,7 @@ def is_correct(spec: Spec, predictions: Float[Array, "*s k"], ys: Array) -> Floa
     correct = loss_of(spec).correct
     if correct is None:
         return None
-    return applied(_named(spec, "correct"), correct, predictions, predictions.shape[:-1], predictions, ys)
+    return applied(_named(spec, "correct"), correct, predictions.shape[:-1], predictions, ys)
 
 
 def weights(spec: Spec, batch: Batch) -> Float[Array, "*s"]:
@@ -315,7 +316,7 @@ def mean_prediction(spec: Spec, predictions: Float[Array, "n *s k"]) -> Float[Ar
     mean = loss_of(spec).mean
     if mean is None:
         raise ConfigError(f"monte_carlo is {spec.monte_carlo} and {_named(spec, 'the loss')} has no mean(); take 0.")
-    return applied(_named(spec, "mean"), mean, predictions, predictions.shape[1:], predictions)
+    return applied(_named(spec, "mean"), mean, predictions.shape[1:], predictions)
 
 
 def loss(

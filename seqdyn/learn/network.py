@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import check_part, check_repeats, is_real, known_at_run_time, takes, types_of
+from seqdyn.building import check_part, check_repeats, is_real, kind_of, known_at_run_time, other_leaf, takes
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import DATA_SETS, task_of
 from seqdyn.fields import Fields
@@ -77,10 +77,8 @@ def init(spec: Fields, key: Key[Array, ""], vectors: Any = None) -> Tree:
     params = jax.tree.map(jnp.asarray, params)
     if not jax.tree.leaves(params) or not all(leaf.size for leaf in jax.tree.leaves(params)):
         raise ConfigError(f"{name}, whose init gives parameters without numbers; there must be something to train.")
-    if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(params)):
-        raise ConfigError(
-            f"{name}, whose init gives {types_of(params)}; parameters must be floats, as they are trained."
-        )
+    if other := other_leaf(params, lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)):
+        raise ConfigError(f"{name}, whose init gives {other}; parameters must be floats, as they are trained.")
     return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, precision.trained(spec.dtype)), params)
 
 
@@ -104,14 +102,17 @@ def _loss(spec: Fields, batch: Batch) -> Callable[[Tree], tuple[Array, Forward]]
             raise
         value, others = found if isinstance(found, tuple | list) and len(found) == 2 else (found, {})
         if not isinstance(others, dict) or not set(others) <= wanted or set(variables(spec)) - set(others):
-            got = sorted(others) if isinstance(others, dict) else type(others).__name__
+            got = sorted(others) if isinstance(others, dict) else kind_of(others)
             raise ConfigError(f"{name}, whose loss comes with {got}; it must be a dict of {sorted(wanted)}.")
         numbers = {}
         for of, number in {"loss": value, **others}.items():
             if not is_real(number) or jnp.shape(number) != ():
-                what = f"of the shape {jnp.shape(number)}" if is_real(number) else f"a {type(number).__name__}"
+                what = f"of the shape {jnp.shape(number)}" if is_real(number) else kind_of(number)
                 raise ConfigError(f"{name}, whose {of} is {what}; it must be one number, of the batch.")
-            numbers[of] = jnp.asarray(number).astype(precision.trained(spec.dtype))
+            number = jnp.asarray(number)
+            if of == "loss" and not jnp.issubdtype(number.dtype, jnp.floating):
+                raise ConfigError(f"{name}, whose loss is {number.dtype}, whose gradient is 0; it must be a float.")
+            numbers[of] = number.astype(precision.trained(spec.dtype))
         value = numbers.pop("loss")
         return value, Forward(value, numbers.pop("accuracy", None), numbers)
 
@@ -131,11 +132,12 @@ def total_weight(spec: Fields, batch: Batch) -> Float[Array, ""]:
 
 def gradient(spec: Fields, params: Tree, batch: Batch) -> Gradient:
     """∂loss/∂params, with what is read of every watched scan."""
+    name = f"network is {type(spec.network).__name__}"
     try:
-        (_, out), grads, seen = value_and_grad(_loss(spec, batch), has_aux=True)(params)
+        with known_at_run_time(name):
+            (_, out), grads, seen = value_and_grad(_loss(spec, batch), has_aux=True)(params)
     except ConfigError as error:
-        name = type(spec.network).__name__
-        raise error if name in str(error) else ConfigError(f"network is {name}, in whose loss {error}") from error
+        raise error if name in str(error) else ConfigError(f"{name}, in whose loss {error}") from error
     return Gradient(out, grads, seen)
 
 

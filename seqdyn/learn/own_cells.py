@@ -6,7 +6,18 @@ from typing import Any, get_args
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import built, check_repeats, is_real, known_at_run_time, shapes_of, takes, types_of, users
+from seqdyn.building import (
+    built,
+    check_repeats,
+    is_real,
+    kind_of,
+    known_at_run_time,
+    other_leaf,
+    shapes_of,
+    takes,
+    types_of,
+    users,
+)
 from seqdyn.fields import CellName, Fields
 from seqdyn.nets import statistics
 from seqdyn.nets.cells import Cell, step
@@ -110,7 +121,7 @@ def noise(level: Part, key: Key[Array, ""], steps: int, batch: int) -> Float[Arr
     with lenient(), known_at_run_time(name):
         made = level.noise(key, steps, batch)
     if not is_real(made):
-        raise ConfigError(f"{name}, whose noise is a {type(made).__name__}; it must be an array of real numbers.")
+        raise ConfigError(f"{name}, whose noise is {kind_of(made)}; it must be an array of real numbers.")
     made = jnp.asarray(made)
     if made.ndim != 3 or made.shape[:2] != (steps, batch):
         raise ConfigError(
@@ -175,10 +186,10 @@ def _width(name: str, cell: Cell, inputs: int) -> int:
     if not hasattr(carry, "_replace") or h is None or h.ndim != 2 or h.shape[0] != 3 or h.dtype not in _TRAINED:
         found = shapes_of(carry), types_of(carry)
         raise ConfigError(f"{name}, whose carry is {found} for 3 sequences; its h must be floats [*b, h].")
-    if not all(leaf.dtype in _TRAINED for leaf in jax.tree.leaves(params)):
-        raise ConfigError(
-            f"{name}, whose init gives {types_of(params)}; parameters must be 32-bit floats, as they are trained."
-        )
+    if not h.size:
+        raise ConfigError(f"{name}, whose h has the shape {h.shape} for 3 sequences; it must be at least 1 wide.")
+    if other := other_leaf(params, lambda leaf: leaf.dtype in _TRAINED):
+        raise ConfigError(f"{name}, whose init gives {other}; parameters must be 32-bit floats, as they are trained.")
     with known_at_run_time(name):
         after = step(cell, params, carry, jnp.zeros((3, inputs)))
     if shapes_of(after) != shapes_of(carry):

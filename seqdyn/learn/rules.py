@@ -5,8 +5,19 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from seqdyn.building import built, called, is_real, is_wider, known_at_run_time, shapes_of, takes
+from seqdyn.building import (
+    built,
+    called,
+    check_function,
+    is_real,
+    is_wider,
+    kind_of,
+    known_at_run_time,
+    shapes_of,
+    takes,
+)
 from seqdyn.parts import lenient
 from seqdyn.types import Array, ConfigError, Float, Int, Tree
 
@@ -87,8 +98,9 @@ def made_link(where: str, part: Any) -> Rule:
     kinds = (optax.GradientTransformation, optax.MultiSteps, Rule)
     made = built(where, part, kinds, "an optax.GradientTransformation or a seqdyn.Rule")
     made = made.gradient_transformation() if isinstance(made, optax.MultiSteps) else made
-    if isinstance(made, Rule) and not takes(made.update, None, None, None, None):
-        raise ConfigError(f"{name}, whose update must take updates, memory, params and where it stands.")
+    more = ("where it stands",) if isinstance(made, Rule) else ()
+    check_function(f"{name}, whose init", made.init, "params")
+    check_function(f"{name}, whose update", made.update, "updates", "memory", "params", *more, keywords=True)
 
     def cast(new: Any, old: Any) -> Array:
         return jnp.asarray(new).astype(old.dtype)
@@ -97,6 +109,8 @@ def made_link(where: str, part: Any) -> Rule:
         return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
     def numbers(leaf: Any) -> Array:
+        if not (isinstance(leaf, jax.Array) or is_real(leaf) or np.iscomplexobj(leaf)):
+            raise ConfigError(f"{name}, whose memory has {leaf!r:.60}; it must be numbers.")
         leaf = jnp.asarray(leaf)
         return jax.random.key_data(leaf) if is_key(leaf) else cast(leaf, leaf)
 
@@ -109,7 +123,8 @@ def made_link(where: str, part: Any) -> Rule:
         found = made.update(updates, state, params, *given, **asked)
         right = 3 if isinstance(made, Rule) else 2
         if not isinstance(found, tuple) or len(found) != right:
-            raise ConfigError(f"{name}, whose update returns {found!r:.60}; it must return a tuple of {right}.")
+            what = f"{len(found)} in a {type(found).__name__}" if isinstance(found, tuple | list) else kind_of(found)
+            raise ConfigError(f"{name}, whose update returns {what}; it must return a tuple of {right}.")
         return found if right == 3 else (*found, {})
 
     def update(updates: Tree, state: Any, params: Tree, at: At) -> Any:
@@ -186,5 +201,6 @@ def factor(where: str, part: Any, step: Int[Array, ""]) -> Float[Array, ""]:
     with lenient(), known_at_run_time(name):
         found = function(step)
         if not is_real(found) or jnp.shape(found):
-            raise ConfigError(f"{name}, whose function gives {found!r:.60}; it must give one number.")
+            what = f"the shape {jnp.shape(found)}" if is_real(found) else f"{found!r:.60}"
+            raise ConfigError(f"{name}, whose function gives {what}; it must give one number.")
         return jnp.asarray(found).astype(jnp.float32)

@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 import jax.numpy as jnp
 
-from seqdyn.building import check_part, is_real, known_at_run_time
+from seqdyn.building import check_part, is_real, kind_of, known_at_run_time
 from seqdyn.data.batches import Batch
 from seqdyn.fields import Fields, PenaltyName
 from seqdyn.learn.context import Variable
@@ -186,8 +186,7 @@ def valued(term: Any, seen: Pass) -> Float[Array, ""]:
     except ConfigError as error:
         raise error if name in str(error) else ConfigError(f"{name}, in whose value {error}") from error
     if not is_real(found) or jnp.shape(found) != ():
-        what = "complex" if hasattr(found, "dtype") and jnp.iscomplexobj(found) else f"a {type(found).__name__}"
-        got = f"of the shape {jnp.shape(found)}" if is_real(found) else what
+        got = f"of the shape {jnp.shape(found)}" if is_real(found) else kind_of(found)
         raise ConfigError(f"{name}, whose value is {got}; it must be one number.")
     found = jnp.asarray(found)
     return found if jnp.issubdtype(found.dtype, jnp.floating) else found.astype(jnp.float32)

@@ -173,6 +173,6 @@ def unreached_groups(spec: Spec, data: Any) -> list[str]:
 
 
 def _arrived(groups: dict[str, Any]) -> jax.Array:
-    """Of each group, is any of its gradient not 0?"""
-    leaves = [jax.tree.leaves(group) for group in groups.values()]
+    """Of each group, is any of its gradient not 0, or has it no numbers?"""
+    leaves = [[leaf for leaf in jax.tree.leaves(group) if leaf.size] for group in groups.values()]
     return jnp.stack([jnp.any(jnp.stack([jnp.any(leaf != 0) for leaf in of])) if of else jnp.bool_(1) for of in leaves])

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import is_wider
+from seqdyn.building import check_function, is_wider
 from seqdyn.nets import statistics as kept
 from seqdyn.nets.cells import Carry, Cell, Hidden, Memory
 from seqdyn.parts import lenient
@@ -36,10 +36,11 @@ def cell(
 
     Raises ConfigError for a carry without h, and for a step that returns another kind of carry than it was given.
     """
-    functions = {"init": init, "step": step, "initial_carry": initial_carry}
-    for name, function in (functions | ({} if statistics is None else {"statistics": statistics})).items():
-        if not callable(function):
-            raise ConfigError(f"{name} of a cell is {function!r:.80}; it must be a function.")
+    check_function("init of a cell", init, "key")
+    check_function("step of a cell", step, "params", "carry", "x")
+    check_function("initial_carry of a cell", initial_carry, "batch")
+    if statistics is not None:
+        check_function("statistics of a cell", statistics, "params", "before", "xs")
 
     def first(batch: tuple[int, ...]) -> Any:
         with lenient():

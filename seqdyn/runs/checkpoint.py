@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax._src import distributed
 
@@ -61,6 +62,11 @@ def _plainly_named(directory: Path) -> Iterator[Path]:
         yield link
 
 
+def _written(states: Tree) -> Tree:
+    """What Orbax is given of states: it takes no array without numbers."""
+    return jax.tree.map(lambda leaf: leaf if leaf.size else None, states)
+
+
 def marks(runs: Tree) -> dict[str, str]:
     """Of every number of some runs, by its path: whose states they are. One that is new in a later version has none."""
     found = jax.tree_util.tree_leaves_with_path(runs)
@@ -85,7 +91,7 @@ def save(directory: Path, step: int, states: Tree, of: Mapping[str, str] | None 
     path, noted = str(directory / str(step)), {"sha256": digest(states), "of": dict(of or {})}
     try:
         with _alone(), _plainly_named(directory) as named:
-            ocp.save(str(named / str(step)), states, overwrite=True, custom_metadata=noted)
+            ocp.save(str(named / str(step)), _written(states), overwrite=True, custom_metadata=noted)
     except Exception as error:  # a full disk, a vanished directory: Orbax and TensorStore raise several kinds
         raise OSError(f"the checkpoint {path} cannot be written: {str(error).partition(chr(10))[0]}") from error
     there = steps(directory)
@@ -137,7 +143,8 @@ def restore(
     target = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like)
     try:
         with _alone(), _plainly_named(directory) as named:
-            states = ocp.load(str(named / str(step)), target)
+            found = iter(jax.tree.leaves(ocp.load(str(named / str(step)), _written(target))))
+            states = jax.tree.map(lambda leaf: next(found) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype), like)
             noted: Any = ocp.metadata(str(named / str(step))).custom_metadata
         whole, another = digest(states) == noted["sha256"], other(noted.get("of", {}), of)
         if whole and another is None:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from seqdyn.backend import flags
-from seqdyn.described import sources
+from seqdyn.described import reads, sources
 from seqdyn.learn.config import Experiment
 from seqdyn.runs.sweep import width
 from seqdyn.types import ConfigError
@@ -54,7 +54,7 @@ def environment(experiment: Experiment) -> dict[str, Any]:
     """All that the manifest notes of where a run is made."""
     packages = ("seqdyn", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "zarr")
     cpu = _cpuinfo()
-    code = sources((*experiment.specs, *experiment.probes))
+    code, read = (of((*experiment.specs, *experiment.probes)) for of in (sources, reads))
     return {
         "versions": {name: version(name) for name in packages},
         "backend": jax.default_backend(),
@@ -67,7 +67,7 @@ def environment(experiment: Experiment) -> dict[str, Any]:
         "settings": _settings(ROUNDING) | {name: os.environ.get(name) for name in BLAS},
         "xla_flags": deciding(flags(), jax.default_backend()),
         "git": revision(),
-    } | ({"sources": code} if code else {})
+    } | {name: of for name, of in {"sources": code, "reads": read}.items() if of}
 
 
 def _settings(names: tuple[str, ...]) -> dict[str, Any]:

@@ -5,40 +5,62 @@ from typing import Any
 
 import jax
 
-from seqdyn.building import called, check_repeats
+from seqdyn.building import called, check_repeats, known_at_run_time
+from seqdyn.described import reads
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment
 from seqdyn.learn.probe_config import ProbeConfig, own_probes
 from seqdyn.measure import probes
 from seqdyn.parts import is_part, within
 from seqdyn.runs import axes
+from seqdyn.types import ConfigError
 
 _KNOWN = ("seqdyn", "jax", "jaxlib", "optax", "flax")
 
 
 def check_traces(experiment: Experiment, data: Any) -> None:
-    """Raises ConfigError where an update, an evaluation or an own probe's look is another program when it is traced
-    again: no run would come again, and a run that is resumed would go on as another.
+    """Raises ConfigError where the state that a run begins with, an update, an evaluation or an own probe's look is
+    another program when it is traced again: no run would come again, and a run that is resumed would go on as another.
 
     Only specs with code of the user's are traced, once in a process for all numbers: what it trains is traced once for
     them, too. What a function draws that the user has jitted is not seen, as JAX traces it once.
     """
+    _check_reads((*experiment.specs, *experiment.probes))
     probe_config = experiment.probe_config._replace(probes=tuple(own_probes(experiment.probes).values()))
     for spec, runs in zip(experiment.specs, experiment.runs, strict=True):
         if own := _own((spec, probe_config.probes)):
             one = runs.at(0).arrays()
             given = jax.eval_shape(lambda *given: given, one, axes.shapes(one), data)
             leaves, structure = jax.tree.flatten(given)
-            _check(f"{' or '.join(own)}, in {spec.label},", probe_config, structure, tuple(leaves))
+            _check(f"{' or '.join(own)}, in {spec.label}", probe_config, structure, tuple(leaves))
+
+
+_READ: dict[Any, dict[str, str]] = {}
+"""What the code of classes and functions read of their modules when this process traced them first."""
+
+
+def _check_reads(value: Any) -> None:
+    """Raises ConfigError where a part reads something else of its module than when its programs were made: they stay as
+    they are as long as the process lives."""
+    for one in within(value):
+        code = type(one) if is_part(one) else one
+        now = reads(code)
+        before = _READ.setdefault(code, now)
+        for name in [name for name in before if now.get(name) != before[name]]:
+            raise ConfigError(
+                f"{name} has changed since {called(one)}, which reads it, was traced in this process, whose programs "
+                "are kept; make it a field of the part, or define the part anew."
+            )
 
 
 @cache
 def _check(name: str, probe_config: ProbeConfig, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> None:
     def run(spec: Any, state: Any, data: Any) -> Any:
         looks = probes.measure(spec, probe_config, state, data)
-        return train.chunk(spec, state, data, 1), train.evaluate(spec, state, data), looks
+        return train.init(spec, data), train.chunk(spec, state, data, 1), train.evaluate(spec, state, data), looks
 
-    check_repeats(name, run, *jax.tree.unflatten(structure, leaves))
+    with known_at_run_time(name):
+        check_repeats(f"{name},", run, *jax.tree.unflatten(structure, leaves))
 
 
 def _own(value: Any) -> list[str]:
