@@ -134,6 +134,9 @@ def reads(value: Any) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+_LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+
+
 def _is_users(module: str) -> bool:
     """Is it neither the library's, nor Python's, nor an installed package's?"""
     where = getattr(sys.modules.get(module), "__file__", None) or ""
@@ -151,8 +154,8 @@ def _globals(function: Any) -> list[tuple[str, Any]]:
     there, codes, named, assigned = function.__globals__, [first], set(), set()
     while codes:
         code = codes.pop()
-        named |= {name for name in code.co_names if not name.startswith("__")}
-        assigned |= {of.argval for of in dis.get_instructions(code) if of.opname == "STORE_GLOBAL"}
+        for of in dis.get_instructions(code):  # co_names has the names of attributes, too
+            (named if of.opname in _LOADS else assigned if of.opname == "STORE_GLOBAL" else set()).add(of.argval)
         codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
     of = name_of(function).partition(":")[0]
     there = {name: there[name] for name in sorted(named - assigned) if name in there}

@@ -175,6 +175,8 @@ def test_what_code_reads_of_its_module_is_known_and_a_change_that_no_program_wou
             check_traces(experiment(dict(penalties=(other(),))), None) if name == "SIZE" else None
     check_traces(experiment(dict(penalties=(part(),))), None)
     check_traces(experiment({}), None)
+    monkeypatch.setitem(globals(), "readout", 1.0)  # the code names an attribute so, and no value of the module
+    assert reads(part) == there
 
 
 def test_nothing_is_written_for_such_a_run(tmp_path):
