@@ -6,18 +6,17 @@ back the part of it that has vanished on the way, whatever lecture notes say of 
 Task: temporal order, T = 50. The unclipped gradient's norm is recorded at every update, with the share that was
 clipped and the factor that was left. Three ways to clip: the global norm, every entry, each example's adjoint at
 each step.
-Cost: 576 runs × 2,000 updates, seven minutes of processor time.
+Cost: 960 runs × 2,000 updates, 17 minutes of processor time.
 Expect, by the claims that are printed at the end: at gain 2 unclipped runs do not diverge, as Adam bounds the
-update, and no threshold of the norm lets one learn. At gain 0.7 few runs clipped by norm learn. With some sets of
-seeds clipping by value leaves the horizon where it was, and clipping each example's adjoint at 0.01 or 0.1, which
-evens out what arrives from different examples and steps, lets more learn and moves the horizon further back; with
-others these are undecided. Whether clipping by norm moves the horizon by less than 10 lags stays undecided.
+update, and no threshold of the norm lets one learn. At gain 0.7 few runs clipped by norm or by value learn. Clipping
+each example's adjoint at 0.01 or 0.1, which evens out what arrives from different examples and steps, lets more learn
+and moves the horizon further back. Whether clipping by norm moves it by less than 10 lags stays undecided.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -35,7 +34,7 @@ from seqdyn.runs.script import Seeds, launch_all, replicated, script
 class Config(cures.Common):
     """The grid is ways to clip × gains × thresholds × seeds."""
 
-    seeds: Seeds = 24
+    seeds: Seeds = 40
     updates: int = 2000
     gains: tuple[float, ...] = (0.7, 2.0)
     """Of the orthogonal recurrence: one with which the gradient vanishes and one with which it explodes."""
@@ -49,9 +48,9 @@ def experiment(c: Config, gain: float) -> Experiment:
     return cures.experiment(c, f"clipping_{gain:g}", specs, gain=gain, clip=c.clips)
 
 
-def _moved(way: str, clip: float) -> Statistic:
+def _moved(way: str, *clip: float) -> Statistic:
     """By how many lags the horizon of gain 0.7 moves in training."""
-    where = dict(label=f"by {way}", gain=0.7, clip=clip)
+    where: dict[str, Any] = dict(label=f"by {way}", gain=0.7, clip=clip)
     return minus(of("horizon_end", **where), of("horizon_start", **where))
 
 
@@ -77,13 +76,15 @@ CLAIMS = (
         10.0,
         "within",
     ),
-    Claim("Nor does clipping by value", "difference", _moved("value", 0.1), 10.0, "within"),
-    Claim(
-        "At gain 0.7 few runs clipped by norm learn (share of a seed's thresholds)",
-        "median",
-        of("learned", label="by norm", gain=0.7, clip=(0.01, 0.1, 1.0)),
-        0.4,
-        "below",
+    *(
+        Claim(
+            f"At gain 0.7 few runs clipped by {way} learn (share of a seed's thresholds)",
+            "median",
+            of("learned", label=f"by {way}", gain=0.7, clip=(0.01, 0.1, 1.0)),
+            0.4,
+            "below",
+        )
+        for way in ("norm", "value")
     ),
     Claim(
         "With adjoints clipped at 0.01 or 0.1 more learn: of the seeds that differ from those unclipped, most",
@@ -95,9 +96,9 @@ CLAIMS = (
         0.5,
     ),
     Claim(
-        "Clipping adjoints at 0.1 opens the path: the horizon of gain 0.7 ends further back",
+        "Clipping adjoints at 0.01 or 0.1 opens the path: the horizon of gain 0.7 ends further back (mean of both)",
         "difference",
-        _moved("adjoint", 0.1),
+        _moved("adjoint", 0.01, 0.1),
         0.0,
     ),
 )

@@ -8,7 +8,7 @@ gradient of U has as factors; no clip saves a forward pass that has overflowed.
 Task: the adding problem, T = 100, a ReLU rnn from an orthogonal recurrence at gains up to 2.2 (1.41 keeps the norm of
 the adjoint); and T = 200, where 32-bit numbers end. A run counts as usable if its last test loss is at most 1.25 times
 a constant's. Before it, one sigmoid unit as in the paper: x' = 5 σ(x) + b, 50 steps from 0.5, and the error in b.
-Cost: 2,702 runs × 600 updates, seven minutes of processor time.
+Cost: 3,860 runs × 600 updates, nine minutes of processor time.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
@@ -22,7 +22,7 @@ import optax
 import seqdyn as sd
 from analysis import claims
 from analysis import exploding as analysis
-from analysis.claims import Claim, Statistic, minus, of
+from analysis.claims import Claim, Statistic, of, prevails
 from seqdyn import backend
 from seqdyn.fields import Optimizer
 from seqdyn.learn.config import Experiment
@@ -45,7 +45,7 @@ class PerTensor:
 class Config(Claiming):
     """By norm: optimisers × gains × thresholds × seeds. By other ways: SGD at `gain` alone. T = 200: a few of both."""
 
-    seeds: Seeds = 14
+    seeds: Seeds = 20
     steps: int = 100
     hidden: int = 16
     batch: int = 8
@@ -100,21 +100,29 @@ def _of(column: str, part: str, threshold: float, gain: float | tuple[float, ...
 
 WALL = (1.4, 1.6, 1.8)
 """Gains at which the backward pass explodes and the forward pass does not overflow."""
+
+
+def _saved(part: str, threshold: float) -> Statistic:
+    """Of the seeds for which a clip changes how many gains of `WALL` end usable: 1 where more do."""
+    return prevails(_of("usable", part, threshold, WALL), _of("usable", part, math.inf, WALL))
+
+
 CLAIMS = (
     Claim("Without a clip SGD diverges from gain 1.8", "proportion", _of("diverged", "sgd", math.inf, 1.8), 0.5),
     Claim("Without a clip momentum does", "proportion", _of("diverged", "momentum", math.inf, 1.8), 0.5),
     Claim(
-        "Clipped by norm at 10, SGD ends usable from more of the gains 1.4 to 1.8 than without",
-        "difference",
-        minus(_of("usable", "sgd", 10.0, WALL), _of("usable", "sgd", math.inf, WALL)),
-        0.0,
+        "Clipped by norm at 10, SGD ends usable from more of the gains 1.4 to 1.8 than without: of the seeds that "
+        "differ, most",
+        "proportion",
+        _saved("sgd", 10.0),
+        0.5,
         source=PASCANU,
     ),
     Claim(
         "Clipped by norm at 1, momentum does",
-        "difference",
-        minus(_of("usable", "momentum", 1.0, WALL), _of("usable", "momentum", math.inf, WALL)),
-        0.0,
+        "proportion",
+        _saved("momentum", 1.0),
+        0.5,
         source=PASCANU,
     ),
     Claim(
@@ -139,10 +147,11 @@ CLAIMS = (
         "below",
     ),
     Claim(
-        "Clipped by norm at 1, Adam ends usable from more of the gains 1.4 to 1.8 than without",
-        "difference",
-        minus(_of("usable", "adam", 1.0, WALL), _of("usable", "adam", math.inf, WALL)),
-        0.0,
+        "Clipped by norm at 1, Adam ends usable from more of the gains 1.4 to 1.8 than without: of the seeds that "
+        "differ, most",
+        "proportion",
+        _saved("adam", 1.0),
+        0.5,
     ),
     Claim(
         "Clipping the adjoint, at 0.1, does not save SGD from gain 2: the states are as large as before",

@@ -14,7 +14,7 @@ from _refusals import refusal
 from scipy.stats import beta, binom, quantile_test
 
 import seqdyn as sd
-from analysis import claims, exploding, replicated
+from analysis import claims, exploding, power, replicated
 from analysis.claims import Claim, interval, minus, of, prevails
 from experiments import gating, gradient_flow
 from experiments.exploding import PerTensor
@@ -291,6 +291,60 @@ def test_commands_that_differ_in_seeds_and_place_alone_made_one_experiment(monke
     assert made([{"instruction_set": "AVX512"}], seeds=3).instructions == "AVX512"  # the last it was trained on
     for other in (dict(lr=2, smoke=False), dict(lr=1, smoke=True)):
         assert made(seeds=3, **other).settings != first.settings
+
+
+# --- how many seeds -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.75, 24), (0.75, 40), (0.3, 40)])
+def test_the_power_is_the_chance_of_the_outcomes_that_decide(share, n):
+    """Of coins: summed over all numbers of heads."""
+    seeds = list(range(100, 200))
+    values = {seed: float(seed < 100 + round(100 * share)) for seed in seeds}
+    told = [claims.tested(HALF, np.arange(n) < k, 0.99).verdict for k in range(n + 1)]
+    exact = {what: sum(binom.pmf(k, n, share) for k in range(n + 1) if told[k] == what) for what in set(told)}
+    holds, fails, verdicts = power.power(HALF, values, seeds, n, 0.99)
+    assert holds == pytest.approx(exact["holds"], abs=0.07) and fails == pytest.approx(exact["does not hold"], abs=0.07)
+    sets = [seeds[at : at + n] for at in range(0, 100 // n * n, n)]
+    assert verdicts == [claims.tested(HALF, np.array([values[s] for s in of]), 0.99).verdict for of in sets]
+
+
+def test_seeds_that_say_nothing_are_drawn_and_decide_nothing():
+    """Of the seeds that differ there may be too few in a set, however many seeds there are."""
+    differ = {seed: 1.0 for seed in range(0, 96, 4)}
+    assert power.power(HALF, differ, range(96), 96, 0.99)[0] == 1.0
+    assert power.power(HALF, differ, range(96), 7, 0.99)[:2] == (0.0, 0.0)
+
+
+def test_runs_of_the_same_settings_and_instructions_and_other_seeds_are_taken_together(monkeypatch, capsys):
+    made = {
+        "a": ("", (0, 1), "AVX512"),
+        "b": ("", (2, 3), "AVX512"),
+        "c": ("", (3, 4), "AVX512"),
+        "d": ("", (5, 6), "AVX2"),
+        "e": ("lr 1", (7, 8), "AVX512"),
+        "f": ("", (9,), "AVX512"),
+    }
+
+    def read(name, parts, found):
+        settings, of_it, instructions = made[parts[0]]
+        return replicated.Made(name, settings, frozenset(of_it), instructions, "", {})
+
+    monkeypatch.setattr(claims, "experiments", lambda _: {name: [name] for name in made})
+    monkeypatch.setattr(claims, "script_of", lambda _: "experiments.x")
+    monkeypatch.setattr(claims, "stated", lambda _: [HALF, Claim("elsewhere", "median", of("learned", gain=7.0), 0.0)])
+    monkeypatch.setattr(replicated, "made", read)
+    assert power.pooled([])["x"][0] == ["a", "b", "f"]
+    monkeypatch.setattr(claims, "read", lambda *parts: table(seed=np.arange(30), learned=np.arange(30) < 27))
+    power.main(power.Config(seeds=(10, 24), markdown=True))
+    said = capsys.readouterr().out
+    assert "| more than half | 30 of 30 | holds |" in said and "| 1 holds |" in said and "elsewhere" not in said
+    for refused in (power.Config(seeds=(0,)), power.Config(seeds=(True,))):
+        with pytest.raises(ConfigError, match=f"seeds is {refused.seeds[0]}"):
+            power.main(refused)
+    monkeypatch.setattr(claims, "experiments", lambda _: {})
+    with pytest.raises(ConfigError, match="no run of which claims are made"):
+        power.main(power.Config())
 
 
 # --- the wall -------------------------------------------------------------------------------------------------
