@@ -52,6 +52,7 @@ STATED = {
     "regularisation": "experiments.regularisation",
     "schedules": "experiments.schedules",
     "cure": "experiments.cures",
+    "causes": "experiments.causes",
 }
 """How the name of an experiment begins -> the script whose `CLAIMS` are made of it."""
 TOLD = "verdicts.json"
@@ -72,11 +73,10 @@ class NotRun(LookupError):
 def read(*parts: Path) -> "xr.Dataset":
     """One value a run, of all parts of an experiment together: what the grid and the specs say, and
 
-    learned: 1 if the task's criterion was met at some look, 0 if not, be it that it diverged; unfinished: NaN.
-    diverged: 1 or 0.
+    diverged: 1 or 0; learned: 1 if the task's criterion was met at some look, else 0, be it diverged; unfinished: NaN.
     horizon_start, horizon_end: in lags, T where it is censored; 0 of what has diverged by then.
-    slope_start, slope_end: mean change of log ‖∂L/∂h_t‖ a lag, from lag 0 to the horizon; at the end NaN of what has
-        diverged.
+    slope_start, slope_end: mean change of log ‖∂L/∂h_t‖ a lag, from lag 0 to the horizon; below_start, below_end: the
+        first layer's gradient over the last's, see `lags.below`. At the end NaN of what has diverged.
     usable: 1 if the test loss is finite at the last look and at most 1.25 times a constant's; 0 of what has diverged.
     largest_gradient: the largest finite ‖g‖, before clipping.
 
@@ -88,7 +88,8 @@ def read(*parts: Path) -> "xr.Dataset":
     for part in parts:
         ds, of = load(part), criterion(manifest.described(part))
         gone = np.any(diverged(ds), axis=1)
-        norms = {when: stage(ds, "adjoint_norm", at)[:, 0] for when, at in (("start", 0.0), ("end", 1.0))}
+        stages = {when: stage(ds, "adjoint_norm", at) for when, at in (("start", 0.0), ("end", 1.0))}
+        norms = {when: of_it[:, 0] for when, of_it in stages.items()}
         horizons = {when: lags.horizon(values) for when, values in norms.items()}
         sizes = ds["grad_norm"].values.astype(float)
         met, open_ = np.isfinite(learned_at(ds, of)).astype(float), statuses(ds, of) == "unfinished"
@@ -99,6 +100,8 @@ def read(*parts: Path) -> "xr.Dataset":
             "horizon_end": np.where(gone, np.nan_to_num(horizons["end"]), np.where(open_, np.nan, horizons["end"])),
             "slope_start": _slope(norms["start"], horizons["start"]),
             "slope_end": np.where(gone | open_, np.nan, _slope(norms["end"], horizons["end"])),
+            "below_start": lags.below(stages["start"]),
+            "below_end": np.where(gone | open_, np.nan, lags.below(stages["end"])),
             "usable": np.where(open_, np.nan, ~gone & (latest(ds["test_loss"].values) <= USABLE * of.chance)),
             "largest_gradient": np.max(sizes, axis=1, initial=0, where=np.isfinite(sizes)),
         }
@@ -179,11 +182,10 @@ class Claim:
 
 
 class Verdict(NamedTuple):
-    """What the data say of a claim."""
+    """What the data say of a claim, of n seeds."""
 
     claim: Claim
     n: int
-    """Seeds."""
     value: float
     low: float
     high: float

@@ -118,6 +118,22 @@ def norms_by_lag(ds: "xr.Dataset", by: str | None) -> Figure:
     return lags.lag_figure(panels, ["at initialisation", "trained"], labels if by else [""], HIGHEST)
 
 
+def norms_by_layer(ds: "xr.Dataset") -> Figure:
+    """Rows: at initialisation and after training; columns: labels of several layers, a curve a layer."""
+    read = {when: stage(ds, "adjoint_norm", at) for when, at in STAGES.items()}
+    there = {one: picked(ds, label=one) for one in axis(ds, "label")}
+    depth = {one: int(np.sum(~np.isnan(read["start"][runs]).all((0, 2)))) for one, runs in there.items()}
+    deep, most = [one for one in there if depth[one] > 1], max(depth.values())
+    shades = style.shades(most)
+
+    def curves(norms: np.ndarray, one: str) -> list[Curve]:
+        names = [f"layer {k + 1}" if depth[one] == most else "_" for k in range(depth[one])]
+        return [Curve(norms[there[one], k], shades[k], name) for k, name in enumerate(names)]
+
+    panels = [[curves(norms, one) for one in deep] for norms in read.values()]
+    return lags.lag_figure(panels, ["at initialisation", "trained"], deep, HIGHEST)
+
+
 def against(
     ds: "xr.Dataset", found: Sequence[dict[str, Any]], by: str | None, measures: Mapping[str, Measure]
 ) -> Figure:
@@ -201,6 +217,13 @@ def figures(
         f"T = {steps}: ‖∂L/∂h_t‖ against the lag, at the first update and after training (median of a run's last "
         f"{lags.late(ds.sizes['step'])} updates). Medians and quartiles over seeds. {lags.RINGS}",
     )
+    if ds.sizes["layer"] > 1:
+        yield (
+            "norms_by_layer",
+            norms_by_layer(ds),
+            f"T = {steps}: the same for each layer, the first reads the data. Medians and quartiles over seeds. "
+            f"{lags.RINGS}",
+        )
     yield (
         "against",
         against(ds, found, by, measures),

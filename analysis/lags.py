@@ -173,6 +173,14 @@ def horizon(norms: Float[np.ndarray, " *s lag"]) -> Float[np.ndarray, " *s"]:
     return np.where(np.isnan(ratio[..., 0]), np.nan, reach)
 
 
+def below(norms: Float[np.ndarray, "run layer lag"]) -> Float[np.ndarray, " run"]:
+    """√Σ_t ‖∂L/∂h_t‖² of a run's first layer over that of its last; 1 for one layer."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        sizes = np.sqrt(np.sum(np.square(norms.astype(float)), axis=-1))
+        top = np.maximum(np.sum(~np.isnan(sizes), axis=1) - 1, 0)  # layers that a spec lacks are NaN
+        return sizes[:, 0] / np.take_along_axis(sizes, top[:, None], axis=1)[:, 0]
+
+
 def middle_horizon(norms: Float[np.ndarray, "run lag"]) -> tuple[float, bool]:
     """The median horizon of some runs, and whether it is only a lower bound, a middle one being censored."""
     lags = horizon(norms)

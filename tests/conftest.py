@@ -64,7 +64,7 @@ def pytest_addoption(parser):
     parser.addoption("--attack", action="store_true", help="also run the long forms of the attacks")
 
 
-LARGE, ROOM = 1400 << 20, 300 << 20
+LARGE, ROOM = 1100 << 20, 300 << 20
 """Bytes that a worker may hold after a test before its programs are dropped, and beyond what stays when they are."""
 _stays = [0]
 _used = []

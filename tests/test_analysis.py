@@ -124,6 +124,14 @@ def test_the_horizon_of_an_exponential_is_where_it_falls_below_one_percent():
     assert np.isnan(lags.horizon(norms * np.nan)).all()
 
 
+def test_what_arrives_below_is_of_the_first_layer_over_the_last_there_is():
+    nothing = [np.nan, np.nan]
+    norms = np.array(
+        [[[3.0, 4], [9, 9], [0, 2]], [[1, 0], [0, 4], nothing], [[7, 0], nothing, nothing], [nothing, nothing, nothing]]
+    )
+    np.testing.assert_array_equal(lags.below(norms), [2.5, 0.25, 1, np.nan])
+
+
 def test_a_censored_middle_makes_the_median_horizon_a_lower_bound():
     falls, flat = 0.5 ** np.arange(STEPS), np.ones(STEPS)
     assert lags.middle_horizon(np.stack([falls, falls, flat])) == (7, False)

@@ -24,7 +24,8 @@ from seqdyn.runs.script import seeds
 from seqdyn.types import ConfigError
 
 X64 = False
-VALUES = "learned diverged horizon_start horizon_end slope_start slope_end usable largest_gradient".split()
+VALUES = "learned diverged horizon_start horizon_end slope_start slope_end below_start below_end usable".split()
+VALUES += ["largest_gradient"]
 
 
 @pytest.mark.parametrize(

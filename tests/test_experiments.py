@@ -415,6 +415,15 @@ def test_initialisations(tmp_path):
 
 
 @pytest.mark.slow
+def test_causes(tmp_path):
+    text = smoke("causes", tmp_path / "out", "--no-verify")
+    for part in ("rnn", "lstm"):
+        check_figures(tmp_path / "out" / part, text, "norms_by_lag", "norms_by_layer", "against")
+    check_figures(tmp_path / "out" / "rate", text, "norms_by_lag", "against")
+    assert not [*(tmp_path / "out" / "rate" / "figures").glob("norms_by_layer*")]  # of one
+
+
+@pytest.mark.slow
 def test_gating(tmp_path):
     """At equal size the rnn is wider: its parameters are within 3% of the gated cell's."""
     text = smoke("gating", tmp_path / "out", "--no-verify")
