@@ -164,9 +164,14 @@ def check_repeats(name: str, function: Callable[..., Any], *given: Any) -> None:
         known = [c for c in consts if not isinstance(c, Tracer) and not jnp.issubdtype(c.dtype, jax.dtypes.prng_key)]
         return re.sub(r" at 0x[0-9a-f]+", "", str(made.jaxpr)), known
 
-    (text, consts), (again, others) = traced(), traced()
-    alike = (one is other or _same(one, other) for one, other in zip(consts, others, strict=False))
-    if text != again or len(consts) != len(others) or not all(alike):
+    def alike(one: tuple[str, list[Any]], other: tuple[str, list[Any]]) -> bool:
+        (text, consts), (again, others) = one, other
+        pairs = zip(consts, others, strict=False)
+        return text == again and len(consts) == len(others) and all(a is b or _same(a, b) for a, b in pairs)
+
+    first, again = traced(), traced()
+    # What is made once and kept, as by functools.cache, stands in the first trace alone.
+    if not alike(first, again) and not alike(again, traced()):
         raise ConfigError(
             f"{name} gives something else each time that it is called; what is random must be drawn from a key, by "
             "jax.random, or no run would come again."

@@ -1,5 +1,7 @@
 """Law: what a user's code draws by other means than keys is refused before anything is compiled or written."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,6 +129,28 @@ class Counted:
     def value(self, seen):
         TRACED.append(self)
         return jnp.sum(seen.params.readout.w**2)
+
+
+@functools.cache
+def _sized():
+    """What is asked once: its trace stands where it is asked first, and nothing uses it."""
+    return jax.random.normal(jax.random.key(0), (3,)).shape[0]
+
+
+@sd.part
+class Sized:
+    """A penalty that asks for a size that is known from then on."""
+
+    weight: sd.Number = sd.number(0.1)
+    reads = "weights"
+
+    def value(self, seen):
+        return _sized() * jnp.sum(seen.params.readout.w**2)
+
+
+def test_what_is_made_once_and_kept_is_no_other_program():
+    _sized.cache_clear()
+    check_traces(experiment(dict(penalties=(Sized(),))), None)
 
 
 def test_new_numbers_are_not_traced_again_and_another_spec_is():
