@@ -1,7 +1,7 @@
 """Which runs learned, when, and what became of the others: each run by the criterion of its own task."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,8 +28,8 @@ STATUSES = {
     "diverged": "#d55e00",
     "unfinished": "#ffffff",
 }
-"""What can become of a run, with its colour (Okabe & Ito's, safe for the colour-blind). Of a task or loss of one's own
-nobody knows when it is learned: its runs have 'trained'."""
+"""What can become of a run, with its colour (Okabe & Ito's, safe for the colour-blind). Of a loss of one's own, or a
+task that does not say it, nobody knows when it is learned: its runs have 'trained'."""
 
 
 class Criterion(NamedTuple):
@@ -57,15 +57,20 @@ def criterion(described: Mapping[str, Any]) -> Criterion:
 
     Lengths of one task have levels of their own: of 'copy' a constant costs less the longer the sequence.
     """
-    found = [_criterion(spec) for spec in described["specs"]]
+    specs = described["specs"]
+    told = described.get("learned") or [None] * len(specs)
+    found = [_criterion(*both) for both in zip(specs, told, strict=True)]
     metric = next((name for name, target, _ in found if np.isfinite(target)), "test_loss")
     counts = layout(described).counts
     target, chance = (np.repeat([float(of[i]) for of in found], counts) for i in (1, 2))
     return Criterion(metric, target, chance)
 
 
-def _criterion(said: Mapping[str, Any]) -> tuple[str, float, float]:
-    """(metric, target, chance) of the words of a spec."""
+def _criterion(said: Mapping[str, Any], told: Sequence[Any] | None) -> tuple[str, float, float]:
+    """(metric, target, chance) of the words of a spec, or as a task of one's own has told them."""
+    if told:
+        target, chance = (np.nan if level is None else float(level) for level in told[1:])
+        return told[0], target, chance
     task = said.get("task", Spec.task)
     known = isinstance(task, str) and task in TASKS
     if isinstance(task, dict) and task["part"].startswith("seqdyn:"):

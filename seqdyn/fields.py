@@ -99,7 +99,7 @@ class Fields:
     mask: bool = True
     """Is padding left out, as if the sequence were shorter? False: it is read like anything else."""
     vocabulary: int = 0
-    """Ids of a data set's sequences; 0 where they are numbers."""
+    """Kinds of ids in the sequences of a data set or of a task of one's own; 0 where they are numbers."""
     embedding: int = _word(0, "network")
     """Width of the trained embedding of ids; 0 gives a cell their one-hot vectors, `vocabulary` wide."""
     pretrained: bool = _word(False, "network")

@@ -440,6 +440,18 @@ def test_what_is_for_slurm_is_refused_where_slurm_is_not_asked(launcher):
     assert sentence == "slurm is ['timeout_min=600']; it must be left out, or go with --launcher slurm."
 
 
+def test_workers_are_refused_where_nobody_launches_them_but_not_of_a_shard_that_a_launcher_began():
+    sentence = refusal(script._spread, script.Options(workers=3))
+    assert sentence == "workers is 3; it must be left out, or go with --launcher local or slurm."
+    script._spread(script.Options(workers=3, shard="1/3"))
+
+
+def test_what_is_no_console_is_refused(tmp_path):
+    e = seqdyn.Experiment("x", seqdyn.Spec(steps=4, batch=2, holdout=2), updates=1)
+    said = refusal(seqdyn.run, e, tmp_path / "out", console=3)
+    assert said == "console is 3; it must be a rich.console.Console, or None for stderr."
+
+
 def test_a_worker_s_command_line_is_taken_whatever_its_launcher_was_given(monkeypatch, capsys):
     monkeypatch.setattr(sys, "orig_argv", ["python", "x.py", "--launcher", "slurm", "--slurm", "timeout_min=600"])
     *_, last = launchers.commands(2)

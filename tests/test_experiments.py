@@ -419,7 +419,9 @@ def test_causes(tmp_path):
     text = smoke("causes", tmp_path / "out", "--no-verify")
     for part in ("rnn", "lstm"):
         check_figures(tmp_path / "out" / part, text, "norms_by_lag", "norms_by_layer", "against")
-    check_figures(tmp_path / "out" / "rate", text, "norms_by_lag", "against")
+    for part in ("rate", "words"):
+        check_figures(tmp_path / "out" / part, text, "norms_by_lag", "against")
+    assert "embedding of 4" in text
     assert not [*(tmp_path / "out" / "rate" / "figures").glob("norms_by_layer*")]  # of one
 
 

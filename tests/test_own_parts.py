@@ -524,6 +524,7 @@ def test_an_own_cell_reads_what_the_word_of_a_task_gives():
     [
         *((dict(records=(Hiding(of),)), f"records {of}") for of in ("clip", "seed", "run", "lag", "layer", "label")),
         (dict(records=(Hiding("a"), Hiding("a"))), "records[1] 'a' another"),
+        (dict(records=(Hiding("ä" * 101),)), "records[0] Hiding 'ää 200 bytes"),
         (dict(records=(Hiding("a", ("unit", "unit")),)), "'a' dims once"),
         (dict(records=(Hiding("a", ("b",)),)), "'a' dims ('b',) layer, axes"),
         (dict(records=(Hiding("a", (), "b"),)), "'a' dims axes"),

@@ -238,6 +238,7 @@ ONE = term(lambda self, seen: jnp.sum(seen.params.readout.w), "weights")
         (dict(penalties=term(lambda self, seen: 0.0, detached="no")), "Made detached 'no' True"),
         (dict(penalties=term(lambda self: 0.0)), "Made value () seen"),
         (dict(penalties=term(lambda self, seen: 0.0, name="a b")), "Made 'a b' identifier"),
+        (dict(penalties=term(lambda self, seen: 0.0, name="a" * 201)), "Made 'aa identifier 200 bytes"),
         (dict(penalties=term(lambda self, seen: 0.0, name="l2")), "Made 'l2' library"),
         (dict(penalties=(Flat(0.1), Flat(0.2))), "penalties[1] Flat 'penalty_Flat' another"),
         (

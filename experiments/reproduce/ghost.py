@@ -11,6 +11,8 @@ before T and 1 from T to 2T; the loss is the integral of the square of its error
 Cost: their loss 1,200 runs × 15,000 updates, the unit 1,600 × 1,500; two minutes of processor time.
 Expect: the claim of their loss, where T can be scaled away: exactly, within the grid of rates. The unit's critical rate
 has the exponent −5.1 from T = 8 to 64, and at 64 it is 1.4 α*; above 4 α* most runs end where nothing is learned.
+That zone is their word for their own loss. Of the unit it means that it does not turn on within 2T: at T = 8 such runs
+lie below the bifurcation, at r < 0, and drift on from there.
 """
 
 from dataclasses import dataclass

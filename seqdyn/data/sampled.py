@@ -22,12 +22,12 @@ class Drawn(NamedTuple):
     """What a part for a task builds."""
 
     draw: Callable[[Key[Array, ""], int], tuple[Any, ...]]
-    """(key, b) -> (xs, ys), xs [t, b, d], ys [b, …], or [t, b, …] of a task that asks at every step (`Spec.readout`);
-    or (xs, ys, weight), weight [b] or, of such a task, [t, b], at least 0: see `Batch.weight`"""
+    """(key, b) -> (xs, ys), xs [t, b, d] or ids [t, b], ys [b, …], or [t, b, …] of a task that asks at every step
+    (`Spec.readout`); or (xs, ys, weight), weight [b] or, of such a task, [t, b], at least 0: see `Batch.weight`"""
     loss: Callable[[Float[Array, "*s k"], Array], Float[Array, "*s"]] | Loss | None
     """(predictions, ys) -> the loss of each prediction; or all that there is to say of it"""
     inputs: int
-    """d"""
+    """d; 0 of ids, of which there are `Spec.vocabulary`"""
     outputs: int
     """k"""
     correct: Callable[[Float[Array, "*s k"], Array], Array] | None = None
@@ -35,7 +35,8 @@ class Drawn(NamedTuple):
     chance: float = math.nan
     """The loss of the best constant prediction; NaN where nobody knows it."""
     learned: tuple[str, float] = ("test_loss", math.nan)
-    """Metric of a held-out split and the value that counts as learned."""
+    """Metric of the held-out split, and the value that counts as learned: see `batches.Task.learned`; NaN where nobody
+    knows."""
     of_lengths: Callable[[Key[Array, ""], Int[Array, " b"]], tuple[Any, ...]] | None = None
     """(key, lengths [b]) -> (xs, ys) or (xs, ys, weight), as `draw`, of sequences that have these lengths, with padding
     behind; None where all sequences have as many steps: see `Spec.shortest`"""
@@ -54,10 +55,15 @@ def task(
     outputs: Any = None,
     correct: Any = None,
     of_lengths: Any = None,
+    chance: Any = math.nan,
+    learned: Any = ("test_loss", math.nan),
 ) -> Drawn:
     """A task that is sampled on the device: see `Drawn`. Batches are drawn anew at every update, from a key of it, and
     `Spec.holdout` sequences for the test split, the same for every run. `Spec.shortest` draws them `of_lengths`.
 
+    With `inputs=0` xs are ids, whole numbers from 0 to `Spec.vocabulary` − 1; `Spec.embedding` gives them vectors.
+    `chance` and `learned` are for reports, which then say of each run whether it learned: learned=("test_accuracy",
+    0.99) is met above 0.99, ("test_loss", 0.01) below 0.01.
     For a network that is no stack (`learn.network`) `draw` is enough; its xs and ys may be any pytrees.
     """
     alone = (loss, inputs, outputs, correct) == (None,) * 4
@@ -70,8 +76,23 @@ def task(
         check_function("of_lengths of a task", of_lengths, "key", "lengths")
     if alone:
         return Drawn(draw, None, 0, 0)
-    sizes = whole("inputs of a task", inputs), whole("outputs of a task", outputs)
-    return Drawn(draw, loss, *sizes, correct, of_lengths=of_lengths)
+    said = _said(chance, learned, correct is not None or isinstance(loss, Loss) and loss.correct is not None)
+    sizes = whole("inputs of a task", inputs, 0), whole("outputs of a task", outputs)
+    return Drawn(draw, loss, *sizes, correct, *said, of_lengths=of_lengths)
+
+
+def _said(chance: Any, learned: Any, counted: bool) -> tuple[float, tuple[str, float]]:
+    """What a user's task says of its losses, if it can be; `counted`: is there an accuracy?"""
+    metrics = ("test_loss", "test_accuracy") if counted else ("test_loss",)
+    right = f'("{metrics[-1]}", a number)' + ("" if counted else ", or give correct=")
+    pair = learned if isinstance(learned, tuple | list) and len(learned) == 2 else (None, None)
+    if pair[0] not in metrics or not isinstance(pair[1], int | float | np.number) or np.isinf(pair[1]):
+        raise ConfigError(f"learned of a task is {learned!r:.80}; it must be {right}.")
+    if not isinstance(chance, int | float | np.number) or np.isinf(chance):
+        raise ConfigError(
+            f"chance of a task is {chance!r:.80}; it must be a number, the loss of a constant prediction."
+        )
+    return float(chance), (str(pair[0]), float(pair[1]))
 
 
 def _lengths(spec: Fields, key: Any) -> Int[Array, " b"]:
@@ -94,7 +115,8 @@ def sampled(spec: Fields, sample: Callable[[Any, Any], tuple[Array, ...]]) -> di
         if not spec.shortest:
             return Batch(xs, ys, weight=weight)
         mask = valid_steps(lengths, spec.steps)
-        return Batch(jnp.where(jnp.broadcast_to(mask[..., None], xs.shape), xs, 0), ys, mask, weight)
+        real = mask if xs.ndim == 2 else jnp.broadcast_to(mask[..., None], xs.shape)
+        return Batch(jnp.where(real, xs, 0), ys, mask, weight)
 
     def fold(key: Any, steps: Any) -> Any:
         return jax.vmap(lambda n: jax.random.fold_in(key, n))(steps)
@@ -143,7 +165,7 @@ def batch_of(spec: Fields, drawn: Drawn, key: Key[Array, ""], lengths: Any = Non
     with lenient():
         drew = _drew(type(spec.task).__name__, drawn, key, spec.batch, lengths)
         xs, ys, *weight = jax.tree.map(jnp.asarray, drew)
-    if spec.network is None:
+    if spec.network is None and drawn.inputs:
         xs = xs.astype(jnp.float32)
     return (*jax.tree.map(_in_32_bits, (xs, ys)), *(w.astype(jnp.float32) for w in weight))
 
@@ -186,9 +208,14 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
     xs, ys, *weight = every = drew()
     if users(spec.task):
         check_repeats(f"draw of {name}", lambda key: _drew(name, drawn, key, spec.batch), jax.random.key(0))
-    if xs.ndim != 3 or xs.shape[1:] != (spec.batch, drawn.inputs) or not xs.shape[0]:
-        right = f"be [steps, batch, inputs], (…, {spec.batch}, {drawn.inputs})"
+    axes, wanted = "[steps, batch]", (spec.batch,)
+    if drawn.inputs:
+        axes, wanted = "[steps, batch, inputs]", (spec.batch, drawn.inputs)
+    if xs.ndim != 1 + len(wanted) or xs.shape[1:] != wanted or not xs.shape[0]:
+        right = f"be {axes}, (…, {', '.join(map(str, wanted))})" + ("" if drawn.inputs else ", ids, as inputs is 0")
         raise must("xs", f"have the shape {xs.shape}", right)
+    if not drawn.inputs and not jnp.issubdtype(xs.dtype, jnp.integer):
+        raise must("xs", f"have the type {xs.dtype}", "be ids, whole numbers, as inputs is 0")
     if not any(jnp.issubdtype(xs.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise must("xs", f"have the type {xs.dtype}", "be numbers")
     each = xs.shape[:2] if spec.readout == "every" else xs.shape[1:2]

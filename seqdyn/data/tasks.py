@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import built
+from seqdyn.building import built, users
 from seqdyn.data import losses, synthetic
 from seqdyn.data.batches import Batch, Task
 from seqdyn.data.sampled import Drawn, whole_task
@@ -206,11 +206,26 @@ def task_of(spec: Fields) -> Task:
     return task._replace(loss=losses.made_loss("loss", spec.loss), chance=math.nan, learned=learned)
 
 
+def told(spec: Fields) -> list[Any] | None:
+    """What a user's task says of when it is learned, which only its code knows, as JSON: [metric, value, chance], with
+    None for what it does not say; None where it says nothing, and of all others."""
+    if spec.network is not None or spec.loss is not None or not users(spec.task):
+        return None
+    (metric, value), chance = (task := task_of(spec)).learned, task.chance
+    levels = [None if math.isnan(one) else one for one in (value, chance)]
+    return None if levels == [None, None] else [metric, *levels]
+
+
 def sequences(spec: Fields) -> Any:
     """What the library samples for a spec, a word or a part of it; None where it samples nothing."""
     if isinstance(spec.task, str):
         return synthetic.PARTS.get(spec.task)
     return spec.task if isinstance(spec.task, synthetic.Sequences) else None
+
+
+def draws_ids(spec: Fields) -> bool:
+    """Is its task one of the user's own whose sequences are ids? (Of a network that is no stack nobody asks.)"""
+    return not isinstance(spec.task, str) and spec.network is None and not task_of(spec).inputs
 
 
 def check_lengths(spec: Fields) -> None:
@@ -239,19 +254,16 @@ def check(spec: Fields) -> None:
         right = "'every', as it asks at every step" if every_step else "'last', 'mean' or 'sum'"
         raise ConfigError(f"readout is '{spec.readout}' for the task '{called}'; it must be {right}.")
     ids, numbers = spec.vocabulary > 0, spec.features > 0
-    right = {
-        "labelled": "one of the two above 0: ids or numbers",
-        "next_step": "features above 0 and no vocabulary",
-        "stream": "vocabulary above 0 and no features",
-    }.get(task, "neither: a synthetic task makes its own inputs")
-    if (ids, numbers) not in {
-        "labelled": [(True, False), (False, True)],
-        "next_step": [(False, True)],
-        "stream": [(True, False)],
-    }.get(task, [(False, False)]):
-        raise ConfigError(
-            f"vocabulary is {spec.vocabulary} and features is {spec.features} for the task '{task}'; it takes {right}."
-        )
+    right, taken = {
+        "labelled": ("one of the two above 0: ids or numbers", [(True, False), (False, True)]),
+        "next_step": ("features above 0 and no vocabulary", [(False, True)]),
+        "stream": ("vocabulary above 0 and no features", [(True, False)]),
+    }.get(task, ("neither: a task that is sampled makes its own inputs", [(False, False)]))
+    if draws_ids(spec):
+        right, taken = "vocabulary above 0 and no features: it draws ids", [(True, False)]
+    if (ids, numbers) not in taken:
+        found = f"vocabulary is {spec.vocabulary} and features is {spec.features} for the task '{called}'"
+        raise ConfigError(f"{found}; it takes {right}.")
     if spec.vocabulary == 1:
         raise ConfigError("vocabulary is 1; what is always the same id says nothing, so it must be 2 or more.")
     if spec.embedding and not ids:

@@ -12,6 +12,7 @@ import numpy as np
 
 from seqdyn import grids, parts
 from seqdyn.building import called, check_alone
+from seqdyn.data import tasks
 from seqdyn.data.arrays import array, plain_json
 from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, layout, numbers_of
@@ -328,6 +329,7 @@ class Experiment:
             "modes": self.modes,
             **{name: parts.describe(value) for name in ("keep", "lags") if (value := getattr(self, name)) is not None},
             "settings": json.loads(json.dumps(self.settings)),
+            **({"learned": said} if any(said := [tasks.told(spec) for spec in self.specs]) else {}),
         }
 
 

@@ -47,14 +47,24 @@ class Context(NamedTuple):
     """Its own, for what a record draws; the same for every record."""
 
 
+LONGEST = 200
+"""Bytes of a name: a file system takes 255, some of which the file has before it while it is written."""
+A_NAME = f"an identifier of at most {LONGEST} bytes, as a folder has it"
+
+
+def is_name(name: Any) -> bool:
+    """Can something be recorded under it?"""
+    return isinstance(name, str) and name.isidentifier() and len(name.encode()) <= LONGEST
+
+
 def check_variables(where: str, record: Any) -> None:
     """Raises ConfigError where what a record says that it records cannot be recorded."""
     name, found = type(record).__name__, getattr(record, "variables", None)
     if not isinstance(found, dict) or not found or not all(isinstance(v, Variable) for v in found.values()):
         raise ConfigError(f"{where} is {name}, whose variables are {found!r:.80}; they must be a dict of Variable.")
     for key, variable in found.items():
-        if not isinstance(key, str) or not key.isidentifier():
-            raise ConfigError(f"{where} is {name}, which records {key!r:.80}; the name must be an identifier.")
+        if not is_name(key):
+            raise ConfigError(f"{where} is {name}, which records {key!r:.80}; the name must be {A_NAME}.")
         for text in ("long_name", "units"):
             if not isinstance(getattr(variable, text), str):
                 wrong = f"{text} {getattr(variable, text)!r:.80}"

@@ -190,6 +190,7 @@ def _check_built(spec: Fields, found: dict[str, Any], parts: tuple[Any, ...]) ->
         with known_at_run_time(f"task is {type(task).__name__}"):
             if spec.network is None:
                 found["steps"] = sampled.shapes(spec, type(task).__name__, drawn)
+                inputs = drawn.inputs or spec.embedding or whole("vocabulary", spec.vocabulary, 2)
     if layers:
         steps = whole("steps", found.get("steps", spec.steps))
         found["hidden"] = check_cells(layers, inputs, 2 if spec.bidirectional else 1, steps)

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from seqdyn.building import check_part, is_real, kind_of, known_at_run_time
 from seqdyn.data.batches import Batch
 from seqdyn.fields import Fields, PenaltyName
-from seqdyn.learn.context import Variable
+from seqdyn.learn.context import A_NAME, Variable, is_name
 from seqdyn.nets import stack
 from seqdyn.nets.bptt import Tap
 from seqdyn.norms import norm, power_of_two
@@ -167,8 +167,8 @@ def check_term(where: str, term: Any) -> None:
     if not isinstance(getattr(term, "detached", False), bool):
         raise ConfigError(f"{name}, whose detached is {term.detached!r:.60}; it must be True or False.")
     said = called(term)
-    if not isinstance(said, str) or not said.isidentifier():
-        raise ConfigError(f"{name}, whose name is {said!r:.60}; it must be an identifier.")
+    if not is_name(said):
+        raise ConfigError(f"{name}, whose name is {said!r:.60}; it must be {A_NAME}.")
     if said in get_args(PenaltyName):
         raise ConfigError(f"{name}, whose name {said!r} is that of a penalty of the library; it must be another.")
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqdyn.backend import compiled
-from seqdyn.data.tasks import task_of
+from seqdyn.data.tasks import draws_ids, task_of
 from seqdyn.learn import model, network, objective, precision, terms, train
 from seqdyn.learn.spec import Spec
 from seqdyn.nets.bptt import Tap, unroll
@@ -28,7 +28,7 @@ def gradient_error(spec: Spec, data: Any, program: Any = None) -> float:
     the gradient itself is a chaotic function of rounding.
 
     NaN where autodiff's is not finite, as of a run that begins diverged: there is nothing to compare. ConfigError for
-    an example that weighs less than nothing.
+    an example that weighs less than nothing, and for ids that are not of the vocabulary.
 
     Two gradients that are exactly 0 agree, too, so where both are for some group, it is looked at whether anything can
     arrive there: see `unreached_groups`. ConfigError, naming the groups, where nothing can: what is trained there is
@@ -37,7 +37,12 @@ def gradient_error(spec: Spec, data: Any, program: Any = None) -> float:
     Several runs of a spec share a `program`, which is `comparison()`.
     """
     spec = dataclasses.replace(precision.exact(spec), truncate=False, clip="norm").having(gain=1.0)
-    worst, silent, least, _ = (program or comparison())(spec.arrays(), data)
+    worst, silent, least, ids, _ = (program or comparison())(spec.arrays(), data)
+    if ids is not None and not 0 <= ids[0] <= ids[1] < spec.vocabulary:
+        wrong = int(ids[0] if ids[0] < 0 else ids[1])
+        raise ConfigError(
+            f"xs of the task of {spec.label} has the id {wrong}; ids are from 0 to {spec.vocabulary - 1}."
+        )
     if least is not None and not least >= 0:
         raise ConfigError(f"weight of the task of {spec.label} has {float(least):g}; it must be at least 0.")
     if silent and (found := unreached_groups(spec, data)):
@@ -53,9 +58,10 @@ def gradient_error(spec: Spec, data: Any, program: Any = None) -> float:
 
 
 def comparison() -> Any:
-    """What `gradient_error` compiles: (spec, data) -> how far apart, whether both are 0, the least weight, readings."""
+    """What `gradient_error` compiles: (spec, data) -> how far apart, whether both are 0, the least weight, the least
+    and the largest id that a user's task draws, readings."""
 
-    def error(spec: Spec, data: Any) -> tuple[jax.Array, jax.Array, Any, Any]:
+    def error(spec: Spec, data: Any) -> tuple[jax.Array, jax.Array, Any, Any, Any]:
         task = task_of(spec)
         params = train.init(spec, data).params
         batch = task.batch(data, "train", train.batch_index(spec, data, jnp.int32(0)))
@@ -79,7 +85,8 @@ def comparison() -> Any:
         worst = jnp.where(jnp.isnan(worst), jnp.inf, worst)  # of ours alone
         worst = jnp.where(jnp.all(jnp.isfinite(jnp.stack([*sizes.values()]))), worst, jnp.nan)
         least = None if batch.weight is None else jnp.min(batch.weight)
-        return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), least, readings
+        ids = (jnp.min(batch.xs), jnp.max(batch.xs)) if draws_ids(spec) else None
+        return worst, jnp.any(~_arrived(ours) & ~_arrived(theirs)), least, ids, readings
 
     return compiled(error)
 

@@ -91,7 +91,8 @@ def _open_run(
     if (out / NAME).exists():
         found = read(out)
         there = found["experiment"]
-        different = difference(there | {"updates": 0}, wanted | {"updates": 0}, experiment)
+        said = {"updates": 0, "learned": None}  # what may change
+        different = difference(there | said, wanted | said, experiment)
         if different:
             name, old, new = different
             name = name.replace("hypers", "numbers", 1) if name.startswith("hypers") else name  # as users call them

@@ -89,6 +89,8 @@ def run(
     check_settings(experiment.specs[0].dtype == "float64")
     if mine == WHOLE:
         mine = Shard(jax.process_index(), jax.process_count())
+    if not isinstance(console, Console | None):
+        raise ConfigError(f"console is {console!r:.80}; it must be a rich.console.Console, or None for stderr.")
     given_out, console = manifest.directory(out), console or plain_console(stderr=True)
     out = given_out.absolute()  # also if somebody changes the working directory
     check_threads()

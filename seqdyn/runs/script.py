@@ -282,6 +282,8 @@ def _spread(chosen: Options) -> None:
     whole("workers", chosen.workers)
     if chosen.slurm and chosen.launcher != "slurm":
         raise ConfigError(f"slurm is {list(chosen.slurm)}; it must be left out, or go with --launcher slurm.")
+    if chosen.workers != Options.workers and (chosen.launcher, chosen.shard) == ("none", Options.shard):
+        raise ConfigError(f"workers is {chosen.workers}; it must be left out, or go with --launcher local or slurm.")
     if chosen.launcher == "local":
         launchers.local(launchers.commands(chosen.workers))
 
