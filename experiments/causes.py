@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 import seqdyn as sd
 from analysis import cures as analysis
-from analysis.claims import Claim, Statistic, minus
+from analysis.claims import Claim, Statistic, minus, prevails
 from experiments import _cures as cures
 from experiments._cures import of
 from seqdyn import backend
@@ -114,9 +114,9 @@ def _rate(column: str, *lr: float) -> Statistic:
     return of(column, label=RATE, lr=lr)
 
 
-def _words(column: str, width: int, gain: float) -> Statistic:
-    """Of a representation, at a gain of W."""
-    return of(column, label=represented(width), input_gain=gain)
+def _words(column: str, gain: float, *widths: int) -> Statistic:
+    """Of a representation, or of several, at a gain of W."""
+    return of(column, label=tuple(map(represented, widths)), input_gain=gain)
 
 
 CLAIMS = (
@@ -177,21 +177,34 @@ CLAIMS = (
     Claim(
         "At initialisation one-hot vectors of 100 words let the gradient reach further back than an embedding of 4",
         "difference",
-        minus(_words("horizon_start", 0, 1.0), _words("horizon_start", 4, 1.0)),
+        minus(_words("horizon_start", 1.0, 0), _words("horizon_start", 1.0, 4)),
         5.0,
     ),
     Claim(
         "That is the size of the drive: where both have the same, they reach equally far (within 5 lags)",
         "difference",
-        minus(_words("horizon_start", 0, 2.4), _words("horizon_start", 4, 1.0)),
+        minus(_words("horizon_start", 2.4, 0), _words("horizon_start", 1.0, 4)),
         5.0,
         "within",
     ),
     Claim(
         "An embedding of 64 reaches further back than one of 4",
         "difference",
-        minus(_words("horizon_start", 64, 1.0), _words("horizon_start", 4, 1.0)),
+        minus(_words("horizon_start", 1.0, 64), _words("horizon_start", 1.0, 4)),
         5.0,
+    ),
+    Claim(
+        "From a gain of W of 2.4 hardly any learns, whatever reads the words (share of a seed's three)",
+        "median",
+        _words("learned", 2.4, 0, 4, 64),
+        0.4,
+        "below",
+    ),
+    Claim(
+        "Of the seeds of which more learn from one of the gains 0.42 and 1 of W, most do so from 0.42",
+        "proportion",
+        prevails(_words("learned", 0.42, 0, 4, 64), _words("learned", 1.0, 0, 4, 64)),
+        0.5,
     ),
 )
 """At the default length, width, depths and rates."""
