@@ -48,7 +48,8 @@ class Config(cures.Common):
     embeddings: tuple[int, ...] = (0, 4, 64)
     """Widths; 0 for one-hot vectors."""
     input_gains: tuple[float, ...] = (0.42, 1.0, 2.4)
-    """Of W. One-hot vectors of 100 words have the drive of an embedding of 4 where their gain is 2.4 times its own."""
+    """Of W. W x_t has entries of the variance 2 gain² / (d + H), with H units, of one-hot vectors of d words as of an
+    embedding d wide: one-hot vectors of 100 words have the drive of an embedding of 4 at 2.4 times its gain."""
     clip: float = 1.0
 
 
