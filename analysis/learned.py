@@ -53,24 +53,24 @@ class Criterion(NamedTuple):
 
 
 def criterion(described: Mapping[str, Any]) -> Criterion:
-    """Of an experiment as its manifest has it; the code of users' parts is not needed.
+    """Of an experiment as `manifest.described` has it; the code of users' parts is not needed.
 
     Lengths of one task have levels of their own: of 'copy' a constant costs less the longer the sequence.
     """
     specs = described["specs"]
-    told = described.get("learned") or [None] * len(specs)
-    found = [_criterion(*both) for both in zip(specs, told, strict=True)]
+    own = described.get("learned") or [None] * len(specs)
+    found = [_criterion(*both) for both in zip(specs, own, strict=True)]
     metric = next((name for name, target, _ in found if np.isfinite(target)), "test_loss")
     counts = layout(described).counts
     target, chance = (np.repeat([float(of[i]) for of in found], counts) for i in (1, 2))
     return Criterion(metric, target, chance)
 
 
-def _criterion(said: Mapping[str, Any], told: Sequence[Any] | None) -> tuple[str, float, float]:
-    """(metric, target, chance) of the words of a spec, or as a task of one's own has told them."""
-    if told:
-        target, chance = (np.nan if level is None else float(level) for level in told[1:])
-        return told[0], target, chance
+def _criterion(said: Mapping[str, Any], own: Sequence[Any] | None) -> tuple[str, float, float]:
+    """(metric, target, chance) of the words of a spec, or what a task of one's `own` says."""
+    if own:
+        target, chance = (np.nan if level is None else float(level) for level in own[1:])
+        return own[0], target, chance
     task = said.get("task", Spec.task)
     known = isinstance(task, str) and task in TASKS
     if isinstance(task, dict) and task["part"].startswith("seqdyn:"):

@@ -57,13 +57,19 @@ CELLS = ("rnn", "lstm")
 RATE = "learning rate"
 
 
+OTHERS = 2**30
+"""Folded into a batch's key, it gives that of the distractors."""
+
+
 @sd.part
 class Words:
     """Temporal order among so many kinds of symbols, as ids: the distractors are drawn from all kinds but the first
     two."""
 
     steps: int
+    """T, time steps of a sequence."""
     kinds: int
+    """Of symbols, at least 3."""
 
     def build(self) -> sd.Task:
         """Its draw; all else is that of `TemporalOrder`."""
@@ -72,7 +78,7 @@ class Words:
         def draw(key: jax.Array, batch: int) -> tuple[jax.Array, jax.Array]:
             xs, ys = order.draw(key, batch)
             ids = jnp.argmax(xs, axis=-1)
-            others = jax.random.randint(jax.random.fold_in(key, 0), ids.shape, 2, self.kinds)
+            others = jax.random.randint(jax.random.fold_in(key, OTHERS), ids.shape, 2, self.kinds)
             return jnp.where(ids < 2, ids, others), ys
 
         return order._replace(draw=draw, inputs=0, of_lengths=None)

@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import tyro
 import xarray as xr
 from _refusals import refusal
 
@@ -440,10 +441,29 @@ def test_what_is_for_slurm_is_refused_where_slurm_is_not_asked(launcher):
     assert sentence == "slurm is ['timeout_min=600']; it must be left out, or go with --launcher slurm."
 
 
-def test_workers_are_refused_where_nobody_launches_them_but_not_of_a_shard_that_a_launcher_began():
+def test_workers_are_refused_where_nobody_launches_them():
     sentence = refusal(script._spread, script.Options(workers=3))
     assert sentence == "workers is 3; it must be left out, or go with --launcher local or slurm."
-    script._spread(script.Options(workers=3, shard="1/3"))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_what_a_launcher_starts_is_not_refused_for_its_workers(workers, monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "x.py", "--launcher", "local", "--workers", str(workers)])
+    for command in launchers.commands(workers):
+        script._spread(tyro.cli(script.Options, args=command[2:]))
+
+
+def test_lengths_that_an_older_version_drew_are_not_mixed_with_others(tmp_path):
+    spec = seqdyn.Spec("adding", steps=8, shortest=4, batch=2, holdout=2)
+    experiment = seqdyn.Experiment("lengths", spec, updates=1)
+    manifest.open_run(tmp_path / "out", experiment, {})
+    manifest.open_run(tmp_path / "out", experiment, {})
+
+    def older(found):
+        return found | {"draws": {name: value for name, value in found["draws"].items() if name != "lengths"}}
+
+    manifest.note(tmp_path / "out", older)
+    assert "an older seqdyn drew" in refusal(manifest.open_run, tmp_path / "out", experiment, {})
 
 
 def test_what_is_no_console_is_refused(tmp_path):

@@ -13,8 +13,9 @@ from _training import update
 
 import seqdyn as sd
 from experiments import causes
+from seqdyn.data.batches import Batch
 from seqdyn.data.synthetic import TemporalOrder
-from seqdyn.learn import train
+from seqdyn.learn import model, train
 from seqdyn.learn.verify import TOLERANCE, gradient_error
 from seqdyn.numbers import Numbers
 
@@ -29,16 +30,22 @@ class Symbols:
     of_lengths: bool = False
     above: int = 0
     """Added to each id."""
+    fraction: float = 0.0
+    """Added to each id of sequences that have lengths."""
 
     def build(self):
         order = TemporalOrder(steps=STEPS)
 
-        def draw(key, batch):
-            return of_lengths(key, jnp.full(batch, STEPS))
-
-        def of_lengths(key, lengths):
+        def ids(key, lengths):
             xs, ys = order.sample(key, lengths)
             return jnp.argmax(xs, axis=-1) + self.above, ys
+
+        def draw(key, batch):
+            return ids(key, jnp.full(batch, STEPS))
+
+        def of_lengths(key, lengths):
+            xs, ys = ids(key, lengths)
+            return (xs + self.fraction if self.fraction else xs), ys
 
         loss = optax.softmax_cross_entropy_with_integer_labels
         return sd.task(draw, loss=loss, inputs=0, outputs=4, of_lengths=of_lengths if self.of_lengths else None)
@@ -79,10 +86,11 @@ def test_ids_that_are_not_of_the_vocabulary_are_refused(above, wrong):
 @pytest.mark.parametrize(
     "task, fields, words",
     [
-        (Symbols(), dict(vocabulary=0), "vocabulary is 0"),
+        (Symbols(), dict(vocabulary=0), "Symbols, which draws ids"),
         (Symbols(), dict(vocabulary=1), "vocabulary is 1"),
         (Symbols(), dict(features=3), "features is 3"),
         (Symbols(), dict(embedding=2, vocabulary=0), "vocabulary is 0"),
+        (Symbols(), dict(embedding=2, pretrained=True), "pretrained is True"),
         ("temporal_order", dict(steps=STEPS), "makes its own inputs"),
     ],
 )
@@ -99,6 +107,24 @@ def test_what_is_drawn_without_inputs_must_be_ids(xs, words):
 
     said = refusal(spec, Other())
     assert words in said and "ids" in said
+
+
+def test_ids_of_sequences_with_lengths_are_whole_numbers_too():
+    assert "xs of of_lengths" in refusal(spec, Symbols(of_lengths=True, fraction=0.5))
+
+
+def test_a_run_of_drawn_ids_is_recorded_restored_and_reads_others(tmp_path):
+    of = spec(embedding=2)
+    words = [f"word{i}" for i in range(KINDS)]
+    out = sd.run(sd.Experiment("ids", of, updates=2, chunk=1), tmp_path / "out", vocabulary=words)
+    assert sd.load(out).adjoint_norm.notnull().all()
+    ids = np.arange(STEPS)[None] % KINDS
+    found = sd.predict(out, 0, ids)
+    batch = Batch(jnp.asarray(ids.T, jnp.int32), jnp.zeros(1, jnp.int32))
+    predicted = model.predict(dataclasses.replace(of, batch=1), sd.restore(out, 0), batch)
+    np.testing.assert_allclose(found, predicted, rtol=1e-5)
+    assert "draws its ids" in refusal(sd.predict, out, 0, "word1 word2")
+    assert "draws its ids" in refusal(sd.explained, out, 0, "word1 word2")
 
 
 def test_temporal_order_among_many_words_asks_the_same_and_draws_every_word():

@@ -352,6 +352,14 @@ def test_sequences_may_have_lengths_of_their_own(task):
     assert look.mask.shape == (20, 3) and np.asarray(look.mask).sum(0).min() >= 12
 
 
+def test_lengths_say_nothing_of_what_is_drawn():
+    """Lengths of 17 to 32 and symbols of 4, drawn by one key, would have the same last two bits."""
+    batch = drawn("temporal_order", 32, shortest=17)
+    first, lengths = batch.xs[0].argmax(-1), batch.mask.sum(0)
+    for last in range(4):
+        assert {*first[lengths % 4 == last].tolist()} == {2, 3, 4, 5}
+
+
 @pytest.mark.parametrize(
     "spec, n",
     [

@@ -47,6 +47,10 @@ class Drawn(NamedTuple):
         return self.loss if self.loss is None or isinstance(self.loss, Loss) else Loss(self.loss, self.correct)
 
 
+UNSAID: dict[str, Any] = {name: Drawn._field_defaults[name] for name in ("chance", "learned", "of_lengths")}
+"""What a task need not say."""
+
+
 def task(
     draw: Any,
     *,
@@ -55,16 +59,16 @@ def task(
     outputs: Any = None,
     correct: Any = None,
     of_lengths: Any = None,
-    chance: Any = math.nan,
-    learned: Any = ("test_loss", math.nan),
+    chance: Any = UNSAID["chance"],
+    learned: Any = UNSAID["learned"],
 ) -> Drawn:
     """A task that is sampled on the device: see `Drawn`. Batches are drawn anew at every update, from a key of it, and
     `Spec.holdout` sequences for the test split, the same for every run. `Spec.shortest` draws them `of_lengths`.
 
     With `inputs=0` xs are ids, whole numbers from 0 to `Spec.vocabulary` − 1; `Spec.embedding` gives them vectors.
-    `chance` and `learned` are for reports, which then say of each run whether it learned: learned=("test_accuracy",
-    0.99) is met above 0.99, ("test_loss", 0.01) below 0.01.
-    For a network that is no stack (`learn.network`) `draw` is enough; its xs and ys may be any pytrees.
+    Verification holds those of the first batch against the vocabulary. `chance` and `learned` are for reports, which
+    then say of each run whether it learned: learned=("test_accuracy", 0.99) is met above 0.99, ("test_loss", 0.01)
+    below 0.01. For a network that is no stack (`learn.network`) `draw` is enough; its xs and ys may be any pytrees.
     """
     alone = (loss, inputs, outputs, correct) == (None,) * 4
     check_function("draw of a task", draw, "key", "batch")
@@ -75,32 +79,48 @@ def task(
     if of_lengths is not None:
         check_function("of_lengths of a task", of_lengths, "key", "lengths")
     if alone:
+        for name, given in (("chance", chance), ("learned", learned), ("of_lengths", of_lengths)):
+            if given is not UNSAID[name]:
+                raise ConfigError(f"{name} of a task is {given!r:.80}; leave it out, or give loss, inputs and outputs.")
         return Drawn(draw, None, 0, 0)
-    said = _said(chance, learned, correct is not None or isinstance(loss, Loss) and loss.correct is not None)
     sizes = whole("inputs of a task", inputs, 0), whole("outputs of a task", outputs)
-    return Drawn(draw, loss, *sizes, correct, *said, of_lengths=of_lengths)
+    return Drawn(draw, loss, *sizes, correct, chance, learned, of_lengths)
 
 
-def _said(chance: Any, learned: Any, counted: bool) -> tuple[float, tuple[str, float]]:
-    """What a user's task says of its losses, if it can be; `counted`: is there an accuracy?"""
+def check_criterion(drawn: Drawn) -> None:
+    """Raises ConfigError for what a task cannot say of its losses."""
+    loss = drawn.whole_loss
+    counted = loss is not None and loss.correct is not None
     metrics = ("test_loss", "test_accuracy") if counted else ("test_loss",)
     right = f'("{metrics[-1]}", a number)' + ("" if counted else ", or give correct=")
-    pair = learned if isinstance(learned, tuple | list) and len(learned) == 2 else (None, None)
-    if pair[0] not in metrics or not isinstance(pair[1], int | float | np.number) or np.isinf(pair[1]):
-        raise ConfigError(f"learned of a task is {learned!r:.80}; it must be {right}.")
-    if not isinstance(chance, int | float | np.number) or np.isinf(chance):
-        raise ConfigError(
-            f"chance of a task is {chance!r:.80}; it must be a number, the loss of a constant prediction."
-        )
-    return float(chance), (str(pair[0]), float(pair[1]))
+    pair = drawn.learned if isinstance(drawn.learned, tuple | list) and len(drawn.learned) == 2 else ("", "")
+    if not isinstance(pair[0], str) or pair[0] not in metrics or not _is_level(pair[1]):
+        raise ConfigError(f"learned of a task is {drawn.learned!r:.80}; it must be {right}{_TRACED}.")
+    if not _is_level(drawn.chance):
+        raise ConfigError(f"chance of a task is {drawn.chance!r:.80}; it must be a number{_TRACED}.")
+
+
+_TRACED = " of Python, as math.log(4) and no JAX array or sd.number"
+
+
+def _is_level(value: Any) -> bool:
+    """Is it a number, or NaN, which says that nobody knows?"""
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    return bool(real and not abs(value) > 1e300)  # NaN is not above it
+
+
+LENGTHS = 2**31 - 5
+"""Folded into a batch's key, it gives that of the lengths."""
 
 
 def _lengths(spec: Fields, key: Any) -> Int[Array, " b"]:
     """Of each sequence of a batch."""
     if not spec.shortest:
         return jnp.full((spec.batch,), spec.steps, jnp.int32)
-    # A key of its own: what a sequence holds does not depend on whether lengths are drawn.
-    return jax.random.randint(jax.random.fold_in(key, 0), (spec.batch,), spec.shortest, spec.steps + 1, jnp.int32)
+    # A key of its own: what a sequence holds does not depend on whether lengths are drawn. Of small numbers the folded
+    # keys are those that `split` gives, with which tasks draw.
+    key = jax.random.fold_in(key, LENGTHS)
+    return jax.random.randint(key, (spec.batch,), spec.shortest, spec.steps + 1, jnp.int32)
 
 
 def sampled(spec: Fields, sample: Callable[[Any, Any], tuple[Array, ...]]) -> dict[str, Any]:
@@ -205,17 +225,22 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
                 raise must(what, f"is {kind_of(leaf)}", "be an array")
         return found
 
+    ones = jnp.ones(spec.batch, jnp.int32)
     xs, ys, *weight = every = drew()
     if users(spec.task):
         check_repeats(f"draw of {name}", lambda key: _drew(name, drawn, key, spec.batch), jax.random.key(0))
-    axes, wanted = "[steps, batch]", (spec.batch,)
+    right, wanted = "be ids [steps, batch], as inputs is 0,", (spec.batch,)
     if drawn.inputs:
-        axes, wanted = "[steps, batch, inputs]", (spec.batch, drawn.inputs)
+        right, wanted = (
+            "be [steps, batch, inputs]," + " or ids with inputs=0," * (xs.ndim == 2),
+            (spec.batch, drawn.inputs),
+        )
     if xs.ndim != 1 + len(wanted) or xs.shape[1:] != wanted or not xs.shape[0]:
-        right = f"be {axes}, (…, {', '.join(map(str, wanted))})" + ("" if drawn.inputs else ", ids, as inputs is 0")
-        raise must("xs", f"have the shape {xs.shape}", right)
-    if not drawn.inputs and not jnp.issubdtype(xs.dtype, jnp.integer):
-        raise must("xs", f"have the type {xs.dtype}", "be ids, whole numbers, as inputs is 0")
+        raise must("xs", f"have the shape {xs.shape}", f"{right} (…, {', '.join(map(str, wanted))})")
+    if not drawn.inputs:
+        for what, ids in (("xs", xs), *([("xs of of_lengths", drew(ones)[0])] if drawn.of_lengths is not None else [])):
+            if not jnp.issubdtype(ids.dtype, jnp.integer):
+                raise must(what, f"have the type {ids.dtype}", "be ids, whole numbers, as inputs is 0")
     if not any(jnp.issubdtype(xs.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise must("xs", f"have the type {xs.dtype}", "be numbers")
     each = xs.shape[:2] if spec.readout == "every" else xs.shape[1:2]
@@ -232,7 +257,7 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
             like = partial(applied, f"{what} of {name}", function, each, descended=what == "loss")
             jax.eval_shape(like, predictions, cast)
     if drawn.of_lengths is not None:
-        one, other = ([leaf.shape for leaf in of] for of in (every, drew(jnp.ones(spec.batch, jnp.int32))))
+        one, other = ([leaf.shape for leaf in of] for of in (every, drew(ones)))
         if one != other:
             raise must("of_lengths", f"has the shapes {other}", f"have those of draw, {one}")
     return xs.shape[0]

@@ -206,13 +206,14 @@ def task_of(spec: Fields) -> Task:
     return task._replace(loss=losses.made_loss("loss", spec.loss), chance=math.nan, learned=learned)
 
 
-def told(spec: Fields) -> list[Any] | None:
-    """What a user's task says of when it is learned, which only its code knows, as JSON: [metric, value, chance], with
-    None for what it does not say; None where it says nothing, and of all others."""
-    if spec.network is not None or spec.loss is not None or not users(spec.task):
+def own_criterion(spec: Fields) -> list[Any] | None:
+    """When a user's task is learned, which only its code knows, as JSON: [metric, value, chance], with None for what it
+    does not say. None where it says nothing, and of all other tasks, and networks that are no stack."""
+    if spec.network is not None or not users(spec.task):
         return None
-    (metric, value), chance = (task := task_of(spec)).learned, task.chance
-    levels = [None if math.isnan(one) else one for one in (value, chance)]
+    task = task_of(spec)
+    metric, value = task.learned
+    levels = [None if math.isnan(one) else float(one) for one in (value, task.chance)]
     return None if levels == [None, None] else [metric, *levels]
 
 
@@ -268,6 +269,8 @@ def check(spec: Fields) -> None:
         raise ConfigError("vocabulary is 1; what is always the same id says nothing, so it must be 2 or more.")
     if spec.embedding and not ids:
         raise ConfigError(f"embedding is {spec.embedding} and vocabulary is 0; only ids are embedded.")
+    if spec.pretrained and task not in DATA_SETS:
+        raise ConfigError(f"pretrained is True for the task '{called}'; only a data set has word vectors.")
     if spec.pretrained and not spec.embedding:
         raise ConfigError("pretrained is True and embedding is 0; word vectors need an embedding of their width.")
     if task == "labelled" and spec.classes == 1:

@@ -12,7 +12,6 @@ import numpy as np
 
 from seqdyn import grids, parts
 from seqdyn.building import called, check_alone
-from seqdyn.data import tasks
 from seqdyn.data.arrays import array, plain_json
 from seqdyn.described import rebuilt
 from seqdyn.layout import Layout, layout, numbers_of
@@ -329,7 +328,6 @@ class Experiment:
             "modes": self.modes,
             **{name: parts.describe(value) for name in ("keep", "lags") if (value := getattr(self, name)) is not None},
             "settings": json.loads(json.dumps(self.settings)),
-            **({"learned": said} if any(said := [tasks.told(spec) for spec in self.specs]) else {}),
         }
 
 

@@ -49,7 +49,7 @@ class Context(NamedTuple):
 
 LONGEST = 200
 """Bytes of a name: a file system takes 255, some of which the file has before it while it is written."""
-A_NAME = f"an identifier of at most {LONGEST} bytes, as a folder has it"
+A_NAME = f"an identifier of at most {LONGEST} bytes, since it names a folder"
 
 
 def is_name(name: Any) -> bool:

@@ -185,12 +185,16 @@ def _check_built(spec: Fields, found: dict[str, Any], parts: tuple[Any, ...]) ->
         inputs = drawn.inputs
         if spec.shortest and drawn.of_lengths is None:
             raise ConfigError(f"shortest is {spec.shortest!r} and task has {type(task).__name__}; leave shortest out.")
+        sampled.check_criterion(drawn)
         if drawn.loss is None and spec.network is None:
             raise ConfigError(f"task is {type(task).__name__}, which has no loss; only a network brings its own.")
         with known_at_run_time(f"task is {type(task).__name__}"):
             if spec.network is None:
                 found["steps"] = sampled.shapes(spec, type(task).__name__, drawn)
-                inputs = drawn.inputs or spec.embedding or whole("vocabulary", spec.vocabulary, 2)
+                inputs = drawn.inputs or spec.embedding or spec.vocabulary
+                if not inputs:
+                    said = f"vocabulary is {spec.vocabulary!r} and task is {type(task).__name__}, which draws ids"
+                    raise ConfigError(f"{said} (its inputs are 0); vocabulary must say how many kinds there are.")
     if layers:
         steps = whole("steps", found.get("steps", spec.steps))
         found["hidden"] = check_cells(layers, inputs, 2 if spec.bidirectional else 1, steps)

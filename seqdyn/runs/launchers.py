@@ -15,13 +15,17 @@ from seqdyn.runs import signals
 from seqdyn.runs.signals import Interrupted
 from seqdyn.types import ConfigError
 
+WORKERS = 2
+"""Shards of a launcher, if nobody says how many."""
+
 
 def commands(workers: int) -> list[list[str]]:
     """This process's command line, once for each shard; ConfigError if there is none to make."""
     if workers < 1:
         raise ConfigError(f"workers is {workers}; it must be at least 1.")
     this = [sys.executable, *sys.orig_argv[1:]]
-    return [[*this, "--launcher", "none", "--slurm", "--shard", f"{i}/{workers}"] for i in range(workers)]
+    alone = ["--launcher", "none", "--workers", str(WORKERS), "--slurm"]
+    return [[*this, *alone, "--shard", f"{i}/{workers}"] for i in range(workers)]
 
 
 def local(shards: Sequence[Sequence[str]]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from seqdyn.data import tasks
 from seqdyn.described import difference
 from seqdyn.layout import layout, numbers_of
 from seqdyn.learn.config import Experiment, experiment_from
@@ -88,11 +89,12 @@ def _open_run(
     out: Path, experiment: Experiment, config: dict[str, Any], allow_version_drift: bool, init: dict[str, Any] | None
 ) -> dict[str, Any]:
     wanted, now = experiment.describe(), environment(experiment)
+    criteria = [tasks.own_criterion(spec) for spec in experiment.specs]
+    learned = {"learned": criteria} if any(criteria) else {}
     if (out / NAME).exists():
         found = read(out)
         there = found["experiment"]
-        said = {"updates": 0, "learned": None}  # what may change
-        different = difference(there | said, wanted | said, experiment)
+        different = difference(there | {"updates": 0}, wanted | {"updates": 0}, experiment)
         if different:
             name, old, new = different
             name = name.replace("hypers", "numbers", 1) if name.startswith("hypers") else name  # as users call them
@@ -107,7 +109,7 @@ def _open_run(
             _same_start(out, found.get("init"), init)
         before = _last(found)
         drift = _drift(out, before, now, allow_version_drift)
-        changed = found | ({"experiment": wanted, "config": config} if there != wanted else {})
+        changed = found | ({"experiment": wanted, "config": config} if there != wanted else {}) | learned
         noted = now | ({"allowed_version_drift": drift} if drift else {})
         other = _others(before, now)
         if other:
@@ -120,7 +122,7 @@ def _open_run(
             write(out, changed)
         return read(out)
     fresh = {"format": FORMAT, "experiment": wanted, "config": config, "verified": {}, "resumed_on": []}
-    write(out, fresh | now | ({} if init is None else {"init": init}))
+    write(out, fresh | now | learned | ({} if init is None else {"init": init}))
     return read(out)
 
 
@@ -153,6 +155,11 @@ def _same_start(out: Path, there: dict[str, Any] | None, here: dict[str, Any]) -
 
 def _same_draws(out: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
     """Raises ConfigError if the same seeds would draw other data here."""
+    if "lengths" in here and here["lengths"] != there.get("lengths"):
+        raise ConfigError(
+            f"{out} has lengths of sequences (shortest) that an older seqdyn drew, by a key that symbols had, too; now "
+            "others are drawn, so choose another --out."
+        )
     for name, old in there.items():
         if name in here and here[name] != old:
             raise ConfigError(
@@ -242,12 +249,15 @@ def directories(path: str | Path) -> list[Path]:
 
 def described(path: str | Path) -> dict[str, Any]:
     """The experiment of a run directory as JSON, after its specs and numbers those of what extends it: those of all its
-    runs, in their order."""
-    first, *others = [read(one)["experiment"] for one in directories(path)]
-    if not others:
-        return first
-    specs = [spec for of in (first, *others) for spec in of["specs"]]
-    return first | {"specs": specs, "hypers": [numbers for of in (first, *others) for numbers in numbers_of(of)]}
+    runs, in their order. `learned` has what users' tasks say of when they are, a value or None for each spec."""
+    found = [read(one) for one in directories(path)]
+    all_of = [one["experiment"] for one in found]
+    learned = [one for of in found for one in of.get("learned") or [None] * len(of["experiment"]["specs"])]
+    whole = all_of[0] | {"learned": learned}
+    if len(found) == 1:
+        return whole
+    specs = [spec for of in all_of for spec in of["specs"]]
+    return whole | {"specs": specs, "hypers": [numbers for of in all_of for numbers in numbers_of(of)]}
 
 
 def extends(out: Path) -> bool:

@@ -133,7 +133,7 @@ class Options(Usual):
     """i/n: train only every n-th tile, from the i-th on; n such commands, at once or one by one, make the whole."""
     launcher: Literal["none", "local", "slurm"] = "none"
     """Who trains: this process; `workers` processes here, each a shard; or as many jobs of a Slurm array."""
-    workers: int = 2
+    workers: int = launchers.WORKERS
     """Shards of a launcher; more than there are tiles have nothing to do."""
     slurm: tuple[str, ...] = ()
     """Parameters of submitit, as timeout_min=600 slurm_partition=gpu gpus_per_node=1."""
@@ -282,7 +282,7 @@ def _spread(chosen: Options) -> None:
     whole("workers", chosen.workers)
     if chosen.slurm and chosen.launcher != "slurm":
         raise ConfigError(f"slurm is {list(chosen.slurm)}; it must be left out, or go with --launcher slurm.")
-    if chosen.workers != Options.workers and (chosen.launcher, chosen.shard) == ("none", Options.shard):
+    if chosen.workers != launchers.WORKERS and chosen.launcher == "none":
         raise ConfigError(f"workers is {chosen.workers}; it must be left out, or go with --launcher local or slurm.")
     if chosen.launcher == "local":
         launchers.local(launchers.commands(chosen.workers))

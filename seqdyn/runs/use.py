@@ -12,7 +12,7 @@ from seqdyn.backend import compiled
 from seqdyn.data import check
 from seqdyn.data.arrays import array
 from seqdyn.data.batches import Batch
-from seqdyn.data.tasks import padding, valid_mask
+from seqdyn.data.tasks import DATA_SETS, padding, valid_mask
 from seqdyn.data.text import encode, pad_to, tokenize
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.learn import model
@@ -194,6 +194,8 @@ def _read(of: Trained, data: Any) -> tuple[np.ndarray, np.ndarray]:
     if xs.dtype.kind == "U" and xs.ndim == 1:
         if spec.task == "stream":
             raise ConfigError(f"the task of {of.path} is 'stream'; let it go on with generate().")
+        if spec.task not in DATA_SETS:
+            raise ConfigError(f"the task of {of.path} draws its ids, which no text has; give arrays of ids.")
         index = {word: i for i, word in enumerate(_vocabulary(of))}
         rows = [encode(tokenize(text), index) for text in xs.tolist()]
         for text, row in zip(xs.tolist(), rows, strict=True):
