@@ -259,7 +259,7 @@ def check(spec: Fields) -> None:
         "labelled": ("one of the two above 0: ids or numbers", [(True, False), (False, True)]),
         "next_step": ("features above 0 and no vocabulary", [(False, True)]),
         "stream": ("vocabulary above 0 and no features", [(True, False)]),
-    }.get(task, ("neither: a task that is sampled makes its own inputs", [(False, False)]))
+    }.get(task, ("neither: a synthetic task makes its own inputs", [(False, False)]))
     if draws_ids(spec):
         right, taken = "vocabulary above 0 and no features: it draws ids", [(True, False)]
     if (ids, numbers) not in taken:
