@@ -94,10 +94,23 @@ def _turned(decided: Mapping[str, str], one: Made) -> int:
     return sum(one.verdicts.get(it, "undecided") not in (was, "undecided") for it, was in decided.items())
 
 
+def total(found: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    """The row of all scripts together."""
+
+    def all_of(name: str) -> str:
+        pairs = [[*map(int, row[name].split(" of "))] for row in found if row[name] != "–"]
+        sums = [sum(of) for of in zip(*pairs, strict=True)]
+        return " of ".join(map(str, sums)) + (f" ({sums[0] / sums[1]:.0%})" if len(sums) == 2 and sums[1] else "")
+
+    counted = ("claims", "decided", "stayed", "stayed there", "turned")
+    return {name: all_of(name) or "–" if name in counted else "" for name in found[0]} | {"script": "all"}
+
+
 def show(of_all: Sequence[Made], markdown: bool = False) -> None:
-    """Prints `rows`, if there are any."""
+    """Prints `rows`, if there are any, and of several their sum."""
     found = rows(of_all)
     if found:
+        found += [total(found)] if len(found) > 1 else []
         printed(
             found,
             "Made again: of the verdicts that the first seeds decided, how many are the same in fresh sets of as many "

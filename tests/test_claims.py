@@ -276,6 +276,9 @@ def test_of_verdicts_made_again_those_count_that_were_decided_and_undecided_did_
     assert replicated.rows([first, longer, overlapping]) == []
     (row,) = replicated.rows([first, made((0, 1), "AVX2", a="holds", b="does not hold")])  # no second sample
     assert list(row.values()) == ["x", "3", "2", "0", "–", "AVX2: the same", "–", "0"]
+    whole = replicated.total([row, replicated.rows([first, other_bits, *fresh])[0]])
+    assert list(whole.values()) == ["all", "6", "4", "", "3 of 4 (75%)", "", "1 of 2 (50%)", "1"]
+    assert replicated.total([row])["stayed"] == "–"
 
 
 def test_commands_that_differ_in_seeds_and_place_alone_made_one_experiment(monkeypatch):

@@ -92,15 +92,13 @@ def check_criterion(drawn: Drawn) -> None:
     loss = drawn.whole_loss
     counted = loss is not None and loss.correct is not None
     metrics = ("test_loss", "test_accuracy") if counted else ("test_loss",)
-    right = f'("{metrics[-1]}", a number)' + ("" if counted else ", or give correct=")
+    right = f'("{metrics[-1]}", a number)' + ("" if counted else "; for test_accuracy give correct=, too")
     pair = drawn.learned if isinstance(drawn.learned, tuple | list) and len(drawn.learned) == 2 else ("", "")
     if not isinstance(pair[0], str) or pair[0] not in metrics or not _is_level(pair[1]):
-        raise ConfigError(f"learned of a task is {drawn.learned!r:.80}; it must be {right}{_TRACED}.")
+        raise ConfigError(f"learned of a task is {drawn.learned!r:.80}; it must be {right}.")
     if not _is_level(drawn.chance):
-        raise ConfigError(f"chance of a task is {drawn.chance!r:.80}; it must be a number{_TRACED}.")
-
-
-_TRACED = " of Python, as math.log(4) and no JAX array or sd.number"
+        right = "a number of Python or NumPy, as math.log(4); not of JAX, nor an sd.number"
+        raise ConfigError(f"chance of a task is {drawn.chance!r:.80}; it must be {right}.")
 
 
 def _is_level(value: Any) -> bool:

@@ -192,7 +192,7 @@ def _check_built(spec: Fields, found: dict[str, Any], parts: tuple[Any, ...]) ->
             if spec.network is None:
                 found["steps"] = sampled.shapes(spec, type(task).__name__, drawn)
                 inputs = drawn.inputs or spec.embedding or spec.vocabulary
-                if not inputs:
+                if not drawn.inputs and not spec.vocabulary:
                     said = f"vocabulary is {spec.vocabulary!r} and task is {type(task).__name__}, which draws ids"
                     raise ConfigError(f"{said} (its inputs are 0); vocabulary must say how many kinds there are.")
     if layers:
