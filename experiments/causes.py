@@ -3,8 +3,8 @@
 Hypothesis: a layer adds a factor to every path from the loss to a lower layer, so the gradient shrinks on its way down
 as it does on its way back (a recurrent network is deep in both: Pascanu et al. 2014, §2), unless a cell has a path on
 which it is multiplied by numbers near 1. A rate that is too large saturates the units: what had not vanished before
-training has done so after it. So does a drive W x_t that is too large; and Glorot's W, whose variance is 2 over its
-width and height, gives a narrow embedding a larger drive than one-hot vectors of many words.
+training has done so after it. A drive W x_t that is too large saturates them, too. Glorot's W has the variance 2 over
+its width and height, so it gives a narrow embedding a larger drive than one-hot vectors of many words.
 Task: temporal order, T = 50, 16 units a layer, an rnn and an LSTM of 1 to 8 layers; an rnn of one layer with six rates
 of Adam; and one that reads temporal order among 100 words, as one-hot vectors and by embeddings, with three gains of W.
 Norms are drawn for each layer and lag.
@@ -12,7 +12,9 @@ Cost: 552 runs × 1,500 updates, fourteen minutes of processor time.
 Expect, by the claims that are printed at the end: of depth the first half is wrong before training. Lower layers have
 more paths from the loss, and in the first of 8 rnn layers the gradient is larger than in the last and reaches further
 back; in that of 8 LSTM layers it even grows with the lag. After training it is smaller there. Few rnns of 8 layers
-learn, most LSTMs do. At a rate of 0.03 the gradient ends within 10 lags.
+learn, most LSTMs do. At a rate of 0.03 the gradient ends within 10 lags. One-hot vectors and a wide embedding let it
+reach all lags before training, an embedding of 4 about half of them, as one-hot vectors do with 2.4 times the gain. The
+larger the drive, the fewer learn.
 """
 
 from collections.abc import Mapping

@@ -67,6 +67,8 @@ def pytest_addoption(parser):
 LARGE, ROOM = 1100 << 20, 300 << 20
 """Bytes that a worker may hold after a test before its programs are dropped, and beyond what stays when they are."""
 _stays = [0]
+_peak = [0, "at start"]
+"""Most kilobytes that the process has had, and the test after which it was so."""
 _used = []
 """What each worker said at its end."""
 
@@ -79,7 +81,8 @@ def pytest_sessionfinish(session):
     _processes.stop()
     own, started = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = [round(r.ru_utime + r.ru_stime) for r in (own, started)]
-    said = f"{own.ru_maxrss / 2**20:.1f} GiB at most, {seconds[0]} s of processor time, {seconds[1]} s of processes"
+    said = f"{own.ru_maxrss / 2**20:.1f} GiB at most ({_peak[1]}), {seconds[0]} s of processor time, {seconds[1]} s of "
+    said += "processes"
     getattr(session.config, "workeroutput", {})["used"] = said
 
 
@@ -122,9 +125,11 @@ def _setting(request):
 
 
 @pytest.fixture(autouse=True)
-def _lean():
+def _lean(request):
     """Programs are dropped where a module's have made the process large."""
     yield
+    if (most := resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) > _peak[0]:
+        _peak[:] = most, request.node.nodeid
     if _resident() > max(LARGE, _stays[0] + ROOM):
         _drop_programs()
         _stays[0] = _resident()
