@@ -107,6 +107,18 @@ class Polyak:
 
 
 @sd.part
+class Falling:
+    """Descent at a rate of the loss itself, where it is told, at 1 where it is not."""
+
+    def build(self):
+        def update(updates, state, params=None, *, value=None):
+            rate = 1.0 if value is None else value
+            return jax.tree.map(lambda g: -rate * g, updates), state
+
+        return optax.GradientTransformationExtraArgs(optax.sgd(1.0).init, update)
+
+
+@sd.part
 class Searching:
     """Descent with a line search, which asks for the objective itself."""
 

@@ -10,7 +10,21 @@ import numpy as np
 import optax
 import pytest
 from _refusals import refusal
-from _rules import Every, Gently, Halves, Huber, Near, PerTensor, Polyak, Searching, Weighted, Whole, absolute, falling
+from _rules import (
+    Every,
+    Falling,
+    Gently,
+    Halves,
+    Huber,
+    Near,
+    PerTensor,
+    Polyak,
+    Searching,
+    Weighted,
+    Whole,
+    absolute,
+    falling,
+)
 from _training import having
 
 import seqdyn as sd
@@ -93,6 +107,14 @@ def test_a_rule_that_asks_for_the_objective_is_given_it_with_penalties():
     fixed = three(dataclasses.replace(WORD, optimizer=sd.SGD(100.0)))[2]["loss"]
     searched = three(dataclasses.replace(WORD, optimizer=Searching()))[2]["loss"]
     assert fixed[1] > fixed[0] and (np.diff(searched) < 0).all()  # a step that is too long is made shorter
+
+
+def test_a_rule_that_can_do_without_the_objective_is_given_it_too():
+    """As a loop of optax would: whether an argument has a default says nothing of who passes it."""
+    _, _, said = three(dataclasses.replace(WORD, optimizer=Falling()))
+    moved = said["loss"][:, None] * said["group_grad_norm"]
+    np.testing.assert_allclose(said["group_update_norm"], moved, rtol=1e-5)
+    assert (said["loss"] != 1).all()
 
 
 def test_an_update_of_several_gradients_is_one_of_their_mean():

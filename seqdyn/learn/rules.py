@@ -1,5 +1,6 @@
 """Links of the chain from a gradient to an update: what a user's part builds, checked, and one after the other."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -84,12 +85,16 @@ def chained(rules: Sequence[Rule]) -> Rule:
     return Rule(init, update)
 
 
+OFFERED = ("value", "grad", "value_fn")
+"""What a loop of optax may tell an update beside the gradient."""
+
+
 def made_link(where: str, part: Any) -> Rule:
     """A link whose memory has definite types, and keeps them; its keys are numbers, as a checkpoint has them.
 
-    A transformation of optax that asks for them is given `value`, `grad` and `value_fn`, as in a loop of optax: the
-    objective on the batch, its gradient, and params -> objective (line searches, Polyak's step, a rate that falls on a
-    plateau). Its `update` raises ConfigError where the rule wants more, gives other shapes, or reports what is no
+    A transformation of optax that needs or names them is given `value`, `grad` and `value_fn`, as in a loop of optax:
+    the objective on the batch, its gradient, and params -> objective (line searches, Polyak's step, a rate that falls
+    on a plateau). Its `update` raises ConfigError where the rule wants more, gives other shapes, or reports what is no
     report.
     """
     import optax
@@ -101,6 +106,7 @@ def made_link(where: str, part: Any) -> Rule:
     more = ("where it stands",) if isinstance(made, Rule) else ()
     check_function(f"{name}, whose init", made.init, "params")
     check_function(f"{name}, whose update", made.update, "updates", "memory", "params", *more, keywords=True)
+    named = [key for key in inspect.signature(made.update).parameters if key in OFFERED and not more]
 
     def cast(new: Any, old: Any) -> Array:
         return jnp.asarray(new).astype(old.dtype)
@@ -135,18 +141,23 @@ def made_link(where: str, part: Any) -> Rule:
                 like,
                 state,
             )
+
+            def told(names: Sequence[str]) -> Any:
+                all_of = at.objective(params), at.unfrozen(at.grads), at.objective
+                asked = {key: one for key, one in zip(OFFERED, all_of, strict=True) if key in names}
+                return moved(at.unfrozen(updates), given, params, at, **asked)
+
             try:
-                new, after, said = moved(updates, given, params, at)
+                new, after, said = told(named) if named else moved(updates, given, params, at)
             except TypeError as error:
                 if "required keyword" not in str(error) or isinstance(made, Rule):
                     raise
-                more = {"value": at.objective(params), "grad": at.unfrozen(at.grads), "value_fn": at.objective}
                 try:
-                    new, after, said = moved(at.unfrozen(updates), given, params, at, **more)
+                    new, after, said = told(OFFERED)  # through a chain, which names nothing
                 except TypeError as again:
                     if "keyword" not in str(again):
                         raise
-                    raise ConfigError(f"{name}, whose update needs more than {', '.join(more)}: {again}.") from again
+                    raise ConfigError(f"{name}, whose update needs more than {', '.join(OFFERED)}: {again}.") from again
         if jax.tree.structure(new) != jax.tree.structure(updates) or shapes_of(new) != shapes_of(updates):
             raise ConfigError(f"{name}, whose updates have the shapes {shapes_of(new)}; they must be the parameters'.")
         if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(new)):
