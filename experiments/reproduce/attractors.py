@@ -12,10 +12,10 @@ Cost: 96 runs × 1,200 updates, 41 looks at each; three minutes of processor tim
 Expect: one attractor before training, in all of them. Of the tanh rnns of one length hardly any gets four. In 17 of 20
 some orbits never settle, and 27% (median) are still right after the wait. GRU and LSTM, too, end with fewer than four,
 two in the median, and 62% are still right: to last for 30 steps, nothing must be stored for ever. Of the tanh rnns of
-many lengths one half to two thirds have four; whether most do is undecided. Reading many lengths, all networks with
-four attractors are right in 97% or more; with fewer, hardly any. Orbits contract, −0.5 nats a step (tanh) and −0.12
-(GRU). An LSTM has several attractors about 100 updates before it is right; whether the loss is at chance until then is
-undecided. Chaos is rare: it is at single looks of at most one LSTM in 24.
+many lengths one third to two thirds have four; whether most do is undecided. Reading many lengths, three of four
+networks with four attractors are right in 97% or more; with fewer, hardly any. Orbits contract, −0.5 nats a step (tanh)
+and −0.1 (GRU). GRU and LSTM have several attractors about 100 updates before they are right (undecided with fresh
+seeds); whether the loss is at chance until then is undecided, too. No LSTM was chaotic at any look.
 """
 
 from collections.abc import Mapping, Sequence
