@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from seqdyn.backend import flags
+from seqdyn.data.sampled import LENGTHS
 from seqdyn.described import reads, sources
 from seqdyn.learn.config import Experiment
 from seqdyn.runs.sweep import width
@@ -63,7 +64,7 @@ def environment(experiment: Experiment) -> dict[str, Any]:
         "instruction_set": instruction_set(cpu, flags()),
         "width": width(experiment),
         "matmul_precision": jax.config.values["jax_default_matmul_precision"],
-        "draws": _settings(DRAWS) | ({"lengths": 2} if any(spec.shortest for spec in experiment.specs) else {}),
+        "draws": _settings(DRAWS) | ({"lengths": LENGTHS} if any(spec.shortest for spec in experiment.specs) else {}),
         "settings": _settings(ROUNDING) | {name: os.environ.get(name) for name in BLAS},
         "xla_flags": deciding(flags(), jax.default_backend()),
         "git": revision(),
