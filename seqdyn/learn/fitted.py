@@ -184,7 +184,8 @@ def _check_built(spec: Fields, found: dict[str, Any], parts: tuple[Any, ...]) ->
         drawn = built("task", task, Drawn, "what seqdyn.task(…) returns")
         inputs = drawn.inputs
         if spec.shortest and drawn.of_lengths is None:
-            raise ConfigError(f"shortest is {spec.shortest!r} and task has {type(task).__name__}; leave shortest out.")
+            said = f"shortest is {spec.shortest!r} and task has {type(task).__name__}, which draws no lengths"
+            raise ConfigError(f"{said}; leave shortest out, or give seqdyn.task an of_lengths.")
         sampled.check_criterion(drawn)
         if drawn.loss is None and spec.network is None:
             raise ConfigError(f"task is {type(task).__name__}, which has no loss; only a network brings its own.")
