@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DECIDED = ("higher", "lower")
 """What a test says where its interval leaves out 0."""
-_BESIDES = ("format", "experiment", "config", "verified", "resumed_on", "git", "records", "vocabulary")
+_BESIDES = ("format", "experiment", "config", "verified", "resumed_on", "git", "records", "vocabulary", "learned")
 """What a manifest says that is no setting."""
 
 

@@ -11,6 +11,7 @@ from _refusals import refusal
 
 import seqdyn as sd
 from analysis import learned
+from analysis.differences import first_setting
 from seqdyn.data.tasks import own_criterion
 from seqdyn.runs import manifest
 
@@ -73,6 +74,13 @@ def test_a_criterion_may_come_or_change_on_the_way(tmp_path, before):
     manifest.note(tmp_path / "out", as_before)
     manifest.open_run(tmp_path / "out", experiment, {})
     assert manifest.described(tmp_path / "out")["learned"] == [["test_loss", 1e9, 2.0]]
+
+
+def test_a_criterion_is_no_setting_that_runs_differ_in(tmp_path):
+    for name in ("one", "other"):
+        manifest.open_run(tmp_path / name, sd.Experiment("told", spec("always"), updates=1), {})
+    manifest.note(tmp_path / "other", lambda found: found | {"learned": [["test_accuracy", 0.5, 2.0]]})
+    assert first_setting(tmp_path / "one", tmp_path / "other") is None
 
 
 def test_runs_that_were_added_have_their_criterion_too(tmp_path):

@@ -223,22 +223,18 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
                 raise must(what, f"is {kind_of(leaf)}", "be an array")
         return found
 
-    ones = jnp.ones(spec.batch, jnp.int32)
     xs, ys, *weight = every = drew()
     if users(spec.task):
         check_repeats(f"draw of {name}", lambda key: _drew(name, drawn, key, spec.batch), jax.random.key(0))
-    right, wanted = "be ids [steps, batch], as inputs is 0,", (spec.batch,)
-    if drawn.inputs:
-        right, wanted = (
-            "be [steps, batch, inputs]," + " or ids with inputs=0," * (xs.ndim == 2),
-            (spec.batch, drawn.inputs),
-        )
+    wanted = (spec.batch, drawn.inputs) if drawn.inputs else (spec.batch,)
     if xs.ndim != 1 + len(wanted) or xs.shape[1:] != wanted or not xs.shape[0]:
+        right = "be [steps, batch, inputs]," + " or ids with inputs=0," * (xs.ndim == 2)
+        right = right if drawn.inputs else "be ids [steps, batch], as inputs is 0,"
         raise must("xs", f"have the shape {xs.shape}", f"{right} (…, {', '.join(map(str, wanted))})")
-    if not drawn.inputs:
-        for what, ids in (("xs", xs), *([("xs of of_lengths", drew(ones)[0])] if drawn.of_lengths is not None else [])):
-            if not jnp.issubdtype(ids.dtype, jnp.integer):
-                raise must(what, f"have the type {ids.dtype}", "be ids, whole numbers, as inputs is 0")
+    at_lengths = drew(jnp.ones(spec.batch, jnp.int32)) if drawn.of_lengths is not None else every
+    for what, of in (("xs", every), ("xs of of_lengths", at_lengths)):
+        if not drawn.inputs and not jnp.issubdtype(of[0].dtype, jnp.integer):
+            raise must(what, f"have the type {of[0].dtype}", "be ids, whole numbers, as inputs is 0")
     if not any(jnp.issubdtype(xs.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
         raise must("xs", f"have the type {xs.dtype}", "be numbers")
     each = xs.shape[:2] if spec.readout == "every" else xs.shape[1:2]
@@ -254,8 +250,7 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
         if function is not None:
             like = partial(applied, f"{what} of {name}", function, each, descended=what == "loss")
             jax.eval_shape(like, predictions, cast)
-    if drawn.of_lengths is not None:
-        one, other = ([leaf.shape for leaf in of] for of in (every, drew(ones)))
-        if one != other:
-            raise must("of_lengths", f"has the shapes {other}", f"have those of draw, {one}")
+    one, other = ([leaf.shape for leaf in of] for of in (every, at_lengths))
+    if one != other:
+        raise must("of_lengths", f"has the shapes {other}", f"have those of draw, {one}")
     return xs.shape[0]
