@@ -18,7 +18,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -26,12 +25,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import tyro
 
-from analysis import lags, replicated
-from analysis.lags import diverged, stage
-from analysis.learned import criterion, latest, learned_at, statuses
-from seqdyn.runs import manifest
+from analysis import claiming, outcomes, replicated
 from seqdyn.runs.display import plain_console
-from seqdyn.runs.records import load
 from seqdyn.runs.script import script
 from seqdyn.types import ConfigError
 
@@ -40,25 +35,8 @@ if TYPE_CHECKING:
 
 ERROR = 0.05
 """How often one of the claims of an experiment at most gets a verdict that it does not deserve."""
-STATED = {
-    "gradient_flow": "experiments.gradient_flow",
-    "exploding": "experiments.exploding",
-    "minimal_cells": "experiments.minimal_cells",
-    "gating": "experiments.gating",
-    "clipping": "experiments.clipping",
-    "initialisations": "experiments.initialisations",
-    "activations": "experiments.activations",
-    "normalisation": "experiments.normalisation",
-    "regularisation": "experiments.regularisation",
-    "schedules": "experiments.schedules",
-    "cure": "experiments.cures",
-    "causes": "experiments.causes",
-}
-"""How the name of an experiment begins -> the script whose `CLAIMS` are made of it."""
 TOLD = "verdicts.json"
 """Where a script that has no run directory keeps the rows of its table of claims: see `measured.show`."""
-USABLE = 1.25
-"""A test loss up to this share of the constant predictor's: what exploded is far above, held-out noise below."""
 Kind = Literal["proportion", "median", "difference", "slope"]
 Statistic = Callable[["xr.Dataset"], "xr.DataArray"]
 
@@ -67,59 +45,12 @@ class NotRun(LookupError):
     """The runs that a claim is about are not there."""
 
 
-# --- runs -----------------------------------------------------------------------------------------------------
-
-
-def read(*parts: Path) -> "xr.Dataset":
-    """One value a run, of all parts of an experiment together: what the grid and the specs say, and
-
-    diverged: 1 or 0; learned: 1 if the task's criterion was met at some look, else 0, be it diverged; unfinished: NaN.
-    horizon_start, horizon_end: in lags, T where it is censored; 0 of what has diverged by then.
-    slope_start, slope_end: mean change of log ‖∂L/∂h_t‖ a lag, from lag 0 to the horizon; below_start, below_end: the
-        first layer's gradient over the last's, see `lags.below`. At the end NaN of what has diverged.
-    usable: 1 if the test loss is finite at the last look and at most 1.25 times a constant's; 0 of what has diverged.
-    largest_gradient: the largest finite ‖g‖, before clipping.
-
-    What is not known of a run that is unfinished is NaN, and left out.
-    """
-    import xarray as xr
-
-    found = []
-    for part in parts:
-        ds, of = load(part), criterion(manifest.described(part))
-        gone = np.any(diverged(ds), axis=1)
-        stages = {when: stage(ds, "adjoint_norm", at) for when, at in (("start", 0.0), ("end", 1.0))}
-        norms = {when: of_it[:, 0] for when, of_it in stages.items()}
-        horizons = {when: lags.horizon(values) for when, values in norms.items()}
-        sizes = ds["grad_norm"].values.astype(float)
-        met, open_ = np.isfinite(learned_at(ds, of)).astype(float), statuses(ds, of) == "unfinished"
-        one = {
-            "learned": np.where(open_ & (met == 0), np.nan, met),
-            "diverged": gone.astype(float),
-            "horizon_start": np.where(gone, np.nan_to_num(horizons["start"]), horizons["start"]),
-            "horizon_end": np.where(gone, np.nan_to_num(horizons["end"]), np.where(open_, np.nan, horizons["end"])),
-            "slope_start": _slope(norms["start"], horizons["start"]),
-            "slope_end": np.where(gone | open_, np.nan, _slope(norms["end"], horizons["end"])),
-            "below_start": lags.below(stages["start"]),
-            "below_end": np.where(gone | open_, np.nan, lags.below(stages["end"])),
-            "usable": np.where(open_, np.nan, ~gone & (latest(ds["test_loss"].values) <= USABLE * of.chance)),
-            "largest_gradient": np.max(sizes, axis=1, initial=0, where=np.isfinite(sizes)),
-        }
-        said = {str(name): of.values for name, of in ds.coords.items() if of.dims == ("run",) and name != "run"}
-        found.append(xr.Dataset({name: ("run", values) for name, values in (said | one).items()}))
-    whole: xr.Dataset = xr.concat(found, "run")  # type: ignore[assignment]
-    return whole
-
-
-def _slope(norms: np.ndarray, horizons: np.ndarray) -> np.ndarray:
-    """Mean change of the norm's logarithm a lag, over the lags up to the horizon."""
-    last = np.minimum(np.nan_to_num(horizons, nan=1), lags.ends(norms) - 1).astype(int)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.log(np.take_along_axis(lags.relative(norms), last[:, None], axis=1)[:, 0]) / last
+# --- statistics ----------------------------------------------------------------------------------------------
 
 
 def of(name: str, **where: Any) -> Statistic:
-    """A column of `read`, a value a seed: the mean over the runs of a seed that are `where` says, a value or several.
+    """A column of the runs (see `outcomes.columns`), a value a seed: the mean over the runs of a seed that are `where`
+    says, a value or several.
 
     >>> of("learned", label=("lstm", "gru"), gain=0.5)     # the share of a seed's runs of both cells
     """
@@ -173,7 +104,7 @@ class Claim:
     """A share of seeds (or of the seeds that differ), or a median over seeds: of a value, of a paired difference, of a
     slope."""
     statistic: Statistic
-    """Runs -> values, one a seed; a docstring of `read` says what a run counts as that diverged or is censored."""
+    """Runs -> values, one a seed; `outcomes.columns` says what a run counts as that diverged or is censored."""
     threshold: float
     side: Literal["above", "below", "within"] = "above"
     """Where the share or median is claimed to lie; 'within': nearer to 0 than the threshold."""
@@ -256,9 +187,13 @@ def least(claim: Claim, level: float) -> int:
     return next(n for n, verdict in enumerate(of_n, 1) if verdict == "holds" or n == 1000)
 
 
-def verdicts(claims: Sequence[Claim], *parts: Path) -> list[Verdict]:
+Columns = Callable[..., "xr.Dataset"]
+"""Parts of an experiment -> what claims are about, one value a run; `outcomes.columns` is one."""
+
+
+def verdicts(claims: Sequence[Claim], *parts: Path, columns: Columns = outcomes.columns) -> list[Verdict]:
     """Of the claims whose runs are there, corrected for their number."""
-    return judged(claims, read(*parts)) if claims else []
+    return judged(claims, columns(*parts)) if claims else []
 
 
 def judged(claims: Sequence[Claim], runs: "xr.Dataset") -> list[Verdict]:
@@ -315,44 +250,16 @@ def tables(found: Sequence[Verdict]) -> list[tuple[str, list[dict[str, str]]]]:
 
 
 def report(
-    claims: Sequence[Claim], parts: Sequence[Path], draw: Callable[[Sequence[Verdict]], object]
+    claims: Sequence[Claim],
+    parts: Sequence[Path],
+    draw: Callable[[Sequence[Verdict]], object],
+    columns: Columns = outcomes.columns,
 ) -> dict[str, str]:
     """Tests the claims, has the analysis draw with its verdicts, prints them: statement -> verdict."""
-    found = verdicts(claims, *parts)
+    found = verdicts(claims, *parts, columns=columns)
     draw(found)
     show(found)
     return {v.claim.statement: v.verdict for v in found}
-
-
-def experiments(roots: Sequence[Path]) -> dict[Path, list[Path]]:
-    """Directory of a command -> its parts, of all experiments in these directories and below that state claims."""
-    found: dict[Path, list[Path]] = {}
-    for root in roots:
-        if not root.is_dir():
-            raise ConfigError(f"{root} is no directory; give run directories, or those above them.")
-        for made in sorted(root.rglob(manifest.NAME)):
-            part = made.parent
-            if not manifest.extends(part) and script_of(part):
-                found.setdefault(top(part), []).append(part)
-    return found
-
-
-def top(part: Path) -> Path:
-    """The directory of the command: that above, where the parts of a script have folders of their own."""
-    described = manifest.read(part)["experiment"]["name"]
-    return part if described in STATED else part.parent
-
-
-def script_of(part: Path) -> str | None:
-    """The script whose claims are made of a run directory; None if none are."""
-    name = manifest.read(part)["experiment"]["name"]
-    return next((module for start, module in STATED.items() if name == start or name.startswith(f"{start}_")), None)
-
-
-def stated(part: Path) -> Sequence[Claim]:
-    """What the script of a run directory states; nothing if it is none of `STATED`."""
-    module = script_of(part)
-    return import_module(module).CLAIMS if module else ()
 
 
 @dataclass(frozen=True)
@@ -378,19 +285,21 @@ def _told(file: Path) -> list[dict[str, str]]:
 
 def main(config: Config) -> None:
     """Prints every claim of the directories, and of all below them; then what became of those made more than once."""
-    found = experiments(config.directories)
+    found = claiming.experiments(config.directories)
     told = {file: _told(file) for root in config.directories for file in sorted(root.rglob(TOLD))}
     if not found and not told:
         raise ConfigError(f"{', '.join(map(str, config.directories))} has no run of which claims are made.")
     of_all = []
     for directory, parts in found.items():
         plain_console().print(str(directory), soft_wrap=True)
-        told_here = verdicts(stated(parts[0]), *parts)
+        told_here = verdicts(claiming.claims(parts[0]), *parts, columns=claiming.columns)
         show(told_here, config.markdown)
-        of_all.append(replicated.made(str(script_of(parts[0])).removeprefix("experiments."), parts, told_here))
+        plain_console().print(claiming.cost(claiming.script_of(parts[0])), soft_wrap=True)
+        of_all.append(replicated.made(str(claiming.script_of(parts[0])).removeprefix("experiments."), parts, told_here))
     for file, rows in told.items():
         plain_console().print(str(file.parent), soft_wrap=True)
         replicated.printed(rows, f"{len(rows)} claims, made at once.", config.markdown)
+        plain_console().print(claiming.cost(claiming.script_beside(file)), soft_wrap=True)
     replicated.show(of_all, config.markdown)
 
 

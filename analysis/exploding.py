@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from analysis import claims, lags, report, style
+from analysis import claims, lags, outcomes, report, style
 from analysis.claims import Verdict
 from seqdyn.runs.records import load
 
@@ -153,7 +153,7 @@ def figures(runs: "xr.Dataset", gain: float) -> Iterator[report.Drawn]:
 def show(parts: Mapping[str, Path], gain: float, verdicts: Sequence[Verdict]) -> list[Path]:
     """Draws the parts of a command and prints where the figures lie; the page has the verdicts."""
     first = next(iter(parts.values()))
-    drawn = figures(claims.read(*parts.values()), gain)
+    drawn = figures(outcomes.columns(*parts.values()), gain)
     text = [lags.setting(load(first))]
     tables = claims.tables(verdicts)
     return report.publish(first, "Exploding gradients", text, drawn, tables, into=first.parent, printed=[[]])

@@ -31,7 +31,7 @@ class Stated(NamedTuple):
 
 
 def columns(rows: Rows) -> "xr.Dataset":
-    """The same as `claims.read` gives of runs."""
+    """The same as `outcomes.columns` gives of runs."""
     import xarray as xr
 
     return xr.Dataset({name: ("run", np.asarray([row[name] for row in rows])) for name in rows[0]})

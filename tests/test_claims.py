@@ -14,7 +14,7 @@ from _refusals import refusal
 from scipy.stats import beta, binom, quantile_test
 
 import seqdyn as sd
-from analysis import claims, exploding, power, replicated
+from analysis import claiming, claims, exploding, outcomes, power, replicated
 from analysis.claims import Claim, interval, minus, of, prevails
 from experiments import gating, gradient_flow
 from experiments.exploding import PerTensor
@@ -24,8 +24,6 @@ from seqdyn.runs.script import seeds
 from seqdyn.types import ConfigError
 
 X64 = False
-VALUES = "learned diverged horizon_start horizon_end slope_start slope_end below_start below_end usable".split()
-VALUES += ["largest_gradient"]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +176,7 @@ def part(tmp_path_factory):
 
 
 def test_a_run_that_diverged_counts_as_said(part):
-    runs = claims.read(part)
+    runs = outcomes.columns(part)
     gone = runs["lr"].values > 1
     np.testing.assert_array_equal(runs["diverged"], gone)
     for name in ("usable", "learned", "horizon_end"):
@@ -202,7 +200,8 @@ def test_claims_made_at_once_are_each_made_at_a_higher_level_and_those_not_run_a
 def test_as_a_command_claims_of_runs_that_are_not_there_are_left_out(part, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["claims", str(part.parent)])
     runpy.run_module("analysis.claims", run_name="__main__")
-    assert capsys.readouterr().out.split() == str(part).split()
+    said = capsys.readouterr().out.splitlines()
+    assert said == [str(part), claiming.cost("experiments.gradient_flow")] and "Cost: 240 runs" in said[1]
 
 
 def test_every_claim_below_a_directory_is_printed(part, monkeypatch, capsys):
@@ -218,8 +217,10 @@ def test_every_claim_below_a_directory_is_printed(part, monkeypatch, capsys):
         claims.main(claims.Config((part / "nowhere",)))
 
 
-@pytest.mark.parametrize("module", claims.STATED.values())
-def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that_can_decide_them(module, monkeypatch):
+@pytest.mark.parametrize(("module", "read"), claiming.STATED.values())
+def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that_can_decide_them(
+    module, read, monkeypatch
+):
     """Nothing is trained."""
     main, asked = import_module(module), {}
 
@@ -234,7 +235,10 @@ def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that
     with pytest.raises(InterruptedError):
         main.main(config)
     luck, columns = np.random.default_rng(0), [points.per_run(e.describe(), e.layout, ()) for e in asked.values()]
-    several = [table(**one, **{name: luck.integers(2, size=len(one["seed"])) for name in VALUES}) for one in columns]
+    several = [
+        table(**one, **{name: luck.integers(2, size=len(one["seed"])) for name in import_module(read).VALUES})
+        for one in columns
+    ]
     runs = xr.concat(several, "run")
     assert main.CLAIMS and len({claim.statement for claim in main.CLAIMS}) == len(main.CLAIMS)
     for claim in main.CLAIMS:
@@ -334,19 +338,21 @@ def test_runs_of_the_same_settings_and_instructions_and_other_seeds_are_taken_to
         settings, of_it, instructions = made[parts[0]]
         return replicated.Made(name, settings, frozenset(of_it), instructions, "", {})
 
-    monkeypatch.setattr(claims, "experiments", lambda _: {name: [name] for name in made})
-    monkeypatch.setattr(claims, "script_of", lambda _: "experiments.x")
-    monkeypatch.setattr(claims, "stated", lambda _: [HALF, Claim("elsewhere", "median", of("learned", gain=7.0), 0.0)])
+    monkeypatch.setattr(claiming, "experiments", lambda _: {name: [name] for name in made})
+    monkeypatch.setattr(claiming, "script_of", lambda _: "experiments.x")
+    monkeypatch.setattr(
+        claiming, "claims", lambda _: [HALF, Claim("elsewhere", "median", of("learned", gain=7.0), 0.0)]
+    )
     monkeypatch.setattr(replicated, "made", read)
     assert power.pooled([])["x"][0] == ["a", "b", "f"]
-    monkeypatch.setattr(claims, "read", lambda *parts: table(seed=np.arange(30), learned=np.arange(30) < 27))
+    monkeypatch.setattr(claiming, "columns", lambda *parts: table(seed=np.arange(30), learned=np.arange(30) < 27))
     power.main(power.Config(seeds=(10, 24), markdown=True))
     said = capsys.readouterr().out
     assert "| more than half | 30 of 30 | holds |" in said and "| 1 holds |" in said and "elsewhere" not in said
     for refused in (power.Config(seeds=(0,)), power.Config(seeds=(True,))):
         with pytest.raises(ConfigError, match=f"seeds is {refused.seeds[0]}"):
             power.main(refused)
-    monkeypatch.setattr(claims, "experiments", lambda _: {})
+    monkeypatch.setattr(claiming, "experiments", lambda _: {})
     with pytest.raises(ConfigError, match="no run of which claims are made"):
         power.main(power.Config())
 

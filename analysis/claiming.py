@@ -1,0 +1,108 @@
+"""Which script claims something of a run directory, of which values of its runs, and what the script costs."""
+
+import re
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from analysis import outcomes
+from seqdyn.runs import manifest
+from seqdyn.types import ConfigError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class Stated(NamedTuple):
+    """Where the claims of an experiment are."""
+
+    script: str
+    """The module whose `CLAIMS` they are."""
+    columns: str = "analysis.outcomes"
+    """The module whose `columns` reads what they are about, one value a run."""
+
+
+STATED = {
+    "gradient_flow": Stated("experiments.gradient_flow"),
+    "exploding": Stated("experiments.exploding"),
+    "minimal_cells": Stated("experiments.minimal_cells"),
+    "gating": Stated("experiments.gating"),
+    "clipping": Stated("experiments.clipping"),
+    "initialisations": Stated("experiments.initialisations"),
+    "activations": Stated("experiments.activations"),
+    "normalisation": Stated("experiments.normalisation"),
+    "regularisation": Stated("experiments.regularisation"),
+    "schedules": Stated("experiments.schedules"),
+    "cure": Stated("experiments.cures"),
+    "causes": Stated("experiments.causes"),
+}
+"""How the name of an experiment begins -> the script that claims something of it."""
+FOLDERS = ("experiments", "experiments.reproduce")
+"""Where scripts are."""
+
+
+def experiments(roots: Sequence[Path]) -> dict[Path, list[Path]]:
+    """Directory of a command -> its parts, of all experiments in these directories and below that state claims."""
+    found: dict[Path, list[Path]] = {}
+    for root in roots:
+        if not root.is_dir():
+            raise ConfigError(f"{root} is no directory; give run directories, or those above them.")
+        for made in sorted(root.rglob(manifest.NAME)):
+            part = made.parent
+            if not manifest.extends(part) and script_of(part):
+                found.setdefault(top(part), []).append(part)
+    return found
+
+
+def top(part: Path) -> Path:
+    """The directory of the command: that above, where the parts of a script have folders of their own."""
+    made = manifest.read(part)
+
+    def beside(other: Path) -> bool:
+        """Is it another part of the same command?"""
+        if other == part or not (other / manifest.NAME).exists():
+            return False
+        return script_of(other) == script_of(part) and manifest.read(other)["config"] == made["config"]
+
+    apart = made["experiment"]["name"] not in STATED or beside(part.parent)
+    return part.parent if apart or any(map(beside, part.parent.iterdir())) else part
+
+
+def of(part: Path) -> Stated | None:
+    """Of a run directory; None if nothing is claimed of it."""
+    name = manifest.read(part)["experiment"]["name"]
+    return next((of for start, of in STATED.items() if name == start or name.startswith(f"{start}_")), None)
+
+
+def script_of(part: Path) -> str | None:
+    """The script whose claims are made of a run directory; None if none are."""
+    found = of(part)
+    return found and found.script
+
+
+def claims(part: Path) -> Sequence[Any]:
+    """What the script of a run directory states; nothing if it is none of `STATED`."""
+    found = of(part)
+    return import_module(found.script).CLAIMS if found else ()
+
+
+def columns(*parts: Path) -> "xr.Dataset":
+    """What the claims of these parts of an experiment are about, one value a run."""
+    found = of(parts[0])
+    return import_module(found.columns if found else outcomes.__name__).columns(*parts)
+
+
+def script_beside(file: Path) -> str | None:
+    """The script without runs that wrote a table of claims: it has named what it measured, which lies beside."""
+    names = [f"{folder}.{one.stem}" for one in sorted(file.parent.iterdir()) for folder in FOLDERS]
+    return next((name for name in names if name.replace(".", "").isidentifier() and find_spec(name)), None)
+
+
+def cost(script: str | None) -> str:
+    """What a script says that it costs: the paragraph of its docstring; nothing if it says nothing."""
+    if script is None:
+        return ""
+    found = re.search(r"^(Cost: .*?)$(?=\n[A-Z]\w+[^\n:]*:|\n\n|\Z)", import_module(script).__doc__ or "", re.M | re.S)
+    return " ".join(found[1].split()) if found else ""
