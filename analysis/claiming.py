@@ -37,6 +37,7 @@ STATED = {
     "schedules": Stated("experiments.schedules"),
     "cure": Stated("experiments.cures"),
     "causes": Stated("experiments.causes"),
+    "dropout": Stated("experiments.dropout", "analysis.dropout"),
 }
 """How the name of an experiment begins -> the script that claims something of it."""
 FOLDERS = ("experiments", "experiments.reproduce")

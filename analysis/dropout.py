@@ -11,8 +11,9 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import lags, monte_carlo, report, style
+from analysis import claims, lags, monte_carlo, outcomes, report, style
 from analysis.architectures import spread
+from analysis.claims import Verdict
 from analysis.lags import axis, picked, stage
 from analysis.selection import at_chosen, settled
 from analysis.style import student
@@ -61,6 +62,28 @@ def read(done: Mapping[str, Path]) -> tuple[Setting, dict[str, list[Setting]]]:
     none, kinds = load(done["none"]).load(), load(done["kinds"]).load()
     rates = axis(kinds, "dropout")
     return of(none, "none", 0.0), {kind: [of(kinds, kind, rate) for rate in rates] for kind in axis(kinds, "label")}
+
+
+VALUES = (*outcomes.VALUES, "gap", "test")
+"""What `columns` says of a run."""
+
+
+def columns(*parts: Path) -> "xr.Dataset":
+    """`outcomes.columns`, and
+
+    gap: training − validation accuracy at the last look; test: the test accuracy at the look with the least validation
+        loss; both in percent. monte_carlo: networks whose mean prediction is
+        judged; 0 of the one without dropout.
+    """
+
+    def measured(part: Path) -> Mapping[str, np.ndarray]:
+        ds = load(part)
+        train, validation = (100 * ds[f"{split}_accuracy"].values[:, -1] for split in ("train", "validation"))
+        own = {"gap": train - validation, "test": 100 * at_chosen(ds, "test_accuracy")}
+        several = ds["monte_carlo"].values if "monte_carlo" in ds else np.zeros(ds.sizes["run"])
+        return outcomes.measured(part) | own | {"monte_carlo": several}
+
+    return outcomes.gathered(parts, measured)
 
 
 # --- the table ----------------------------------------------------------------------------------------------
@@ -197,8 +220,9 @@ def figures(
         yield "monte_carlo", monte_carlo.by_pair(found), monte_carlo.CAPTION
 
 
-def show(done: Mapping[str, Path]) -> list[Path]:
-    """Draws the experiments of a directory, and prints their tables and where the figures lie."""
+def show(done: Mapping[str, Path], verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws the experiments of a directory, and prints their tables and where the figures lie; the page has the
+    verdicts."""
     none, kinds = read(done)
     chosen, found = summary(done, none, kinds), monte_carlo.pairs(done)
     tables = [
@@ -210,7 +234,7 @@ def show(done: Mapping[str, Path]) -> list[Path]:
         "Dropout",
         text(chosen, kinds),
         figures(none, kinds, found),
-        tables,
+        [*tables, *claims.tables(verdicts)],
         into=done["kinds"].parent,
         printed=[rows for _, rows in tables if rows],
     )

@@ -231,6 +231,7 @@ def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that
     for name, caught in (("launch_all", launched), ("launch", lambda one, *_: launched({"": one}))):
         monkeypatch.setattr(main, name, caught, raising=False)
     monkeypatch.setattr(main.backend, "start", lambda: None)
+    monkeypatch.setattr(main, "read", lambda _: {}, raising=False)  # reviews
     config = main.Config()
     with pytest.raises(InterruptedError):
         main.main(config)
