@@ -1,5 +1,6 @@
 """Which script claims something of a run directory, of which values of its runs, and what the script costs."""
 
+import contextlib
 import re
 from collections.abc import Sequence
 from importlib import import_module
@@ -63,9 +64,10 @@ def top(part: Path) -> Path:
 
     def beside(other: Path) -> bool:
         """Is it another part of the same command?"""
-        if other == part or not (other / manifest.NAME).exists():
-            return False
-        return script_of(other) == script_of(part) and manifest.read(other)["config"] == made["config"]
+        if other != part and (other / manifest.NAME).exists():
+            with contextlib.suppress(ConfigError):  # damaged
+                return script_of(other) == script_of(part) and manifest.read(other)["config"] == made["config"]
+        return False
 
     apart = made["experiment"]["name"] not in STATED or beside(part.parent)
     return part.parent if apart or any(map(beside, part.parent.iterdir())) else part

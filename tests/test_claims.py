@@ -1,6 +1,7 @@
 """Which seeds decide, what their runs count as, and when a claim of them holds."""
 
 import dataclasses
+import json
 import runpy
 import sys
 from importlib import import_module
@@ -19,7 +20,7 @@ from analysis.claims import Claim, interval, minus, of, prevails
 from experiments import gating, gradient_flow
 from experiments.exploding import PerTensor
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs import points, script
+from seqdyn.runs import manifest, points, script
 from seqdyn.runs.script import seeds
 from seqdyn.types import ConfigError
 
@@ -183,6 +184,8 @@ def test_a_run_that_diverged_counts_as_said(part):
         assert not runs[name].values[gone].any(), name
     assert (runs["horizon_end"].values[~gone] > 0).all() and (runs["horizon_start"].values > 0).all()
     assert (runs["learned"].values == 0).all()  # the others are censored, not missing
+    assert np.isinf(runs["learned_at"]).all() and {*outcomes.VALUES} <= {*runs}
+    np.testing.assert_array_equal(np.isinf(runs["test_loss"]), gone)
     assert np.isfinite(runs["largest_gradient"]).all() and np.isfinite(runs["slope_start"]).all()
     assert of("diverged", lr=1e30)(runs).values.tolist() == [1.0, 1.0]
 
@@ -194,6 +197,48 @@ def test_claims_made_at_once_are_each_made_at_a_higher_level_and_those_not_run_a
     assert len(alone) == 1 and [v.claim.statement for v in many] == list("0123456789")
     assert many[0].low < alone[0].low and many[0].least > alone[0].least
     assert claims.verdicts([missing], part) == claims.tables([]) == []
+
+
+def test_parts_of_one_command_are_found_together_wherever_it_has_put_them(tmp_path):
+    """Side by side in folders, one within another, or alone; the next command's lie apart."""
+
+    def made(place, name, command):
+        (tmp_path / place).mkdir(parents=True)
+        said = {"format": manifest.FORMAT, "experiment": {"name": name}, "config": {"command": command}}
+        (tmp_path / place / manifest.NAME).write_text(json.dumps(said | {"sha256": manifest._digest(said)}))
+
+    made("a/T_50", "gating_50", 1), made("a/T_100", "gating_100", 1)
+    made("b", "minimal_cells", 2), made("b-replicate-1", "minimal_cells", 3)
+    made("c", "gradient_flow", 4), made("c/within", "gradient_flow", 4)
+    made("d/0", "causes", 5), made("d/1", "causes", 5)
+    made("e", "mine", 6)
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / manifest.NAME).touch()  # damaged, and none of those that are asked for
+    found = claiming.experiments([tmp_path / name for name in ("a", "b", "b-replicate-1", "c", "d", "e")])
+    told = {str(at.relative_to(tmp_path)): [str(p.relative_to(tmp_path)) for p in parts] for at, parts in found.items()}
+    assert told == {
+        "a": ["a/T_100", "a/T_50"],
+        "b": ["b"],
+        "b-replicate-1": ["b-replicate-1"],
+        "c": ["c", "c/within"],
+        "d": ["d/0", "d/1"],
+    }
+
+
+def test_what_a_script_costs_is_the_paragraph_of_its_docstring():
+    for module in (*(one.script for one in claiming.STATED.values()), "experiments.reproduce.ghost"):
+        said = claiming.cost(module)
+        assert said.startswith("Cost: ") and "Expect" not in said and said.endswith("."), module
+    assert claiming.cost(None) == claiming.cost("experiments.reproduce") == ""
+
+
+@pytest.mark.parametrize("name", ["ghost", "smoothness"])
+def test_a_table_of_claims_finds_the_script_that_wrote_it(name, tmp_path):
+    for file in ("verdicts.json", f"{name}.json", "a-b.png"):
+        (tmp_path / file).touch()
+    assert claiming.script_beside(tmp_path / "verdicts.json") == f"experiments.reproduce.{name}"
+    (tmp_path / f"{name}.json").unlink()
+    assert claiming.script_beside(tmp_path / "verdicts.json") is None
 
 
 @pytest.mark.filterwarnings("ignore:'analysis.claims' found in sys.modules")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from _processes import ROOT, Process
 
-from analysis import costs, maps, overfitting, windows
+from analysis import costs, dropout, maps, overfitting, windows
 from analysis import minimal_cells as analysis_of_cells
 from experiments import _cures, _generators, augmentation, capacity, gating, gradient_flow, minimal_cells, polynomials
 from experiments.reproduce import _cases
@@ -391,6 +391,9 @@ def test_dropout(tmp_path, imdb_dir):
     runs = kinds["label"].values == "zoneout"
     np.testing.assert_array_equal(kinds["loss"].values[runs], sampled["loss"].values)
     assert (kinds["test_loss"].values[runs, -1] != sampled["test_loss"].values[:, -1]).all()
+    counted = dropout.columns(*(out / name for name in ("none", "kinds", "sampled")))
+    assert {*dropout.VALUES} <= {*counted} and set(counted["monte_carlo"].values.tolist()) == {0, 2}
+    assert "Zoneout raises the test accuracy" in text and "undecided" in text
 
 
 @pytest.mark.slow
