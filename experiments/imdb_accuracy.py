@@ -12,8 +12,9 @@ the test half):
   control         tf–idf of words and pairs, logistic regression (scikit-learn), its penalty chosen on the same
                   validation split: no recurrence at all
 Cost: half an hour on two cores; `--settings` runs a part (rnn 9 minutes, gated 14, best 7, control 1).
-Expect: rnn 83%, lstm and gru 86 to 87%, best 87%; the simple rnn swings by points from look to look and ends at 81%,
-all overfit within epochs. Words and pairs, counted, reach 90.6%: at this length of training set no network here does.
+Expect (two or three seeds; no claim is tested): rnn 83%, lstm and gru 86 to 87%, best 87%; the simple rnn swings by
+points from look to look and ends at 81%, all overfit within epochs. Words and pairs, counted, reach 90.6%: at this
+length of training set no network here does.
 """
 
 import dataclasses

@@ -16,12 +16,12 @@ one of those given with the best mean validation accuracy over seeds; the test s
   synthetic        digits only: as many sequences again, drawn from a VAE fitted to the training set
   together         what helped on validation, with early stopping
 Cost: 225 runs and three VAEs, 29 minutes of processor time: about 15 minutes on two cores.
-Expect: more examples beat every method (reviews 66, 73, 82%; digits 89, 96, 99% with nothing done). Of 45 comparisons
-with nothing one is better beyond the noise of three seeds, augmentation of 2,000 reviews (77.4%). Early stopping on the
-loss costs 9 points at 500 reviews, whose accuracy still rises when the loss is least. A smaller model is worse than
-nothing in four of six, dropout (500 reviews, 300 and 1,000 digits) in three, synthetic digits in two of three. The
-gradient of nothing reaches all 80 words; dropout and augmentation of 500 reviews leave it 58 and 47, a smaller model of
-digits 35 to 41 of 51 frames.
+Expect (three seeds; no claim is tested): more examples beat every method (reviews 66, 73, 82%; digits 89, 96, 99% with
+nothing done). Of 45 comparisons with nothing one is better beyond the noise of three seeds, augmentation of 2,000
+reviews (77.4%). Early stopping on the loss costs 9 points at 500 reviews, whose accuracy still rises when the loss is
+least. A smaller model is worse than nothing in four of six, dropout (500 reviews, 300 and 1,000 digits) in three,
+synthetic digits in two of three. The gradient of nothing reaches all 80 words; dropout and augmentation of 500 reviews
+leave it 58 and 47, a smaller model of digits 35 to 41 of 51 frames.
 """
 
 import dataclasses

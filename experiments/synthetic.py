@@ -14,7 +14,7 @@ discriminative score |accuracy − ½| (Yoon, Jarrett & van der Schaar 2019). Ev
 length and all classifiers train for as long; nothing is chosen. The bounds of Burda et al. 2016 hold the ELBO against
 an importance-sampled likelihood.
 Cost: ten minutes of processor time; the settings of the VAE are dealt over the cores, the rest takes one.
-Expect (means over three seeds; ± is a 95% interval):
+Expect (means over three seeds; ± is a 95% interval; no claim is tested):
   posterior    it never collapses for good. On vowels, with x_{t−1} always given, KL falls to 1.2 nats near update 250
                and recovers to 6.9; annealed it stays above 6.4 after update 100 and ends at 9.5. Both cures raise KL,
                and neither the likelihood beyond its interval: with x_{t−1} withheld half of the time the ELBO is −140
