@@ -22,6 +22,12 @@ class Stated(NamedTuple):
     """The module whose `CLAIMS` they are."""
     columns: str = "analysis.outcomes"
     """The module whose `columns` reads what they are about, one value a run."""
+    panels: bool = False
+    """Do its parts lie two levels down, <panel>/<case>, as those of reproductions do?"""
+
+
+def _reproduced(name: str, columns: str = "analysis.reproduced") -> Stated:
+    return Stated(f"experiments.reproduce.{name}", columns, panels=True)
 
 
 STATED = {
@@ -37,6 +43,12 @@ STATED = {
     "schedules": Stated("experiments.schedules"),
     "cure": Stated("experiments.cures"),
     "causes": Stated("experiments.causes"),
+    "forget_bias": _reproduced("forget_bias"),
+    "flossing": _reproduced("flossing", "analysis.flossing"),
+    "adding": _reproduced("adding"),
+    "copy": _reproduced("copy_memory"),
+    "flat": _reproduced("flat_gradients"),
+    "temporal_order": _reproduced("temporal_order"),
 }
 """How the name of an experiment begins -> the script that claims something of it."""
 FOLDERS = ("experiments", "experiments.reproduce")
@@ -57,8 +69,11 @@ def experiments(roots: Sequence[Path]) -> dict[Path, list[Path]]:
 
 
 def top(part: Path) -> Path:
-    """The directory of the command: that above, where the parts of a script have folders of their own."""
-    made = manifest.read(part)
+    """The directory of the command: that above, where the parts of a script have folders of their own, or two above,
+    where cases have folders in those of their panels."""
+    made, stated = manifest.read(part), of(part)
+    if stated and stated.panels:
+        return part.parent.parent
 
     def beside(other: Path) -> bool:
         """Is it another part of the same command?"""

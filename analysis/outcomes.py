@@ -29,15 +29,15 @@ VALUES = (
 """What `columns` says of a run, besides what the grid and the specs say."""
 
 
-def gathered(parts: Sequence[Path], measured: Callable[[Path], Mapping[str, Any]]) -> "xr.Dataset":
-    """One value a run, of all parts of an experiment together: what the grid and the specs say of it, and what was
-    `measured` of a part, name -> values [run]."""
+def gathered(parts: Sequence[Path], of_part: Callable[[Path], Mapping[str, Any]]) -> "xr.Dataset":
+    """One value a run, of all parts of an experiment together: what the grid and the specs say of it, and what
+    `of_part` says of a part, name -> values [run]."""
     import xarray as xr
 
     found = []
     for part in parts:
         of_runs = {str(name): of.values for name, of in load(part).coords.items() if of.dims == ("run",)}
-        values = of_runs | dict(measured(part))
+        values = of_runs | dict(of_part(part))
         found.append(xr.Dataset({name: ("run", of) for name, of in values.items() if name != "run"}))
     whole: xr.Dataset = xr.concat(found, "run")  # type: ignore[assignment]
     return whole
@@ -56,10 +56,11 @@ def columns(*parts: Path) -> "xr.Dataset":
 
     What is not known of a run that is unfinished is NaN, and left out.
     """
-    return gathered(parts, _measured)
+    return gathered(parts, measured)
 
 
-def _measured(part: Path) -> dict[str, np.ndarray]:
+def measured(part: Path) -> dict[str, np.ndarray]:
+    """Of one part: what `columns` says, name -> values [run]."""
     ds, of = load(part), criterion(manifest.described(part))
     gone = np.any(diverged(ds), axis=1)
     stages = {when: stage(ds, "adjoint_norm", at) for when, at in (("start", 0.0), ("end", 1.0))}

@@ -1,6 +1,7 @@
 """Which seeds decide, what their runs count as, and when a claim of them holds."""
 
 import dataclasses
+import json
 import runpy
 import sys
 from importlib import import_module
@@ -14,12 +15,14 @@ from _refusals import refusal
 from scipy.stats import beta, binom, quantile_test
 
 import seqdyn as sd
-from analysis import claiming, claims, exploding, outcomes, power, replicated
+from analysis import claiming, claims, exploding, outcomes, power, replicated, reproduced
 from analysis.claims import Claim, interval, minus, of, prevails
 from experiments import gating, gradient_flow
 from experiments.exploding import PerTensor
+from experiments.reproduce import _cases
 from seqdyn.learn.config import Experiment, Spec, grid
-from seqdyn.runs import points, script
+from seqdyn.runs import manifest, points, script
+from seqdyn.runs.records import load
 from seqdyn.runs.script import seeds
 from seqdyn.types import ConfigError
 
@@ -187,6 +190,28 @@ def test_a_run_that_diverged_counts_as_said(part):
     assert of("diverged", lr=1e30)(runs).values.tolist() == [1.0, 1.0]
 
 
+def test_what_reproductions_measure_is_what_the_records_say(part):
+    runs, ds = reproduced.columns(part), load(part)
+    assert {*reproduced.VALUES} <= {*runs.data_vars}
+    norms = ds["adjoint_norm"].values[:, 0, 0, ::-1].astype(float)  # lag 0 first
+    np.testing.assert_allclose(runs["change_start"], np.log10(norms[:, -1] / norms[:, 0]), rtol=1e-6)
+    np.testing.assert_allclose(runs["kept_start"] ** (norms.shape[1] - 1), norms[:, -1] / norms[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(runs["spread_start"], np.log10(norms.max(axis=1) / norms.min(axis=1)), rtol=1e-6)
+    gone = runs["lr"].values > 1
+    assert np.isnan(runs["change_end"].values[gone]).all() and np.isfinite(runs["change_end"].values[~gone]).all()
+    assert np.isnan(runs["kept_c_start"]).all() and (runs["speed"] == 0).all()  # without c; none learned
+    np.testing.assert_allclose(runs["loss_share"].values[~gone], ds["test_loss"].values[~gone, -1] * 6, rtol=1e-5)
+    far = reproduced.less(of("kept_start", lr=1e-3), 0.5)(runs)
+    np.testing.assert_allclose(far, of("kept_start", lr=1e-3)(runs) - 0.5)
+
+
+def test_sooner_is_of_the_seeds_that_differ_and_what_never_learned_is_later_than_anything():
+    at = np.array([100, np.inf, 200, np.inf, 200, 100, 200, np.inf])
+    runs = table(seed=np.tile(range(4), 2), label=np.repeat(["a", "b"], 4), speed=reproduced.speed(at))
+    assert reproduced.sooner("a", "b")(runs).values.tolist() == [1.0, 0.0]
+    assert reproduced.sooner("b", "a")(runs).values.tolist() == [0.0, 1.0]
+
+
 def test_claims_made_at_once_are_each_made_at_a_higher_level_and_those_not_run_are_not_made(part):
     of_all = [dataclasses.replace(HALF, statistic=of("diverged", lr=1e30), statement=f"{i}") for i in range(10)]
     missing = Claim("of what was not run", "proportion", of("diverged", gain=7.0), 0.5)
@@ -217,6 +242,19 @@ def test_every_claim_below_a_directory_is_printed(part, monkeypatch, capsys):
         claims.main(claims.Config((part / "nowhere",)))
 
 
+def test_cases_of_a_reproduction_are_one_experiment_and_no_beginning_is_anothers(part, tmp_path):
+    cases = [tmp_path / "out" / panel / case for panel in ("T_6", "T_8") for case in ("LSTM", "GRU")]
+    said = json.loads((part / manifest.NAME).read_text())
+    said["experiment"]["name"] = "adding_6"
+    for case in cases:
+        case.mkdir(parents=True)
+        (case / manifest.NAME).write_text(json.dumps(said))
+    assert claiming.experiments([tmp_path]) == {tmp_path / "out": sorted(cases)}
+    assert claiming.script_of(cases[0]) == "experiments.reproduce.adding"
+    named = sorted(claiming.STATED)
+    assert not [one for one in named for other in named if other.startswith(f"{one}_")]
+
+
 @pytest.mark.parametrize(("module", "read"), claiming.STATED.values())
 def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that_can_decide_them(
     module, read, monkeypatch
@@ -230,6 +268,7 @@ def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that
 
     for name, caught in (("launch_all", launched), ("launch", lambda one, *_: launched({"": one}))):
         monkeypatch.setattr(main, name, caught, raising=False)
+    monkeypatch.setattr(_cases, "launch_all", launched)
     monkeypatch.setattr(main.backend, "start", lambda: None)
     config = main.Config()
     with pytest.raises(InterruptedError):
