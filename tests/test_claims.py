@@ -1,7 +1,6 @@
 """Which seeds decide, what their runs count as, and when a claim of them holds."""
 
 import dataclasses
-import json
 import runpy
 import sys
 from importlib import import_module
@@ -244,18 +243,18 @@ def test_every_claim_below_a_directory_is_printed(part, monkeypatch, capsys):
 
 def test_cases_of_a_reproduction_are_one_experiment_and_no_beginning_is_anothers(part, tmp_path):
     cases = [tmp_path / "out" / panel / case for panel in ("T_6", "T_8") for case in ("LSTM", "GRU")]
-    said = json.loads((part / manifest.NAME).read_text())
+    said = manifest.read(part)
     said["experiment"]["name"] = "adding_6"
     for case in cases:
         case.mkdir(parents=True)
-        (case / manifest.NAME).write_text(json.dumps(said))
+        manifest.write(case, said)
     assert claiming.experiments([tmp_path]) == {tmp_path / "out": sorted(cases)}
     assert claiming.script_of(cases[0]) == "experiments.reproduce.adding"
     named = sorted(claiming.STATED)
     assert not [one for one in named for other in named if other.startswith(f"{one}_")]
 
 
-@pytest.mark.parametrize(("module", "read"), claiming.STATED.values())
+@pytest.mark.parametrize(("module", "read"), [(of.script, of.columns) for of in claiming.STATED.values()])
 def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that_can_decide_them(
     module, read, monkeypatch
 ):

@@ -1,6 +1,7 @@
 """Every experiment runs with `--smoke`, and its analysis draws from that run."""
 
 import dataclasses
+import html
 import importlib
 import json
 import os
@@ -488,7 +489,7 @@ def test_reproduce(name, tmp_path):
     check_figures(tmp_path / "out", text, "norms_by_lag", "learning")
     ((out, parts),) = claiming.experiments([tmp_path]).items()
     assert out == tmp_path / "out" and claiming.script_of(parts[0]) == main.__name__
-    page = (tmp_path / "out" / "report.html").read_text()
+    page = html.unescape((tmp_path / "out" / "report.html").read_text())
     for column in ("claim", "paper", "ours", "interval", "verdict", "learned"):
         assert column in text and f"<th>{column}" in page
     found = claims.verdicts(main.CLAIMS, *parts, columns=claiming.columns)
