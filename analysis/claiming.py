@@ -23,6 +23,12 @@ class Stated(NamedTuple):
     """The module whose `CLAIMS` they are."""
     columns: str = "analysis.outcomes"
     """The module whose `columns` reads what they are about, one value a run."""
+    panels: bool = False
+    """Do its parts lie two levels down, <panel>/<case>, as those of reproductions do?"""
+
+
+def _reproduced(name: str, columns: str = "analysis.reproduced") -> Stated:
+    return Stated(f"experiments.reproduce.{name}", columns, panels=True)
 
 
 STATED = {
@@ -39,6 +45,12 @@ STATED = {
     "cure": Stated("experiments.cures"),
     "causes": Stated("experiments.causes"),
     "dropout": Stated("experiments.dropout", "analysis.dropout"),
+    "forget_bias": _reproduced("forget_bias"),
+    "flossing": _reproduced("flossing", "analysis.flossing"),
+    "adding": _reproduced("adding"),
+    "copy": _reproduced("copy_memory"),
+    "flat": _reproduced("flat_gradients"),
+    "temporal_order": _reproduced("temporal_order"),
 }
 """How the name of an experiment begins -> the script that claims something of it."""
 FOLDERS = ("experiments", "experiments.reproduce")
@@ -59,8 +71,11 @@ def experiments(roots: Sequence[Path]) -> dict[Path, list[Path]]:
 
 
 def top(part: Path) -> Path:
-    """The directory of the command: that above, where the parts of a script have folders of their own."""
-    made = manifest.read(part)
+    """The directory of the command: that above, where the parts of a script have folders of their own, or two above,
+    where cases have folders in those of their panels."""
+    made, stated = manifest.read(part), of(part)
+    if stated and stated.panels:
+        return part.parent.parent
 
     def beside(other: Path) -> bool:
         """Is it another part of the same command?"""
@@ -74,8 +89,11 @@ def top(part: Path) -> Path:
 
 
 def of(part: Path) -> Stated | None:
-    """Of a run directory; None if nothing is claimed of it."""
-    name = manifest.read(part)["experiment"]["name"]
+    """Of a run directory; None if nothing is claimed of it, as of runs that no script has made."""
+    made = manifest.read(part)
+    name = made["experiment"]["name"]
+    if "smoke" not in made["config"]:
+        return None
     return next((of for start, of in STATED.items() if name == start or name.startswith(f"{start}_")), None)
 
 

@@ -336,7 +336,7 @@ def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
 
 def main(out: Path) -> None:
     """As the script that made it, if it states claims."""
-    claims.report(claiming.claims(out), [out], lambda verdicts: show(out, verdicts))
+    claims.report(claiming.claims(out), [out], lambda verdicts: show(out, verdicts), claiming.columns)
 
 
 if __name__ == "__main__":

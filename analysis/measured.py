@@ -13,12 +13,14 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from analysis import claims, style
-from analysis.claims import Claim
+from analysis.claims import Claim, Verdict
 from seqdyn.runs.display import plain_console
 
 if TYPE_CHECKING:
     import xarray as xr
 
+CAPTION = f"Shares and medians over n seeds; the intervals are right together with {1 - claims.ERROR:.0%}."
+"""Of the table *paper | ours*."""
 Rows = Sequence[Mapping[str, Any]]
 """One a seed and setting, of the same keys."""
 
@@ -38,9 +40,13 @@ def columns(rows: Rows) -> "xr.Dataset":
 
 
 def judged(stated: Sequence[Stated], rows: Rows) -> list[dict[str, str]]:
-    """*paper | ours* with the verdicts: a row a claim whose settings were measured."""
+    """`beside` of claims whose settings were measured."""
+    return beside(stated, claims.judged([one.claim for one in stated], columns(rows)))
+
+
+def beside(stated: Sequence[Stated], found: Sequence[Verdict]) -> list[dict[str, str]]:
+    """*paper | ours* with the verdicts: a row a claim."""
     paper = {one.claim: one.paper for one in stated}
-    found = claims.judged(list(paper), columns(rows))
     told = zip(found, claims.table(found), strict=True)
     return [
         {
@@ -66,7 +72,7 @@ def show(kept: Path, stated: Sequence[Stated], figure: Callable[[dict[str, Any]]
     for row in told:
         table.add_row(*row.values())
     console.print(table)
-    console.print(f"Shares and medians over n seeds; the intervals are right together with {1 - claims.ERROR:.0%}.")
+    console.print(CAPTION)
     with style.look():
         drawn = style.save(figure(found), kept.with_suffix(""))
     console.print(str(drawn), soft_wrap=True)

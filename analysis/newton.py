@@ -1,17 +1,17 @@
 """What `experiments.reproduce.newton` found: the paper's statements beside ours, and Newton steps against λ and T."""
 
-import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.table import Table
 from scipy.stats import rankdata
 
 from analysis import style
-from analysis.published import HOLDS, Claim
-from seqdyn.runs.display import plain_console
+from analysis.claims import Claim, of
+from analysis.measured import Stated
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def lengths(steps: int) -> list[int]:
@@ -25,35 +25,56 @@ def _columns(rows: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, list[i
     return np.asarray([r["exponent"] for r in rows]), np.asarray([[*r["steps"].values()] for r in rows]), at
 
 
-def claims(found: dict[str, Any]) -> list[Claim]:
-    """The paper's statements, and what came out."""
-    exponents, steps, at = _columns(found["rows"])
-    middle = int(np.argmin(np.abs(np.log(at) - np.log(at[-1]) / 2)))
-    calm, wild = exponents < -0.1, exponents > 0.1
-    rank = float(np.corrcoef(rankdata(exponents), rankdata(steps[:, -1]))[0, 1])  # Spearman's
-    slower = found["milliseconds"]["newton"] / found["milliseconds"]["unroll"]
-    few, many = (steps[of] if of.any() else np.full((1, len(at)), np.nan) for of in (calm, wild))
-    return [
-        Claim(
-            f"λ < −0.1 ({calm.sum()} networks): most steps at T = {at[middle]:,} | {at[-1]:,}",
-            "few, whatever T",
-            f"{few[:, middle].max():.0f} | {few[:, -1].max():.0f}",
-            bool(few[:, -1].max() <= few[:, middle].max() + 2) if calm.any() else None,
-        ),
-        Claim(
-            f"λ > 0.1 ({wild.sum()} networks): median steps / T at T = {at[middle]:,} | {at[-1]:,}",
-            "near 1",
-            f"{np.median(many[:, middle]) / at[middle]:.2f} | {np.median(many[:, -1]) / at[-1]:.2f}",
-            bool(np.median(many[:, -1]) / at[-1] > 0.5) if wild.any() else None,
-        ),
-        Claim(f"rank correlation of steps and λ, T = {at[-1]:,}", "steps follow λ", f"{rank:.2f}", rank > 0.8),
-        Claim(
-            f"time of Newton's method over that of one step after the other, on this CPU, g = 0.8, T = {at[-1]:,}",
-            "–",
-            f"{slower:.0f}",
-            None,
-        ),
+SOURCE = "Gonzalez et al. 2025"
+
+
+def row(net: int, gain: float, exponent: float, steps: dict[int, int]) -> dict[str, Any]:
+    """Of a network its exponent and the Newton steps of each T; grown: by how many steps from the T in the middle, of
+    logarithms, to the longest; share: steps over T, at the longest."""
+    at = [*steps]
+    middle = at[int(np.argmin(np.abs(np.log(at) - np.log(at[-1]) / 2)))]
+    regime = "calm" if exponent < -0.1 else "wild" if exponent > 0.1 else "between"
+    told = {"grown": steps[at[-1]] - steps[middle], "share": steps[at[-1]] / at[-1]}
+    return {"seed": net, "gain": gain, "exponent": exponent, "regime": regime, **told, "steps": steps}
+
+
+def _rank(rows: "xr.Dataset") -> "xr.DataArray":
+    """Of each draw, over its gains: Spearman's correlation of λ and steps."""
+    import xarray as xr
+
+    of_seeds = {seed: part for seed, part in rows.groupby("seed")}
+    found = [
+        float(np.corrcoef(*(rankdata(part[name]) for name in ("exponent", "share")))[0, 1])
+        for part in of_seeds.values()
     ]
+    return xr.DataArray(found, {"seed": [*of_seeds]}, "seed")
+
+
+PAPER = (
+    Stated(
+        "few, whatever T",
+        Claim(
+            "λ < −0.1: from the middle T to the longest at most two steps are added (mean over gains)",
+            "median",
+            of("grown", regime="calm"),
+            2.0,
+            "below",
+            SOURCE,
+        ),
+    ),
+    Stated(
+        "near 1",
+        Claim(
+            "λ > 0.1: steps are more than half of the longest T (mean over gains)",
+            "median",
+            of("share", regime="wild"),
+            0.5,
+            source=SOURCE,
+        ),
+    ),
+    Stated("steps follow λ", Claim("Rank correlation of steps and λ over gains", "median", _rank, 0.8, source=SOURCE)),
+)
+"""Statements of a network drawn once and scaled by each gain."""
 
 
 def figure(found: dict[str, Any]) -> Figure:
@@ -80,19 +101,3 @@ def figure(found: dict[str, Any]) -> Figure:
     right.set_ylabel("Newton steps")
     style.legend(fig, style.drawn(axes))
     return fig
-
-
-def show(out: Path) -> list[Path]:
-    """Prints the table of claims, writes it and the figure beside what was measured, and returns both files."""
-    found = json.loads((out / "newton.json").read_text(encoding="utf-8"))
-    console = plain_console(width=130, record=True)
-    table = Table("claim", "paper", "ours", "holds here", title="Newton's method in parallel over time", box=None)
-    for c in claims(found):
-        table.add_row(c.what, c.paper, c.ours, HOLDS[c.holds])
-    console.print(table)
-    with style.look():
-        drawn = style.save(figure(found), out / "newton")
-    console.print(str(drawn), soft_wrap=True)
-    told = out / "newton.txt"
-    told.write_text(console.export_text(), encoding="utf-8")
-    return [drawn, told]

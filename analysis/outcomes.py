@@ -30,8 +30,8 @@ VALUES = (
 
 
 def gathered(parts: Sequence[Path], of_part: Callable[[Path], Mapping[str, Any]]) -> "xr.Dataset":
-    """One value a run, of all parts of an experiment together: what the grid and the specs say of it, and what was
-    measured `of_part`, name -> values [run]."""
+    """One value a run, of all parts of an experiment together: what the grid and the specs say of it, and what
+    `of_part` says of a part, name -> values [run]."""
     import xarray as xr
 
     found = []
@@ -60,7 +60,7 @@ def columns(*parts: Path) -> "xr.Dataset":
 
 
 def measured(part: Path) -> dict[str, np.ndarray]:
-    """What `columns` says of a part, [run] each."""
+    """Of one part: what `columns` says, name -> values [run]."""
     ds, of = load(part), criterion(manifest.described(part))
     gone = np.any(diverged(ds), axis=1)
     stages = {when: stage(ds, "adjoint_norm", at) for when, at in (("start", 0.0), ("end", 1.0))}

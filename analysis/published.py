@@ -1,4 +1,4 @@
-"""Published claims beside what was measured here: the figures, the table *paper | ours* and the report of
+"""Published claims beside what was trained here: the figures, the table *paper | ours* and the report of
 `experiments.reproduce`.
 
 A reproduction is some *panels* (a length, an initialisation) of some *cases* (a cell, a cure), each case a run
@@ -8,15 +8,16 @@ directory whose runs differ in their seed alone.
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import lags, learned, report, style
+from analysis import claims, lags, learned, measured, report, reproduced, style
 from analysis.cures import COLORS, HIGHEST, STAGES
 from analysis.lags import Curve, relative, stage
+from analysis.measured import Stated
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 
@@ -28,17 +29,6 @@ BY_LAG = "‖∂L/∂h_t‖ over its value at lag 0, against the lag; medians an
 """Caption of `norms_by_lag`."""
 SUCCESS = "Share of the seeds that learned, with Wilson's 95% interval."
 """Caption of `rates`."""
-HOLDS = {True: "yes", False: "no", None: "–"}
-
-
-class Claim(NamedTuple):
-    """One published statement and what became of it."""
-
-    what: str
-    paper: str
-    ours: str
-    holds: bool | None
-    """None: the paper makes no statement to be held against ours."""
 
 
 def learned_at(out: Path, target: float | None = None) -> np.ndarray:
@@ -56,17 +46,20 @@ def successes(out: Path, target: float | None = None) -> tuple[int, int]:
     return int(np.sum(np.isfinite(when))), len(when)
 
 
-def median_updates(out: Path, target: float | None = None) -> float:
-    """The median over runs of the updates to learn."""
-    return float(np.median(learned_at(out, target)))
+def cases(panels: Mapping[str, Cases], target: float | None = None) -> list[dict[str, str]]:
+    """A row a case: who learned, and the median over runs of the updates that took."""
+    return [
+        {"panel": panel, "case": case, **_outcome(out, target)}
+        for panel, of in panels.items()
+        for case, out in of.items()
+    ]
 
 
-def outcome(out: Path, target: float | None = None) -> str:
-    """Who learned, and the median of the updates that took: '4/5, 2,000 updates', '1/5, over 5,000 updates'."""
+def _outcome(out: Path, target: float | None) -> dict[str, str]:
     when = learned_at(out, target)
     middle = float(np.median(when))
     speed = f"{middle:,.0f}" if np.isfinite(middle) else f"over {manifest.experiment(out).updates:,}"
-    return f"{np.sum(np.isfinite(when))}/{len(when)}, {speed} updates"
+    return {"learned": f"{np.sum(np.isfinite(when))}/{len(when)}", "updates": speed}
 
 
 # --- figures --------------------------------------------------------------------------------------------------
@@ -142,28 +135,27 @@ def rates(panels: Mapping[str, Mapping[str, Mapping[int, tuple[int, int]]]], x: 
 # --- the report -----------------------------------------------------------------------------------------------
 
 
-def text(claims: Sequence[Claim]) -> list[str]:
-    """Which claims hold here and which do not."""
-    said = [c for c in claims if c.holds is not None]
-    holds, fails = ([c.what for c in said if bool(c.holds) is which] for which in (True, False))
-    counted = f"{len(holds)} of {len(holds) + len(fails)} published statements hold here."
-    held, not_held = (f"{what}: {'; '.join(of)}." if of else "" for what, of in (("Held", holds), ("Not held", fails)))
-    return [" ".join(filter(None, (counted, held, not_held)))]
-
-
 def show(
     out: Path,
     title: str,
-    claims: Sequence[Claim],
+    stated: Sequence[Stated],
     figures: Mapping[str, tuple[Callable[[], Figure], str]],
     panels: Mapping[str, Cases],
-) -> list[Path]:
-    """Draws `figures` (name → how to draw it, caption) and a page beside them, and prints *paper | ours*.
+    columns: claims.Columns = reproduced.columns,
+    target: float | None = None,
+    more: report.Tables = (),
+) -> dict[str, str]:
+    """Tests what is stated, draws `figures` (name → how to draw it, caption) and a page beside them, prints *paper |
+    ours* and what became of the cases: statement -> verdict.
 
     The report shows the settings of the first case.
     """
-    listed = [{"claim": c.what, "paper": c.paper, "ours": c.ours, "holds here": HOLDS[c.holds]} for c in claims]
-    first = next(out for cases in panels.values() for out in cases.values())
+    parts = [part for of in panels.values() for part in of.values()]
+    found = claims.verdicts([one.claim for one in stated], *parts, columns=columns)
     drawn = ((name, draw(), caption) for name, (draw, caption) in figures.items())
-    told = [*text(claims), lags.setting(load(first))]
-    return report.publish(first, title, told, drawn, [("Paper and ours", listed)], into=out)
+    became = "Runs that learned at some look; the median of the updates that took."
+    tables = [(measured.CAPTION, measured.beside(stated, found)), (became, cases(panels, target)), *more]
+    tables = [(caption, rows) for caption, rows in tables if rows]
+    printed = [[{name: str(value) for name, value in row.items()} for row in rows] for _, rows in tables]
+    report.publish(parts[0], title, [lags.setting(load(parts[0]))], drawn, tables, into=out, printed=printed)
+    return {v.claim.statement: v.verdict for v in found}

@@ -26,8 +26,7 @@ from analysis import (
     selection,
     style,
 )
-from analysis.published import Claim
-from experiments.reproduce import _cases, adding
+from experiments.reproduce import _cases
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest
 from seqdyn.runs.records import Store, load
@@ -158,21 +157,13 @@ def test_summary_measures_what_was_recorded(flow, drawn):
         assert row["clipped"] == np.isfinite(row["clip"])
 
 
-def test_a_published_statement_holds_fails_or_is_none(drawn):
-    """The text counts statements alone, whatever made the verdict; without a counterpart there is none."""
-    claims = [Claim("a", "", "", np.bool_(True)), Claim("b", "", "", False), Claim("c", "", "", None)]
-    assert published.text(claims) == ["1 of 2 published statements hold here. Held: a. Not held: b."]
-    out, _ = drawn  # every run learns at its second look
-    both = adding.claims({"T": {"LSTM, bias 1": out, "LSTM, chrono": out, "tanh": out, "GRU": out}})
-    assert [c.holds for c in both] == [True, False, False, None]
-    assert [c.holds for c in adding.claims({"T": {"LSTM, chrono": out}})] == [None]
-
-
 def test_the_updates_to_learn_are_those_before_the_first_look_that_met_the_target(drawn):
     out, _ = drawn
-    assert published.learned_at(out).tolist() == [10] * 16 and published.outcome(out) == "16/16, 10 updates"
-    assert published.outcome(out, target=1e-4) == f"0/16, over {UPDATES} updates"
-    assert published.successes(out, target=0.7) == (16, 16) and published.median_updates(out, target=0.7) == 0
+    assert published.learned_at(out).tolist() == [10] * 16 and published.successes(out, target=0.7) == (16, 16)
+    (row,) = published.cases({"T": {"rnn": out}})
+    assert row == {"panel": "T", "case": "rnn", "learned": "16/16", "updates": "10"}
+    (row,) = published.cases({"T": {"rnn": out}}, target=1e-4)
+    assert (row["learned"], row["updates"]) == ("0/16", f"over {UPDATES}")
 
 
 def test_two_cases_never_share_a_folder():

@@ -15,12 +15,14 @@ from _refusals import refusal
 from scipy.stats import beta, binom, quantile_test
 
 import seqdyn as sd
-from analysis import claiming, claims, exploding, outcomes, power, replicated
+from analysis import claiming, claims, exploding, outcomes, power, replicated, reproduced
 from analysis.claims import Claim, interval, minus, of, prevails
 from experiments import gating, gradient_flow
 from experiments.exploding import PerTensor
+from experiments.reproduce import _cases
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest, points, script
+from seqdyn.runs.records import load
 from seqdyn.runs.script import seeds
 from seqdyn.types import ConfigError
 
@@ -173,7 +175,7 @@ def part(tmp_path_factory):
     """Two seeds that go on and two that overflow at once."""
     spec = Spec(steps=6, batch=2, hidden=(3,), activation="relu", holdout=6, optimizer="sgd", name="x")
     e = Experiment("gradient_flow", (spec,), grid(seeds=2, lr=[1e-3, 1e30]), 4, 2, 2, tile=4, probes=())
-    return sd.run(e, tmp_path_factory.mktemp("claims") / "run", verify=False)
+    return sd.run(e, tmp_path_factory.mktemp("claims") / "run", verify=False, config={"smoke": False})
 
 
 def test_a_run_that_diverged_counts_as_said(part):
@@ -190,6 +192,28 @@ def test_a_run_that_diverged_counts_as_said(part):
     assert of("diverged", lr=1e30)(runs).values.tolist() == [1.0, 1.0]
 
 
+def test_what_reproductions_measure_is_what_the_records_say(part):
+    runs, ds = reproduced.columns(part), load(part)
+    assert {*reproduced.VALUES} <= {*runs.data_vars}
+    norms = ds["adjoint_norm"].values[:, 0, 0, ::-1].astype(float)  # lag 0 first
+    np.testing.assert_allclose(runs["change_start"], np.log10(norms[:, -1] / norms[:, 0]), rtol=1e-6)
+    np.testing.assert_allclose(runs["kept_start"] ** (norms.shape[1] - 1), norms[:, -1] / norms[:, 0], rtol=1e-6)
+    np.testing.assert_allclose(runs["spread_start"], np.log10(norms.max(axis=1) / norms.min(axis=1)), rtol=1e-6)
+    gone = runs["lr"].values > 1
+    assert np.isnan(runs["change_end"].values[gone]).all() and np.isfinite(runs["change_end"].values[~gone]).all()
+    assert np.isnan(runs["kept_c_start"]).all() and (runs["speed"] == 0).all()  # without c; none learned
+    np.testing.assert_allclose(runs["loss_share"].values[~gone], ds["test_loss"].values[~gone, -1] * 6, rtol=1e-5)
+    far = reproduced.less(of("kept_start", lr=1e-3), 0.5)(runs)
+    np.testing.assert_allclose(far, of("kept_start", lr=1e-3)(runs) - 0.5)
+
+
+def test_sooner_is_of_the_seeds_that_differ_and_what_never_learned_is_later_than_anything():
+    at = np.array([100, np.inf, 200, np.inf, 200, 100, 200, np.inf])
+    runs = table(seed=np.tile(range(4), 2), label=np.repeat(["a", "b"], 4), speed=reproduced.speed(at))
+    assert reproduced.sooner("a", "b")(runs).values.tolist() == [1.0, 0.0]
+    assert reproduced.sooner("b", "a")(runs).values.tolist() == [0.0, 1.0]
+
+
 def test_claims_made_at_once_are_each_made_at_a_higher_level_and_those_not_run_are_not_made(part):
     of_all = [dataclasses.replace(HALF, statistic=of("diverged", lr=1e30), statement=f"{i}") for i in range(10)]
     missing = Claim("of what was not run", "proportion", of("diverged", gain=7.0), 0.5)
@@ -204,7 +228,7 @@ def test_parts_of_one_command_are_found_together_wherever_it_has_put_them(tmp_pa
 
     def made(place, name, command):
         (tmp_path / place).mkdir(parents=True)
-        said = {"format": manifest.FORMAT, "experiment": {"name": name}, "config": {"command": command}}
+        said = {"format": manifest.FORMAT, "experiment": {"name": name}, "config": {"smoke": command}}
         (tmp_path / place / manifest.NAME).write_text(json.dumps(said | {"sha256": manifest._digest(said)}))
 
     made("a/T_50", "gating_50", 1), made("a/T_100", "gating_100", 1)
@@ -262,7 +286,20 @@ def test_every_claim_below_a_directory_is_printed(part, monkeypatch, capsys):
         claims.main(claims.Config((part / "nowhere",)))
 
 
-@pytest.mark.parametrize(("module", "read"), claiming.STATED.values())
+def test_cases_of_a_reproduction_are_one_experiment_and_no_beginning_is_anothers(part, tmp_path):
+    cases = [tmp_path / "out" / panel / case for panel in ("T_6", "T_8") for case in ("LSTM", "GRU")]
+    said = manifest.read(part)
+    said["experiment"]["name"] = "adding_6"
+    for case in cases:
+        case.mkdir(parents=True)
+        manifest.write(case, said)
+    assert claiming.experiments([tmp_path]) == {tmp_path / "out": sorted(cases)}
+    assert claiming.script_of(cases[0]) == "experiments.reproduce.adding"
+    named = sorted(claiming.STATED)
+    assert not [one for one in named for other in named if other.startswith(f"{one}_")]
+
+
+@pytest.mark.parametrize(("module", "read"), [(of.script, of.columns) for of in claiming.STATED.values()])
 def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that_can_decide_them(
     module, read, monkeypatch
 ):
@@ -275,6 +312,7 @@ def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that
 
     for name, caught in (("launch_all", launched), ("launch", lambda one, *_: launched({"": one}))):
         monkeypatch.setattr(main, name, caught, raising=False)
+    monkeypatch.setattr(_cases, "launch_all", launched)
     monkeypatch.setattr(main.backend, "start", lambda: None)
     monkeypatch.setattr(main, "read", lambda _: {}, raising=False)  # reviews
     config = main.Config()

@@ -8,7 +8,7 @@ from typing import Any
 
 from seqdyn.learn.config import Experiment, Spec
 from seqdyn.numbers import Numbers
-from seqdyn.runs.script import Presets, Seeds, launch_all
+from seqdyn.runs.script import Claiming, Presets, Seeds, launch_all
 from seqdyn.types import ConfigError
 
 Panels = Mapping[str, Mapping[str, Path]]
@@ -24,6 +24,14 @@ class Trained(Presets):
     chunk: int = 250
     probe_every: int = 250
     tile: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claimed(Trained, Claiming):
+    """Enough seeds to decide claims."""
+
+    seeds: Seeds = 12
+    tile: int = 6
 
 
 TINY: dict[str, Any] = dict(seeds=2, updates=20, chunk=10, probe_every=10, tile=2)
