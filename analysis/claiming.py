@@ -37,6 +37,9 @@ STATED = {
     "schedules": Stated("experiments.schedules"),
     "cure": Stated("experiments.cures"),
     "causes": Stated("experiments.causes"),
+    "edge_of_chaos": Stated("experiments.edge_of_chaos", "analysis.plane"),
+    "edge_of_stability": Stated("experiments.edge_of_stability", "analysis.sharpness"),
+    "jacobian_spectra": Stated("experiments.jacobian_spectra", "analysis.windows"),
 }
 """How the name of an experiment begins -> the script that claims something of it."""
 FOLDERS = ("experiments", "experiments.reproduce")
