@@ -9,7 +9,7 @@ of the steps' largest singular values, by which vanishing and exploding are boun
 says little about the window's.
 Task: the adding problem, T = 50, drawn anew at every update; learned below a mean squared error of 0.01. The window
 of T − 1 steps begins before the first number has come, so that a network may learn without keeping it open.
-Cost: 80 runs × 4,000 updates and 9 looks at each, about fourteen minutes of processor time, half of it for the 64 × 64
+Cost: 80 runs × 4,000 updates and 9 looks at each, about six minutes of processor time, much of it for the 64 × 64
 products of the LSTM.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
