@@ -51,6 +51,9 @@ STATED = {
     "copy": _reproduced("copy_memory"),
     "flat": _reproduced("flat_gradients"),
     "temporal_order": _reproduced("temporal_order"),
+    "edge_of_chaos": Stated("experiments.edge_of_chaos", "analysis.plane"),
+    "edge_of_stability": Stated("experiments.edge_of_stability", "analysis.sharpness"),
+    "jacobian_spectra": Stated("experiments.jacobian_spectra", "analysis.windows"),
 }
 """How the name of an experiment begins -> the script that claims something of it."""
 FOLDERS = ("experiments", "experiments.reproduce")

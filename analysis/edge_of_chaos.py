@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from analysis import report, style
+from analysis import claims, report, style
+from analysis.claims import Verdict
 from analysis.lags import axis, having, mean, number, one_setting, picked
 from analysis.learned import criterion
-from analysis.plane import Plane
+from analysis.plane import DEPTHS, Plane
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import RUN_DIR, script
@@ -28,8 +29,6 @@ from seqdyn.theory import MeanField, critical_gain
 
 WIDE = "wide.json"
 """What the wide networks gave, beside the records of those that were trained."""
-DEPTHS = 6
-"""A signal is thought to reach over d steps where 6 ξ ≥ d. Schoenholz et al. 2017."""
 POINTS: dict[str, Any] = dict(linestyle="", markersize=3.5, markerfacecolor="none", markeredgewidth=0.8, elinewidth=0.8)
 HALO = [withStroke(linewidth=2.4, foreground="white")]
 
@@ -347,14 +346,14 @@ def figures(plane: Plane, wide: dict[str, Any] | None) -> Iterator[report.Drawn]
         )
 
 
-def show(out: str | Path) -> list[Path]:
-    """Draws a run directory and prints its table and where the figures lie."""
+def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a run directory and prints its table and where the figures lie; the page has the verdicts."""
     ds = one_setting(having(load(out), "lyapunov_exponent"), "gain", "input_gain")
     plane = Plane(ds, manifest.experiment(out), criterion(manifest.described(out)))
     kept = Path(out) / WIDE
     wide = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else None
     title = f"The edge of chaos and what can be learned near it; T = {plane.experiment.specs[0].steps}"
-    tables = [("By drive; medians over seeds", table(summary(plane)))]
+    tables = [("By drive; medians over seeds", table(summary(plane))), *claims.tables(verdicts)]
     return report.publish(out, title, text(plane, wide), figures(plane, wide), tables)
 
 

@@ -1,25 +1,24 @@
 """Figures and report of `experiments.edge_of_stability`: the sharpness of the training loss against 2/η, whether
 gradient descent hovers there, and what became of the gradient through time.
 
-All curvature is read in units of 2/η: at 1 a step of gradient descent turns an error along that direction into its
-negative, above 1 it grows. The late stage of a run is the last quarter of its looks.
+What is read of the runs, and in which units, is said in `sharpness`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from analysis import lags, report, style
+from analysis import claims, lags, report, style
+from analysis.claims import Verdict
 from analysis.lags import axis, diverged, number, picked
+from analysis.sharpness import NEAR, Records
 from analysis.style import median
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
@@ -29,87 +28,11 @@ from seqdyn.runs.script import RUN_DIR, script
 if TYPE_CHECKING:
     import xarray as xr
 
-LATE = 0.25
-"""Share of the looks, the last ones, that a run's late stage is read from."""
-NEAR = 0.2
-"""At the edge: the late sharpness is within this of 2/η, and the steps bounce."""
 FLOOR = 1e-5
 """The lowest training loss that is drawn: some runs end at rounding, others are still at a tenth."""
 
 
 # --- what the records say -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Records:
-    """What is read of the runs, the first axis of everything."""
-
-    ds: "xr.Dataset"
-
-    @cached_property
-    def half_lr(self) -> Float[np.ndarray, "run 1"]:
-        """η/2: times a curvature, it is the curvature in units of 2/η."""
-        return np.asarray(self.ds["lr"].values)[:, None] / 2
-
-    @cached_property
-    def sharpness(self) -> Float[np.ndarray, "run probe"]:
-        """Over 2/η."""
-        return self.ds["sharpness"].values * self.half_lr
-
-    @cached_property
-    def along(self) -> Float[np.ndarray, "run probe"]:
-        """gᵀHg / ‖g‖² over 2/η."""
-        return self.ds["directional_sharpness"].values * self.half_lr
-
-    @cached_property
-    def reach(self) -> Float[np.ndarray, "run step"]:
-        """‖∂L/∂h_t‖ at the largest lag over that at lag 0, in the top layer."""
-        norms = lags.adjoint(self.ds, "adjoint_norm").transpose("run", "step", "layer", "time").values[:, :, -1, ::-1]
-        return lags.relative(norms)[..., -1]
-
-    @cached_property
-    def diverged(self) -> Bool[np.ndarray, " run"]:
-        return np.asarray(diverged(self.ds).any(axis=1))
-
-    def late(self, values: Float[np.ndarray, "run n"]) -> Float[np.ndarray, "run m"]:
-        """The last quarter of what a run that did not diverge has; all NaN for one that did."""
-        made = self.ds["recorded"].values.mean(axis=1)
-        count = max(1, round(LATE * values.shape[1]))
-        ends = np.maximum(np.round(made * values.shape[1]).astype(int), count)
-        stretch = np.stack([row[end - count : end] for row, end in zip(values, ends, strict=True)])
-        return np.where(self.diverged[:, None], np.nan, stretch)
-
-    def late_median(self, values: Float[np.ndarray, "run n"]) -> Float[np.ndarray, " run"]:
-        """Each run's median over its late stage."""
-        return median(self.late(values).T)
-
-    @cached_property
-    def near(self) -> Float[np.ndarray, " run"]:
-        """The share of a run's late looks at which the sharpness is within `NEAR` of 2/η."""
-        late = self.late(self.sharpness)
-        return np.where(np.isnan(late).any(axis=1), np.nan, (np.abs(late - 1) < NEAR).mean(axis=1))
-
-    @cached_property
-    def outcome(self) -> np.ndarray:
-        """'diverged', 'at the edge', 'below' or 'above' it; near it without bouncing is below."""
-        late, bounces = self.late_median(self.sharpness), self.late_median(self.ds["gradient_cosine"].values) < 0
-        told = {"diverged": self.diverged, "above": late > 1 + NEAR, "at the edge": (late > 1 - NEAR) & bounces}
-        return np.select(list(told.values()), list(told), "below")
-
-    @cached_property
-    def crossing(self) -> Float[np.ndarray, " run"]:
-        """The update of the first look at which the sharpness has risen past 2/η; NaN if it never did."""
-        rose = (self.sharpness[:, :-1] < 1) & (self.sharpness[:, 1:] >= 1)
-        at = self.ds["probe_step"].values[1:][rose.argmax(axis=1)]
-        return np.where(rose.any(axis=1), at.astype(float), np.nan)
-
-    @cached_property
-    def reach_crossing(self) -> Float[np.ndarray, " run"]:
-        """`reach` at the update of `crossing`, NaN without one."""
-        at = np.nan_to_num(self.crossing).astype(int)
-        last = self.reach.shape[1] - 1
-        return np.where(np.isnan(self.crossing), np.nan, self.reach[np.arange(len(at)), np.minimum(at, last)])
-
 
 OUTCOMES = ("at the edge", "below", "above", "diverged")
 
@@ -346,8 +269,9 @@ def figures(r: Records) -> Iterator[report.Drawn]:
     )
 
 
-def show(out: str | Path) -> list[Path]:
-    """Draws a run directory, finished or not, and prints its table and where the figures lie."""
+def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a run directory, finished or not, and prints its table and where the figures lie; the page has the
+    verdicts."""
     experiment = manifest.experiment(out)
     needed = ("sharpness", "directional_sharpness", "sharpness_error", "gradient_cosine")
     r = Records(lags.split(lags.having(load(out), *needed), "lr"))
@@ -359,7 +283,8 @@ def show(out: str | Path) -> list[Path]:
         "‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ at initialisation, at the crossing and late"
     )
     title = f"The edge of stability: {', '.join(axis(r.ds, 'label'))}; T = {experiment.specs[0].steps}"
-    return report.publish(out, title, text(r, experiment, rows), figures(r), [(caption, table(rows))])
+    tables = [(caption, table(rows)), *claims.tables(verdicts)]
+    return report.publish(out, title, text(r, experiment, rows), figures(r), tables)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import report, style
+from analysis import claims, report, style
+from analysis.claims import Verdict
 from analysis.lags import axis, number
-from analysis.windows import NOTHING, STAGES, Group, at, bound, floored, gates_alone, groups, read, spectra
+from analysis.windows import (
+    ALIVE,
+    DEEPEST,
+    NOTHING,
+    STAGES,
+    Group,
+    at,
+    bound,
+    floored,
+    gates_alone,
+    groups,
+    kept,
+    read,
+    spectra,
+)
 from seqdyn.data.tasks import Task, task_of
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
@@ -25,10 +40,8 @@ from seqdyn.runs.script import RUN_DIR, script
 if TYPE_CHECKING:
     import xarray as xr
 
-ALIVE = -1.0
-"""A direction counts as alive over a window that keeps more than a tenth of it."""
-DEEPEST, HIGHEST = -24.0, 12.0
-"""Decades, the least and the most that a panel of singular values shows."""
+HIGHEST = 12.0
+"""Decades, the most that a panel of singular values shows; the least is `DEEPEST`."""
 
 
 # --- what was measured ---------------------------------------------------------------------------------------
@@ -37,10 +50,7 @@ DEEPEST, HIGHEST = -24.0, 12.0
 def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
     """A row per initialisation and cell recorded; medians over seeds, of the longest window, before and after training.
 
-    In decades: `first` and `middle`, log₁₀ σ_1 and σ_{n/2}; `condition`, log₁₀ σ_1/σ_n; `rate`, that of the window's
-    condition number a step; `excess`, by how much the bound is above σ_1; `gate`, what the slowest forget gate alone
-    would keep; `apart`, root mean square of log₁₀ σ_i less that of the i-th slowest gate, over the σ_i that a panel
-    shows. `alive` directions of `n` keep a tenth.
+    What `windows.kept` says, with the stage behind its name.
     """
     rows = []
     for group in groups(ds):
@@ -50,24 +60,7 @@ def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"init": group.init, "cell": group.cell, "runs": len(group.runs)}
         row |= {"learned": int(np.sum(loss < task.learned[1])), "test_loss": float(style.median(loss))}
         for stage in STAGES:
-            longest = spectra(ds, group, stage)[:, -1]
-            condition = at(ds, "window_log_condition", group.runs, stage)[:, -1]
-            alone = gates_alone(ds, group, stage)
-            gap = np.where(longest > DEEPEST, longest, np.nan)[:, : alone.shape[1]] - alone
-            shown = np.maximum((~np.isnan(gap)).sum(axis=1), 1)
-            n = longest.shape[1]
-            told = {
-                "n": np.full(len(longest), n),
-                "first": longest[:, 0],
-                "middle": longest[:, n // 2 - 1],
-                "alive": (longest > ALIVE).sum(axis=1),
-                "condition": condition,
-                "rate": condition / float(ds["window"].values[-1]),
-                "gate": alone[:, 0],
-                "apart": np.where(np.isnan(alone[:, 0]), np.nan, np.sqrt(np.nansum(gap**2, axis=1) / shown)),
-                "excess": bound(ds, group, stage)[:, int(ds["window"].values[-1]) - 1] - longest[:, 0],
-            }
-            row |= {f"{name}_{stage}": float(style.median(values)) for name, values in told.items()}
+            row |= {f"{name}_{stage}": float(style.median(values)) for name, values in kept(ds, group, stage).items()}
         rows.append(row)
     return rows
 
@@ -344,13 +337,15 @@ def figures(ds: "xr.Dataset", task: Task) -> Iterator[report.Drawn]:
         )
 
 
-def show(out: str | Path) -> list[Path]:
-    """Draws a run directory, finished or not, and prints its table and where the figures lie."""
+def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a run directory, finished or not, and prints its table and where the figures lie; the page has the
+    verdicts."""
     ds, experiment = read(Path(out)), manifest.experiment(out)
     task = task_of(experiment.specs[0])
     rows, cells = summary(ds, task), ", ".join(axis(ds, "label"))
     title = f"Singular spectra of window Jacobians: {cells}; T = {experiment.specs[0].steps}"
-    tables = [(f"The window of {int(ds['window'].values[-1])} steps, untrained → trained", table(rows))]
+    caption = f"The window of {int(ds['window'].values[-1])} steps, untrained → trained"
+    tables = [(caption, table(rows)), *claims.tables(verdicts)]
     return report.publish(out, title, text(experiment, ds, task, rows), figures(ds, task), tables)
 
 

@@ -4,20 +4,27 @@ theory puts them.
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from analysis.lags import axis, picked
-from analysis.learned import Criterion, latest, passes
+from analysis import outcomes
+from analysis.lags import axis, diverged, picked
+from analysis.learned import Criterion, criterion, latest, passes
 from analysis.style import median
 from seqdyn.data.synthetic import xor_steps
 from seqdyn.learn.config import Experiment
+from seqdyn.runs import manifest
+from seqdyn.runs.records import load
 from seqdyn.theory import MeanField
 
 if TYPE_CHECKING:
     import xarray as xr
+
+DEPTHS = 6
+"""A signal is thought to reach over d steps where 6 ξ ≥ d. Schoenholz et al. 2017."""
 
 
 @dataclass(frozen=True)
@@ -73,3 +80,38 @@ class Plane:
             for g in axis(self.ds, "gain")
         ]
         return np.asarray(rows, np.float64)
+
+
+VALUES = ("within", "near", "learned", "exponent_end", "distance_start", "distance_end", "off")
+"""What `columns` says of a run, besides what the grid and the specs say."""
+
+
+def columns(*parts: Path) -> "xr.Dataset":
+    """What the grid and the specs say of each run, and
+
+    within: 1 where 6ξ ≥ d by theory, else 0; near: 1 where 3ξ ≥ d.
+    learned: 1 if the task's criterion is met at the latest look, else 0, be it diverged.
+    exponent_end: the largest exponent at the latest look; distance_start, distance_end: how far from 0 it is.
+    off: how far the exponent at the start is from ½ log χ₁.
+
+    NaN, and left out: the ends of what is unfinished, and exponents at the end of what diverged.
+    """
+    return outcomes.gathered(parts, _measured)
+
+
+def _measured(part: Path) -> dict[str, np.ndarray]:
+    plane = Plane(load(part), manifest.experiment(part), criterion(manifest.described(part)))
+    gone = np.any(diverged(plane.ds), axis=1)
+    open_ = ~(gone | plane.ds["recorded"].all("step").values)
+    depths = plane.delay * np.abs(plane.log_chi1)
+    start = plane.exponent(after=False).astype(float)
+    end = np.where(gone | open_, np.nan, plane.exponent(after=True))
+    return {
+        "within": (depths <= DEPTHS).astype(float),
+        "near": (depths <= DEPTHS / 2).astype(float),
+        "learned": np.where(open_, np.nan, ~gone & plane.learned),
+        "exponent_end": end,
+        "distance_start": np.abs(start),
+        "distance_end": np.abs(end),
+        "off": np.abs(start - plane.log_chi1 / 2),
+    }

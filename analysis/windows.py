@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from analysis.lags import axis, having, picked, split
+from analysis import outcomes
+from analysis.lags import axis, diverged, having, picked, split
+from analysis.learned import criterion, passes
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 
@@ -20,6 +22,10 @@ NAMES = ("test_loss", "window_log_singular", "window_log_condition", "step_norm"
 NOTHING = -1e6
 """Decades, for log 0: so far below every panel that a quantile which it enters leaves the panel, too."""
 STAGES = ("untrained", "trained")
+ALIVE = -1.0
+"""A direction counts as alive over a window that keeps more than a tenth of it."""
+DEEPEST = -24.0
+"""Decades, the least of a singular value that is drawn, or held against a gate."""
 
 
 def read(out: Path) -> "xr.Dataset":
@@ -27,13 +33,15 @@ def read(out: Path) -> "xr.Dataset":
     import xarray as xr
 
     inside = sorted(path.parent for path in out.glob(f"*/{manifest.NAME}") if not manifest.extends(path.parent))
-    parts = [having(load(path), *NAMES) for path in (out, *inside)]
+    parts = [_first_layer(path) for path in (out, *inside)]
     found = xr.concat(
-        [part[list(NAMES)].isel(layer=0).assign_coords(run=part["run"] + 1000 * i) for i, part in enumerate(parts)],
-        "run",
-        join="outer",
+        [part.assign_coords(run=part["run"] + 1000 * i) for i, part in enumerate(parts)], "run", join="outer"
     ).load()
     return split(found, "u_init")
+
+
+def _first_layer(out: Path) -> "xr.Dataset":
+    return having(load(out), *NAMES)[list(NAMES)].isel(layer=0)
 
 
 class Group(NamedTuple):
@@ -86,3 +94,61 @@ def gates_alone(ds: "xr.Dataset", group: Group, stage: str) -> Float[np.ndarray,
     with np.errstate(divide="ignore"):
         rates = 1 / at(ds, "time_constant", group.runs, stage)
     return floored(-np.sort(float(ds["window"].values[-1]) * rates / np.log(10), axis=1))
+
+
+def kept(ds: "xr.Dataset", group: Group, stage: str) -> dict[str, Float[np.ndarray, " run"]]:
+    """Of the longest window, in decades: `first` and `middle`, log₁₀ σ_1 and σ_{n/2}; `condition`, log₁₀ σ_1/σ_n;
+    `rate`, that of the window's condition number a step; `excess`, by how much the bound is above σ_1; `gate`, what the
+    slowest forget gate alone would keep; `apart`, root mean square of log₁₀ σ_i less that of the i-th slowest gate,
+    over the σ_i that a panel shows. `alive` directions of `n` keep a tenth.
+    """
+    longest = spectra(ds, group, stage)[:, -1]
+    condition = at(ds, "window_log_condition", group.runs, stage)[:, -1]
+    alone = gates_alone(ds, group, stage)
+    gap = np.where(longest > DEEPEST, longest, np.nan)[:, : alone.shape[1]] - alone
+    shown = np.maximum((~np.isnan(gap)).sum(axis=1), 1)
+    n, lag = longest.shape[1], int(ds["window"].values[-1])
+    return {
+        "n": np.full(len(longest), float(n)),
+        "first": longest[:, 0],
+        "middle": longest[:, n // 2 - 1],
+        "alive": (longest > ALIVE).sum(axis=1).astype(float),
+        "condition": condition,
+        "rate": condition / lag,
+        "gate": alone[:, 0],
+        "apart": np.where(np.isnan(alone[:, 0]), np.nan, np.sqrt(np.nansum(gap**2, axis=1) / shown)),
+        "excess": bound(ds, group, stage)[:, lag - 1] - longest[:, 0],
+    }
+
+
+_KEPT = ("first", "middle", "alive", "condition", "apart", "excess")
+VALUES = ("learned", *(f"{name}_{when}" for when in STAGES for name in _KEPT))
+"""What `columns` says of a run, besides what the grid and the specs say."""
+
+
+def columns(*parts: Path) -> "xr.Dataset":
+    """What the grid and the specs say of each run, and
+
+    learned: 1 if the task's criterion is met at the newest look, else 0, be it diverged.
+    first_untrained, first_trained, …: what `kept` says.
+
+    NaN, and left out: what is trained of runs that diverged or are unfinished.
+    """
+    return outcomes.gathered(parts, _measured)
+
+
+def _measured(part: Path) -> dict[str, np.ndarray]:
+    whole, ds, of = load(part), _first_layer(part), criterion(manifest.described(part))
+    gone = np.any(diverged(whole), axis=1)
+    open_ = ~(gone | whole["recorded"].all("step").values)
+    met = passes(ds["test_loss"].values[np.arange(len(gone)), newest(ds)], of)
+    found = {name: np.full(len(gone), np.nan) for name in VALUES}
+    for group in groups(ds):
+        for stage in STAGES if len(group.runs) else ():
+            read_ = kept(ds, group, stage)
+            for name in _KEPT:
+                found[f"{name}_{stage}"][group.runs] = read_[name]
+    for name in VALUES:
+        if name.endswith(STAGES[1]):
+            found[name][gone | open_] = np.nan
+    return found | {"learned": np.where(open_, np.nan, ~gone & met)}

@@ -15,6 +15,8 @@ from analysis import claiming, claims, costs, dropout, maps, overfitting, window
 from analysis import minimal_cells as analysis_of_cells
 from experiments import _cures, _generators, augmentation, capacity, gating, gradient_flow, minimal_cells, polynomials
 from experiments.reproduce import _cases
+from seqdyn import theory
+from seqdyn.data.synthetic import xor_steps
 from seqdyn.data.text import SPECIAL, Examples
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.runs import manifest
@@ -72,6 +74,19 @@ def check_figures(out, text, *names):
     page = (out / "report.html").read_text()
     assert "<img" in page or "<svg" in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+
+
+def judged(out, column):
+    """What is claimed of runs at these sizes, a value each: its verdict stands on the page that is drawn with it."""
+    (parts,) = claiming.experiments((out,)).values()
+    runs, stated = claiming.columns(*parts), claims.Claim("is above 0", "median", claims.of(column), 0.0)
+    show = importlib.import_module(claiming.script_of(out).replace("experiments", "analysis")).show
+    assert "is above 0" not in (out / "report.html").read_text()
+    assert claims.report([stated], parts, lambda found: show(out, found), claiming.columns) == {
+        "is above 0": "undecided"
+    }
+    assert "is above 0" in (out / "report.html").read_text()
+    return runs
 
 
 def test_gradient_flow(tmp_path):
@@ -181,6 +196,18 @@ def test_edge_of_chaos(tmp_path):
     text = smoke("edge_of_chaos", tmp_path / "out", "--no-verify")
     check_figures(tmp_path / "out", text, "against_gain", "plane", "collapse", "spectra")
     assert "critical" in text and "Theory against 2 wide networks" in (tmp_path / "out" / "report.html").read_text()
+    assert "verdict" not in text  # nothing is claimed at these sizes
+    runs, exponent = judged(tmp_path / "out", "distance_start"), load(tmp_path / "out")["lyapunov_exponent"]
+    chi1 = [
+        theory.MeanField("tanh", *at).chi1 for at in zip(runs["gain"].values, runs["input_gain"].values, strict=True)
+    ]
+    delay = 5 - xor_steps(6)[0]
+    np.testing.assert_array_equal(runs["within"], 6 / np.abs(np.log(chi1)) >= delay)
+    np.testing.assert_array_equal(runs["near"], 3 / np.abs(np.log(chi1)) >= delay)
+    first, last = exponent.values[:, [0, -1], 0, 0].T
+    np.testing.assert_allclose(runs["distance_start"], np.abs(first))
+    np.testing.assert_allclose(runs["exponent_end"], last)
+    np.testing.assert_allclose(runs["off"], np.abs(first - np.log(chi1) / 2), rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -282,6 +309,12 @@ def test_edge_of_stability(tmp_path):
     np.testing.assert_allclose(ds["gradient_update_cosine"].values[~lost], 1, rtol=1e-5)
     above = ds["sharpness"].values * (1 + 1e-5) - ds["directional_sharpness"].values
     assert (above[~lost] > 0).all()  # a Rayleigh quotient is at most the largest eigenvalue
+    assert "verdict" not in text  # nothing is claimed at these sizes
+    runs, (before, *_, after) = judged(tmp_path / "out", "test_loss"), ds["sharpness"].values.T
+    np.testing.assert_array_equal(runs["diverged"], lost)
+    np.testing.assert_allclose(runs["off"].values[~lost], (after * ds["lr"].values / 2)[~lost] - 1, rtol=1e-5)
+    assert np.isnan(runs["off"].values[lost]).all() and np.isnan(runs["met"].values[before * ds["lr"].values > 2]).all()
+    assert (runs["met"].values[before * ds["lr"].values < 2] <= 1).all()
 
 
 @pytest.mark.slow
@@ -299,6 +332,14 @@ def test_jacobian_spectra(tmp_path):
             product = windows.bound(ds, group, stage)[:, ds["window"].values - 1]
             np.testing.assert_allclose(largest[:, 0], product[:, 0], atol=1e-5)  # a window of one step is the step
             assert (largest[:, 1:] < product[:, 1:]).all()
+    assert "verdict" not in text  # nothing is claimed at these sizes
+    runs = judged(tmp_path / "out", "excess_trained")
+    assert runs["u_init"].values.tolist() == ["gaussian"] * 4 + ["orthogonal"] * 4
+    parts = (tmp_path / "out" / "gaussian", tmp_path / "out")
+    whole = np.concatenate([load(part)["window_log_singular"].values for part in parts])
+    for stage, look in (("untrained", 0), ("trained", -1)):
+        np.testing.assert_allclose(runs[f"first_{stage}"], whole[:, look, 0, -1, 0])
+        np.testing.assert_array_equal(runs[f"alive_{stage}"], (10 ** whole[:, look, 0, -1] > 0.1).sum(axis=1))
 
 
 @pytest.mark.slow
