@@ -220,10 +220,16 @@ CLAIMS = (
         minus(decades("test", 17), decades("test", 5)),
         2.0,
     ),
-    Claim("It is variance: in the median pair of draws bias² is less than a quarter of that", "median", share, 0.25, "within"),
     Claim(
-        "Beyond as many coefficients as points the error falls again: at degree 31 it is less than a thousandth of that "
-        "at degree 19",
+        "It is variance: in the median pair of draws bias² is less than a quarter of that",
+        "median",
+        share,
+        0.25,
+        "within",
+    ),
+    Claim(
+        "Beyond as many coefficients as points the error falls again: at degree 31 it is less than a thousandth of "
+        "that at degree 19",
         "difference",
         minus(decades("test", 31), decades("test", 19)),
         -3.0,
