@@ -67,13 +67,16 @@ def measured(ds: "xr.Dataset") -> Measured:
 
 
 def columns(*parts: Path) -> "xr.Dataset":
-    """What claims are about, one value a run: `Measured.error` and `reach`; the same `settled_…`, NaN but of the runs
-    with what keeps the label at the strength that validation chose."""
+    """What claims are about, one value a run: `Measured.error` and the log₂ of `reach`; the same `settled_…`, NaN but
+    of the runs with what keeps the label at the strength that validation chose. Runs that are unfinished are NaN."""
 
     def of(part: Path) -> dict[str, np.ndarray]:
-        found = measured(load(part).load())
-        there = np.isin(np.arange(len(found.error)), found.settled)
-        values = {"error": found.error, "reach": found.reach}
+        ds = load(part).load()
+        found, done = measured(ds), ds["recorded"].values[:, -1]
+        there = np.isin(np.arange(len(done)), found.settled)
+        with np.errstate(divide="ignore"):
+            every = {"error": found.error, "reach": np.log2(found.reach)}
+        values = {name: np.where(done, of_it, np.nan) for name, of_it in every.items()}
         return values | {f"settled_{name}": np.where(there, v, np.nan) for name, v in values.items()}
 
     return outcomes.gathered(parts, of)

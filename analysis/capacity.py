@@ -35,7 +35,8 @@ VALUES = (
     *("train_last", "test_chosen", "test_last", "radius_start", "radius_chosen", "radius_last"),
     *("reach_start", "reach_last"),
 )
-"""What `columns` says of a run: shares told wrong, and what grows, at the start, where validation chose, at the end."""
+"""What `columns` says of a run: shares told wrong, and what grows (of `reach` its log₂), at the start, where validation
+chose, at the end."""
 EDGE: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 0.6, "zorder": 5}
 
 
@@ -111,8 +112,8 @@ def columns(*parts: Path) -> "xr.Dataset":
             "radius_start": radius[:, 0],
             "radius_chosen": p.at(radius),
             "radius_last": radius[:, -1],
-            "reach_start": reach[:, 0],
-            "reach_last": reach[:, -1],
+            "reach_start": np.log2(reach[:, 0]),
+            "reach_last": np.log2(reach[:, -1]),
         }
 
     return outcomes.gathered(parts, measured)

@@ -149,7 +149,7 @@ def grown(labels: Callable[[str, int], Statistic]) -> Statistic:
 
 def doublings(labels: Callable[[str, int], Statistic]) -> Statistic:
     """log₂ of how many times ‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ of 64 units has grown in the end."""
-    return lambda runs: np.log2(labels("reach_last", 64)(runs) / labels("reach_start", 64)(runs))
+    return minus(labels("reach_last", 64), labels("reach_start", 64))
 
 
 NAKKIRAN = "Nakkiran et al. 2020"

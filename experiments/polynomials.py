@@ -204,7 +204,11 @@ def check(c: Config) -> None:
 
 def decades(column: str, degree: int) -> Statistic:
     """log₁₀ of a column of `analysis.columns` at a degree, a value a draw."""
-    return lambda runs: np.log10(of(column, degree=degree)(runs))
+
+    def values(runs: Any) -> Any:
+        return np.log10(of(column, degree=degree)(runs))
+
+    return values
 
 
 def share(runs: Any) -> Any:
