@@ -288,14 +288,13 @@ CLAIMS = (
         0.0,
     ),
     Claim(
-        "Augmentation does more good, or less harm, with the fewest examples than with the most (mean of three sets)",
+        "At full strength rotation and translation harm 1,000 digits more than flipping does",
         "difference",
         minus(
-            change("error", VOWELS[0], DIGITS[0], TUMOURS[0]),
-            change("error", VOWELS[-1], DIGITS[-1], TUMOURS[-1]),
+            of("error", experiment=DIGITS[-1], label="kept", strength=1.0),
+            of("error", experiment=DIGITS[-1], label="flipped", strength=1.0),
         ),
         0.0,
-        "below",
     ),
     Claim(
         "The gradient's reach does not stay: half a sequence back it is larger with augmentation, of vowels (mean of "
@@ -304,8 +303,7 @@ CLAIMS = (
         change("reach", *VOWELS),
         0.0,
     ),
-    Claim("Of 50 digits, too", "difference", change("reach", DIGITS[0]), 0.0),
-    Claim("Of 20 rows of breast cancer, too", "difference", change("reach", TUMOURS[0]), 0.0),
+    Claim("Of 50 and 200 digits, too (mean of both)", "difference", change("reach", *DIGITS[:-1]), 0.0),
 )
 """Strength and look are those that validation chose; errors in percent, reaches as their log₂."""
 
