@@ -3,18 +3,22 @@ training examples with and without, and the gradient's reach."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from analysis import lags, report, style
+from analysis import claims, lags, outcomes, report, style
+from analysis.claims import Verdict
 from analysis.selection import at_chosen, settled
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import RUN_DIR, script
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 EXAMPLES = "examples.npz"
 """Of a run directory: what the experiment shows of each change."""
@@ -31,6 +35,53 @@ TITLES = {
 """In the order in which they are shown."""
 
 
+VALUES = ("error", "settled_error", "reach", "settled_reach")
+"""What `columns` says of a run."""
+
+
+class Measured(NamedTuple):
+    """One data set with some training examples; arrays have an entry a run."""
+
+    error: Float[np.ndarray, " run"]
+    """Of the test split, in percent, at the look that validation chose."""
+    horizon: Float[np.ndarray, " run"]
+    """At the end of training, in lags."""
+    reach: Float[np.ndarray, " run"]
+    """‖∂L/∂h‖ half a sequence back over that at lag 0, at the end of training."""
+    strengths: Float[np.ndarray, " run"]
+    settled: np.ndarray
+    """Runs with what keeps the label, at the strength that validation chose."""
+
+
+def measured(ds: "xr.Dataset") -> Measured:
+    """Of the runs of a part."""
+    norms, strengths = lags.stage(ds, "adjoint_norm", 1.0)[:, -1], ds["strength"].values
+    changed = np.flatnonzero((ds["label"].values == "kept") & (strengths != 0))
+    return Measured(
+        100 * (1 - at_chosen(ds, "test_accuracy")),
+        lags.horizon(norms),
+        lags.relative(norms)[:, norms.shape[1] // 2],
+        strengths,
+        changed[strengths[changed] == settled(ds, "strength", runs=changed)],
+    )
+
+
+def columns(*parts: Path) -> "xr.Dataset":
+    """What claims are about, one value a run: `Measured.error` and the log₂ of `reach`; the same `settled_…`, NaN but
+    of the runs with what keeps the label at the strength that validation chose. Runs that are unfinished are NaN."""
+
+    def of(part: Path) -> dict[str, np.ndarray]:
+        ds = load(part).load()
+        found, done = measured(ds), ds["recorded"].values[:, -1]
+        there = np.isin(np.arange(len(done)), found.settled)
+        with np.errstate(divide="ignore"):
+            every = {"error": found.error, "reach": np.log2(found.reach)}
+        values = {name: np.where(done, of_it, np.nan) for name, of_it in every.items()}
+        return values | {f"settled_{name}": np.where(there, v, np.nan) for name, v in values.items()}
+
+    return outcomes.gathered(parts, of)
+
+
 class Row(NamedTuple):
     """One data set with some training examples, trained in one way; arrays have an entry a seed."""
 
@@ -41,11 +92,9 @@ class Row(NamedTuple):
     strength: float
     """Chosen by validation; 0 without, the largest where images are flipped."""
     error: Float[np.ndarray, " seed"]
-    """Of the test split, in percent, at the look that validation chose."""
+    """As in `Measured`."""
     horizon: Float[np.ndarray, " seed"]
-    """At the end of training, in lags."""
     reach: Float[np.ndarray, " seed"]
-    """‖∂L/∂h‖ half a sequence back over that at lag 0, at the end of training."""
     steps: int
 
 
@@ -55,19 +104,14 @@ def summary(out: Path) -> list[Row]:
     for part in (path.parent for path in out.glob(f"*/{manifest.NAME}")):
         experiment = manifest.experiment(part)
         ds, noted = load(part).load(), experiment.settings
-        error = 100 * (1 - at_chosen(ds, "test_accuracy"))
-        norms = lags.stage(ds, "adjoint_norm", 1.0)[:, -1]
-        horizon, reach = lags.horizon(norms), lags.relative(norms)[:, norms.shape[1] // 2]
-        strengths, label = ds["strength"].values, ds["label"].values
-        kept, plain = label == "kept", strengths == 0
-        changed = np.flatnonzero(kept & ~plain)
-        picked = {"without": np.flatnonzero(kept & plain)}
-        picked["with"] = changed[strengths[changed] == settled(ds, "strength", runs=changed)]
+        one, label = measured(ds), ds["label"].values
+        strengths = one.strengths
+        picked = {"without": np.flatnonzero((label == "kept") & (strengths == 0)), "with": one.settled}
         picked["flipped"] = np.flatnonzero((label == "flipped") & (strengths == strengths.max()))
         for way, runs in picked.items():
             if len(runs):
-                values = (float(strengths[runs[0]]), error[runs], horizon[runs], reach[runs], experiment.specs[0].steps)
-                found.append(Row(noted["set"], noted["examples"], way, *values))
+                values = (float(strengths[runs[0]]), one.error[runs], one.horizon[runs], one.reach[runs])
+                found.append(Row(noted["set"], noted["examples"], way, *values, experiment.specs[0].steps))
     ways, sets = list(COLORS), list(TITLES)
     return sorted(found, key=lambda r: (sets.index(r.data), r.examples, ways.index(r.way)))
 
@@ -246,14 +290,15 @@ def figures(found: Sequence[Row], examples: dict[str, np.ndarray]) -> Iterator[r
             yield f"augmented_{kind}", drawn(examples) if drawn else curves(examples, kind), caption
 
 
-def show(out: Path) -> list[Path]:
-    """Draws a run directory and prints its table and where the figures lie."""
+def show(out: Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a run directory and prints its table and where the figures lie; the page has the verdicts."""
     first = next(iter(report.parts(out, "augmentation").values()))
     found = summary(out)
     examples = dict(np.load(out / EXAMPLES)) if (out / EXAMPLES).exists() else {}
     tables = [
         ("Means ± standard deviations over seeds; difference: 95% interval against without", table(found)),
         ("Ends of reviews before and after; in brackets what differs", words(examples)),
+        *claims.tables(verdicts),
     ]
     return report.publish(first, "What augmentation is worth", text(found), figures(found, examples), tables, into=out)
 

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from analysis import lags, report, selection, style
+from analysis import claims, lags, outcomes, report, selection, style
+from analysis.claims import Verdict
 from analysis.lags import picked, stage
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Experiment
@@ -30,6 +31,12 @@ LEAST = 0.008
 """What is below, as 0 is, is drawn here: three of 360 sequences."""
 WIDE = ("chosen: validation", "best test look, not selectable", "spectral radius", "gradient ratio", "horizon")
 """Columns that do not fit a terminal."""
+VALUES = (
+    *("train_last", "test_chosen", "test_last", "radius_start", "radius_chosen", "radius_last"),
+    *("reach_start", "reach_last"),
+)
+"""What `columns` says of a run: shares told wrong, and what grows (of `reach` its log₂), at the start, where validation
+chose, at the end."""
 EDGE: dict[str, Any] = {"markeredgecolor": "black", "markeredgewidth": 0.6, "zorder": 5}
 
 
@@ -87,6 +94,29 @@ def read(out: Path, name: str) -> Part:
     ds, e = load(out / name), manifest.experiment(out / name)
     n, wrong = name.removeprefix("n").split("_wrong")
     return Part(int(n), float(wrong), ds, e, selection.chosen(ds))
+
+
+def columns(*parts: Path) -> "xr.Dataset":
+    """`VALUES`, one value a run of all training sets. What has diverged tells all wrong in the end; what is not known
+    of it, or of runs that are unfinished, is NaN."""
+
+    def measured(part: Path) -> dict[str, np.ndarray]:
+        p = read(part.parent, part.name)
+        train, test, radius, reach = p.error("train"), p.error("test"), p.radius(), p.reach()
+        gone = np.any(lags.diverged(p.ds), axis=1)
+        open_ = np.isnan(test[:, -1]) & ~gone
+        return {
+            "train_last": np.where(gone, 1.0, train[:, -1]),
+            "test_chosen": np.where(open_, np.nan, p.at(test)),
+            "test_last": np.where(gone, 1.0, test[:, -1]),
+            "radius_start": radius[:, 0],
+            "radius_chosen": p.at(radius),
+            "radius_last": radius[:, -1],
+            "reach_start": np.log2(reach[:, 0]),
+            "reach_last": np.log2(reach[:, -1]),
+        }
+
+    return outcomes.gathered(parts, measured)
 
 
 def grid(parts: Sequence[Part]) -> list[list[Part]]:
@@ -283,8 +313,9 @@ def figures(parts: Sequence[Part]) -> Iterator[report.Drawn]:
     )
 
 
-def show(out: Path, names: Sequence[str]) -> list[Path]:
-    """Draws a run directory and all experiments in it, and prints their tables and where the figures lie."""
+def show(out: Path, names: Sequence[str], verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a run directory and all experiments in it, and prints their tables and where the figures lie; the page has
+    the verdicts."""
     parts = [read(out, name) for name in names]
     found = summary(parts)
     rows = table(found)
@@ -293,7 +324,7 @@ def show(out: Path, names: Sequence[str]) -> list[Path]:
         "Capacity",
         [*text(found), lags.setting(parts[0].ds)],
         figures(parts),
-        [("Medians (lowest–highest) over seeds", rows)],
+        [("Medians (lowest–highest) over seeds", rows), *claims.tables(verdicts)],
         into=out,
         printed=[[{name: said for name, said in row.items() if name not in WIDE} for row in rows]],
     )

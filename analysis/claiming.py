@@ -54,6 +54,9 @@ STATED = {
     "edge_of_chaos": Stated("experiments.edge_of_chaos", "analysis.plane"),
     "edge_of_stability": Stated("experiments.edge_of_stability", "analysis.sharpness"),
     "jacobian_spectra": Stated("experiments.jacobian_spectra", "analysis.windows"),
+    "capacity": Stated("experiments.capacity", "analysis.capacity"),
+    "penalties": Stated("experiments.penalties", "analysis.penalised"),
+    "augmentation": Stated("experiments.augmentation", "analysis.augmentation"),
 }
 """How the name of an experiment begins -> the script that claims something of it."""
 FOLDERS = ("experiments", "experiments.reproduce")
@@ -84,11 +87,16 @@ def top(part: Path) -> Path:
         """Is it another part of the same command?"""
         if other != part and (other / manifest.NAME).exists():
             with contextlib.suppress(ConfigError):  # damaged
-                return script_of(other) == script_of(part) and manifest.read(other)["config"] == made["config"]
+                return script_of(other) == script_of(part) and _asked(manifest.read(other)) == _asked(made)
         return False
 
     apart = made["experiment"]["name"] not in STATED or beside(part.parent)
     return part.parent if apart or any(map(beside, part.parent.iterdir())) else part
+
+
+def _asked(made: dict[str, Any]) -> dict[str, Any]:
+    """The options of a command, but for `verify`: where all parts have the same shapes, one is verified for all."""
+    return {name: value for name, value in made["config"].items() if name != "verify"}
 
 
 def of(part: Path) -> Stated | None:

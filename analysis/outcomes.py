@@ -30,14 +30,15 @@ VALUES = (
 
 
 def gathered(parts: Sequence[Path], of_part: Callable[[Path], Mapping[str, Any]]) -> "xr.Dataset":
-    """One value a run, of all parts of an experiment together: what the grid and the specs say of it, and what
-    `of_part` says of a part, name -> values [run]."""
+    """One value a run, of all parts of an experiment together: what the grid and the specs say of it, the name of the
+    `experiment` that is its part, and what `of_part` says of a part, name -> values [run]."""
     import xarray as xr
 
     found = []
     for part in parts:
-        of_runs = {str(name): of.values for name, of in load(part).coords.items() if of.dims == ("run",)}
-        values = of_runs | dict(of_part(part))
+        ds = load(part)
+        of_runs = {str(name): of.values for name, of in ds.coords.items() if of.dims == ("run",)}
+        values = of_runs | {"experiment": np.full(ds.sizes["run"], ds.attrs["name"])} | dict(of_part(part))
         found.append(xr.Dataset({name: ("run", of) for name, of in values.items() if name != "run"}))
     whole: xr.Dataset = xr.concat(found, "run")  # type: ignore[assignment]
     return whole

@@ -15,7 +15,8 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis import lags, report, style
+from analysis import claims, lags, report, style
+from analysis.claims import Verdict
 from analysis.cures import COLORS
 from analysis.lags import Curve, stage
 from analysis.selection import best
@@ -387,10 +388,10 @@ def figures(f: Found) -> Iterator[report.Drawn]:
     )
 
 
-def show(out: Path, parts: Sequence[Path]) -> list[Path]:
-    """Draws the experiments of a directory and prints their table and where the figures lie."""
+def show(out: Path, parts: Sequence[Path], verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws the experiments of a directory and prints their table and where they lie; the page has the verdicts."""
     f = found(parts)
     listed = summary(f)
     said = [*text(f, listed, len(parts)), *left_out(parts)]
-    tables = [("At the λ chosen by validation; means over training sets", table(listed))]
+    tables = [("At the λ chosen by validation; means over training sets", table(listed)), *claims.tables(verdicts)]
     return report.publish(parts[0], "Penalties", said, figures(f), tables, into=out)

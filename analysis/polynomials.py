@@ -3,14 +3,18 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from analysis import report, style
+from analysis import claims, report, style
+from analysis.claims import Verdict
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 Arrays = Mapping[str, np.ndarray]
 BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072b2", "#d55e00", "#009e73", "0.55"
@@ -18,6 +22,8 @@ BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072b2", "#d55e00", "#009e73", "
 ARRAYS = "polynomials.npz"
 HIGH = 17
 """The degree at which penalties and early stopping are shown."""
+WEAK = 0.1
+"""λ of ridge that leaves no peak."""
 SHOWN = (0.0, 1e-4, 1e-2, 1.0)
 """λ drawn through the interpolation threshold."""
 
@@ -26,6 +32,27 @@ def read(out: Path) -> dict[str, np.ndarray]:
     """What the experiment measured."""
     with np.load(out / ARRAYS) as found:
         return dict(found)
+
+
+def columns(found: Arrays) -> "xr.Dataset":
+    """What claims are about, a row a draw (`seed`) and degree: the expected test error of least squares (`test`), of
+    ridge at `WEAK` (`weak`) and at the λ that is best for the draw (`best`); bias² and variance of a draw and the next,
+    NaN at every second; of gradient descent, whose draws are others, the least test error (`powers`, `legendre`) and
+    the last (`powers_last`, `legendre_last`), NaN at degrees that do not descend."""
+    import xarray as xr
+
+    degrees, shape = found["degrees"], found["test"].shape
+    pairs = np.full((*shape, 2), np.nan)
+    pairs[:, : shape[1] // 2 * 2 : 2] = found["pairs"]
+    of = {"test": found["test"], "weak": found["ridge_weak"], "best": found["ridge_best"]}
+    of |= {"bias": pairs[..., 0], "variance": pairs[..., 1]}
+    descends = np.isin(degrees, found["descended"])
+    for basis in ("powers", "legendre"):
+        for name, kept in ((basis, f"{basis}_best"), (f"{basis}_last", f"{basis}_last")):
+            of[name] = np.full(shape, np.nan)
+            of[name][descends] = found[kept][np.isin(found["descended"], degrees)]
+    of |= {"degree": np.broadcast_to(degrees[:, None], shape), "seed": np.broadcast_to(np.arange(shape[1]), shape)}
+    return xr.Dataset({name: ("run", values.ravel()) for name, values in of.items()})
 
 
 def verdict(train: float, test: float, noise: float) -> str:
@@ -337,22 +364,23 @@ def text(found: Arrays) -> list[str]:
         f"{number(path[-1])} in the end"
         for name, path in paths.items()
     )
-    ridge = found["ridge_test"][:, int(np.argmin(np.abs(found["penalties"] - 0.1))), 1]
+    ridge = found["ridge_test"][:, int(np.argmin(np.abs(found["penalties"] - WEAK))), 1]
     return [
         f"Median test error is least at degree {degrees[best]}, {test[best]:.3f} (noise² {noise:g}), "
         f"greatest at degree {degrees[worst]}, {number(test[worst])}, where coefficients equal points, and "
         f"falls again to {test[after]:.3f} at degree {degrees[after]}: a second descent, to "
-        f"{test[after] / test[best]:.1f} times the least of the first. Ridge at λ = 0.1 has no peak: at most "
+        f"{test[after] / test[best]:.1f} times the least of the first. Ridge at λ = {WEAK:g} has no peak: at most "
         f"{ridge.max():.2f} over all degrees. At degree {degrees[row]} the best λ, {found['penalties'][penalty]:.0e}, "
         f"gives {found['ridge_test'][row][penalty, 1]:.3f}. Early stopping at degree {found['descended'][k]}, by "
         f"basis: {stops}."
     ]
 
 
-def show(out: Path) -> list[Path]:
-    """Draws what was measured, and prints the table and where the figures lie."""
+def show(out: Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws what was measured, and prints the table and where the figures lie; the page has the verdicts."""
     found = read(out)
     rows = table(summary(found))
     caption = f"Medians and quartiles, means, over {found['test'].shape[1]} draws"
     made = {"versions": {"numpy": np.__version__}, "config": json.loads(str(found["settings"]))}
-    return report.publish(out, "Polynomials", text(found), figures(found), [(caption, rows)], into=out, made=made)
+    tables = [(caption, rows), *claims.tables(verdicts)]
+    return report.publish(out, "Polynomials", text(found), figures(found), tables, into=out, made=made)

@@ -149,3 +149,15 @@ def bias_variance(model: Model, w: Float[np.ndarray, "draw p"], truth: Truth = n
     f = w @ model(x).T
     variance = f.var(0, ddof=1) @ weights
     return float((f.mean(0) - truth(x)) ** 2 @ weights - variance / len(w)), float(variance)
+
+
+def of_pairs(model: Model, w: Float[np.ndarray, "draw p"], truth: Truth = np.sin) -> Float[np.ndarray, "pair 2"]:
+    """(bias², variance) of the fits f, f' to each two draws, the first and the second, the third and the fourth, …
+
+    Means over x of (f − truth)(f' − truth) and (f − f')² / 2. Both have the expectation of `bias_variance`, as the two
+    draws are independent; so they can be judged over pairs.
+    """
+    x, weights = nodes()
+    f = w[: len(w) // 2 * 2] @ model(x).T
+    one, other = f[::2], f[1::2]
+    return np.stack([(one - truth(x)) * (other - truth(x)) @ weights, (one - other) ** 2 @ weights / 2], axis=-1)

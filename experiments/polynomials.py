@@ -5,13 +5,11 @@ y = sin x on [−5, 5], 20 points with noise of deviation 0.3, degrees 1 (withou
 x² / 10 with a model too small, right and too large; bias² + variance + noise² over 500 training sets, by degree and by
 ridge λ, and by degree up to 60, beyond as many coefficients as points (Belkin, Hsu, Ma & Mandal 2019); gradient
 descent in powers of x and in an orthonormal basis, up to 10¹⁴ updates, which is a formula.
-Cost: 20 s of processor time.
-Expect: the median test error falls to 0.12 at degree 5 (noise² is 0.09) and rises to 4,000 at degree 17. All of the
-rise is variance. At degree 19 coefficients equal points, and the error is 3 million. It falls again, to 0.34 at degree
-31: a second descent, which ends at three times the least of the first. Ridge at λ = 0.1 has no peak (at most 0.6), but
-at degree 17 no λ does better than 0.21. Gradient descent at degree 17 passes through 0.15 after 6,000 updates in
-powers, whose low degrees are learned first. In the orthonormal basis, where they are not, it reaches only 0.21. From
-there both go on towards least squares.
+Hypotheses: the error beyond the right degree is variance, is largest where coefficients equal points, and falls again
+beyond; ridge takes the peak away; gradient descent in powers, whose low degrees are learned first, passes through a
+better fit than in the orthonormal basis, where they are not. `--seed 1` draws other training sets.
+Cost: half a minute of processor time.
+Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
 import dataclasses
@@ -24,7 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from analysis import claims
 from analysis import polynomials as analysis
+from analysis.claims import Claim, Statistic, minus, of, prevails
 from experiments import _polynomials as poly
 from seqdyn.runs.script import script, with_preset
 from seqdyn.types import ConfigError
@@ -59,6 +59,8 @@ class Config:
     """Of the polynomials that are drawn; 1 has no bias."""
     beyond: int = 60
     """Largest degree of the sweep through the interpolation threshold."""
+    seed: int = 0
+    """Which training sets are drawn: another number, fresh ones."""
     out: Path | None = None
     """Directory of the arrays, the figures and the report; by default runs/polynomials-<digest of the settings>."""
     smoke: bool = False
@@ -80,7 +82,7 @@ def quartiles(values: np.ndarray) -> np.ndarray:
 
 def single(c: Config) -> dict[str, np.ndarray]:
     """One training set of each truth and its fits on a dense grid, each degree."""
-    rng, dense = np.random.default_rng(1), np.linspace(-poly.HALF, poly.HALF, 401)
+    rng, dense = np.random.default_rng((1, c.seed)), np.linspace(-poly.HALF, poly.HALF, 401)
     found: dict[str, np.ndarray] = {"grid": dense}
     for name, truth, degrees, basis in (
         ("sine", np.sin, c.degrees, poly.unbiased),
@@ -103,15 +105,18 @@ def single(c: Config) -> dict[str, np.ndarray]:
 
 
 def sweep(c: Config) -> dict[str, np.ndarray]:
-    """[degree, draw] errors of least squares from degree 1 far beyond as many coefficients as points; [degree, λ] what
-    ridge makes of them, its errors as quartiles over draws."""
-    rng = np.random.default_rng(2)
+    """[degree, draw] errors of least squares from degree 1 far beyond as many coefficients as points, and of ridge at
+    `analysis.WEAK` and at the λ that is best of each draw; [degree, pair] bias² and variance of two draws; [degree, λ]
+    what ridge makes of them, its errors as quartiles over draws."""
+    rng = np.random.default_rng((2, c.seed))
     sample, new = poly.draw(rng, (c.draws, c.points), c.sigma), poly.draw(rng, (c.draws, TESTED), c.sigma)
     degrees = np.arange(1, c.beyond + 1)
     found: dict[str, list[Any]] = {
         name: []
         for name in ("train", "test", "counted", "norm", "parts", "ridge_parts", "ridge_test", "ridge_effective")
+        + ("pairs", "ridge_weak", "ridge_best")
     }
+    weak = int(np.argmin(np.abs(PENALTIES - analysis.WEAK)))
     for degree in degrees:
         model = partial(poly.unbiased, degree=int(degree))
         of = poly.spectrum(model(sample.x), sample.y)
@@ -121,36 +126,45 @@ def sweep(c: Config) -> dict[str, np.ndarray]:
         found["counted"].append(poly.error(model, w, new))
         found["norm"].append(np.linalg.norm(w, axis=-1))
         found["parts"].append(poly.bias_variance(model, w))
+        found["pairs"].append(poly.of_pairs(model, w))
         shares = [poly.ridge(of, penalty) for penalty in PENALTIES]
         ws = [of.learned(share) for share in shares]
         found["ridge_parts"].append([poly.bias_variance(model, w) for w in ws])
-        found["ridge_test"].append([quartiles(poly.expected(model, w, c.sigma)) for w in ws])
+        tests = np.asarray([poly.expected(model, w, c.sigma) for w in ws])
+        found["ridge_weak"].append(tests[weak])
+        found["ridge_best"].append(tests.min(0))
+        found["ridge_test"].append([quartiles(of_draws) for of_draws in tests])
         found["ridge_effective"].append([np.median(poly.effective(share)) for share in shares])
     return {"degrees": degrees, "penalties": PENALTIES} | {name: np.asarray(v) for name, v in found.items()}
 
 
 def descent(c: Config) -> dict[str, np.ndarray]:
-    """Along gradient descent, in each basis: [degree, update] quartiles of errors, effective coefficients, and
-    [update, component] medians of what the fit of degree `COMPONENTS` has of each φ."""
-    sample = poly.draw(np.random.default_rng(3), (c.draws, c.points), c.sigma)
+    """Along gradient descent, in each basis: [degree, update] quartiles of errors, effective coefficients, [degree,
+    draw] the least test error and the last, and [update, component] medians of what the fit of degree `COMPONENTS` has
+    of each φ."""
+    sample = poly.draw(np.random.default_rng((3, c.seed)), (c.draws, c.points), c.sigma)
     x, weights = poly.nodes()
     project = poly.legendre(x, COMPONENTS) * weights[:, None]
     found = {"updates": UPDATES, "descended": np.asarray(DESCENDED), "components_truth": np.sin(x) @ project}
     for name, basis in (("powers", poly.powers), ("legendre", poly.legendre)):
-        train, test, effective = [], [], []
+        train, test, effective, best, last = [], [], [], [], []
         for degree in DESCENDED:
             model = partial(basis, degree=degree)
             of = poly.spectrum(model(sample.x), sample.y)
             shares = [poly.descent(of, t) for t in UPDATES]
             ws = [of.learned(share) for share in shares]
             train.append([quartiles(poly.error(model, w, sample)) for w in ws])
-            test.append([quartiles(poly.expected(model, w, c.sigma)) for w in ws])
+            tests = np.asarray([poly.expected(model, w, c.sigma) for w in ws])
+            test.append([quartiles(of_draws) for of_draws in tests])
+            best.append(tests.min(0))
+            last.append(tests[-1])
             effective.append([np.median(poly.effective(share)) for share in shares])
             if degree == COMPONENTS:
                 parts = [np.median(w @ model(x).T @ project, axis=0) for w in ws]
                 found[f"{name}_components"] = np.asarray(parts)
         found |= {f"{name}_train": np.asarray(train), f"{name}_test": np.asarray(test)}
         found[f"{name}_effective"] = np.asarray(effective)
+        found |= {f"{name}_best": np.asarray(best), f"{name}_last": np.asarray(last)}
     return found
 
 
@@ -174,6 +188,7 @@ def check(c: Config) -> None:
     for name, value, right, rule in (
         ("points", c.points, c.points >= 2, "at least 2"),
         ("draws", c.draws, c.draws >= 2, "at least 2: a variance is over draws"),
+        ("seed", c.seed, c.seed >= 0, "at least 0"),
         ("sigma", c.sigma, c.sigma >= 0, "at least 0"),
         ("degrees", c.degrees, c.degrees and min(c.degrees) >= 1, "degrees of at least 1"),
         (
@@ -187,14 +202,91 @@ def check(c: Config) -> None:
             raise ConfigError(f"{name} is {value}; it must be {rule}.")
 
 
+def decades(column: str, degree: int) -> Statistic:
+    """log₁₀ of a column of `analysis.columns` at a degree, a value a draw."""
+
+    def values(runs: Any) -> Any:
+        return np.log10(of(column, degree=degree)(runs))
+
+    return values
+
+
+def share(runs: Any) -> Any:
+    """Bias² over variance of each two draws at degree 17."""
+    return of("bias", degree=17)(runs) / of("variance", degree=17)(runs)
+
+
+BELKIN = "Belkin et al. 2019"
+CLAIMS = (
+    Claim(
+        "At degree 17 the test error is more than a hundred times that at degree 5",
+        "difference",
+        minus(decades("test", 17), decades("test", 5)),
+        2.0,
+    ),
+    Claim(
+        "It is variance: in the median pair of draws bias² is less than a quarter of that",
+        "median",
+        share,
+        0.25,
+        "within",
+    ),
+    Claim(
+        "Beyond as many coefficients as points the error falls again: at degree 31 it is less than a thousandth of "
+        "that at degree 19",
+        "difference",
+        minus(decades("test", 31), decades("test", 19)),
+        -3.0,
+        "below",
+        BELKIN,
+    ),
+    Claim(
+        "There it does not come down to that at degree 5",
+        "proportion",
+        prevails(of("test", degree=31), of("test", degree=5)),
+        0.75,
+    ),
+    Claim(
+        "Ridge at λ = 0.1 has no peak: at degree 19 it errs less than 1.5 times as much as at degree 17",
+        "difference",
+        minus(decades("weak", 19), decades("weak", 17)),
+        float(np.log10(1.5)),
+        "below",
+    ),
+    Claim(
+        "At degree 17 no λ of ridge, were it the best for the draw, does as well as degree 5 without",
+        "proportion",
+        prevails(of("best", degree=17), of("test", degree=5)),
+        0.75,
+    ),
+    Claim(
+        "At degree 17 gradient descent passes through a smaller error in powers than in the orthonormal basis",
+        "proportion",
+        prevails(of("legendre", degree=17), of("powers", degree=17)),
+        0.75,
+    ),
+    Claim(
+        "In powers it goes on to more than ten times that error",
+        "difference",
+        minus(decades("powers_last", 17), decades("powers", 17)),
+        1.0,
+    ),
+)
+"""Over training sets; λ and updates that are best for a draw are those of the expected test error, which nobody could
+have chosen."""
+
+
 def main(config: Config) -> None:
-    """Measures once, then draws."""
+    """Measures once, then draws and tests the claims; their table is kept for `analysis.claims`."""
     c = with_preset(config, SMOKE)
     check(c)
     digest = hashlib.sha256(repr(dataclasses.replace(c, out=None)).encode()).hexdigest()[:8]
     out = c.out or Path("runs") / f"polynomials-{digest}"
     measure(c, out / analysis.ARRAYS)
-    analysis.show(out)
+    verdicts = claims.judged(CLAIMS, analysis.columns(analysis.read(out)))
+    analysis.show(out, verdicts)
+    claims.show(verdicts)
+    (out / claims.TOLD).write_text(json.dumps(claims.table(verdicts), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ import shutil
 
 import numpy as np
 import pytest
+import xarray as xr
 from _processes import ROOT, Process
 
-from analysis import claiming, claims, costs, dropout, maps, overfitting, windows
+from analysis import augmentation as shown_augmentation
+from analysis import capacity as shown_capacity
+from analysis import claiming, claims, costs, dropout, maps, overfitting, penalised, windows
 from analysis import minimal_cells as analysis_of_cells
 from experiments import _cures, _generators, augmentation, capacity, gating, gradient_flow, minimal_cells, polynomials
 from experiments.reproduce import _cases
@@ -403,7 +406,7 @@ def test_regularisation(tmp_path):
 
 
 @pytest.mark.slow
-def test_penalties(tmp_path):
+def test_penalties(tmp_path, capsys):
     """At λ = 0 all methods without gates are one network; training sets differ, the test split does not."""
     out = tmp_path / "out"
     text = smoke("penalties", out, "--no-verify", "--methods", "l2", "decoupled decay", "l0")
@@ -420,6 +423,22 @@ def test_penalties(tmp_path):
     np.testing.assert_array_equal(learned[0]["classes"], learned[1]["classes"])
     accuracy = (learned[0]["probabilities"].argmax(-1) == learned[0]["classes"]).mean(-1)
     np.testing.assert_allclose(accuracy, first["test_accuracy"].values[:, -1], atol=1e-6)
+    parts = [out / f"draw_{i}" for i in (0, 1)]
+    runs = penalised.columns(*parts)
+    np.testing.assert_allclose(runs["error"], np.concatenate([1 - load(p)["test_accuracy"][:, -1] for p in parts]))
+    truth = np.eye(10)[learned[0]["classes"]]
+    brier = np.mean([np.square(of["probabilities"] - truth).sum(-1).mean(-1) for of in learned], axis=0)
+    begins = runs["seed"].values == 0  # the pair
+    np.testing.assert_allclose((runs["bias"] + runs["variance"]).values[begins], brier, rtol=1e-5)
+    assert runs["bias"].isnull().values[~begins].all()
+    assert (runs["radius_chosen"].notnull().groupby(runs["seed"]).sum() == 3).all()  # one λ of each method
+    xr.testing.assert_equal(runs, penalised.columns(*reversed(parts)).sortby("seed"))
+    claims.main(claims.Config((out,)))  # both training sets together
+    said = capsys.readouterr().out
+    assert said.count("undecided") == text.count("undecided") > 0 and str(out / "draw_0") not in said
+    assert "undecided" in (out / "report.html").read_text()
+    refused = refusal("penalties", "--seeds", "1", "--out", str(tmp_path / "new"))
+    assert "seeds is 1" in refused and not (tmp_path / "new").exists()
     refused = refusal("penalties", "--methods", "prayer", "--out", str(tmp_path / "new"))
     assert "'prayer'" in refused and not (tmp_path / "new").exists()
 
@@ -586,7 +605,13 @@ def test_a_tiny_or_full_setting_leaves_what_was_given(tmp_path):
 def test_augmentation(tmp_path):
     text = smoke("augmentation", tmp_path / "out", "--data", "images", "--no-verify")
     check_figures(tmp_path / "out", text, "augmentation", "augmented_images")
-    assert "flipped" in text and load(tmp_path / "out" / "digits30")["finite"].all()
+    ds, runs = load(tmp_path / "out" / "digits30"), shown_augmentation.columns(tmp_path / "out" / "digits30")
+    assert "flipped" in text and ds["finite"].all()
+    look = ds["validation_loss"].values.argmin(axis=1)
+    np.testing.assert_allclose(runs["error"], 100 * (1 - ds["test_accuracy"].values[range(len(look)), look]))
+    settled = runs.isel(run=np.flatnonzero(runs["settled_error"].notnull()))
+    assert (settled["label"] == "kept").all() and len(set(settled["strength"].values) - {0.0}) == 1
+    np.testing.assert_array_equal(settled["error"], settled["settled_error"])
     for name, option in (("audio", "--audio-dir"), ("text", "--data-dir")):
         refused = refusal("augmentation", "--smoke", "--data", name)
         assert option in refused
@@ -635,6 +660,11 @@ def test_capacity(tmp_path):
     assert "not selectable" in (out / "report.html").read_text()
     ds = load(out / "n50_wrong0.2")
     assert {"train_accuracy", "validation_loss", "test_accuracy", "group_weight_norm"} <= set(ds.data_vars)
+    runs = shown_capacity.columns(out / "n50_wrong0", out / "n50_wrong0.2")
+    assert runs["experiment"].values.tolist() == ["capacity_n50_wrong0"] * 2 + ["capacity_n50_wrong0.2"] * 2
+    np.testing.assert_allclose(runs["test_last"][2:], 1 - ds["test_accuracy"].values[:, -1])
+    look = ds["validation_loss"].values.argmin(axis=1)
+    np.testing.assert_allclose(runs["test_chosen"][2:], 1 - ds["test_accuracy"].values[range(2), look])
     refused = refusal("capacity", "--training", "5000", "--out", str(tmp_path / "new"))
     assert "1078" in refused and not (tmp_path / "new").exists()
 
@@ -647,6 +677,9 @@ def test_polynomials(tmp_path):
     check_figures(out, text, "fits", "parabola", "trade", "beyond", "descent")
     page = (out / "report.html").read_text()
     assert "greatest at degree 19" in page and "autodiff" not in page
+    told = json.loads((out / claims.TOLD).read_text())
+    assert told and all(row["claim"] in page for row in told)  # but of degree 31, which is beyond
+    assert len(told) == len(polynomials.CLAIMS) - 2 and text.count("undecided") > 0
     kept = (out / "polynomials.npz").stat().st_mtime_ns
     with np.load(out / "polynomials.npz") as found:
         whole = found["parts"].sum(1) + found["sigma"] ** 2

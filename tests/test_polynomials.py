@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from analysis import polynomials as analysis
 from experiments import _polynomials as poly
+from experiments import polynomials
 
 N, NOISE = 20, 0.3
 
@@ -128,6 +130,35 @@ def test_bias_variance_and_noise_add_up_to_the_expected_test_error(degree, penal
     apart = poly.error(model, w, sample(500, n=100, seed=9)) - test
     assert abs(apart.mean()) < 4 * apart.std() / len(apart) ** 0.5
     assert variance > 0 and test.mean() > NOISE**2
+
+
+def test_bias_and_variance_of_pairs_are_those_of_all_draws_in_the_mean():
+    """And the two of a pair add up to its mean test error but for the noise, which needs no mean."""
+    s = sample(4001)  # an odd draw is left out
+    for degree in (3, 7):
+        model = partial(poly.unbiased, degree=degree)
+        w = poly.fit(model(s.x), s.y)
+        pairs = poly.of_pairs(model, w)
+        assert pairs.shape == (2000, 2)
+        test = poly.expected(model, w[:-1], NOISE).reshape(2000, 2).mean(1)
+        np.testing.assert_allclose(pairs.sum(1) + NOISE**2, test, rtol=1e-9)
+        apart = pairs.mean(0) - poly.bias_variance(model, w)
+        assert (np.abs(apart) < 4 * pairs.std(0) / 2000**0.5).all(), apart
+
+
+def test_what_claims_are_about_are_the_errors_of_each_draw():
+    c = polynomials.Config(draws=5, beyond=18)
+    found = polynomials.sweep(c) | polynomials.descent(c)
+    runs = analysis.columns(found)
+    at = runs.isel(run=runs["degree"] == 17)
+    assert at["seed"].values.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(at["test"], found["test"][16])
+    weak = np.argmin(np.abs(found["penalties"] - 0.1))
+    np.testing.assert_allclose(np.median(at["weak"]), found["ridge_test"][16, weak, 1])
+    assert (at["best"] <= at["weak"]).all()
+    np.testing.assert_array_equal(np.isnan(at["bias"]), [False, True, False, True, True])
+    np.testing.assert_allclose(np.median(at["powers_last"]), found["powers_test"][3, -1, 1])
+    assert (at["powers"] < at["powers_last"]).all() and np.isnan(runs["powers"][runs["degree"] == 16]).all()
 
 
 def test_the_variance_at_given_points_is_noise_times_coefficients_over_points():
