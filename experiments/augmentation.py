@@ -231,7 +231,7 @@ def shown(setting: Setting) -> dict[str, np.ndarray]:
     kind, found = {"series": "series", "images": "image", "tables": "table"}[setting.kind], {}
     for name, change in AUGMENTATIONS.items():
         if change.kind == kind:
-            of = digits(coloured=True)["train"] if name == "colour" else train
+            of = digits(coloured=True)["train"] if name.startswith("colour") else train
             # A six: flipped, it is no digit at all. Of other data the sequence of the middle length.
             i = np.flatnonzero(of.ys == 6)[1] if kind == "image" else np.argsort(of.lengths)[len(of.lengths) // 2]
             batch = Batch(jnp.repeat(of.xs[i][:, None], SHOWN, axis=1), jnp.zeros(SHOWN))
