@@ -11,7 +11,7 @@ and all examples are taken, and trained on with strengths 0 (nothing), 0.25, 0.5
   audio     a bank of variants in pitch, pace, speed and noise (Salamon & Bello 2017; Ko et al. 2015)
   text      words deleted and swapped (Wei & Zou 2019), strength 1 being a fifth of them
 Strength and look are chosen by the validation split, and the test split is read there.
-Cost: 480 runs × 1,600 updates, thirteen minutes of processor time, compiling included.
+Cost: 480 runs × 1,600 updates, nine and a half minutes of processor time.
 Expect: what `CLAIMS` says of vowels, digits and breast cancer; its verdicts are printed.
 """
 

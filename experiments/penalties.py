@@ -13,7 +13,7 @@ network could know is contained) and variance over training sets and seeds; weig
 of U, ‖∂L/∂h_t‖ against the lag.
 Claims on bias² and variance are made of 12 disjoint pairs of training sets (see `analysis.penalised`), all others of
 each training set.
-Cost: 1,536 runs × 800 updates, ten minutes of processor time.
+Cost: 1,536 runs × 800 updates, eight and a half minutes of processor time.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
