@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 import tyro
 
-from analysis import claiming, outcomes, replicated
+from analysis import claimants, outcomes, replicated
 from seqdyn.runs.display import plain_console
 from seqdyn.runs.script import script
 from seqdyn.types import ConfigError
@@ -285,21 +285,23 @@ def _told(file: Path) -> list[dict[str, str]]:
 
 def main(config: Config) -> None:
     """Prints every claim of the directories, and of all below them; then what became of those made more than once."""
-    found = claiming.experiments(config.directories)
+    found = claimants.experiments(config.directories)
     told = {file: _told(file) for root in config.directories for file in sorted(root.rglob(TOLD))}
     if not found and not told:
         raise ConfigError(f"{', '.join(map(str, config.directories))} has no run of which claims are made.")
     of_all = []
     for directory, parts in found.items():
         plain_console().print(str(directory), soft_wrap=True)
-        told_here = verdicts(claiming.claims(parts[0]), *parts, columns=claiming.columns)
+        told_here = verdicts(claimants.claims(parts[0]), *parts, columns=claimants.columns)
         show(told_here, config.markdown)
-        plain_console().print(claiming.cost(claiming.script_of(parts[0])), soft_wrap=True)
-        of_all.append(replicated.made(str(claiming.script_of(parts[0])).removeprefix("experiments."), parts, told_here))
+        plain_console().print(claimants.cost(claimants.script_of(parts[0])), soft_wrap=True)
+        of_all.append(
+            replicated.made(str(claimants.script_of(parts[0])).removeprefix("experiments."), parts, told_here)
+        )
     for file, rows in told.items():
         plain_console().print(str(file.parent), soft_wrap=True)
         replicated.printed(rows, f"{len(rows)} claims, made at once.", config.markdown)
-        plain_console().print(claiming.cost(claiming.script_beside(file)), soft_wrap=True)
+        plain_console().print(claimants.cost(claimants.script_beside(file)), soft_wrap=True)
     replicated.show(of_all, config.markdown)
 
 

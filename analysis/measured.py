@@ -1,6 +1,6 @@
-"""What scripts found that measure many seeds without run directories: the paper's statements beside ours, the figure.
+"""What scripts found that keep a row for each seed: the paper's statements beside ours, the figure.
 
-Such a script keeps one row a seed and setting, so that `claims.of` reads a column of them as it reads one of runs.
+One row a seed and setting, so that `claims.of` reads a column of them as it reads one of runs.
 """
 
 import json

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tyro
 
-from analysis import claiming, claims, replicated
+from analysis import claimants, claims, replicated
 from analysis.claims import Claim, NotRun
 from seqdyn.runs.script import script
 from seqdyn.types import ConfigError, whole
@@ -48,13 +48,13 @@ def pooled(directories: Sequence[Path]) -> dict[str, tuple[list[Path], Sequence[
     than the script's first, or with seeds that another has, is left out."""
     firsts: dict[str, replicated.Made] = {}
     found: dict[str, tuple[list[Path], Sequence[Claim]]] = {}
-    for parts in claiming.experiments(directories).values():
-        made = replicated.made(str(claiming.script_of(parts[0])).removeprefix("experiments."), parts, ())
+    for parts in claimants.experiments(directories).values():
+        made = replicated.made(str(claimants.script_of(parts[0])).removeprefix("experiments."), parts, ())
         first = firsts.setdefault(made.script, made._replace(seeds=frozenset()))
         alike = (made.settings, made.instructions) == (first.settings, first.instructions)
         if alike and not made.seeds & first.seeds:
             firsts[made.script] = first._replace(seeds=first.seeds | made.seeds)
-            found.setdefault(made.script, ([], claiming.claims(parts[0])))[0].extend(parts)
+            found.setdefault(made.script, ([], claimants.claims(parts[0])))[0].extend(parts)
     return found
 
 
@@ -119,7 +119,7 @@ def main(config: Config) -> None:
             "those that say something of it, of all. all: the verdict of all together. sets of n: those of the seeds "
             "in order, n at a time."
         )
-        replicated.printed(rows(stated, claiming.columns(*parts), config.seeds), caption, config.markdown)
+        replicated.printed(rows(stated, claimants.columns(*parts), config.seeds), caption, config.markdown)
 
 
 if __name__ == "__main__":

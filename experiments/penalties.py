@@ -27,7 +27,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from analysis import claims, penalised
+from analysis import claims, penalty_pairs
 from analysis import penalties as analysis
 from analysis.claims import Claim, Statistic, Verdict, minus, of
 from seqdyn import backend
@@ -244,7 +244,7 @@ def once(config: Config) -> Mapping[str, str]:
     def draw(verdicts: Sequence[Verdict]) -> None:
         analysis.show(out, list(done.values()), verdicts)
 
-    return claims.report(CLAIMS, list(done.values()), draw, penalised.columns)
+    return claims.report(CLAIMS, list(done.values()), draw, penalty_pairs.columns)
 
 
 def main(config: Config) -> None:

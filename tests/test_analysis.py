@@ -20,8 +20,8 @@ from analysis import (
     lags,
     learned,
     overfitting,
-    penalised,
     penalties,
+    penalty_pairs,
     published,
     report,
     selection,
@@ -291,13 +291,13 @@ def test_bias_and_variance_of_two_training_sets_are_those_of_all_in_the_mean():
     rng, classes = np.random.default_rng(1), np.array([0, 1, 1, 2])
     mean = np.array([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.3, 0.3, 0.4], [0.1, 0.1, 0.8]])
     one, other = mean + 0.1 * rng.normal(size=(2, 4000, 4, 3))
-    bias, variance = penalised.of_pair(one, other, classes)
+    bias, variance = penalty_pairs.of_pair(one, other, classes)
     truth = np.eye(3)[classes]
     brier = np.square([one - truth, other - truth]).sum(-1).mean((0, -1))
     np.testing.assert_allclose(bias + variance, brier, rtol=1e-12)
     right = np.square(mean - truth).sum(-1).mean()
     np.testing.assert_allclose([bias.mean(), variance.mean()], [right, 0.03], atol=2e-3)
-    same, none = penalised.of_pair(one, one, classes)
+    same, none = penalty_pairs.of_pair(one, one, classes)
     np.testing.assert_array_equal(none, 0)
     assert same.mean() > right + 0.02  # of one set with itself the noise would count as bias
 

@@ -15,7 +15,7 @@ from _refusals import refusal
 from scipy.stats import beta, binom, quantile_test
 
 import seqdyn as sd
-from analysis import claiming, claims, exploding, outcomes, power, replicated, reproduced
+from analysis import claimants, claims, exploding, outcomes, power, replicated, reproduced
 from analysis.claims import Claim, interval, minus, of, prevails
 from experiments import gating, gradient_flow
 from experiments.exploding import PerTensor
@@ -238,7 +238,7 @@ def test_parts_of_one_command_are_found_together_wherever_it_has_put_them(tmp_pa
     made("e", "mine", 6)
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / manifest.NAME).touch()  # damaged, and none of those that are asked for
-    found = claiming.experiments([tmp_path / name for name in ("a", "b", "b-replicate-1", "c", "d", "e")])
+    found = claimants.experiments([tmp_path / name for name in ("a", "b", "b-replicate-1", "c", "d", "e")])
     told = {str(at.relative_to(tmp_path)): [str(p.relative_to(tmp_path)) for p in parts] for at, parts in found.items()}
     assert told == {
         "a": ["a/T_100", "a/T_50"],
@@ -250,19 +250,19 @@ def test_parts_of_one_command_are_found_together_wherever_it_has_put_them(tmp_pa
 
 
 def test_what_a_script_costs_is_the_paragraph_of_its_docstring():
-    for module in (*(one.script for one in claiming.STATED.values()), "experiments.reproduce.ghost"):
-        said = claiming.cost(module)
+    for module in (*(one.script for one in claimants.STATED.values()), "experiments.reproduce.ghost"):
+        said = claimants.cost(module)
         assert said.startswith("Cost: ") and "Expect" not in said and said.endswith("."), module
-    assert claiming.cost(None) == claiming.cost("experiments.reproduce") == ""
+    assert claimants.cost(None) == claimants.cost("experiments.reproduce") == ""
 
 
 @pytest.mark.parametrize("name", ["ghost", "smoothness"])
 def test_a_table_of_claims_finds_the_script_that_wrote_it(name, tmp_path):
     for file in ("verdicts.json", f"{name}.json", "a-b.png"):
         (tmp_path / file).touch()
-    assert claiming.script_beside(tmp_path / "verdicts.json") == f"experiments.reproduce.{name}"
+    assert claimants.script_beside(tmp_path / "verdicts.json") == f"experiments.reproduce.{name}"
     (tmp_path / f"{name}.json").unlink()
-    assert claiming.script_beside(tmp_path / "verdicts.json") is None
+    assert claimants.script_beside(tmp_path / "verdicts.json") is None
 
 
 @pytest.mark.filterwarnings("ignore:'analysis.claims' found in sys.modules")
@@ -270,7 +270,7 @@ def test_as_a_command_claims_of_runs_that_are_not_there_are_left_out(part, monke
     monkeypatch.setattr(sys, "argv", ["claims", str(part.parent)])
     runpy.run_module("analysis.claims", run_name="__main__")
     said = capsys.readouterr().out.splitlines()
-    assert said == [str(part), claiming.cost("experiments.gradient_flow")] and "Cost: 240 runs" in said[1]
+    assert said == [str(part), claimants.cost("experiments.gradient_flow")] and "Cost: 240 runs" in said[1]
 
 
 def test_every_claim_below_a_directory_is_printed(part, monkeypatch, capsys):
@@ -293,13 +293,13 @@ def test_cases_of_a_reproduction_are_one_experiment_and_no_beginning_is_anothers
     for case in cases:
         case.mkdir(parents=True)
         manifest.write(case, said)
-    assert claiming.experiments([tmp_path]) == {tmp_path / "out": sorted(cases)}
-    assert claiming.script_of(cases[0]) == "experiments.reproduce.adding"
-    named = sorted(claiming.STATED)
+    assert claimants.experiments([tmp_path]) == {tmp_path / "out": sorted(cases)}
+    assert claimants.script_of(cases[0]) == "experiments.reproduce.adding"
+    named = sorted(claimants.STATED)
     assert not [one for one in named for other in named if other.startswith(f"{one}_")]
 
 
-@pytest.mark.parametrize(("module", "read"), [(of.script, of.columns) for of in claiming.STATED.values()])
+@pytest.mark.parametrize(("module", "read"), [(of.script, of.columns) for of in claimants.STATED.values()])
 def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that_can_decide_them(
     module, read, monkeypatch
 ):
@@ -424,21 +424,21 @@ def test_runs_of_the_same_settings_and_instructions_and_other_seeds_are_taken_to
         settings, of_it, instructions = made[parts[0]]
         return replicated.Made(name, settings, frozenset(of_it), instructions, "", {})
 
-    monkeypatch.setattr(claiming, "experiments", lambda _: {name: [name] for name in made})
-    monkeypatch.setattr(claiming, "script_of", lambda _: "experiments.x")
+    monkeypatch.setattr(claimants, "experiments", lambda _: {name: [name] for name in made})
+    monkeypatch.setattr(claimants, "script_of", lambda _: "experiments.x")
     monkeypatch.setattr(
-        claiming, "claims", lambda _: [HALF, Claim("elsewhere", "median", of("learned", gain=7.0), 0.0)]
+        claimants, "claims", lambda _: [HALF, Claim("elsewhere", "median", of("learned", gain=7.0), 0.0)]
     )
     monkeypatch.setattr(replicated, "made", read)
     assert power.pooled([])["x"][0] == ["a", "b", "f"]
-    monkeypatch.setattr(claiming, "columns", lambda *parts: table(seed=np.arange(30), learned=np.arange(30) < 27))
+    monkeypatch.setattr(claimants, "columns", lambda *parts: table(seed=np.arange(30), learned=np.arange(30) < 27))
     power.main(power.Config(seeds=(10, 24), markdown=True))
     said = capsys.readouterr().out
     assert "| more than half | 30 of 30 | holds |" in said and "| 1 holds |" in said and "elsewhere" not in said
     for refused in (power.Config(seeds=(0,)), power.Config(seeds=(True,))):
         with pytest.raises(ConfigError, match=f"seeds is {refused.seeds[0]}"):
             power.main(refused)
-    monkeypatch.setattr(claiming, "experiments", lambda _: {})
+    monkeypatch.setattr(claimants, "experiments", lambda _: {})
     with pytest.raises(ConfigError, match="no run of which claims are made"):
         power.main(power.Config())
 

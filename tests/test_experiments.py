@@ -14,7 +14,7 @@ from _processes import ROOT, Process
 
 from analysis import augmentation as shown_augmentation
 from analysis import capacity as shown_capacity
-from analysis import claiming, claims, costs, dropout, maps, overfitting, penalised, windows
+from analysis import claimants, claims, costs, dropout, maps, overfitting, penalty_pairs, windows
 from analysis import minimal_cells as analysis_of_cells
 from experiments import _cures, _generators, augmentation, capacity, gating, gradient_flow, minimal_cells, polynomials
 from experiments.reproduce import _cases
@@ -81,11 +81,11 @@ def check_figures(out, text, *names):
 
 def judged(out, column):
     """What is claimed of runs at these sizes, a value each: its verdict stands on the page that is drawn with it."""
-    (parts,) = claiming.experiments((out,)).values()
-    runs, stated = claiming.columns(*parts), claims.Claim("is above 0", "median", claims.of(column), 0.0)
-    show = importlib.import_module(claiming.script_of(out).replace("experiments", "analysis")).show
+    (parts,) = claimants.experiments((out,)).values()
+    runs, stated = claimants.columns(*parts), claims.Claim("is above 0", "median", claims.of(column), 0.0)
+    show = importlib.import_module(claimants.script_of(out).replace("experiments", "analysis")).show
     assert "is above 0" not in (out / "report.html").read_text()
-    assert claims.report([stated], parts, lambda found: show(out, found), claiming.columns) == {
+    assert claims.report([stated], parts, lambda found: show(out, found), claimants.columns) == {
         "is above 0": "undecided"
     }
     assert "is above 0" in (out / "report.html").read_text()
@@ -424,7 +424,7 @@ def test_penalties(tmp_path, capsys):
     accuracy = (learned[0]["probabilities"].argmax(-1) == learned[0]["classes"]).mean(-1)
     np.testing.assert_allclose(accuracy, first["test_accuracy"].values[:, -1], atol=1e-6)
     parts = [out / f"draw_{i}" for i in (0, 1)]
-    runs = penalised.columns(*parts)
+    runs = penalty_pairs.columns(*parts)
     np.testing.assert_allclose(runs["error"], np.concatenate([1 - load(p)["test_accuracy"][:, -1] for p in parts]))
     truth = np.eye(10)[learned[0]["classes"]]
     brier = np.mean([np.square(of["probabilities"] - truth).sum(-1).mean(-1) for of in learned], axis=0)
@@ -432,7 +432,7 @@ def test_penalties(tmp_path, capsys):
     np.testing.assert_allclose((runs["bias"] + runs["variance"]).values[begins], brier, rtol=1e-5)
     assert runs["bias"].isnull().values[~begins].all()
     assert (runs["radius_chosen"].notnull().groupby(runs["seed"]).sum() == 3).all()  # one λ of each method
-    xr.testing.assert_equal(runs, penalised.columns(*reversed(parts)).sortby("seed"))
+    xr.testing.assert_equal(runs, penalty_pairs.columns(*reversed(parts)).sortby("seed"))
     claims.main(claims.Config((out,)))  # both training sets together
     said = capsys.readouterr().out
     assert said.count("undecided") == text.count("undecided") > 0 and str(out / "draw_0") not in said
@@ -550,12 +550,12 @@ def test_reproduce(name, tmp_path):
     main = importlib.import_module(f"experiments.reproduce.{name}")
     text = smoke(f"reproduce/{name}", tmp_path / "out", "--no-verify")
     check_figures(tmp_path / "out", text, "norms_by_lag", "learning")
-    ((out, parts),) = claiming.experiments([tmp_path]).items()
-    assert out == tmp_path / "out" and claiming.script_of(parts[0]) == main.__name__
+    ((out, parts),) = claimants.experiments([tmp_path]).items()
+    assert out == tmp_path / "out" and claimants.script_of(parts[0]) == main.__name__
     page = html.unescape((tmp_path / "out" / "report.html").read_text())
     for column in ("claim", "paper", "ours", "interval", "verdict", "learned"):
         assert column in text and f"<th>{column}" in page
-    found = claims.verdicts(main.CLAIMS, *parts, columns=claiming.columns)
+    found = claims.verdicts(main.CLAIMS, *parts, columns=claimants.columns)
     assert found and all(v.claim.statement in page and v.verdict == "undecided" for v in found)
 
 

@@ -55,7 +55,7 @@ STATED = {
     "edge_of_stability": Stated("experiments.edge_of_stability", "analysis.sharpness"),
     "jacobian_spectra": Stated("experiments.jacobian_spectra", "analysis.windows"),
     "capacity": Stated("experiments.capacity", "analysis.capacity"),
-    "penalties": Stated("experiments.penalties", "analysis.penalised"),
+    "penalties": Stated("experiments.penalties", "analysis.penalty_pairs"),
     "augmentation": Stated("experiments.augmentation", "analysis.augmentation"),
 }
 """How the name of an experiment begins -> the script that claims something of it."""
