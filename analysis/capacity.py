@@ -92,7 +92,7 @@ class Part(NamedTuple):
 def read(out: Path, name: str) -> Part:
     """One experiment's records."""
     ds, e = load(out / name), manifest.experiment(out / name)
-    n, wrong = name.removeprefix("n").split("_wrong")
+    n, wrong = e.name.removeprefix("capacity_n").split("_wrong")
     return Part(int(n), float(wrong), ds, e, selection.chosen(ds))
 
 
@@ -101,16 +101,16 @@ def columns(*parts: Path) -> "xr.Dataset":
     of it, or of runs that are unfinished, is NaN."""
 
     def measured(part: Path) -> dict[str, np.ndarray]:
-        p = read(part.parent, part.name)
+        p = read(part.resolve().parent, part.resolve().name)
         train, test, radius, reach = p.error("train"), p.error("test"), p.radius(), p.reach()
         gone = np.any(lags.diverged(p.ds), axis=1)
-        open_ = np.isnan(test[:, -1]) & ~gone
+        open_ = outcomes.unfinished(p.ds)
         return {
             "train_last": np.where(gone, 1.0, train[:, -1]),
             "test_chosen": np.where(open_, np.nan, p.at(test)),
             "test_last": np.where(gone, 1.0, test[:, -1]),
             "radius_start": radius[:, 0],
-            "radius_chosen": p.at(radius),
+            "radius_chosen": np.where(open_, np.nan, p.at(radius)),
             "radius_last": radius[:, -1],
             "reach_start": np.log2(reach[:, 0]),
             "reach_last": np.log2(reach[:, -1]),

@@ -128,8 +128,8 @@ def columns(*parts: Path) -> "xr.Dataset":
 
 def script_beside(file: Path) -> str | None:
     """The script without runs that wrote a table of claims: it has named what it measured, which lies beside."""
-    names = [f"{folder}.{one.stem}" for one in sorted(file.parent.iterdir()) for folder in FOLDERS]
-    return next((name for name in names if name.replace(".", "").isidentifier() and find_spec(name)), None)
+    beside = [one.stem for one in sorted(file.parent.iterdir()) if one.stem.isidentifier()]
+    return next((name for one in beside for folder in FOLDERS if find_spec(name := f"{folder}.{one}")), None)
 
 
 def cost(script: str | None) -> str:

@@ -50,7 +50,7 @@ class NotRun(LookupError):
 
 def of(name: str, **where: Any) -> Statistic:
     """A column of the runs (see `outcomes.columns`), a value a seed: the mean over the runs of a seed that are `where`
-    says, a value or several.
+    says, a value or several, of each of which there must be some.
 
     >>> of("learned", label=("lstm", "gru"), gain=0.5)     # the share of a seed's runs of both cells
     """
@@ -60,8 +60,12 @@ def of(name: str, **where: Any) -> Statistic:
         for key, wanted in where.items():
             chosen &= _is(runs[key].values, wanted) if key in runs else False
         chosen &= ~np.isnan(runs[name].values)
+        for key, wanted in where.items():  # the mean of three is not the mean of two
+            for one in wanted if isinstance(wanted, tuple) else (wanted,):
+                if not (chosen.any() and np.any(chosen & _is(runs[key].values, one))):
+                    raise NotRun(f"no run that has ended with {where}, {key} {one}")
         if not chosen.any():
-            raise NotRun(f"no run that has ended with {where}")
+            raise NotRun("no run that has ended")
         part = runs[[name, "seed"]].isel(run=np.flatnonzero(chosen))
         return part[name].groupby(part["seed"]).mean()
 
@@ -85,7 +89,7 @@ def prevails(one: Statistic, other: Statistic) -> Statistic:
 
     def values(runs: "xr.Dataset") -> "xr.DataArray":
         change = minus(one, other)(runs)
-        change = change[change.values != 0]
+        change = change[(change.values != 0) & ~np.isnan(change.values)]
         return (change > 0).astype(float)
 
     return values
@@ -262,6 +266,12 @@ def report(
     return {v.claim.statement: v.verdict for v in found}
 
 
+def redrawn(out: Path, draw: Callable[[Sequence[Verdict]], object]) -> None:
+    """What an analysis does as a command: `report` of a run directory, whoever has made it."""
+    parts = next(iter(claimants.experiments([out]).values()), [])
+    report(claimants.claims(parts[0]) if parts else (), parts, draw, claimants.columns)
+
+
 @dataclass(frozen=True)
 class Config:
     """Where to look."""
@@ -292,7 +302,11 @@ def main(config: Config) -> None:
     of_all = []
     for directory, parts in found.items():
         plain_console().print(str(directory), soft_wrap=True)
-        told_here = verdicts(claimants.claims(parts[0]), *parts, columns=claimants.columns)
+        try:
+            told_here = verdicts(claimants.claims(parts[0]), *parts, columns=claimants.columns)
+        except ConfigError as unread:  # of an older version, or damaged: the others can be read
+            plain_console().print(str(unread), soft_wrap=True)
+            continue
         show(told_here, config.markdown)
         plain_console().print(claimants.cost(claimants.script_of(parts[0])), soft_wrap=True)
         of_all.append(

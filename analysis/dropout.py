@@ -72,16 +72,14 @@ def columns(*parts: Path) -> "xr.Dataset":
     """`outcomes.columns`, and
 
     gap: training − validation accuracy at the last look; test: the test accuracy at the look with the least validation
-        loss; both in percent. monte_carlo: networks whose mean prediction is
-        judged; 0 of the one without dropout.
+        loss; both in percent.
     """
 
     def measured(part: Path) -> Mapping[str, np.ndarray]:
         ds = load(part)
         train, validation = (100 * ds[f"{split}_accuracy"].values[:, -1] for split in ("train", "validation"))
-        own = {"gap": train - validation, "test": 100 * at_chosen(ds, "test_accuracy")}
-        several = ds["monte_carlo"].values if "monte_carlo" in ds else np.zeros(ds.sizes["run"])
-        return outcomes.measured(part) | own | {"monte_carlo": several}
+        test = np.where(outcomes.unfinished(ds), np.nan, 100 * at_chosen(ds, "test_accuracy"))
+        return outcomes.measured(part) | {"gap": train - validation, "test": test}
 
     return outcomes.gathered(parts, measured)
 
@@ -241,8 +239,8 @@ def show(done: Mapping[str, Path], verdicts: Sequence[Verdict] = ()) -> list[Pat
 
 
 def main(out: Path) -> None:
-    """The same from a run directory."""
-    show(report.parts(out, "dropout", "none", "kinds"))
+    """As the script that made it."""
+    claims.redrawn(out, lambda verdicts: show(report.parts(out, "dropout", "none", "kinds"), verdicts))
 
 
 if __name__ == "__main__":

@@ -28,8 +28,8 @@ def columns(*parts: Path) -> "xr.Dataset":
     """What `reproduced.columns` says of each run, and
 
     reached: 1 if a look met `ACCURACY`, else 0; speed_reached: 1 over the updates to that look, 0 if there was none.
-    condition_start: decades of the condition number of the Jacobian over all T steps at initialisation, (λ_1 − λ_k) T
-        of the k exponents that are to be flossed.
+    condition_start: (λ_1 − λ_k) T at initialisation, in decades, of the k exponents that are to be flossed; of all H
+        of them and long T it is the condition number of the Jacobian over T steps.
     """
     return outcomes.gathered(parts, measured)
 

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from analysis import claimants, claims, lags, report, style
+from analysis import claims, lags, report, style
 from analysis.claims import Verdict
 from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.learned import STATUSES, Criterion, criterion, latest, passes, statuses
@@ -336,7 +336,7 @@ def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
 
 def main(out: Path) -> None:
     """As the script that made it, if it states claims."""
-    claims.report(claimants.claims(out), [out], lambda verdicts: show(out, verdicts), claimants.columns)
+    claims.redrawn(out, lambda verdicts: show(out, verdicts))
 
 
 if __name__ == "__main__":

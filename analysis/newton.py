@@ -43,18 +43,19 @@ def _rank(rows: "xr.Dataset") -> "xr.DataArray":
     import xarray as xr
 
     of_seeds = {seed: part for seed, part in rows.groupby("seed")}
-    found = [
-        float(np.corrcoef(*(rankdata(part[name]) for name in ("exponent", "share")))[0, 1])
-        for part in of_seeds.values()
-    ]
-    return xr.DataArray(found, {"seed": [*of_seeds]}, "seed")
+    found = {}
+    for seed, part in of_seeds.items():
+        ranks = [rankdata(part[name]) for name in ("exponent", "share")]
+        if all(np.ptp(of) for of in ranks):  # of what is constant there is none
+            found[seed] = float(np.corrcoef(*ranks)[0, 1])
+    return xr.DataArray([*found.values()], {"seed": [*found]}, "seed")
 
 
 PAPER = (
     Stated(
         "few, whatever T",
         Claim(
-            "λ < −0.1: from the middle T to the longest at most two steps are added (mean over gains)",
+            "λ < −0.1: from the middle T to the longest fewer than two steps are added (mean over gains)",
             "median",
             of("grown", regime="calm"),
             2.0,

@@ -102,7 +102,7 @@ def columns(*parts: Path) -> "xr.Dataset":
 def _measured(part: Path) -> dict[str, np.ndarray]:
     plane = Plane(load(part), manifest.experiment(part), criterion(manifest.described(part)))
     gone = np.any(diverged(plane.ds), axis=1)
-    open_ = ~(gone | plane.ds["recorded"].all("step").values)
+    open_ = outcomes.unfinished(plane.ds)
     depths = plane.delay * np.abs(plane.log_chi1)
     start = plane.exponent(after=False).astype(float)
     end = np.where(gone | open_, np.nan, plane.exponent(after=True))

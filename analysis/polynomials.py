@@ -35,10 +35,10 @@ def read(out: Path) -> dict[str, np.ndarray]:
 
 
 def columns(found: Arrays) -> "xr.Dataset":
-    """What claims are about, a row a draw (`seed`) and degree: the expected test error of least squares (`test`), of
-    ridge at `WEAK` (`weak`) and at the λ that is best for the draw (`best`); bias² and variance of a draw and the next,
-    NaN at every second; of gradient descent, whose draws are others, the least test error (`powers`, `legendre`) and
-    the last (`powers_last`, `legendre_last`), NaN at degrees that do not descend."""
+    """What claims are about, a row a draw (`seed`) of so many `points` and a degree: the expected test error of least
+    squares (`test`), of ridge at `WEAK` (`weak`) and at the λ that is best for the draw (`best`); bias² and variance of
+    a draw and the next, NaN at every second; of gradient descent, whose draws are others, the least test error
+    (`powers`, `legendre`) and the last (`powers_last`, `legendre_last`), NaN at degrees that do not descend."""
     import xarray as xr
 
     degrees, shape = found["degrees"], found["test"].shape
@@ -51,6 +51,7 @@ def columns(found: Arrays) -> "xr.Dataset":
         for name, kept in ((basis, f"{basis}_best"), (f"{basis}_last", f"{basis}_last")):
             of[name] = np.full(shape, np.nan)
             of[name][descends] = found[kept][np.isin(found["descended"], degrees)]
+    of |= {"points": np.full(shape, float(found["points"]))}
     of |= {"degree": np.broadcast_to(degrees[:, None], shape), "seed": np.broadcast_to(np.arange(shape[1]), shape)}
     return xr.Dataset({name: ("run", values.ravel()) for name, values in of.items()})
 

@@ -1,6 +1,5 @@
 """What a run of a reproduction counts as in claims: what `outcomes` says of it, and what papers speak of besides."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,8 +72,9 @@ def _decades(values: np.ndarray) -> np.ndarray:
 
 
 def _kept(ratios: np.ndarray) -> np.ndarray:
-    """The geometric mean of the steps of norms over their first."""
-    return ratios[:, -1] ** (1 / max(1, ratios.shape[-1] - 1))
+    """The geometric mean of the steps of norms over their first, up to the last that is no underflow."""
+    last = np.maximum(1, (ratios > 0).sum(axis=-1) - 1)
+    return np.take_along_axis(ratios, last[:, None], axis=-1)[:, 0] ** (1 / last)
 
 
 # --- statistics ----------------------------------------------------------------------------------------------
@@ -82,8 +82,7 @@ def _kept(ratios: np.ndarray) -> np.ndarray:
 
 def sooner(one: str, other: str, by: str = "speed", **where: Any) -> Statistic:
     """Of the seeds whose cases differ: 1 where the `one` was sooner, 0 where the `other` was."""
-    values: tuple[Mapping[str, Any], ...] = tuple(where | {"label": label} for label in (one, other))
-    return claims.prevails(*(claims.of(by, **of) for of in values))
+    return claims.prevails(claims.of(by, label=one, **where), claims.of(by, label=other, **where))
 
 
 def less(one: Statistic, number: float) -> Statistic:

@@ -118,7 +118,7 @@ def columns(*parts: Path) -> "xr.Dataset":
 
 def _measured(part: Path) -> dict[str, np.ndarray]:
     r = Records(load(part))
-    flat, open_ = r.sharpness[:, 0] < 1, ~(r.diverged | r.ds["recorded"].all("step").values)
+    flat, open_ = r.sharpness[:, 0] < 1, outcomes.unfinished(r.ds)
     with np.errstate(divide="ignore", invalid="ignore"):
         start, met, late = np.log10([r.reach[:, 0], r.reach_crossing, r.late_median(r.reach)])
     ended = {

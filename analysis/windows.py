@@ -100,13 +100,15 @@ def kept(ds: "xr.Dataset", group: Group, stage: str) -> dict[str, Float[np.ndarr
     """Of the longest window, in decades: `first` and `middle`, log₁₀ σ_1 and σ_{n/2}; `condition`, log₁₀ σ_1/σ_n;
     `rate`, that of the window's condition number a step; `excess`, by how much the bound is above σ_1; `gate`, what the
     slowest forget gate alone would keep; `apart`, root mean square of log₁₀ σ_i less that of the i-th slowest gate,
-    over the σ_i that a panel shows. `alive` directions of `n` keep a tenth.
+    over the σ_i that a panel shows, NaN if it shows none. `alive` directions of `n` keep a tenth.
     """
     longest = spectra(ds, group, stage)[:, -1]
     condition = at(ds, "window_log_condition", group.runs, stage)[:, -1]
     alone = gates_alone(ds, group, stage)
     gap = np.where(longest > DEEPEST, longest, np.nan)[:, : alone.shape[1]] - alone
-    shown = np.maximum((~np.isnan(gap)).sum(axis=1), 1)
+    shown = (~np.isnan(gap)).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        apart = np.sqrt(np.nansum(gap**2, axis=1) / shown)
     n, lag = longest.shape[1], int(ds["window"].values[-1])
     return {
         "n": np.full(len(longest), float(n)),
@@ -116,7 +118,7 @@ def kept(ds: "xr.Dataset", group: Group, stage: str) -> dict[str, Float[np.ndarr
         "condition": condition,
         "rate": condition / lag,
         "gate": alone[:, 0],
-        "apart": np.where(np.isnan(alone[:, 0]), np.nan, np.sqrt(np.nansum(gap**2, axis=1) / shown)),
+        "apart": np.where(np.isnan(alone[:, 0]), np.nan, apart),
         "excess": bound(ds, group, stage)[:, lag - 1] - longest[:, 0],
     }
 
@@ -140,7 +142,7 @@ def columns(*parts: Path) -> "xr.Dataset":
 def _measured(part: Path) -> dict[str, np.ndarray]:
     whole, ds, of = load(part), _first_layer(part), criterion(manifest.described(part))
     gone = np.any(diverged(whole), axis=1)
-    open_ = ~(gone | whole["recorded"].all("step").values)
+    open_ = outcomes.unfinished(whole)
     met = passes(ds["test_loss"].values[np.arange(len(gone)), newest(ds)], of)
     found = {name: np.full(len(gone), np.nan) for name in VALUES}
     for group in groups(ds):

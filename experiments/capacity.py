@@ -173,10 +173,10 @@ CLAIMS = (
     ),
     Claim("It harms 64 units more than 8", "difference", minus(later(64), later(8)), 0.0, "above", NAKKIRAN),
     Claim(
-        "With right labels it does not: that share of 64 units stays within 0.03",
+        "With right labels it does not: that share of 64 units stays within 0.02",
         "difference",
         minus(right("test_last", 64), right("test_chosen", 64)),
-        0.03,
+        0.02,
         "within",
     ),
     Claim(
@@ -194,7 +194,7 @@ CLAIMS = (
     ),
     Claim(
         "‖∂L/∂h_1‖ / ‖∂L/∂h_T‖ of 64 units more than doubles along training with wrong labels",
-        "slope",
+        "difference",
         doublings(wrong),
         1.0,
     ),

@@ -202,18 +202,23 @@ def check(c: Config) -> None:
             raise ConfigError(f"{name} is {value}; it must be {rule}.")
 
 
+def at(column: str, degree: int) -> Statistic:
+    """A column of `analysis.columns` at a degree, at the default number of points."""
+    return of(column, degree=degree, points=20)
+
+
 def decades(column: str, degree: int) -> Statistic:
     """log₁₀ of a column of `analysis.columns` at a degree, a value a draw."""
 
     def values(runs: Any) -> Any:
-        return np.log10(of(column, degree=degree)(runs))
+        return np.log10(at(column, degree)(runs))
 
     return values
 
 
 def share(runs: Any) -> Any:
     """Bias² over variance of each two draws at degree 17."""
-    return of("bias", degree=17)(runs) / of("variance", degree=17)(runs)
+    return at("bias", 17)(runs) / at("variance", 17)(runs)
 
 
 BELKIN = "Belkin et al. 2019"
@@ -243,7 +248,7 @@ CLAIMS = (
     Claim(
         "There it does not come down to that at degree 5",
         "proportion",
-        prevails(of("test", degree=31), of("test", degree=5)),
+        prevails(at("test", 31), at("test", 5)),
         0.75,
     ),
     Claim(
@@ -256,13 +261,13 @@ CLAIMS = (
     Claim(
         "At degree 17 no λ of ridge, were it the best for the draw, does as well as degree 5 without",
         "proportion",
-        prevails(of("best", degree=17), of("test", degree=5)),
+        prevails(at("best", 17), at("test", 5)),
         0.75,
     ),
     Claim(
         "At degree 17 gradient descent passes through a smaller error in powers than in the orthonormal basis",
         "proportion",
-        prevails(of("legendre", degree=17), of("powers", degree=17)),
+        prevails(at("legendre", 17), at("powers", 17)),
         0.75,
     ),
     Claim(

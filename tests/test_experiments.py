@@ -454,7 +454,7 @@ def test_dropout(tmp_path, imdb_dir):
     np.testing.assert_array_equal(kinds["loss"].values[runs], sampled["loss"].values)
     assert (kinds["test_loss"].values[runs, -1] != sampled["test_loss"].values[:, -1]).all()
     counted = dropout.columns(*(out / name for name in ("none", "kinds", "sampled")))
-    assert {*dropout.VALUES} <= {*counted} and set(counted["monte_carlo"].values.tolist()) == {0, 2}
+    assert {*dropout.VALUES} <= {*counted} and not np.isnan(counted["test"]).any()
     assert "Zoneout raises the test accuracy" in text and "undecided" in text
 
 

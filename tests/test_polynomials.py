@@ -149,7 +149,7 @@ def test_bias_and_variance_of_pairs_are_those_of_all_draws_in_the_mean():
 def test_what_claims_are_about_are_the_errors_of_each_draw():
     c = polynomials.Config(draws=5, beyond=18)
     found = polynomials.sweep(c) | polynomials.descent(c)
-    runs = analysis.columns(found)
+    runs = analysis.columns(found | {"points": np.asarray(c.points)})
     at = runs.isel(run=runs["degree"] == 17)
     assert at["seed"].values.tolist() == [0, 1, 2, 3, 4]
     np.testing.assert_array_equal(at["test"], found["test"][16])

@@ -5,7 +5,7 @@ recurrence that keeps every direction leaves it: the unitary network of Arjovsky
 linear recurrence that begins orthogonal (Henaff et al.), less so one that begins as the identity.
 Setting: RMSProp, rate 0.001, decay 0.9, batches of 20; 80 units for the linear recurrence, 40 for the LSTM, about 6,500
 parameters each; T = 50 (the paper: 100, 200, 300, 500). Learned is a tenth of the loss without memory.
-Cost: 40 runs × 5,000 updates, about 9 minutes of processor time.
+Cost: 48 runs × 5,000 updates, about 9 minutes of processor time.
 Expect: the claims; their verdicts are printed.
 """
 
