@@ -268,7 +268,7 @@ def report(
 
 def redrawn(out: Path, draw: Callable[[Sequence[Verdict]], object]) -> None:
     """What an analysis does as a command: `report` of a run directory, whoever has made it."""
-    parts = next(iter(claimants.experiments([out]).values()), [])
+    parts = next(iter(claimants.experiments([out] if out.is_dir() else []).values()), [])
     report(claimants.claims(parts[0]) if parts else (), parts, draw, claimants.columns)
 
 
