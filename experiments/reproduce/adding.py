@@ -5,7 +5,7 @@ LSTM begins better with the time constants of its gates spread over the sequence
 Setting: T = 100, 200 (the papers: 150 to 400, and 200 and 750); 100 units in Le et al., 128 in Tallec & Ollivier, 32
 here by default; the IRNN's input weights from N(0, 0.001²); clip 1. Le et al. search the rate of SGD for each length,
 here Adam has one for all. Predicting the mean costs 0.167; learned is a test error below 0.01.
-Cost: 120 runs × 4,000 updates, about 21 minutes of processor time.
+Cost: 120 runs × 4,000 updates, 17 minutes of processor time.
 Expect: the claims; their verdicts are printed. Bias 1 has too few updates to learn T = 200: in 16,000 (`--cells "LSTM,
 bias 1" --lengths 200 400 --seeds 6 --updates 16000`, 17 minutes) it learns T = 200 with 6 of 6 seeds, after 7,125
 (median), and T = 400 with 5, after 13,750. The IRNN has too few units, though its gradient begins flat. With the 100 of

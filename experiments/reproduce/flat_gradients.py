@@ -5,7 +5,7 @@ if its entries are independent Gaussians of the same scale; so it is, at first, 
 identity.
 Setting: the adding problem, T = 200, 100 units, gain 1, at initialisation and after 500 updates of Adam. Exact by
 theory: ‖Uᵀ λ‖ = ‖λ‖ for an orthogonal U; a ReLU of independent signs passes half of ‖λ‖², a factor 1/√2 a step.
-Cost: 108 runs × 500 updates, about ten minutes of processor time.
+Cost: 108 runs × 500 updates, seven minutes of processor time.
 Expect: the claims; their verdicts are printed.
 """
 

@@ -6,7 +6,7 @@ Setting, as in the paper and its authors' code: s_t = g W tanh(s_{t−1}) + u_t,
 diagonal, u_t = a sin(ω t + φ), states guessed uniform in [−1, 1], float64. Not as there: they stop where ½ Σ r²/T is
 below 1e-10, here no state may be off by more than 1e-5; and a Newton step is solved from t to t + 1, which on a CPU
 counts the same steps in less time.
-Cost: 160 networks of 1,000 steps, about eight minutes of processor time; `--paper` has 1,000 of 10,000 steps, hours.
+Cost: 160 networks of 1,000 steps, 15 minutes of processor time; `--paper` has 1,000 of 10,000 steps, hours.
 Expect: the claims; their verdicts are printed, and how much longer Newton's method takes on this CPU than one step
 after the other.
 """
