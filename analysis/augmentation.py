@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from analysis import claims, lags, outcomes, report, style
 from analysis.claims import Verdict
+from analysis.learned import unfinished
 from analysis.selection import at_chosen, settled
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -72,7 +73,7 @@ def columns(*parts: Path) -> "xr.Dataset":
 
     def of(part: Path) -> dict[str, np.ndarray]:
         ds = load(part).load()
-        found, done = measured(ds), ~outcomes.unfinished(ds)
+        found, done = measured(ds), ~unfinished(ds)
         there = np.isin(np.arange(len(done)), found.settled)
         with np.errstate(divide="ignore"):
             every = {"error": found.error, "reach": np.log2(found.reach)}

@@ -16,6 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from analysis import claims, lags, outcomes, report, selection, style
 from analysis.claims import Verdict
 from analysis.lags import picked, stage
+from analysis.learned import unfinished
 from seqdyn.data.tasks import TASKS
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
@@ -89,9 +90,9 @@ class Part(NamedTuple):
         return np.concatenate([ratio[:, :1], style.median(np.moveaxis(since, 2, 0))], axis=1)
 
 
-def read(out: Path, name: str) -> Part:
+def read(part: Path) -> Part:
     """One experiment's records."""
-    ds, e = load(out / name), manifest.experiment(out / name)
+    ds, e = load(part), manifest.experiment(part)
     n, wrong = e.name.removeprefix("capacity_n").split("_wrong")
     return Part(int(n), float(wrong), ds, e, selection.chosen(ds))
 
@@ -101,10 +102,10 @@ def columns(*parts: Path) -> "xr.Dataset":
     of it, or of runs that are unfinished, is NaN."""
 
     def measured(part: Path) -> dict[str, np.ndarray]:
-        p = read(part.resolve().parent, part.resolve().name)
+        p = read(part)
         train, test, radius, reach = p.error("train"), p.error("test"), p.radius(), p.reach()
         gone = np.any(lags.diverged(p.ds), axis=1)
-        open_ = outcomes.unfinished(p.ds)
+        open_ = unfinished(p.ds)
         return {
             "train_last": np.where(gone, 1.0, train[:, -1]),
             "test_chosen": np.where(open_, np.nan, p.at(test)),
@@ -316,7 +317,7 @@ def figures(parts: Sequence[Part]) -> Iterator[report.Drawn]:
 def show(out: Path, names: Sequence[str], verdicts: Sequence[Verdict] = ()) -> list[Path]:
     """Draws a run directory and all experiments in it, and prints their tables and where the figures lie; the page has
     the verdicts."""
-    parts = [read(out, name) for name in names]
+    parts = [read(out / name) for name in names]
     found = summary(parts)
     rows = table(found)
     return report.publish(

@@ -15,7 +15,7 @@ other, and is *undecided* otherwise. The m claims of one experiment are made at 
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import count
@@ -251,6 +251,11 @@ def show(found: Sequence[Verdict], markdown: bool = False) -> None:
 def tables(found: Sequence[Verdict]) -> list[tuple[str, list[dict[str, str]]]]:
     """For the page: `table` with its caption, none without claims."""
     return [(caption(found), table(found))] if found else []
+
+
+def keep(folder: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    """Writes the table of a script that has no run directory, for this module's command."""
+    (folder / TOLD).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def report(

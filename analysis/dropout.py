@@ -15,6 +15,7 @@ from analysis import claims, lags, monte_carlo, outcomes, report, style
 from analysis.architectures import spread
 from analysis.claims import Verdict
 from analysis.lags import axis, picked, stage
+from analysis.learned import unfinished
 from analysis.selection import at_chosen, settled
 from analysis.style import student
 from seqdyn.runs.records import load
@@ -78,7 +79,7 @@ def columns(*parts: Path) -> "xr.Dataset":
     def measured(part: Path) -> Mapping[str, np.ndarray]:
         ds = load(part)
         train, validation = (100 * ds[f"{split}_accuracy"].values[:, -1] for split in ("train", "validation"))
-        test = np.where(outcomes.unfinished(ds), np.nan, 100 * at_chosen(ds, "test_accuracy"))
+        test = np.where(unfinished(ds), np.nan, 100 * at_chosen(ds, "test_accuracy"))
         return outcomes.measured(part) | {"gap": train - validation, "test": test}
 
     return outcomes.gathered(parts, measured)

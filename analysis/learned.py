@@ -95,15 +95,20 @@ def learned_at(ds: "xr.Dataset", of: Criterion) -> Float[np.ndarray, " run"]:
     return np.where(met.any(axis=1), ds["probe_step"].values[met.argmax(axis=1)].astype(float), np.nan)
 
 
+def unfinished(ds: "xr.Dataset") -> Bool[np.ndarray, " run"]:
+    """Runs that go on: neither diverged, nor stopped early, nor at their last update."""
+    ended = diverged(ds).any(axis=1) | ds["recorded"].all("step").values
+    return np.asarray(~(ended | (latest(ds["stopped"].values) == 1 if "stopped" in ds else False)))
+
+
 def statuses(ds: "xr.Dataset", of: Criterion) -> np.ndarray:
     """Of each run: diverged; learned, at its latest probe; unfinished, or never tested; or censored, as 'at chance' or
     'not yet'; 'trained' where nobody knows."""
     tested = latest(ds[of.metric].values)
-    ended = latest(ds["stopped"].values) == 1 if "stopped" in ds else np.zeros(len(tested), bool)  # by early stopping
     told = {
         "diverged": diverged(ds).any(axis=1),
         "learned": passes(tested, of),
-        "unfinished": (~ds["recorded"].all("step").values & ~ended) | (np.isnan(tested) & of.known),
+        "unfinished": unfinished(ds) | (np.isnan(tested) & of.known),
         "trained": ~of.known,
         "at chance": latest(ds["test_loss"].values) > AT_CHANCE * of.chance,
     }

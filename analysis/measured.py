@@ -76,7 +76,7 @@ def show(kept: Path, stated: Sequence[Stated], figure: Callable[[dict[str, Any]]
     with style.look():
         drawn = style.save(figure(found), kept.with_suffix(""))
     console.print(str(drawn), soft_wrap=True)
-    kept.with_name(claims.TOLD).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    claims.keep(kept.parent, told)
     text = kept.with_suffix(".txt")
     text.write_text(console.export_text(), encoding="utf-8")
     return [drawn, text]

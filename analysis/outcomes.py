@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from analysis import lags
 from analysis.lags import diverged, stage
@@ -28,12 +27,6 @@ VALUES = (
     *("horizon_start", "horizon_end", "slope_start", "slope_end", "below_start", "below_end"),
 )
 """What `columns` says of a run, besides what the grid and the specs say."""
-
-
-def unfinished(ds: "xr.Dataset") -> Bool[np.ndarray, " run"]:
-    """Runs that go on: neither diverged, nor stopped early, nor at their last update."""
-    ended = diverged(ds).any(axis=1) | ds["recorded"].values.all(axis=1)
-    return np.asarray(~(ended | (latest(ds["stopped"].values) == 1 if "stopped" in ds else False)))
 
 
 def gathered(parts: Sequence[Path], of_part: Callable[[Path], Mapping[str, Any]]) -> "xr.Dataset":

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 
 from analysis import outcomes
 from analysis.lags import axis, diverged, picked
-from analysis.learned import Criterion, criterion, latest, passes
+from analysis.learned import Criterion, criterion, latest, passes, unfinished
 from analysis.style import median
 from seqdyn.data.synthetic import xor_steps
 from seqdyn.learn.config import Experiment
@@ -102,7 +102,7 @@ def columns(*parts: Path) -> "xr.Dataset":
 def _measured(part: Path) -> dict[str, np.ndarray]:
     plane = Plane(load(part), manifest.experiment(part), criterion(manifest.described(part)))
     gone = np.any(diverged(plane.ds), axis=1)
-    open_ = outcomes.unfinished(plane.ds)
+    open_ = unfinished(plane.ds)
     depths = plane.delay * np.abs(plane.log_chi1)
     start = plane.exponent(after=False).astype(float)
     end = np.where(gone | open_, np.nan, plane.exponent(after=True))

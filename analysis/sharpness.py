@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 
 from analysis import lags, outcomes
 from analysis.lags import diverged
+from analysis.learned import unfinished
 from analysis.style import median
 from seqdyn.runs.records import load
 
@@ -118,7 +119,7 @@ def columns(*parts: Path) -> "xr.Dataset":
 
 def _measured(part: Path) -> dict[str, np.ndarray]:
     r = Records(load(part))
-    flat, open_ = r.sharpness[:, 0] < 1, outcomes.unfinished(r.ds)
+    flat, open_ = r.sharpness[:, 0] < 1, unfinished(r.ds)
     with np.errstate(divide="ignore", invalid="ignore"):
         start, met, late = np.log10([r.reach[:, 0], r.reach_crossing, r.late_median(r.reach)])
     ended = {

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from analysis import outcomes
 from analysis.lags import axis, diverged, having, picked, split
-from analysis.learned import criterion, passes
+from analysis.learned import criterion, passes, unfinished
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 
@@ -142,7 +142,7 @@ def columns(*parts: Path) -> "xr.Dataset":
 def _measured(part: Path) -> dict[str, np.ndarray]:
     whole, ds, of = load(part), _first_layer(part), criterion(manifest.described(part))
     gone = np.any(diverged(whole), axis=1)
-    open_ = outcomes.unfinished(whole)
+    open_ = unfinished(whole)
     met = passes(ds["test_loss"].values[np.arange(len(gone)), newest(ds)], of)
     found = {name: np.full(len(gone), np.nan) for name in VALUES}
     for group in groups(ds):

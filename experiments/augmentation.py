@@ -16,7 +16,7 @@ Expect: what `CLAIMS` says of vowels, digits and breast cancer; its verdicts are
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ import numpy as np
 
 from analysis import augmentation as analysis
 from analysis import claims
-from analysis.claims import Claim, Statistic, Verdict, minus, of
+from analysis.claims import Claim, Statistic, minus, of
 from experiments._augmented_text import examples, read
 from experiments._reviews import SMOKE
 from seqdyn import backend
@@ -322,11 +322,7 @@ def once(config: Config) -> Mapping[str, str]:
     out = config.out or default_out(*parts.values())
     done = launch_all(parts, dataclasses.replace(config, out=out), data)
     np.savez(out / analysis.EXAMPLES, **{k: v for setting in found for k, v in shown(setting).items()})  # type: ignore[arg-type]
-
-    def draw(verdicts: Sequence[Verdict]) -> None:
-        analysis.show(out, verdicts)
-
-    return claims.report(CLAIMS, list(done.values()), draw, analysis.columns)
+    return claims.report(CLAIMS, list(done.values()), lambda found: analysis.show(out, found), analysis.columns)
 
 
 def main(config: Config) -> None:

@@ -11,7 +11,7 @@ Cost: 360 networks in 18 programs, eight and a half minutes of processor time.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from analysis import capacity as analysis
 from analysis import claims
-from analysis.claims import Claim, Statistic, Verdict, minus, of
+from analysis.claims import Claim, Statistic, minus, of
 from seqdyn import backend
 from seqdyn.data.packaged import digits
 from seqdyn.data.splits import balanced_order
@@ -214,11 +214,9 @@ def once(config: Config) -> Mapping[str, str]:
     given = data(config)
     parts = launch_all({name: experiment(config, name, examples) for name, examples in given.items()}, config, given)
     out = next(iter(parts.values())).parent
-
-    def draw(verdicts: Sequence[Verdict]) -> None:
-        analysis.show(out, list(parts), verdicts)
-
-    return claims.report(CLAIMS, list(parts.values()), draw, analysis.columns)
+    return claims.report(
+        CLAIMS, list(parts.values()), lambda found: analysis.show(out, list(parts), found), analysis.columns
+    )
 
 
 def main(config: Config) -> None:

@@ -18,7 +18,7 @@ Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ import numpy as np
 
 from analysis import claims, penalty_pairs
 from analysis import penalties as analysis
-from analysis.claims import Claim, Statistic, Verdict, minus, of
+from analysis.claims import Claim, Statistic, minus, of
 from seqdyn import backend
 from seqdyn.data.batches import Batch
 from seqdyn.data.packaged import digits
@@ -240,11 +240,8 @@ def once(config: Config) -> Mapping[str, str]:
     done = launch_all(parts, dataclasses.replace(config, verify=False), data)
     for name, part in done.items():
         learned(part, data[name])
-
-    def draw(verdicts: Sequence[Verdict]) -> None:
-        analysis.show(out, list(done.values()), verdicts)
-
-    return claims.report(CLAIMS, list(done.values()), draw, penalty_pairs.columns)
+    made = list(done.values())
+    return claims.report(CLAIMS, made, lambda found: analysis.show(out, made, found), penalty_pairs.columns)
 
 
 def main(config: Config) -> None:

@@ -291,7 +291,7 @@ def main(config: Config) -> None:
     verdicts = claims.judged(CLAIMS, analysis.columns(analysis.read(out)))
     analysis.show(out, verdicts)
     claims.show(verdicts)
-    (out / claims.TOLD).write_text(json.dumps(claims.table(verdicts), indent=1) + "\n", encoding="utf-8")
+    claims.keep(out, claims.table(verdicts))
 
 
 if __name__ == "__main__":
