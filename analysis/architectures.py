@@ -12,10 +12,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis import lags, report, style
+from analysis import claims, lags, report, style
+from analysis.claims import Verdict
+from analysis.judged import horizons
 from analysis.lags import axis, picked, stage
 from analysis.selection import ACCURACY, at_chosen
-from seqdyn.learn.config import Experiment, Spec
+from seqdyn.learn.config import Experiment
 from seqdyn.runs import axes as record_axes
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -36,12 +38,6 @@ def spread(values: np.ndarray, digits: int = 3) -> str:
         return "–"
     deviation = f" ± {there.std(ddof=1):.{digits}f}" if there.size > 1 else ""
     return f"{there.mean():.{digits}f}{deviation}"
-
-
-def horizons(ds: "xr.Dataset", spec: Spec, fraction: float, bottom: bool = False) -> np.ndarray:
-    """Of the top or bottom layer (of a bidirectional level, the layer that reads forwards), lags a run."""
-    top = len(spec.widths) - (2 if spec.bidirectional else 1)
-    return lags.horizon(stage(ds, "adjoint_norm", fraction)[picked(ds, label=spec.label), 0 if bottom else top])
 
 
 def summary(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float]) -> list[dict[str, Any]]:
@@ -188,14 +184,19 @@ def figures(ds: "xr.Dataset", found: Sequence[dict[str, Any]]) -> Iterator[repor
     )
 
 
-def show(out: str | Path) -> list[Path]:
-    """Draws a run directory and prints its table and where the figures lie."""
+def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a run directory and prints its table and where the figures lie; the page has the verdicts."""
     ds, timing = lags.one_setting(load(out)), Path(out) / "seconds.json"
     seconds = json.loads(timing.read_text(encoding="utf-8")) if timing.exists() else {}
     found = summary(ds, manifest.experiment(out), seconds)
-    tables = [("Means ± standard deviations over seeds", table(found))]
+    tables = [("Means ± standard deviations over seeds", table(found)), *claims.tables(verdicts)]
     return report.publish(out, "What an architecture needs to read a review", text(found), figures(ds, found), tables)
 
 
+def main(out: Path) -> None:
+    """As the script that made it."""
+    claims.redrawn(out, lambda verdicts: show(out, verdicts))
+
+
 if __name__ == "__main__":
-    script(RUN_DIR, show, __doc__)
+    script(RUN_DIR, main, __doc__)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
 
-from analysis import lags, report, style
+from analysis import claims, lags, report, style
+from analysis.claims import Verdict
 from analysis.lags import Curve, axis, diverged, picked, stage
 from analysis.selection import ACCURACY, at_chosen, chosen
 from analysis.style import median
@@ -163,14 +164,20 @@ def figures(ds: "xr.Dataset") -> Iterator[report.Drawn]:
     )
 
 
-def show(out: str | Path) -> list[Path]:
-    """Draws a run directory, finished or not, and prints its table and where the figures lie."""
+def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a run directory, finished or not, and prints its table and where the figures lie; the page has the
+    verdicts."""
     ds = lags.split(lags.having(load(out), "validation_accuracy", "test_accuracy"))
     rows, cells = summary(ds), ", ".join(axis(ds, "label"))
     title = f"Gradients through reviews, layer by layer: {cells}; T = {manifest.experiment(out).specs[0].steps}"
-    tables = [("Medians over seeds; test accuracy also as its range", table(rows))]
+    tables = [("Medians over seeds; test accuracy also as its range", table(rows)), *claims.tables(verdicts)]
     return report.publish(out, title, text(ds, rows), figures(ds), tables)
 
 
+def main(out: Path) -> None:
+    """As the script that made it."""
+    claims.redrawn(out, lambda verdicts: show(out, verdicts))
+
+
 if __name__ == "__main__":
-    script(RUN_DIR, show, __doc__)
+    script(RUN_DIR, main, __doc__)

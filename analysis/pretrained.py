@@ -2,15 +2,17 @@
 embedding, for embeddings that begin at random or with pretrained vectors.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis import report, style
+from analysis import claims, report, style
 from analysis.architectures import spread
+from analysis.claims import Verdict
+from analysis.judged import MEAN, after_an_epoch, embedding_gradient, embedding_gradients
 from analysis.selection import ACCURACY, at_chosen
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 COLORS = ("#000000", "#0072b2", "#e69f00", "#d55e00")
 """Of Okabe & Ito, safe for the colour-blind."""
+
+
+FIRST, LAST = f"gradient of the embedding, first {MEAN} updates", f"last {MEAN}"
 
 
 class Kind(NamedTuple):
@@ -46,24 +51,18 @@ def kinds(out: str | Path) -> list[Kind]:
     return found
 
 
-def embedding_gradient(ds: "xr.Dataset") -> np.ndarray:
-    """‖∂L/∂E‖ at every update [run, step]."""
-    return ds["group_grad_norm"].sel(group="embedding").values
-
-
 def summary(found: list[Kind]) -> list[dict[str, Any]]:
-    """A row per way to begin, a value a seed: accuracies, and ‖∂L/∂E‖ as means over the first and last 20 updates."""
+    """A row per way to begin, a value a seed: accuracies, and ‖∂L/∂E‖, means over the first and last updates."""
     rows = []
     for kind in found:
-        first = int(np.searchsorted(kind.ds["probe_step"].values, kind.epoch))
-        gradient = embedding_gradient(kind.ds)
+        first, last = embedding_gradients(kind.ds)
         rows.append(
             {
                 "embedding": kind.name,
                 "test": at_chosen(kind.ds, "test_accuracy", ACCURACY),
-                "validation": kind.ds["validation_accuracy"].values[:, first],
-                "gradient_first": gradient[:, :20].mean(axis=1),
-                "gradient_last": gradient[:, -20:].mean(axis=1),
+                "validation": after_an_epoch(kind.ds, kind.epoch),
+                "gradient_first": first,
+                "gradient_last": last,
             }
         )
     return rows
@@ -76,8 +75,8 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
             "embedding": r["embedding"],
             "test, chosen on validation": spread(r["test"]),
             "validation after an epoch": spread(r["validation"]),
-            "gradient of the embedding, first 20 updates": spread(r["gradient_first"], 4),
-            "last 20": spread(r["gradient_last"], 4),
+            FIRST: spread(r["gradient_first"], 4),
+            LAST: spread(r["gradient_last"], 4),
         }
         for r in rows
     ]
@@ -108,7 +107,7 @@ def text(rows: list[dict[str, str]]) -> list[str]:
     said = (
         f"{r['embedding'].capitalize()}: validation accuracy {r['validation after an epoch']} after an epoch, test "
         f"{r['test, chosen on validation']} at the look chosen on validation; the embedding's gradient is "
-        f"{r['gradient of the embedding, first 20 updates']} at first and {r['last 20']} at the end."
+        f"{r[FIRST]} at first and {r[LAST]} at the end."
         for r in rows
     )
     return [" ".join(said)]
@@ -125,14 +124,20 @@ def figures(found: list[Kind]) -> Iterator[report.Drawn]:
     )
 
 
-def show(out: str | Path) -> list[Path]:
-    """Draws a directory of runs, a page in each, and prints the table and where the files lie."""
+def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a directory of runs, a page in each with the verdicts, and prints the table and where the files lie."""
     out, found = Path(out), kinds(out)
     rows, drawn = table(summary(found)), report.saved(figures(found), out)
     tables, title = [("Means ± standard deviations over seeds", rows)], "What pretrained word vectors change"
+    tables += claims.tables(verdicts)
     pages = [report.write(out / part, title, text(rows), drawn, tables) for part in ("random", "pretrained")]
     return report.show(rows, [*(path for path, _ in drawn), *pages])
 
 
+def main(out: Path) -> None:
+    """As the script that made it."""
+    claims.redrawn(out, lambda verdicts: show(out, verdicts))
+
+
 if __name__ == "__main__":
-    script(RUN_DIR, show, __doc__)
+    script(RUN_DIR, main, __doc__)

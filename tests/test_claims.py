@@ -20,6 +20,7 @@ from analysis.claims import Claim, interval, minus, of, prevails
 from experiments import gating, gradient_flow
 from experiments.exploding import PerTensor
 from experiments.reproduce import _cases
+from seqdyn.data.text import Examples, Text
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest, points, script
 from seqdyn.runs.records import load
@@ -301,7 +302,7 @@ def test_cases_of_a_reproduction_are_one_experiment_and_no_beginning_is_anothers
 
 @pytest.mark.parametrize(("module", "read"), [(of.script, of.columns) for of in claimants.STATED.values()])
 def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that_can_decide_them(
-    module, read, monkeypatch
+    module, read, monkeypatch, tmp_path
 ):
     """Nothing is trained."""
     main, asked = import_module(module), {}
@@ -314,8 +315,12 @@ def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that
         monkeypatch.setattr(main, name, caught, raising=False)
     monkeypatch.setattr(_cases, "launch_all", launched)
     monkeypatch.setattr(main.backend, "start", lambda: None)
-    monkeypatch.setattr(main, "read", lambda _: {}, raising=False)  # reviews
-    config = main.Config()
+    splits = {"train": Examples(np.ones((20_000, 1), int), *np.ones((2, 20_000), int))}
+    reviews = Text(("the", "film"), splits) if hasattr(main, "Reviews") else splits
+    monkeypatch.setattr(main, "read", lambda *_, **__: reviews, raising=False)
+    (tmp_path / "vectors.txt").write_text("film 1 0\n")
+    needed = [field for field in dataclasses.fields(main.Config) if field.default is dataclasses.MISSING]
+    config = main.Config(**{field.name: tmp_path / f"{field.name}.txt" for field in needed})
     with pytest.raises(script.Waiting):
         main.main(config)
     luck, columns = np.random.default_rng(0), [points.per_run(e.describe(), e.layout, ()) for e in asked.values()]
