@@ -48,7 +48,7 @@ class Config(Reviews, Claiming):
 
 
 def _of(column: str, *cells: str) -> Statistic:
-    return of(column, label=cells)
+    return of(column, cell=cells)
 
 
 CLAIMS = (

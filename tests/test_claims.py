@@ -318,7 +318,7 @@ def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that
     splits = {"train": Examples(np.ones((20_000, 1), int), *np.ones((2, 20_000), int))}
     reviews = Text(("the", "film"), splits) if hasattr(main, "Reviews") else splits
     monkeypatch.setattr(main, "read", lambda *_, **__: reviews, raising=False)
-    (tmp_path / "vectors.txt").write_text("film 1 0\n")
+    (tmp_path / "vectors.txt").write_text("the 0 1\nfilm 1 0\n")
     needed = [field for field in dataclasses.fields(main.Config) if field.default is dataclasses.MISSING]
     config = main.Config(**{field.name: tmp_path / f"{field.name}.txt" for field in needed})
     with pytest.raises(script.Waiting):
