@@ -20,7 +20,7 @@ from analysis.claims import Claim, interval, minus, of, prevails
 from experiments import gating, gradient_flow
 from experiments.exploding import PerTensor
 from experiments.reproduce import _cases
-from seqdyn.data.text import Examples, Text
+from seqdyn.data.text import SPECIAL, Examples, Text
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest, points, script
 from seqdyn.runs.records import load
@@ -315,8 +315,8 @@ def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that
         monkeypatch.setattr(main, name, caught, raising=False)
     monkeypatch.setattr(_cases, "launch_all", launched)
     monkeypatch.setattr(main.backend, "start", lambda: None)
-    splits = {"train": Examples(np.ones((20_000, 1), int), *np.ones((2, 20_000), int))}
-    reviews = Text(("the", "film"), splits) if hasattr(main, "Reviews") else splits
+    splits = {"train": Examples(np.full((20_000, 1), 3), *np.ones((2, 20_000), int))}
+    reviews = Text((*SPECIAL, "film"), splits) if hasattr(main, "Reviews") else splits
     monkeypatch.setattr(main, "read", lambda *_, **__: reviews, raising=False)
     (tmp_path / "vectors.txt").write_text("the 0 1\nfilm 1 0\n")
     needed = [field for field in dataclasses.fields(main.Config) if field.default is dataclasses.MISSING]
