@@ -11,7 +11,6 @@ from _processes import Process
 from _programs import optimised, program
 
 from seqdyn.nets import bptt
-from seqdyn.nets.activations import ACTIVATIONS
 from seqdyn.nets.bptt import (
     Backprop,
     Tap,
@@ -178,18 +177,6 @@ def test_loops_of_several_steps_a_turn_as_on_an_accelerator_give_the_same(t, mon
     monkeypatch.setattr(bptt, "unrolled", lambda: turns.append(4) or 4)
     assert_close(found(), one)
     assert turns == [4, 4], "forward and backward"
-
-
-def test_every_activation_hands_out_its_own_derivative():
-    z = 2 * np.random.default_rng(0).standard_normal(200)
-
-    @program
-    def both(z):
-        slopes = {name: jax.vmap(jax.value_and_grad(lambda z, phi=phi: phi(z)[0])) for name, phi in ACTIVATIONS.items()}
-        return {name: (phi(z), slopes[name](z)) for name, phi in ACTIVATIONS.items()}
-
-    for name, (ours, theirs) in both(z).items():
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11, err_msg=name)
 
 
 @every_cell

@@ -152,15 +152,6 @@ def test_the_seed_decides_the_parameters():
     assert not np.array_equal(a.layers[0].w, c.layers[0].w) and not np.array_equal(a.readout.w, c.readout.w)
 
 
-def test_other_numbers_do_not_compile_again():
-    chunk(ADDING, numbers(), init(ADDING, numbers()), None, 6)  # programs are dropped where memory is short
-    before = _chunk(ADDING)._cache_size()
-    for changes in [dict(lr=0.1), dict(clip=math.inf), dict(gain=3.0), dict(seed=9), dict(window=2, decay_rate=0.0)]:
-        h = numbers(**changes)
-        chunk(ADDING, h, init(ADDING, h), None, 6)
-    assert _chunk(ADDING)._cache_size() == before > 0
-
-
 # --- divergence ---------------------------------------------------------------------------------------------
 
 
@@ -364,27 +355,6 @@ def test_adjoint_clipping_tells_how_much_it_clipped(data):
     # The readout's gradient passes through no adjoint.
     for _, metrics in run.values():
         np.testing.assert_allclose(metrics["group_grad_norm"][-1], run[math.inf][1]["group_grad_norm"][-1], rtol=1e-5)
-
-
-def test_an_infinite_adjoint_bound_gives_the_gradient_of_no_bound(data):
-    state, batch = first(ADJOINT, data)
-    moved, metrics = step(ADJOINT, numbers(), state, batch)
-    grads = compiled(lambda p: jax.grad(over(model.loss, TEXT), argnums=1)(numbers(), p, batch))(state.params)
-    expected = jax.tree.map(lambda p, g: p - np.float32(1e-3) * g, state.params, grads)
-    assert_close(moved.params, expected, rtol=1e-6)
-    np.testing.assert_allclose(metrics["grad_norm"], _norm(grads), rtol=1e-5)
-
-
-def test_a_window_that_covers_the_sequence_is_full_backpropagation_and_a_shorter_one_is_not(six):
-    spec = dataclasses.replace(ADDING, truncate=True)
-    state, batch = first(ADDING)
-    full = step(ADDING, numbers(), state, batch)
-    for window in (T, T + 4):
-        assert_close(step(spec, numbers(window=window), state, batch), full, rtol=1e-6)
-    _, metrics = step(spec, numbers(window=2), state, batch)
-    adjoint = np.asarray(metrics["adjoint_norm"])[0]
-    assert not adjoint[:4].any() and np.all(adjoint[4:] > 0)
-    np.testing.assert_allclose(adjoint[4:], full[1]["adjoint_norm"][0, 4:], rtol=1e-6)
 
 
 @pytest.mark.parametrize("clip", ["norm", "value", "adjoint"])
