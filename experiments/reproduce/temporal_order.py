@@ -8,7 +8,7 @@ Setting, as in the paper and its authors' code: 50 units, SGD with rate 0.01, ba
 N(0, 0.01²) and U sparse, 15 non-zeros a unit, spectral radius 0.95. Learned: under 1% errors on 10,000 fresh sequences
 (here at some look, every `probe_every` updates). The paper allows 5 million updates a run, on lengths 50 to 250, and
 trains one network on many lengths, which then works on twice the longest; --paper stops at 200,000, days on two cores.
-Cost: 36 runs × 30,000 updates, about 20 minutes of processor time. The fourth method, trained on many lengths, is no
+Cost: 36 runs × 30,000 updates, 16 minutes of processor time. The fourth method, trained on many lengths, is no
 default: `--methods "clipped, Ω, many lengths"` costs about as much for ten runs.
 Expect: the claims; their verdicts are printed. What learned with Ω is also tried on sequences twice and ten times as
 long; the paper speaks of this where a network was trained on many lengths.
