@@ -7,13 +7,14 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.cures import COLORS
+from seqdyn.theory import linear_sensitivity
 
 
 def theory(size: Any) -> dict[str, Any]:
-    """E‖∂h/∂p‖² of each parameter, exactly, for T = ∞: Σ_k k² |λ|^{2k} = |λ|² (1 + |λ|²)/(1 − |λ|²)³, γ² = 1 − |λ|²."""
-    total = size**2 * (1 + size**2) / (1 - size**2) ** 3
-    gamma = 1 - size**2
-    return {"lambda": total / size**2, "nu": gamma * np.log(size) ** 2 * total, "theta": gamma * total}
+    """E‖∂h/∂p‖² of each parameter, exactly, for T = ∞: of λ `linear_sensitivity`; of ν and θ, γ² = 1 − |λ|²."""
+    of_lambda = np.vectorize(linear_sensitivity)(size)
+    total, gamma = size**2 * of_lambda, 1 - size**2
+    return {"lambda": of_lambda, "nu": gamma * np.log(size) ** 2 * total, "theta": gamma * total}
 
 
 def figure(found: dict[str, Any]) -> Figure:

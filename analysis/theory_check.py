@@ -79,7 +79,7 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
     above.plot(i, exact, color="black", zorder=1)
     points(above, i, found, spectrum["errors"], "Gaussian")
     points(below, i, found - exact, spectrum["errors"], "Gaussian")
-    for ax, within in zip(axes[1], (2.0, 0.01, spectrum["within"]), strict=True):
+    for ax, within in zip(axes[1], (4.0, 0.01, spectrum["within"]), strict=True):
         ax.axhspan(-within, within, color="0.92", linewidth=0, zorder=0, label="agreement asked for")
         ax.axhline(0.0, color="black", linewidth=0.6, zorder=1)
     labels = (

@@ -258,8 +258,8 @@ def test_theory_check(tmp_path):
     """What is exact agrees at any size; a network too small for mean field theory is seen not to."""
     text = smoke("theory_check", tmp_path / "out")
     rows = json.loads((tmp_path / "out" / "theory_check.json").read_text())["rows"]
-    exact = [row for row in rows if row["quantity"].startswith(("adjoint", "orthogonal"))]
-    assert len(exact) == 7 and all(row["agrees"] for row in exact)
+    exact = [row for row in rows if row["quantity"].startswith(("adjoint", "orthogonal", "above"))]
+    assert len(exact) == 8 and all(row["agrees"] for row in exact)
     assert not all(row["agrees"] for row in rows if row["quantity"] == "growth")
     assert all(f"{row['difference']:+.1e}" in text for row in exact)
     assert (tmp_path / "out" / "theory_check.png").read_bytes().startswith(PNG)
