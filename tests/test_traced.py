@@ -24,6 +24,17 @@ def drawn(by, shape=()):
     return RNG.normal(size=shape) if by == "numpy" else WHOLE if shape else 0.5
 
 
+@jax.jit
+def jittered(x):
+    """What a user has jitted, which JAX traces once."""
+    return RNG.normal() * x
+
+
+@jax.jit
+def doubled(x):
+    return 2.0 * x
+
+
 @sd.part
 class Jittery:
     """A cell whose weights shake in its step (or whose build draws a matrix)."""
@@ -59,6 +70,9 @@ class Noisy:
             return optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(int(100 * drawn(self.by)))), optax.sgd(0.1))
         if self.what == "schedule":
             return lambda done: 1.0 + drawn(self.by) * done
+        if self.what == "jitted":
+            scaled = jittered if self.by == "numpy" else doubled
+            return lambda prediction, y: scaled(prediction[..., 0] - y[..., 0]) ** 2
         return lambda prediction, y: drawn(self.by) * (prediction[..., 0] - y[..., 0]) ** 2
 
 
@@ -89,6 +103,7 @@ PLACES = {
     "a link": lambda by: dict(optimizer=(Noisy(by, "rule"), sd.SGD(0.1))),
     "a schedule": lambda by: dict(schedule=Noisy(by, "schedule")),
     "a loss": lambda by: dict(loss=Noisy(by, "loss")),
+    "a loss that is jitted": lambda by: dict(loss=Noisy(by, "jitted")),
     "a record": lambda by: dict(records=(Written(by),)),
     "a penalty": lambda by: dict(penalties=(Written(by),)),
     "a probe": lambda by: dict(probes=(Written(by),)),
