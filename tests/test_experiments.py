@@ -27,7 +27,7 @@ from experiments import (
     minimal_cells,
     polynomials,
 )
-from experiments.reproduce import _cases
+from experiments.reproduce import _cases, ghost
 from seqdyn import theory
 from seqdyn.data.synthetic import xor_steps
 from seqdyn.data.text import SPECIAL, Examples
@@ -118,6 +118,19 @@ def test_sizes_that_no_script_can_take_are_a_sentence(given, words, monkeypatch,
     with pytest.raises(SystemExit) as end:
         scripts.script(clipping.Config, clipping.main, None)
     assert end.value.code == 2 and words in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("length", ["nan", "-1", "inf"])
+def test_a_length_of_the_ghost_that_is_none_is_a_sentence(length, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["ghost", "--lengths", length])
+    with pytest.raises(SystemExit) as end:
+        scripts.script(ghost.Config, ghost.main, None)
+    assert end.value.code == 2 and f"lengths has {length}" in capsys.readouterr().err
+
+
+def test_no_looks_at_an_augmentation_are_a_sentence():
+    with pytest.raises(ConfigError, match="looks is 0"):
+        augmentation.experiment(augmentation.Config(looks=0), None, 1, {})
 
 
 def test_a_path_in_whose_way_a_file_lies_is_wrong_input(tmp_path):
