@@ -186,7 +186,8 @@ def figures(ds: "xr.Dataset", found: Sequence[dict[str, Any]]) -> Iterator[repor
 
 def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
     """Draws a run directory and prints its table and where the figures lie; the page has the verdicts."""
-    ds, timing = lags.one_setting(load(out)), Path(out) / "seconds.json"
+    ds = lags.one_setting(lags.having(load(out), ACCURACY, "test_accuracy", "shuffled_accuracy"))
+    timing = Path(out) / "seconds.json"
     seconds = json.loads(timing.read_text(encoding="utf-8")) if timing.exists() else {}
     found = summary(ds, manifest.experiment(out), seconds)
     tables = [("Means ± standard deviations over seeds", table(found)), *claims.tables(verdicts)]

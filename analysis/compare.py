@@ -134,7 +134,10 @@ def show(paths: Sequence[str | Path], into: Path, at: Sequence[int] = ()) -> lis
     for done in at:
         if not 0 <= done <= longest:
             raise ConfigError(f"at is {done}; it must be numbers of updates from 0 to {longest}.")
-    into.mkdir(parents=True, exist_ok=True)
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out is {into}, which cannot be made ({error.strerror}); choose another.") from None
     said, of = text(found), sorted(tests(found), key=lambda row: row["verdict"] not in DECIDED)
     console = plain_console()
     for sentence in said:

@@ -11,6 +11,7 @@ from analysis import style
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import seeds
+from seqdyn.types import ConfigError
 
 ARRAYS, FACTS = "generated.npz", "generated.json"
 COLORS = {"real": "#000000", "vae": "#0072b2", "gan": "#d55e00"}
@@ -40,11 +41,13 @@ class Found(NamedTuple):
 
 
 def read(out: Path) -> Found:
-    """Raises ConfigError, by way of the manifests, if the directory is no such run."""
+    """Raises ConfigError if the directory is no such run."""
+    parts = sorted(p.parent for p in (out / "judges").glob(f"*/{manifest.NAME}"))
+    if not (parts and (out / ARRAYS).is_file() and (out / FACTS).is_file()):
+        raise ConfigError(f"{out} lacks run directories of experiments/synthetic.py; give the directory that it made.")
     with np.load(out / ARRAYS) as file:
         samples = {name: file[name] for name in file.files}
     scores: dict[Any, dict[int, float]] = {}
-    parts = sorted(p.parent for p in (out / "judges").glob(f"*/{manifest.NAME}"))
     for part in parts:
         s = manifest.experiment(part).settings
         score = float(load(part)["test_accuracy"].values[:, -1].mean())

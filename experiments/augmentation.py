@@ -46,7 +46,7 @@ from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.nets.bptt import valid_steps
 from seqdyn.runs.run import default_out
 from seqdyn.runs.script import Claiming, Presets, Seeds, fingerprint, launch_all, replicated, script, with_preset
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, whole
 
 DataName = Literal["series", "images", "tables", "audio", "text"]
 
@@ -185,7 +185,7 @@ def fewer(setting: Setting, n: int) -> dict[str, Any]:
 
 def experiment(c: Config, setting: Setting, n: int, data: dict[str, Any]) -> Experiment:
     """One data set with n training examples: what keeps the label, and what does not, at each strength."""
-    every = c.updates // c.looks
+    every = c.updates // whole("looks", c.looks)
     if c.updates % c.looks or every < 1:
         raise ConfigError(f"updates is {c.updates}; it must be a multiple of looks, {c.looks}.")
     one = partial(Spec, "labelled", batch=c.batch, cell="gru", hidden=(c.hidden,), **setting.shape)

@@ -141,7 +141,7 @@ class Setting(NamedTuple):
 
 def reviews(c: Config) -> list[Setting]:
     """The last words of reviews."""
-    limit = min(25_000, max(math.ceil(max(c.reviews) / 0.8), 5 * c.held_out))
+    limit = min(25_000, max(math.ceil(max(c.reviews, default=0) / 0.8), 5 * c.held_out))
     text = imdb(c.data_dir, vocabulary=c.vocabulary, length=c.length, limit=limit, validation=0.2)
     held = {name: part(text.splits[name], n) for name, n in (("validation", c.held_out), ("test", 2 * c.held_out))}
     spec = usual(c, c.length, vocabulary=len(text.vocabulary), embedding=c.hidden, augment=("delete", "swap"))

@@ -45,7 +45,7 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
     Compiled programs are kept for the next process, which has the same bits of them: see `_keep_programs`.
 
     A ConfigError that nobody catches then ends the process with its sentence and the line that asked for it. Raises
-    ConfigError if JAX has no such device.
+    ConfigError if JAX has no such device, or has computed already on another number of them.
     """
     if not isinstance(sys.excepthook, _Told):
         sys.excepthook = _Told(sys.excepthook)
@@ -54,7 +54,10 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
     added = [f"--{name}={value}" for name, value in wanted.items() if name not in given]
     os.environ["XLA_FLAGS"] = " ".join([_flag_text(), *added]).strip()
     if "xla_force_host_platform_device_count" not in given:
-        jax.config.update("jax_num_cpu_devices", devices or _cores())
+        try:
+            jax.config.update("jax_num_cpu_devices", devices or _cores())
+        except RuntimeError:
+            raise ConfigError("JAX has computed already; backend.start() must be called before anything is.") from None
     # The QR of a scan's step under OpenBLAS's own threads takes up to 300 times as long where cores are shared.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     jax.config.update("jax_default_matmul_precision", precision)

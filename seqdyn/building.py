@@ -3,6 +3,7 @@ something else, a function that asks Python for a number that is known only when
 
 import contextlib
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from seqdyn.parts import check_structure, is_part, lenient, part, within
 from seqdyn.types import ConfigError
@@ -153,12 +155,15 @@ def known_at_run_time(name: str) -> Iterator[None]:
         raise
 
 
+_TRACES = itertools.count()
+
+
 def check_repeats(name: str, function: Callable[..., Any], *given: Any) -> None:
     """Raises ConfigError where a function is another program, or has other constants, when it is traced again: what it
     draws is not its key's, and no run would ever come again."""
 
-    def traced() -> tuple[str, list[Any]]:
-        with lenient():
+    def traced(**mark: Any) -> tuple[str, list[Any]]:
+        with lenient(), set_xla_metadata(**mark):
             made = jax.make_jaxpr(lambda *given: function(*given))(*given)  # of the function itself JAX keeps the first
         consts = [const for const in made.consts if isinstance(const, np.ndarray | jax.Array)]
         known = [c for c in consts if not isinstance(c, Tracer) and not jnp.issubdtype(c.dtype, jax.dtypes.prng_key)]
@@ -169,9 +174,12 @@ def check_repeats(name: str, function: Callable[..., Any], *given: Any) -> None:
         pairs = zip(consts, others, strict=False)
         return text == again and len(consts) == len(others) and all(a is b or _same(a, b) for a, b in pairs)
 
-    first, again = traced(), traced()
+    def anew() -> tuple[str, list[Any]]:
+        return traced(trace=next(_TRACES))  # under a mark of its own JAX traces what a user has jitted, too
+
+    first, again = traced(), anew()
     # What is made once and kept, as by functools.cache, stands in the first trace alone.
-    if not alike(first, again) and not alike(again, traced()):
+    if not alike(first, again) and not alike(again, anew()):
         raise ConfigError(
             f"{name} gives something else each time that it is called; what is random must be drawn from a key, by "
             "jax.random, or no run would come again."

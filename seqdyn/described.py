@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import sys
 import types
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -116,10 +117,12 @@ def _code(of: Any) -> Any:
 
 
 def reads(value: Any) -> dict[str, str]:
-    """What the code of users' parts and functions reads of its own modules, and what that reads in its turn, by name:
-    numbers, words and tuples of them as they are, and digests of arrays, and of the source of functions and classes.
+    """What the code of users' parts and functions reads of users' modules, and what that reads in its turn, by name:
+    numbers, words, and tuples, lists and dicts of them as they are, and digests of arrays, and of the source of
+    functions and classes.
 
-    All this is in their programs, and in no field. What the code itself assigns, as a counter, is left out.
+    All this is in their programs, and in no field. What the code itself changes, as a counter or a list that it fills,
+    is left out.
     """
     found: dict[str, str] = {}
     todo = [type(one) if is_part(one) else one for one in within(value)]
@@ -127,14 +130,17 @@ def reads(value: Any) -> dict[str, str]:
         one = todo.pop()
         classes = [cls for cls in one.__mro__ if cls is not object] if isinstance(one, type) else []
         for function in [of for cls in classes for of in vars(cls).values()] or [one]:
-            for name, held in _globals(function):
+            for name, held in _globals(function).items():
                 if name not in found and (said := _said(held)):
                     found[name] = said
-                    todo += [held] if inspect.isfunction(held) or inspect.isclass(held) else []
+                    todo += [held] if _is_code(held) else []
     return dict(sorted(found.items()))
 
 
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
+_ONLY_READ = ("get", "items", "keys", "values", "index", "count")
+"""What a list or a dict has that changes nothing."""
 
 
 def _is_users(module: str) -> bool:
@@ -143,34 +149,57 @@ def _is_users(module: str) -> bool:
     return module.partition(".")[0] not in {"seqdyn", *sys.stdlib_module_names} and "site-packages" not in where
 
 
-def _globals(function: Any) -> list[tuple[str, Any]]:
-    """(name, value) of what the code of a user's function names of its module; of functions and classes those that are
-    the module's own."""
+def _is_code(held: Any) -> bool:
+    return inspect.isfunction(inspect.unwrap(held) if callable(held) else held) or inspect.isclass(held)
+
+
+def _globals(function: Any) -> dict[str, Any]:
+    """What the code of a user's function names of its module, and of users' modules that it has, by name; of functions
+    and classes those of users alone."""
     function = function.fget if isinstance(function, property) else getattr(function, "__func__", function)
     function = inspect.unwrap(function) if callable(function) else function
     module, first = getattr(function, "__module__", None), getattr(function, "__code__", None)
     if first is None or not _is_users(str(module)):
-        return []
-    there, codes, named, assigned = function.__globals__, [first], set(), set()
+        return {}
+    there, codes, changed, found = function.__globals__, [first], set(), {}
+    mine = name_of(function).partition(":")[0]
     while codes:
         code = codes.pop()
-        for of in dis.get_instructions(code):  # co_names has the names of attributes, too
-            (named if of.opname in _LOADS else assigned if of.opname == "STORE_GLOBAL" else set()).add(of.argval)
+        said = [of for of in dis.get_instructions(code) if of.opname != "EXTENDED_ARG"]
+        stores = any(of.opname in ("STORE_SUBSCR", "DELETE_SUBSCR") for of in said)
+        for of, then in pairwise(said):  # co_names has the names of attributes, too
+            attribute = then.argval if then.opname in _ATTRIBUTES else None
+            held = there.get(of.argval) if of.opname in _LOADS else None
+            if inspect.ismodule(held) and _is_users(held.__name__):
+                found[f"{held.__name__}:{attribute}"] = getattr(held, str(attribute), None)
+            elif of.opname in _LOADS and of.argval in there:
+                found[f"{mine}:{of.argval}"] = held
+            filled = isinstance(held, list | dict) and (stores or attribute not in (None, *_ONLY_READ))
+            changed |= {f"{mine}:{of.argval}"} if filled or of.opname == "STORE_GLOBAL" else set()
         codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    of = name_of(function).partition(":")[0]
-    there = {name: there[name] for name in sorted(named - assigned) if name in there}
-    return [(f"{of}:{name}", held) for name, held in there.items() if getattr(held, "__module__", module) == module]
+    users = {name: held for name, held in found.items() if not _is_code(held) or _is_users(str(held.__module__))}
+    return {name: held for name, held in users.items() if name not in changed}
 
 
 def _said(held: Any) -> str | None:
     """A value in a manifest; None for what cannot be compared."""
     if isinstance(held, bool | int | float | complex | str | None):
         return repr(held)
-    if isinstance(held, tuple):
-        said = [_said(one) for one in held]
-        return None if None in said else repr(held)
-    if isinstance(held, np.ndarray | jax.Array) and np.issubdtype(held.dtype, np.number):
-        return hashlib.sha256(f"{held.dtype} {held.shape} ".encode() + np.asarray(held).tobytes()).hexdigest()[:16]
-    if inspect.isfunction(held) or inspect.isclass(held):
-        return hashlib.sha256(said.encode()).hexdigest()[:16] if (said := _source(held)) else None
+    if isinstance(held, tuple | list | dict):
+        each = [_said(one) for one in held]
+        if isinstance(held, dict):
+            each = [
+                key and value and f"{key}: {value}" for key, value in zip(each, map(_said, held.values()), strict=True)
+            ]
+        first, last = {tuple: "()", list: "[]"}.get(type(held), "{}")
+        said = first + ", ".join(map(str, each)) + last
+        return None if None in each else said if len(said) < 200 else _digest(said.encode())
+    if isinstance(held, np.ndarray | np.generic | jax.Array) and getattr(held.dtype, "kind", "O") in "biufc":
+        return _digest(f"{held.dtype} {held.shape} ".encode() + np.asarray(held).tobytes())
+    if _is_code(held):
+        return _digest(said.encode()) if (said := _source(held)) else None
     return None
+
+
+def _digest(said: bytes) -> str:
+    return hashlib.sha256(said).hexdigest()[:16]

@@ -339,7 +339,8 @@ def test_an_added_seed_belongs_to_the_method_of_its_numbers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["edge_of_chaos", "edge_of_stability", "imdb_gradients", "jacobian_spectra", "sequences"]
+    "name",
+    ["architectures", "edge_of_chaos", "edge_of_stability", "imdb_gradients", "jacobian_spectra", "sequences"],
 )
 def test_runs_that_lack_what_an_analysis_draws_are_a_sentence(name, flow, tmp_path):
     show = importlib.import_module(f"analysis.{name}").show
@@ -348,7 +349,7 @@ def test_runs_that_lack_what_an_analysis_draws_are_a_sentence(name, flow, tmp_pa
     )
 
 
-@pytest.mark.parametrize("name", ["augmentation", "dropout", "imdb_accuracy", "overfitting"])
+@pytest.mark.parametrize("name", ["augmentation", "dropout", "imdb_accuracy", "overfitting", "synthetic"])
 def test_a_directory_without_the_parts_that_an_analysis_draws_is_a_sentence(name, flow, tmp_path):
     of = importlib.import_module(f"analysis.{name}")
     write(tmp_path / "part", flow, UPDATES)  # of another script

@@ -109,6 +109,8 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(outs, tmp
     assert "two or more" in refusal(compare.show, [outs["a"]], out)
     assert "two or more" in refusal(compare.show, [outs["a"], outs["a"] / "." / ".." / "a"], out)
     assert "no run directory" in refusal(compare.show, [outs["a"], outs["b"]], outs["a"])
+    inside = outs["a"] / "manifest.json" / "x"
+    assert "cannot be made" in refusal(compare.show, [outs["a"], outs["b"]], inside)
     assert "at is 7" in refusal(compare.show, [outs["a"], outs["b"]], out, [7])
     assert "not a run directory" in refusal(compare.show, [outs["a"], tmp_path], out)
     assert not out.exists()

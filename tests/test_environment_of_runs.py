@@ -215,6 +215,14 @@ def test_a_wrong_input_that_nobody_catches_is_a_sentence_and_the_line_that_asked
     assert others == [(ValueError, fault, None)], "told as it was before"
 
 
+def test_a_start_that_comes_after_jax_has_computed_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setenv("XLA_FLAGS", os.environ["XLA_FLAGS"])
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    jax.device_count()
+    assert "before anything is" in refusal(backend.start, jax.device_count() + 1)
+
+
 # --- names ----------------------------------------------------------------------------------------------------
 
 

@@ -16,13 +16,24 @@ from analysis import augmentation as shown_augmentation
 from analysis import capacity as shown_capacity
 from analysis import claimants, claims, costs, dropout, maps, overfitting, penalty_pairs, windows
 from analysis import minimal_cells as analysis_of_cells
-from experiments import _cures, _generators, augmentation, capacity, gating, gradient_flow, minimal_cells, polynomials
-from experiments.reproduce import _cases
+from experiments import (
+    _cures,
+    _generators,
+    augmentation,
+    capacity,
+    clipping,
+    gating,
+    gradient_flow,
+    minimal_cells,
+    polynomials,
+)
+from experiments.reproduce import _cases, ghost
 from seqdyn import theory
 from seqdyn.data.synthetic import xor_steps
 from seqdyn.data.text import SPECIAL, Examples
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.runs import manifest
+from seqdyn.runs import script as scripts
 from seqdyn.runs.records import load
 from seqdyn.runs.restore import restore
 from seqdyn.types import ConfigError
@@ -90,6 +101,42 @@ def judged(out, column):
     }
     assert "is above 0" in (out / "report.html").read_text()
     return runs
+
+
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        (["--steps"], "steps is empty"),
+        (["--chunk", "0"], "chunk is 0; it must be a whole number of at least 1"),
+        (["--hidden", "-2"], "hidden is -2"),
+        (["--replicate", "-1"], "replicate is -1; it must be a whole number of at least 0"),
+        (["--gains"], "nothing is to be trained"),
+    ],
+)
+def test_sizes_that_no_script_can_take_are_a_sentence(given, words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["clipping", *given])
+    with pytest.raises(SystemExit) as end:
+        scripts.script(clipping.Config, clipping.main, None)
+    assert end.value.code == 2 and words in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("length", ["nan", "-1", "inf"])
+def test_a_length_of_the_ghost_that_is_none_is_a_sentence(length, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["ghost", "--lengths", length])
+    with pytest.raises(SystemExit) as end:
+        scripts.script(ghost.Config, ghost.main, None)
+    assert end.value.code == 2 and f"lengths has {length}" in capsys.readouterr().err
+
+
+def test_no_looks_at_an_augmentation_are_a_sentence():
+    with pytest.raises(ConfigError, match="looks is 0"):
+        augmentation.experiment(augmentation.Config(looks=0), None, 1, {})
+
+
+def test_a_path_in_whose_way_a_file_lies_is_wrong_input(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert "file/out" in refusal("polynomials", "--smoke", "--out", tmp_path / "file" / "out")
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_gradient_flow(tmp_path):

@@ -28,7 +28,7 @@ runs.sweep runs.lock runs.environment runs.manifest runs.checkpoint runs.points 
 runs.several runs.axes runs.added runs.lag_map runs.display runs.signals
 io.parents io.stacks io.safetensors io.torch io.keras io.flax io.onnx
 runs.starts runs.kept runs.chunks mirrors runs.launchers runs.slurm runs.traced runs.verified runs.lanes runs.run
-runs.restore runs.use runs.again runs.replay runs.probe runs.extend runs.why runs.script runs.elsewhere why
+runs.restore runs.use runs.again runs.replay runs.probe runs.extend runs.why runs.usual runs.script runs.elsewhere why
 watch.torch_calls watch.torch
 """.split()
 """The floors of the library, bottom-up, and the modules of each."""

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections import Counter
 
+import jax
 import numpy as np
 import pytest
 from _digests import digests
@@ -57,6 +58,19 @@ def test_a_relative_directory_stays_where_it_was_begun(quiet, tmp_path, monkeypa
     sd.run(EXPERIMENT, "out", verify=False, on_chunk=lambda new: monkeypatch.chdir(tmp_path / "elsewhere"))
     assert digests(tmp_path / "out") == digests(quiet)
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_what_a_listener_sets_of_jax_changes_no_bits_and_is_refused_where_nothing_could_be_trained(quiet, tmp_path):
+    def switched(setting):
+        try:
+            sd.run(EXPERIMENT, tmp_path / "out", verify=False, on_chunk=lambda _: jax.config.update(setting, True))
+        finally:
+            jax.config.update(setting, False)
+
+    sentence = refusal(switched, "jax_debug_nans")
+    assert "on_chunk has set JAX" in sentence and "jax_debug_nans is True" in sentence
+    switched("jax_enable_x64")
+    assert digests(tmp_path / "out") == digests(quiet)
 
 
 @pytest.mark.slow

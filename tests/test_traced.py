@@ -1,6 +1,7 @@
 """Law: what a user's code draws by other means than keys is refused before anything is compiled or written."""
 
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,17 @@ WHOLE = np.random.default_rng(0).normal(size=(3, 3))
 def drawn(by, shape=()):
     """A number, or a matrix, by NumPy's generator if asked, else always the same."""
     return RNG.normal(size=shape) if by == "numpy" else WHOLE if shape else 0.5
+
+
+@jax.jit
+def jittered(x):
+    """What a user has jitted, which JAX traces once."""
+    return RNG.normal() * x
+
+
+@jax.jit
+def doubled(x):
+    return 2.0 * x
 
 
 @sd.part
@@ -59,6 +71,9 @@ class Noisy:
             return optax.chain(optax.add_noise(0.1, 0.5, jax.random.key(int(100 * drawn(self.by)))), optax.sgd(0.1))
         if self.what == "schedule":
             return lambda done: 1.0 + drawn(self.by) * done
+        if self.what == "jitted":
+            scaled = jittered if self.by == "numpy" else doubled
+            return lambda prediction, y: scaled(prediction[..., 0] - y[..., 0]) ** 2
         return lambda prediction, y: drawn(self.by) * (prediction[..., 0] - y[..., 0]) ** 2
 
 
@@ -89,6 +104,7 @@ PLACES = {
     "a link": lambda by: dict(optimizer=(Noisy(by, "rule"), sd.SGD(0.1))),
     "a schedule": lambda by: dict(schedule=Noisy(by, "schedule")),
     "a loss": lambda by: dict(loss=Noisy(by, "loss")),
+    "a loss that is jitted": lambda by: dict(loss=Noisy(by, "jitted")),
     "a record": lambda by: dict(records=(Written(by),)),
     "a penalty": lambda by: dict(penalties=(Written(by),)),
     "a probe": lambda by: dict(probes=(Written(by),)),
@@ -201,6 +217,64 @@ def test_what_code_reads_of_its_module_is_known_and_a_change_that_no_program_wou
     check_traces(experiment({}), None)
     monkeypatch.setitem(globals(), "readout", 1.0)  # the code names an attribute so, and no value of the module
     assert reads(part) == there
+
+
+HELPING = """
+import jax
+
+SCALES, TABLE, LOG, SEEN = [1.0, 2.0], {"a": {"b": 1.0}}, [], {}
+
+
+@jax.jit
+def scaled(x):
+    return SCALES[0] * noted(x)
+
+
+def noted(x):
+    SEEN[len(SEEN)] = 0
+    return x
+
+
+def logged(x):
+    LOG.append(0)
+    return x * TABLE["a"].get("b")
+"""
+READER = """
+import jax.numpy as jnp, seqdyn as sd
+import helping
+from helping import logged
+
+HALF = jnp.ones(1)
+
+
+@sd.part
+class Reader:
+    weight: sd.Number = sd.number(0.1)
+    reads = "weights"
+
+    def value(self, seen):
+        return HALF[0] * logged(helping.scaled(jnp.sum(seen.params.readout.w**2)))
+"""
+
+
+def test_helpers_of_another_module_and_their_lists_and_tables_are_read_too_but_not_what_they_fill(
+    tmp_path, monkeypatch
+):
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, text in {"helping": HELPING, "reader": READER}.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    helping, reader = map(importlib.import_module, ("helping", "reader"))
+    there = reads(reader.Reader)
+    assert {*there} == {f"helping:{n}" for n in ("scaled", "noted", "SCALES", "TABLE")} | {
+        "reader:logged",
+        "reader:HALF",
+    }
+    assert there["helping:SCALES"] == "[1.0, 2.0]"
+    asked = experiment(dict(penalties=(reader.Reader(),)))
+    check_traces(asked, None)
+    check_traces(asked, None)  # LOG is longer now, and no constant
+    helping.TABLE["a"]["b"] = 2.0
+    assert "helping:TABLE has changed since Reader" in refusal(check_traces, asked, None)
 
 
 def test_nothing_is_written_for_such_a_run(tmp_path):

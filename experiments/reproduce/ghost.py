@@ -32,7 +32,7 @@ from experiments import _measured
 from seqdyn import backend
 from seqdyn.nets.bptt import unroll
 from seqdyn.runs.script import Seeds, script, seeds, with_preset
-from seqdyn.types import Array, whole
+from seqdyn.types import Array, ConfigError, whole
 
 SOURCE = "Dinc et al. 2025"
 DT = 0.125
@@ -227,6 +227,9 @@ def main(config: Config) -> None:
     )
     for name in ("updates", "rates"):
         whole(name, getattr(config, name), 1)
+    for length in config.lengths:
+        if not 1 <= length < np.inf:
+            raise ConfigError(f"lengths has {length:g}; it must be finite and at least 1.")
     kept, settings = _measured.place("ghost", config)
     backend.start()
     if not kept.exists():

@@ -66,9 +66,10 @@ def task(
     `Spec.holdout` sequences for the test split, the same for every run. `Spec.shortest` draws them `of_lengths`.
 
     With `inputs=0` xs are ids, whole numbers from 0 to `Spec.vocabulary` − 1; `Spec.embedding` gives them vectors.
-    Verification holds those of the first batch against the vocabulary. `chance` and `learned` are for reports, which
-    then say of each run whether it learned: learned=("test_accuracy", 0.99) is met above 0.99, ("test_loss", 0.01)
-    below 0.01. For a network that is no stack (`learn.network`) `draw` is enough; its xs and ys may be any pytrees.
+    Verification holds those of the first batch against the vocabulary; a run that meets another later diverges there.
+    `chance` and `learned` are for reports, which then say of each run whether it learned: learned=("test_accuracy",
+    0.99) is met above 0.99, ("test_loss", 0.01) below 0.01. For a network that is no stack (`learn.network`) `draw` is
+    enough; its xs and ys may be any pytrees.
     """
     alone = (loss, inputs, outputs, correct) == (None,) * 4
     check_function("draw of a task", draw, "key", "batch")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from seqdyn.building import called
 from seqdyn.data.losses import Loss, applied
-from seqdyn.data.tasks import Batch, task_of
+from seqdyn.data.tasks import Batch, draws_ids, task_of
 from seqdyn.learn import dropout, precision
 from seqdyn.learn.layers import gates as gates
 from seqdyn.learn.layers import is_reversed as is_reversed
@@ -159,11 +159,16 @@ class Output(NamedTuple):
 
 
 def embedded(spec: Spec, model: Model, xs: Array) -> Float[Array, "t b d"]:
-    """Numbers as they are; of ids the rows of the embedding, which are their one-hot vectors times it, or those."""
+    """Numbers as they are; of ids the rows of the embedding, which are their one-hot vectors times it, or those.
+
+    An id that a user's task draws and that is not of the vocabulary is NaN, not the last row, or none.
+    """
     if not spec.vocabulary:
         return xs
     ids = jnp.asarray(xs, jnp.int32)  # one_hot counts in the type of its ids, and 255 may be less than the vocabulary
-    return jax.nn.one_hot(ids, spec.vocabulary) if model.embedding is None else model.embedding[ids]
+    rows = jax.nn.one_hot(ids, spec.vocabulary) if model.embedding is None else model.embedding[ids]
+    known = ((ids >= 0) & (ids < spec.vocabulary))[..., None]
+    return jnp.where(known, rows, jnp.nan) if draws_ids(spec) else rows
 
 
 def initial_carries(spec: Spec) -> tuple[Any, ...]:

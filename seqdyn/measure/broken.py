@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.backend import compiled
-from seqdyn.data.tasks import Batch
+from seqdyn.data.tasks import Batch, draws_ids
 from seqdyn.learn import model, network, train
 from seqdyn.learn.objective import gradient, layer_passes, watches
 from seqdyn.learn.spec import Spec
@@ -48,7 +48,8 @@ class Break(NamedTuple):
         at += [f"step {self.time}"] if self.time is not None else []
         at += [f"example {self.example}"] if self.example is not None else []
         what = {
-            "batch": f"the batch has {self.value:g}",
+            "batch": f"the batch has {self.value:g}"
+            + (", no id of the vocabulary," if np.isfinite(self.value) else ""),
             "parameters": f"the parameter {self.name} is {self.value:g}",
             "state": f"{self.name} of the forward pass is {self.value:g}",
             "predictions": f"the prediction is {self.value:g}, of states that are finite",
@@ -70,7 +71,13 @@ def first_break(spec: Spec, state: TrainState, batch: Batch) -> Break | None:
     Where the gradient of a term of the objective (`Spec.penalties`) is not finite, that is found as 'gradient'.
     """
     given = jax.tree.map(jnp.asarray, (state, batch))
-    for found in (_of_batch({"xs": batch.xs}, batch), _of_leaves("parameters", state.params)):
+    ids = np.asarray(batch.xs)[..., None] if draws_ids(spec) else np.zeros((0, 1))
+    wrong = _first("batch", (ids < 0) | (ids >= spec.vocabulary), ids)
+    for found in (
+        wrong and wrong._replace(name="xs"),
+        _of_batch({"xs": batch.xs}, batch),
+        _of_leaves("parameters", state.params),
+    ):
         if found:
             return found
     numbers, structure = jax.tree.flatten(spec)

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
+
+from seqdyn.backend import check_settings
 from seqdyn.layout import Layout, Tile
 from seqdyn.parts import is_many
 from seqdyn.runs import records
@@ -74,6 +77,7 @@ class Listeners:
             try:
                 for each in self._each:
                     each(new)
+                self._check_settings()
             except BaseException as raised:  # sys.exit() is a way to say that it is enough
                 raised.add_note(
                     f"{_SAID} {stop:,} of runs {new.runs.start} to {new.runs.stop - 1}. Nothing is "
@@ -81,6 +85,12 @@ class Listeners:
                 )
                 return raised
         return None
+
+    def _check_settings(self) -> None:
+        try:
+            check_settings(jax.config.values["jax_enable_x64"])  # the lane's own, which nobody sets
+        except ConfigError as error:
+            raise ConfigError(f"on_chunk has set JAX in another way: {error}") from None
 
     def close(self) -> None:
         """The training has ended, whatever ended it: calls `close()` of those that have one. What one of them raises is

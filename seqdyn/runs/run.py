@@ -230,12 +230,13 @@ class _Work(NamedTuple):
 
 
 def _lane(shared: Lanes, device: Device, data: Any, work: _Work) -> None:
-    data = jax.device_put(data, device)
-    for tile in shared.tiles(lambda: bool(work.stop)):
-        if tile is None:
-            time.sleep(MOMENT)
-        else:
-            _train(tile, device, data, work)
+    with jax.enable_x64(work.experiment.specs[0].dtype == "float64"):  # whatever on_chunk sets in the meantime
+        data = jax.device_put(data, device)
+        for tile in shared.tiles(lambda: bool(work.stop)):
+            if tile is None:
+                time.sleep(MOMENT)
+            else:
+                _train(tile, device, data, work)
 
 
 def _train(tile: Tile, device: Device, data: Any, work: _Work) -> None:

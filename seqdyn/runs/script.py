@@ -30,6 +30,7 @@ from seqdyn.runs.lock import Shard, shard
 from seqdyn.runs.restore import restore
 from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run, trained
 from seqdyn.runs.signals import Interrupted
+from seqdyn.runs.usual import Usual, check_sizes
 from seqdyn.types import ConfigError, whole
 
 LIVE: list[Callable[[Sequence[Path]], str]] = []
@@ -82,38 +83,6 @@ Seeds = Annotated[
     ),
 ]
 """How many seeds, from 0 on, or which: a range A:B without its end, or a list."""
-
-
-class Usual:
-    """What is meant by options that many scripts have, each with a default of its own. A config has those that it
-    names; where it says nothing of one, `--help` says this."""
-
-    seeds: Any
-    """Seeds of each setting, of parameters, data and their order: how many, from 0 on, a range or a list."""
-    steps: Any
-    """T, time steps of a sequence."""
-    lengths: Any
-    """T, time steps of a sequence: one experiment each."""
-    hidden: Any
-    """Units of a recurrent layer."""
-    batch: Any
-    """Sequences per update."""
-    lr: Any
-    """Adam's learning rate."""
-    clip: Any
-    """Bound on the gradient's global norm."""
-    updates: Any
-    """Updates of each run; may grow when the same command is run again."""
-    chunk: Any
-    """Updates in one compiled call; a signal is obeyed at its end."""
-    probe_every: Any
-    """Updates between looks at the test error."""
-    tile: Any
-    """Runs in one program on one device."""
-    data_dir: Any
-    """TFDS data directory that holds imdb_reviews; by default TFDS's own, downloaded on first use."""
-    length: Any
-    """Words kept of a review, its last ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +144,8 @@ class Waiting(Exception):
 def script(config: type[C], main: Callable[[C], object], description: str | None) -> None:
     """Runs an experiment script: the command line from a typed config, and an exit code that says what happened.
 
-    0 done; 2 wrong input, one sentence on stderr; 1 any other failure with a reason, one sentence; 128 + n after
-    signal n, when the same command goes on from where it was.
+    0 done; 2 wrong input, also a path in whose way something lies, one sentence on stderr; 1 any other failure with a
+    reason, one sentence; 128 + n after signal n, when the same command goes on from where it was.
     """
     with _heard():
         _script(config, main, description)
@@ -190,6 +159,7 @@ def _script(config: type[C], main: Callable[[C], object], description: str | Non
     for noisy in ("absl", "asyncio"):  # Orbax logs, with tracebacks, what it raises as well
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:
+        check_sizes(chosen)
         if isinstance(chosen, Options):
             check_settings()
             if chosen.smoke:
@@ -213,7 +183,7 @@ def _script(config: type[C], main: Callable[[C], object], description: str | Non
         if chunks.from_listener(error):  # the user's own
             raise
         console.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError) else 1)
 
 
 @contextlib.contextmanager
@@ -366,6 +336,8 @@ def launch_all(
     """`launch` of several experiments in one run directory, each in a folder of its name ("": the directory itself) and
     on the `data` of its name. Raises `Waiting`, after the last, if any lacks what other shards have yet to train, and
     `slurm.Queued` where jobs have it."""
+    if not parts:
+        raise ConfigError("nothing is to be trained; an option that lists what to train must have one value or more.")
     parts = {name: _keeping(experiment, config.keep) for name, experiment in parts.items()}
     out = manifest.directory(config.out or default_out(*parts.values()))
     if config.init and config.out is None:

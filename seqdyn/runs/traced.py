@@ -23,7 +23,7 @@ def check_traces(experiment: Experiment, data: Any) -> None:
     another program when it is traced again: no run would come again, and a run that is resumed would go on as another.
 
     Only specs with code of the user's are traced, once in a process for all numbers: what it trains is traced once for
-    them, too. What a function draws that the user has jitted is not seen, as JAX traces it once.
+    them, too.
     """
     _check_reads((*experiment.specs, *experiment.probes))
     probe_config = experiment.probe_config._replace(probes=tuple(own_probes(experiment.probes).values()))

@@ -1,0 +1,49 @@
+"""The options that many scripts have: what is meant by them, and what no script can take."""
+
+import dataclasses
+from typing import Any
+
+from seqdyn.types import ConfigError, whole
+
+
+class Usual:
+    """What is meant by options that many scripts have, each with a default of its own. A config has those that it
+    names; where it says nothing of one, `--help` says this."""
+
+    seeds: Any
+    """Seeds of each setting, of parameters, data and their order: how many, from 0 on, a range or a list."""
+    steps: Any
+    """T, time steps of a sequence."""
+    lengths: Any
+    """T, time steps of a sequence: one experiment each."""
+    hidden: Any
+    """Units of a recurrent layer."""
+    batch: Any
+    """Sequences per update."""
+    lr: Any
+    """Adam's learning rate."""
+    clip: Any
+    """Bound on the gradient's global norm."""
+    updates: Any
+    """Updates of each run; may grow when the same command is run again."""
+    chunk: Any
+    """Updates in one compiled call; a signal is obeyed at its end."""
+    probe_every: Any
+    """Updates between looks at the test error."""
+    tile: Any
+    """Runs in one program on one device."""
+    data_dir: Any
+    """TFDS data directory that holds imdb_reviews; by default TFDS's own, downloaded on first use."""
+    length: Any
+    """Words kept of a review, its last ones."""
+
+
+def check_sizes(chosen: Any) -> None:
+    """Raises ConfigError for whole numbers that count nothing, and of `Usual` options for 0 or no value: scripts divide
+    by them and take the largest."""
+    for field in dataclasses.fields(chosen) if dataclasses.is_dataclass(chosen) else ():
+        value, usual = getattr(chosen, field.name), field.name in Usual.__annotations__
+        if usual and value == ():
+            raise ConfigError(f"{field.name} is empty; it must have one value or more.")
+        if type(value) is int and (usual or (isinstance(field.default, int) and field.default >= 0)):
+            whole(field.name, value, int(usual))
