@@ -27,7 +27,7 @@ import seqdyn as sd
 from analysis import ghost as analysis
 from analysis.claims import Claim, Statistic, of
 from analysis.ghost import CONSTANT
-from analysis.measured import Stated, show
+from analysis.measured import show
 from experiments import _measured
 from seqdyn import backend
 from seqdyn.nets.bptt import unroll
@@ -156,64 +156,52 @@ def exponent(kind: str, low: float, high: float) -> Statistic:
     return values
 
 
-def stated(c: Config) -> list[Stated]:
+def stated(c: Config) -> list[Claim]:
     """The paper's law, of its model and of the unit."""
     low, high = float(min(c.lengths)), float(max(c.lengths))
     longest = 100 * high
     return [
-        Stated(
-            "0",
-            Claim(
-                f"their loss: critical rate ∝ T⁻⁵, exponent from T = {low:g} to {longest:g}, plus 5",
-                "slope",
-                exponent("model", low, longest),
-                0.1,
-                "within",
-                SOURCE,
-            ),
+        Claim(
+            f"their loss: critical rate ∝ T⁻⁵, exponent from T = {low:g} to {longest:g}, plus 5",
+            "slope",
+            exponent("model", low, longest),
+            0.1,
+            "within",
+            SOURCE,
+            paper="0",
         ),
-        Stated(
-            "–",
-            Claim(
-                f"their loss, T = {high:g}: critical rate over (3π⁴/32) T⁻⁵, less 1",
-                "median",
-                lambda runs: of("scaled", kind="model", T=high)(runs) / CONSTANT - 1,
-                0.25,
-                "within",
-                "derived here",
-            ),
+        Claim(
+            f"their loss, T = {high:g}: critical rate over (3π⁴/32) T⁻⁵, less 1",
+            "median",
+            lambda runs: of("scaled", kind="model", T=high)(runs) / CONSTANT - 1,
+            0.25,
+            "within",
+            "derived here",
         ),
-        Stated(
-            "0",
-            Claim(
-                f"the unit: critical rate ∝ T⁻⁵, exponent from T = {low:g} to {high:g}, plus 5",
-                "slope",
-                exponent("unit", low, high),
-                0.25,
-                "within",
-                SOURCE,
-            ),
+        Claim(
+            f"the unit: critical rate ∝ T⁻⁵, exponent from T = {low:g} to {high:g}, plus 5",
+            "slope",
+            exponent("unit", low, high),
+            0.25,
+            "within",
+            SOURCE,
+            paper="0",
         ),
-        Stated(
-            "–",
-            Claim(
-                f"the unit, T = {high:g}: critical rate over (3π⁴/32) T⁻⁵, less 1",
-                "median",
-                lambda runs: of("scaled", kind="unit", T=high)(runs) / CONSTANT - 1,
-                0.5,
-                "within",
-                "derived here",
-            ),
+        Claim(
+            f"the unit, T = {high:g}: critical rate over (3π⁴/32) T⁻⁵, less 1",
+            "median",
+            lambda runs: of("scaled", kind="unit", T=high)(runs) / CONSTANT - 1,
+            0.5,
+            "within",
+            "derived here",
         ),
-        Stated(
-            "most",
-            Claim(
-                f"the unit, T = {high:g}, rates above four times that: share that ends where nothing is learned",
-                "median",
-                of("dead_above", kind="unit", T=high),
-                0.5,
-                source=SOURCE,
-            ),
+        Claim(
+            f"the unit, T = {high:g}, rates above four times that: share that ends where nothing is learned",
+            "median",
+            of("dead_above", kind="unit", T=high),
+            0.5,
+            source=SOURCE,
+            paper="most",
         ),
     ]
 

@@ -25,7 +25,7 @@ import seqdyn as sd
 from analysis import linear_dynamics as analysis
 from analysis import style
 from analysis.claims import Claim, minus, of
-from analysis.measured import Stated, show
+from analysis.measured import show
 from experiments import _measured
 from experiments.reproduce import _cases
 from seqdyn import backend, watch
@@ -199,7 +199,7 @@ def found_in(c: Config, task: str, begun: str, ds: Any) -> tuple[list[dict[str, 
     return rows, curves
 
 
-def stated() -> list[Stated]:
+def stated() -> list[Claim]:
     """The paper's statements."""
     constant, late, early = TASKS["rates"]
     small, _, large = TASKS["sizes"]
@@ -211,42 +211,34 @@ def stated() -> list[Stated]:
         return of("learned_at", task=task, begun="gaussian", mode=mode)
 
     return [
-        Stated(
-            "exact",
-            Claim(
-                "aligned: largest distance of run and closed equations, over s",
-                "median",
-                of("off", begun="aligned"),
-                0.01,
-                "below",
-                SOURCE,
-            ),
+        Claim(
+            "aligned: largest distance of run and closed equations, over s",
+            "median",
+            of("off", begun="aligned"),
+            0.01,
+            "below",
+            SOURCE,
+            paper="exact",
         ),
         *(
-            Stated(
-                "0", Claim(f"{mode}: b − λ at the end", "median", end(mode, TASKS["rates"][mode][0]), 0.05, "within")
-            )
+            Claim(f"{mode}: b − λ at the end", "median", end(mode, TASKS["rates"][mode][0]), 0.05, "within", paper="0")
             for mode in (constant, late, early)
         ),
-        Stated(
-            "> 0",
-            Claim(
-                "later is faster: updates of the early mode less those of the late one",
-                "difference",
-                minus(at("rates", early), at("rates", late)),
-                0,
-                source=SOURCE,
-            ),
+        Claim(
+            "later is faster: updates of the early mode less those of the late one",
+            "difference",
+            minus(at("rates", early), at("rates", late)),
+            0,
+            source=SOURCE,
+            paper="> 0",
         ),
-        Stated(
-            "> 0",
-            Claim(
-                "larger is faster: updates of ‖s‖ = 1 less those of ‖s‖ = 2",
-                "difference",
-                minus(at("sizes", small), at("sizes", large)),
-                0,
-                source=SOURCE,
-            ),
+        Claim(
+            "larger is faster: updates of ‖s‖ = 1 less those of ‖s‖ = 2",
+            "difference",
+            minus(at("sizes", small), at("sizes", large)),
+            0,
+            source=SOURCE,
+            paper="> 0",
         ),
     ]
 

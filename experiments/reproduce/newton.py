@@ -132,7 +132,7 @@ def main(config: Config) -> None:
         with jax.enable_x64(True):
             found = {"config": settings, "rows": measured(config), "milliseconds": timed(config)}
         _measured.keep(kept, found)
-    show(kept, analysis.PAPER, analysis.figure)
+    show(kept, analysis.CLAIMS, analysis.figure)
     times = json.loads(kept.read_text(encoding="utf-8"))["milliseconds"]
     slower = times["newton"] / times["unroll"]
     plain_console().print(f"At g = 0.8 Newton's method took {slower:.2g} times as long as one step after the other.")

@@ -27,7 +27,7 @@ import numpy as np
 import seqdyn as sd
 from analysis import sensitivity as analysis
 from analysis.claims import Claim, Statistic, minus, of
-from analysis.measured import Stated, show
+from analysis.measured import show
 from experiments import _measured
 from seqdyn import backend
 from seqdyn.nets.diagonal import Coefficients, diagonal, parallel
@@ -193,7 +193,7 @@ def exponent(name: str, low: float, high: float, expected: int) -> Statistic:
     return values
 
 
-def stated(c: Config) -> list[Stated]:
+def stated(c: Config) -> list[Claim]:
     """The paper's statements."""
     low, high = min(c.sizes), max(c.sizes)
     parameters = {"lambda": ("λ itself", -3), "nu": ("ν, normalised", 0), "theta": ("the angle, normalised", -2)}
@@ -205,17 +205,17 @@ def stated(c: Config) -> list[Stated]:
     found = []
     for name, (words, expected) in parameters.items():
         what = f"{words}: exponent of E‖∂h/∂p‖² in 1 − |λ|, less {expected}".replace("-", "−")
-        found.append(Stated("0", Claim(what, "slope", exponent(name, low, high, expected), 0.2, "within", SOURCE)))
+        found.append(Claim(what, "slope", exponent(name, low, high, expected), 0.2, "within", SOURCE, paper="0"))
     alike = "sharpness, dense over diagonal, decades"
     fewer = "parameters in the steepest directions, dense less diagonal"
     angle = "LRU: share of the angles in the steepest direction"
     return [
         *found,
-        Stated(
-            "alike", Claim(alike, "difference", minus(sharpness("dense"), sharpness("diagonal")), 0.5, "within", SOURCE)
+        Claim(
+            alike, "difference", minus(sharpness("dense"), sharpness("diagonal")), 0.5, "within", SOURCE, paper="alike"
         ),
-        Stated("> 0", Claim(fewer, "difference", minus(reach["dense"], reach["diagonal"]), 0, source=SOURCE)),
-        Stated("most", Claim(angle, "median", of("angle", of="lru"), 0.5, source=SOURCE)),
+        Claim(fewer, "difference", minus(reach["dense"], reach["diagonal"]), 0, source=SOURCE, paper="> 0"),
+        Claim(angle, "median", of("angle", of="lru"), 0.5, source=SOURCE, paper="most"),
     ]
 
 

@@ -23,7 +23,7 @@ from scipy.stats import rankdata
 import seqdyn as sd
 from analysis import smoothness as analysis
 from analysis.claims import Claim, of
-from analysis.measured import Stated, show
+from analysis.measured import show
 from experiments import _measured
 from experiments.reproduce import _cases
 from seqdyn import backend
@@ -123,16 +123,16 @@ def found_in(ds: Any) -> dict[str, Any]:
     return {"rows": rows, "paths": paths}
 
 
-def stated() -> list[Stated]:
+def stated() -> list[Claim]:
     """The paper's statements."""
     along = "rank correlation of ‖∇L‖ and smoothness along training"
     varied = "largest over smallest smoothness along training, decades"
     power = "exponent of smoothness in ‖∇L‖ before that"
     return [
-        Stated("a lot", Claim(varied, "median", of("decades"), 1, source=SOURCE)),
-        Stated("> 0", Claim(along, "median", of("rank"), 0.3, source=SOURCE)),
-        Stated("> 0", Claim(f"{along}, loss > {UNSURE}", "median", of("early"), 0.3, source=SOURCE)),
-        Stated("> 0", Claim(power, "slope", of("power"), 0, source=SOURCE)),
+        Claim(varied, "median", of("decades"), 1, source=SOURCE, paper="a lot"),
+        Claim(along, "median", of("rank"), 0.3, source=SOURCE, paper="> 0"),
+        Claim(f"{along}, loss > {UNSURE}", "median", of("early"), 0.3, source=SOURCE, paper="> 0"),
+        Claim(power, "slope", of("power"), 0, source=SOURCE, paper="> 0"),
     ]
 
 
