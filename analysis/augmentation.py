@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = "examples.npz"
 """Of a run directory: what the experiment shows of each change."""
-COLORS = {"without": "#000000", "with": "#0072b2", "flipped": "#d55e00"}
-"""Of Okabe & Ito, safe for the colour-blind."""
+COLORS = {"without": style.BLACK, "with": style.BLUE, "flipped": style.VERMILION}
 TITLES = {
     "vowels": "Japanese vowels",
     "digits": "digits",
@@ -134,7 +133,7 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
                 "training examples": f"{r.examples:,}",
                 "augmentation": r.way,
                 "strength": f"{r.strength:g}",
-                "test error (%)": f"{r.error.mean():.1f} ± {r.error.std(ddof=1) if len(r.error) > 1 else 0:.1f}",
+                "test error (%)": style.spread(r.error, 1),
                 "difference": "–" if r.way == "without" else f"{low:+.1f} to {high:+.1f}",
                 "horizon (lags)": f"{'≥' if censored else ''}{np.median(r.horizon):g} of {r.steps}",
                 "gradient at T/2": lags.number(float(np.median(r.reach))),
@@ -211,7 +210,7 @@ def curves(examples: dict[str, np.ndarray], kind: str) -> Figure:
         t = np.arange(1, len(before) + 1)
         mark = {} if kind == "series" else dict(marker="o", markersize=2.5, linestyle="none")
         draws = after if kind == "series" else after[:1]  # three would hide each other's points
-        for draw, color in zip(draws, ("#0072b2", "#e69f00", "#009e73"), strict=False):
+        for draw, color in zip(draws, (style.BLUE, style.ORANGE, style.GREEN), strict=False):
             ax.plot(t, draw[:, 0], color=color, linewidth=0.9, **mark)
         ax.plot(t, before[:, 0], color="0.4", linewidth=1.6, zorder=0, **mark | ({"markersize": 5} if mark else {}))
         ax.set(title=_named(name), xlabel="frame" if kind == "series" else "feature")

@@ -13,9 +13,9 @@ from seqdyn.runs.records import load
 from seqdyn.runs.script import seeds
 
 ARRAYS, FACTS = "generated.npz", "generated.json"
-COLORS = {"real": "#000000", "vae": "#0072b2", "gan": "#d55e00"}
+COLORS = {"real": style.BLACK, "vae": style.BLUE, "gan": style.VERMILION}
 NAMES = {"real": "real", "vae": "VAE", "gan": "GAN"}
-SHADES = {0.0: "#009e73", 0.5: "#cc79a7", 1.0: "#0072b2"}
+SHADES = {0.0: style.GREEN, 0.5: style.PURPLE, 1.0: style.BLUE}
 """Of the decoder's history."""
 LATE = 6
 """Over the median of its last sixth of updates a trained network is read."""

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import lags, report, style
-from analysis.architectures import lag_text, spread
-from analysis.lags import axis, picked, stage
+from analysis.lags import axis, lag_text, picked, stage
 from analysis.selection import ACCURACY, at_chosen, chosen
+from analysis.style import spread
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import RUN_DIR, script
@@ -26,9 +26,7 @@ REPORTED = {"notes' rnn": 0.801}
 """By the lecture notes, of their last epoch."""
 AIMED = {"lstm": 0.86, "gru": 0.86, "best: gru, mean, dropout": 0.88}
 """Not the notes' numbers but this project's own aims, of the look that validation chooses."""
-SPLITS = {"accuracy": "training", "validation_accuracy": "validation", "test_accuracy": "test"}
 LINES = {"notes, last epoch": style.DASHES[0], "our aim": style.DASHES[1]}
-COLORS = ("#000000", "#0072b2", "#d55e00")
 
 
 def parts(out: Path) -> list[Path]:
@@ -124,10 +122,9 @@ def curves(out: Path) -> Figure:
     for ax, (ds, experiment, label) in zip(axes[0], panels, strict=True):
         runs, epoch = picked(ds, label=label), experiment.settings["updates per epoch"]
         x = ds["probe_step"].values / epoch
-        for (name, split), color, dashes in zip(SPLITS.items(), COLORS, style.DASHES, strict=True):
-            values = training_accuracy(ds, runs) if name == "accuracy" else ds[name].values[runs]
-            at = (x[1:] + x[:-1]) / 2 if name == "accuracy" else x
-            style.median_band(ax, at, values, color=color, linestyle=dashes, label=split)
+        style.median_band(ax, (x[1:] + x[:-1]) / 2, training_accuracy(ds, runs), **style.SPLITS["train"])
+        for split in ("validation", "test"):
+            style.median_band(ax, x, ds[f"{split}_accuracy"].values[runs], **style.SPLITS[split])
         ring: dict[str, Any] = dict(marker="o", markersize=4, markerfacecolor="none", linestyle="none", clip_on=False)
         ax.plot(
             x[chosen(ds, ACCURACY)[runs]],

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from analysis import lags, report, style
-from analysis.architectures import lag_text, spread
+from analysis.lags import lag_text
 from analysis.selection import RULE, Course, at, chosen, counted, curves, not_selectable, verdicts
+from analysis.style import spread
 from seqdyn.data.tasks import task_of
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 STOPPED = ("early stopping", "together")
 """The methods that are judged at the look that validation chooses; the others at their last."""
 ORDER = ("nothing", "smaller model", "early stopping", "L1", "L2", "dropout", "augmentation", "synthetic", "together")
-SPLITS = ("train", "validation", "test")
 PRINTED = ("data", "examples", "method", "number", "training", "test", "against nothing", "horizon", "seconds")
 """The columns that fit a terminal; the report has all."""
 SETS = {"reviews": 0, "digits": 1}
@@ -105,7 +105,7 @@ def summary(out: Path) -> list[Row]:
         ms = timing.get(noted["set"], {})
         kinds = verdicts(ds, task_of(spec).chance)
         for method, (number, runs) in settled(part).items():
-            train, validation, test = (judged(ds, f"{s}_accuracy", method)[runs] for s in SPLITS)
+            train, validation, test = (judged(ds, f"{s}_accuracy", method)[runs] for s in style.SPLITS)
             found.append(
                 Row(
                     data=noted["set"],
@@ -224,7 +224,7 @@ def by_method(found: Sequence[Row]) -> Figure:
                 ax.set_visible(True)
                 ax.grid(axis="y", linewidth=0.3)
                 ax.set_yticks(y, [r.method for r in group])
-            for split, color, face in (("train", "0.45", "white"), ("test", "#d55e00", "#d55e00")):
+            for split, color, face in (("train", "0.45", "white"), ("test", style.VERMILION, style.VERMILION)):
                 values = [100 * getattr(r, split) for r in group]
                 means, reach = (np.array([of(v) for v in values]) for of in (lags.mean, deviation))
                 label = "training" if split == "train" else "test"
@@ -233,8 +233,8 @@ def by_method(found: Sequence[Row]) -> Figure:
                 )
             upper.axvline(100 * lags.mean(group[0].test), color="0.6", linewidth=0.8, label="nothing's test")
             for r, k in zip(group, y, strict=True):
-                lower.plot(r.horizon, np.full(len(r.horizon), k), "|", color="#0072b2", markersize=7)
-                lower.plot([float(style.median(r.horizon))], [k], "o", color="#0072b2", markersize=4)
+                lower.plot(r.horizon, np.full(len(r.horizon), k), "|", color=style.BLUE, markersize=7)
+                lower.plot([float(style.median(r.horizon))], [k], "o", color=style.BLUE, markersize=4)
             lower.axvline(group[0].steps, color="0.6", linewidth=0.8)
             upper.set(title=f"{examples:,} {data}", xlabel="accuracy (%)")
             lower.set(xlabel="horizon (lags)", xlim=(0, None))

@@ -17,7 +17,6 @@ from matplotlib.figure import Figure
 
 from analysis import claims, lags, report, style
 from analysis.claims import Verdict
-from analysis.cures import COLORS
 from analysis.lags import Curve, stage
 from analysis.selection import best
 from seqdyn.learn.config import Experiment, Spec
@@ -147,13 +146,9 @@ def ready(ax: Axes, f: Found, m: int) -> None:
 
 def grid(f: Found, height: float = 1.35) -> tuple[Figure, np.ndarray, list[Axes]]:
     """A panel a method, four a row."""
-    columns = min(4, len(f.labels))
-    fig, axes = style.panels(-(-len(f.labels) // columns), columns, height, sharey=True)
+    fig, axes, panels = style.wrapped(len(f.labels), 4, height, sharey=True)
     fig.set_figwidth(style.PAGE)
-    panels = list(axes.flat)
-    for ax in panels[len(f.labels) :]:
-        ax.set_visible(False)
-    return fig, axes, panels[: len(f.labels)]
+    return fig, axes, panels
 
 
 def finished(fig: Figure, axes: np.ndarray, panels: Sequence[Axes], f: Found, y: str) -> Figure:
@@ -186,7 +181,9 @@ def bias_and_variance(f: Found) -> Figure:
     """The Brier score on the test split and its two parts against λ, with 95% intervals."""
     fig, axes, panels = grid(f)
     for m, ax in enumerate(panels):
-        for k, (name, color) in enumerate((("Brier score", "0.45"), ("bias²", COLORS[0]), ("variance", COLORS[1]))):
+        for k, (name, color) in enumerate(
+            (("Brier score", "0.45"), ("bias²", style.BLUE), ("variance", style.VERMILION))
+        ):
             x, y, reach = places(f.weights[m]), f.brier[k, m], 1.96 * f.error[k, m]
             ax.plot(x, y, color=color, marker="o", markersize=2.5, label=name)
             ax.fill_between(x, y - reach, y + reach, color=color, alpha=0.2, linewidth=0)
@@ -201,7 +198,7 @@ def weights(f: Found) -> Figure:
     (count, radius), (sizes, costs) = axes
     share, at, size = 100 * nonzero(f), chosen(f), scale(f)
     for m, label in enumerate(f.labels):
-        line: dict[str, Any] = dict(color=COLORS[m % len(COLORS)], label=label)
+        line: dict[str, Any] = dict(color=style.OKABE[m % len(style.OKABE)], label=label)
         x = places(f.weights[m])
         style.median_band(count, x, share[:, m], **line)
         style.median_band(radius, x, f.metrics["radius"][:, m], **line)

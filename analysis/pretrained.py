@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import claims, report, style
-from analysis.architectures import spread
 from analysis.claims import Verdict
 from analysis.judged import MEAN, after_an_epoch, embedding_gradient, embedding_gradients
 from analysis.selection import ACCURACY, at_chosen
+from analysis.style import spread
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import RUN_DIR, script
@@ -21,10 +21,7 @@ from seqdyn.runs.script import RUN_DIR, script
 if TYPE_CHECKING:
     import xarray as xr
 
-COLORS = ("#000000", "#0072b2", "#e69f00", "#d55e00")
-"""Of Okabe & Ito, safe for the colour-blind."""
-
-
+COLORS = (style.BLACK, style.BLUE, style.ORANGE, style.VERMILION)
 FIRST, LAST = f"gradient of the embedding, first {MEAN} updates", f"last {MEAN}"
 
 

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import claims, lags, learned, measured, report, reproduced, style
-from analysis.cures import COLORS, HIGHEST, STAGES
-from analysis.lags import Curve, relative, stage
+from analysis.cures import HIGHEST
+from analysis.lags import STAGES, Curve, relative, stage
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 
@@ -66,7 +66,7 @@ def _outcome(out: Path, target: float | None) -> dict[str, str]:
 
 def _colored(panels: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     names = dict.fromkeys(name for cases in panels.values() for name in cases)
-    return dict(zip(names, cycle(COLORS), strict=False))
+    return dict(zip(names, cycle(style.OKABE), strict=False))
 
 
 def learning(

@@ -147,7 +147,7 @@ def gradients(found: Found) -> Figure:
     for row, name in zip(axes, names, strict=True):
         drawn = []
         for ax, network in zip(row, NETWORKS, strict=True):
-            for late, color in ((False, "#e69f00"), (True, "#0072b2")):
+            for late, color in ((False, style.ORANGE), (True, style.BLUE)):
                 when = "trained" if late else "at initialisation"
                 for which, dashes in (("adjoint", style.DASHES[0]), ("from step t + 1", style.DASHES[1])):
                     values = norms(found, name, network, which, late)
