@@ -125,7 +125,6 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
     """For the reader."""
     lines = []
     for r in found:
-        low, high = style.student(r.error - paired(found, r).error)
         censored = np.median(r.horizon) >= r.steps
         lines.append(
             {
@@ -134,7 +133,7 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
                 "augmentation": r.way,
                 "strength": f"{r.strength:g}",
                 "test error (%)": style.spread(r.error, 1),
-                "difference": "–" if r.way == "without" else f"{low:+.1f} to {high:+.1f}",
+                "difference": "–" if r.way == "without" else style.interval(r.error - paired(found, r).error),
                 "horizon (lags)": f"{'≥' if censored else ''}{np.median(r.horizon):g} of {r.steps}",
                 "gradient at T/2": lags.number(float(np.median(r.reach))),
             }
@@ -149,8 +148,7 @@ def text(found: Sequence[Row]) -> list[str]:
         clauses = []
         for r in (r for r in found if r.data == data and r.way != "without"):
             plain = paired(found, r)
-            low, high = style.student(r.error - plain.error)
-            verdict = "less" if high < 0 else "more" if low > 0 else "within the noise"
+            verdict = {1: "more", 0: "within the noise", -1: "less"}[style.sign(r.error - plain.error)]
             kind = "with flips" if r.way == "flipped" else "augmented"
             clauses.append(
                 f"{r.examples:,} examples {kind} {r.error.mean():.1f}% against {plain.error.mean():.1f}% ({verdict})"
@@ -177,8 +175,7 @@ def errors(found: Sequence[Row]) -> Figure:
             x = np.array([r.examples for r in mine])
             line: dict[str, Any] = dict(color=COLORS[way], linestyle=dashes)
             label = "flipped" if way == "flipped" else f"{way} augmentation"
-            means = np.array([r.error.mean() for r in mine])
-            reach = np.nan_to_num([style.student(r.error)[1] for r in mine] - means, posinf=0)
+            means, reach = np.transpose([style.mean_reach(r.error) for r in mine])
             axes[0, j].errorbar(x, means, yerr=reach, label=label, marker="o", markersize=3, capsize=2, **line)
             ratios = np.stack([r.reach for r in mine], axis=1)
             drawn.append(style.median_band(axes[1, j], x, ratios, marker="o", markersize=3, **line))

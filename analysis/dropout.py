@@ -16,7 +16,7 @@ from analysis.claims import Verdict
 from analysis.lags import axis, picked, stage
 from analysis.learned import unfinished
 from analysis.selection import at_chosen, settled
-from analysis.style import spread, student
+from analysis.style import spread
 from seqdyn.runs.records import load
 from seqdyn.runs.script import RUN_DIR, script
 
@@ -94,18 +94,16 @@ def table(chosen: Sequence[Setting]) -> list[dict[str, str]]:
     """For the reader."""
     none, lines = chosen[0], []
     for s in chosen:
-        low, high = student(s.test - none.test)
-        down, up = student(s.gap - none.gap)
         lines.append(
             {
                 "dropped": s.kind.replace("_", " "),
                 "rate": f"{s.rate:g}" if s is not none else "–",
                 "training, at the end": spread(s.train, 1),
                 "gap, at the end": spread(s.gap, 1),
-                "gap against none": f"{down:+.1f} to {up:+.1f}" if s is not none else "–",
+                "gap against none": style.interval(s.gap - none.gap) if s is not none else "–",
                 "validation, chosen": spread(s.chosen, 1),
                 "test, chosen": spread(s.test, 1),
-                "test against none": f"{low:+.1f} to {high:+.1f}" if s is not none else "–",
+                "test against none": style.interval(s.test - none.test) if s is not none else "–",
             }
             | lags.before_after(lags.reaches({"start": s.start, "end": s.norms}), ("start", "end"))
         )
@@ -119,9 +117,9 @@ def text(chosen: Sequence[Setting], kinds: Mapping[str, Sequence[Setting]]) -> l
     def formatted(settings: Sequence[Setting]) -> str:
         return ", ".join(f"{s.kind.replace('_', ' ')} ({s.rate:g})" for s in settings) or "no kind"
 
-    narrower = [s for s in dropping if student(s.gap - none.gap)[1] < 0]
-    better = [s for s in dropping if student(s.test - none.test)[0] > 0]
-    worse = [s for s in dropping if student(s.test - none.test)[1] < 0]
+    narrower = [s for s in dropping if style.sign(s.gap - none.gap) < 0]
+    better = [s for s in dropping if style.sign(s.test - none.test) > 0]
+    worse = [s for s in dropping if style.sign(s.test - none.test) < 0]
     last = [of_kind[-1] for of_kind in kinds.values()]
     reach = {s.kind: lags.reaches({"start": s.start, "end": s.norms}) for s in [none, *last]}
     horizons = {kind.replace("_", " "): lags.before_after(r, ("start", "end"))["horizon"] for kind, r in reach.items()}
@@ -158,10 +156,7 @@ def by_rate(none: Setting, kinds: Mapping[str, Sequence[Setting]]) -> Figure:
             ("validation", style.BLUE, style.BLUE, 0.0, "validation, at the end"),
             ("test", style.VERMILION, style.VERMILION, 0.008, "test, at the chosen look"),
         ):
-            values = np.stack([getattr(s, name) for s in settings])
-            bounds = np.array([student(v) for v in values])
-            means = values.mean(axis=1)
-            reach = np.abs(np.where(np.isfinite(bounds), bounds, means[:, None]) - means[:, None]).T
+            means, reach = np.transpose([style.mean_reach(getattr(s, name)) for s in settings])
             line: dict[str, Any] = dict(color=color, markerfacecolor=face, marker="o", markersize=3.5, linewidth=1)
             ax.errorbar(rates + moved, means, yerr=reach, capsize=2, label=label, **line)
         ax.set_xlabel("rate")

@@ -66,15 +66,9 @@ def read(out: Path) -> Found:
     return Found(samples, facts, generators, {k: np.array([v[i] for i in sorted(v)]) for k, v in scores.items()}, part)
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """(mean, half the width of Student's 95% interval); 0 of one value."""
-    low, high = style.student(values)
-    return float(np.mean(values)), (high - low) / 2 if len(values) > 1 else 0.0
-
-
 def said(values: np.ndarray, digits: int = 3) -> str:
     """'0.912 ± 0.010'."""
-    mean, wide = interval(values)
+    mean, wide = style.mean_reach(values)
     return f"{mean:.{digits}f} ± {wide:.{digits}f}"
 
 

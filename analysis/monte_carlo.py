@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis import style
 from analysis.lags import axis, picked
-from analysis.style import BLUE, VERMILION, spread, student
+from analysis.style import BLUE, VERMILION, spread
 from seqdyn.runs.records import load
 
 CAPTION = (
@@ -72,18 +72,16 @@ def table(found: Sequence[Pair]) -> list[dict[str, str]]:
     """For the reader."""
     lines = []
     for pair in found:
-        low, high = student(pair.loss[1] - pair.loss[0])
-        down, up = student(pair.accuracy[1] - pair.accuracy[0])
         lines.append(
             {
                 "dropped": pair.kind.replace("_", " "),
                 "rate": f"{pair.rate:g}",
                 "test loss, without dropout": spread(pair.loss[0], 2),
                 "Monte Carlo": spread(pair.loss[1], 2),
-                "difference": f"{low:+.2f} to {high:+.2f}",
+                "difference": style.interval(pair.loss[1] - pair.loss[0], 2),
                 "test accuracy, without dropout": spread(pair.accuracy[0], 1),
                 "Monte Carlo ": spread(pair.accuracy[1], 1),
-                "difference ": f"{down:+.1f} to {up:+.1f}",
+                "difference ": style.interval(pair.accuracy[1] - pair.accuracy[0]),
             }
         )
     return lines

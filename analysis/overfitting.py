@@ -156,8 +156,7 @@ def deviation(values: Float[np.ndarray, " seed"]) -> float:
 
 def against(row: Row, plain: Row) -> str:
     """'better', 'worse' or 'noise': does the interval of the paired differences of test accuracy leave 0 out?"""
-    low, high = style.student(row.test - plain.test)
-    return "better" if low > 0 else "worse" if high < 0 else "noise"
+    return {1: "better", 0: "noise", -1: "worse"}[style.sign(row.test - plain.test)]
 
 
 def table(found: Sequence[Row]) -> list[dict[str, str]]:
@@ -166,7 +165,6 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
     for group in grouped(found).values():
         plain = next((r for r in group if r.method == "nothing"), group[0])
         for r in group:
-            low, high = style.student(100 * (r.test - plain.test))
             lines.append(
                 {
                     "data": r.data,
@@ -176,7 +174,7 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
                     "training": spread(100 * r.train, 1),
                     "validation": spread(100 * r.validation, 1),
                     "test": spread(100 * r.test, 1),
-                    "against nothing": "–" if r is plain else f"{low:+.1f} to {high:+.1f}",
+                    "against nothing": "–" if r is plain else style.interval(100 * (r.test - plain.test)),
                     "gap": spread(100 * (r.train - r.test), 1),
                     "best test (not selectable)": spread(100 * r.best_test, 1),
                     "horizon": lag_text(r.horizon, r.steps),

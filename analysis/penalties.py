@@ -19,6 +19,7 @@ from analysis import claims, lags, report, style
 from analysis.claims import Verdict
 from analysis.lags import Curve, stage
 from analysis.selection import best
+from analysis.style import mean_reach
 from seqdyn.learn.config import Experiment, Spec
 from seqdyn.runs import manifest
 from seqdyn.runs.records import alone
@@ -246,19 +247,13 @@ def gradients(f: Found) -> Figure:
 # --- in words -------------------------------------------------------------------------------------------------
 
 
-def apart(values: Float[np.ndarray, " d"]) -> tuple[float, float]:
-    """(mean, half of Student's 95% interval) of paired differences."""
-    low, high = style.student(values)
-    return float(values.mean()), (high - low) / 2
-
-
 def summary(f: Found) -> list[dict[str, Any]]:
     """A row a method, at the λ that validation chooses; differences are from the first method at λ = 0."""
     at, accuracy, share = chosen(f), f.metrics["test_accuracy"], nonzero(f)
     listed = []
     for m, label in enumerate(f.labels):
         p = at[m]
-        gain, reach = apart(100 * (accuracy[:, m, p] - accuracy[:, 0, 0]))
+        gain, reach = mean_reach(100 * (accuracy[:, m, p] - accuracy[:, 0, 0]))
         listed.append(
             {"label": label, "weight": f.weights[m, p], "accuracy": 100 * accuracy[:, m, p].mean(), "gain": gain}
             | {"reach": reach, "train": 100 * f.metrics["train_accuracy"][:, m, p].mean()}
@@ -296,7 +291,7 @@ def outcome(f: Found, listed: Sequence[dict[str, Any]]) -> str:
     )
     if "l0" in f.labels:
         m = f.labels.index("l0")
-        gain, reach = apart(100 * (f.metrics["test_accuracy"][:, m, 0] - f.metrics["test_accuracy"][:, 0, 0]))
+        gain, reach = mean_reach(100 * (f.metrics["test_accuracy"][:, m, 0] - f.metrics["test_accuracy"][:, 0, 0]))
         text += (
             f" Gates alone, drawn at λ = 0 as dropout would be, gain {gain:+.1f} ± {reach:.1f}; what λ adds is that "
             f"{listed[m]['nonzero']:.0f}% of the weights are enough."

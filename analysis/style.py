@@ -231,6 +231,24 @@ def student(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
     return float(there.mean() - reach), float(there.mean() + reach)
 
 
+def sign(differences: Float[np.ndarray, " n"]) -> int:
+    """1 where all of `student`'s interval is above 0, −1 where all of it is below, 0 within the noise."""
+    low, high = student(differences)
+    return int(low > 0) - int(high < 0)
+
+
+def interval(differences: Float[np.ndarray, " n"], digits: int = 1) -> str:
+    """`student`'s, as '-0.3 to +1.2'."""
+    low, high = student(differences)
+    return f"{low:+.{digits}f} to {high:+.{digits}f}"
+
+
+def mean_reach(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """(mean, half the width of `student`'s interval): an error bar; 0 of fewer than two values."""
+    low, high = student(values)
+    return float(values.mean()), (high - low) / 2 if np.isfinite(low) else 0.0
+
+
 def spread(values: Float[np.ndarray, " n"], digits: int = 3) -> str:
     """mean ± standard deviation over seeds."""
     there = values[~np.isnan(values)]
