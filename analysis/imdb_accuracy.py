@@ -176,12 +176,11 @@ def figures(out: Path) -> Iterator[report.Drawn]:
 
 
 def show(out: str | Path) -> list[Path]:
-    """Draws a directory of runs, a page in each, and prints the table and where the files lie."""
+    """Draws a directory of runs, and prints the table and where the files lie."""
     out = Path(out)
-    found, drawn = table(summary(out), out), report.saved(figures(out), out)
+    found = table(summary(out), out)
     tables = [("Means ± standard deviations over seeds", found)]
-    pages = [report.write(part, "Accuracy on reviews", text(found), drawn, tables) for part in parts(out)]
-    return report.show(found, [*(path for path, _ in drawn), *pages])
+    return report.publish(parts(out)[0], "Accuracy on reviews", text(found), figures(out), tables, into=out)
 
 
 if __name__ == "__main__":

@@ -122,13 +122,11 @@ def figures(found: list[Kind]) -> Iterator[report.Drawn]:
 
 
 def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
-    """Draws a directory of runs, a page in each with the verdicts, and prints the table and where the files lie."""
+    """Draws a directory of runs, and prints the table and where the files lie; the page has the verdicts."""
     out, found = Path(out), kinds(out)
-    rows, drawn = table(summary(found)), report.saved(figures(found), out)
-    tables, title = [("Means ± standard deviations over seeds", rows)], "What pretrained word vectors change"
-    tables += claims.tables(verdicts)
-    pages = [report.write(out / part, title, text(rows), drawn, tables) for part in ("random", "pretrained")]
-    return report.show(rows, [*(path for path, _ in drawn), *pages])
+    rows, title = table(summary(found)), "What pretrained word vectors change"
+    tables = [("Means ± standard deviations over seeds", rows), *claims.tables(verdicts)]
+    return report.publish(out / "random", title, text(rows), figures(found), tables, into=out)
 
 
 def main(out: Path) -> None:

@@ -121,7 +121,7 @@ def write(
     return into / NAME
 
 
-def saved(figures: Iterable[Drawn], folder: Path) -> list[tuple[Path, str]]:
+def _saved(figures: Iterable[Drawn], folder: Path) -> list[tuple[Path, str]]:
     """(file, caption) of figures that are made one after the other, in the one look."""
     with style.look():
         return [(style.save(figure, folder / "figures" / name), caption) for name, figure, caption in figures]
@@ -139,7 +139,7 @@ def publish(
 ) -> list[Path]:
     """Saves figures, writes the page, and that of `explore` beside it in a run directory; prints the first table (or
     those of `printed`) and where all lies; returns the figures' files and the page."""
-    drawn = saved(figures, into or Path(out))
+    drawn = _saved(figures, into or Path(out))
     explored = [explore.write([out], Path(out) / explore.NAME)] if into is None else []
     page = write(out, title, text, drawn, tables, into, made)
     *before, last = printed or [tables[0][1]]

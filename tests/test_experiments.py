@@ -132,7 +132,7 @@ def test_architectures(tmp_path, imdb_dir):
 @pytest.mark.slow
 def test_imdb_accuracy(tmp_path, imdb_dir):
     text = smoke("imdb_accuracy", tmp_path / "out", "--data-dir", imdb_dir, "--no-verify")
-    check_figures(tmp_path / "out" / "rnn", text)
+    check_figures(tmp_path / "out", text, "accuracy")
     for network in ("rnn", "lstm", "gru", "best", "tf–idf"):
         assert network in text
 
