@@ -101,7 +101,7 @@ class Row(NamedTuple):
 def summary(out: Path) -> list[Row]:
     """In the order of `TITLES`, examples, ways."""
     found = []
-    for part in (path.parent for path in out.glob(f"*/{manifest.NAME}")):
+    for part in report.parts(out, "augmentation").values():
         experiment = manifest.experiment(part)
         ds, noted = load(part).load(), experiment.settings
         one, label = measured(ds), ds["label"].values

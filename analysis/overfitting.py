@@ -69,7 +69,7 @@ def method_of_each(ds: "xr.Dataset", noted: Sequence[str]) -> np.ndarray:
     return np.asarray([*noted, *(known.get(key, "") for key in keys[len(noted) :])])
 
 
-def settled(part: Path) -> dict[str, tuple[float, np.ndarray]]:
+def tuned(part: Path) -> dict[str, tuple[float, np.ndarray]]:
     """Method → (its number, its runs): of each method's numbers the one with the best mean validation accuracy over
     seeds; NaN for a method that has none."""
     ds, noted = load(part), manifest.experiment(part).settings
@@ -85,7 +85,7 @@ def settled(part: Path) -> dict[str, tuple[float, np.ndarray]]:
 
 def helped(part: Path) -> dict[str, float]:
     """The methods with a number whose mean validation accuracy is above that of nothing, with the number."""
-    ds, found = load(part), settled(part)
+    ds, found = load(part), tuned(part)
 
     def score(method: str) -> float:
         return float(np.nan_to_num(judged(ds, "validation_accuracy", method)[found[method][1]]).mean())
@@ -98,13 +98,13 @@ def summary(out: Path) -> list[Row]:
     """Every method of every part in the order of data, examples, `ORDER`."""
     found = []
     timing = json.loads((out / TIMING).read_text(encoding="utf-8")) if (out / TIMING).exists() else {}
-    for part in (path.parent for path in out.glob(f"*/{manifest.NAME}")):
+    for part in report.parts(out, "overfitting").values():
         experiment = manifest.experiment(part)
         ds, spec, noted = load(part).load(), experiment.specs[0], experiment.settings
         reach = lags.horizon(lags.stage(ds, "adjoint_norm", 1.0)[:, -1])
         ms = timing.get(noted["set"], {})
         kinds = verdicts(ds, task_of(spec).chance)
-        for method, (number, runs) in settled(part).items():
+        for method, (number, runs) in tuned(part).items():
             train, validation, test = (judged(ds, f"{s}_accuracy", method)[runs] for s in style.SPLITS)
             found.append(
                 Row(
@@ -129,11 +129,11 @@ def summary(out: Path) -> list[Row]:
 def courses(out: Path) -> dict[str, Course]:
     """Of nothing, by data and examples."""
     found = {}
-    for part in (path.parent for path in out.glob(f"*/{manifest.NAME}")):
+    for part in report.parts(out, "overfitting").values():
         experiment = manifest.experiment(part)
         noted, spec = experiment.settings, experiment.specs[0]
         if "nothing" in noted["methods"]:
-            runs = settled(part)["nothing"][1]
+            runs = tuned(part)["nothing"][1]
             key = (SETS[noted["set"]], noted["examples"])
             name = f"{noted['examples']:,} {noted['set']}"
             found[key] = name, Course(load(part), runs, noted["examples"] // spec.batch)
