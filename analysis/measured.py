@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from analysis import claims, style
 from analysis.claims import Claim, Verdict
-from seqdyn.runs.display import plain_console
+from seqdyn.runs.display import plain_console, table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -52,10 +51,7 @@ def show(kept: Path, stated: Sequence[Claim], figure: Callable[[dict[str, Any]],
     found = json.loads(kept.read_text(encoding="utf-8"))
     console = plain_console(width=150, record=True)
     told = judged(stated, found["rows"])
-    table = Table(*told[0], box=None)
-    for row in told:
-        table.add_row(*row.values())
-    console.print(table)
+    console.print(table(told))
     console.print(CAPTION)
     with style.look():
         drawn = style.save(figure(found), kept.with_suffix(""))

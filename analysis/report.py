@@ -14,12 +14,11 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from analysis import explore, style
 from analysis import live as live  # whoever draws reports has `--live`
 from seqdyn.runs import manifest
-from seqdyn.runs.display import plain_console
+from seqdyn.runs.display import plain_console, table
 from seqdyn.types import ConfigError
 
 NAME = "report.html"
@@ -153,12 +152,8 @@ def publish(
 def show(rows: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> list[Path]:
     """Prints a table and where the files lie, which it returns."""
     console = plain_console()
-    printed = (
-        Table(*(name.replace(" ", "\n") for name in rows[0]), box=None, collapse_padding=True) if rows else Table()
-    )
-    for row in rows:
-        printed.add_row(*row.values())
-    console.print(printed)
+    narrow = [{name.replace(" ", "\n"): value for name, value in row.items()} for row in rows]
+    console.print(table(narrow, collapse_padding=True))
     for path in paths:
         console.print(str(path), soft_wrap=True)
     return list(paths)
