@@ -8,7 +8,7 @@ last states of 32 sequences for 1,000 steps under a constant input, and what it 
 input is the mean of the distractors, in their code it is one symbol; orbits begin where sequences end, theirs at
 random; 16 units, Adam of rate 0.003, clip 1. A tanh rnn, a GRU and an LSTM read sequences of 10 to 30 steps; a second
 tanh rnn reads 30 steps always. A run is judged at its last look with over 99% right.
-Cost: 96 runs × 1,200 updates, 41 looks at each; three minutes of processor time.
+Cost: 96 runs × 1,200 updates, 41 looks at each; three minutes of processor time; `--paper` takes hours.
 Expect: one attractor before training, in all of them. Of the tanh rnns of one length hardly any gets four. In 17 of 20
 some orbits never settle, and 27% (median) are still right after the wait. GRU and LSTM, too, end with fewer than four,
 two in the median, and 62% are still right: to last for 30 steps, nothing must be stored for ever. Of the tanh rnns of
@@ -87,8 +87,6 @@ class Config(_cases.Trained):
     """Steps under the constant input."""
     orbits: int = 32
     """Sequences whose last states begin one."""
-    paper: bool = False
-    """Longer, wider, hours; options that differ from their default win over it."""
 
 
 # --- where orbits end ---------------------------------------------------------------------------------------

@@ -57,8 +57,6 @@ class Config(_cases.Trained):
     clip: float = 1.0
     diagnostic: int = 256
     """Sequences of a look."""
-    paper: bool = False
-    """Longer sequences, wider networks, more of them; options that differ from their default win over it."""
 
 
 def experiment(c: Config) -> Experiment:

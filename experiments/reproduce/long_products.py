@@ -25,7 +25,6 @@ from analysis.claims import Claim, Statistic, of
 from analysis.long_products import FACTOR, LAST, REPORTED
 from analysis.measured import show
 from experiments import _measured
-from seqdyn import backend
 from seqdyn.runs.script import Seeds, script, seeds, with_preset
 from seqdyn.types import whole
 
@@ -33,11 +32,9 @@ SOURCE = "Bar et al. 2025"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(_measured.Once):
+class Config(_measured.Presets):
     """How many networks, and how wide."""
 
-    paper: bool = False
-    """Wider networks, an hour; options that differ from their default win over them."""
     seeds: Seeds = 40
     """Seeds: how many, from 0 on, a range or a list. Each draws `nets` networks of each width."""
     nets: int = 3
@@ -141,11 +138,7 @@ def main(config: Config) -> None:
         whole("widths", n, 2)
     for name in ("nets", "sequences"):
         whole(name, getattr(config, name), 1)
-    kept, settings = _measured.place("long_products", config)
-    backend.start()
-    if not kept.exists():
-        _measured.keep(kept, {"config": settings} | measured(config))
-    show(kept, stated(config), analysis.figure)
+    show(_measured.once("long_products", config, measured), stated(config), analysis.figure)
 
 
 if __name__ == "__main__":

@@ -148,10 +148,10 @@ class Options(Usual):
 
 @dataclass(frozen=True, kw_only=True)
 class Presets(Options):
-    """What the config of a script has whose full setting takes hours."""
+    """What the config of a script has whose full setting takes far longer."""
 
     paper: bool = False
-    """The full setting, hours or days long: options that stand at their default take their values in it."""
+    """The full setting, which takes far longer: options that stand at their default take their values in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
