@@ -1,7 +1,7 @@
 """Figures and report of `experiments.edge_of_stability`: the sharpness of the training loss against 2/η, whether
 gradient descent hovers there, and what became of the gradient through time.
 
-What is read of the runs, and in which units, is said in `sharpness`.
+What is read of the runs, and in which units, is said in `stability_sharpness`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from matplotlib.ticker import NullLocator
 from analysis import claims, lags, report, style
 from analysis.claims import Verdict
 from analysis.lags import axis, diverged, number, picked
-from analysis.sharpness import NEAR, Records
+from analysis.stability_sharpness import NEAR, Records
 from analysis.style import median
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest

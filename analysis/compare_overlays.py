@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import claims, lags, report, style
-from analysis.sides import Read, Setting, Side, norms, setting_text
+from analysis.compare_sides import Read, Setting, Side, norms, setting_text
 
 POINTS = 8
 """Updates at which the horizon is read: each takes the records of all lags."""
