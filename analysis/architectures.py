@@ -15,8 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from analysis import claims, lags, report, style
 from analysis.claims import Verdict
 from analysis.judged import horizons
-from analysis.lags import axis, picked, stage
+from analysis.lags import SAID, STAGES, axis, lag_text, picked, stage
 from analysis.selection import ACCURACY, at_chosen
+from analysis.style import spread
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import axes as record_axes
 from seqdyn.runs import manifest
@@ -25,19 +26,6 @@ from seqdyn.runs.script import RUN_DIR, script
 
 if TYPE_CHECKING:
     import xarray as xr
-
-STAGES = {"at initialisation": 0.0, "after training": 1.0}
-BLUE, ORANGE = "#0072b2", "#d55e00"
-"""Of Okabe & Ito, safe for the colour-blind."""
-
-
-def spread(values: np.ndarray, digits: int = 3) -> str:
-    """mean ± standard deviation over seeds."""
-    there = values[~np.isnan(values)]
-    if not there.size:
-        return "–"
-    deviation = f" ± {there.std(ddof=1):.{digits}f}" if there.size > 1 else ""
-    return f"{there.mean():.{digits}f}{deviation}"
 
 
 def summary(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float]) -> list[dict[str, Any]]:
@@ -62,12 +50,6 @@ def summary(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float])
             }
         )
     return found
-
-
-def lag_text(lag: np.ndarray, steps: int) -> str:
-    """A horizon's mean ± sd; ≥ where a seed's never fell to 1%."""
-    least = "≥" if np.any(lag == steps) else ""
-    return f"{least}{spread(lag, 0)}"
 
 
 def table(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
@@ -102,7 +84,9 @@ def comparison(found: Sequence[dict[str, Any]]) -> Figure:
             ("top layer, at initialisation", "after training", "bottom layer, trained"),
         ),
     ):
-        for name, label, color, marker in zip(names, labels, (BLUE, ORANGE, "black"), "osx", strict=False):
+        for name, label, color, marker in zip(
+            names, labels, (style.BLUE, style.VERMILION, "black"), "osx", strict=False
+        ):
             mean = [np.nanmean(r[name]) for r in found]
             error = [np.nanstd(r[name], ddof=1) if len(r[name]) > 1 else 0.0 for r in found]
             ax.errorbar(mean, y, xerr=error, color=color, marker=marker, markersize=4, label=label, **bars)
@@ -120,12 +104,10 @@ def comparison(found: Sequence[dict[str, Any]]) -> Figure:
 
 def norms(ds: "xr.Dataset", names: Sequence[str]) -> Figure:
     """‖∂L/∂h_t‖ against lag, a panel an architecture, a line a layer and stage."""
-    columns = 4
-    count = -(-len(names) // columns)
-    fig, panels = style.panels(count, columns, 1.4, sharex=True, sharey=True)
-    read = {when: stage(ds, "adjoint_norm", fraction) for when, fraction in STAGES.items()}
+    fig, panels, used = style.wrapped(len(names), 4, 1.4, sharex=True, sharey=True)
+    read = {SAID[when]: stage(ds, "adjoint_norm", fraction) for when, fraction in STAGES.items()}
     drawn = []
-    for ax, name in zip(panels.flat, names, strict=False):
+    for ax, name in zip(used, names, strict=True):
         runs = picked(ds, label=name)
         for (when, values), color in zip(read.items(), style.shades(len(read)), strict=True):
             layers = np.flatnonzero(~np.isnan(values[runs]).all(axis=(0, 2)))
@@ -134,8 +116,6 @@ def norms(ds: "xr.Dataset", names: Sequence[str]) -> Figure:
                 drawn.append(style.median_band(ax, np.arange(values.shape[-1]), values[runs, layer], **line))
         ax.set_title(style.plain(name))
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    for ax in panels.flat[len(names) :]:
-        ax.set_visible(False)
     style.log_axis(panels, drawn)
     for ax in panels[-1]:
         ax.set_xlabel("lag T − t")

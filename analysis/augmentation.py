@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = "examples.npz"
 """Of a run directory: what the experiment shows of each change."""
-COLORS = {"without": "#000000", "with": "#0072b2", "flipped": "#d55e00"}
-"""Of Okabe & Ito, safe for the colour-blind."""
+COLORS = {"without": style.BLACK, "with": style.BLUE, "flipped": style.VERMILION}
 TITLES = {
     "vowels": "Japanese vowels",
     "digits": "digits",
@@ -102,7 +101,7 @@ class Row(NamedTuple):
 def summary(out: Path) -> list[Row]:
     """In the order of `TITLES`, examples, ways."""
     found = []
-    for part in (path.parent for path in out.glob(f"*/{manifest.NAME}")):
+    for part in report.parts(out, "augmentation").values():
         experiment = manifest.experiment(part)
         ds, noted = load(part).load(), experiment.settings
         one, label = measured(ds), ds["label"].values
@@ -126,7 +125,6 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
     """For the reader."""
     lines = []
     for r in found:
-        low, high = style.student(r.error - paired(found, r).error)
         censored = np.median(r.horizon) >= r.steps
         lines.append(
             {
@@ -134,8 +132,8 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
                 "training examples": f"{r.examples:,}",
                 "augmentation": r.way,
                 "strength": f"{r.strength:g}",
-                "test error (%)": f"{r.error.mean():.1f} ± {r.error.std(ddof=1) if len(r.error) > 1 else 0:.1f}",
-                "difference": "–" if r.way == "without" else f"{low:+.1f} to {high:+.1f}",
+                "test error (%)": style.spread(r.error, 1),
+                "difference": "–" if r.way == "without" else style.interval(r.error - paired(found, r).error),
                 "horizon (lags)": f"{'≥' if censored else ''}{np.median(r.horizon):g} of {r.steps}",
                 "gradient at T/2": lags.number(float(np.median(r.reach))),
             }
@@ -150,8 +148,7 @@ def text(found: Sequence[Row]) -> list[str]:
         clauses = []
         for r in (r for r in found if r.data == data and r.way != "without"):
             plain = paired(found, r)
-            low, high = style.student(r.error - plain.error)
-            verdict = "less" if high < 0 else "more" if low > 0 else "within the noise"
+            verdict = {1: "more", 0: "within the noise", -1: "less"}[style.sign(r.error - plain.error)]
             kind = "with flips" if r.way == "flipped" else "augmented"
             clauses.append(
                 f"{r.examples:,} examples {kind} {r.error.mean():.1f}% against {plain.error.mean():.1f}% ({verdict})"
@@ -178,8 +175,7 @@ def errors(found: Sequence[Row]) -> Figure:
             x = np.array([r.examples for r in mine])
             line: dict[str, Any] = dict(color=COLORS[way], linestyle=dashes)
             label = "flipped" if way == "flipped" else f"{way} augmentation"
-            means = np.array([r.error.mean() for r in mine])
-            reach = np.nan_to_num([style.student(r.error)[1] for r in mine] - means, posinf=0)
+            means, reach = np.transpose([style.mean_reach(r.error) for r in mine])
             axes[0, j].errorbar(x, means, yerr=reach, label=label, marker="o", markersize=3, capsize=2, **line)
             ratios = np.stack([r.reach for r in mine], axis=1)
             drawn.append(style.median_band(axes[1, j], x, ratios, marker="o", markersize=3, **line))
@@ -211,7 +207,7 @@ def curves(examples: dict[str, np.ndarray], kind: str) -> Figure:
         t = np.arange(1, len(before) + 1)
         mark = {} if kind == "series" else dict(marker="o", markersize=2.5, linestyle="none")
         draws = after if kind == "series" else after[:1]  # three would hide each other's points
-        for draw, color in zip(draws, ("#0072b2", "#e69f00", "#009e73"), strict=False):
+        for draw, color in zip(draws, (style.BLUE, style.ORANGE, style.GREEN), strict=False):
             ax.plot(t, draw[:, 0], color=color, linewidth=0.9, **mark)
         ax.plot(t, before[:, 0], color="0.4", linewidth=1.6, zorder=0, **mark | ({"markersize": 5} if mark else {}))
         ax.set(title=_named(name), xlabel="frame" if kind == "series" else "feature")

@@ -25,8 +25,6 @@ from seqdyn.runs.records import load
 if TYPE_CHECKING:
     import xarray as xr
 
-COLORS = {"train": "#000000", "validation": "#0072b2", "test": "#d55e00"}
-NAMES = {"train": "training", "validation": "validation", "test": "test"}
 GREY = "0.55"
 LEAST = 0.008
 """What is below, as 0 is, is drawn here: three of 360 sequences."""
@@ -144,12 +142,12 @@ def against_width(parts: Sequence[Part]) -> Figure:
     drawn = []
     for row, of_row in zip(axes, rows, strict=True):
         for ax, p in zip(row, of_row, strict=True):
-            for split, color in COLORS.items():
+            for split, of in style.SPLITS.items():
                 last = np.maximum(np.stack([p.error(split)[p.of(w), -1] for w in p.widths], axis=1), LEAST)
-                line: dict[str, Any] = dict(color=color, marker="o", markersize=3, label=f"{NAMES[split]}, last update")
+                line = of | dict(linestyle="-", marker="o", markersize=3, label=f"{of['label']}, last update")
                 drawn.append(style.median_band(ax, np.asarray(p.widths), last, **line))
             at = np.stack([p.at(p.error("test"))[p.of(w)] for w in p.widths], axis=1)
-            line = dict(color=COLORS["test"], marker="s", markersize=3, linestyle=style.DASHES[1])
+            line = dict(color=style.VERMILION, marker="s", markersize=3, linestyle=style.DASHES[1])
             drawn.append(style.median_band(ax, np.asarray(p.widths), at, label="test, chosen by validation", **line))
             if p.wrong:
                 ax.axhline(p.wrong, color=GREY, linewidth=0.8)
@@ -207,7 +205,7 @@ def along(parts: Sequence[Part]) -> Figure:
 # --- in words -------------------------------------------------------------------------------------------------
 
 
-def spread(values: np.ndarray, digits: int = 3) -> str:
+def ranged(values: np.ndarray, digits: int = 3) -> str:
     """'median (lowest–highest)'."""
     return f"{np.median(values):.{digits}f} ({values.min():.{digits}f}–{values.max():.{digits}f})"
 
@@ -216,10 +214,10 @@ def summary(parts: Sequence[Part]) -> list[dict[str, Any]]:
     """A row a training set and width, with a value per seed of what is measured."""
     found = []
     for p in parts:
-        of = {split: p.error(split) for split in COLORS}
+        of = {split: p.error(split) for split in style.SPLITS}
         grown = {"weight": p.weight(), "radius": p.radius(), "reach": p.reach()}
         verdicts = selection.verdicts(p.ds, TASKS["labelled"](p.experiment.specs[0]).chance)
-        norms = {when: stage(p.ds, "adjoint_norm", at)[:, 0] for when, at in (("start", 0.0), ("end", 1.0))}
+        norms = {when: stage(p.ds, "adjoint_norm", at)[:, 0] for when, at in lags.STAGES.items()}
         for w in p.widths:
             runs = p.of(w)
             row: dict[str, Any] = {"n": p.n, "wrong": p.wrong, "width": w, "updates": p.experiment.updates}
@@ -248,9 +246,9 @@ def table(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
             "wrong labels": f"{r['wrong']:.0%}",
             "hidden": str(r["width"]),
             "training error": f"{np.median(r['train_last']):.3f}",
-            "test error": spread(r["test_last"]),
+            "test error": ranged(r["test_last"]),
             "chosen: validation": f"{np.median(r['validation_chosen']):.3f}",
-            "chosen: test": spread(r["test_chosen"]),
+            "chosen: test": ranged(r["test_chosen"]),
             "at update": f"{np.median(r['chosen']):,.0f}",
             "best test look, not selectable": f"{np.median(r['best_test']):.3f}",
             "by the rule": selection.counted(r["verdicts"]),
@@ -276,8 +274,8 @@ def text(found: Sequence[dict[str, Any]]) -> list[str]:
         wide = max(of, key=lambda r: r["width"])
         told.append(
             f"With {n:,} sequences and {labels(wrong)}, validation chooses {chosen['width']} units, test error "
-            f"{spread(chosen['test_chosen'])}, when it may choose the update, and {last['width']} at the last one, "
-            f"{spread(last['test_last'])}. The widest, {wide['width']}, is at {mid(wide, 'test_chosen'):.3f} where "
+            f"{ranged(chosen['test_chosen'])}, when it may choose the update, and {last['width']} at the last one, "
+            f"{ranged(last['test_last'])}. The widest, {wide['width']}, is at {mid(wide, 'test_chosen'):.3f} where "
             f"validation chose (update {mid(wide, 'chosen'):,.0f}) and {mid(wide, 'test_last'):.3f} in the end, with a "
             f"training error of {mid(wide, 'train_last'):.3f}; its spectral radius goes "
             f"{before_after(wide, 'radius')}, "

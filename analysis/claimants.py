@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-class Stated(NamedTuple):
+class Claimant(NamedTuple):
     """Where the claims of an experiment are."""
 
     script: str
@@ -27,39 +27,39 @@ class Stated(NamedTuple):
     """Do its parts lie two levels down, <panel>/<case>, as those of reproductions do?"""
 
 
-def _reproduced(name: str, columns: str = "analysis.reproduced") -> Stated:
-    return Stated(f"experiments.reproduce.{name}", columns, panels=True)
+def _reproduced(name: str, columns: str = "analysis.reproduced") -> Claimant:
+    return Claimant(f"experiments.reproduce.{name}", columns, panels=True)
 
 
 STATED = {
-    "gradient_flow": Stated("experiments.gradient_flow"),
-    "exploding": Stated("experiments.exploding"),
-    "minimal_cells": Stated("experiments.minimal_cells"),
-    "gating": Stated("experiments.gating"),
-    "clipping": Stated("experiments.clipping"),
-    "initialisations": Stated("experiments.initialisations"),
-    "activations": Stated("experiments.activations"),
-    "normalisation": Stated("experiments.normalisation"),
-    "regularisation": Stated("experiments.regularisation"),
-    "schedules": Stated("experiments.schedules"),
-    "cure": Stated("experiments.cures"),
-    "causes": Stated("experiments.causes"),
-    "dropout": Stated("experiments.dropout", "analysis.dropout"),
-    "imdb_gradients": Stated("experiments.imdb_gradients", "analysis.judged"),
-    "pretrained": Stated("experiments.pretrained", "analysis.judged"),
-    "architectures": Stated("experiments.architectures", "analysis.judged"),
+    "gradient_flow": Claimant("experiments.gradient_flow"),
+    "exploding": Claimant("experiments.exploding"),
+    "minimal_cells": Claimant("experiments.minimal_cells"),
+    "gating": Claimant("experiments.gating"),
+    "clipping": Claimant("experiments.clipping"),
+    "initialisations": Claimant("experiments.initialisations"),
+    "activations": Claimant("experiments.activations"),
+    "normalisation": Claimant("experiments.normalisation"),
+    "regularisation": Claimant("experiments.regularisation"),
+    "schedules": Claimant("experiments.schedules"),
+    "cure": Claimant("experiments.cures"),
+    "causes": Claimant("experiments.causes"),
+    "dropout": Claimant("experiments.dropout", "analysis.dropout"),
+    "imdb_gradients": Claimant("experiments.imdb_gradients", "analysis.judged"),
+    "pretrained": Claimant("experiments.pretrained", "analysis.judged"),
+    "architectures": Claimant("experiments.architectures", "analysis.judged"),
     "forget_bias": _reproduced("forget_bias"),
     "flossing": _reproduced("flossing", "analysis.flossing"),
     "adding": _reproduced("adding"),
     "copy": _reproduced("copy_memory"),
     "flat": _reproduced("flat_gradients"),
     "temporal_order": _reproduced("temporal_order"),
-    "edge_of_chaos": Stated("experiments.edge_of_chaos", "analysis.plane"),
-    "edge_of_stability": Stated("experiments.edge_of_stability", "analysis.sharpness"),
-    "jacobian_spectra": Stated("experiments.jacobian_spectra", "analysis.windows"),
-    "capacity": Stated("experiments.capacity", "analysis.capacity"),
-    "penalties": Stated("experiments.penalties", "analysis.penalty_pairs"),
-    "augmentation": Stated("experiments.augmentation", "analysis.augmentation"),
+    "edge_of_chaos": Claimant("experiments.edge_of_chaos", "analysis.chaos_plane"),
+    "edge_of_stability": Claimant("experiments.edge_of_stability", "analysis.stability_sharpness"),
+    "jacobian_spectra": Claimant("experiments.jacobian_spectra", "analysis.jacobian_windows"),
+    "capacity": Claimant("experiments.capacity", "analysis.capacity"),
+    "penalties": Claimant("experiments.penalties", "analysis.penalty_pairs"),
+    "augmentation": Claimant("experiments.augmentation", "analysis.augmentation"),
 }
 """How the name of an experiment begins -> the script that claims something of it."""
 FOLDERS = ("experiments", "experiments.reproduce")
@@ -102,7 +102,7 @@ def _asked(made: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in made["config"].items() if name != "verify"}
 
 
-def of(part: Path) -> Stated | None:
+def of(part: Path) -> Claimant | None:
     """Of a run directory; None if nothing is claimed of it, as of runs that no script has made."""
     made = manifest.read(part)
     name = made["experiment"]["name"]

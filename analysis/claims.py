@@ -114,6 +114,8 @@ class Claim:
     """Where the share or median is claimed to lie; 'within': nearer to 0 than the threshold."""
     source: str | None = None
     """Who says so, if others do."""
+    paper: str = ""
+    """What they say of its number."""
 
 
 class Verdict(NamedTuple):

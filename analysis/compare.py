@@ -17,15 +17,15 @@ import numpy as np
 import tyro
 
 from analysis import claims, report, style
-from analysis.differences import DECIDED, pairs
-from analysis.differences import first_bits as first_bits
-from analysis.differences import first_setting as first_setting
-from analysis.differences import tests as tests
-from analysis.overlays import figures as figures
-from analysis.overlays import interval as interval
-from analysis.overlays import panels
-from analysis.sides import QUANTITIES, Read, Side, setting_text
-from analysis.sides import read as read
+from analysis.compare_differences import DECIDED, pairs
+from analysis.compare_differences import first_bits as first_bits
+from analysis.compare_differences import first_setting as first_setting
+from analysis.compare_differences import tests as tests
+from analysis.compare_overlays import figures as figures
+from analysis.compare_overlays import interval as interval
+from analysis.compare_overlays import panels
+from analysis.compare_sides import QUANTITIES, Read, Side, setting_text
+from analysis.compare_sides import read as read
 from seqdyn.runs import manifest
 from seqdyn.runs.display import plain_console
 from seqdyn.runs.script import script

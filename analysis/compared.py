@@ -27,12 +27,12 @@ def comparison(found: Sequence[dict[str, Any]]) -> Figure:
     y, (left, middle, right) = np.arange(len(found)), axes[0]
     share, reach = style.shares([(r["learned"], r["runs"]) for r in found])
     dots: dict[str, Any] = dict(marker="o", markersize=4, linestyle="none", linewidth=1)
-    left.errorbar(share, y, xerr=reach, color="#0072b2", capsize=2, **dots)
+    left.errorbar(share, y, xerr=reach, color=style.BLUE, capsize=2, **dots)
     for row, k in zip(found, y, strict=True):
         middle.plot([row["horizon_start"], row["horizon_end"]], [k, k], color="0.75", linewidth=1, zorder=0)
-    for when, face, label in (("start", "white", "at initialisation"), ("end", "#d55e00", "trained")):
+    for when, face, label in (("start", "white", "at initialisation"), ("end", style.VERMILION, "trained")):
         at = [r[f"horizon_{when}"] for r in found]
-        middle.plot(at, y, color="#d55e00", markerfacecolor=face, label=label, **dots)
+        middle.plot(at, y, color=style.VERMILION, markerfacecolor=face, label=label, **dots)
     middle.axvline(found[0]["steps"], color="0.6", linewidth=0.8)
     right.plot([r["cost"] for r in found], y, color="black", **dots)
     right.axvline(1, color="0.6", linewidth=0.8)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from analysis import claims, lags, report, style
-from analysis.lags import Curve, axis, diverged, picked, stage
+from analysis.lags import STAGES, Curve, axis, diverged, picked, stage
 from analysis.learned import criterion, latest, learned_at
 from analysis.style import wilson
 from seqdyn.runs import manifest
@@ -21,11 +21,8 @@ from seqdyn.runs.records import VARIABLES, load
 if TYPE_CHECKING:
     import xarray as xr
 
-STAGES = {"start": 0.0, "end": 1.0}
 HIGHEST = 1e4
 """Where the axis of norms ends: what explodes is orders of magnitude above what the curves are about."""
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-"""Of labels: Okabe & Ito's, safe for the colour-blind."""
 Measure = Callable[["xr.Dataset"], np.ndarray]
 """A number a run, to be drawn against the setting."""
 
@@ -94,7 +91,7 @@ def norms_by_lag(ds: "xr.Dataset", by: str | None) -> Figure:
     path through c of an LSTM dashed)."""
     labels = axis(ds, "label")
     values = axis(ds, by) if by else labels
-    shades = dict(zip(values, style.shades(len(values)) if by else cycle(COLORS), strict=False))
+    shades = dict(zip(values, style.shades(len(values)) if by else cycle(style.OKABE), strict=False))
     names = ["adjoint_norm"] + ["adjoint_norm_c"] * (by is None and "adjoint_norm_c" in ds)
     read = {when: {name: stage(ds, name, at)[:, 0] for name in names} for when, at in STAGES.items()}
 
@@ -140,7 +137,7 @@ def against(
     """The rate of success, the horizon, and what else was measured, against the swept number (or the label)."""
     labels = axis(ds, "label")
     values = axis(ds, by) if by else labels
-    colors = dict(zip(labels, cycle(COLORS), strict=False))
+    colors = dict(zip(labels, cycle(style.OKABE), strict=False))
     fig, axes = style.panels(2 + len(measures), 1, 1.25, sharex=True)
     fig.set_figwidth(style.PAGE * 0.72)
     top, middle, *others = axes[:, 0]

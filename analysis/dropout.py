@@ -12,21 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis import claims, lags, monte_carlo, outcomes, report, style
-from analysis.architectures import spread
 from analysis.claims import Verdict
 from analysis.lags import axis, picked, stage
 from analysis.learned import unfinished
 from analysis.selection import at_chosen, settled
-from analysis.style import student
+from analysis.style import spread
 from seqdyn.runs.records import load
 from seqdyn.runs.script import RUN_DIR, script
 
 if TYPE_CHECKING:
     import xarray as xr
-
-BLACK = "#000000"
-TRAINING, VALIDATION, TEST = "0.45", "#0072b2", "#d55e00"
-"""Okabe & Ito's, safe for the colour-blind."""
 
 
 class Setting(NamedTuple):
@@ -54,7 +49,7 @@ def of(ds: "xr.Dataset", kind: str, rate: float) -> Setting:
     runs = picked(ds, label=kind, dropout=np.float32(rate)) if kind != "none" else np.arange(ds.sizes["run"])
     train, validation = (100 * ds[f"{split}_accuracy"].values[runs, -1] for split in ("train", "validation"))
     chosen, test = (100 * at_chosen(ds, f"{split}_accuracy")[runs] for split in ("validation", "test"))
-    start, end = (stage(ds.isel(run=runs), "adjoint_norm", at)[:, -1] for at in (0.0, 1.0))
+    start, end = (stage(ds.isel(run=runs), "adjoint_norm", at)[:, -1] for at in lags.STAGES.values())
     return Setting(kind, rate, train, validation, train - validation, chosen, test, start, end)
 
 
@@ -99,18 +94,16 @@ def table(chosen: Sequence[Setting]) -> list[dict[str, str]]:
     """For the reader."""
     none, lines = chosen[0], []
     for s in chosen:
-        low, high = student(s.test - none.test)
-        down, up = student(s.gap - none.gap)
         lines.append(
             {
                 "dropped": s.kind.replace("_", " "),
                 "rate": f"{s.rate:g}" if s is not none else "–",
                 "training, at the end": spread(s.train, 1),
                 "gap, at the end": spread(s.gap, 1),
-                "gap against none": f"{down:+.1f} to {up:+.1f}" if s is not none else "–",
+                "gap against none": style.interval(s.gap - none.gap) if s is not none else "–",
                 "validation, chosen": spread(s.chosen, 1),
                 "test, chosen": spread(s.test, 1),
-                "test against none": f"{low:+.1f} to {high:+.1f}" if s is not none else "–",
+                "test against none": style.interval(s.test - none.test) if s is not none else "–",
             }
             | lags.before_after(lags.reaches({"start": s.start, "end": s.norms}), ("start", "end"))
         )
@@ -124,9 +117,9 @@ def text(chosen: Sequence[Setting], kinds: Mapping[str, Sequence[Setting]]) -> l
     def formatted(settings: Sequence[Setting]) -> str:
         return ", ".join(f"{s.kind.replace('_', ' ')} ({s.rate:g})" for s in settings) or "no kind"
 
-    narrower = [s for s in dropping if student(s.gap - none.gap)[1] < 0]
-    better = [s for s in dropping if student(s.test - none.test)[0] > 0]
-    worse = [s for s in dropping if student(s.test - none.test)[1] < 0]
+    narrower = [s for s in dropping if style.sign(s.gap - none.gap) < 0]
+    better = [s for s in dropping if style.sign(s.test - none.test) > 0]
+    worse = [s for s in dropping if style.sign(s.test - none.test) < 0]
     last = [of_kind[-1] for of_kind in kinds.values()]
     reach = {s.kind: lags.reaches({"start": s.start, "end": s.norms}) for s in [none, *last]}
     horizons = {kind.replace("_", " "): lags.before_after(r, ("start", "end"))["horizon"] for kind, r in reach.items()}
@@ -146,13 +139,10 @@ def text(chosen: Sequence[Setting], kinds: Mapping[str, Sequence[Setting]]) -> l
 
 def panels_of(kinds: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
     """A panel a kind, four a row, with its name."""
-    columns = min(4, len(kinds))
-    fig, axes = style.panels(-(-len(kinds) // columns), columns, height, sharex=True, sharey=True)
-    for ax, kind in zip(axes.flat, kinds, strict=False):
+    fig, _, axes = style.wrapped(len(kinds), 4, height, sharex=True, sharey=True)
+    for ax, kind in zip(axes, kinds, strict=True):
         ax.set_title(kind.replace("_", " "))
-    for ax in axes.flat[len(kinds) :]:
-        ax.set_visible(False)
-    return fig, list(axes.flat[: len(kinds)])
+    return fig, axes
 
 
 def by_rate(none: Setting, kinds: Mapping[str, Sequence[Setting]]) -> Figure:
@@ -162,14 +152,11 @@ def by_rate(none: Setting, kinds: Mapping[str, Sequence[Setting]]) -> Figure:
         settings = [none, *of_kind]
         rates = np.array([s.rate for s in settings])
         for name, color, face, moved, label in (
-            ("train", TRAINING, "white", -0.008, "training, at the end"),
-            ("validation", VALIDATION, VALIDATION, 0.0, "validation, at the end"),
-            ("test", TEST, TEST, 0.008, "test, at the chosen look"),
+            ("train", "0.45", "white", -0.008, "training, at the end"),
+            ("validation", style.BLUE, style.BLUE, 0.0, "validation, at the end"),
+            ("test", style.VERMILION, style.VERMILION, 0.008, "test, at the chosen look"),
         ):
-            values = np.stack([getattr(s, name) for s in settings])
-            bounds = np.array([student(v) for v in values])
-            means = values.mean(axis=1)
-            reach = np.abs(np.where(np.isfinite(bounds), bounds, means[:, None]) - means[:, None]).T
+            means, reach = np.transpose([style.mean_reach(getattr(s, name)) for s in settings])
             line: dict[str, Any] = dict(color=color, markerfacecolor=face, marker="o", markersize=3.5, linewidth=1)
             ax.errorbar(rates + moved, means, yerr=reach, capsize=2, label=label, **line)
         ax.set_xlabel("rate")
@@ -187,7 +174,7 @@ def by_lag(none: Setting, kinds: Mapping[str, Sequence[Setting]]) -> Figure:
     shades = style.shades(max(map(len, kinds.values())))
     drawn = []
     for ax, of_kind in zip(axes, kinds.values(), strict=True):
-        for s, color in zip([none, *of_kind], [BLACK, *shades], strict=False):
+        for s, color in zip([none, *of_kind], [style.BLACK, *shades], strict=False):
             there = lags.relative(s.norms)
             label = f"rate {s.rate:g}" if s.rate else "none"
             drawn.append(style.median_band(ax, np.arange(there.shape[1]), there, color=color, label=label))

@@ -18,10 +18,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from analysis import claims, report, style
+from analysis.chaos_plane import DEPTHS, Plane
 from analysis.claims import Verdict
 from analysis.lags import axis, having, mean, number, one_setting, picked
 from analysis.learned import criterion
-from analysis.plane import DEPTHS, Plane
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import RUN_DIR, script

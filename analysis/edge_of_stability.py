@@ -1,7 +1,7 @@
 """Figures and report of `experiments.edge_of_stability`: the sharpness of the training loss against 2/η, whether
 gradient descent hovers there, and what became of the gradient through time.
 
-What is read of the runs, and in which units, is said in `sharpness`.
+What is read of the runs, and in which units, is said in `stability_sharpness`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ from matplotlib.ticker import NullLocator
 from analysis import claims, lags, report, style
 from analysis.claims import Verdict
 from analysis.lags import axis, diverged, number, picked
-from analysis.sharpness import NEAR, Records
+from analysis.stability_sharpness import NEAR, Records
 from analysis.style import median
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
@@ -122,15 +122,15 @@ def against_rate(r: Records) -> Figure:
     dot: dict[str, Any] = dict(linestyle="none", marker="o", markersize=3.5, markeredgewidth=0.8)
     looks = {
         "at initialisation": dot | dict(color="0.55", markerfacecolor="none"),
-        "at initialisation, then diverged": dot | dict(color="#d55e00", marker="x"),
-        "late in training": dot | dict(color="#0072b2"),
+        "at initialisation, then diverged": dot | dict(color=style.VERMILION, marker="x"),
+        "late in training": dot | dict(color=style.BLUE),
     }
     for row, values in zip(axes, (r.sharpness, r.reach), strict=True):
         start, late = values[:, 0], r.late_median(values)
         stages = (np.where(r.diverged, np.nan, start), np.where(r.diverged, start, np.nan), late)
         for cell, ax in zip(cells, row, strict=True):
             of = [picked(ds, label=cell, lr=lr) for lr in lrs]
-            for values, color in ((start, "0.55"), (late, "#0072b2")):
+            for values, color in ((start, "0.55"), (late, style.BLUE)):
                 ax.plot(lrs, [float(median(values[runs])) for runs in of], color=color, linewidth=1.0)
             runs = np.concatenate(of)
             for values, (name, look) in zip(stages, looks.items(), strict=True):

@@ -73,7 +73,7 @@ def cliff() -> Figure:
     axes[0, 0].set(xlabel="b", ylabel="error (x$_{50}$ − 0.7)²", ylim=(0, 50))
     axes[0, 1].plot(near, np.abs(there.slope), color="black")
     axes[0, 1].set(xlabel="b", ylabel="|d error / d b|", yscale="log", ylim=(1, None))
-    for threshold, color, label in ((np.inf, "#d55e00", "no clip"), (10.0, "#0072b2", "clipped at 10")):
+    for threshold, color, label in ((np.inf, style.VERMILION, "no clip"), (10.0, style.BLUE, "clipped at 10")):
         axes[0, 2].plot(descent(threshold), color=color, label=label, marker="o", markersize=2, linewidth=0.8)
     axes[0, 2].axhline(wall(), color="0.5", linewidth=0.8, linestyle=style.DASHES[1], label="wall")
     axes[0, 2].set(xlabel="update", ylabel="b")
@@ -110,8 +110,7 @@ def ways(runs: "xr.Dataset", gain: float) -> Figure:
     """Share usable against the threshold of each way to clip, SGD at one gain."""
     fig, axes = style.panels(1, 1, 2.0)
     fig.set_figwidth(0.72 * style.PAGE)
-    colors = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-    for k, ((name, label), color) in enumerate(zip(WAYS.items(), colors, strict=True)):
+    for k, ((name, label), color) in enumerate(zip(WAYS.items(), style.OKABE, strict=False)):
         if name not in runs["label"].values:
             continue
         part = runs.isel(run=lags.picked(runs, label=name, gain=gain))

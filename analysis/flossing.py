@@ -9,7 +9,6 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from analysis import outcomes, reproduced, style
-from analysis.cures import COLORS
 from analysis.published import Cases, learned_at
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -62,7 +61,7 @@ def spectra(panels: Mapping[str, Cases], flossed: int) -> Figure:
     for row, when in zip(axes, (0, -1), strict=True):
         for ax, cases in zip(row, panels.values(), strict=True):
             ax.axhline(0, color="0.4", linewidth=0.8, linestyle=style.DASHES[1])
-            for (case, out), color in zip(cases.items(), COLORS, strict=False):
+            for (case, out), color in zip(cases.items(), style.OKABE, strict=False):
                 values = exponents(out, when)
                 style.median_band(ax, np.arange(1, values.shape[-1] + 1), values, color=color, label=case)
             ax.axvline(flossed + 0.5, color="0.4", linewidth=0.8, linestyle=style.DASHES[2], label="flossed up to here")

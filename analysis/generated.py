@@ -14,9 +14,9 @@ from seqdyn.runs.script import seeds
 from seqdyn.types import ConfigError
 
 ARRAYS, FACTS = "generated.npz", "generated.json"
-COLORS = {"real": "#000000", "vae": "#0072b2", "gan": "#d55e00"}
+COLORS = {"real": style.BLACK, "vae": style.BLUE, "gan": style.VERMILION}
 NAMES = {"real": "real", "vae": "VAE", "gan": "GAN"}
-SHADES = {0.0: "#009e73", 0.5: "#cc79a7", 1.0: "#0072b2"}
+SHADES = {0.0: style.GREEN, 0.5: style.PURPLE, 1.0: style.BLUE}
 """Of the decoder's history."""
 LATE = 6
 """Over the median of its last sixth of updates a trained network is read."""
@@ -69,15 +69,9 @@ def read(out: Path) -> Found:
     return Found(samples, facts, generators, {k: np.array([v[i] for i in sorted(v)]) for k, v in scores.items()}, part)
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """(mean, half the width of Student's 95% interval); 0 of one value."""
-    low, high = style.student(values)
-    return float(np.mean(values)), (high - low) / 2 if len(values) > 1 else 0.0
-
-
 def said(values: np.ndarray, digits: int = 3) -> str:
     """'0.912 ± 0.010'."""
-    mean, wide = interval(values)
+    mean, wide = style.mean_reach(values)
     return f"{mean:.{digits}f} ± {wide:.{digits}f}"
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import lags, report, style
-from analysis.architectures import lag_text, spread
-from analysis.lags import axis, picked, stage
+from analysis.lags import axis, lag_text, picked, stage
 from analysis.selection import ACCURACY, at_chosen, chosen
+from analysis.style import spread
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import RUN_DIR, script
@@ -26,9 +26,7 @@ REPORTED = {"notes' rnn": 0.801}
 """By the lecture notes, of their last epoch."""
 AIMED = {"lstm": 0.86, "gru": 0.86, "best: gru, mean, dropout": 0.88}
 """Not the notes' numbers but this project's own aims, of the look that validation chooses."""
-SPLITS = {"accuracy": "training", "validation_accuracy": "validation", "test_accuracy": "test"}
 LINES = {"notes, last epoch": style.DASHES[0], "our aim": style.DASHES[1]}
-COLORS = ("#000000", "#0072b2", "#d55e00")
 
 
 def parts(out: Path) -> list[Path]:
@@ -124,10 +122,9 @@ def curves(out: Path) -> Figure:
     for ax, (ds, experiment, label) in zip(axes[0], panels, strict=True):
         runs, epoch = picked(ds, label=label), experiment.settings["updates per epoch"]
         x = ds["probe_step"].values / epoch
-        for (name, split), color, dashes in zip(SPLITS.items(), COLORS, style.DASHES, strict=True):
-            values = training_accuracy(ds, runs) if name == "accuracy" else ds[name].values[runs]
-            at = (x[1:] + x[:-1]) / 2 if name == "accuracy" else x
-            style.median_band(ax, at, values, color=color, linestyle=dashes, label=split)
+        style.median_band(ax, (x[1:] + x[:-1]) / 2, training_accuracy(ds, runs), **style.SPLITS["train"])
+        for split in ("validation", "test"):
+            style.median_band(ax, x, ds[f"{split}_accuracy"].values[runs], **style.SPLITS[split])
         ring: dict[str, Any] = dict(marker="o", markersize=4, markerfacecolor="none", linestyle="none", clip_on=False)
         ax.plot(
             x[chosen(ds, ACCURACY)[runs]],
@@ -179,12 +176,11 @@ def figures(out: Path) -> Iterator[report.Drawn]:
 
 
 def show(out: str | Path) -> list[Path]:
-    """Draws a directory of runs, a page in each, and prints the table and where the files lie."""
+    """Draws a directory of runs, and prints the table and where the files lie."""
     out = Path(out)
-    found, drawn = table(summary(out), out), report.saved(figures(out), out)
+    found = table(summary(out), out)
     tables = [("Means ± standard deviations over seeds", found)]
-    pages = [report.write(part, "Accuracy on reviews", text(found), drawn, tables) for part in parts(out)]
-    return report.show(found, [*(path for path, _ in drawn), *pages])
+    return report.publish(parts(out)[0], "Accuracy on reviews", text(found), figures(out), tables, into=out)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 STAGES = {"start": 0.0, "half": 0.5, "end": 1.0}
 """Fractions of training at which the norms are drawn against lag."""
-SPLITS = {"training": "#000000", "validation": "#0072b2", "test": "#d55e00"}
-"""Colours of Okabe & Ito, safe for the colour-blind."""
 
 
 def summary(ds: "xr.Dataset") -> list[dict[str, Any]]:
@@ -57,12 +55,11 @@ def norms_by_lag(ds: "xr.Dataset") -> Figure:
     names = [name for name in ("adjoint_norm", "adjoint_norm_c") if name in ds]
     read = {(name, when): stage(ds, name, fraction) for name in names for when, fraction in STAGES.items()}
     shades = dict(zip(STAGES, style.shades(len(STAGES)), strict=True))
-    said = {"start": "at initialisation", "half": "half-way", "end": "after training"}
 
     def curves(layer: int, cell: str) -> list[Curve]:
         runs = picked(ds, label=cell)
         return [
-            Curve(norms[runs, layer], shades[when], said[when], name == "adjoint_norm_c")
+            Curve(norms[runs, layer], shades[when], lags.SAID[when], name == "adjoint_norm_c")
             for (name, when), norms in read.items()
         ]
 
@@ -88,9 +85,9 @@ def learning(ds: "xr.Dataset") -> Figure:
     for cell, (upper, lower) in zip(cells, axes.T, strict=True):
         runs = picked(ds, label=cell)
         x, loss = style.smoothed(ds["loss"].isel(run=runs).values)
-        style.median_band(lower, x, loss, color=SPLITS["training"], label="training")
-        for (split, color), dashes in zip(list(SPLITS.items())[1:], style.DASHES, strict=False):
-            line = dict(color=color, linestyle=dashes, label=split)
+        style.median_band(lower, x, loss, **style.SPLITS["train"])
+        for split, dashes in zip(("validation", "test"), style.DASHES, strict=False):
+            line = style.SPLITS[split] | {"linestyle": dashes}
             style.median_band(upper, probes, ds[f"{split}_accuracy"].values[runs], **line)
             style.median_band(lower, probes, ds[f"{split}_loss"].values[runs], **line)
         ring = dict(

@@ -16,8 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis import claims, report, style
 from analysis.claims import Verdict
-from analysis.lags import axis, number
-from analysis.windows import (
+from analysis.jacobian_windows import (
     ALIVE,
     DEEPEST,
     NOTHING,
@@ -32,6 +31,7 @@ from analysis.windows import (
     read,
     spectra,
 )
+from analysis.lags import axis, number
 from seqdyn.data.tasks import Task, task_of
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import manifest
@@ -50,7 +50,7 @@ HIGHEST = 12.0
 def summary(ds: "xr.Dataset", task: Task) -> list[dict[str, Any]]:
     """A row per initialisation and cell recorded; medians over seeds, of the longest window, before and after training.
 
-    What `windows.kept` says, with the stage behind its name.
+    What `jacobian_windows.kept` says, with the stage behind its name.
     """
     rows = []
     for group in groups(ds):

@@ -28,6 +28,10 @@ LATE = 100
 """Updates over whose median a trained state is read (a tenth of the run if that is less): one batch is noisy."""
 FAINT = 0.01
 """The horizon is the first lag at which the norm is below this share of its value at lag 0."""
+STAGES = {"start": 0.0, "end": 1.0}
+"""Fractions of training: before it, after it."""
+SAID = {"start": "at initialisation", "half": "half-way", "end": "after training"}
+"""Stages in words."""
 
 
 # --- which runs -----------------------------------------------------------------------------------------------
@@ -298,6 +302,12 @@ def lag_name(row: dict[str, Any], when: str) -> str:
     """A stage's horizon."""
     lag, least = row[f"horizon_{when}"], "≥" if row[f"bound_{when}"] else ""
     return "–" if np.isnan(lag) else f"{least}{lag:g}"
+
+
+def lag_text(lag: Float[np.ndarray, " seed"], steps: int) -> str:
+    """A horizon's mean ± standard deviation; ≥ where a seed's never fell to 1%."""
+    least = "≥" if np.any(lag == steps) else ""
+    return f"{least}{style.spread(lag, 0)}"
 
 
 def reach(row: dict[str, Any], when: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
+from analysis.style import GREEN, SKY, VERMILION
 from seqdyn.data.tasks import TASKS, task_of
 from seqdyn.described import rebuilt
 from seqdyn.layout import layout
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 AT_CHANCE = 0.75
 """A loss above this share of the constant predictor's counts as no better: one summand known would halve it."""
 STATUSES = {
-    "learned": "#009e73",
+    "learned": GREEN,
     "not yet": "#8fd3bd",
     "at chance": "#bdbdbd",
-    "trained": "#56b4e9",
-    "diverged": "#d55e00",
+    "trained": SKY,
+    "diverged": VERMILION,
     "unfinished": "#ffffff",
 }
 """What can become of a run, with its colour (Okabe & Ito's, safe for the colour-blind). Of a loss of one's own, or a

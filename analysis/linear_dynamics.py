@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.cures import COLORS
 
 
 def figure(found: dict[str, Any]) -> Figure:
@@ -18,7 +17,9 @@ def figure(found: dict[str, Any]) -> Figure:
     }
     fig, axes = style.panels(2, len(columns), 1.6, sharex=True, sharey="row")
     for column, key in zip(axes.T, columns, strict=True):
-        for curve, color in zip([c for c in found["curves"] if (c["task"], c["begun"]) == key], COLORS, strict=False):
+        for curve, color in zip(
+            [c for c in found["curves"] if (c["task"], c["begun"]) == key], style.OKABE, strict=False
+        ):
             x = np.asarray(curve["update"])
             for ax, name in zip(column, ("share", "b"), strict=True):
                 low, middle, high = np.asarray(curve[name])

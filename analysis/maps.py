@@ -40,7 +40,7 @@ def summary(parts: Mapping[str, Path]) -> dict[str, Map]:
         gains, others = lags.axis(ds, "gain"), lags.axis(ds, by)
         when = cures.learned_at(ds, cures.criterion(described))
         gone = np.asarray(np.any(lags.diverged(ds), axis=1))
-        reached = lags.stage(ds, "adjoint_norm", cures.STAGES["end"])[:, 0]
+        reached = lags.stage(ds, "adjoint_norm", lags.STAGES["end"])[:, 0]
         values = {column: np.full((len(gains), len(others)), np.nan) for column in SHOWN}
         for i, gain in enumerate(gains):
             for k, other in enumerate(others):

@@ -6,15 +6,14 @@ One row a seed and setting, so that `claims.of` reads a column of them as it rea
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from analysis import claims, style
 from analysis.claims import Claim, Verdict
-from seqdyn.runs.display import plain_console
+from seqdyn.runs.display import plain_console, table
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,13 +24,6 @@ Rows = Sequence[Mapping[str, Any]]
 """One a seed and setting, of the same keys."""
 
 
-class Stated(NamedTuple):
-    """A claim of a paper and what the paper says of its number."""
-
-    paper: str
-    claim: Claim
-
-
 def columns(rows: Rows) -> "xr.Dataset":
     """The same as `outcomes.columns` gives of runs."""
     import xarray as xr
@@ -39,39 +31,27 @@ def columns(rows: Rows) -> "xr.Dataset":
     return xr.Dataset({name: ("run", np.asarray([row[name] for row in rows])) for name in rows[0]})
 
 
-def judged(stated: Sequence[Stated], rows: Rows) -> list[dict[str, str]]:
+def judged(stated: Sequence[Claim], rows: Rows) -> list[dict[str, str]]:
     """`beside` of claims whose settings were measured."""
-    return beside(stated, claims.judged([one.claim for one in stated], columns(rows)))
+    return beside(claims.judged(stated, columns(rows)))
 
 
-def beside(stated: Sequence[Stated], found: Sequence[Verdict]) -> list[dict[str, str]]:
+def beside(found: Sequence[Verdict]) -> list[dict[str, str]]:
     """*paper | ours* with the verdicts: a row a claim."""
-    paper = {one.claim: one.paper for one in stated}
-    told = zip(found, claims.table(found), strict=True)
     return [
-        {
-            "claim": row["claim"],
-            "paper": paper[of.claim],
-            "ours": row["value"],
-            "interval": row["interval"],
-            "is": row["is"],
-            "n": row["n"],
-            "verdict": row["verdict"],
-        }
-        for of, row in told
+        {"claim": row["claim"], "paper": of.claim.paper or "–", "ours": row["value"]}
+        | {name: row[name] for name in ("interval", "is", "n", "verdict")}
+        for of, row in zip(found, claims.table(found), strict=True)
     ]
 
 
-def show(kept: Path, stated: Sequence[Stated], figure: Callable[[dict[str, Any]], Figure]) -> list[Path]:
+def show(kept: Path, stated: Sequence[Claim], figure: Callable[[dict[str, Any]], Figure]) -> list[Path]:
     """Prints the table of claims, writes it (also for `analysis.claims`) and the figure beside what was measured, and
     returns both files."""
     found = json.loads(kept.read_text(encoding="utf-8"))
     console = plain_console(width=150, record=True)
     told = judged(stated, found["rows"])
-    table = Table(*told[0], box=None)
-    for row in told:
-        table.add_row(*row.values())
-    console.print(table)
+    console.print(table(told))
     console.print(CAPTION)
     with style.look():
         drawn = style.save(figure(found), kept.with_suffix(""))

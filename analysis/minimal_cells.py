@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis import claims, lags, report
+from analysis import claims, lags, report, style
 from analysis.claims import Verdict
-from analysis.lags import Curve, axis, picked, stage
+from analysis.lags import STAGES, Curve, axis, picked, stage
 from analysis.learned import Criterion, criterion, latest, statuses
 from analysis.style import median
 from seqdyn.runs import manifest
@@ -19,21 +19,15 @@ if TYPE_CHECKING:
     import xarray as xr
 
 COLUMNS = {
-    "dense U": {"rnn": "#000000", "GRU": "#0072b2", "LSTM": "#d55e00", "sLSTM": "#cc79a7"},
-    "diagonal recurrence": {
-        "minGRU": "#56b4e9",
-        "minLSTM": "#e69f00",
-        "LRU": "#009e73",
-        "IndRNN": "#8c6d1f",
-    },
+    "dense U": {"rnn": style.BLACK, "GRU": style.BLUE, "LSTM": style.VERMILION, "sLSTM": style.PURPLE},
+    "diagonal recurrence": {"minGRU": style.SKY, "minLSTM": style.ORANGE, "LRU": style.GREEN, "IndRNN": "#8c6d1f"},
 }
 """Column of the figure -> its cells, with colours."""
-STAGES = {"start": "at initialisation", "end": "trained"}
 
 
 def norms(ds: "xr.Dataset") -> dict[str, np.ndarray]:
     """Stage -> ‖∂L/∂h_t‖ [run, lag]."""
-    return {name: stage(ds, "adjoint_norm", at)[:, 0] for name, at in zip(STAGES, (0.0, 1.0), strict=True)}
+    return {name: stage(ds, "adjoint_norm", at)[:, 0] for name, at in STAGES.items()}
 
 
 def summary(ds: "xr.Dataset", of: Criterion) -> list[dict[str, Any]]:
@@ -67,7 +61,7 @@ def by_lag(ds: "xr.Dataset") -> Figure:
         ]
         for of in read.values()
     ]
-    return lags.lag_figure(panels, list(STAGES.values()), list(COLUMNS), y="‖∂L/∂h$_t$‖ / ‖∂L/∂h$_T$‖")
+    return lags.lag_figure(panels, ["at initialisation", "trained"], list(COLUMNS), y="‖∂L/∂h$_t$‖ / ‖∂L/∂h$_T$‖")
 
 
 def figures(ds: "xr.Dataset") -> Iterator[report.Drawn]:

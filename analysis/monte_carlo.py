@@ -10,13 +10,10 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.architectures import spread
 from analysis.lags import axis, picked
-from analysis.style import student
+from analysis.style import BLUE, VERMILION, spread
 from seqdyn.runs.records import load
 
-BLUE, ORANGE = "#0072b2", "#d55e00"
-"""Okabe & Ito's, safe for the colour-blind."""
 CAPTION = (
     "The test split at the end of training, judged by the network without dropout (open) and by the mean prediction of "
     "several with it (filled): means over seeds, and each seed."
@@ -56,7 +53,7 @@ def by_pair(found: Sequence[Pair]) -> Figure:
     y = np.arange(len(found))
     for ax, name, unit in zip(axes[0], ("loss", "accuracy"), ("test loss (nats)", "test accuracy (%)"), strict=True):
         for way, (color, face, label) in enumerate(
-            ((BLUE, "white", "without dropout"), (ORANGE, ORANGE, "Monte Carlo"))
+            ((BLUE, "white", "without dropout"), (VERMILION, VERMILION, "Monte Carlo"))
         ):
             values = np.stack([getattr(pair, name)[way] for pair in found])
             for seed in values.T:
@@ -75,18 +72,16 @@ def table(found: Sequence[Pair]) -> list[dict[str, str]]:
     """For the reader."""
     lines = []
     for pair in found:
-        low, high = student(pair.loss[1] - pair.loss[0])
-        down, up = student(pair.accuracy[1] - pair.accuracy[0])
         lines.append(
             {
                 "dropped": pair.kind.replace("_", " "),
                 "rate": f"{pair.rate:g}",
                 "test loss, without dropout": spread(pair.loss[0], 2),
                 "Monte Carlo": spread(pair.loss[1], 2),
-                "difference": f"{low:+.2f} to {high:+.2f}",
+                "difference": style.interval(pair.loss[1] - pair.loss[0], 2),
                 "test accuracy, without dropout": spread(pair.accuracy[0], 1),
                 "Monte Carlo ": spread(pair.accuracy[1], 1),
-                "difference ": f"{down:+.1f} to {up:+.1f}",
+                "difference ": style.interval(pair.accuracy[1] - pair.accuracy[0]),
             }
         )
     return lines

@@ -8,7 +8,6 @@ from scipy.stats import rankdata
 
 from analysis import style
 from analysis.claims import Claim, of
-from analysis.measured import Stated
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -51,29 +50,25 @@ def _rank(rows: "xr.Dataset") -> "xr.DataArray":
     return xr.DataArray([*found.values()], {"seed": [*found]}, "seed")
 
 
-PAPER = (
-    Stated(
-        "few, whatever T",
-        Claim(
-            "λ < −0.1: from the middle T to the longest fewer than two steps are added (mean over gains)",
-            "median",
-            of("grown", regime="calm"),
-            2.0,
-            "below",
-            SOURCE,
-        ),
+CLAIMS = (
+    Claim(
+        "λ < −0.1: from the middle T to the longest fewer than two steps are added (mean over gains)",
+        "median",
+        of("grown", regime="calm"),
+        2.0,
+        "below",
+        SOURCE,
+        paper="few, whatever T",
     ),
-    Stated(
-        "near 1",
-        Claim(
-            "λ > 0.1: steps are more than half of the longest T (mean over gains)",
-            "median",
-            of("share", regime="wild"),
-            0.5,
-            source=SOURCE,
-        ),
+    Claim(
+        "λ > 0.1: steps are more than half of the longest T (mean over gains)",
+        "median",
+        of("share", regime="wild"),
+        0.5,
+        source=SOURCE,
+        paper="near 1",
     ),
-    Stated("steps follow λ", Claim("Rank correlation of steps and λ over gains", "median", _rank, 0.8, source=SOURCE)),
+    Claim("Rank correlation of steps and λ over gains", "median", _rank, 0.8, source=SOURCE, paper="steps follow λ"),
 )
 """Statements of a network drawn once and scaled by each gain."""
 

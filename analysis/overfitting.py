@@ -11,8 +11,9 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from analysis import lags, report, style
-from analysis.architectures import lag_text, spread
+from analysis.lags import lag_text
 from analysis.selection import RULE, Course, at, chosen, counted, curves, not_selectable, verdicts
+from analysis.style import spread
 from seqdyn.data.tasks import task_of
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 STOPPED = ("early stopping", "together")
 """The methods that are judged at the look that validation chooses; the others at their last."""
 ORDER = ("nothing", "smaller model", "early stopping", "L1", "L2", "dropout", "augmentation", "synthetic", "together")
-SPLITS = ("train", "validation", "test")
 PRINTED = ("data", "examples", "method", "number", "training", "test", "against nothing", "horizon", "seconds")
 """The columns that fit a terminal; the report has all."""
 SETS = {"reviews": 0, "digits": 1}
@@ -69,7 +69,7 @@ def method_of_each(ds: "xr.Dataset", noted: Sequence[str]) -> np.ndarray:
     return np.asarray([*noted, *(known.get(key, "") for key in keys[len(noted) :])])
 
 
-def settled(part: Path) -> dict[str, tuple[float, np.ndarray]]:
+def tuned(part: Path) -> dict[str, tuple[float, np.ndarray]]:
     """Method → (its number, its runs): of each method's numbers the one with the best mean validation accuracy over
     seeds; NaN for a method that has none."""
     ds, noted = load(part), manifest.experiment(part).settings
@@ -85,7 +85,7 @@ def settled(part: Path) -> dict[str, tuple[float, np.ndarray]]:
 
 def helped(part: Path) -> dict[str, float]:
     """The methods with a number whose mean validation accuracy is above that of nothing, with the number."""
-    ds, found = load(part), settled(part)
+    ds, found = load(part), tuned(part)
 
     def score(method: str) -> float:
         return float(np.nan_to_num(judged(ds, "validation_accuracy", method)[found[method][1]]).mean())
@@ -98,14 +98,14 @@ def summary(out: Path) -> list[Row]:
     """Every method of every part in the order of data, examples, `ORDER`."""
     found = []
     timing = json.loads((out / TIMING).read_text(encoding="utf-8")) if (out / TIMING).exists() else {}
-    for part in (path.parent for path in out.glob(f"*/{manifest.NAME}")):
+    for part in report.parts(out, "overfitting").values():
         experiment = manifest.experiment(part)
         ds, spec, noted = load(part).load(), experiment.specs[0], experiment.settings
         reach = lags.horizon(lags.stage(ds, "adjoint_norm", 1.0)[:, -1])
         ms = timing.get(noted["set"], {})
         kinds = verdicts(ds, task_of(spec).chance)
-        for method, (number, runs) in settled(part).items():
-            train, validation, test = (judged(ds, f"{s}_accuracy", method)[runs] for s in SPLITS)
+        for method, (number, runs) in tuned(part).items():
+            train, validation, test = (judged(ds, f"{s}_accuracy", method)[runs] for s in style.SPLITS)
             found.append(
                 Row(
                     data=noted["set"],
@@ -129,11 +129,11 @@ def summary(out: Path) -> list[Row]:
 def courses(out: Path) -> dict[str, Course]:
     """Of nothing, by data and examples."""
     found = {}
-    for part in (path.parent for path in out.glob(f"*/{manifest.NAME}")):
+    for part in report.parts(out, "overfitting").values():
         experiment = manifest.experiment(part)
         noted, spec = experiment.settings, experiment.specs[0]
         if "nothing" in noted["methods"]:
-            runs = settled(part)["nothing"][1]
+            runs = tuned(part)["nothing"][1]
             key = (SETS[noted["set"]], noted["examples"])
             name = f"{noted['examples']:,} {noted['set']}"
             found[key] = name, Course(load(part), runs, noted["examples"] // spec.batch)
@@ -156,8 +156,7 @@ def deviation(values: Float[np.ndarray, " seed"]) -> float:
 
 def against(row: Row, plain: Row) -> str:
     """'better', 'worse' or 'noise': does the interval of the paired differences of test accuracy leave 0 out?"""
-    low, high = style.student(row.test - plain.test)
-    return "better" if low > 0 else "worse" if high < 0 else "noise"
+    return {1: "better", 0: "noise", -1: "worse"}[style.sign(row.test - plain.test)]
 
 
 def table(found: Sequence[Row]) -> list[dict[str, str]]:
@@ -166,7 +165,6 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
     for group in grouped(found).values():
         plain = next((r for r in group if r.method == "nothing"), group[0])
         for r in group:
-            low, high = style.student(100 * (r.test - plain.test))
             lines.append(
                 {
                     "data": r.data,
@@ -176,7 +174,7 @@ def table(found: Sequence[Row]) -> list[dict[str, str]]:
                     "training": spread(100 * r.train, 1),
                     "validation": spread(100 * r.validation, 1),
                     "test": spread(100 * r.test, 1),
-                    "against nothing": "–" if r is plain else f"{low:+.1f} to {high:+.1f}",
+                    "against nothing": "–" if r is plain else style.interval(100 * (r.test - plain.test)),
                     "gap": spread(100 * (r.train - r.test), 1),
                     "best test (not selectable)": spread(100 * r.best_test, 1),
                     "horizon": lag_text(r.horizon, r.steps),
@@ -224,7 +222,7 @@ def by_method(found: Sequence[Row]) -> Figure:
                 ax.set_visible(True)
                 ax.grid(axis="y", linewidth=0.3)
                 ax.set_yticks(y, [r.method for r in group])
-            for split, color, face in (("train", "0.45", "white"), ("test", "#d55e00", "#d55e00")):
+            for split, color, face in (("train", "0.45", "white"), ("test", style.VERMILION, style.VERMILION)):
                 values = [100 * getattr(r, split) for r in group]
                 means, reach = (np.array([of(v) for v in values]) for of in (lags.mean, deviation))
                 label = "training" if split == "train" else "test"
@@ -233,8 +231,8 @@ def by_method(found: Sequence[Row]) -> Figure:
                 )
             upper.axvline(100 * lags.mean(group[0].test), color="0.6", linewidth=0.8, label="nothing's test")
             for r, k in zip(group, y, strict=True):
-                lower.plot(r.horizon, np.full(len(r.horizon), k), "|", color="#0072b2", markersize=7)
-                lower.plot([float(style.median(r.horizon))], [k], "o", color="#0072b2", markersize=4)
+                lower.plot(r.horizon, np.full(len(r.horizon), k), "|", color=style.BLUE, markersize=7)
+                lower.plot([float(style.median(r.horizon))], [k], "o", color=style.BLUE, markersize=4)
             lower.axvline(group[0].steps, color="0.6", linewidth=0.8)
             upper.set(title=f"{examples:,} {data}", xlabel="accuracy (%)")
             lower.set(xlabel="horizon (lags)", xlim=(0, None))

@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 
 from analysis import claims, lags, report, style
 from analysis.claims import Verdict
-from analysis.cures import COLORS
 from analysis.lags import Curve, stage
 from analysis.selection import best
+from analysis.style import mean_reach
 from seqdyn.learn.config import Experiment, Spec
 from seqdyn.runs import manifest
 from seqdyn.runs.records import alone
@@ -147,13 +147,9 @@ def ready(ax: Axes, f: Found, m: int) -> None:
 
 def grid(f: Found, height: float = 1.35) -> tuple[Figure, np.ndarray, list[Axes]]:
     """A panel a method, four a row."""
-    columns = min(4, len(f.labels))
-    fig, axes = style.panels(-(-len(f.labels) // columns), columns, height, sharey=True)
+    fig, axes, panels = style.wrapped(len(f.labels), 4, height, sharey=True)
     fig.set_figwidth(style.PAGE)
-    panels = list(axes.flat)
-    for ax in panels[len(f.labels) :]:
-        ax.set_visible(False)
-    return fig, axes, panels[: len(f.labels)]
+    return fig, axes, panels
 
 
 def finished(fig: Figure, axes: np.ndarray, panels: Sequence[Axes], f: Found, y: str) -> Figure:
@@ -186,7 +182,9 @@ def bias_and_variance(f: Found) -> Figure:
     """The Brier score on the test split and its two parts against λ, with 95% intervals."""
     fig, axes, panels = grid(f)
     for m, ax in enumerate(panels):
-        for k, (name, color) in enumerate((("Brier score", "0.45"), ("bias²", COLORS[0]), ("variance", COLORS[1]))):
+        for k, (name, color) in enumerate(
+            (("Brier score", "0.45"), ("bias²", style.BLUE), ("variance", style.VERMILION))
+        ):
             x, y, reach = places(f.weights[m]), f.brier[k, m], 1.96 * f.error[k, m]
             ax.plot(x, y, color=color, marker="o", markersize=2.5, label=name)
             ax.fill_between(x, y - reach, y + reach, color=color, alpha=0.2, linewidth=0)
@@ -201,7 +199,7 @@ def weights(f: Found) -> Figure:
     (count, radius), (sizes, costs) = axes
     share, at, size = 100 * nonzero(f), chosen(f), scale(f)
     for m, label in enumerate(f.labels):
-        line: dict[str, Any] = dict(color=COLORS[m % len(COLORS)], label=label)
+        line: dict[str, Any] = dict(color=style.OKABE[m % len(style.OKABE)], label=label)
         x = places(f.weights[m])
         style.median_band(count, x, share[:, m], **line)
         style.median_band(radius, x, f.metrics["radius"][:, m], **line)
@@ -249,19 +247,13 @@ def gradients(f: Found) -> Figure:
 # --- in words -------------------------------------------------------------------------------------------------
 
 
-def apart(values: Float[np.ndarray, " d"]) -> tuple[float, float]:
-    """(mean, half of Student's 95% interval) of paired differences."""
-    low, high = style.student(values)
-    return float(values.mean()), (high - low) / 2
-
-
 def summary(f: Found) -> list[dict[str, Any]]:
     """A row a method, at the λ that validation chooses; differences are from the first method at λ = 0."""
     at, accuracy, share = chosen(f), f.metrics["test_accuracy"], nonzero(f)
     listed = []
     for m, label in enumerate(f.labels):
         p = at[m]
-        gain, reach = apart(100 * (accuracy[:, m, p] - accuracy[:, 0, 0]))
+        gain, reach = mean_reach(100 * (accuracy[:, m, p] - accuracy[:, 0, 0]))
         listed.append(
             {"label": label, "weight": f.weights[m, p], "accuracy": 100 * accuracy[:, m, p].mean(), "gain": gain}
             | {"reach": reach, "train": 100 * f.metrics["train_accuracy"][:, m, p].mean()}
@@ -299,7 +291,7 @@ def outcome(f: Found, listed: Sequence[dict[str, Any]]) -> str:
     )
     if "l0" in f.labels:
         m = f.labels.index("l0")
-        gain, reach = apart(100 * (f.metrics["test_accuracy"][:, m, 0] - f.metrics["test_accuracy"][:, 0, 0]))
+        gain, reach = mean_reach(100 * (f.metrics["test_accuracy"][:, m, 0] - f.metrics["test_accuracy"][:, 0, 0]))
         text += (
             f" Gates alone, drawn at λ = 0 as dropout would be, gain {gain:+.1f} ± {reach:.1f}; what λ adds is that "
             f"{listed[m]['nonzero']:.0f}% of the weights are enough."

@@ -12,13 +12,13 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from analysis import claims, report, style
 from analysis.claims import Verdict
+from analysis.style import BLACK, BLUE, GREEN, VERMILION
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Arrays = Mapping[str, np.ndarray]
-BLACK, BLUE, ORANGE, GREEN, GREY = "#000000", "#0072b2", "#d55e00", "#009e73", "0.55"
-"""Of Okabe & Ito, safe for the colour-blind."""
+GREY = "0.55"
 ARRAYS = "polynomials.npz"
 HIGH = 17
 """The degree at which penalties and early stopping are shown."""
@@ -89,19 +89,15 @@ def decades(ax: Axes, low: float, high: float) -> None:
 def fitted(found: Arrays, name: str, columns: int, names: list[str]) -> Figure:
     """A panel a degree: sample, truth, fit."""
     fits, x, y = found[f"{name}_fits"], found[f"{name}_x"], found[f"{name}_y"]
-    rows = -(-len(fits) // columns)
-    fig, axes = style.panels(rows, columns, 1.25 if rows > 1 else 1.7, sharex=True, sharey=True)
+    height = 1.25 if len(fits) > columns else 1.7
+    fig, axes, used = style.wrapped(len(fits), columns, height, sharex=True, sharey=True)
     room = 0.35 * (y.max() - y.min())
-    for ax, f, title, train, test in zip(
-        axes.flat, fits, names, found[f"{name}_train"], found[f"{name}_test"], strict=False
-    ):
+    for ax, f, title, train, test in zip(used, fits, names, found[f"{name}_train"], found[f"{name}_test"], strict=True):
         ax.plot(found["grid"], found[f"{name}_truth"], color=GREY, label="truth", linestyle=style.DASHES[1])
         ax.plot(found["grid"], f, color=BLUE, label="polynomial")
         ax.plot(x, y, "o", color=BLACK, markersize=2.5, label="training points")
         ax.set_ylim(y.min() - room, y.max() + room)
         ax.set_title(f"{title}\ntraining {number(train)}, test {number(test)}")
-    for ax in axes.flat[len(fits) :]:
-        ax.set_visible(False)
     for ax in axes[-1]:
         ax.set_xlabel("x")
     for ax in axes[:, 0]:
@@ -162,7 +158,7 @@ def trade(found: Arrays) -> Figure:
     degrees, penalties, draws = found["degrees"], found["penalties"], found["test"].shape[1]
     (errors, parts), (ridge, effective) = axes
     band(errors, degrees[at], over_draws(found["train"][at]), color=BLACK, marker="o", markersize=3, label="training")
-    band(errors, degrees[at], over_draws(found["test"][at]), color=ORANGE, marker="o", markersize=3, label="test")
+    band(errors, degrees[at], over_draws(found["test"][at]), color=VERMILION, marker="o", markersize=3, label="test")
     errors.axhline(noise, color=GREY, linewidth=0.8, label="noise²")
     errors.legend(loc="upper left")
     decades(errors, noise / 30, 1e4)
@@ -170,7 +166,7 @@ def trade(found: Arrays) -> Figure:
         ax.plot(x, resolved(pair, draws), color=BLUE, label="bias²", marker=".")
         ax.plot(x, pair[:, 1], color=GREEN, label="variance", marker=".", linestyle=style.DASHES[1])
         ax.axhline(noise, color=GREY, linewidth=0.8, label="noise²")
-        ax.plot(x, pair.sum(1) + noise, color=ORANGE, label="their sum")
+        ax.plot(x, pair.sum(1) + noise, color=VERMILION, label="their sum")
         decades(ax, 3e-5, 1e5)
     counted = found["counted"][at].mean(1)
     parts.plot(degrees[at], counted, "kx", markersize=4, label="test error, counted")
@@ -182,7 +178,7 @@ def trade(found: Arrays) -> Figure:
     ridge.set_xlabel(f"ridge λ, degree {degrees[row]}")
     band(effective, degrees + (degrees > 1), over_draws(found["test"]), color=BLACK, label="lower degree")
     k = int(np.flatnonzero(found["descended"] == min(HIGH, found["descended"].max()))[0])
-    line: dict[str, Any] = dict(color=ORANGE, linestyle=style.DASHES[1], label=f"larger λ, degree {degrees[row]}")
+    line: dict[str, Any] = dict(color=VERMILION, linestyle=style.DASHES[1], label=f"larger λ, degree {degrees[row]}")
     band(effective, found["ridge_effective"][row], found["ridge_test"][row], **line)
     for name, color, label in (("legendre", BLUE, "Legendre"), ("powers", GREEN, "powers")):
         line = dict(color=color, linestyle=style.DASHES[2], label=f"fewer updates, degree {HIGH}, {label}")
@@ -211,7 +207,7 @@ def beyond(found: Arrays) -> Figure:
     pair = found["parts"]
     parts.plot(degrees, resolved(pair, found["test"].shape[1]), color=BLUE, label="bias²")
     parts.plot(degrees, pair[:, 1], color=GREEN, linestyle=style.DASHES[1], label="variance")
-    parts.plot(degrees, pair.sum(1) + noise, color=ORANGE, linestyle=style.DASHES[2], label="sum")
+    parts.plot(degrees, pair.sum(1) + noise, color=VERMILION, linestyle=style.DASHES[2], label="sum")
     band(norm, degrees, over_draws(found["norm"]), color=BLACK)
     top = 10 ** np.ceil(np.log10(max(found["test"].mean(1).max(), 10)))
     for ax, low, high, name in (

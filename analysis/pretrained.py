@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import claims, report, style
-from analysis.architectures import spread
 from analysis.claims import Verdict
 from analysis.judged import MEAN, after_an_epoch, embedding_gradient, embedding_gradients
 from analysis.selection import ACCURACY, at_chosen
+from analysis.style import spread
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import RUN_DIR, script
@@ -21,10 +21,7 @@ from seqdyn.runs.script import RUN_DIR, script
 if TYPE_CHECKING:
     import xarray as xr
 
-COLORS = ("#000000", "#0072b2", "#e69f00", "#d55e00")
-"""Of Okabe & Ito, safe for the colour-blind."""
-
-
+COLORS = (style.BLACK, style.BLUE, style.ORANGE, style.VERMILION)
 FIRST, LAST = f"gradient of the embedding, first {MEAN} updates", f"last {MEAN}"
 
 
@@ -125,13 +122,11 @@ def figures(found: list[Kind]) -> Iterator[report.Drawn]:
 
 
 def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
-    """Draws a directory of runs, a page in each with the verdicts, and prints the table and where the files lie."""
+    """Draws a directory of runs, and prints the table and where the files lie; the page has the verdicts."""
     out, found = Path(out), kinds(out)
-    rows, drawn = table(summary(found)), report.saved(figures(found), out)
-    tables, title = [("Means ± standard deviations over seeds", rows)], "What pretrained word vectors change"
-    tables += claims.tables(verdicts)
-    pages = [report.write(out / part, title, text(rows), drawn, tables) for part in ("random", "pretrained")]
-    return report.show(rows, [*(path for path, _ in drawn), *pages])
+    rows, title = table(summary(found)), "What pretrained word vectors change"
+    tables = [("Means ± standard deviations over seeds", rows), *claims.tables(verdicts)]
+    return report.publish(out / "random", title, text(rows), figures(found), tables, into=out)
 
 
 def main(out: Path) -> None:

@@ -15,9 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from analysis import claims, lags, learned, measured, report, reproduced, style
-from analysis.cures import COLORS, HIGHEST, STAGES
-from analysis.lags import Curve, relative, stage
-from analysis.measured import Stated
+from analysis.cures import HIGHEST
+from analysis.lags import STAGES, Curve, relative, stage
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 
@@ -67,7 +66,7 @@ def _outcome(out: Path, target: float | None) -> dict[str, str]:
 
 def _colored(panels: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     names = dict.fromkeys(name for cases in panels.values() for name in cases)
-    return dict(zip(names, cycle(COLORS), strict=False))
+    return dict(zip(names, cycle(style.OKABE), strict=False))
 
 
 def learning(
@@ -138,7 +137,7 @@ def rates(panels: Mapping[str, Mapping[str, Mapping[int, tuple[int, int]]]], x: 
 def show(
     out: Path,
     title: str,
-    stated: Sequence[Stated],
+    stated: Sequence[claims.Claim],
     figures: Mapping[str, tuple[Callable[[], Figure], str]],
     panels: Mapping[str, Cases],
     columns: claims.Columns = reproduced.columns,
@@ -151,10 +150,10 @@ def show(
     The report shows the settings of the first case.
     """
     parts = [part for of in panels.values() for part in of.values()]
-    found = claims.verdicts([one.claim for one in stated], *parts, columns=columns)
+    found = claims.verdicts(stated, *parts, columns=columns)
     drawn = ((name, draw(), caption) for name, (draw, caption) in figures.items())
     became = "Runs that learned at some look; the median of the updates that took."
-    tables = [(measured.CAPTION, measured.beside(stated, found)), (became, cases(panels, target)), *more]
+    tables = [(measured.CAPTION, measured.beside(found)), (became, cases(panels, target)), *more]
     tables = [(caption, rows) for caption, rows in tables if rows]
     printed = [[{name: str(value) for name, value in row.items()} for row in rows] for _, rows in tables]
     report.publish(parts[0], title, [lags.setting(load(parts[0]))], drawn, tables, into=out, printed=printed)

@@ -6,10 +6,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.table import Table
-
 from seqdyn.runs import manifest
-from seqdyn.runs.display import plain_console
+from seqdyn.runs.display import plain_console, table
 from seqdyn.runs.environment import ISA
 from seqdyn.runs.records import load
 from seqdyn.runs.script import Claiming, seeds
@@ -127,8 +125,5 @@ def printed(found: Sequence[Mapping[str, str]], caption: str, markdown: bool) ->
         for line in lines:
             console.print(f"| {' | '.join(line)} |", soft_wrap=True, markup=False)
     else:
-        drawn = Table(*found[0], box=None, collapse_padding=True)
-        for row in found:
-            drawn.add_row(*row.values())
-        console.print(drawn)
+        console.print(table(found, collapse_padding=True))
     console.print(caption, soft_wrap=True)

@@ -14,12 +14,11 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from analysis import explore, style
 from analysis import live as live  # whoever draws reports has `--live`
 from seqdyn.runs import manifest
-from seqdyn.runs.display import plain_console
+from seqdyn.runs.display import plain_console, table
 from seqdyn.types import ConfigError
 
 NAME = "report.html"
@@ -121,7 +120,7 @@ def write(
     return into / NAME
 
 
-def saved(figures: Iterable[Drawn], folder: Path) -> list[tuple[Path, str]]:
+def _saved(figures: Iterable[Drawn], folder: Path) -> list[tuple[Path, str]]:
     """(file, caption) of figures that are made one after the other, in the one look."""
     with style.look():
         return [(style.save(figure, folder / "figures" / name), caption) for name, figure, caption in figures]
@@ -139,7 +138,7 @@ def publish(
 ) -> list[Path]:
     """Saves figures, writes the page, and that of `explore` beside it in a run directory; prints the first table (or
     those of `printed`) and where all lies; returns the figures' files and the page."""
-    drawn = saved(figures, into or Path(out))
+    drawn = _saved(figures, into or Path(out))
     explored = [explore.write([out], Path(out) / explore.NAME)] if into is None else []
     page = write(out, title, text, drawn, tables, into, made)
     *before, last = printed or [tables[0][1]]
@@ -153,12 +152,8 @@ def publish(
 def show(rows: Sequence[Mapping[str, str]], paths: Sequence[Path]) -> list[Path]:
     """Prints a table and where the files lie, which it returns."""
     console = plain_console()
-    printed = (
-        Table(*(name.replace(" ", "\n") for name in rows[0]), box=None, collapse_padding=True) if rows else Table()
-    )
-    for row in rows:
-        printed.add_row(*row.values())
-    console.print(printed)
+    narrow = [{name.replace(" ", "\n"): value for name, value in row.items()} for row in rows]
+    console.print(table(narrow, collapse_padding=True))
     for path in paths:
         console.print(str(path), soft_wrap=True)
     return list(paths)

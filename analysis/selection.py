@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 ACCURACY = "validation_accuracy"
 """What the experiments on reviews choose by."""
-COLORS = ("#000000", "#0072b2", "#d55e00")
-"""Training, validation, test; Okabe & Ito's, safe for the colour-blind."""
 WORSE = 0.05
 """A run overfits whose validation loss ends by this share of a guess's loss above its best look."""
 HALF = 0.5
@@ -95,20 +93,14 @@ class Course(NamedTuple):
 def curves(panels: Mapping[str, Course], columns: int = 3) -> Figure:
     """Training, validation and test accuracy against epochs, a panel a setting: medians over seeds with the middle
     half, and dotted the epoch that the least validation loss chooses, the runs' median."""
-    columns = min(columns, len(panels))
-    fig, axes = style.panels(-(-len(panels) // columns), columns, 1.5, sharey="row")
-    for ax, (name, (ds, runs, per_epoch)) in zip(axes.flat, panels.items(), strict=False):
+    fig, axes, used = style.wrapped(len(panels), columns, 1.5, sharey="row")
+    for ax, (name, (ds, runs, per_epoch)) in zip(used, panels.items(), strict=True):
         epochs = ds["probe_step"].values / per_epoch
-        for split, color, dashes in zip(("train", "validation", "test"), COLORS, style.DASHES, strict=True):
-            values = 100 * ds[f"{split}_accuracy"].values[runs]
-            style.median_band(
-                ax, epochs, values, color=color, linestyle=dashes, label=split.replace("train", "training")
-            )
+        for split, line in style.SPLITS.items():
+            style.median_band(ax, epochs, 100 * ds[f"{split}_accuracy"].values[runs], **line)
         stop = float(np.median(epochs[chosen(ds)[runs]]))
         ax.axvline(stop, color="0.5", linestyle=":", linewidth=1, label="chosen by validation")
         ax.set(title=name, xlabel="epochs", xlim=(0, None))
-    for ax in axes.flat[len(panels) :]:
-        ax.set_visible(False)
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy (%)")
     style.legend(fig, style.drawn(axes[:1, :1]))

@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import style
-from analysis.cures import COLORS
 from seqdyn.theory import linear_sensitivity
 
 
@@ -26,7 +25,7 @@ def figure(found: dict[str, Any]) -> Figure:
     left, middle, right = axes[0]
     fine = np.linspace(sizes[0], sizes[-1], 200)
     names = {"lambda": "λ itself", "nu": "ν, λ = exp(−exp ν + iθ), normalised", "theta": "θ of that"}
-    for (name, label), color in zip(names.items(), COLORS, strict=False):
+    for (name, label), color in zip(names.items(), style.OKABE, strict=False):
         left.plot(1 / (1 - fine), theory(fine)[name], color=color, linewidth=0.9)
         values = [np.asarray([r[name] for r in states if r["size"] == size]) for size in sizes]
         low, mid, high = np.stack([style.quartiles(v) for v in values], axis=1)
@@ -38,7 +37,7 @@ def figure(found: dict[str, Any]) -> Figure:
     left.set_xlabel("memory 1 / (1 − |λ|)")
     left.set_ylabel("E‖∂h/∂p‖²")
     kinds = {"dense": "dense", "diagonal": "diagonal", "lru": "LRU"}
-    shades = dict(zip(kinds, (COLORS[3], COLORS[4], COLORS[1]), strict=True))
+    shades = dict(zip(kinds, (style.PURPLE, style.ORANGE, style.VERMILION), strict=True))
     for name in kinds:
         spectra = np.asarray([s["eigenvalues"] for s in found["spectra"] if s["of"] == name])
         spectra = np.maximum(spectra, 1e-9)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 
 from analysis import lags, report, style
-from analysis.architectures import spread
-from analysis.lags import Curve, axis, picked, stage
+from analysis.lags import SAID, STAGES, Curve, axis, picked, stage
+from analysis.style import spread
 from seqdyn.data.tasks import task_of
 from seqdyn.learn.spec import Spec
 from seqdyn.runs import manifest
@@ -20,9 +20,7 @@ from seqdyn.runs.script import RUN_DIR, script
 if TYPE_CHECKING:
     import xarray as xr
 
-STAGES = {"at initialisation": 0.0, "after training": 1.0}
 HELD = ("test_loss", "test_accuracy", "validation_loss")
-COLORS = {"training": "#000000", "validation": "#0072b2", "test": "#d55e00"}
 
 
 def norms_by_lag(ds: "xr.Dataset", name: str) -> Figure:
@@ -30,8 +28,12 @@ def norms_by_lag(ds: "xr.Dataset", name: str) -> Figure:
     shades = dict(zip(STAGES, style.shades(len(STAGES)), strict=True))
     read = {when: stage(ds, name, fraction) for when, fraction in STAGES.items()}
     cells = axis(ds, "label")
-    panels = [[Curve(read[when][picked(ds, label=cell), -1], shades[when], when) for when in STAGES] for cell in cells]
-    return lags.lag_figure([panels], [""], cells)
+
+    def curves(cell: str) -> list[Curve]:
+        runs = picked(ds, label=cell)
+        return [Curve(norms[runs, -1], shades[when], SAID[when]) for when, norms in read.items()]
+
+    return lags.lag_figure([[curves(cell) for cell in cells]], [""], cells)
 
 
 def learning(ds: "xr.Dataset", chance: float) -> Figure:
@@ -43,16 +45,12 @@ def learning(ds: "xr.Dataset", chance: float) -> Figure:
         for ax, cell in zip(row, cells, strict=True):
             runs = picked(ds, label=cell)
             x, training = style.smoothed(ds[measure].values[runs])
-            style.median_band(ax, x, training, color=COLORS["training"], label="training")
-            for split, dashes in zip(("validation", "test"), style.DASHES[1:], strict=True):
-                line: dict[str, Any] = dict(color=COLORS[split], linestyle=dashes, label=split)
-                style.median_band(ax, probes, ds[f"{split}_{measure}"].values[runs], **line)
+            style.median_band(ax, x, training, **style.SPLITS["train"])
+            for split in ("validation", "test"):
+                style.median_band(ax, probes, ds[f"{split}_{measure}"].values[runs], **style.SPLITS[split])
             if measure == "loss":
                 ax.axhline(chance, color="0.5", linewidth=0.8, label="a guess")
-        row[0].set_ylabel(measure)
-    style.frame(axes, [""] * len(measures), cells, "update")
-    for row, measure in zip(axes, measures, strict=True):
-        row[0].set_ylabel("loss (nats)" if measure == "loss" else measure)
+    style.frame(axes, [""] * len(measures), cells, "update", [m.replace("loss", "loss (nats)") for m in measures])
     style.legend(fig, style.drawn(axes))
     return fig
 

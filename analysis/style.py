@@ -23,6 +23,17 @@ MISSING = "0.86"
 """Where there is no value."""
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
 """Line styles that stay apart in print."""
+BLACK, BLUE, VERMILION, GREEN, PURPLE = "#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7"
+ORANGE, SKY = "#e69f00", "#56b4e9"
+"""Colours of Okabe & Ito, safe for the colour-blind."""
+OKABE = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, "#999999")
+"""Of labels, one after the other."""
+SPLITS: dict[str, dict[str, Any]] = {
+    "train": dict(color=BLACK, linestyle=DASHES[0], label="training"),
+    "validation": dict(color=BLUE, linestyle=DASHES[1], label="validation"),
+    "test": dict(color=VERMILION, linestyle=DASHES[2], label="test"),
+}
+"""The line of each split, by what its records are called."""
 BINS = 50
 """Points of a curve against updates: it is smoothed to as many."""
 DECADES = 16
@@ -64,6 +75,15 @@ def panels(rows: int, columns: int, height: float, **sharing: Any) -> tuple[Figu
     width = min(PAGE, 1.2 + 2.2 * columns)
     fig = Figure(figsize=(width, 0.6 + height * rows), dpi=200, layout="constrained")
     return fig, fig.subplots(rows, columns, squeeze=False, **sharing)
+
+
+def wrapped(n: int, columns: int, height: float, **sharing: Any) -> tuple[Figure, np.ndarray, list[Axes]]:
+    """`panels` for n, at most so many a row: the figure, all axes, and the n; what is left over is hidden."""
+    columns = min(columns, n)
+    fig, axes = panels(-(-n // columns), columns, height, **sharing)
+    for ax in axes.flat[n:]:
+        ax.set_visible(False)
+    return fig, axes, list(axes.flat[:n])
 
 
 def plain(name: str) -> str:
@@ -209,6 +229,33 @@ def student(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
         return -np.inf, np.inf
     reach = t.ppf(0.975, len(there) - 1) * there.std(ddof=1) / np.sqrt(len(there))
     return float(there.mean() - reach), float(there.mean() + reach)
+
+
+def sign(differences: Float[np.ndarray, " n"]) -> int:
+    """1 where all of `student`'s interval is above 0, −1 where all of it is below, 0 within the noise."""
+    low, high = student(differences)
+    return int(low > 0) - int(high < 0)
+
+
+def interval(differences: Float[np.ndarray, " n"], digits: int = 1) -> str:
+    """`student`'s, as '-0.3 to +1.2'."""
+    low, high = student(differences)
+    return f"{low:+.{digits}f} to {high:+.{digits}f}"
+
+
+def mean_reach(values: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """(mean, half the width of `student`'s interval): an error bar; 0 of fewer than two values."""
+    low, high = student(values)
+    return float(values.mean()), (high - low) / 2 if np.isfinite(low) else 0.0
+
+
+def spread(values: Float[np.ndarray, " n"], digits: int = 3) -> str:
+    """mean ± standard deviation over seeds."""
+    there = values[~np.isnan(values)]
+    if not there.size:
+        return "–"
+    deviation = f" ± {there.std(ddof=1):.{digits}f}" if there.size > 1 else ""
+    return f"{there.mean():.{digits}f}{deviation}"
 
 
 def shares(counts: Sequence[tuple[int, int]]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "2 n"]]:

@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from analysis import report, style
-from analysis.generated import COLORS, LATE, NAMES, SHADES, Found, curves, digits, interval, kl, read, said, setting
+from analysis.generated import COLORS, LATE, NAMES, SHADES, Found, curves, digits, kl, read, said, setting
+from analysis.style import mean_reach
 from seqdyn.runs.script import RUN_DIR, script
 
 JUDGED = {"tstr": "TSTR", "trts": "TRTS", "discriminative": "discriminative"}
@@ -85,11 +86,11 @@ def judged(found: Found) -> Figure:
         real = found.scores[name, "mixed", "real", sizes[-1]]
         for i, what in enumerate(("tstr", "trts")):
             for shift, which in ((-0.08, "vae"), (0.08, "gan")):
-                mean, wide = interval(found.scores[name, what, which, sizes[-1]])
+                mean, wide = mean_reach(found.scores[name, what, which, sizes[-1]])
                 row[0].errorbar(
                     i + shift, mean, wide, color=COLORS[which], label=NAMES[which], linestyle="none", **bars
                 )
-        mean, wide = interval(real)
+        mean, wide = mean_reach(real)
         row[0].axhline(mean, color="black", linewidth=1, label="real")
         row[0].axhspan(mean - wide, mean + wide, color="black", alpha=0.15, linewidth=0)
         row[0].set_xticks([0, 1], ["train synthetic,\ntest real", "train real,\ntest synthetic"])
@@ -97,13 +98,13 @@ def judged(found: Found) -> Figure:
         row[0].set_ylabel("accuracy")
         inside(row[0])
         for i, which in enumerate(("vae", "gan")):
-            mean, wide = interval(np.abs(found.scores[name, "discriminative", which, sizes[-1]] - 0.5))
+            mean, wide = mean_reach(np.abs(found.scores[name, "discriminative", which, sizes[-1]] - 0.5))
             row[1].errorbar(i, mean, wide, color=COLORS[which], **bars)
         row[1].set_xticks([0, 1], ["VAE", "GAN"])
         row[1].set(xlim=(-0.5, 1.5), ylim=(0, 0.52))
         row[1].set_ylabel("|accuracy − ½|")
         for shift, (which, color) in zip((-0.03, 0, 0.03), COLORS.items(), strict=True):
-            got = [interval(found.scores[name, "mixed", which, n]) for n in sizes]
+            got = [mean_reach(found.scores[name, "mixed", which, n]) for n in sizes]
             at = np.array(sizes) * np.exp(shift)
             label = "real" if which == "real" else f"real + {NAMES[which]}"
             spread = [wide for _, wide in got]
@@ -147,7 +148,7 @@ def gradients(found: Found) -> Figure:
     for row, name in zip(axes, names, strict=True):
         drawn = []
         for ax, network in zip(row, NETWORKS, strict=True):
-            for late, color in ((False, "#e69f00"), (True, "#0072b2")):
+            for late, color in ((False, style.ORANGE), (True, style.BLUE)):
                 when = "trained" if late else "at initialisation"
                 for which, dashes in (("adjoint", style.DASHES[0]), ("from step t + 1", style.DASHES[1])):
                     values = norms(found, name, network, which, late)
@@ -230,7 +231,7 @@ def helps(found: Found) -> str:
     for name, facts in found.facts.items():
         for which in ("vae", "gan"):
             for n in facts["sizes"]:
-                mean, wide = interval(found.scores[name, "mixed", which, n] - found.scores[name, "mixed", "real", n])
+                mean, wide = mean_reach(found.scores[name, "mixed", which, n] - found.scores[name, "mixed", "real", n])
                 verdict = "no difference that can be told" if abs(mean) <= wide else "helps" if mean > 0 else "harms"
                 lines.append(f"{name}, {n} real + {NAMES[which]}: {mean:+.3f} ± {wide:.3f}, {verdict}")
     return "; ".join(lines) + "."

@@ -15,8 +15,8 @@ from seqdyn.theory import MeanField
 
 DRIVE = 0.5
 """s, the deviation per unit of fresh input at each step."""
-MARKS = {"Gaussian": ("o", "#0072b2", -0.015), "orthogonal": ("s", "#d55e00", 0.015)}
-"""By kind of U: marker, colour (Okabe & Ito's), and how far aside its differences stand where there are both."""
+MARKS = {"Gaussian": ("o", style.BLUE, -0.015), "orthogonal": ("s", style.VERMILION, 0.015)}
+"""By kind of U: marker, colour, and how far aside its differences stand where there are both."""
 
 
 def table(rows: list[dict[str, Any]]) -> Table:

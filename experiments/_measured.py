@@ -2,10 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
+
+from seqdyn import backend
 from seqdyn.types import ConfigError
 
 
@@ -17,6 +21,14 @@ class Once:
     """Directory of the numbers and the figure; by default runs/<name of the script>-<digest of the settings>."""
     smoke: bool = False
     """Tiny sizes: seconds, along the same path; options that differ from their default win over them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presets(Once):
+    """Of what has a full setting, too."""
+
+    paper: bool = False
+    """The full setting, which takes far longer; options that differ from their default win over it."""
 
 
 def place(name: str, config: Any) -> tuple[Path, dict[str, Any]]:
@@ -31,6 +43,16 @@ def place(name: str, config: Any) -> tuple[Path, dict[str, Any]]:
         raise ConfigError(f"{file} was measured with other settings; choose another --out.")
     file.parent.mkdir(parents=True, exist_ok=True)
     return file, settings
+
+
+def once(name: str, config: Any, measured: Callable[[Any], dict[str, Any]]) -> Path:
+    """The file, in its `place`, of what `measured` finds with a config in float64; measured if it is not there."""
+    kept, settings = place(name, config)
+    backend.start()
+    if not kept.exists():
+        with jax.enable_x64(True):
+            keep(kept, {"config": settings} | measured(config))
+    return kept
 
 
 def keep(file: Path, found: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from analysis import claims, plane
+from analysis import chaos_plane, claims
 from analysis import edge_of_chaos as analysis
 from analysis.claims import Claim, Statistic, minus, of
 from seqdyn import backend
@@ -247,7 +247,7 @@ def once(config: Config) -> Mapping[str, str]:
     """Trains (or goes on), measures, then draws; the verdicts."""
     out = launch(experiment(config), config)
     keep(out, config)
-    return claims.report(CLAIMS, [out], lambda verdicts: analysis.show(out, verdicts), columns=plane.columns)
+    return claims.report(CLAIMS, [out], lambda verdicts: analysis.show(out, verdicts), chaos_plane.columns)
 
 
 def main(config: Config) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from analysis import claims, sharpness
+from analysis import claims, stability_sharpness
 from analysis import edge_of_stability as analysis
 from analysis.claims import Claim, Statistic, minus, of, prevails
 from seqdyn import backend
@@ -143,7 +143,7 @@ CLAIMS = (
 def once(config: Config) -> Mapping[str, str]:
     """Trains (or goes on), then draws; the verdicts."""
     out = launch(experiment(config), config)
-    return claims.report(CLAIMS, [out], lambda verdicts: analysis.show(out, verdicts), columns=sharpness.columns)
+    return claims.report(CLAIMS, [out], lambda verdicts: analysis.show(out, verdicts), stability_sharpness.columns)
 
 
 def main(config: Config) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis import claims, windows
+from analysis import claims, jacobian_windows
 from analysis import jacobian_spectra as analysis
 from analysis.claims import Claim, Statistic, minus, of
 from seqdyn import backend
@@ -123,7 +123,7 @@ CLAIMS = (
         "Trained LSTMs and GRUs keep more than a tenth in their slowest direction",
         "median",
         _of("first_trained", *GATED),
-        windows.ALIVE,
+        jacobian_windows.ALIVE,
     ),
     Claim(
         "They keep as much in few: in fewer than four directions of 64 and 32",
@@ -168,9 +168,8 @@ def once(config: Config) -> Mapping[str, str]:
     first, *others = config.inits
     parts = {"": experiment(config, first)} | {init: experiment(config, init) for init in others}
     done = launch_all(parts, config)
-    return claims.report(
-        CLAIMS, list(done.values()), lambda verdicts: analysis.show(done[""], verdicts), columns=windows.columns
-    )
+    made = list(done.values())
+    return claims.report(CLAIMS, made, lambda found: analysis.show(done[""], found), jacobian_windows.columns)
 
 
 def main(config: Config) -> None:

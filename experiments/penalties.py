@@ -11,8 +11,8 @@ Measured at the end of training: error on the three splits, λ chosen by validat
 expected Brier score of the predicted probabilities, E‖p − y‖² = ‖E p − y‖² + E‖p − E p‖², bias² (in which what no
 network could know is contained) and variance over training sets and seeds; weights that are not 0, the spectral radius
 of U, ‖∂L/∂h_t‖ against the lag.
-Claims on bias² and variance are made of 12 disjoint pairs of training sets (see `analysis.penalised`), all others of
-each training set.
+Claims on bias² and variance are made of 12 disjoint pairs of training sets (see `analysis.penalty_pairs`), all others
+of each training set.
 Cost: 1,536 runs × 800 updates, eight and a half minutes of processor time.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """

@@ -22,7 +22,6 @@ chaotic. A row that does not agree is an error: exit code 1.
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -47,11 +46,9 @@ EXPONENT_GAINS = (0.9, 1.2, 1.5, 2.0, 2.5, 3.0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(_measured.Once):
     """How many networks, and where to."""
 
-    out: Path | None = None
-    """Directory of theory_check.json, .txt and the figure; by default runs/theory_check-<digest of the settings>."""
     smoke: bool = False
     """Tiny sizes: seconds, along the same path; nothing has to agree."""
     nets: int = 5

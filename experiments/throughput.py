@@ -72,11 +72,9 @@ BATCHES = 4  # taken in turn: data that are constants of the loop over steps wou
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(_measured.Once):
     """Who meets ours, where, and how often."""
 
-    out: Path | None = None
-    """Directory of throughput.json and .txt; by default runs/throughput-<digest of the settings>."""
     smoke: bool = False
     """Tiny sizes: seconds, along the same path."""
     rounds: int = 7

@@ -6,11 +6,13 @@ import math
 import re
 import runpy
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 from _refusals import refusal
+from scipy.stats import ttest_1samp
 
 from analysis import (
     cures,
@@ -262,6 +264,18 @@ def test_wilsons_interval_holds_the_rate_and_is_wilsons_formula(k, n):
     middle, half = (p + z**2 / (2 * n)), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     np.testing.assert_allclose([low, high], np.array([middle - half, middle + half]) / (1 + z**2 / n), atol=1e-6)
     assert low <= p <= high
+
+
+@pytest.mark.parametrize("shift, sign", [(2.0, 1), (0.0, 0), (-2.0, -1)])
+def test_a_difference_is_beyond_the_noise_where_the_t_test_says_so(shift, sign):
+    values = np.random.default_rng(0).standard_normal(9) + shift
+    oracle: Any = ttest_1samp(values, 0.0)
+    low, high = oracle.confidence_interval(0.95)
+    assert style.sign(values) == sign and (oracle.pvalue < 0.05) == bool(sign)
+    np.testing.assert_allclose(style.student(np.append(values, np.nan)), (low, high), rtol=1e-9)
+    np.testing.assert_allclose(style.mean_reach(values), (values.mean(), values.mean() - low), rtol=1e-9)
+    assert style.interval(values, 2) == f"{low:+.2f} to {high:+.2f}"
+    assert (style.sign(values[:1]), *style.mean_reach(values[:1])) == (0, values[0], 0)  # one value says nothing
 
 
 def test_a_measure_of_every_update_leaves_out_what_was_not_made_or_not_finite():

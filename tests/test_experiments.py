@@ -14,7 +14,7 @@ from _processes import ROOT, Process
 
 from analysis import augmentation as shown_augmentation
 from analysis import capacity as shown_capacity
-from analysis import claimants, claims, costs, dropout, maps, overfitting, penalty_pairs, windows
+from analysis import claimants, claims, costs, dropout, jacobian_windows, maps, overfitting, penalty_pairs
 from analysis import minimal_cells as analysis_of_cells
 from experiments import (
     _cures,
@@ -179,7 +179,7 @@ def test_architectures(tmp_path, imdb_dir):
 @pytest.mark.slow
 def test_imdb_accuracy(tmp_path, imdb_dir):
     text = smoke("imdb_accuracy", tmp_path / "out", "--data-dir", imdb_dir, "--no-verify")
-    check_figures(tmp_path / "out" / "rnn", text)
+    check_figures(tmp_path / "out", text, "accuracy")
     for network in ("rnn", "lstm", "gru", "best", "tf–idf"):
         assert network in text
 
@@ -375,11 +375,11 @@ def test_jacobian_spectra(tmp_path):
     page = (tmp_path / "out" / "report.html").read_text()
     for init in ("orthogonal", "gaussian"):
         assert f"rnn tanh, {init}: " in page and f"lstm, {init}: " in page
-    ds = windows.read(tmp_path / "out")
-    for group in windows.groups(ds):
-        for stage in windows.STAGES:
-            largest = windows.spectra(ds, group, stage)[..., 0]
-            product = windows.bound(ds, group, stage)[:, ds["window"].values - 1]
+    ds = jacobian_windows.read(tmp_path / "out")
+    for group in jacobian_windows.groups(ds):
+        for stage in jacobian_windows.STAGES:
+            largest = jacobian_windows.spectra(ds, group, stage)[..., 0]
+            product = jacobian_windows.bound(ds, group, stage)[:, ds["window"].values - 1]
             np.testing.assert_allclose(largest[:, 0], product[:, 0], atol=1e-5)  # a window of one step is the step
             assert (largest[:, 1:] < product[:, 1:]).all()
     assert "verdict" not in text  # nothing is claimed at these sizes

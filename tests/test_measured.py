@@ -209,8 +209,8 @@ def test_the_orbits_that_are_drawn_are_those_of_the_seed_that_learns_at_the_medi
 
 def test_a_claim_is_judged_on_rows_as_on_runs_and_keeps_what_the_paper_says():
     rows = [{"seed": seed, "of": kind, "value": seed + kind} for seed in range(20) for kind in (1, 100)]
-    claim = claims.Claim("values", "median", claims.of("value", of=100), 50.0, source="who")
-    (row,) = measured.judged([measured.Stated("about 110", claim)], rows)
+    claim = claims.Claim("values", "median", claims.of("value", of=100), 50.0, source="who", paper="about 110")
+    (row,) = measured.judged([claim], rows)
     assert row["paper"] == "about 110" and row["ours"] == "110" and row["verdict"] == "holds" and row["n"] == "20"
 
 
@@ -219,7 +219,7 @@ def test_what_is_measured_is_among_the_claims_below_a_directory(tmp_path, capsys
     kept = tmp_path / "one" / "one.json"
     kept.parent.mkdir()
     kept.write_text(json.dumps({"rows": rows}))
-    above = measured.Stated("> 0", claims.Claim("it is far", "median", claims.of("far", width=8), 0.5, source="theirs"))
+    above = claims.Claim("it is far", "median", claims.of("far", width=8), 0.5, source="theirs", paper="> 0")
     measured.show(kept, [above], lambda found: Figure())
     capsys.readouterr()
     claims.main(claims.Config((tmp_path,)))

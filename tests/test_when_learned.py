@@ -11,7 +11,7 @@ from _refusals import refusal
 
 import seqdyn as sd
 from analysis import learned
-from analysis.differences import first_setting
+from analysis.compare_differences import first_setting
 from seqdyn.data.tasks import own_criterion
 from seqdyn.runs import manifest
 

@@ -92,8 +92,8 @@ def main(c: Config) -> None:
             of = ds.isel(run=int(np.flatnonzero(ds["label"].values == name)[0]))
             x = of["probe_step"].values / epoch
             each = of["accuracy"].values.reshape(c.epochs, epoch).mean(axis=1)
-            ax.plot(np.arange(c.epochs) + 0.5, each, color="#000000", label="training, dropout on")
-            ax.plot(x, of[seen].values, color="#d55e00", linestyle=style.DASHES[1], label="test")
+            ax.plot(np.arange(c.epochs) + 0.5, each, color=style.BLACK, label="training, dropout on")
+            ax.plot(x, of[seen].values, color=style.VERMILION, linestyle=style.DASHES[1], label="test")
             ax.axhline(0.801, color="0.5", linewidth=0.8, label="notes, last epoch")
             ax.set_title(name)
             ax.set_xlabel("epoch")

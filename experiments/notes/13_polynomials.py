@@ -47,7 +47,7 @@ def main(config: Config) -> None:
         fig, axes = style.panels(1, 3, 1.7, sharey=True)
         for ax, degree, name in zip(axes[0], (1, 5, 17), ("too small", "right", "too large"), strict=True):
             ax.plot(x, np.sin(x), color="0.55", linestyle=style.DASHES[1], label="sin x")
-            ax.plot(x, fits[degree], color="#0072b2", label="polynomial")
+            ax.plot(x, fits[degree], color=style.BLUE, label="polynomial")
             ax.plot(train.x, train.y, "o", color="black", markersize=2.5, label="training points")
             ax.set(title=f"degree {degree}: {name}", xlabel="x", ylim=(-2.5, 2.5))
         axes[0, 0].set_ylabel("y")

@@ -56,8 +56,8 @@ def main(c: Config) -> None:
         fig, axes = style.panels(1, 2, 1.9)
         for ax, what in zip(axes[0], ("loss", "accuracy"), strict=True):
             for split, color, dashes in (
-                ("train", "#0072b2", style.DASHES[0]),
-                ("validation", "#d55e00", style.DASHES[1]),
+                ("train", style.BLUE, style.DASHES[0]),
+                ("validation", style.VERMILION, style.DASHES[1]),
             ):
                 ax.plot(ds[f"{split}_{what}"].values, color=color, linestyle=dashes, label=split)
             ax.axvline(best, color="black", linestyle=":", label="early stopping")

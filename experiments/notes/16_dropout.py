@@ -54,7 +54,7 @@ def main(c: Config) -> None:
     with style.look():
         fig, axes = style.panels(1, len(RATES), 1.7, sharey=True)
         for ax, (rate, each) in zip(axes[0], of.items(), strict=True):
-            for i, (split, color) in enumerate((("train", "#0072b2"), ("test", "#d55e00"))):
+            for i, (split, color) in enumerate((("train", style.BLUE), ("test", style.VERMILION))):
                 line = dict(color=color, linestyle=style.DASHES[i], label=split)
                 style.median_band(ax, np.arange(c.epochs + 1), each[f"{split}_loss"].values, **line)
             ax.set(title=f"rate {rate:g}", xlabel="epoch", ylim=(0, None))

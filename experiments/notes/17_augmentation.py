@@ -136,14 +136,14 @@ def main(c: Config) -> None:
         print(f"{name:20} test error without {without}, with {with_it}")
     with style.look():
         fig, axes = style.panels(1, 1, 0.6 + 0.25 * len(found))
-        for i, (label, marker, face) in enumerate((("without", "o", "white"), ("with", "o", "#0072b2"))):
+        for i, (label, marker, face) in enumerate((("without", "o", "white"), ("with", "o", style.BLUE))):
             for y, pair in enumerate(found.values()):
                 seen = dict(label=label) if y == 0 else {}
                 axes[0, 0].plot(
                     100 * pair[i],
                     np.full(len(pair[i]), y + 0.12 * (2 * i - 1)),
                     marker,
-                    color="#0072b2",
+                    color=style.BLUE,
                     markerfacecolor=face,
                     markersize=4,
                     **seen,

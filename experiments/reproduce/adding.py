@@ -21,7 +21,6 @@ from typing import Any, Literal, get_args
 
 from analysis import published
 from analysis.claims import Claim, of
-from analysis.measured import Stated
 from analysis.reproduced import sooner
 from experiments.reproduce import _cases
 from seqdyn import backend
@@ -63,41 +62,36 @@ def experiment(c: Config, name: str, steps: int) -> Experiment:
 LE, TALLEC = "Le et al. 2015", "Tallec & Ollivier 2018"
 
 
-def _learns(told: str, cell: Cell, steps: int, source: str) -> Stated:
-    return Stated("learns", Claim(told, "proportion", of("learned", label=cell, steps=steps), 0.5, source=source))
+def _learns(told: str, cell: Cell, steps: int, source: str) -> Claim:
+    return Claim(told, "proportion", of("learned", label=cell, steps=steps), 0.5, source=source, paper="learns")
 
 
-PAPER = (
-    Stated(
-        "does not learn",
-        Claim(
-            "A tanh rnn does not learn (share of a seed's lengths)",
-            "median",
-            of("learned", label="tanh"),
-            0.5,
-            "below",
-            LE,
-        ),
+CLAIMS = (
+    Claim(
+        "A tanh rnn does not learn (share of a seed's lengths)",
+        "median",
+        of("learned", label="tanh"),
+        0.5,
+        "below",
+        LE,
+        paper="does not learn",
     ),
     _learns("T = 100: the IRNN learns with most seeds", "IRNN", 100, LE),
     _learns("T = 100: an LSTM with forget bias 1 learns with most seeds", "LSTM, bias 1", 100, LE),
     _learns("T = 200: an LSTM that begins chrono learns with most seeds", "LSTM, chrono", 200, TALLEC),
     *(
-        Stated(
-            "sooner",
-            Claim(
-                f"T = {steps}: chrono learns sooner than bias 1, of the seeds that differ",
-                "proportion",
-                sooner("LSTM, chrono", "LSTM, bias 1", steps=steps),
-                0.5,
-                source=TALLEC,
-            ),
+        Claim(
+            f"T = {steps}: chrono learns sooner than bias 1, of the seeds that differ",
+            "proportion",
+            sooner("LSTM, chrono", "LSTM, bias 1", steps=steps),
+            0.5,
+            source=TALLEC,
+            paper="sooner",
         )
         for steps in (100, 200)
     ),
 )
 """What the papers say."""
-CLAIMS = tuple(one.claim for one in PAPER)
 
 
 def once(config: Config) -> Mapping[str, str]:
@@ -125,7 +119,7 @@ def once(config: Config) -> Mapping[str, str]:
             published.SUCCESS,
         ),
     }
-    return published.show(out, "The adding problem: Le et al. 2015, Tallec & Ollivier 2018", PAPER, figures, panels)
+    return published.show(out, "The adding problem: Le et al. 2015, Tallec & Ollivier 2018", CLAIMS, figures, panels)
 
 
 def main(config: Config) -> None:

@@ -16,7 +16,6 @@ from typing import Any, Literal, get_args
 
 from analysis import published
 from analysis.claims import Claim, Statistic, minus, of
-from analysis.measured import Stated
 from analysis.reproduced import less
 from experiments.reproduce import _cases
 from seqdyn import backend
@@ -69,55 +68,46 @@ def _left(cell: str) -> Statistic:
     return of("loss_share", label=cell)
 
 
-PAPER = (
-    Stated(
-        "far below",
-        Claim(
-            "A linear recurrence that begins orthogonal ends below half of the loss without memory",
-            "median",
-            _left("linear, orthogonal"),
-            0.5,
-            "below",
-            HENAFF,
-        ),
+CLAIMS = (
+    Claim(
+        "A linear recurrence that begins orthogonal ends below half of the loss without memory",
+        "median",
+        _left("linear, orthogonal"),
+        0.5,
+        "below",
+        HENAFF,
+        paper="far below",
     ),
-    Stated(
-        "learns",
-        Claim(
-            "It learns with most seeds (share of a seed's lengths)",
-            "median",
-            of("learned", label="linear, orthogonal"),
-            0.5,
-            source=HENAFF,
-        ),
+    Claim(
+        "It learns with most seeds (share of a seed's lengths)",
+        "median",
+        of("learned", label="linear, orthogonal"),
+        0.5,
+        source=HENAFF,
+        paper="learns",
     ),
-    Stated(
-        "worse",
-        Claim(
-            "One that begins as the identity ends at a larger loss",
-            "difference",
-            minus(_left("linear, identity"), _left("linear, orthogonal")),
-            0.0,
-            source=HENAFF,
-        ),
+    Claim(
+        "One that begins as the identity ends at a larger loss",
+        "difference",
+        minus(_left("linear, identity"), _left("linear, orthogonal")),
+        0.0,
+        source=HENAFF,
+        paper="worse",
     ),
     *(
-        Stated(
-            "stays at it",
-            Claim(
-                f"{said} stays at the loss without memory, to a tenth of it (the share less 1)",
-                "median",
-                less(_left(cell), 1.0),
-                0.1,
-                "within",
-                ARJOVSKY,
-            ),
+        Claim(
+            f"{said} stays at the loss without memory, to a tenth of it (the share less 1)",
+            "median",
+            less(_left(cell), 1.0),
+            0.1,
+            "within",
+            ARJOVSKY,
+            paper="stays at it",
         )
         for said, cell in (("An LSTM", "LSTM"), ("A tanh network that begins orthogonal", "tanh, orthogonal"))
     ),
 )
 """What the papers say; of several lengths a seed has the mean."""
-CLAIMS = tuple(one.claim for one in PAPER)
 
 
 def once(config: Config) -> Mapping[str, str]:
@@ -140,7 +130,7 @@ def once(config: Config) -> Mapping[str, str]:
             "‖∂L/∂h_t‖ over its value at lag 0, against the lag; every step has a loss. Medians over seeds, quartiles.",
         ),
     }
-    return published.show(out, "The copy problem: Arjovsky et al. 2016", PAPER, figures, panels)
+    return published.show(out, "The copy problem: Arjovsky et al. 2016", CLAIMS, figures, panels)
 
 
 def main(config: Config) -> None:

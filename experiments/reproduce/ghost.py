@@ -8,7 +8,8 @@ gradient, π/4 r^{−3/2} → 2T³/π² at r*, follows a rate α* whose step fro
 there: besides their loss we train the unit itself through time. As x runs to infinity in finite time, it is written
 x = tan(θ/2), θ' = 1 − cos θ + (1 + cos θ) r, which is smooth, and stops at θ = π; the output is (1 − cos θ)/2, wanted 0
 before T and 1 from T to 2T; the loss is the integral of the square of its error; Euler steps of 1/8.
-Cost: their loss 1,200 runs × 15,000 updates, the unit 1,600 × 1,500; two minutes of processor time.
+Cost: their loss 1,200 runs × 15,000 updates, the unit 1,600 × 1,500; two minutes of processor time; `--paper` takes
+an hour.
 Expect: the claim of their loss, where T can be scaled away: exactly, within the grid of rates. The unit's critical rate
 has the exponent −5.1 from T = 8 to 64, and at 64 it is 1.4 α*; above 4 α* most runs end where nothing is learned.
 That zone is their word for their own loss. Of the unit it means that it does not turn on within 2T: at T = 8 such runs
@@ -27,7 +28,7 @@ import seqdyn as sd
 from analysis import ghost as analysis
 from analysis.claims import Claim, Statistic, of
 from analysis.ghost import CONSTANT
-from analysis.measured import Stated, show
+from analysis.measured import show
 from experiments import _measured
 from seqdyn import backend
 from seqdyn.nets.bptt import unroll
@@ -40,11 +41,9 @@ DT = 0.125
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(_measured.Once):
+class Config(_measured.Presets):
     """Lengths × rates × seeds."""
 
-    paper: bool = False
-    """Longer and more of it, an hour; options that differ from their default win over them."""
     seeds: Seeds = 20
     """Seeds of the beginnings: how many, from 0 on, a range or a list."""
     lengths: tuple[float, ...] = (8, 16, 32, 64)
@@ -156,64 +155,52 @@ def exponent(kind: str, low: float, high: float) -> Statistic:
     return values
 
 
-def stated(c: Config) -> list[Stated]:
+def stated(c: Config) -> list[Claim]:
     """The paper's law, of its model and of the unit."""
     low, high = float(min(c.lengths)), float(max(c.lengths))
     longest = 100 * high
     return [
-        Stated(
-            "0",
-            Claim(
-                f"their loss: critical rate ∝ T⁻⁵, exponent from T = {low:g} to {longest:g}, plus 5",
-                "slope",
-                exponent("model", low, longest),
-                0.1,
-                "within",
-                SOURCE,
-            ),
+        Claim(
+            f"their loss: critical rate ∝ T⁻⁵, exponent from T = {low:g} to {longest:g}, plus 5",
+            "slope",
+            exponent("model", low, longest),
+            0.1,
+            "within",
+            SOURCE,
+            paper="0",
         ),
-        Stated(
-            "–",
-            Claim(
-                f"their loss, T = {high:g}: critical rate over (3π⁴/32) T⁻⁵, less 1",
-                "median",
-                lambda runs: of("scaled", kind="model", T=high)(runs) / CONSTANT - 1,
-                0.25,
-                "within",
-                "derived here",
-            ),
+        Claim(
+            f"their loss, T = {high:g}: critical rate over (3π⁴/32) T⁻⁵, less 1",
+            "median",
+            lambda runs: of("scaled", kind="model", T=high)(runs) / CONSTANT - 1,
+            0.25,
+            "within",
+            "derived here",
         ),
-        Stated(
-            "0",
-            Claim(
-                f"the unit: critical rate ∝ T⁻⁵, exponent from T = {low:g} to {high:g}, plus 5",
-                "slope",
-                exponent("unit", low, high),
-                0.25,
-                "within",
-                SOURCE,
-            ),
+        Claim(
+            f"the unit: critical rate ∝ T⁻⁵, exponent from T = {low:g} to {high:g}, plus 5",
+            "slope",
+            exponent("unit", low, high),
+            0.25,
+            "within",
+            SOURCE,
+            paper="0",
         ),
-        Stated(
-            "–",
-            Claim(
-                f"the unit, T = {high:g}: critical rate over (3π⁴/32) T⁻⁵, less 1",
-                "median",
-                lambda runs: of("scaled", kind="unit", T=high)(runs) / CONSTANT - 1,
-                0.5,
-                "within",
-                "derived here",
-            ),
+        Claim(
+            f"the unit, T = {high:g}: critical rate over (3π⁴/32) T⁻⁵, less 1",
+            "median",
+            lambda runs: of("scaled", kind="unit", T=high)(runs) / CONSTANT - 1,
+            0.5,
+            "within",
+            "derived here",
         ),
-        Stated(
-            "most",
-            Claim(
-                f"the unit, T = {high:g}, rates above four times that: share that ends where nothing is learned",
-                "median",
-                of("dead_above", kind="unit", T=high),
-                0.5,
-                source=SOURCE,
-            ),
+        Claim(
+            f"the unit, T = {high:g}, rates above four times that: share that ends where nothing is learned",
+            "median",
+            of("dead_above", kind="unit", T=high),
+            0.5,
+            source=SOURCE,
+            paper="most",
         ),
     ]
 
@@ -230,12 +217,7 @@ def main(config: Config) -> None:
     for length in config.lengths:
         if not 1 <= length < np.inf:
             raise ConfigError(f"lengths has {length:g}; it must be finite and at least 1.")
-    kept, settings = _measured.place("ghost", config)
-    backend.start()
-    if not kept.exists():
-        with jax.enable_x64(True):
-            _measured.keep(kept, {"config": settings} | measured(config))
-    show(kept, stated(config), analysis.figure)
+    show(_measured.once("ghost", config, measured), stated(config), analysis.figure)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import numpy as np
 import seqdyn as sd
 from analysis import learnability as analysis
 from analysis.claims import Claim, minus, of
-from analysis.measured import Stated, show
+from analysis.measured import show
 from experiments import _measured
 from experiments.reproduce import _cases
 from seqdyn import backend
@@ -57,8 +57,6 @@ class Config(_cases.Trained):
     clip: float = 1.0
     diagnostic: int = 256
     """Sequences of a look."""
-    paper: bool = False
-    """Longer sequences, wider networks, more of them; options that differ from their default win over it."""
 
 
 def experiment(c: Config) -> Experiment:
@@ -123,46 +121,27 @@ def _median(values: np.ndarray) -> float:
     return float(np.median(there)) if there.size else float("nan")
 
 
-def stated() -> list[Stated]:
+def stated() -> list[Claim]:
     """The paper's statements, of each network, and what we hold beside them."""
-    found: list[tuple[Any, ...]] = []
+    all_, own = "exponent of N in f beside the whole scatter", "exponent of N in f beside the scatter at that lag"
+    law, heavy = "−κ; −2 if Gaussian", "tail index at one lag"
+    found = []
     for label in analysis.LABELS:
-        all_, own = "exponent of N in f beside the whole scatter", "exponent of N in f beside the scatter at that lag"
+        before, along = f"{label}, before training", f"{label}, along training"
         found += [
-            (
-                "−κ; −2 if Gaussian",
-                f"{label}, before training: {all_}",
-                "slope",
-                of("start", label=label),
-                -1.5,
-                "below",
-            ),
-            (
-                "−κ; −2 if Gaussian",
-                f"{label}, along training: {all_}",
-                "slope",
-                of("along", label=label),
-                -1.5,
-                "below",
-            ),
-            ("–", f"{label}, along training: {own}", "slope", of("own", label=label), -0.5, "above"),
-            (
-                "below 2",
-                f"{label}, along training: tail index at one lag",
-                "median",
-                of("tail", label=label),
-                1.9,
-                "below",
-            ),
+            Claim(f"{before}: {all_}", "slope", of("start", label=label), -1.5, "below", SOURCE, law),
+            Claim(f"{along}: {all_}", "slope", of("along", label=label), -1.5, "below", SOURCE, law),
+            Claim(f"{along}: {own}", "slope", of("own", label=label), -0.5),
+            Claim(f"{along}: {heavy}", "median", of("tail", label=label), 1.9, "below", SOURCE, "below 2"),
         ]
     rnn = analysis.LABELS[0]
     opens = minus(of("window_next", label=rnn), of("window_start", label=rnn))
     thinner = minus(of("tail_whole", label=rnn), of("tail", label=rnn))
-    found += [
-        ("–", f"{rnn}: lags by which the first updates widen the window", "difference", opens, 0.0, "below"),
-        ("–", f"{rnn}: tail index of the whole gradient less that at one lag", "difference", thinner, 0.0, "above"),
+    return [
+        *found,
+        Claim(f"{rnn}: lags by which the first updates widen the window", "difference", opens, 0.0, "below"),
+        Claim(f"{rnn}: tail index of the whole gradient less that at one lag", "difference", thinner, 0.0),
     ]
-    return [Stated(paper, Claim(*claim, source=None if paper == "–" else SOURCE)) for paper, *claim in found]
 
 
 def main(config: Config) -> None:

@@ -23,9 +23,8 @@ from analysis import long_products as analysis
 from analysis import style
 from analysis.claims import Claim, Statistic, of
 from analysis.long_products import FACTOR, LAST, REPORTED
-from analysis.measured import Stated, show
+from analysis.measured import show
 from experiments import _measured
-from seqdyn import backend
 from seqdyn.runs.script import Seeds, script, seeds, with_preset
 from seqdyn.types import whole
 
@@ -33,11 +32,9 @@ SOURCE = "Bar et al. 2025"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(_measured.Once):
+class Config(_measured.Presets):
     """How many networks, and how wide."""
 
-    paper: bool = False
-    """Wider networks, an hour; options that differ from their default win over them."""
     seeds: Seeds = 40
     """Seeds: how many, from 0 on, a range or a list. Each draws `nets` networks of each width."""
     nets: int = 3
@@ -98,7 +95,7 @@ def growth(low: int, high: int) -> Statistic:
     return values
 
 
-def stated(c: Config) -> list[Stated]:
+def stated(c: Config) -> list[Claim]:
     """What is claimed of these widths."""
     low, high = min(c.widths), max(c.widths)
     middle = sum(REPORTED) / 2
@@ -109,29 +106,25 @@ def stated(c: Config) -> list[Stated]:
     bound = f"t/√n does not grow: exponent of n, from {low} to {high}"
     length = f"n = {high}: ‖h_t‖² passes {FACTOR:.0f} t at t/√n − {middle:.2f}"
     return [
-        Stated("> 0", Claim(f"n = {high}: √n (ϱ(W) − 1)", "median", of("excess", n=high), 0, source=SOURCE)),
-        Stated("≤ 0", Claim(bound, "slope", growth(low, high), 0.1, "below", SOURCE)),
-        Stated("−1.55 to 1.55", Claim(length, "median", off, REPORTED[1] - middle, "within", "as reported")),
-        Stated(
-            "stable",
-            Claim(
-                f"n = {high}: W / (1 + 1/√n) is stable for {LAST} √n steps",
-                "proportion",
-                of("rescaled_stays", n=high),
-                0.5,
-                source=SOURCE,
-            ),
+        Claim(f"n = {high}: √n (ϱ(W) − 1)", "median", of("excess", n=high), 0, source=SOURCE, paper="> 0"),
+        Claim(bound, "slope", growth(low, high), 0.1, "below", SOURCE, paper="≤ 0"),
+        Claim(length, "median", off, REPORTED[1] - middle, "within", "as reported", paper="−1.55 to 1.55"),
+        Claim(
+            f"n = {high}: W / (1 + 1/√n) is stable for {LAST} √n steps",
+            "proportion",
+            of("rescaled_stays", n=high),
+            0.5,
+            source=SOURCE,
+            paper="stable",
         ),
-        Stated(
-            "unstable",
-            Claim(
-                f"n = {high}: Glorot's W is stable for {LAST} √n steps",
-                "proportion",
-                of("glorot_stays", n=high),
-                0.5,
-                "below",
-                SOURCE,
-            ),
+        Claim(
+            f"n = {high}: Glorot's W is stable for {LAST} √n steps",
+            "proportion",
+            of("glorot_stays", n=high),
+            0.5,
+            "below",
+            SOURCE,
+            paper="unstable",
         ),
     ]
 
@@ -145,11 +138,7 @@ def main(config: Config) -> None:
         whole("widths", n, 2)
     for name in ("nets", "sequences"):
         whole(name, getattr(config, name), 1)
-    kept, settings = _measured.place("long_products", config)
-    backend.start()
-    if not kept.exists():
-        _measured.keep(kept, {"config": settings} | measured(config))
-    show(kept, stated(config), analysis.figure)
+    show(_measured.once("long_products", config, measured), stated(config), analysis.figure)
 
 
 if __name__ == "__main__":

@@ -36,11 +36,9 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(_measured.Once):
+class Config(_measured.Presets):
     """How many networks, and how long."""
 
-    paper: bool = False
-    """The paper's sizes, hours; options that differ from their default win over them."""
     nets: int = 10
     """Networks drawn for each gain."""
     gains: int = 16
@@ -126,13 +124,8 @@ def main(config: Config) -> None:
     )
     for name in ("nets", "gains", "hidden", "steps"):
         whole(name, getattr(config, name), 10 if name == "steps" else 1)
-    kept, settings = _measured.place("newton", config)
-    backend.start()
-    if not kept.exists():
-        with jax.enable_x64(True):
-            found = {"config": settings, "rows": measured(config), "milliseconds": timed(config)}
-        _measured.keep(kept, found)
-    show(kept, analysis.PAPER, analysis.figure)
+    kept = _measured.once("newton", config, lambda c: {"rows": measured(c), "milliseconds": timed(c)})
+    show(kept, analysis.CLAIMS, analysis.figure)
     times = json.loads(kept.read_text(encoding="utf-8"))["milliseconds"]
     slower = times["newton"] / times["unroll"]
     plain_console().print(f"At g = 0.8 Newton's method took {slower:.2g} times as long as one step after the other.")

@@ -10,7 +10,7 @@ and of our LRU. The Hessian is that of the authors' code for figure 4: 4 states,
 from 0.99 to 0.993, complex Gaussian eigenvectors, one input and one output, 300 steps. Not as there: the mean over
 inputs is exact, and they show one teacher. By theory E|∂h/∂λ|² = (1 + |λ|²)/(1 − |λ|²)³: the exponents of 1 − |λ|
 are −3 for λ, 0 for ν and −2 for θ, where the state is normalised by √(1 − |λ|²).
-Cost: 40 seeds × (4 × 3 sensitivities, 3 Hessians), half a minute of processor time.
+Cost: 40 seeds × (4 × 3 sensitivities, 3 Hessians), half a minute of processor time; `--paper` takes minutes.
 Expect: the claims, but one: over 40 teachers the dense recurrence is 25 times as sharp as the diagonal one. A steep
 direction of it is made of 5 parameters, of the diagonal one of fewer than 3; the LRU's steepest is its angles.
 """
@@ -27,7 +27,7 @@ import numpy as np
 import seqdyn as sd
 from analysis import sensitivity as analysis
 from analysis.claims import Claim, Statistic, minus, of
-from analysis.measured import Stated, show
+from analysis.measured import show
 from experiments import _measured
 from seqdyn import backend
 from seqdyn.nets.diagonal import Coefficients, diagonal, parallel
@@ -40,11 +40,9 @@ TOP = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(_measured.Once):
+class Config(_measured.Presets):
     """Seeds of recurrences, inputs and teachers."""
 
-    paper: bool = False
-    """More seeds and longer memories, minutes; options that differ from their default win over them."""
     seeds: Seeds = 40
     """Seeds: how many, from 0 on, a range or a list."""
     sizes: tuple[float, ...] = (0.9, 0.97, 0.99, 0.997)
@@ -193,7 +191,7 @@ def exponent(name: str, low: float, high: float, expected: int) -> Statistic:
     return values
 
 
-def stated(c: Config) -> list[Stated]:
+def stated(c: Config) -> list[Claim]:
     """The paper's statements."""
     low, high = min(c.sizes), max(c.sizes)
     parameters = {"lambda": ("λ itself", -3), "nu": ("ν, normalised", 0), "theta": ("the angle, normalised", -2)}
@@ -205,17 +203,17 @@ def stated(c: Config) -> list[Stated]:
     found = []
     for name, (words, expected) in parameters.items():
         what = f"{words}: exponent of E‖∂h/∂p‖² in 1 − |λ|, less {expected}".replace("-", "−")
-        found.append(Stated("0", Claim(what, "slope", exponent(name, low, high, expected), 0.2, "within", SOURCE)))
+        found.append(Claim(what, "slope", exponent(name, low, high, expected), 0.2, "within", SOURCE, paper="0"))
     alike = "sharpness, dense over diagonal, decades"
     fewer = "parameters in the steepest directions, dense less diagonal"
     angle = "LRU: share of the angles in the steepest direction"
     return [
         *found,
-        Stated(
-            "alike", Claim(alike, "difference", minus(sharpness("dense"), sharpness("diagonal")), 0.5, "within", SOURCE)
+        Claim(
+            alike, "difference", minus(sharpness("dense"), sharpness("diagonal")), 0.5, "within", SOURCE, paper="alike"
         ),
-        Stated("> 0", Claim(fewer, "difference", minus(reach["dense"], reach["diagonal"]), 0, source=SOURCE)),
-        Stated("most", Claim(angle, "median", of("angle", of="lru"), 0.5, source=SOURCE)),
+        Claim(fewer, "difference", minus(reach["dense"], reach["diagonal"]), 0, source=SOURCE, paper="> 0"),
+        Claim(angle, "median", of("angle", of="lru"), 0.5, source=SOURCE, paper="most"),
     ]
 
 
@@ -230,12 +228,7 @@ def main(config: Config) -> None:
         whole(name, getattr(config, name), 1)
     if config.states % 2:
         raise ConfigError(f"states is {config.states}; it must be even: eigenvalues come in conjugate pairs.")
-    kept, settings = _measured.place("sensitivity", config)
-    backend.start()
-    if not kept.exists():
-        with jax.enable_x64(True):
-            _measured.keep(kept, {"config": settings} | measured(config))
-    show(kept, stated(config), analysis.figure)
+    show(_measured.once("sensitivity", config, measured), stated(config), analysis.figure)
 
 
 if __name__ == "__main__":

@@ -47,4 +47,4 @@ ACTIVATIONS: dict[str, Callable[[Array], tuple[Array, Array]]] = {
     "hard_tanh": lambda z: (jnp.clip(z, -1, 1), (jnp.abs(z) < 1).astype(z.dtype)),
     "identity": lambda z: (z, jnp.ones_like(z)),
 }
-"""name -> (z -> (φ(z), φ'(z))). A new activation is one line here (and its name in `config.Activation`)."""
+"""name -> (z -> (φ(z), φ'(z))). A new activation is one line here (and its name in `Activation`)."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from rich.text import Text
 
 from seqdyn.layout import Tile
@@ -23,6 +24,14 @@ LINE_SECONDS = 15.0
 def plain_console(**options: Any) -> Console:
     """A console that shows text as it is: brackets are no markup, colons no emoji, numbers have no colour."""
     return Console(markup=False, emoji=False, highlight=False, **options)
+
+
+def table(rows: Sequence[Mapping[str, str]], **look: Any) -> Table:
+    """Rows that share their keys, which stand above them."""
+    drawn = Table(*(rows[0] if rows else ()), box=None, **look)
+    for row in rows:
+        drawn.add_row(*row.values())
+    return drawn
 
 
 def draws(console: Console) -> bool:

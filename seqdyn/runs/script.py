@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import tyro
-from rich.table import Table
 from tyro.constructors import PrimitiveConstructorSpec
 
 from seqdyn.backend import check_settings, compile_quickly
@@ -25,7 +24,7 @@ from seqdyn.parts import is_many
 from seqdyn.runs import chunks, launchers, manifest, signals, slurm, starts
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.chunks import Chunk
-from seqdyn.runs.display import plain_console
+from seqdyn.runs.display import plain_console, table
 from seqdyn.runs.lock import Shard, shard
 from seqdyn.runs.restore import restore
 from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run, trained
@@ -118,10 +117,10 @@ class Options(Usual):
 
 @dataclass(frozen=True, kw_only=True)
 class Presets(Options):
-    """What the config of a script has whose full setting takes hours."""
+    """What the config of a script has whose full setting takes far longer."""
 
     paper: bool = False
-    """The full setting, hours or days long: options that stand at their default take their values in it."""
+    """The full setting, which takes far longer: options that stand at their default take their values in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,10 +233,9 @@ def replicated(config: R, once: Callable[[R], Mapping[str, str]]) -> None:
     if not config.replicate:
         return
     console = plain_console()
-    printed = Table("claim", "first", *(f"fresh {k}" for k in range(1, len(found))), box=None, collapse_padding=True)
-    for statement in found[0]:
-        printed.add_row(statement, *(of.get(statement, "–") for of in found))
-    console.print(printed)
+    names = ["first", *(f"fresh {k}" for k in range(1, len(found)))]
+    rows = [{"claim": it} | {name: of.get(it, "–") for name, of in zip(names, found, strict=True)} for it in found[0]]
+    console.print(table(rows, collapse_padding=True))
     again = [(was, of.get(it)) for of in found[1:] for it, was in found[0].items() if was != "undecided"]
     stay, turned = sum(was == now for was, now in again), sum(now not in (was, "undecided") for was, now in again)
     console.print(

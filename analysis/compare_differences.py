@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from analysis import claims
-from analysis.sides import QUANTITIES, Read, Side, column
+from analysis.compare_sides import QUANTITIES, Read, Side, column
 from seqdyn.described import difference
 from seqdyn.learn.config import experiment_from
 from seqdyn.runs import manifest

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from analysis import claims, lags, report, style
-from analysis.sides import Read, Setting, Side, norms, setting_text
+from analysis.compare_sides import Read, Setting, Side, norms, setting_text
 
 POINTS = 8
 """Updates at which the horizon is read: each takes the records of all lags."""
@@ -16,7 +16,7 @@ COLUMNS = 4
 """Settings side by side in one figure."""
 BANDS = 6
 """Curves of a panel beyond which bands would hide each other."""
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933")
+COLORS = (*style.OKABE[:-1], "#999933")
 """Okabe & Ito's, the yellow darker. With three kinds of dashes, 24 curves differ, and equal ones are seen below each
 other."""
 
