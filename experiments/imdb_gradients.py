@@ -6,7 +6,7 @@ Data: IMDB reviews (Maas et al., ACL 2011), 10,000 ids for the most frequent wor
 words, padding masked.
 Setting: embedding 100, two layers of 64, one logit, Adam 1e-3, batch 128 (the lecture notes' network, no dropout), 12
 seeds. The test split is read at the look with the best validation accuracy.
-Cost: 36 runs × 2 epochs, COSTG of processor time, a third of it held-out error.
+Cost: 36 runs × 2 epochs, 24 minutes of processor time, a third of it held-out error.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
