@@ -7,7 +7,7 @@ Data: IMDB reviews, 10,000 ids, the last 80 words; vectors from `--vectors`, a f
 (.txt, .gz, .zip; users pass their glove.6B.50d.txt), matched by word, the rest drawn at their scale.
 Setting: gru of 64, embedding as wide as the vectors, Adam 1e-3, batch 128: {random; frozen; thawed after an epoch;
 trainable from the start} × 12 seeds.
-Cost: 48 runs × 2 epochs, COSTP of processor time.
+Cost: 48 runs × 2 epochs, 25 minutes of processor time.
 Expect: what `CLAIMS` says, of the 50 dimensions of GloVe 6B; its verdicts are printed.
 """
 
