@@ -86,10 +86,9 @@ def learning(ds: "xr.Dataset") -> Figure:
         runs = picked(ds, label=cell)
         x, loss = style.smoothed(ds["loss"].isel(run=runs).values)
         style.median_band(lower, x, loss, **style.SPLITS["train"])
-        for split, dashes in zip(("validation", "test"), style.DASHES, strict=False):
-            line = style.SPLITS[split] | {"linestyle": dashes}
-            style.median_band(upper, probes, ds[f"{split}_accuracy"].values[runs], **line)
-            style.median_band(lower, probes, ds[f"{split}_loss"].values[runs], **line)
+        for split in ("validation", "test"):
+            style.median_band(upper, probes, ds[f"{split}_accuracy"].values[runs], **style.SPLITS[split])
+            style.median_band(lower, probes, ds[f"{split}_loss"].values[runs], **style.SPLITS[split])
         ring = dict(
             marker="o", markersize=5, markerfacecolor="none", markeredgecolor="black", linestyle="none", clip_on=False
         )

@@ -34,8 +34,9 @@ def columns(*parts: Path) -> "xr.Dataset":
 
     test: test accuracy at the look with the best validation accuracy; order: so much it loses there where the words are
         shuffled, NaN if that was not tried; first: validation accuracy at the first look after an epoch; in percent.
-    top_start, top_end: horizon of the last layer, in lags, at initialisation and after training.
-    embedding_start, embedding_end: log₁₀ of ‖∂L/∂E‖, E the embedding, a mean over the first and last 20 updates.
+    top_start, top_end: horizon of the last layer, in lags, at initialisation and after training; 0 of what diverged.
+    embedding_start, embedding_end: log₁₀ of ‖∂L/∂E‖, E the embedding, a mean over the first and last 20 updates; NaN
+        where there is none.
     """
     return outcomes.gathered(parts, measured)
 
@@ -49,8 +50,8 @@ def measured(part: Path) -> Mapping[str, np.ndarray]:
     ended = {
         "test": test,
         "order": test - shuffled,
-        "first": 100 * after_an_epoch(ds, made.settings["updates per epoch"]),
-        "top_end": tops(ds, made.specs, 1.0),
+        "first": 100 * after_an_epoch(ds, made.settings.get("updates per epoch", np.inf)),
+        "top_end": np.where(lags.diverged(ds).any(axis=1), 0.0, tops(ds, made.specs, 1.0)),
         "embedding_end": end,
     }
     return (
@@ -74,7 +75,7 @@ def horizons(ds: "xr.Dataset", spec: Spec, fraction: float, bottom: bool = False
     return lags.horizon(stage(ds, "adjoint_norm", fraction)[picked(ds, label=spec.label), 0 if bottom else top])
 
 
-def after_an_epoch(ds: "xr.Dataset", updates: int) -> Float[np.ndarray, " run"]:
+def after_an_epoch(ds: "xr.Dataset", updates: float) -> Float[np.ndarray, " run"]:
     """Validation accuracy at the first look after so many updates, NaN where there was none."""
     first = int(np.searchsorted(ds["probe_step"].values, updates))
     values = ds[ACCURACY].values
@@ -89,4 +90,4 @@ def embedding_gradients(ds: "xr.Dataset") -> tuple[Float[np.ndarray, " run"], Fl
 
 def embedding_gradient(ds: "xr.Dataset") -> Float[np.ndarray, "run step"]:
     """‖∂L/∂E‖ at every update."""
-    return ds["group_grad_norm"].sel(group="embedding").values
+    return ds["group_grad_norm"].reindex(group=["embedding"]).isel(group=0).transpose("run", "step").values

@@ -94,8 +94,8 @@ def volumes(n: int, steps: int, keys: Array) -> list[dict[str, Any]]:
         shares = [(n // 4 * k - 0.5) / n for k in (1, 2, 3)]
         found = nets.mean(axis=0)[[n // 4 * k - 1 for k in (1, 2, 3)]]
         predicted = [field.spectrum(share) for share in shares]
-        rows.append(row("mean exponent", f"g = {gain}, worst quartile", found, predicted, 0.06))
-    return rows
+        rows.append(row("quartiles of exponents", f"g = {gain}, worst", found, predicted, 0.06))
+    return sorted(rows, key=lambda r: r["quantity"])
 
 
 def bound(n: int, steps: int, key: Key[Array, ""]) -> list[dict[str, Any]]:
@@ -112,7 +112,7 @@ def bound(n: int, steps: int, key: Key[Array, ""]) -> list[dict[str, Any]]:
     for k, one in enumerate(jacobians[::-1], 1):
         window = window @ one
         above.append(np.linalg.norm(window, 2) / theory.jacobian_bound(u, "tanh", k) - 1)
-    return [row("above Pascanu's bound", f"N = {n}, k = 1 … {steps}", max(0.0, *above), 0.0, 1e-9)]
+    return [row("above Pascanu's bound", f"N = {n}, k = 1 … {steps}", np.max([0.0, *above]), 0.0, 1e-9)]
 
 
 def minimal(n: int, steps: int, keys: Array) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ import hashlib
 import inspect
 import sys
 import types
-from itertools import pairwise
 from typing import Any
 
 import jax
@@ -122,24 +121,27 @@ def reads(value: Any) -> dict[str, str]:
     functions and classes.
 
     All this is in their programs, and in no field. What the code itself changes, as a counter or a list that it fills,
-    is left out.
+    is left out; that a function fills a list which it was given is not seen.
     """
     found: dict[str, str] = {}
+    changed: set[str] = set()
     todo = [type(one) if is_part(one) else one for one in within(value)]
     while todo:
         one = todo.pop()
         classes = [cls for cls in one.__mro__ if cls is not object] if isinstance(one, type) else []
         for function in [of for cls in classes for of in vars(cls).values()] or [one]:
-            for name, held in _globals(function).items():
+            named, fills = _globals(function)
+            changed |= fills
+            for name, held in named.items():
                 if name not in found and (said := _said(held)):
                     found[name] = said
                     todo += [held] if _is_code(held) else []
-    return dict(sorted(found.items()))
+    return {name: said for name, said in sorted(found.items()) if name not in changed}
 
 
 _LOADS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
-_ONLY_READ = ("get", "items", "keys", "values", "index", "count")
+_ONLY_READ = ("get", "copy", "items", "keys", "values", "index", "count")
 """What a list or a dict has that changes nothing."""
 
 
@@ -153,32 +155,40 @@ def _is_code(held: Any) -> bool:
     return inspect.isfunction(inspect.unwrap(held) if callable(held) else held) or inspect.isclass(held)
 
 
-def _globals(function: Any) -> dict[str, Any]:
-    """What the code of a user's function names of its module, and of users' modules that it has, by name; of functions
-    and classes those of users alone."""
+def _globals(function: Any) -> tuple[dict[str, Any], set[str]]:
+    """What the code of a user's function names of its module, and of users' modules that it has, by name, of functions
+    and classes those of users alone; and the names of what it changes: where it sets an item of anything, all lists
+    and dicts."""
     function = function.fget if isinstance(function, property) else getattr(function, "__func__", function)
     function = inspect.unwrap(function) if callable(function) else function
     module, first = getattr(function, "__module__", None), getattr(function, "__code__", None)
     if first is None or not _is_users(str(module)):
-        return {}
+        return {}, set()
     there, codes, changed, found = function.__globals__, [first], set(), {}
     mine = name_of(function).partition(":")[0]
     while codes:
         code = codes.pop()
         said = [of for of in dis.get_instructions(code) if of.opname != "EXTENDED_ARG"]
         stores = any(of.opname in ("STORE_SUBSCR", "DELETE_SUBSCR") for of in said)
-        for of, then in pairwise(said):  # co_names has the names of attributes, too
-            attribute = then.argval if then.opname in _ATTRIBUTES else None
-            held = there.get(of.argval) if of.opname in _LOADS else None
-            if inspect.ismodule(held) and _is_users(held.__name__):
-                found[f"{held.__name__}:{attribute}"] = getattr(held, str(attribute), None)
+        attributes = [of.argval if of.opname in _ATTRIBUTES else None for of in said] + [None, None]
+        for n, of in enumerate(said):  # co_names has the names of attributes, too
+            name = f"{mine}:{of.argval}"
+            if of.opname == "STORE_GLOBAL":
+                changed.add(name)
             elif of.opname in _LOADS and of.argval in there:
-                found[f"{mine}:{of.argval}"] = held
-            filled = isinstance(held, list | dict) and (stores or attribute not in (None, *_ONLY_READ))
-            changed |= {f"{mine}:{of.argval}"} if filled or of.opname == "STORE_GLOBAL" else set()
+                held, attribute = there[of.argval], attributes[n + 1]
+                if inspect.ismodule(held) and attribute and _is_users(held.__name__):
+                    name, held, attribute = (
+                        f"{held.__name__}:{attribute}",
+                        getattr(held, attribute, None),
+                        attributes[n + 2],
+                    )
+                found[name] = held
+                if isinstance(held, list | dict) and (stores or attribute not in (None, *_ONLY_READ)):
+                    changed.add(name)
         codes += [const for const in code.co_consts if isinstance(const, types.CodeType)]
     users = {name: held for name, held in found.items() if not _is_code(held) or _is_users(str(held.__module__))}
-    return {name: held for name, held in users.items() if name not in changed}
+    return users, changed
 
 
 def _said(held: Any) -> str | None:
@@ -187,13 +197,14 @@ def _said(held: Any) -> str | None:
         return repr(held)
     if isinstance(held, tuple | list | dict):
         each = [_said(one) for one in held]
-        if isinstance(held, dict):
-            each = [
-                key and value and f"{key}: {value}" for key, value in zip(each, map(_said, held.values()), strict=True)
-            ]
-        first, last = {tuple: "()", list: "[]"}.get(type(held), "{}")
-        said = first + ", ".join(map(str, each)) + last
-        return None if None in each else said if len(said) < 200 else _digest(said.encode())
+        values = [_said(one) for one in held.values()] if isinstance(held, dict) else []
+        if None in (*each, *values):
+            return None
+        if isinstance(held, tuple):
+            return repr(held)
+        pairs = [f"{key}: {value}" for key, value in zip(each, values, strict=False)]
+        said = f"{{{', '.join(pairs)}}}" if isinstance(held, dict) else f"[{', '.join(map(str, each))}]"
+        return said if len(said) < 200 else _digest(said.encode())
     if isinstance(held, np.ndarray | np.generic | jax.Array) and getattr(held.dtype, "kind", "O") in "biufc":
         return _digest(f"{held.dtype} {held.shape} ".encode() + np.asarray(held).tobytes())
     if _is_code(held):

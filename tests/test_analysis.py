@@ -19,6 +19,7 @@ from analysis import (
     explore,
     gradient_flow,
     imdb_gradients,
+    judged,
     lags,
     learned,
     overfitting,
@@ -252,6 +253,18 @@ def test_reviews_are_drawn_layer_by_layer(text):
     rows = imdb_gradients.summary(load(text))
     assert [r["layer"] for r in rows] == [0, 1]
     assert {r["diverged"] for r in rows} == {1}
+
+
+def test_what_claims_of_reviews_are_about_is_nan_where_it_was_not_tried(text):
+    values = np.arange(12.0).reshape(2, 3, 2)
+    ds = xr.Dataset({"group_grad_norm": (("run", "step", "group"), values)}, {"group": ["readout", "embedding"]})
+    assert np.array_equal(judged.embedding_gradient(ds), values[..., 1])
+    assert np.isnan(judged.embedding_gradient(ds.sel(group=["readout"]))).all()
+    found = load(text)
+    assert np.isnan(judged.after_an_epoch(found, np.inf)).all()
+    assert np.array_equal(judged.after_an_epoch(found, 1), found["validation_accuracy"].values[:, 1])
+    horizons = judged.tops(found, manifest.experiment(text).specs, 1.0)
+    assert horizons.shape == (4,) and np.isfinite(horizons).any()
 
 
 # --- cures --------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def judged(out, column):
         (["--steps"], "steps is empty"),
         (["--chunk", "0"], "chunk is 0; it must be a whole number of at least 1"),
         (["--hidden", "-2"], "hidden is -2"),
-        (["--replicate", "-1"], "replicate is -1; it must be a whole number of at least 0"),
+        (["--replicate", "-1"], "replicate is -1; it must be at least 0"),
         (["--gains"], "nothing is to be trained"),
     ],
 )

@@ -1,5 +1,6 @@
 """Law: what a user's code draws by other means than keys is refused before anything is compiled or written."""
 
+import dis
 import functools
 import importlib
 
@@ -275,6 +276,24 @@ def test_helpers_of_another_module_and_their_lists_and_tables_are_read_too_but_n
     check_traces(asked, None)  # LOG is longer now, and no constant
     helping.TABLE["a"]["b"] = 2.0
     assert "helping:TABLE has changed since Reader" in refusal(check_traces, asked, None)
+
+
+def filling(x):
+    FILLED.append(x)
+    SAME.items()
+    return SAME["a"] * ONE[0] + filled()
+
+
+def filled():
+    return len(FILLED) + len(dis.opmap)
+
+
+FILLED, SAME, ONE = [], {"a": 1.0}, (3.0,)
+
+
+def test_a_list_that_one_function_fills_is_left_out_where_another_reads_it():
+    found = {name.partition(":")[2]: said for name, said in reads(filling).items()}
+    assert {*found} == {"SAME", "ONE", "filled"} and found["ONE"] == "(3.0,)"
 
 
 def test_nothing_is_written_for_such_a_run(tmp_path):

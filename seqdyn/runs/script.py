@@ -143,7 +143,7 @@ class Waiting(Exception):
 def script(config: type[C], main: Callable[[C], object], description: str | None) -> None:
     """Runs an experiment script: the command line from a typed config, and an exit code that says what happened.
 
-    0 done; 2 wrong input, also a path in whose way something lies, one sentence on stderr; 1 any other failure with a
+    0 done; 2 wrong input, also a file where the directory must be, one sentence on stderr; 1 any other failure with a
     reason, one sentence; 128 + n after signal n, when the same command goes on from where it was.
     """
     with _heard():

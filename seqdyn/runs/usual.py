@@ -39,11 +39,13 @@ class Usual:
 
 
 def check_sizes(chosen: Any) -> None:
-    """Raises ConfigError for whole numbers that count nothing, and of `Usual` options for 0 or no value: scripts divide
+    """Raises ConfigError for `Usual` options that are 0 or less, or have no value, and not by default: scripts divide
     by them and take the largest."""
     for field in dataclasses.fields(chosen) if dataclasses.is_dataclass(chosen) else ():
-        value, usual = getattr(chosen, field.name), field.name in Usual.__annotations__
-        if usual and value == ():
+        value = getattr(chosen, field.name)
+        if field.name not in Usual.__annotations__ or value == field.default:
+            continue
+        if value == ():
             raise ConfigError(f"{field.name} is empty; it must have one value or more.")
-        if type(value) is int and (usual or (isinstance(field.default, int) and field.default >= 0)):
-            whole(field.name, value, int(usual))
+        if type(value) is int:
+            whole(field.name, value, 1)
