@@ -8,7 +8,7 @@ Setting: embedding 50, width 32, Adam 1e-3, batch 128, no regularisation: {dense
 2, 3 layers and in both directions, lstm, gru}, 12 seeds. The dense layers are pooled (mean), the others read out at the
 end.
 'Shuffled' is the same test reviews with their words in random order: what order is worth to a trained network.
-Cost: 96 runs × 2 epochs, COSTA of processor time.
+Cost: 96 runs × 2 epochs, 22 minutes of processor time.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
