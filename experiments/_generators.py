@@ -104,7 +104,8 @@ def launched(c: Config, parts: Parts, out: Path) -> None:
     within = dataclasses.replace(c, out=out)
     first = {(e.settings["source"], type(e.specs[0].network)): k for k, e in reversed(experiments.items())}
     launch_all({k: experiments.pop(k) for k in sorted(first.values())}, within, data)
-    launch_all(experiments, dataclasses.replace(within, verify=False), data)
+    if experiments:
+        launch_all(experiments, dataclasses.replace(within, verify=False), data)
 
 
 def divisor(n: int, most: int) -> int:
