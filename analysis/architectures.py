@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis import claims, lags, report, style
 from analysis.claims import Verdict
-from analysis.judged import horizons
+from analysis.judged import tops
 from analysis.lags import SAID, STAGES, axis, lag_text, picked, stage
 from analysis.selection import ACCURACY, at_chosen
 from analysis.style import spread
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 def summary(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float]) -> list[dict[str, Any]]:
     """A row per architecture, with a value per seed of what is measured."""
     found = []
+    reaches = {
+        "start": tops(ds, experiment.specs, 0.0),
+        "end": tops(ds, experiment.specs, 1.0),
+        "bottom": tops(ds, experiment.specs, 1.0, bottom=True),
+    }
     for spec in experiment.specs:
         runs = picked(ds, label=spec.label)
         params = record_axes.shapes(spec).params
@@ -43,11 +48,9 @@ def summary(ds: "xr.Dataset", experiment: Experiment, seconds: dict[str, float])
                 "seconds": seconds.get(spec.label, np.nan),
                 "test": at_chosen(ds, "test_accuracy", ACCURACY)[runs],
                 "shuffled": at_chosen(ds, "shuffled_accuracy", ACCURACY)[runs],
-                "start": horizons(ds, spec, 0.0),
-                "end": horizons(ds, spec, 1.0),
-                "bottom": horizons(ds, spec, 1.0, bottom=True),
                 "steps": spec.steps,
             }
+            | {name: reach[runs] for name, reach in reaches.items()}
         )
     return found
 

@@ -47,6 +47,7 @@ def measured(part: Path) -> Mapping[str, np.ndarray]:
     test, nothing = 100 * at_chosen(ds, "test_accuracy", ACCURACY), np.full(ds.sizes["run"], np.nan)
     shuffled = 100 * at_chosen(ds, "shuffled_accuracy", ACCURACY) if "shuffled_accuracy" in ds else nothing
     start, end = (np.log10(size) for size in embedding_gradients(ds))
+    open_ = unfinished(ds)
     ended = {
         "test": test,
         "order": test - shuffled,
@@ -57,22 +58,17 @@ def measured(part: Path) -> Mapping[str, np.ndarray]:
     return (
         outcomes.measured(part)
         | {"top_start": tops(ds, made.specs, 0.0), "embedding_start": start}
-        | {name: np.where(unfinished(ds), np.nan, values) for name, values in ended.items()}
+        | {name: np.where(open_, np.nan, values) for name, values in ended.items()}
     )
 
 
-def tops(ds: "xr.Dataset", specs: Sequence[Spec], fraction: float) -> Float[np.ndarray, " run"]:
-    """`horizons` of every run."""
-    found = np.full(ds.sizes["run"], np.nan)
+def tops(ds: "xr.Dataset", specs: Sequence[Spec], fraction: float, bottom: bool = False) -> Float[np.ndarray, " run"]:
+    """Horizon of each run's top or bottom layer (of a bidirectional level, the layer that reads forwards), in lags."""
+    norms, found = stage(ds, "adjoint_norm", fraction), np.full(ds.sizes["run"], np.nan)
     for spec in specs:
-        found[picked(ds, label=spec.label)] = horizons(ds, spec, fraction)
+        runs, top = picked(ds, label=spec.label), len(spec.widths) - (2 if spec.bidirectional else 1)
+        found[runs] = lags.horizon(norms[runs, 0 if bottom else top])
     return found
-
-
-def horizons(ds: "xr.Dataset", spec: Spec, fraction: float, bottom: bool = False) -> Float[np.ndarray, " run"]:
-    """Of the top or bottom layer (of a bidirectional level, the layer that reads forwards), lags a run of this spec."""
-    top = len(spec.widths) - (2 if spec.bidirectional else 1)
-    return lags.horizon(stage(ds, "adjoint_norm", fraction)[picked(ds, label=spec.label), 0 if bottom else top])
 
 
 def after_an_epoch(ds: "xr.Dataset", updates: float) -> Float[np.ndarray, " run"]:

@@ -2,7 +2,6 @@
 the directions between them is kept; and what else `seqdyn.theory` has of gates.
 """
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -45,6 +44,11 @@ def exponents(cell: Cell, params: Any, xs: Array, key: Key[Array, ""], k: int | 
     """(exponents, standard errors) from the state of rest."""
     found = lyapunov_spectrum(cell, params, cell.initial_carry(()), xs, key, k=k, burn=burn)
     return found.exponents, found.errors
+
+
+def growth(energy: np.ndarray, lags: np.ndarray) -> float:
+    """By which E‖∂L/∂h_t‖² grows a step of the lag: exp of the slope of its logarithm."""
+    return float(np.exp(np.polyfit(lags, np.log(energy[lags]), 1)[0]))
 
 
 def driven(n: int, gain: Any) -> Cell:
@@ -137,19 +141,15 @@ def minimal(n: int, steps: int, keys: Array) -> list[dict[str, Any]]:
         return jnp.square(jax.grad(loss)(taps(one, steps, (1,))).adjoint_norm.h[::-1, 0])
 
     program = backend.compiled(measure)
-    lags, energy = np.arange(first, steps - first), np.mean([np.asarray(program(key)) for key in keys], axis=0)
-    growth = float(np.exp(np.polyfit(lags, np.log(energy[lags]), 1)[0]))
-    return [row("minimalRNN, growth", "g = 2, s = 0.7", growth, field.chi1, 0.04, relative=True)]
+    energy = np.mean([np.asarray(program(key)) for key in keys], axis=0)
+    measured = growth(energy, np.arange(first, steps - first))
+    return [row("minimalRNN, growth", "g = 2, s = 0.7", measured, field.chi1, 0.04, relative=True)]
 
 
 def gates(draws: int, key: Key[Array, ""]) -> list[dict[str, Any]]:
     """Time constants of chrono's forget gates: deciles of what the library draws."""
     longest, shares = 100.0, np.arange(0.1, 1, 0.1)
-    biases = np.asarray(backend.compiled(partial(_chrono, longest, draws))(key))
+    biases = np.asarray(backend.compiled(lambda key: chrono(longest)(key, (draws,), jnp.float64))(key))
     found = np.quantile(-1 / theory.gate_rate(biases), shares)
     predicted = theory.chrono_quantile(shares, longest)
     return [row("chrono time constants", "T_max = 100, worst decile", found, predicted, 0.02, relative=True)]
-
-
-def _chrono(longest: float, draws: int, key: Key[Array, ""]) -> Array:
-    return chrono(longest)(key, (draws,), jnp.float64)

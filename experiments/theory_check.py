@@ -31,7 +31,7 @@ from jax.flatten_util import ravel_pytree
 
 from analysis import theory_check as analysis
 from experiments import _measured, _theory_rows
-from experiments._theory_rows import F64, driven, exponents, row, standard_error
+from experiments._theory_rows import F64, driven, exponents, growth, row, standard_error
 from seqdyn import backend, theory
 from seqdyn.measure.jacobians import step_jacobians
 from seqdyn.nets.bptt import Backprop, Tap, taps, unroll
@@ -96,21 +96,16 @@ def energies(kind: str, n: int, steps: int, gain: Array, key: Key[Array, ""]) ->
 def growths(sizes: Sizes, keys: Array) -> list[dict[str, Any]]:
     """Per gain and kind of U: exp of the slope of log E‖∂L/∂h_t‖² against the lag."""
     n, steps, first, last = sizes.growth
-    lags = np.arange(first, last + 1)
-
-    def slope(energy: np.ndarray) -> float:
-        return float(np.exp(np.polyfit(lags, np.log(energy[lags]), 1)[0]))
-
-    rows = []
+    lags, rows = np.arange(first, last + 1), []
     for kind in ("Gaussian", "orthogonal"):
         program = backend.compiled(partial(energies, kind, n, steps))
         for gain in GROWTH_GAINS:
             nets = np.stack([np.asarray(program(gain, key)) for key in keys])
-            each = [slope(energy) for energy in nets]
+            each = [growth(energy, lags) for energy in nets]
             more = {"kind": kind, "gain": gain, "nets": each, "error": standard_error(np.asarray(each))}
             chi1 = theory.MeanField("tanh", gain, DRIVE).chi1
             at = f"{kind}, g = {gain}"
-            rows.append(row("growth", at, slope(nets.mean(axis=0)), chi1, 0.04, relative=True, **more))
+            rows.append(row("growth", at, growth(nets.mean(axis=0), lags), chi1, 0.04, relative=True, **more))
     return rows
 
 
