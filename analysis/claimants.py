@@ -60,6 +60,8 @@ STATED = {
     "capacity": Claimant("experiments.capacity", "analysis.capacity"),
     "penalties": Claimant("experiments.penalties", "analysis.penalty_pairs"),
     "augmentation": Claimant("experiments.augmentation", "analysis.augmentation"),
+    "overfitting": Claimant("experiments.overfitting", "analysis.overfitting"),
+    "sequences": Claimant("experiments.sequences", "analysis.sequences"),
 }
 """How the name of an experiment begins -> the script that claims something of it."""
 FOLDERS = ("experiments", "experiments.reproduce")

@@ -260,6 +260,12 @@ def keep(folder: Path, rows: Sequence[Mapping[str, str]]) -> None:
     (folder / TOLD).write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
+def kept(folder: Path) -> list[tuple[str, list[dict[str, str]]]]:
+    """For the page: what `keep` has written with its caption; none if it was not called. ConfigError as `_told`."""
+    file = folder / TOLD
+    return [("What is claimed: shares and medians over seeds", _told(file))] if file.exists() else []
+
+
 def report(
     claims: Sequence[Claim],
     parts: Sequence[Path],

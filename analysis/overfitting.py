@@ -10,8 +10,10 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from analysis import lags, report, style
+from analysis import claims, lags, outcomes, report, style
+from analysis.claims import Verdict
 from analysis.lags import lag_text
+from analysis.learned import unfinished
 from analysis.selection import RULE, Course, at, chosen, counted, curves, not_selectable, verdicts
 from analysis.style import spread
 from seqdyn.data.tasks import task_of
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 STOPPED = ("early stopping", "together")
 """The methods that are judged at the look that validation chooses; the others at their last."""
 ORDER = ("nothing", "smaller model", "early stopping", "L1", "L2", "dropout", "augmentation", "synthetic", "together")
+VALUES = tuple(f"{what} {method}" for what in ("test", "reach") for method in ORDER)
+"""What `columns` says of a run."""
 PRINTED = ("data", "examples", "method", "number", "training", "test", "against nothing", "horizon", "seconds")
 """The columns that fit a terminal; the report has all."""
 SETS = {"reviews": 0, "digits": 1}
@@ -92,6 +96,27 @@ def helped(part: Path) -> dict[str, float]:
 
     numbered = {method: number for method, (number, _) in found.items() if not np.isnan(number)}
     return {method: number for method, number in numbered.items() if score(method) > score("nothing")}
+
+
+def columns(*parts: Path) -> "xr.Dataset":
+    """What claims are about, one value a run and method, NaN but at the number that validation chose for the method,
+    and of what is unfinished:
+
+    test: test accuracy where the method is judged, in percent, 0 of what has diverged; reach: horizon at the end of
+        training, in lags.
+    """
+
+    def of(part: Path) -> dict[str, np.ndarray]:
+        ds = load(part).load()
+        found = {name: np.full(ds.sizes["run"], np.nan) for name in VALUES}
+        reach, done = lags.horizon(lags.stage(ds, "adjoint_norm", 1.0)[:, -1]), ~unfinished(ds)
+        for method, (_, runs) in tuned(part).items():
+            runs = runs[done[runs]]
+            found[f"test {method}"][runs] = 100 * np.nan_to_num(judged(ds, "test_accuracy", method)[runs])
+            found[f"reach {method}"][runs] = reach[runs]
+        return found
+
+    return outcomes.gathered(parts, of)
 
 
 def summary(out: Path) -> list[Row]:
@@ -260,16 +285,24 @@ def figures(out: Path, found: Sequence[Row]) -> Iterator[report.Drawn]:
     yield "overfitting_curves", curves(courses(out)), CURVES
 
 
-def show(out: Path) -> list[Path]:
-    """Draws a run directory and prints its table and where the figures lie."""
+def show(out: Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a run directory and prints its table and where the figures lie; the page has the verdicts."""
     first = next(iter(report.parts(out, "overfitting").values()))
     found = summary(out)
     listed = table(found)
-    tables = [("Accuracies in percent, means ± standard deviations over seeds; what was chosen by validation", listed)]
+    tables = [
+        ("Accuracies in percent, means ± standard deviations over seeds; what was chosen by validation", listed),
+        *claims.tables(verdicts),
+    ]
     printed = [[{name: line[name] for name in PRINTED} for line in listed]]
     drawn, title = figures(out, found), "What helps against overfitting"
     return report.publish(first, title, text(found), drawn, tables, into=out, printed=printed)
 
 
+def main(out: Path) -> None:
+    """As the script that made it."""
+    claims.redrawn(out, lambda verdicts: show(out, verdicts))
+
+
 if __name__ == "__main__":
-    script(RUN_DIR, show, __doc__)
+    script(RUN_DIR, main, __doc__)

@@ -6,10 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
-from analysis import lags, report, style
+from analysis import claims, lags, outcomes, report, style
+from analysis.claims import Verdict
 from analysis.lags import SAID, STAGES, Curve, axis, picked, stage
+from analysis.learned import unfinished
+from analysis.selection import at_chosen
 from analysis.style import spread
 from seqdyn.data.tasks import task_of
 from seqdyn.learn.spec import Spec
@@ -21,12 +25,45 @@ if TYPE_CHECKING:
     import xarray as xr
 
 HELD = ("test_loss", "test_accuracy", "validation_loss")
+VALUES = ("nats", "right", "reach_start", "reach_end", "carried_start", "carried_end")
+"""What `columns` says of a run."""
+
+
+def columns(*parts: Path) -> "xr.Dataset":
+    """What claims are about, one value a run, NaN of what is unfinished:
+
+    nats: test loss at the look with the least validation loss, infinity of what has diverged; right: test accuracy
+        there in percent, NaN where there is none.
+    reach_start, reach_end: horizon of the last layer, in lags, at initialisation and after training, 0 of what has
+        diverged.
+    carried_start, carried_end: log₁₀ of the gradient that comes from the next step, half a sequence back over one step
+        back.
+    """
+    return outcomes.gathered(parts, measured)
+
+
+def measured(part: Path) -> dict[str, np.ndarray]:
+    """Of one part: what `columns` says, name -> values [run]."""
+    ds = lags.split(lags.having(load(part), "validation_loss"))
+    gone, open_ = np.any(lags.diverged(ds), axis=1), unfinished(ds)
+    right = 100 * at_chosen(ds, "test_accuracy") if "test_accuracy" in ds else np.full(len(gone), np.nan)
+    nats = np.where(gone, np.inf, at_chosen(ds, "test_loss"))
+    found = {"nats": np.where(open_, np.nan, nats), "right": np.where(open_, np.nan, np.where(gone, 0.0, right))}
+    for when, fraction in STAGES.items():
+        norms, carried = (stage(ds, name, fraction)[:, -1] for name in ("adjoint_norm", "carried_norm"))
+        with np.errstate(divide="ignore"):
+            kept = np.log10(carried[:, carried.shape[1] // 2] / carried[:, 1])
+        late = fraction > 0
+        found[f"reach_{when}"] = np.where(late & open_, np.nan, np.where(late & gone, 0.0, lags.horizon(norms)))
+        found[f"carried_{when}"] = np.where(late & (open_ | gone), np.nan, kept)
+    return found
 
 
 def norms_by_lag(ds: "xr.Dataset", name: str) -> Figure:
     """A column a cell, a curve a stage."""
     shades = dict(zip(STAGES, style.shades(len(STAGES)), strict=True))
     read = {when: stage(ds, name, fraction) for when, fraction in STAGES.items()}
+    read = {when: np.where(norms > 0, norms, np.nan) for when, norms in read.items()}  # nothing comes from beyond T
     cells = axis(ds, "label")
 
     def curves(cell: str) -> list[Curve]:
@@ -101,7 +138,7 @@ def figures(ds: "xr.Dataset", spec: Spec) -> Iterator[report.Drawn]:
     yield (
         "carried_by_lag",
         norms_by_lag(ds, "carried_norm"),
-        "The same without what enters at t itself: the part that came from step t + 1. " + lags.RINGS,
+        "The same without what enters at t itself: the part that came from step t + 1.",
     )
     yield (
         "learning",
@@ -111,13 +148,18 @@ def figures(ds: "xr.Dataset", spec: Spec) -> Iterator[report.Drawn]:
     )
 
 
-def show(out: str | Path) -> list[Path]:
-    """Draws a run directory and prints its table and where the figures lie."""
+def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a run directory and prints its table and where the figures lie; the page has the verdicts."""
     ds, experiment = lags.split(lags.having(load(out), "validation_loss")), manifest.experiment(out)
     source, rows = experiment.settings.get("source", experiment.name), table(summary(ds))
-    drawn = figures(ds, experiment.specs[0])
-    return report.publish(out, f"Gradients through {source}", text(ds, source, rows), drawn, [("By cell", rows)])
+    drawn, tables = figures(ds, experiment.specs[0]), [("By cell", rows), *claims.tables(verdicts)]
+    return report.publish(out, f"Gradients through {source}", text(ds, source, rows), drawn, tables)
+
+
+def main(out: Path) -> None:
+    """As the script that made it."""
+    claims.redrawn(out, lambda verdicts: show(out, verdicts))
 
 
 if __name__ == "__main__":
-    script(RUN_DIR, show, __doc__)
+    script(RUN_DIR, main, __doc__)

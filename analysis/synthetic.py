@@ -6,16 +6,19 @@ Scores are means over the judges of a seed; intervals are Student's, 95%, over t
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from analysis import report, style
+from analysis import claims, measured, report, style
 from analysis.generated import COLORS, LATE, NAMES, SHADES, Found, curves, digits, kl, read, said, setting
 from analysis.style import mean_reach
-from seqdyn.runs.script import RUN_DIR, script
+from seqdyn.runs.script import RUN_DIR, script, seeds
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 JUDGED = {"tstr": "TSTR", "trts": "TRTS", "discriminative": "discriminative"}
 """Train on synthetic and test on real, the reverse, and can a judge tell one from the other: names in the table."""
@@ -163,11 +166,41 @@ def gradients(found: Found) -> Figure:
     return fig
 
 
-def fall(found: Found, name: str, network: str, late: bool) -> float:
-    """The adjoint from the next step at the largest lag over that at lag 1, median over seeds."""
+def fall(found: Found, name: str, network: str, late: bool) -> np.ndarray:
+    """The adjoint from the next step at the largest lag over that at lag 1, a value a seed."""
     values = norms(found, name, network, "from step t + 1", late)
     there = values[:, np.all(np.isfinite(values) & (values > 0), axis=0)]
-    return float(np.median(there[:, -1] / there[:, 0])) if there.size else np.nan
+    return there[:, -1] / there[:, 0] if there.size else np.full(len(values), np.nan)
+
+
+# --- what claims are about ------------------------------------------------------------------------------------
+
+
+def columns(found: Found) -> "xr.Dataset":
+    """A `value` for each data set, seed, `what`, `of` what, and `size`, the number of real sequences (0: the largest):
+
+    mixed, tstr, trts: accuracies; told: |accuracy − ½| of real against synthetic; of real, vae or gan.
+    kl, elbo: of a setting of the VAE, on test sequences, in nats.
+    fall, fall_trained: log₁₀ of `fall`, of a network at initialisation and trained.
+    """
+    rows: list[dict[str, Any]] = []
+
+    def add(name: str, what: str, of: str, size: int, values: Any) -> None:
+        numbered = zip(seeds(found.facts[name]["seeds"]), values, strict=True)
+        rows.extend(dict(data=name, what=what, of=of, size=size, seed=seed, value=value) for seed, value in numbered)
+
+    for (name, what, of, size), scores in found.scores.items():
+        size = 0 if size == found.facts[name]["sizes"][-1] else size
+        told = what == "discriminative"
+        add(name, "told" if told else what, of, size, np.abs(scores - 0.5) if told else scores)
+    for name, facts in found.facts.items():
+        for of, judged in facts["settings"].items():
+            add(name, "kl", of, 0, [one["kl"] for one in judged])
+            add(name, "elbo", of, 0, [one["bounds"]["1"] for one in judged])
+        for network in NETWORKS:
+            for what, late in (("fall", False), ("fall_trained", True)):
+                add(name, what, network, 0, np.log10(fall(found, name, network, late)))
+    return measured.columns(rows)
 
 
 # --- in words -------------------------------------------------------------------------------------------------
@@ -248,7 +281,8 @@ def text(found: Found) -> list[str]:
             f"the setting with the best validation ELBO, {facts['chosen']}, draws the samples."
         )
     falls = "; ".join(
-        f"{name}, {network}: {fall(found, name, network, False):.2g} → {fall(found, name, network, True):.2g}"
+        f"{name}, {network}: {np.median(fall(found, name, network, False)):.2g} → "
+        f"{np.median(fall(found, name, network, True)):.2g}"
         for name in found.facts
         for network in NETWORKS
     )
@@ -298,12 +332,13 @@ def figures(found: Found) -> Iterator[report.Drawn]:
 
 
 def show(out: str | Path) -> list[Path]:
-    """Draws a run directory and prints its tables and where the figures lie."""
+    """Draws a run directory and prints its tables and where the figures lie; the page has the claims that were kept."""
     out, found = Path(out), read(Path(out))
     scores, posteriors = table(summary(found)), posterior_table(found)
     tables = [
         ("Test accuracy and scores, 95% intervals over seeds", scores),
         ("The VAE on test sequences, nats a sequence", posteriors),
+        *claims.kept(out),
     ]
     printed = [posteriors, scores]
     title = "Synthetic sequences"

@@ -41,7 +41,7 @@ class Config(Options):
     """What is learnt."""
     sizes: tuple[int, ...] = (50, 200, 1000)
     """Real training sequences; those that a data set has. The largest is used wherever one is enough."""
-    seeds: Seeds = 3
+    seeds: Seeds = 10
     """Of generators, of the order in which examples are taken, and of samples."""
     hidden: int = 48
     """Width of the generators' recurrent layers."""
