@@ -66,6 +66,13 @@ def test_no_group_lies_in_two_parts_and_each_part_has_about_its_share(ratios):
     assert not np.array_equal(parts[0], grouped(groups, ratios, seed=3)[0])
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_group_larger_than_a_part_goes_where_most_is_wanted(seed):
+    """Whatever the order of the others, and the small parts are not far from their shares."""
+    parts = grouped(np.repeat(np.arange(41), [60] + [1] * 40), seed=seed)
+    assert np.array_equal(parts[0], np.arange(60)) and [len(part) for part in parts] == [60, 20, 20]
+
+
 def test_three_groups_go_into_three_parts_however_unequal():
     parts = grouped(np.repeat([0, 1, 2], [1, 1, 98]), seed=0)
     assert sorted(len(part) for part in parts) == [1, 1, 98]

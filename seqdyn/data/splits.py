@@ -89,8 +89,8 @@ def three_way(labels: Any, ratios: Any = (0.6, 0.2, 0.2), seed: Any = 0) -> tupl
 def grouped(groups: Any, ratios: Any = (0.6, 0.2, 0.2), seed: Any = 0) -> tuple[Rows, Rows, Rows]:
     """`three_way`, but no group (a speaker, say) lies in two parts: what is tested then is a voice never heard.
 
-    Groups are taken in a random order, each into the part that is furthest, in examples, from its share; every part
-    whose ratio is not 0 gets one. ConfigError for wrong ratios and for fewer groups than parts.
+    Groups are taken in a random order, but those first, by size, that are larger than the smallest share. Each goes into
+    the part that is furthest, in examples, from its share; every part whose ratio is not 0 gets one. ConfigError for wrong ratios and for fewer groups than parts.
     """
     shares = _ratios(ratios)
     strata = _strata("groups", groups)
@@ -101,6 +101,8 @@ def grouped(groups: Any, ratios: Any = (0.6, 0.2, 0.2), seed: Any = 0) -> tuple[
     wanted, given = shares * len(strata.of), np.zeros(3)
     parts: list[list[int]] = [[], [], []]
     order = np.random.default_rng(whole("seed", seed, 0)).permutation(len(strata.names))
+    sizes = strata.sizes[order]
+    order = order[np.argsort(-np.where(sizes > wanted[some].min(), sizes, 0), kind="stable")]
     for left, g in zip(range(len(order), 0, -1), order, strict=True):
         empty = [p for p in some if not parts[p]]
         open_to = empty if len(empty) == left else some
