@@ -70,7 +70,8 @@ def norms_by_lag(ds: "xr.Dataset", name: str) -> Figure:
         runs = picked(ds, label=cell)
         return [Curve(norms[runs, -1], shades[when], SAID[when]) for when, norms in read.items()]
 
-    return lags.lag_figure([[curves(cell) for cell in cells]], [""], cells)
+    y = "‖∂L/∂h$_t$‖" + (", from t + 1" if name == "carried_norm" else "")
+    return lags.lag_figure([[curves(cell) for cell in cells]], [""], cells, y=y)
 
 
 def learning(ds: "xr.Dataset", chance: float) -> Figure:

@@ -89,8 +89,9 @@ def three_way(labels: Any, ratios: Any = (0.6, 0.2, 0.2), seed: Any = 0) -> tupl
 def grouped(groups: Any, ratios: Any = (0.6, 0.2, 0.2), seed: Any = 0) -> tuple[Rows, Rows, Rows]:
     """`three_way`, but no group (a speaker, say) lies in two parts: what is tested then is a voice never heard.
 
-    Groups are taken in a random order, but those first, by size, that are larger than the smallest share. Each goes into
-    the part that is furthest, in examples, from its share; every part whose ratio is not 0 gets one. ConfigError for wrong ratios and for fewer groups than parts.
+    Groups are taken in a random order, but those first, by size, that are larger than the smallest share. Each goes
+    into the part that is furthest, in examples, from its share; every part whose ratio is not 0 gets one. ConfigError
+    for wrong ratios and for fewer groups than parts.
     """
     shares = _ratios(ratios)
     strata = _strata("groups", groups)
