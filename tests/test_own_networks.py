@@ -301,6 +301,10 @@ def looping(self, params, batch, key):
     return jnp.sum(jax.lax.while_loop(lambda h: jnp.sum(h) > 1, lambda h: h / 2, h))
 
 
+def shaped(self, params, batch, key):
+    return jnp.sum(jnp.ones((2, params[0].astype(int))))
+
+
 def nested(self, key):
     return {"w": jnp.ones(3), "steps": {"n": jnp.int32(0)}}
 
@@ -321,6 +325,19 @@ REFUSED = {
     "keyed": (dict(network=changed(init=init, loss=keyed)), "whose loss cannot do with a key of None"),
     "empty": (dict(network=changed(init=lambda self, key: jnp.zeros((0, 2)), loss=loss)), "parameters without numbers"),
     "text": (dict(network=changed(init=lambda self, key: {"w": "x"}, loss=loss)), "whose init gives a str"),
+    "objects": (
+        dict(network=changed(init=lambda self, key: {"w": np.array([1.0, None])}, loss=loss)),
+        "whose init gives an array of object; parameters must be arrays of floats",
+    ),
+    "keys": (
+        dict(network=changed(init=lambda self, key: {0: jnp.ones(3), "w": jnp.ones(3)}, loss=loss)),
+        "which has a dict with keys of several kinds; take words alone",
+    ),
+    "variables": (
+        dict(network=changed(init=init, loss=loss, variables=None)),
+        "whose variables are None; they must be",
+    ),
+    "shaped": (dict(network=changed(init=init, loss=shaped)), "which asks for the value of a number in Python"),
     "steps": (dict(task=Clocks(), network=TwoInputs(), steps=77), "steps is 77 and those of Clocks are 6"),
     "shortest": (dict(task=Clocks(), network=TwoInputs(), shortest=3), "shortest is 3 and task has Clocks"),
     "descends": (dict(clip=sd.SGD(1.0)), "clip is SGD, which descends"),

@@ -71,9 +71,9 @@ def init(spec: Fields, key: Key[Array, ""], vectors: Any = None) -> Tree:
     name = f"network is {type(spec.network).__name__}"
     with lenient(), known_at_run_time(name):
         params = spec.network.init(key)
-    odd = [leaf for leaf in jax.tree.leaves(params) if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float)]
+        odd = [leaf for leaf in jax.tree.leaves(params) if not isinstance(leaf, jax.Array) and not is_real(leaf)]
     if odd:
-        raise ConfigError(f"{name}, whose init gives a {type(odd[0]).__name__}; parameters must be arrays of floats.")
+        raise ConfigError(f"{name}, whose init gives {kind_of(odd[0])}; parameters must be arrays of floats.")
     params = jax.tree.map(jnp.asarray, params)
     if not jax.tree.leaves(params) or not all(leaf.size for leaf in jax.tree.leaves(params)):
         raise ConfigError(f"{name}, whose init gives parameters without numbers; there must be something to train.")
@@ -244,7 +244,7 @@ def check(where: str, network: Any) -> None:
             raise ConfigError(f"{name}, which has no {method}(); it must have one.")
         if not takes(function, *given):
             raise ConfigError(f"{name}, whose {method} takes {inspect.signature(function)}; it must take {right}.")
-    if getattr(network, "variables", None) is not None:
+    if hasattr(network, "variables"):
         check_variables(where, network)
         for key, variable in network.variables.items():
             if variable.dims:

@@ -60,7 +60,7 @@ def _check(name: str, probe_config: ProbeConfig, structure: Any, leaves: tuple[j
         return train.init(spec, data), train.chunk(spec, state, data, 1), train.evaluate(spec, state, data), looks
 
     with known_at_run_time(name):
-        check_repeats(f"{name},", run, *jax.tree.unflatten(structure, leaves))
+        check_repeats(f"{name},", run, *jax.tree.unflatten(structure, leaves), outermost=True)
 
 
 def _own(value: Any) -> list[str]:
