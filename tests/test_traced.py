@@ -191,6 +191,23 @@ def test_an_array_of_another_call_is_refused_wherever_it_is_kept(fields):
     assert "Keeping" in sentence and "keeps an array of one call for another" in sentence
 
 
+@sd.part
+class Twice:
+    """Parameters of which two have one name where they are saved."""
+
+    def init(self, key):
+        return {"a/b": jnp.ones(3), "a": {"b": jnp.ones(3)}}
+
+    def loss(self, params, batch, key):
+        begun = params["a/b"] * params["a"]["b"]
+        return jnp.sum(watch.scan(lambda h, x: (h + x, None), begun, jnp.ones(4), batch=None)[0])
+
+
+def test_parameters_that_could_not_be_restored_are_refused_before_they_are_trained(tmp_path):
+    sentence = refusal(sd.run, experiment(dict(network=Twice(), hidden=(32,))), tmp_path / "out")
+    assert "two arrays of the name a/b" in sentence and not (tmp_path / "out").exists()
+
+
 TRACED = []
 
 
