@@ -132,8 +132,8 @@ _ASKED = (
 
 
 def _asks(said: str) -> bool:
-    """Does an error say that a traced number was a key of a cache, or in a shape?"""
-    return "Tracer" in said and ("unhashable" in said or "concrete values" in said)
+    """Does an error say that a traced number was a key of a cache, in a shape, or given to what takes Python's?"""
+    return "Tracer" in said and bool(re.search(r"unhashable|concrete values|not '?\w*Tracer", said))
 
 
 _RAISED = "in whose code this was raised"

@@ -418,6 +418,10 @@ def test_a_task_of_ones_own_draws_sequences_of_lengths_of_their_own():
         (dict(task=task(loss=lambda p, y: 0.5)), "loss float predictions (4, 1) ys (4,)"),
         (dict(task=task(correct=lambda p, y: "yes")), "correct str (4,)"),
         (dict(task=task(draw=lambda key, b: (jnp.ones((b, 5, 2)), jnp.ones(b)))), "xs (4, 5, 2)"),
+        (
+            dict(task=task(draw=lambda key, b: (np.random.default_rng(jax.random.key_data(key)), jnp.ones(b)))),
+            "Made Python jax.numpy",
+        ),
         (dict(task=task(draw=lambda key, b: (jnp.ones((b, 4, 2)), jnp.ones(b)))), "xs (5, 4, 2) batch 5 steps"),
         (
             dict(task=task(draw=lambda key, b: (jnp.ones((4, b, 2)), jnp.ones((b, 4)))), readout="every"),
