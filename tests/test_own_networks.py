@@ -229,6 +229,15 @@ def test_the_mean_of_a_batch_leaves_out_what_does_not_count():
     assert batch.mean(jnp.array([3.0, 6.0, 100.0])) == 5 and batch._replace(weight=None).mean(jnp.arange(3.0)) == 1
     mask = batch._replace(mask=jnp.array([[True, True, True], [False, True, True]]))
     assert mask.mean(jnp.array([[1.0, 2.0, 9.0], [5.0, 4.0, 9.0]])) == 13 / 5
+    half = batch._replace(weight=jnp.array([0.5, 1.0, 0.5]))
+    assert half.mean(jnp.array([True, True, False])) == half.mean([3, 3, 0]) / 3 == 0.75
+    masked = mask._replace(weight=None)
+    assert masked.mean(jnp.arange(3.0)) == 1  # each example counts, however long it is
+    for each in (jnp.ones((2, 3, 4)), jnp.ones((3, 2)), jnp.ones(())):
+        for known in (masked, half):
+            assert f"given the shape {each.shape}; it must be one number for each example, (3,)" in refusal(
+                known.mean, each
+            )
 
 
 def test_labels_of_several_numbers_reach_a_network():
