@@ -23,7 +23,8 @@ def check_part(where: str, value: Any, method: str) -> None:
     if isinstance(value, type):
         raise ConfigError(f"{where} is the class {value.__name__}; it must be one of it, {value.__name__}(…).")
     if callable(value) and not is_part(value):
-        raise ConfigError(f"{where} is the function {called(value)}; return it from the {method}() of a part.")
+        right = "return it from the" if method == "build" else "call it in the"
+        raise ConfigError(f"{where} is the function {called(value)}; {right} {method}() of a part.")
     check_structure(where, value)
     if not is_part(value):
         raise ConfigError(f"{where} is {value!r:.80}; it must be a part.")
@@ -70,8 +71,12 @@ def users(value: Any) -> set[type]:
 
 
 def check_alone(value: Any) -> None:
-    """Raises ConfigError for a part, or one within it, whose methods read variables of a function around the class:
-    two classes of one name would be one experiment."""
+    """Raises ConfigError for a part, or one within it, whose methods read variables of a function around the class,
+    and for two classes of one name: they would be one experiment."""
+    names = [str(cls.__part_name__) for cls in users(value)]  # type: ignore[attr-defined]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{name} is the name of two classes, which no manifest tells apart; give one another.")
     methods = [(cls, *of) for cls in users(value) for of in vars(cls).items()]
     for cls, name, method in methods:
         code: Any = getattr(method, "__code__", None)

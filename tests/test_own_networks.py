@@ -281,6 +281,12 @@ def keyed(self, params, batch, key):
     return jnp.sum(params) + jax.random.normal(key)
 
 
+def asking(self, params, batch, key):
+    if key is None:
+        raise ValueError("no key.\nSee elsewhere")
+    return jnp.sum(params)
+
+
 def python(self, params, batch, key):
     return 1.0 if params[0] > 0 else 0.0
 
@@ -332,6 +338,11 @@ REFUSED = {
     "vector": (dict(network=changed(init=init, loss=vector)), "whose loss is of the shape (3,); it must be one number"),
     "nothing": (dict(network=changed(init=init, loss=nothing)), "whose loss is a NoneType; it must be one number"),
     "keyed": (dict(network=changed(init=init, loss=keyed)), "whose loss cannot do with a key of None"),
+    "asking": (
+        dict(network=changed(init=init, loss=asking)),
+        "whose loss cannot do with a key of None or a batch.step",
+    ),
+    "a function": (dict(network=loss), "network is the function loss; call it in the loss() of a part"),
     "empty": (dict(network=changed(init=lambda self, key: jnp.zeros((0, 2)), loss=loss)), "parameters without numbers"),
     "text": (dict(network=changed(init=lambda self, key: {"w": "x"}, loss=loss)), "whose init gives a str"),
     "objects": (

@@ -524,6 +524,11 @@ def around(factor):
     return Inner()
 
 
+def test_two_classes_of_one_name_are_no_experiment():
+    old, new = (sd.Spec(task=task(loss=lambda p, y: p[:, 0] - y), steps=5, batch=4, name=name) for name in "ab")
+    assert "Made is the name of two classes" in refusal(sd.Experiment, "x", (old, new), updates=2)
+
+
 def test_an_own_cell_reads_what_the_word_of_a_task_gives():
     assert sd.Spec("adding", layers=(Halves(),)).hidden == (3,)
 
