@@ -23,7 +23,8 @@ def check_part(where: str, value: Any, method: str) -> None:
     if isinstance(value, type):
         raise ConfigError(f"{where} is the class {value.__name__}; it must be one of it, {value.__name__}(…).")
     if callable(value) and not is_part(value):
-        raise ConfigError(f"{where} is the function {called(value)}; return it from the {method}() of a part.")
+        right = "return it from the" if method == "build" else "call it in the"
+        raise ConfigError(f"{where} is the function {called(value)}; {right} {method}() of a part.")
     check_structure(where, value)
     if not is_part(value):
         raise ConfigError(f"{where} is {value!r:.80}; it must be a part.")
@@ -70,8 +71,12 @@ def users(value: Any) -> set[type]:
 
 
 def check_alone(value: Any) -> None:
-    """Raises ConfigError for a part, or one within it, whose methods read variables of a function around the class:
-    two classes of one name would be one experiment."""
+    """Raises ConfigError for a part, or one within it, whose methods read variables of a function around the class,
+    and for two classes of one name: they would be one experiment."""
+    names = [str(cls.__part_name__) for cls in users(value)]  # type: ignore[attr-defined]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{name} is the name of two classes, which no manifest tells apart; give one another.")
     methods = [(cls, *of) for cls in users(value) for of in vars(cls).items()]
     for cls, name, method in methods:
         code: Any = getattr(method, "__code__", None)
@@ -129,7 +134,18 @@ _ASKED = (
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
 )
+
+
+def _asks(said: str) -> bool:
+    """Does an error say that a traced number was a key of a cache, in a shape, or given to what takes Python's?"""
+    return "Tracer" in said and bool(re.search(r"unhashable|concrete values|not '?\w*Tracer", said))
+
+
 _RAISED = "in whose code this was raised"
+_KEEPS = (
+    "keeps an array of one call for another, in a global or an attribute; it must be computed anew, or be kept in "
+    "what is returned."
+)
 _NO_DERIVATIVE = "differentiation does not work", "callbacks do not support"
 
 
@@ -142,7 +158,7 @@ def known_at_run_time(name: str) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        if isinstance(error, _ASKED) or ("unhashable" in str(error) and "Tracer" in str(error)):
+        if isinstance(error, _ASKED) or _asks(str(error)):
             raise ConfigError(
                 f"{name}, which asks for the value of a number in Python; use jax.numpy of it (jnp.where for if), or "
                 "make it a field that is no number()."
@@ -150,6 +166,10 @@ def known_at_run_time(name: str) -> Iterator[None]:
         if isinstance(error, ValueError) and any(words in str(error) for words in _NO_DERIVATIVE):
             said = str(error).partition(". ")[0].rstrip(".")
             raise ConfigError(f"{name}, which JAX cannot differentiate: {said}.") from error
+        if isinstance(error, ValueError) and "sorting pytree dictionary keys" in str(error):
+            raise ConfigError(f"{name}, which has a dict with keys of several kinds; take words alone.") from error
+        if isinstance(error, jax.errors.UnexpectedTracerError):
+            raise ConfigError(f"{name}, which {_KEEPS}") from error
         if not any(_RAISED in note for note in getattr(error, "__notes__", ())):  # what is nearest to it says the most
             error.add_note(f"{name}, {_RAISED}.")
         raise
@@ -158,14 +178,17 @@ def known_at_run_time(name: str) -> Iterator[None]:
 _TRACES = itertools.count()
 
 
-def check_repeats(name: str, function: Callable[..., Any], *given: Any) -> None:
+def check_repeats(name: str, function: Callable[..., Any], *given: Any, outermost: bool = False) -> None:
     """Raises ConfigError where a function is another program, or has other constants, when it is traced again: what it
-    draws is not its key's, and no run would ever come again."""
+    draws is not its key's, and no run would ever come again. Where no trace is around it, `outermost`, also for a
+    function that reads an array of a trace that has ended."""
 
     def traced(**mark: Any) -> tuple[str, list[Any]]:
         with lenient(), set_xla_metadata(**mark):
             made = jax.make_jaxpr(lambda *given: function(*given))(*given)  # of the function itself JAX keeps the first
         consts = [const for const in made.consts if isinstance(const, np.ndarray | jax.Array)]
+        if outermost and any(isinstance(const, Tracer) for const in consts):
+            raise ConfigError(f"{name} {_KEEPS}")
         known = [c for c in consts if not isinstance(c, Tracer) and not jnp.issubdtype(c.dtype, jax.dtypes.prng_key)]
         return re.sub(r" at 0x[0-9a-f]+", "", str(made.jaxpr)), known
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 from seqdyn.names import name_of
 from seqdyn.parts import FUNCTIONS, PARTS, describe, is_part, within
@@ -205,6 +206,8 @@ def _said(held: Any) -> str | None:
         pairs = [f"{key}: {value}" for key, value in zip(each, values, strict=False)]
         said = f"{{{', '.join(pairs)}}}" if isinstance(held, dict) else f"[{', '.join(map(str, each))}]"
         return said if len(said) < 200 else _digest(said.encode())
+    if isinstance(held, Tracer):  # it has no value
+        return None
     if isinstance(held, np.ndarray | np.generic | jax.Array) and getattr(held.dtype, "kind", "O") in "biufc":
         return _digest(f"{held.dtype} {held.shape} ".encode() + np.asarray(held).tobytes())
     if _is_code(held):

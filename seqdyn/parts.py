@@ -312,7 +312,10 @@ def check_structure(where: str, value: Any) -> None:
             f"{where} is an optax transformation; return it from the build() of a part, whose numbers it has."
         )
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        raise ConfigError(f"{where} is a {type(value).__name__}, which is no part; write @part above its class.")
+        raise ConfigError(
+            f"{where} is a {type(value).__name__}, which is no part; write @part above its class, or make it in a "
+            "method of a part, as a module of Flax."
+        )
     elif _is_function(value):
         if not is_found(value):
             raise ConfigError(

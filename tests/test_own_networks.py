@@ -229,6 +229,15 @@ def test_the_mean_of_a_batch_leaves_out_what_does_not_count():
     assert batch.mean(jnp.array([3.0, 6.0, 100.0])) == 5 and batch._replace(weight=None).mean(jnp.arange(3.0)) == 1
     mask = batch._replace(mask=jnp.array([[True, True, True], [False, True, True]]))
     assert mask.mean(jnp.array([[1.0, 2.0, 9.0], [5.0, 4.0, 9.0]])) == 13 / 5
+    half = batch._replace(weight=jnp.array([0.5, 1.0, 0.5]))
+    assert half.mean(jnp.array([True, True, False])) == half.mean([3, 3, 0]) / 3 == 0.75
+    masked = mask._replace(weight=None)
+    assert masked.mean(jnp.arange(3.0)) == 1  # each example counts, however long it is
+    for each in (jnp.ones((2, 3, 4)), jnp.ones((3, 2)), jnp.ones(())):
+        for known in (masked, half):
+            assert f"given the shape {each.shape}; it must be one number for each example, (3,)" in refusal(
+                known.mean, each
+            )
 
 
 def test_labels_of_several_numbers_reach_a_network():
@@ -272,6 +281,12 @@ def keyed(self, params, batch, key):
     return jnp.sum(params) + jax.random.normal(key)
 
 
+def asking(self, params, batch, key):
+    if key is None:
+        raise ValueError("no key.\nSee elsewhere")
+    return jnp.sum(params)
+
+
 def python(self, params, batch, key):
     return 1.0 if params[0] > 0 else 0.0
 
@@ -301,6 +316,10 @@ def looping(self, params, batch, key):
     return jnp.sum(jax.lax.while_loop(lambda h: jnp.sum(h) > 1, lambda h: h / 2, h))
 
 
+def shaped(self, params, batch, key):
+    return jnp.sum(jnp.ones((2, params[0].astype(int))))
+
+
 def nested(self, key):
     return {"w": jnp.ones(3), "steps": {"n": jnp.int32(0)}}
 
@@ -319,8 +338,26 @@ REFUSED = {
     "vector": (dict(network=changed(init=init, loss=vector)), "whose loss is of the shape (3,); it must be one number"),
     "nothing": (dict(network=changed(init=init, loss=nothing)), "whose loss is a NoneType; it must be one number"),
     "keyed": (dict(network=changed(init=init, loss=keyed)), "whose loss cannot do with a key of None"),
+    "asking": (
+        dict(network=changed(init=init, loss=asking)),
+        "whose loss cannot do with a key of None or a batch.step",
+    ),
+    "a function": (dict(network=loss), "network is the function loss; call it in the loss() of a part"),
     "empty": (dict(network=changed(init=lambda self, key: jnp.zeros((0, 2)), loss=loss)), "parameters without numbers"),
     "text": (dict(network=changed(init=lambda self, key: {"w": "x"}, loss=loss)), "whose init gives a str"),
+    "objects": (
+        dict(network=changed(init=lambda self, key: {"w": np.array([1.0, None])}, loss=loss)),
+        "whose init gives an array of object; parameters must be arrays of floats",
+    ),
+    "keys": (
+        dict(network=changed(init=lambda self, key: {0: jnp.ones(3), "w": jnp.ones(3)}, loss=loss)),
+        "which has a dict with keys of several kinds; take words alone",
+    ),
+    "variables": (
+        dict(network=changed(init=init, loss=loss, variables=None)),
+        "whose variables are None; they must be",
+    ),
+    "shaped": (dict(network=changed(init=init, loss=shaped)), "which asks for the value of a number in Python"),
     "steps": (dict(task=Clocks(), network=TwoInputs(), steps=77), "steps is 77 and those of Clocks are 6"),
     "shortest": (dict(task=Clocks(), network=TwoInputs(), shortest=3), "shortest is 3 and task has Clocks"),
     "descends": (dict(clip=sd.SGD(1.0)), "clip is SGD, which descends"),

@@ -418,6 +418,15 @@ def test_a_task_of_ones_own_draws_sequences_of_lengths_of_their_own():
         (dict(task=task(loss=lambda p, y: 0.5)), "loss float predictions (4, 1) ys (4,)"),
         (dict(task=task(correct=lambda p, y: "yes")), "correct str (4,)"),
         (dict(task=task(draw=lambda key, b: (jnp.ones((b, 5, 2)), jnp.ones(b)))), "xs (4, 5, 2)"),
+        (
+            dict(task=task(draw=lambda key, b: (np.random.default_rng(jax.random.key_data(key)), jnp.ones(b)))),
+            "Made Python jax.numpy",
+        ),
+        (dict(task=task(draw=lambda key, b: (jnp.ones((b, 4, 2)), jnp.ones(b)))), "xs (5, 4, 2) batch 5 steps"),
+        (
+            dict(task=task(draw=lambda key, b: (jnp.ones((4, b, 2)), jnp.ones((b, 4)))), readout="every"),
+            "ys (5, 4) batch 5 steps",
+        ),
         (dict(task=task(), readout="every"), "ys (4,) (5, 4) 'every'"),
         (dict(task=First(6), steps=7), "steps 7 First 6"),
         (dict(task=First(), vocabulary=9), "vocabulary 9"),
@@ -513,6 +522,11 @@ def around(factor):
             )
 
     return Inner()
+
+
+def test_two_classes_of_one_name_are_no_experiment():
+    old, new = (sd.Spec(task=task(loss=lambda p, y: p[:, 0] - y), steps=5, batch=4, name=name) for name in "ab")
+    assert "Made is the name of two classes" in refusal(sd.Experiment, "x", (old, new), updates=2)
 
 
 def test_an_own_cell_reads_what_the_word_of_a_task_gives():

@@ -12,6 +12,7 @@ import pytest
 from _refusals import refusal
 
 import seqdyn as sd
+from seqdyn import watch
 from seqdyn.described import reads
 from seqdyn.runs.environment import environment
 from seqdyn.runs.traced import check_traces
@@ -131,6 +132,80 @@ def test_what_draws_without_a_key_is_refused_wherever_it_stands(place):
 @pytest.mark.parametrize("place", PLACES)
 def test_what_is_always_the_same_is_taken(place):
     check_traces(experiment(PLACES[place]("constant")), None)
+
+
+KEPT = {}
+
+
+def kept(x):
+    """What the first call that asks is given."""
+    return KEPT.setdefault("first", x)
+
+
+@sd.part
+class Keeping:
+    """Each of these with what it saw in another call."""
+
+    variables = {"kept": sd.Variable((), "a number")}
+
+    def build(self, *inputs):
+        def step(p, h, x):
+            return jnp.tanh(x @ p["w"] + h @ kept(p["u"]))
+
+        if inputs:
+            both = {"w": jnp.ones((*inputs, 3)), "u": jnp.ones((3, 3))}
+            return sd.cell(lambda key: both, step, lambda batch: jnp.zeros((*batch, 3)))
+        return optax.stateless(lambda g, p: jax.tree.map(lambda leaf: -kept(p.readout.b[0]) * leaf, g))
+
+    def record(self, context):
+        return {"kept": kept(context.loss)}
+
+    def measure(self, look):
+        return {"kept": kept(look.loss)}
+
+    def init(self, key):
+        return jnp.ones(3)
+
+    def loss(self, params, batch, key):
+        last, _ = watch.scan(lambda h, x: (h + x, None), kept(params), jnp.ones(4), batch=None)
+        return jnp.sum(last), {"kept": 0.0}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        dict(layers=(Keeping(),)),
+        dict(network=Keeping(), hidden=(32,)),
+        dict(optimizer=Keeping()),
+        dict(records=(Keeping(),)),
+        dict(probes=(Keeping(),)),
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_an_array_of_another_call_is_refused_wherever_it_is_kept(fields):
+    def tried():
+        KEPT.clear()
+        check_traces(experiment(dict(fields)), None)
+
+    sentence = refusal(tried)
+    assert "Keeping" in sentence and "keeps an array of one call for another" in sentence
+
+
+@sd.part
+class Twice:
+    """Parameters of which two have one name where they are saved."""
+
+    def init(self, key):
+        return {"a/b": jnp.ones(3), "a": {"b": jnp.ones(3)}}
+
+    def loss(self, params, batch, key):
+        begun = params["a/b"] * params["a"]["b"]
+        return jnp.sum(watch.scan(lambda h, x: (h + x, None), begun, jnp.ones(4), batch=None)[0])
+
+
+def test_parameters_that_could_not_be_restored_are_refused_before_they_are_trained(tmp_path):
+    sentence = refusal(sd.run, experiment(dict(network=Twice(), hidden=(32,))), tmp_path / "out")
+    assert "two arrays of the name a/b" in sentence and not (tmp_path / "out").exists()
 
 
 TRACED = []

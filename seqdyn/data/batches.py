@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from seqdyn.data.losses import Loss
-from seqdyn.types import Array, Bool, Float, Int, Key
+from seqdyn.types import Array, Bool, ConfigError, Float, Int, Key
 
 
 class Batch(NamedTuple):
@@ -36,10 +36,20 @@ class Batch(NamedTuple):
     """In training of a network that is no stack, the updates done before this one. None, as in evaluation: its loss is
     that of a network that is no longer trained."""
 
-    def mean(self, each: Float[Array, "..."]) -> Float[Array, ""]:
+    def mean(self, each: Any) -> Float[Array, ""]:
         """The mean of what is told of each example, [b], or of each of its steps, [t, b], over those that count: by
-        `weight`, and of steps by `mask`."""
+        `weight`, and of steps by `mask`. Raises ConfigError where one of these does not fit another shape."""
+        each = jnp.asarray(each)
+        if not jnp.issubdtype(each.dtype, jnp.floating):  # of whole numbers and bools a weight of 1/2 would be 0 or 1
+            each = each.astype(jnp.float32)
         counts = jnp.ones(each.shape, each.dtype)
+        for known in (self.weight, self.mask):
+            if known is not None and not (each.shape[-1:] == known.shape[-1:] and known.ndim - 1 <= each.ndim <= 2):
+                size = known.shape[-1]
+                raise ConfigError(
+                    f"mean of a batch is given the shape {each.shape}; it must be one number for each example, "
+                    f"({size},), or for each of its steps, (steps, {size})."
+                )
         if self.weight is not None:
             counts = counts * jnp.broadcast_to(self.weight.astype(each.dtype), each.shape)
         if self.mask is not None and each.shape == self.mask.shape:

@@ -1,5 +1,6 @@
 """A task from a function that draws its batches and one that says what a prediction costs."""
 
+import contextlib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -216,9 +217,9 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
     def must(what: str, found: Any, right: str) -> ConfigError:
         return ConfigError(f"{what} of {name} {found}; it must {right}.")
 
-    def drew(lengths: Any = None) -> Any:
+    def drew(lengths: Any = None, batch: int = spec.batch) -> Any:
         with lenient():
-            found = jax.eval_shape(lambda key: _drew(name, drawn, key, spec.batch, lengths), jax.random.key(0))
+            found = jax.eval_shape(lambda key: _drew(name, drawn, key, batch, lengths), jax.random.key(0))
         for what, leaf in zip(("xs", "ys", "weight"), found, strict=False):
             if not hasattr(leaf, "shape"):
                 raise must(what, f"is {kind_of(leaf)}", "be an array")
@@ -232,6 +233,13 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
         right = "be [steps, batch, inputs]," + " or ids with inputs=0," * (xs.ndim == 2)
         right = right if drawn.inputs else "be ids [steps, batch], as inputs is 0,"
         raise must("xs", f"have the shape {xs.shape}", f"{right} (…, {', '.join(map(str, wanted))})")
+    if xs.shape[0] == spec.batch:  # which axis is which? The first must not grow with the batch.
+        larger = []
+        with contextlib.suppress(Exception):  # a draw may know batches of one size alone
+            larger = drew(batch=spec.batch + 1)
+        for what, of in zip(("xs", "ys"), larger, strict=False):
+            if of.shape[:2] == (spec.batch + 1, spec.batch):
+                raise must(what, f"have the shape {of.shape} for a batch of {spec.batch + 1}", "be [steps, batch, …]")
     at_lengths = drew(jnp.ones(spec.batch, jnp.int32)) if drawn.of_lengths is not None else every
     for what, of in (("xs", every), ("xs of of_lengths", at_lengths)):
         if not drawn.inputs and not jnp.issubdtype(of[0].dtype, jnp.integer):

@@ -207,8 +207,7 @@ class Experiment:
             pairs = zip(self.specs, runs, strict=True)
             self._put("specs", tuple(unnumbered(spec) if alike else one.at(0) for spec, one in pairs))
         self._put("runs", runs)
-        for spec in self.specs:
-            check_alone(spec)
+        check_alone((self.specs, self.probes))
         self._put("ruled", tuple(name for name in ("chunk", "probe_every") if getattr(self, name) is None))
         self._rule()
         self._check()

@@ -71,9 +71,9 @@ def init(spec: Fields, key: Key[Array, ""], vectors: Any = None) -> Tree:
     name = f"network is {type(spec.network).__name__}"
     with lenient(), known_at_run_time(name):
         params = spec.network.init(key)
-    odd = [leaf for leaf in jax.tree.leaves(params) if not hasattr(leaf, "dtype") and not isinstance(leaf, int | float)]
+        odd = [leaf for leaf in jax.tree.leaves(params) if not isinstance(leaf, jax.Array) and not is_real(leaf)]
     if odd:
-        raise ConfigError(f"{name}, whose init gives a {type(odd[0]).__name__}; parameters must be arrays of floats.")
+        raise ConfigError(f"{name}, whose init gives {kind_of(odd[0])}; parameters must be arrays of floats.")
     params = jax.tree.map(jnp.asarray, params)
     if not jax.tree.leaves(params) or not all(leaf.size for leaf in jax.tree.leaves(params)):
         raise ConfigError(f"{name}, whose init gives parameters without numbers; there must be something to train.")
@@ -90,16 +90,8 @@ def _loss(spec: Fields, batch: Batch) -> Callable[[Tree], tuple[Array, Forward]]
     def loss(params: Tree) -> tuple[Array, Forward]:
         # What it should give, and what each example weighs, are not rounded.
         params, xs = precision.computed(spec.dtype, (params, batch.xs))
-        try:
-            with lenient(), known_at_run_time(name):
-                found = spec.network.loss(params, batch._replace(xs=xs), batch.noise)
-        except TypeError as error:
-            if batch.noise is None and "NoneType" in str(error):
-                raise ConfigError(
-                    f"{name}, whose loss cannot do with a key of None or a batch.step of None, as where a batch is "
-                    f"only evaluated: {error}."
-                ) from error
-            raise
+        with lenient(), known_at_run_time(name):
+            found = spec.network.loss(params, batch._replace(xs=xs), batch.noise)
         value, others = found if isinstance(found, tuple | list) and len(found) == 2 else (found, {})
         if not isinstance(others, dict) or not set(others) <= wanted or set(variables(spec)) - set(others):
             got = sorted(others) if isinstance(others, dict) else kind_of(others)
@@ -209,7 +201,20 @@ def _scans(tree: Any, numbers: tuple[Any, ...]) -> dict[str, int]:
         of = jax.tree.unflatten(tree, numbers)
         check_repeats(f"init of {type(of.network).__name__}", partial(init, of), key)
         params, batch = init(of, key), _batch_like(of, key)._replace(step=jnp.int32(0))
-        forward(of, params, batch._replace(noise=None, step=None))
+        try:
+            forward(of, params, batch._replace(noise=None, step=None))
+        except ConfigError:
+            raise
+        except Exception as error:
+            try:
+                forward(of, params, batch)
+            except Exception:  # it is wrong here, too
+                raise error from None
+            said = str(error).partition("\n")[0].rstrip(".")
+            raise ConfigError(
+                f"network is {type(of.network).__name__}, whose loss cannot do with a key of None or a batch.step of "
+                f"None, as where a batch is only evaluated: {said}."
+            ) from error
         return gradient(of, params, batch).seen
 
     found = jax.eval_shape(seen, numbers, jax.random.key(0))
@@ -244,7 +249,7 @@ def check(where: str, network: Any) -> None:
             raise ConfigError(f"{name}, which has no {method}(); it must have one.")
         if not takes(function, *given):
             raise ConfigError(f"{name}, whose {method} takes {inspect.signature(function)}; it must take {right}.")
-    if getattr(network, "variables", None) is not None:
+    if hasattr(network, "variables"):
         check_variables(where, network)
         for key, variable in network.variables.items():
             if variable.dims:

@@ -172,9 +172,10 @@ def made_link(where: str, part: Any) -> Rule:
                 raise ConfigError(
                     f"{name}, whose memory goes from {types}, which it cannot hold; begin with the latter."
                 )
-        if not isinstance(said, dict) or not {*said} <= {*REPORTS} or any(jnp.shape(v) for v in said.values()):
+        known = isinstance(said, dict) and {*said} <= {*REPORTS}
+        if not known or not all(is_real(value) and jnp.shape(value) == () for value in said.values()):
             raise ConfigError(
-                f"{name}, which reports {said!r:.80}; it must be a dict of {', '.join(REPORTS)}, scalars."
+                f"{name}, which reports {said!r:.80}; it must be a dict of {', '.join(REPORTS)}, real scalars."
             )
         said = {key: jnp.asarray(value).astype(jnp.float32) for key, value in said.items()}
         return jax.tree.map(cast, new, updates), jax.tree.map(lambda n, o: cast(numbers(n), o), after, state), said

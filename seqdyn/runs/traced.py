@@ -7,7 +7,7 @@ import jax
 
 from seqdyn.building import called, check_repeats, known_at_run_time
 from seqdyn.described import reads
-from seqdyn.learn import train
+from seqdyn.learn import start, train
 from seqdyn.learn.config import Experiment
 from seqdyn.learn.probe_config import ProbeConfig, own_probes
 from seqdyn.measure import probes
@@ -21,6 +21,7 @@ _KNOWN = ("seqdyn", "jax", "jaxlib", "optax", "flax")
 def check_traces(experiment: Experiment, data: Any) -> None:
     """Raises ConfigError where the state that a run begins with, an update, an evaluation or an own probe's look is
     another program when it is traced again: no run would come again, and a run that is resumed would go on as another.
+    And where two of its parameters have one name.
 
     Only specs with code of the user's are traced, once in a process for all numbers: what it trains is traced once for
     them, too.
@@ -30,7 +31,9 @@ def check_traces(experiment: Experiment, data: Any) -> None:
     for spec, runs in zip(experiment.specs, experiment.runs, strict=True):
         if own := _own((spec, probe_config.probes)):
             one = runs.at(0).arrays()
-            given = jax.eval_shape(lambda *given: given, one, axes.shapes(one), data)
+            state = axes.shapes(one)
+            start.names(state.params)  # a checkpoint keeps two arrays of one name, and none could be restored
+            given = jax.eval_shape(lambda *given: given, one, state, data)
             leaves, structure = jax.tree.flatten(given)
             _check(f"{' or '.join(own)}, in {spec.label}", probe_config, structure, tuple(leaves))
 
@@ -60,7 +63,7 @@ def _check(name: str, probe_config: ProbeConfig, structure: Any, leaves: tuple[j
         return train.init(spec, data), train.chunk(spec, state, data, 1), train.evaluate(spec, state, data), looks
 
     with known_at_run_time(name):
-        check_repeats(f"{name},", run, *jax.tree.unflatten(structure, leaves))
+        check_repeats(f"{name},", run, *jax.tree.unflatten(structure, leaves), outermost=True)
 
 
 def _own(value: Any) -> list[str]:
