@@ -6,7 +6,6 @@ Each is read once, split by a seed, and kept by `cache`; `read_tfds` serves any 
 import json
 import os
 import re
-from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
@@ -322,7 +321,7 @@ def characters(path: str | Path, ratios: tuple[float, float, float] = (0.9, 0.05
     path = as_path("path", path, "a text file")
     _require(path.is_file(), "path", str(path), "a text file")
     shares = listed(ratios)
-    right = len(shares) == 3 and all(isinstance(share, Real) and share > 0 for share in shares)
+    right = len(shares) == 3 and all(isinstance(share, int | float) and share > 0 for share in shares)
     _require(right and abs(sum(shares) - 1) < 1e-6, "ratios", ratios, "three numbers above 0 that sum to 1")
     try:
         text = path.read_text(encoding="utf-8-sig")
