@@ -151,6 +151,9 @@ def test_sizes_that_no_script_can_take_are_a_sentence(given, words, monkeypatch,
         ("throughput --cells lstm lstm", "cells has 'lstm' twice"),
         ("theory_check --seed -1", "seed is -1"),
         ("causes --layers -1", "layers is -1"),
+        ("linear_dynamics --hidden 2", "hidden is 2"),
+        ("synthetic --share inf", "share is inf"),
+        ("synthetic --smoke --data vowels --sizes -1", "sizes is (-1,)"),
     ],
 )
 def test_what_no_script_can_measure_is_a_sentence_and_writes_nothing(given, words, tmp_path, monkeypatch, capsys):
