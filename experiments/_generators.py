@@ -87,7 +87,7 @@ def source(c: Config, name: Name) -> Source:
 def fitting(c: Config, name: str, n: int) -> tuple[int, ...]:
     """The sizes that a training split of n examples has, ascending. Raises ConfigError if none is from 32 on."""
     sizes = tuple(sorted(s for s in c.sizes if s <= n))
-    if not sizes or (sizes[0] < 32 and not c.smoke):
+    if not sizes or sizes[0] < (1 if c.smoke else 32):
         raise ConfigError(f"sizes is {c.sizes}; give at least one from 32 to {n}, the training split of {name}.")
     return sizes
 

@@ -176,6 +176,7 @@ def fewer(setting: Setting, n: int) -> dict[str, Any]:
     """The data with n training examples, and their variants, repeated until they are as many as the largest set has:
     all sizes share one program."""
     train = setting.splits["train"]
+    whole(setting.kind, n)
     if n > len(train.ys):
         raise ConfigError(f"{setting.kind} has {n}, but must be at most the training examples, {len(train.ys)}.")
     rows = np.resize(balanced_order(train.ys, 0)[:n], max(setting.sizes))

@@ -32,6 +32,7 @@ from seqdyn import backend
 from seqdyn.data.synthetic import TemporalOrder
 from seqdyn.learn.config import Experiment
 from seqdyn.runs.script import Seeds, launch_all, replicated, script
+from seqdyn.types import whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +89,9 @@ class Words:
 
 def experiments(c: Config) -> dict[str, Experiment]:
     """A part for each cell, in which depths differ, one in which rates do, and one of representations."""
+
+    for depth in c.layers:
+        whole("layers", depth)
 
     def deep(cell: str) -> Experiment:
         specs = tuple(cures.spec(c, named(cell, k), c.steps[0], cell=cell, hidden=(c.hidden,) * k) for k in c.layers)

@@ -15,6 +15,7 @@ Expect: what `CLAIMS` says; its verdicts are printed.
 import dataclasses
 import hashlib
 import json
+import zipfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy as np
 from analysis import claims
 from analysis import polynomials as analysis
 from analysis.claims import Claim, Statistic, minus, of, prevails
+from experiments import _measured
 from experiments import _polynomials as poly
 from seqdyn.runs.script import script, with_preset
 from seqdyn.types import ConfigError
@@ -33,6 +35,8 @@ PARABOLA = (1, 2, 11)
 """Degrees of a model that is too small, right and too large for x² / 10."""
 PARABOLA_POINTS = 12
 """Of its training set."""
+LOUDEST = 1e6
+"""Of sigma: beyond it nothing is left of sin x."""
 TESTED = 100
 """Points of the test set that each draw is counted on."""
 PENALTIES = 10.0 ** np.arange(-10, 2.25, 0.5)
@@ -172,12 +176,16 @@ def measure(c: Config, path: Path) -> None:
     """Measures once and keeps it; a torn file is never there. Raises ConfigError if other settings were kept."""
     settings = json.dumps({k: v for k, v in dataclasses.asdict(c).items() if k not in ("out", "smoke")})
     if path.exists():
-        with np.load(path) as found:
-            if str(found["settings"]) != settings:
-                raise ConfigError(f"{path} was measured with other settings; choose another --out.")
+        try:
+            with np.load(path) as found:
+                there = str(found["settings"])
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise ConfigError(f"{path} is damaged ({error!r:.80}); remove it, or choose another --out.") from None
+        if there != settings:
+            raise ConfigError(f"{path} was measured with other settings; choose another --out.")
         return
+    _measured.make_folder(path.parent)
     arrays: dict[str, Any] = single(c) | sweep(c) | descent(c) | {"sigma": c.sigma, "points": c.points}
-    path.parent.mkdir(parents=True, exist_ok=True)
     torn = path.with_suffix(".partial.npz")
     np.savez(torn, **arrays, settings=settings)
     torn.replace(path)
@@ -189,8 +197,13 @@ def check(c: Config) -> None:
         ("points", c.points, c.points >= 2, "at least 2"),
         ("draws", c.draws, c.draws >= 2, "at least 2: a variance is over draws"),
         ("seed", c.seed, c.seed >= 0, "at least 0"),
-        ("sigma", c.sigma, c.sigma >= 0, "at least 0"),
-        ("degrees", c.degrees, c.degrees and min(c.degrees) >= 1, "degrees of at least 1"),
+        ("sigma", c.sigma, 0 <= c.sigma <= LOUDEST, f"from 0 to {LOUDEST:g}"),
+        (
+            "degrees",
+            c.degrees,
+            c.degrees and all(1 <= d < poly.NODES for d in c.degrees),
+            f"degrees between 1 and {poly.NODES - 1}",
+        ),
         (
             "beyond",
             c.beyond,
@@ -200,6 +213,8 @@ def check(c: Config) -> None:
     ):
         if not right:
             raise ConfigError(f"{name} is {value}; it must be {rule}.")
+    sizes = {"draws": c.draws, "points": c.points, "beyond": c.beyond}
+    _measured.check_memory(sizes, c.draws * (c.points * (c.beyond + 1) + TESTED))
 
 
 def at(column: str, degree: int) -> Statistic:

@@ -56,6 +56,8 @@ class Config(_generators.Config, Claiming):
     judge_updates: int = 500
 
 
+MOST = 1000
+"""Synthetic sequences for each real one."""
 SMOKE: dict[str, Any] = dict(sizes=(20, 40), seeds=1, hidden=6, latent=2, vae_updates=20, gan_updates=4)
 
 
@@ -272,8 +274,9 @@ def main(config: Config) -> None:
     for name in ("hidden", "latent", "vae_updates", "gan_updates", "judges", "judge_updates"):
         if getattr(c, name) < 1:
             raise ConfigError(f"{name} is {getattr(c, name)}; it must be a whole number of at least 1.")
-    if not c.share > 0 or not c.data:
-        raise ConfigError(f"share is {c.share}, data is {c.data}; share must be above 0 and data not empty.")
+    if not 0 < c.share <= MOST or not c.data:
+        right = f"share must be above 0, at most {MOST}, and data not empty"
+        raise ConfigError(f"share is {c.share}, data is {c.data}; {right}.")
     backend.start()
     replicated(c, once)
 

@@ -38,7 +38,7 @@ from seqdyn.nets.bptt import Backprop, Tap, taps, unroll
 from seqdyn.nets.cells import Cell, Hidden, gru, lstm, rnn
 from seqdyn.nets.inits import Gaussian, Identity, Orthogonal, constant
 from seqdyn.runs.script import script
-from seqdyn.types import Array, ConfigError, Initializer, Key
+from seqdyn.types import Array, Initializer, Key, whole
 
 DRIVE = analysis.DRIVE
 GROWTH_GAINS = (0.8, 1.0, 1.2, 1.5, 2.0)
@@ -263,8 +263,9 @@ def _normal(key: Key[Array, ""], like: Any) -> Any:
 
 def main(config: Config) -> None:
     """Measures, keeps every number, draws the table and the figure; RuntimeError if theory and measurement differ."""
-    if config.nets < 1:
-        raise ConfigError(f"nets is {config.nets}; it must be at least 1.")
+    whole("nets", config.nets)
+    whole("seed", config.seed, 0)
+    _measured.check_memory({"nets": config.nets}, config.nets)
     kept, settings = _measured.place("theory_check", config)
     backend.start()
     sizes = SMOKE if config.smoke else Sizes()

@@ -13,6 +13,7 @@ import operator
 import os
 import re
 from collections.abc import Callable, Collection, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,7 @@ __all__ = [
     "are_words",
     "as_path",
     "one_of",
+    "real",
     "whole",
 ]
 
@@ -77,6 +79,13 @@ def whole(field: str, value: Any, least: int = 1) -> int:
         shown = " ".join(repr(value).split())
         raise ConfigError(f"{field} is {shown:.80}; it must be a whole number of at least {least}{most}.")
     return number
+
+
+def real(field: str, value: Any, right: Callable[[Any], bool], rule: str) -> None:
+    """Raises ConfigError for what is no number, and for one that is not `right`, as the `rule` says in words."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not right(value):
+        shown = " ".join(repr(value).split())
+        raise ConfigError(f"{field} is {shown:.80}; it must be {rule}.")
 
 
 def are_words(value: Any, words: Collection[str]) -> bool:

@@ -1,6 +1,8 @@
 """Laws of `seqdyn.data.audio`: which recording is in which split, and what its frames are."""
 
+import inspect
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -105,6 +107,17 @@ def test_frames_are_cached_and_made_again_when_a_setting_changes(folder, tmp_pat
     assert len(calls) == 60
 
 
+def test_frames_are_those_of_the_sound_not_of_a_file_of_the_same_size(folder, tmp_path):
+    import soundfile
+
+    copied = shutil.copytree(folder, tmp_path / "recordings")
+    before = read(copied, cache_dir=tmp_path)["test"].xs
+    for path in copied.glob("*.wav"):
+        soundfile.write(path, soundfile.read(path)[0][::-1] ** 3, RATE)
+    assert path.stat().st_size == (folder / path.name).stat().st_size
+    assert not np.array_equal(read(copied, cache_dir=tmp_path)["test"].xs, before)
+
+
 def test_a_folder_that_is_not_the_data_set_is_a_sentence(folder, tmp_path):
     import soundfile
 
@@ -123,10 +136,29 @@ def test_a_folder_that_is_not_the_data_set_is_a_sentence(folder, tmp_path):
     assert "3_ada_7.wav must be a mono recording at 8000 Hz, but cannot be read" in refusal(
         spoken_digits, broken, cache_dir=tmp_path
     )
+    for sample in (np.nan, np.inf, 1e30):
+        sound = np.append(tone(440, 0.1), np.float32(sample))
+        soundfile.write(broken / "3_ada_7.wav", sound, RATE, subtype="FLOAT")
+        assert f"at 8000 Hz, samples within −1 … 1, but has one of size {sample:g}" in refusal(
+            spoken_digits, broken, cache_dir=tmp_path
+        )
+    assert "all recordings are ada's" in refusal(spoken_digits, broken, held_out="speakers", cache_dir=tmp_path)
     soundfile.write(broken / "3_ada_7.wav", tone(440, 0.1), 16000)
     assert "3_ada_7.wav must be a mono recording at 8000 Hz, but has 16000 Hz" in refusal(
         spoken_digits, broken, cache_dir=tmp_path
     )
+    (broken / "3_ada_7.wav").rename(broken / "3_ada_7.WAV")
+    assert "it has a file '3_ada_7.WAV'" in refusal(spoken_digits, broken)
+    (broken / "3_ada_7.WAV").unlink()
+    (broken / "3_ada_7.wav").symlink_to("nowhere")
+    assert "3_ada_7.wav cannot be read" in refusal(spoken_digits, broken, cache_dir=tmp_path)
+
+
+def test_one_training_recording_has_no_other_behind_it(folder, tmp_path):
+    for index in (0, 5, 6):
+        shutil.copy(folder / f"0_ada_{index}.wav", tmp_path)
+    sentence = refusal(spoken_digits, tmp_path, variants=1, changes=("background",), cache_dir=tmp_path / "cache")
+    assert "there is one training recording" in sentence
 
 
 # Changes of a waveform
@@ -254,6 +286,15 @@ def test_a_bank_that_does_not_fit_its_training_split_is_a_sentence(folder):
         (dict(mel=Mel(mels=0)), "mels is 0"),
         (dict(mel=Mel(hop=0.0)), "hop is 0.0"),
         (dict(mel=Mel(seconds=-1.0)), "seconds is -1.0"),
+        (dict(mel=Mel(seconds=1e-5)), "seconds is 1e-05"),
+        (dict(mel=Mel(seconds=np.inf)), "seconds is inf"),
+        (dict(mel=Mel(window=np.inf)), "window is inf"),
+        (dict(mel=Mel(mels=2.5)), "mels is 2.5"),
+        (dict(mel="x"), "mel is 'x'"),
+        (dict(validation="x"), "validation is 'x'"),
+        (dict(limit="x"), "limit is 'x'"),
+        (dict(variants=1.5), "variants is 1.5"),
+        (dict(changes=3), "changes is 3"),
         (dict(validation=1.0), "validation is 1.0"),
         (dict(held_out="digits"), "held_out is 'digits'"),
         (dict(limit=3), "limit is 3"),
@@ -262,7 +303,7 @@ def test_a_bank_that_does_not_fit_its_training_split_is_a_sentence(folder):
     ],
 )
 def test_a_wrong_setting_is_a_sentence(folder, options, sentence):
-    assert sentence in refusal(spoken_digits, folder, **options)
+    assert sentence in refusal(inspect.unwrap(spoken_digits), folder, **options)
 
 
 def test_a_missing_library_is_a_sentence_that_names_its_extra(folder, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Laws of `seqdyn.data.banks`: variants as ids, synonyms that are WordNet's, translation there and back, the cache."""
 
+import inspect
 import re
 import shutil
 import subprocess
@@ -133,6 +134,8 @@ def test_the_variants_of_a_text_are_its_own_whatever_stands_beside_it():
 def test_settings_of_synonyms_that_cannot_be_are_named():
     assert "variants is 0" in refusal(synonyms, [FILM], 0)
     assert "share is 1.5" in refusal(synonyms, [FILM], 1, 1.5)
+    assert "share is 'x'" in refusal(inspect.unwrap(synonyms), [FILM], 1, "x")
+    assert "variants is 'x'" in refusal(inspect.unwrap(synonyms), [FILM], "x")
     assert "seed is -1" in refusal(synonyms, [FILM], 1, 0.5, -1)
 
 

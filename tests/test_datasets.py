@@ -214,7 +214,8 @@ def test_a_cache_that_cannot_be_written_costs_only_a_warning(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("field", "value"),
     [("vocabulary", 3), ("length", 0), ("truncate", "middle"), ("pad", "front"), ("validation", -0.1)]
-    + [("validation", 1.0), ("validation", float("nan")), ("seed", -1), ("limit", 1)],
+    + [("validation", 1.0), ("validation", float("nan")), ("validation", "0.2"), ("validation", None)]
+    + [("seed", -1), ("seed", None), ("seed", "1"), ("limit", 1), ("limit", 2.5), ("limit", "all")],
 )
 def test_a_wrong_argument_is_one_sentence_before_anything_is_read(field, value, tmp_path):
     # Unwrapped, because the tests' own type checker refuses a wrong Literal before `imdb` sees it.
@@ -253,8 +254,9 @@ def test_another_data_sets_columns_are_named(tiny):
 
 
 def test_a_damaged_description_is_one_sentence(tiny_copy, tmp_path):
-    next(tiny_copy.rglob("dataset_info.json")).write_text('{"fileFormat": "array_record",')
-    assert "split train are damaged" in refusal(imdb, tiny_copy, cache_dir=tmp_path / "cache")
+    for damaged in (b'{"fileFormat": "array_record",', b'{"fileFormat": "array_record", "\xff'):
+        next(tiny_copy.rglob("dataset_info.json")).write_bytes(damaged)
+        assert "split train are damaged" in refusal(imdb, tiny_copy, cache_dir=tmp_path / "cache")
 
 
 def test_no_network_is_one_sentence_that_says_what_to_pass(tmp_path, monkeypatch):
@@ -415,7 +417,9 @@ def test_pieces_of_a_sequence_lose_nothing_and_know_the_chord_before(tmp_path):
     [
         (dict(train=[[[60], [109]]]), ["step 1", "train 0", "109", "21 to 108"]),
         (dict(test=[[[60]], []]), ["test 1", "list of steps"]),
-        (dict(valid=[]), ["validation", "a sequence"]),
+        (dict(valid=[]), ["validation", "lists sequences"]),
+        (dict(train=None), ["train", "lists sequences"]),
+        (dict(test={"0": [[60]]}), ["test", "lists sequences"]),
         (dict(test=[[["C"]]]), ["step 0", "test 0", "MIDI"]),
     ],
 )
@@ -432,7 +436,19 @@ def test_a_file_that_is_no_music_is_one_sentence(tmp_path):
     assert "JSON" in refusal(music, tmp_path / "empty.json")
     (tmp_path / "part.json").write_text('{"train": []}')
     assert "valid" in refusal(music, tmp_path / "part.json")
-    assert "length is 1" in refusal(music, rolls(tmp_path), 1)
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    assert "JSON" in refusal(music, tmp_path / "deep.json")
+    for length in (1, "x", 2.5):
+        assert f"length is {length!r}" in refusal(inspect.unwrap(music), rolls(tmp_path), length)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked"])
+def test_a_byte_order_mark_is_no_part_of_a_text(mark, tmp_path):
+    path = rolls(tmp_path)
+    path.write_bytes(mark + path.read_bytes())
+    assert music(path).keys() == {"train", "validation", "test"}
+    (tmp_path / "text.txt").write_bytes(mark + b"ab" * 20)
+    assert characters(tmp_path / "text.txt").symbols == ("a", "b", "<unk>")
 
 
 def test_the_chorales_have_their_known_counts():
@@ -462,7 +478,8 @@ def test_a_text_that_is_no_stream_is_one_sentence(tmp_path):
     path.write_bytes(b"\xff\xfe\x00a" * 50)
     assert "UTF-8" in refusal(characters, path)
     path.write_text("a" * 100)
-    assert "ratios is (0.5, 0.5, 0.5)" in refusal(characters, path, (0.5, 0.5, 0.5))
+    for ratios in ((0.5, 0.5, 0.5), ("a", "b", "c"), None, 1):
+        assert f"ratios is {ratios!r}" in refusal(inspect.unwrap(characters), path, ratios)
 
 
 def test_shakespeare_has_its_known_size():

@@ -19,6 +19,7 @@ from analysis import minimal_cells as analysis_of_cells
 from experiments import (
     _cures,
     _generators,
+    _measured,
     augmentation,
     capacity,
     clipping,
@@ -27,7 +28,7 @@ from experiments import (
     minimal_cells,
     polynomials,
 )
-from experiments.reproduce import _cases, ghost
+from experiments.reproduce import _cases
 from seqdyn import theory
 from seqdyn.data.synthetic import xor_steps
 from seqdyn.data.text import SPECIAL, Examples
@@ -111,6 +112,11 @@ def judged(out, column):
         (["--hidden", "-2"], "hidden is -2"),
         (["--replicate", "-1"], "replicate is -1; it must be at least 0"),
         (["--gains"], "nothing is to be trained"),
+        (["--lr", "nan"], "lr is nan; it must be a number, not NaN"),
+        (["--gains", "0.5", "nan"], "gains is (0.5, nan); it must be a number, not NaN"),
+        (["--workers", str(2**31)], "workers is 2147483648; it must be below 2³¹"),
+        (["--seeds", "3,-1"], "seeds is '3,-1'; it must be how many"),
+        (["--seeds", f"{2**31}:{2**31 + 2}"], "each below 2³¹"),
     ],
 )
 def test_sizes_that_no_script_can_take_are_a_sentence(given, words, monkeypatch, capsys):
@@ -120,12 +126,86 @@ def test_sizes_that_no_script_can_take_are_a_sentence(given, words, monkeypatch,
     assert end.value.code == 2 and words in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize("length", ["nan", "-1", "inf"])
-def test_a_length_of_the_ghost_that_is_none_is_a_sentence(length, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["ghost", "--lengths", length])
+@pytest.mark.parametrize(
+    "given, words",
+    [
+        ("ghost --lengths nan", "lengths is (nan,)"),
+        ("ghost --lengths -1", "lengths has -1"),
+        ("ghost --lengths inf", "lengths has inf"),
+        ("ghost --lengths 8 1e300", "lengths has 1e+300"),
+        ("ghost --rates 2000000000", "GiB of memory here"),
+        ("newton --hidden 1000000000", "GiB of memory here"),
+        ("newton --nets 2000000000", "GiB of memory here"),
+        ("newton --seed -1", "seed is -1"),
+        ("long_products --widths", "widths is empty"),
+        ("long_products --widths 8 8", "widths has 8 twice"),
+        ("long_products --widths 8 1000000000", "GiB of memory here"),
+        ("sensitivity --sizes", "sizes is ()"),
+        ("sensitivity --sizes 0.5 1", "sizes is (0.5, 1.0)"),
+        ("sensitivity --sizes -1", "sizes is (-1.0,)"),
+        ("sensitivity --sequences 2000000000", "GiB of memory here"),
+        ("polynomials --sigma inf", "sigma is inf"),
+        ("polynomials --degrees 3 1000", "degrees is (3, 1000)"),
+        ("polynomials --draws 1000000000", "GiB of memory here"),
+        ("costs --cells", "cells is empty"),
+        ("throughput --cells lstm lstm", "cells has 'lstm' twice"),
+        ("theory_check --seed -1", "seed is -1"),
+        ("causes --layers -1", "layers is -1"),
+        ("linear_dynamics --hidden 2", "hidden is 2"),
+        ("synthetic --share inf", "share is inf"),
+        ("synthetic --smoke --data vowels --sizes -1", "sizes is (-1,)"),
+    ],
+)
+def test_what_no_script_can_measure_is_a_sentence_and_writes_nothing(given, words, tmp_path, monkeypatch, capsys):
+    name, *arguments = given.split()
+    folder = "reproduce." if (ROOT / "experiments" / "reproduce" / f"{name}.py").exists() else ""
+    module = importlib.import_module(f"experiments.{folder}{name}")
+    monkeypatch.setattr("sys.argv", [name, *arguments, "--out", str(tmp_path / "new")])
+    monkeypatch.setattr("seqdyn.backend.start", lambda *_: None)  # once in a process, before anything is computed
     with pytest.raises(SystemExit) as end:
-        scripts.script(ghost.Config, ghost.main, None)
-    assert end.value.code == 2 and f"lengths has {length}" in capsys.readouterr().err
+        scripts.script(module.Config, module.main, None)
+    assert end.value.code == 2 and words in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("damaged", ["", '{"config": ', "null", "[]", "{}"])
+def test_a_damaged_file_of_numbers_is_a_sentence_and_stays(damaged, tmp_path):
+    (tmp_path / "x.json").write_text(damaged)
+    with pytest.raises(ConfigError, match="x.json is damaged .*; remove it, or choose another --out"):
+        _measured.place("x", _measured.Once(out=tmp_path))
+    (tmp_path / "polynomials.npz").write_text(damaged)
+    with pytest.raises(ConfigError, match="polynomials.npz is damaged"):
+        polynomials.measure(polynomials.Config(), tmp_path / "polynomials.npz")
+    assert (tmp_path / "x.json").read_text() == (tmp_path / "polynomials.npz").read_text() == damaged
+
+
+def test_what_was_measured_is_kept_whole_or_not_at_all(tmp_path, monkeypatch):
+    file, settings = _measured.place("x", _measured.Once(out=tmp_path))
+    _measured.keep(file, {"config": settings, "rows": [1]})
+    monkeypatch.setattr(type(file), "replace", lambda *_: (_ for _ in ()).throw(OSError("killed")))
+    with pytest.raises(OSError, match="killed"):
+        _measured.keep(file, {"config": settings, "rows": [2]})
+    assert json.loads(file.read_text())["rows"] == [1]
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file cannot be written to"):
+        _measured.place("x", _measured.Once(out=tmp_path / "file"))
+
+
+def test_no_memory_is_a_sentence(monkeypatch, capsys):
+    def main(config):
+        raise MemoryError("Unable to allocate 7 TiB")
+
+    monkeypatch.setattr("sys.argv", ["costs"])
+    with pytest.raises(SystemExit) as end:
+        scripts.script(_measured.Once, main, None)
+    assert end.value.code == 1 and "Unable to allocate 7 TiB" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_an_augmentation_of_no_examples_is_a_sentence(n):
+    setting = augmentation.Setting("x", "images", {"train": Examples(*np.zeros((3, 4), int))}, (n,), {}, ())
+    with pytest.raises(ConfigError, match=f"images is {n}"):
+        augmentation.fewer(setting, n)
 
 
 def test_no_looks_at_an_augmentation_are_a_sentence():

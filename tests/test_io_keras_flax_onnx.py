@@ -2,6 +2,8 @@
 `test_io_torch` has of PyTorch."""
 
 import os
+import resource
+import signal
 from typing import Any, NamedTuple
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -230,8 +232,9 @@ def test_lengths_that_mean_nothing_are_one_sentence(tmp_path):
     for leave in (io.to_keras, lambda *given, **more: io.to_onnx(tmp_path / "net.onnx", *given, **more)):
         with pytest.raises(ConfigError, match="lengths is True and mask is False: padding is read like anything else"):
             leave(drawn(read), read, lengths=True)
-        with pytest.raises(ConfigError, match="lengths is 4; it must be True or False"):
-            leave(drawn(of), of, lengths=4)
+        for wrong in (4, LENGTHS):
+            with pytest.raises(ConfigError, match=r"lengths is .*; it must be True or False"):
+                leave(drawn(of), of, lengths=wrong)
     for by, text in (
         (read, "mask is False"),
         (of, r"int64 of the shape \(1,\); it must be whole numbers, one for each"),
@@ -362,9 +365,20 @@ REFUSED = {
     "a LayerNormalization with weights, which lstm has no place for": lambda: io.from_keras(
         k(L.LSTM(H), L.LayerNormalization()), spec()
     ),
+    "behind a Dense, which lstm has no place for": lambda: io.from_keras(k(L.Dense(D), L.LSTM(H)), spec()),
+    "the activation 'ReLU'; a readout has none": lambda: io.from_keras(k(L.LSTM(H), L.Dense(3, L.ReLU())), spec()),
     "the activation 'relu'; a readout has none": lambda: io.from_keras(k(L.LSTM(H), L.Dense(3, "relu")), spec()),
     "what Keras gives has layer0/w [2, 20]; lstm has [2, 12]": lambda: io.from_keras(k(L.LSTM(5)), spec()),
     "has 0 arrays of weights; call the model once": lambda: io.from_keras(L.LSTM(H), spec()),
+    "seen has 0 arrays of weights; call": lambda: io.from_keras(
+        [*k(L.LSTM(H)).layers, L.Dense(3, name="seen")], spec()
+    ),
+    "ids has 0 arrays of weights; call": lambda: io.from_keras(
+        L.Embedding(5, D, name="ids"), spec(features=0, vocabulary=5, embedding=D)
+    ),
+    "both has go_backwards=True": lambda: io.from_keras(
+        k(L.Bidirectional(L.LSTM(H, go_backwards=True), backward_layer=L.LSTM(H), name="both")), spec("lstm", 1, True)
+    ),
     "model is a ndarray; it must be a model or a layer": lambda: io.from_keras([np.ones(3)], spec()),
     "readout is 'sum', for which Keras has no layer": lambda: io.to_keras(drawn(spec()), spec(readout="sum")),
     "bias is False and the biases are not 0": lambda: io.to_keras(drawn(spec()), spec(), bias=False),
@@ -384,6 +398,9 @@ REFUSED = {
         cells("GRUCell_0") | {"LayerNorm_0": {"scale": np.ones(3)}}, spec("gru")
     ),
     "variables has params that are a ndarray": lambda: io.from_linen({"params": np.ones(3)}, spec()),
+    "layers is 'GRUCell_0'; it must be a list": lambda: io.from_linen(cells("GRUCell_0"), spec(), layers="GRUCell_0"),
+    "layers is 3; it must be a list": lambda: io.from_linen(cells("GRUCell_0"), spec(), layers=3),
+    "readout is 3, where there is nothing": lambda: io.from_linen(cells("GRUCell_0"), spec("gru"), readout=3),
     "has a hr/kernel that is missing": lambda: io.from_linen(odd("hr", bias=np.ones(H)), spec("gru")),
     "has a hr/kernel that is of the shape ()": lambda: io.from_linen(odd("hr", kernel=1.0), spec("gru")),
     "which are of no one cell": lambda: io.from_linen(odd("hr", kernel=np.ones((H + 1, H))), spec("gru")),
@@ -413,6 +430,19 @@ def test_an_order_that_names_do_not_say_is_given():
     params["back"] = jax.tree.map(lambda leaf: 2 * leaf, params["back"])
     found = io.from_linen(params, spec("gru", 1, True), layers=["there", "back"])
     assert (found.layers[0].b == 1).all() and (found.layers[1].b == 2).all()
+
+
+def test_nothing_is_left_of_a_file_that_could_not_be_written(tmp_path):
+    of, params = spec("lstm", 20), drawn(spec("lstm", 20))
+    ignored, limit = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limit[1]))  # as a full disk
+        for write in (io.to_onnx, io.save):
+            assert "net cannot be written" in refusal(write, tmp_path / "net", params, of)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_file_is_overwritten(tmp_path):

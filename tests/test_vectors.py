@@ -1,6 +1,7 @@
 """Laws of `seqdyn.data.vectors`: the files word vectors come in, a vocabulary's share of them, and neighbours."""
 
 import gzip
+import inspect
 import os
 import zipfile
 
@@ -94,11 +95,13 @@ def test_numbers_that_look_like_letters_are_binary_where_the_name_says_so(tmp_pa
         (binary()[:-15], ["word 3", "cut off"]),
         (binary("2 3\n"), ["behind its last word", "2"]),
         (binary("3 0\n"), ["line 1", "0 numbers"]),
+        (binary(f"3 {10**13}\n"), ["cannot be read (MemoryError)"]),
+        (binary(f"3 {10**30}\n"), ["cannot be read"]),
         (binary(table=[*TABLE[:2], [np.nan, 0, 0]]), ["word 3", "NaN"]),
         (binary(words=("the", "", "film")), ["word 2", "no word"]),
         (binary().replace(b"film", b"f\xffm"), ["word 2", "UTF-8"]),
     ],
-    ids=["a number", "a word", "more", "no numbers", "NaN", "no word", "no text"],
+    ids=["a number", "a word", "more", "no numbers", "too many", "far too many", "NaN", "no word", "no text"],
 )
 def test_a_wrong_word_of_a_binary_file_is_named(raw, words, tmp_path):
     (tmp_path / "v.bin").write_bytes(raw)
@@ -223,6 +226,11 @@ def test_what_is_no_list_of_words_or_no_table_of_them_is_one_sentence():
         assert "they must be a list of words" in refusal(match, wrong, vectors)
     assert "what read_vectors returns" in refusal(match, ["the"], {"the": [1.0]})
     assert "seed is -1" in refusal(match, ["the"], vectors, seed=-1)
+    assert "word is 3" in refusal(inspect.unwrap(nearest), 3, ["the", "of"], np.eye(2))
+    for k in (0, 1.5, "x"):
+        assert f"k is {k!r}" in refusal(inspect.unwrap(neighbour_table), match(["the", "of"], vectors), k)
+    others = Examples(np.int32([[0, 7]]), np.int32([1]), np.int32([0]))
+    assert "examples has the id 7" in refusal(coverage, match(["the", "of"], vectors), others)
     assert "table is float64 of the shape (2, 2)" in refusal(nearest, "the", ["the", "of", "a"], np.eye(2))
     assert nearest("the", ["the", "of"], [[1, 2], [2, 4]])[0][1] == pytest.approx(1.0)
 
@@ -307,7 +315,13 @@ def test_an_old_vocabulary_is_read_and_a_damaged_one_is_a_sentence(tmp_path):
         assert load_vocabulary(path) == words
     save_vocabulary(path, SPECIAL)
     whole = path.read_bytes()
-    for damaged in (whole[:-5], whole[: whole.rindex(b'"<unk')], whole.replace(b'"<pad>"', b"7"), whole + b"\xff\n"):
+    for damaged in (
+        b"",
+        whole[:-5],
+        whole[: whole.rindex(b'"<unk')],
+        whole.replace(b'"<pad>"', b"7"),
+        whole + b"\xff\n",
+    ):
         path.write_bytes(damaged)
         assert "vocabulary.txt is damaged" in refusal(load_vocabulary, path)
 

@@ -38,6 +38,8 @@ from seqdyn.types import Array, ConfigError, whole
 SOURCE = "Dinc et al. 2025"
 DT = 0.125
 """The unit's Euler step."""
+LONGEST = 1_000_000
+"""Of T, whose steps are memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,8 +217,11 @@ def main(config: Config) -> None:
     for name in ("updates", "rates"):
         whole(name, getattr(config, name), 1)
     for length in config.lengths:
-        if not 1 <= length < np.inf:
-            raise ConfigError(f"lengths has {length:g}; it must be finite and at least 1.")
+        if not 1 <= length <= LONGEST:
+            raise ConfigError(f"lengths has {length:g}; it must be from 1 to {LONGEST:,}.")
+    runs = config.rates * len(seeds(config.seeds))
+    sizes = {"lengths": max(config.lengths), "rates": config.rates, "seeds": len(seeds(config.seeds))}
+    _measured.check_memory(sizes, runs * 2 * max(config.lengths) / DT)
     show(_measured.once("ghost", config, measured), stated(config), analysis.figure)
 
 

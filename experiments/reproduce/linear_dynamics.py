@@ -32,6 +32,7 @@ from seqdyn import backend, watch
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.records import load
 from seqdyn.runs.script import Seeds, launch_all, script, with_preset
+from seqdyn.types import whole
 
 SOURCE = "Proca et al. 2025"
 RATE = 0.8
@@ -244,6 +245,7 @@ def stated() -> list[Claim]:
 def main(config: Config) -> None:
     """Trains (or goes on), draws, and holds the paper against it."""
     config = with_preset(config, smoke=_cases.TINY | dict(hidden=4), paper=dict(seeds=100))
+    whole("hidden", config.hidden, max(map(len, TASKS.values())))  # a unit a mode
     backend.start()
     wanted = {f"{t}/{b}": experiment(config, t, b == "aligned") for t in TASKS for b in ("aligned", "gaussian")}
     done = launch_all(wanted, config)

@@ -138,6 +138,9 @@ def main(config: Config) -> None:
         whole("widths", n, 2)
     for name in ("nets", "sequences"):
         whole(name, getattr(config, name), 1)
+    n = max(config.widths, default=0)
+    sizes = {"widths": n, "nets": config.nets, "sequences": config.sequences}
+    _measured.check_memory(sizes, config.nets * n * (n + config.sequences))
     show(_measured.once("long_products", config, measured), stated(config), analysis.figure)
 
 

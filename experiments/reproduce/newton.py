@@ -124,6 +124,9 @@ def main(config: Config) -> None:
     )
     for name in ("nets", "gains", "hidden", "steps"):
         whole(name, getattr(config, name), 10 if name == "steps" else 1)
+    whole("seed", config.seed, 0)
+    _measured.check_memory({"steps": config.steps, "hidden": config.hidden}, config.steps * config.hidden**2)
+    _measured.check_memory({"gains": config.gains, "nets": config.nets}, config.gains * config.nets)
     kept = _measured.once("newton", config, lambda c: {"rows": measured(c), "milliseconds": timed(c)})
     show(kept, analysis.CLAIMS, analysis.figure)
     times = json.loads(kept.read_text(encoding="utf-8"))["milliseconds"]

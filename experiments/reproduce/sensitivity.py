@@ -226,6 +226,11 @@ def main(config: Config) -> None:
     )
     for name in ("sequences", "states", "steps"):
         whole(name, getattr(config, name), 1)
+    if not config.sizes or not all(0 < size < 1 for size in config.sizes):
+        raise ConfigError(f"sizes is {config.sizes}; it must be |λ| between 0 and 1, one or more.")
+    longest = 8 / (1 - max(config.sizes))
+    sizes = {"sizes": max(config.sizes), "sequences": config.sequences, "states": config.states, "steps": config.steps}
+    _measured.check_memory(sizes, 20 * config.sequences * longest + config.steps * config.states**2)
     if config.states % 2:
         raise ConfigError(f"states is {config.states}; it must be even: eigenvalues come in conjugate pairs.")
     show(_measured.once("sensitivity", config, measured), stated(config), analysis.figure)

@@ -9,17 +9,22 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from seqdyn.data.cache import Arrays, cached
+from seqdyn.data.cache import Arrays, cached, content
 from seqdyn.data.extras import needed
 from seqdyn.data.scaling import padded, standardised
 from seqdyn.data.splits import beginning, stratified_split
 from seqdyn.data.tasks import BANK
 from seqdyn.data.text import Examples
 from seqdyn.data.waves import BEHIND, RATE, USUAL, ChangeName, Wave, changed
-from seqdyn.types import ConfigError, Pad, as_path
+from seqdyn.parts import is_many
+from seqdyn.types import ConfigError, Pad, as_path, one_of, real, whole
 
 TEST = 5
 """Recordings with an index below it are the official test split."""
+LOUDEST = 1e6
+"""A sample as large is damage; those of floats may pass 1."""
+LONGEST = 100_000
+"""Milliseconds of a frame or a hop, and seconds of a recording."""
 _NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
 
 
@@ -64,7 +69,7 @@ def recordings(folder: str | Path) -> list[Recording]:
     if not folder.is_dir():
         raise ConfigError(f"folder is {str(folder)!r}, but must be {rule}: it does not exist.")
     found = []
-    for path in sorted(folder.glob("*.wav")):
+    for path in _waves(folder):
         name = _NAME.fullmatch(path.name)
         if name is None:
             raise ConfigError(f"folder is {str(folder)!r}, but must be {rule}: it has a file {path.name!r}.")
@@ -146,7 +151,14 @@ def _read(path: Path) -> Wave:
         raise ConfigError(f"{path} must be {rule}, but cannot be read ({' '.join(str(error).split())}).") from error
     if rate != RATE or samples.ndim != 1 or not len(samples):
         raise ConfigError(f"{path} must be {rule}, but has {rate} Hz and the shape {samples.shape}.")
+    largest = np.abs(samples).max()
+    if not largest < LOUDEST:  # NaN, too
+        raise ConfigError(f"{path} must be {rule}, samples within −1 … 1, but has one of size {largest:g}.")
     return samples
+
+
+def _waves(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".wav")
 
 
 def log_mel(samples: Wave, mel: Mel = Mel()) -> Float32[np.ndarray, "s d"]:
@@ -175,6 +187,8 @@ def _held_out(part: list[Recording], validation: float, by: str, seed: int) -> t
     if by == "recordings":
         return stratified_split(_digits(part), validation, seed)
     speakers = sorted({r.speaker for r in part})
+    if len(speakers) < 2:
+        raise ConfigError(f"held_out is 'speakers', and all recordings are {speakers[0]}'s; there must be two or more.")
     order = np.random.default_rng(seed).permutation(len(speakers))
     taken = min(max(round(validation * len(speakers)), 1), len(speakers) - 1)
     away = np.isin([r.speaker for r in part], [speakers[i] for i in order[:taken]])
@@ -191,7 +205,8 @@ def _backgrounds(folder: str | Path | None, changes: Sequence[ChangeName]) -> li
         return []
     if "background" not in changes:
         raise ConfigError(f"background is {str(folder)!r} and changes is {changes!r}, which must have 'background'.")
-    found = sorted(as_path("background", folder, "a folder of .wav files").glob("*.wav"))
+    place = as_path("background", folder, "a folder of .wav files")
+    found = _waves(place) if place.is_dir() else []
     if not found:
         raise ConfigError(f"background is {str(folder)!r}, but must be a folder of .wav files.")
     return found
@@ -207,6 +222,9 @@ def _variants_of(
     cache_dir: Any,
 ) -> list[np.ndarray]:
     """K after K of each recording."""
+
+    if "background" in changes and not behind and len(part) < 2:
+        raise ConfigError("changes has 'background', and there is one training recording; give a folder, background.")
 
     def other(r: Recording, rng: np.random.Generator) -> Wave:
         others = behind or [o.path for o in part if o != r]
@@ -225,7 +243,7 @@ def _variants_of(
 
     settings: tuple[object, ...] = (variants, changes, seed, USUAL)
     if "background" in changes:
-        settings += (BEHIND, [(str(path.resolve()), path.stat().st_size) for path in behind])
+        settings += (BEHIND, [content(path) for path in behind])
     return _cached("spoken_digits_bank", part, mel, settings, make, cache_dir)
 
 
@@ -238,7 +256,7 @@ def _cached(
         frames = make()
         return {"frames": np.concatenate(frames), "lengths": np.array([len(f) for f in frames], np.int32)}
 
-    facts = [[(str(r.path.resolve()), r.path.stat().st_size) for r in part], mel._asdict(), settings]
+    facts = [[content(r.path) for r in part], mel._asdict(), settings]
     found = cached(name, facts, arrays, cache_dir)
     return np.split(found["frames"], np.cumsum(found["lengths"])[:-1])
 
@@ -246,17 +264,23 @@ def _cached(
 def _check(
     mel: Mel, validation: float, held_out: str, limit: int | None, variants: int, changes: Sequence[str]
 ) -> None:
+    if not isinstance(mel, Mel):
+        raise ConfigError(f"mel is {mel!r:.80}; it must be a Mel.")
+    whole("mels", mel.mels)
+    for field in ("window", "hop"):
+        real(field, getattr(mel, field), lambda ms: 1 <= ms <= LONGEST, f"from 1 to {LONGEST} ms")
+    shortest = 1 / RATE
+    real(
+        "seconds",
+        mel.seconds,
+        lambda s: shortest <= s <= LONGEST,
+        f"at least a sample, 1/{RATE}, and at most {LONGEST}",
+    )
+    real("validation", validation, lambda share: 0 < share < 1, "between 0 and 1, both excluded")
+    one_of("held_out", held_out, ("recordings", "speakers"))
+    if limit is not None:
+        whole("limit", limit, 20)
+    whole("variants", variants, 0)
     names = get_args(ChangeName)
-    for right, field, value, rule in (
-        (mel.mels >= 1, "mels", mel.mels, "at least 1"),
-        (mel.window >= 1, "window", mel.window, "at least 1 ms"),
-        (mel.hop >= 1, "hop", mel.hop, "at least 1 ms"),
-        (mel.seconds > 0, "seconds", mel.seconds, "above 0"),
-        (0 < validation < 1, "validation", validation, "between 0 and 1, both excluded"),
-        (held_out in ("recordings", "speakers"), "held_out", held_out, "'recordings' or 'speakers'"),
-        (limit is None or limit >= 20, "limit", limit, "at least 20, or None for all recordings"),
-        (variants >= 0, "variants", variants, "at least 0"),
-        (bool(changes) and set(changes) <= set(names), "changes", changes, f"some of {', '.join(names)}"),
-    ):
-        if not right:
-            raise ConfigError(f"{field} is {value!r}, but must be {rule}.")
+    if not is_many(changes) or not changes or not all(change in names for change in changes):
+        raise ConfigError(f"changes is {changes!r:.80}; it must be some of {', '.join(names)}.")

@@ -21,7 +21,7 @@ from seqdyn.data.cache import cached
 from seqdyn.data.extras import needed
 from seqdyn.data.text import Examples, Truncate, encode, pad_to, tokenize
 from seqdyn.data.wording import content
-from seqdyn.types import ConfigError, Pad
+from seqdyn.types import ConfigError, Pad, real, whole
 
 Translate = Callable[[list[str]], list[str]]
 """Texts in one language → the same texts, in order, in another."""
@@ -80,11 +80,8 @@ def synonyms(
     a synonym is. Capitals of others and all between the words are kept. Cached. ConfigError for wrong settings, and
     without WordNet.
     """
-    if variants < 1 or not 0 <= share <= 1 or seed < 0:
-        raise ConfigError(
-            f"variants is {variants}, share is {share} and seed is {seed}; they must be at least 1, from 0 to 1, and "
-            "at least 0."
-        )
+    variants, seed = whole("variants", variants), whole("seed", seed, 0)
+    real("share", share, lambda of: 0 <= of <= 1, "from 0 to 1")
 
     def make() -> list[str]:
         return [new for text in texts for new in _reworded(text, variants, share, seed)]

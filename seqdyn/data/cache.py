@@ -5,10 +5,13 @@ import json
 import os
 import tempfile
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from seqdyn.types import ConfigError
 
 VERSION = 2
 """Part of every key: raise it when code changes what the cached arrays hold."""
@@ -34,6 +37,17 @@ def cached(name: str, facts: object, make: Callable[[], Arrays], cache_dir: str 
         found = make()
         _save(path, key, found)
     return found
+
+
+def content(path: Path) -> tuple[str, int]:
+    """Path and checksum of a file, for the facts of what is made of it: a recording made louder keeps its size.
+
+    ConfigError if it cannot be read.
+    """
+    try:
+        return str(path.resolve()), zlib.crc32(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); it must be a file.") from None
 
 
 def _digest(key: str, arrays: Arrays) -> str:

@@ -16,7 +16,8 @@ from jaxtyping import Float32, Int32
 from seqdyn.data.cache import Arrays, cached
 from seqdyn.data.splits import beginning, stratified_split
 from seqdyn.data.text import Examples, Text, Truncate, check_settings, labelled_text
-from seqdyn.types import ConfigError, Pad, as_path
+from seqdyn.parts import listed
+from seqdyn.types import ConfigError, Pad, as_path, real, whole
 
 _IMDB = "imdb_reviews/plain_text/1.0.0"
 _MNIST = "mnist/3.0.1"
@@ -51,7 +52,7 @@ def tfds_folder(name: str, data_dir: str | Path | None = None) -> Path:
         _require(data_dir is None, "data_dir", str(data_dir), f"{_rule(name)}: {info} does not exist")
         _download(name, root)
     # A file that is no JSON is left to TFDS to refuse; one without a format is from the days of tfrecord.
-    found = re.search(r'"fileFormat":\s*"(\w+)"', info.read_text(encoding="utf-8"))
+    found = re.search(r'"fileFormat":\s*"(\w+)"', info.read_text(encoding="utf-8", errors="replace"))
     files = found[1] if found else "tfrecord"
     _require(files == "array_record", "data_dir", str(root), f"{_rule(name)}: here they are {files}")
     return info.parent
@@ -102,7 +103,7 @@ def _download(name: str, root: Path) -> None:
 def _facts(folder: Path, *settings: object) -> list[object]:
     """What the arrays made of a folder depend on."""
     sizes = sorted((file.name, file.stat().st_size) for file in folder.glob("*.array_record*"))
-    return [(folder / "dataset_info.json").read_text(encoding="utf-8"), sizes, settings]
+    return [(folder / "dataset_info.json").read_text(encoding="utf-8", errors="replace"), sizes, settings]
 
 
 def _labels(folder: Path, rows: list[dict[str, Any]], classes: int) -> Int32[np.ndarray, " n"]:
@@ -185,9 +186,10 @@ def _divided(labels: np.ndarray, validation: float, seed: int) -> dict[str, np.n
 
 
 def _check_split(validation: float, seed: int, limit: int | None) -> None:
-    _require(0 <= validation < 1, "validation", validation, "from 0 to below 1")
-    _require(seed >= 0, "seed", seed, "at least 0")
-    _require(limit is None or limit >= 2, "limit", limit, "at least 2, or None for all examples")
+    real("validation", validation, lambda share: 0 <= share < 1, "a number from 0 to below 1")
+    whole("seed", seed, 0)
+    if limit is not None:
+        whole("limit", limit, 2)
 
 
 def mnist(
@@ -209,7 +211,7 @@ def mnist(
     off the official 60,000 by label, unless it is 0; test is the official 10,000. `limit` keeps that many of each.
     Decoding takes 8 s and is cached. ConfigError as for `imdb`.
     """
-    _require(pool in (1, 2, 4), "pool", pool, "1, 2 or 4, for 784, 196 or 49 steps")
+    real("pool", pool, lambda side: side in (1, 2, 4), "1, 2 or 4, for 784, 196 or 49 steps")
     _require(not (rows and permuted), "permuted", permuted, "False where whole rows are read")
     _check_split(validation, seed, limit)
     folder = tfds_folder(_MNIST, data_dir)
@@ -253,20 +255,20 @@ def music(path: str | Path, length: int | None = None) -> dict[str, Examples]:
     right = "a file of piano rolls as JSON"
     path = as_path("path", path, right)
     _require(path.is_file(), "path", str(path), right)
-    _require(length is None or length >= 2, "length", length, "at least 2 steps, or None for whole sequences")
+    length = None if length is None else whole("length", length, 2)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
         sequences = {"validation" if s == "valid" else s: found[s] for s in ("train", "valid", "test")}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         rule = 'JSON with the splits "train", "valid" and "test"'
         raise _wrong("path", str(path), rule, error) from None
+    for split, found in sequences.items():
+        _require(isinstance(found, list) and bool(found), "path", str(path), f"a file whose {split} lists sequences")
     pieces = {
-        split: [piece for i, s in enumerate(listed) for piece in _pieces(_roll(s, f"{split} {i} of {path}"), length)]
-        for split, listed in sequences.items()
+        split: [piece for i, s in enumerate(found) for piece in _pieces(_roll(s, f"{split} {i} of {path}"), length)]
+        for split, found in sequences.items()
     }
-    for split, listed in pieces.items():
-        _require(bool(listed), "path", str(path), f"a file whose split {split} has a sequence")
-    steps = max(len(ys) for listed in pieces.values() for _, ys in listed)
+    steps = max(len(ys) for of_split in pieces.values() for _, ys in of_split)
 
     def padded(rolls: list[np.ndarray]) -> Float32[np.ndarray, "n s k"]:
         out = np.zeros((len(rolls), steps, NOTES), np.float32)
@@ -276,11 +278,11 @@ def music(path: str | Path, length: int | None = None) -> dict[str, Examples]:
 
     return {
         split: Examples(
-            padded([xs for xs, _ in listed]),
-            np.array([len(ys) for _, ys in listed], np.int32),
-            padded([ys for _, ys in listed]),
+            padded([xs for xs, _ in of_split]),
+            np.array([len(ys) for _, ys in of_split], np.int32),
+            padded([ys for _, ys in of_split]),
         )
-        for split, listed in pieces.items()
+        for split, of_split in pieces.items()
     }
 
 
@@ -318,13 +320,14 @@ def characters(path: str | Path, ratios: tuple[float, float, float] = (0.9, 0.05
     """
     path = as_path("path", path, "a text file")
     _require(path.is_file(), "path", str(path), "a text file")
-    right = len(ratios) == 3 and all(r > 0 for r in ratios) and abs(sum(ratios) - 1) < 1e-6
-    _require(right, "ratios", ratios, "three numbers above 0 that sum to 1")
+    shares = listed(ratios)
+    right = len(shares) == 3 and all(isinstance(share, int | float) and share > 0 for share in shares)
+    _require(right and abs(sum(shares) - 1) < 1e-6, "ratios", ratios, "three numbers above 0 that sum to 1")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise _wrong("path", str(path), "a text in UTF-8", error) from None
-    ends = [round(ratios[0] * len(text)), round((ratios[0] + ratios[1]) * len(text))]
+    ends = [round(shares[0] * len(text)), round((shares[0] + shares[1]) * len(text))]
     parts = [text[: ends[0]], text[ends[0] : ends[1]], text[ends[1] :]]
     _require(all(parts), "path", str(path), f"a text long enough for three parts; it has {len(text)} characters")
     symbols = (*sorted(set(parts[0])), "<unk>")

@@ -14,7 +14,7 @@ from seqdyn.data.extras import needed
 from seqdyn.data.scaling import padded, scaled, standardised
 from seqdyn.data.splits import stratified_split, three_way
 from seqdyn.data.text import Examples
-from seqdyn.types import ConfigError, Pad, one_of
+from seqdyn.types import ConfigError, Pad, one_of, whole
 
 SPLITS = ("train", "validation", "test")
 
@@ -29,7 +29,7 @@ def digits(*, coloured: bool = False, ratios: Any = (0.6, 0.2, 0.2), seed: int =
     found = needed("sklearn.datasets", "the data set digits").load_digits()
     xs, ys = (found.images / 16).astype(np.float32), found.target.astype(np.int32)
     if coloured:
-        hues = np.random.default_rng(seed).random(len(ys))
+        hues = np.random.default_rng(whole("seed", seed, 0)).random(len(ys))
         paint = np.array([hsv_to_rgb(hue, 1.0, 1.0) for hue in hues], np.float32)
         xs = (xs[..., None] * paint[:, None, None]).reshape(-1, 8, 24)
     parts = dict(zip(SPLITS, three_way(ys, ratios, seed), strict=True))

@@ -27,6 +27,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 _SEPARATOR = re.compile("[ \t]")  # no other white space: a word may hold a non-breaking space
 _DAMAGE = (
     *(UnicodeDecodeError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError),
+    *(MemoryError, OverflowError),  # a first line that promises numbers beyond any memory
     *(NotImplementedError, RuntimeError),  # an archive packed in a way that Python does not know, or encrypted
 )
 _FORMAT = "seqdyn vocabulary of so many words, each a JSON string"
@@ -79,7 +80,9 @@ def read_vectors(path: str | Path, limit: int | None = None) -> Vectors:
                 if limit is not None and len(rows) == limit:
                     break
     except _DAMAGE as error:
-        raise ConfigError(f"{path} cannot be read ({error}), but must be a UTF-8 text of word vectors.") from None
+        raise ConfigError(
+            f"{path} cannot be read ({str(error) or type(error).__name__}), but must be a UTF-8 text of word vectors."
+        ) from None
     if not rows:
         raise ConfigError(f"{path} is empty, but must be a text of a word and its numbers a line.")
     if limit is None and len(rows) + len(again) < promised:
@@ -249,6 +252,10 @@ def match(vocabulary: Sequence[str], vectors: Vectors, seed: int = 0) -> Matched
 def coverage(matched: Matched, examples: Examples) -> float:
     """The share of a split's words, `SPECIAL` left out but for `<unk>`, that have a vector."""
     counts = np.bincount(examples.xs.ravel(), minlength=len(matched.found))
+    if len(counts) > len(matched.found):
+        raise ConfigError(
+            f"examples has the id {len(counts) - 1}; the vocabulary matched has {len(matched.found)} words."
+        )
     counts[[PAD, SPECIAL.index("<start>")]] = 0
     return float(counts[matched.found].sum() / counts.sum())
 
@@ -271,7 +278,7 @@ def nearest(word: str, words: Sequence[str], table: Any, k: int = 10) -> list[tu
             f"table is {table.dtype} of the shape {table.shape}; it must be numbers [{len(words)}, n], a row a word."
         )
     if word not in words or word in SPECIAL:
-        like = ", ".join(difflib.get_close_matches(word, words, 3)) or "none"
+        like = ", ".join(difflib.get_close_matches(str(word), words, 3)) or "none"
         raise ConfigError(f"word is {word!r}, but must be one of the vocabulary's (of a like spelling: {like}).")
     at = words.index(word)
     similarity = cosine_similarity(np.broadcast_to(table[at], table.shape), table)
@@ -289,7 +296,7 @@ def neighbour_table(
     """
     some = matched.found if within is None else matched.found & within
     ids = np.flatnonzero(some)
-    if not 1 <= k < max(len(ids), 2):
+    if whole("k", k) >= max(len(ids), 2):
         raise ConfigError(f"k is {k}, but must be 1 to {len(ids) - 1}, one less than the words that have a vector.")
     out = np.repeat(np.arange(len(some), dtype=np.int32)[:, None], k, axis=1)
     table = matched.table[ids]
@@ -344,7 +351,10 @@ def load_vocabulary(path: str | Path) -> tuple[str, ...]:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist, but must be the vocabulary of a run directory.")
     try:
-        first, *lines = path.read_bytes().decode("utf-8", "surrogatepass").removesuffix("\n").split("\n")
+        text = path.read_bytes().decode("utf-8", "surrogatepass")
+        if not text:
+            raise ValueError("it is empty")
+        first, *lines = text.removesuffix("\n").split("\n")
         if not first.startswith(f'{{"{_FORMAT}"'):
             old = (first, *lines)
             if "" in old:  # a line break as a word made two empty lines there

@@ -23,6 +23,7 @@ from seqdyn.nets.conventions import from_linen as ours_of_linen
 from seqdyn.nets.conventions import from_nnx as ours_of_nnx
 from seqdyn.nets.conventions import to_linen as linens
 from seqdyn.nets.conventions import to_nnx as nnxs
+from seqdyn.parts import is_many
 from seqdyn.types import Array, ConfigError
 
 FOR = "Flax"
@@ -271,6 +272,8 @@ def _incoming(
     readout: str | None,
     embedding: str | None,
 ) -> Model:
+    if layers is not None and not (is_many(layers) and all(isinstance(name, str) for name in layers)):
+        raise ConfigError(f"layers is {layers!r:.60}; it must be a list of the paths of cells.")
     left = dict(_modules(params))
     names = _ordered([path for path, one in left.items() if _is_cell(one)]) if layers is None else list(layers)
     expected = len(of.hidden) * of.directions

@@ -89,9 +89,11 @@ def from_keras(model: Any, spec: Spec, *, bias: bool = True) -> Model:
     for layer in _flat(model):
         kind = type(layer).__name__
         if kind == "Bidirectional" or hasattr(layer, "cell"):
+            if readout is not None:
+                raise ConfigError(f"model has {layer.name} behind a Dense, which {spec.label} has no place for.")
             layers += _level(layer, of, bias)
         elif kind == "Embedding" and of.embedding and embedding is None:
-            embedding = _weights(layer)[0]
+            embedding = _there(layer, _weights(layer), 1)[0]
         elif kind == "Dense" and readout is None:
             readout = _dense(layer, of, bias)
         elif layer.weights:
@@ -135,9 +137,10 @@ def _level(layer: Any, of: Stack, bias: bool) -> list[Layer]:
         raise ConfigError(f"{layer.name} is a {type(layer).__name__} and bidirectional is {of.directions == 2}.")
     if both and layer.merge_mode != "concat":
         raise ConfigError(f"{layer.name} has merge_mode {layer.merge_mode!r}; it must be 'concat'.")
-    if not both and layer.go_backwards:
+    directions = [layer.forward_layer, layer.backward_layer] if both else [layer]
+    if directions[0].go_backwards:
         raise ConfigError(f"{layer.name} has go_backwards=True; only the second of two directions may read backwards.")
-    return [_one(one, of, bias) for one in ([layer.forward_layer, layer.backward_layer] if both else [layer])]
+    return [_one(one, of, bias) for one in directions]
 
 
 def _one(layer: Any, of: Stack, bias: bool) -> Layer:
@@ -159,16 +162,24 @@ def _one(layer: Any, of: Stack, bias: bool) -> Layer:
     if len(weights) == 2:
         gates = len(KERAS[of.kind]) * cell.units
         weights.append(np.zeros((2, gates) if of.kind == "gru" else gates, of.real))
-    if len(weights) != 3:
+    return ours(of.kind, *_there(layer, weights, 3))
+
+
+def _there(layer: Any, weights: list[np.ndarray], count: int) -> list[np.ndarray]:
+    """The weights, if all of them have been made."""
+    if len(weights) != count:
         raise ConfigError(f"{layer.name} has {len(weights)} arrays of weights; call the model once, which makes them.")
-    return ours(of.kind, *weights)
+    return weights
 
 
 def _dense(layer: Any, of: Stack, bias: bool) -> tuple[Any, Any]:
-    activation = layer.activation.__name__
+    activation = getattr(layer.activation, "__name__", type(layer.activation).__name__)
     if activation not in ("linear", "sigmoid", "softmax"):  # the last two are the loss's business here
         raise ConfigError(f"{layer.name} has the activation {activation!r}; a readout has none.")
     weights = _weights(layer)
     if len(weights) == 1 and bias:
         raise ConfigError(f"{layer.name} has no bias; of layers with use_bias=False say bias=False.")
-    return weights[0], weights[1] if len(weights) > 1 else np.zeros(of.outputs, of.real)
+    if len(weights) == 1:
+        weights.append(np.zeros(of.outputs, of.real))
+    kernel, b = _there(layer, weights, 2)
+    return kernel, b

@@ -130,6 +130,9 @@ def to_onnx(path: str | Path, params: Any, spec: Any = None, *, lengths: bool = 
     with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.parent / f".{path.name}.{os.getpid()}"
-        partial.write_bytes(made.SerializeToString())
-        partial.replace(path)
+        try:
+            partial.write_bytes(made.SerializeToString())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     return path

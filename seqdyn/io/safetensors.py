@@ -93,6 +93,11 @@ def load(path: str | Path, spec: Any = None) -> Saved:
         _said(path, name, lambda name=name: json.loads(said[name])) if name in said else None
         for name in ("step", "run", "parents")
     )
+    counted = step is None or (type(step) is int and step >= 0)
+    listed = before is None or (isinstance(before, list) and all(isinstance(one, dict) for one in before))
+    for name, right in (("step", counted), ("parents", listed)):
+        if not right:
+            raise ConfigError(f"{path} has metadata whose {name} is damaged ({said[name]!r:.80}); give load another.")
     parents.noted(params, {"file": str(path.resolve()), "step": step, "run": run, "parents": before or []})
     return Saved(params, spec, step, run, before or [])
 
@@ -128,9 +133,11 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]
     partial = path.parent / f".{path.name}.{os.getpid()}"
     try:
         save_file({name: np.asarray(value, order="C") for name, value in arrays.items()}, partial, metadata)
+        partial.replace(path)
     except SafetensorError as error:  # of the file system: a full disk, say
         raise OSError(str(error)) from None
-    partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -13,6 +13,7 @@ from seqdyn.backend import check_settings
 from seqdyn.data.arrays import from_tensor
 from seqdyn.data.tasks import DATA_SETS, padding, task_of
 from seqdyn.io import parents
+from seqdyn.learn import validate
 from seqdyn.learn.model import Dense, Model, acting_params
 from seqdyn.learn.own_cells import levels, own, said
 from seqdyn.learn.spec import Spec
@@ -100,7 +101,7 @@ def stack(spec: Spec, of: str, kinds: Mapping[str, str] | Sequence[str], out: bo
 
 def check_lengths(of: Stack, lengths: Any) -> None:
     """ConfigError for lengths where they mean nothing, and for a `lengths` that is neither True nor False."""
-    if lengths not in (True, False):
+    if np.ndim(lengths) or lengths not in (True, False):
         raise ConfigError(f"lengths is {lengths!r:.60}; it must be True or False: are lengths an input of the network?")
     if lengths and not of.mask:
         raise ConfigError("lengths is True and mask is False: padding is read like anything else; leave lengths out.")
@@ -117,9 +118,10 @@ def pair(params: Any, spec: Any) -> tuple[Any, Spec]:
 
 
 def check_spec(spec: Any) -> None:
-    """ConfigError for what is no spec, and where JAX cannot hold its parameters."""
+    """ConfigError for what is no spec that could be trained, and where JAX cannot hold its parameters."""
     if not isinstance(spec, Spec):
         raise ConfigError(f"spec is {spec!r:.60}; it must be a Spec.")
+    validate.check_spec(spec)
     if spec.dtype == "float64":
         check_settings(double=True)
 
@@ -154,7 +156,7 @@ def taken(left: dict[str, Any], name: str | None, what: str, fits: Callable[[Any
     """What is taken of the modules that are left, by its name, or as the only one that it can be; None where there is
     none. ConfigError where there are several, or none of the name."""
     if name is not None:
-        if name.rstrip(".") not in left:
+        if not isinstance(name, str) or name.rstrip(".") not in left:
             there = ", ".join(map(repr, left)) or "no other module"
             raise ConfigError(f"{what} is {name!r}, where there is nothing; there is {there}.")
         return left.pop(name.rstrip("."))

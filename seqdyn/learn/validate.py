@@ -26,7 +26,7 @@ def validate(specs: Sequence[Spec], grids: Sequence[tuple[Sequence[Spec], Number
     """Raises ConfigError, in one sentence, for the first field of the specs of an experiment that cannot be right, or
     number of the grids that they run on."""
     for spec in specs:
-        _check_spec(spec)
+        check_spec(spec)
     precision.check(specs)
     first = specs[0]
     for spec in specs[1:]:
@@ -73,7 +73,8 @@ def _check_use(specs: Sequence[Spec], numbers: Numbers) -> None:
             )
 
 
-def _check_spec(spec: Spec) -> None:
+def check_spec(spec: Spec) -> None:
+    """Raises ConfigError for the first field of a spec that cannot be right."""
     for name in HINTS:
         if words(name) and not is_part(getattr(spec, name)) and not (name == "optimizer" and links(spec)):
             one_of(name, getattr(spec, name), words(name))

@@ -52,10 +52,11 @@ def _seeds(arguments: list[str]) -> int | tuple[int, ...]:
             return count
     except ValueError:
         pass
-    if not 0 < len(chosen) <= MOST or len(set(chosen)) < len(chosen):
+    fit = all(0 <= seed < 2**31 for seed in chosen)
+    if not 0 < len(chosen) <= MOST or len(set(chosen)) < len(chosen) or not fit:
         raise ValueError(
             f"seeds is {text!r}; it must be how many, from 0 on (5), a range (3:6 is 3, 4, 5) or a list of different "
-            f"ones (3,5,8), of at most {MOST:,}."
+            f"ones (3,5,8), of at most {MOST:,}, each below 2³¹."
         )
     return chosen
 
@@ -178,7 +179,7 @@ def _script(config: type[C], main: Callable[[C], object], description: str | Non
         sys.exit(128 + stopped.signum)
     except BrokenPipeError:
         raise
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         if chunks.from_listener(error):  # the user's own
             raise
         console.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True)

@@ -39,13 +39,18 @@ class Usual:
 
 
 def check_sizes(chosen: Any) -> None:
-    """Raises ConfigError for `Usual` options that are 0 or less, or have no value, and not by default: scripts divide
-    by them and take the largest."""
+    """Raises ConfigError for options that are NaN, or whole numbers of more than 32 bits; and for `Usual` ones that are
+    0 or less, or have no value, and not by default: scripts divide by them and take the largest."""
     for field in dataclasses.fields(chosen) if dataclasses.is_dataclass(chosen) else ():
-        value = getattr(chosen, field.name)
-        if field.name not in Usual.__annotations__ or value == field.default:
+        value, usual = getattr(chosen, field.name), field.name in Usual.__annotations__
+        if value == field.default:
             continue
-        if value == ():
+        if usual and value == ():
             raise ConfigError(f"{field.name} is empty; it must have one value or more.")
-        if type(value) is int:
+        if usual and type(value) is int:
             whole(field.name, value, 1)
+        for one in value if isinstance(value, tuple) else (value,):
+            if one != one:
+                raise ConfigError(f"{field.name} is {value!r}; it must be a number, not NaN.")
+            if type(one) is int and not -(2**31) <= one < 2**31:
+                raise ConfigError(f"{field.name} is {value!r}; it must be below 2³¹.")
