@@ -301,24 +301,25 @@ def test_cases_of_a_reproduction_are_one_experiment_and_no_beginning_is_anothers
     assert not [one for one in named for other in named if other.startswith(f"{one}_")]
 
 
-def read_data(main, monkeypatch):
-    """What the scripts read that read several data sets: of each a few examples, of its shape."""
+def several_data_sets(main, config, folder, monkeypatch):
+    """The commands of a script that reads several data sets, of each of which a few examples of its shape are there."""
 
     def splits(steps, features, bank=()):
         one = Examples(np.zeros((2200, steps, features)), np.full(2200, steps), np.arange(2200) % 10)
         return dict.fromkeys(("train", "validation", "test", *bank), one)
 
-    text = Text(
-        (*SPECIAL, "film"), splits(80, 1) | {"train": Examples(np.full((2200, 80), 3), *np.ones((2, 2200), int))}
-    )
-    stream = SimpleNamespace(symbols=("a", "b"), splits=splits(65, 1))
     if main.__name__ == "experiments.overfitting":
-        monkeypatch.setattr(main, "imdb", lambda *_, **__: text)
+        reviews = Examples(np.full((2200, 80), 3), *np.ones((2, 2200), int))
+        monkeypatch.setattr(main, "imdb", lambda *_, **__: Text((*SPECIAL, "film"), splits(80, 1) | {"train": reviews}))
         monkeypatch.setattr(main.audio, "spoken_digits", lambda *_, **__: splits(51, 3, [main.BANK]))
         monkeypatch.setattr(main, "extended", lambda data, _: data)
-    for name, found in (("mnist", splits(196, 1)), ("music", splits(100, 88)), ("characters", stream)):
-        if main.__name__ == "experiments.sequences":
-            monkeypatch.setattr(main, name, lambda *_, found=found, **__: dict(found) if found is not stream else found)
+        return [dataclasses.replace(config, audio_dir=folder)]
+    if main.__name__ == "experiments.sequences":
+        stream = SimpleNamespace(symbols=("a", "b"), splits=splits(65, 1))
+        for name, found in (("mnist", splits(196, 1)), ("music", splits(100, 88)), ("characters", stream)):
+            monkeypatch.setattr(main, name, lambda *_, found=found, **__: found)
+        return [dataclasses.replace(config, source=source, file=folder) for source in main.STEPS]
+    return [config]
 
 
 @pytest.mark.parametrize(("module", "read"), [(of.script, of.columns) for of in claimants.STATED.values()])
@@ -339,16 +340,10 @@ def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that
     splits = {"train": Examples(np.full((20_000, 1), 3), *np.ones((2, 20_000), int))}
     reviews = Text((*SPECIAL, "film"), splits) if hasattr(main, "Reviews") else splits
     monkeypatch.setattr(main, "read", lambda *_, **__: reviews, raising=False)
-    read_data(main, monkeypatch)
     (tmp_path / "vectors.txt").write_text("the 0 1\nfilm 1 0\n")
     needed = [field for field in dataclasses.fields(main.Config) if field.default is dataclasses.MISSING]
     config = main.Config(**{field.name: tmp_path / f"{field.name}.txt" for field in needed})
-    if hasattr(config, "audio_dir"):
-        config = dataclasses.replace(config, audio_dir=tmp_path)
-    given = (
-        [dataclasses.replace(config, source=one, file=tmp_path) for one in main.STEPS] if hasattr(main, "STEPS") else []
-    )
-    for one in given or [config]:
+    for one in several_data_sets(main, config, tmp_path, monkeypatch):
         with pytest.raises(script.Waiting):
             main.main(one)
     luck, columns = np.random.default_rng(0), [points.per_run(e.describe(), e.layout, ()) for e in asked.values()]
