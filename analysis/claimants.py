@@ -61,7 +61,9 @@ STATED = {
     "penalties": Claimant("experiments.penalties", "analysis.penalty_pairs"),
     "augmentation": Claimant("experiments.augmentation", "analysis.augmentation"),
     "overfitting": Claimant("experiments.overfitting", "analysis.overfitting"),
-    "sequences": Claimant("experiments.sequences", "analysis.sequences"),
+    "sequences_pixels": Claimant("experiments.sequences", "analysis.sequences"),
+    "sequences_music": Claimant("experiments.sequences", "analysis.sequences"),
+    "sequences_characters": Claimant("experiments.sequences", "analysis.sequences"),
 }
 """How the name of an experiment begins -> the script that claims something of it."""
 FOLDERS = ("experiments", "experiments.reproduce")

@@ -66,7 +66,8 @@ def read(out: Path) -> Found:
                     run = ds.isel(run=i)
                     label = "gan" if which == "gan" else setting(float(run.history), bool(run.anneal > 0))
                     generators.setdefault((name, label), []).append(run)
-    return Found(samples, facts, generators, {k: np.array([v[i] for i in sorted(v)]) for k, v in scores.items()}, part)
+    of_seeds = {k: np.array([v[i] for i in seeds(facts[k[0]]["seeds"])]) for k, v in scores.items()}
+    return Found(samples, facts, generators, of_seeds, part)
 
 
 def said(values: np.ndarray, digits: int = 3) -> str:

@@ -229,7 +229,7 @@ def lag_figure(
     if len(columns) == 1:
         fig.set_figwidth(0.72 * style.PAGE)
     mark = dict(marker="o", markersize=3.5, markeredgecolor="black", markeredgewidth=0.6, linestyle="none")
-    drawn = []
+    drawn, marked = [], False
     for ax, curves in zip(axes.flat, (curves for row in panels for curves in row), strict=True):
         if not curves:
             ax.set_axis_off()
@@ -242,8 +242,10 @@ def lag_figure(
             lag, bound = middle_horizon(c.norms)
             if not (c.of_c or bound or np.isnan(lag)):
                 ax.plot(lag, np.interp(lag, lags, drawn[-1]), color=c.color, **mark)
+                marked = True
     key = axes[0, 0]
-    key.plot([], [], color="white", label="horizon", **mark)
+    if marked:
+        key.plot([], [], color="white", label="horizon", **mark)
     if any(c.of_c for row in panels for curves in row for c in curves):
         key.plot([], [], color="black", linestyle=style.DASHES[1], label="∂L/∂c$_t$")
     style.log_axis(axes, drawn, highest)

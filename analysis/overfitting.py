@@ -102,14 +102,14 @@ def columns(*parts: Path) -> "xr.Dataset":
     """What claims are about, one value a run and method, NaN but at the number that validation chose for the method,
     and of what is unfinished:
 
-    test: test accuracy where the method is judged, in percent, 0 of what has diverged; reach: horizon at the end of
-        training, in lags.
+    test: test accuracy where the method is judged, in percent; reach: horizon at the end of training, in lags. Both
+        are 0 of what has diverged.
     """
 
     def of(part: Path) -> dict[str, np.ndarray]:
         ds = load(part).load()
         found = {name: np.full(ds.sizes["run"], np.nan) for name in VALUES}
-        reach, done = lags.horizon(lags.stage(ds, "adjoint_norm", 1.0)[:, -1]), ~unfinished(ds)
+        reach, done = np.nan_to_num(lags.horizon(lags.stage(ds, "adjoint_norm", 1.0)[:, -1])), ~unfinished(ds)
         for method, (_, runs) in tuned(part).items():
             runs = runs[done[runs]]
             found[f"test {method}"][runs] = 100 * np.nan_to_num(judged(ds, "test_accuracy", method)[runs])

@@ -63,7 +63,8 @@ def norms_by_lag(ds: "xr.Dataset", name: str) -> Figure:
     """A column a cell, a curve a stage."""
     shades = dict(zip(STAGES, style.shades(len(STAGES)), strict=True))
     read = {when: stage(ds, name, fraction) for when, fraction in STAGES.items()}
-    read = {when: np.where(norms > 0, norms, np.nan) for when, norms in read.items()}  # nothing comes from beyond T
+    if name == "carried_norm":  # nothing comes from beyond T
+        read = {when: np.where(norms > 0, norms, np.nan) for when, norms in read.items()}
     cells = axis(ds, "label")
 
     def curves(cell: str) -> list[Curve]:

@@ -167,10 +167,10 @@ def gradients(found: Found) -> Figure:
 
 
 def fall(found: Found, name: str, network: str, late: bool) -> np.ndarray:
-    """The adjoint from the next step at the largest lag over that at lag 1, a value a seed."""
-    values = norms(found, name, network, "from step t + 1", late)
-    there = values[:, np.all(np.isfinite(values) & (values > 0), axis=0)]
-    return there[:, -1] / there[:, 0] if there.size else np.full(len(values), np.nan)
+    """The adjoint from the next step at the largest lag that `norms` has over that at lag 1, a value a seed; NaN where
+    one of them is no number above 0."""
+    first, last = norms(found, name, network, "from step t + 1", late)[:, [1, -1]].T
+    return np.where((first > 0) & (last > 0), last, np.nan) / np.where(first > 0, first, 1.0)
 
 
 # --- what claims are about ------------------------------------------------------------------------------------
@@ -281,8 +281,8 @@ def text(found: Found) -> list[str]:
             f"the setting with the best validation ELBO, {facts['chosen']}, draws the samples."
         )
     falls = "; ".join(
-        f"{name}, {network}: {np.median(fall(found, name, network, False)):.2g} → "
-        f"{np.median(fall(found, name, network, True)):.2g}"
+        f"{name}, {network}: {style.median(fall(found, name, network, False)):.2g} → "
+        f"{style.median(fall(found, name, network, True)):.2g}"
         for name in found.facts
         for network in NETWORKS
     )

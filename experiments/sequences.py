@@ -87,14 +87,24 @@ CELLS = ("rnn", "lstm", "gru")
 
 def carried(source: str, read: str, unit: str, span: str) -> tuple[Claim, ...]:
     """Where an error enters at every step, the gradient from the next step does not vanish."""
-    flattened = minus(_of("carried_end", source, "rnn", "lstm"), _of("carried_start", source, "rnn", "lstm"))
+    rnn, lstm = (
+        minus(_of("carried_end", source, cell), _of("carried_start", source, cell)) for cell in ("rnn", "lstm")
+    )
     larger = (
         f"With an error at every {unit} the gradient from the next one is larger half a {span} back than one step back"
     )
     return (
-        Claim(f"{larger}, before training (three cells)", "median", _of("carried_start", source, *CELLS), 0.0),
-        Claim(f"{larger}, after training, too (three cells)", "median", _of("carried_end", source, *CELLS), 0.0),
-        Claim(f"Training on {read} makes this smaller in rnn and LSTM", "difference", flattened, 0.0, "below"),
+        Claim(f"{larger}, before training (mean of three cells)", "median", _of("carried_start", source, *CELLS), 0.0),
+        Claim(
+            f"{larger}, after training, too (mean of three cells)", "median", _of("carried_end", source, *CELLS), 0.0
+        ),
+        Claim(
+            f"Training on {read} makes this smaller in rnn and LSTM (mean of the two)",
+            "difference",
+            lambda runs: (rnn(runs) + lstm(runs)) / 2,
+            0.0,
+            "below",
+        ),
     )
 
 
@@ -107,10 +117,10 @@ CLAIMS = (
         "below",
     ),
     Claim(
-        "After training that of all three cells reaches 180 lags or more (mean of the three)",
+        "After training that of all three cells reaches more than 180 lags (mean of the three)",
         "median",
         _of("reach_end", "pixels", *CELLS),
-        179.5,
+        180.0,
     ),
     Claim(
         "The rnn reads more digits right than the GRU (test accuracy)",
@@ -141,8 +151,8 @@ CLAIMS = (
         "below",
     ),
 )
-"""At the default sizes, after 1,000 updates; those of a source are tested together. Ratios of norms are means of
-logarithms over cells."""
+"""At the default sizes, after 1,000 updates, chosen when 12 seeds had been seen; those of a source are tested together.
+Ratios of norms are means of logarithms over cells."""
 
 
 def once(config: Config) -> Mapping[str, str]:
@@ -154,7 +164,7 @@ def once(config: Config) -> Mapping[str, str]:
     chunk = max(n for n in range(1, 26) if every % n == 0)
     settings: dict[str, Any] = {"source": config.source, "permuted": config.permuted, "data": fingerprint(data)}
     e = Experiment(
-        f"sequences_{config.source}{'_permuted' if config.permuted else ''}",
+        f"sequences_{'permuted' if config.permuted else config.source}",
         specs,
         numbers,
         updates=every * max(1, config.updates // every),

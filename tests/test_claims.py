@@ -237,10 +237,12 @@ def test_parts_of_one_command_are_found_together_wherever_it_has_put_them(tmp_pa
     made("b", "minimal_cells", 2), made("b-replicate-1", "minimal_cells", 3)
     made("c", "gradient_flow", 4), made("c/within", "gradient_flow", 4)
     made("d/0", "causes", 5), made("d/1", "causes", 5)
+    made("s/pixels", "sequences_pixels", 6), made("s/again", "sequences_pixels", 7)
+    made("s/music", "sequences_music", 8), made("s/permuted", "sequences_permuted", 9)
     made("e", "mine", 6)
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / manifest.NAME).touch()  # damaged, and none of those that are asked for
-    found = claimants.experiments([tmp_path / name for name in ("a", "b", "b-replicate-1", "c", "d", "e")])
+    found = claimants.experiments([tmp_path / name for name in ("a", "b", "b-replicate-1", "c", "d", "s", "e")])
     told = {str(at.relative_to(tmp_path)): [str(p.relative_to(tmp_path)) for p in parts] for at, parts in found.items()}
     assert told == {
         "a": ["a/T_100", "a/T_50"],
@@ -248,6 +250,7 @@ def test_parts_of_one_command_are_found_together_wherever_it_has_put_them(tmp_pa
         "b-replicate-1": ["b-replicate-1"],
         "c": ["c", "c/within"],
         "d": ["d/0", "d/1"],
+        **{place: [place] for place in ("s/again", "s/music", "s/pixels")},
     }
 
 
@@ -322,7 +325,9 @@ def several_data_sets(main, config, folder, monkeypatch):
     return [config]
 
 
-@pytest.mark.parametrize(("module", "read"), [(of.script, of.columns) for of in claimants.STATED.values()])
+@pytest.mark.parametrize(
+    ("module", "read"), list(dict.fromkeys((of.script, of.columns) for of in claimants.STATED.values()))
+)
 def test_statements_are_made_once_of_runs_that_the_defaults_have_with_seeds_that_can_decide_them(
     module, read, monkeypatch, tmp_path
 ):

@@ -14,7 +14,19 @@ from _processes import ROOT, Process
 
 from analysis import augmentation as shown_augmentation
 from analysis import capacity as shown_capacity
-from analysis import claimants, claims, costs, dropout, jacobian_windows, maps, overfitting, penalty_pairs
+from analysis import (
+    claimants,
+    claims,
+    costs,
+    dropout,
+    generated,
+    jacobian_windows,
+    maps,
+    overfitting,
+    penalty_pairs,
+    sequences,
+    synthetic,
+)
 from analysis import minimal_cells as analysis_of_cells
 from experiments import (
     _cures,
@@ -316,7 +328,12 @@ def test_sequences(source, tmp_path):
     where = ("--file", str(tmp_path / given)) if given else ("--data-dir", os.environ["SEQDYN_DATA"])
     text = smoke("sequences", out, "--source", source, *where, "--cells", "rnn", "--no-verify")
     check_figures(out, text, "norms_by_lag", "carried_by_lag", "learning")
-    assert load(out)["finite"].all()
+    ds = load(out)
+    assert ds["finite"].all()
+    runs, best = sequences.columns(out), int(ds["validation_loss"].values[0].argmin())
+    assert runs["nats"] == ds["test_loss"].values[0, best] and np.isnan(runs["right"]) == (source == "music")
+    first = ds["carried_norm"].isel(run=0, step=0, layer=-1).values[::-1]  # by lag
+    np.testing.assert_allclose(runs["carried_start"][0], np.log10(first[len(first) // 2] / first[1]), rtol=1e-5)
     if source == "music":
         assert "--file" in refusal("sequences", "--source", "music", "--smoke")
 
@@ -662,6 +679,19 @@ def test_synthetic(tmp_path):
         assert word in (out / "report.html").read_text()
     with pytest.raises(ConfigError, match="sizes is"):
         _generators.fitting(_generators.Config(sizes=(5000,)), "digits", 1000)
+    # Of vowels alone two claims are made. Were there digits as well, and all sizes, all would be.
+    found = generated.read(out)
+    runs = synthetic.columns(found)
+    told = json.loads((out / claims.TOLD).read_text())
+    assert len(told) == 2 and all("vowels" in row["claim"] and row["claim"] in html.unescape(text) for row in told)
+    sized = [
+        runs.assign(data=("run", np.full(runs.sizes["run"], name)), size=xr.where(runs["size"] > 0, size, 0))
+        for name, size in (("vowels", 50), ("digits", 50), ("digits", 200))
+    ]
+    main = importlib.import_module("experiments.synthetic")
+    assert len(claims.judged(main.CLAIMS, xr.concat(sized, "run"))) == len(main.CLAIMS)
+    score = runs["value"].values[(runs["what"] == "told").values & (runs["of"] == "gan").values]
+    assert score == np.abs(found.scores["vowels", "discriminative", "gan", 40] - 0.5)
 
 
 REPRODUCED = sorted(
@@ -835,6 +865,12 @@ def test_overfitting(tmp_path):
     assert all(len(row.test) == 2 and row.ms > 0 and np.isfinite(row.horizon).all() for row in found)
     page = (tmp_path / "out" / "report.html").read_text()
     assert "by test accuracy in percent" in page and "Overfitted: " in page
+    # What claims are about is what the table says.
+    runs = overfitting.columns(*sorted(p.parent for p in (tmp_path / "out").glob(f"*/{manifest.NAME}")))
+    for row in found:
+        for what, values in (("test", 100 * row.test), ("reach", row.horizon)):
+            column = runs[f"{what} {row.method}"].values
+            np.testing.assert_allclose(np.sort(column[~np.isnan(column)]), np.sort(values), err_msg=row.method)
     # What helped on validation, and nothing else, is switched on together.
     helped = overfitting.helped(tmp_path / "out" / "digits60")
     numbers = load(tmp_path / "out" / "digits60_together")

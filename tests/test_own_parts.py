@@ -466,6 +466,22 @@ def test_what_does_not_fit_is_one_sentence_before_anything_is_compiled(fields, w
     assert not (tmp_path / "out").exists()
 
 
+@sd.part
+class Square:
+    """Five numbers are told of five steps."""
+
+    def build(self):
+        def draw(key, b):
+            return jnp.ones((5, b, 2)), jnp.ones((b, 5))
+
+        return sd.task(draw, loss=lambda p, y: jnp.mean((p - y) ** 2, axis=-1), inputs=2, outputs=5)
+
+
+def test_a_sequence_may_have_as_many_labels_as_there_are_sequences_and_steps():
+    """Where the readout is the last step's, ys [batch, …] is no draw with its two axes turned."""
+    assert sd.Experiment("x", sd.Spec(Square(), batch=5, holdout=5), updates=2).specs[0].steps == 5
+
+
 def test_a_whole_number_of_more_than_32_bits_is_recorded_as_the_number_that_it_is():
     # JAX would cut it to 32 bits, which are all 0.
     said = context.checked("it", Gives("large").record, Looked(), Gives("large").variables, {})

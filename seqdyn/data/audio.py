@@ -25,7 +25,7 @@ LOUDEST = 1e6
 """A sample as large is damage; those of floats may pass 1."""
 LONGEST = 100_000
 """Milliseconds of a frame or a hop, and seconds of a recording."""
-_NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
+_NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.(?i:wav)")
 
 
 class Recording(NamedTuple):

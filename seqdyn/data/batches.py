@@ -40,7 +40,7 @@ class Batch(NamedTuple):
         """The mean of what is told of each example, [b], or of each of its steps, [t, b], over those that count: by
         `weight`, and of steps by `mask`. Raises ConfigError where one of these does not fit another shape."""
         each = jnp.asarray(each)
-        if not jnp.issubdtype(each.dtype, jnp.floating):  # of whole numbers and bools a weight of 1/2 would be 0 or 1
+        if not jnp.issubdtype(each.dtype, jnp.inexact):  # of whole numbers and bools a weight of 1/2 would be 0 or 1
             each = each.astype(jnp.float32)
         counts = jnp.ones(each.shape, each.dtype)
         for known in (self.weight, self.mask):

@@ -237,7 +237,8 @@ def shapes(spec: Fields, name: str, drawn: Drawn) -> int:
         larger = []
         with contextlib.suppress(Exception):  # a draw may know batches of one size alone
             larger = drew(batch=spec.batch + 1)
-        for what, of in zip(("xs", "ys"), larger, strict=False):
+        each = spec.readout == "every"  # else ys is [batch, …]
+        for what, of in zip(("xs", "ys")[: 1 + each], larger, strict=False):
             if of.shape[:2] == (spec.batch + 1, spec.batch):
                 raise must(what, f"have the shape {of.shape} for a batch of {spec.batch + 1}", "be [steps, batch, …]")
     at_lengths = drew(jnp.ones(spec.batch, jnp.int32)) if drawn.of_lengths is not None else every
