@@ -78,9 +78,10 @@ def panels(rows: int, columns: int, height: float, **sharing: Any) -> tuple[Figu
 
 
 def wrapped(n: int, columns: int, height: float, **sharing: Any) -> tuple[Figure, np.ndarray, list[Axes]]:
-    """`panels` for n, at most so many a row: the figure, all axes, and the n; what is left over is hidden."""
-    columns = min(columns, n)
-    fig, axes = panels(-(-n // columns), columns, height, **sharing)
+    """`panels` for n, at most so many a row, rows as even as can be: the figure, all axes, and the n; what is left
+    over is hidden."""
+    rows = -(-n // columns)
+    fig, axes = panels(rows, -(-n // rows), height, **sharing)
     for ax in axes.flat[n:]:
         ax.set_visible(False)
     return fig, axes, list(axes.flat[:n])

@@ -15,7 +15,7 @@ those given with the best mean validation accuracy over seeds; the test split is
   augmentation     reviews: words deleted and swapped (Wei & Zou 2019); digits: pitch, speed, stretch, noise
   synthetic        digits only: as many sequences again, drawn from a VAE fitted to the training set
   together         what helped on validation, with early stopping
-Cost: 500 runs and two VAEs, COST.
+Cost: 500 runs and two VAEs, 27 minutes of processor time.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
