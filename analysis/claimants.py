@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis import outcomes
 from seqdyn.runs import manifest
+from seqdyn.runs.display import plain_console
 from seqdyn.types import ConfigError
 
 if TYPE_CHECKING:
@@ -71,15 +72,19 @@ FOLDERS = ("experiments", "experiments.reproduce")
 
 
 def experiments(roots: Sequence[Path]) -> dict[Path, list[Path]]:
-    """Directory of a command -> its parts, of all experiments in these directories and below that state claims."""
+    """Directory of a command -> its parts, of all experiments in these directories and below that state claims. Of a
+    manifest that cannot be read it prints why: the others can be."""
     found: dict[Path, list[Path]] = {}
     for root in roots:
         if not root.is_dir():
             raise ConfigError(f"{root} is no directory; give run directories, or those above them.")
         for made in sorted(root.rglob(manifest.NAME)):
             part = made.parent
-            if not manifest.extends(part) and script_of(part):
-                found.setdefault(top(part), []).append(part)
+            try:
+                if not manifest.extends(part) and script_of(part):
+                    found.setdefault(top(part), []).append(part)
+            except ConfigError as unread:
+                plain_console().print(str(unread), soft_wrap=True)
     return found
 
 
