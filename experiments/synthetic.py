@@ -13,7 +13,7 @@ synthetic sequences or on the real alone, the generator having seen those n only
 discriminative score |accuracy − ½| (Yoon, Jarrett & van der Schaar 2019). Every training set is repeated to the same
 length and all classifiers train for as long; nothing is chosen. The bounds of Burda et al. 2016 hold the ELBO against
 an importance-sampled likelihood.
-Cost: ten minutes of processor time; the settings of the VAE are dealt over the cores, the rest takes one.
+Cost: 30 minutes of processor time; the settings of the VAE are dealt over the cores, the rest takes one.
 Expect: what `CLAIMS` says; its verdicts are printed.
 """
 
