@@ -126,6 +126,14 @@ def script_of(part: Path) -> str | None:
     return found and found.script
 
 
+def row_of(part: Path) -> str:
+    """What tables call the experiment of a run directory: its script, or its own name where the script states claims of
+    several."""
+    script, name = str(script_of(part)), manifest.read(part)["experiment"]["name"]
+    several = [one for one, of in STATED.items() if of.script == script]
+    return name if len(several) > 1 else script.removeprefix("experiments.")
+
+
 def claims(part: Path) -> Sequence[Any]:
     """What the script of a run directory states; nothing if it is none of `STATED`."""
     found = of(part)

@@ -322,9 +322,7 @@ def main(config: Config) -> None:
             continue
         show(told_here, config.markdown)
         plain_console().print(claimants.cost(claimants.script_of(parts[0])), soft_wrap=True)
-        of_all.append(
-            replicated.made(str(claimants.script_of(parts[0])).removeprefix("experiments."), parts, told_here)
-        )
+        of_all.append(replicated.made(claimants.row_of(parts[0]), parts, told_here))
     for file, rows in told.items():
         plain_console().print(str(file.parent), soft_wrap=True)
         replicated.printed(rows, f"{len(rows)} claims, made at once.", config.markdown)

@@ -49,7 +49,7 @@ def pooled(directories: Sequence[Path]) -> dict[str, tuple[list[Path], Sequence[
     firsts: dict[str, replicated.Made] = {}
     found: dict[str, tuple[list[Path], Sequence[Claim]]] = {}
     for parts in claimants.experiments(directories).values():
-        made = replicated.made(str(claimants.script_of(parts[0])).removeprefix("experiments."), parts, ())
+        made = replicated.made(claimants.row_of(parts[0]), parts, ())
         first = firsts.setdefault(made.script, made._replace(seeds=frozenset()))
         alike = (made.settings, made.instructions) == (first.settings, first.instructions)
         if alike and not made.seeds & first.seeds:

@@ -253,6 +253,8 @@ def test_parts_of_one_command_are_found_together_wherever_it_has_put_them(tmp_pa
         "d": ["d/0", "d/1"],
         **{place: [place] for place in ("s/again", "s/music", "s/pixels")},
     }
+    rows = {"a/T_50": "gating", "s/again": "sequences_pixels", "s/music": "sequences_music"}
+    assert {part: claimants.row_of(tmp_path / part) for part in rows} == rows
 
 
 def test_what_a_script_costs_is_the_paragraph_of_its_docstring():
