@@ -461,7 +461,7 @@ def test_runs_of_the_same_settings_and_instructions_and_other_seeds_are_taken_to
         return replicated.Made(name, settings, frozenset(of_it), instructions, "", {})
 
     monkeypatch.setattr(claimants, "experiments", lambda _: {name: [name] for name in made})
-    monkeypatch.setattr(claimants, "script_of", lambda _: "experiments.x")
+    monkeypatch.setattr(claimants, "row_of", lambda _: "x")
     monkeypatch.setattr(
         claimants, "claims", lambda _: [HALF, Claim("elsewhere", "median", of("learned", gain=7.0), 0.0)]
     )
