@@ -148,7 +148,7 @@ def test_a_folder_that_is_not_the_data_set_is_a_sentence(folder, tmp_path):
         spoken_digits, broken, cache_dir=tmp_path
     )
     (broken / "3_ada_7.wav").rename(broken / "3_ada_7.WAV")
-    assert "it has a file '3_ada_7.WAV'" in refusal(spoken_digits, broken)
+    assert "3_ada_7.WAV must be a mono recording" in refusal(spoken_digits, broken, cache_dir=tmp_path)
     (broken / "3_ada_7.WAV").unlink()
     (broken / "3_ada_7.wav").symlink_to("nowhere")
     assert "3_ada_7.wav cannot be read" in refusal(spoken_digits, broken, cache_dir=tmp_path)

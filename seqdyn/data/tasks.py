@@ -278,5 +278,10 @@ def check(spec: Fields) -> None:
     if spec.targets > 1 and (task != "labelled" or spec.classes > 2):
         of = f"classes is {spec.classes}" if task == "labelled" else f"the task is {task!r:.60}"
         raise ConfigError(f"targets is {spec.targets} and {of}; several are of 'labelled' with 0 or 2 classes.")
-    if task in ("next_step", "stream") and spec.bidirectional:
-        raise ConfigError(f"bidirectional is True for the task '{task}'; it would read what it is to predict.")
+
+
+def check_reads_past(spec: Fields) -> None:
+    """Raises ConfigError for a network that reads what it is trained to predict. Computed it may be: weights from
+    elsewhere tell something else of every step."""
+    if spec.task in ("next_step", "stream") and spec.bidirectional:
+        raise ConfigError(f"bidirectional is True for the task '{spec.task}'; it would read what it is to predict.")

@@ -27,6 +27,7 @@ def validate(specs: Sequence[Spec], grids: Sequence[tuple[Sequence[Spec], Number
     number of the grids that they run on."""
     for spec in specs:
         check_spec(spec)
+        tasks.check_reads_past(spec)
     precision.check(specs)
     first = specs[0]
     for spec in specs[1:]:
