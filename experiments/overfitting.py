@@ -401,7 +401,7 @@ CLAIMS = (
         "below",
     ),
 )
-"""With what three seeds had shown in mind."""
+"""At the default sizes; chosen when three of the ten seeds had been seen."""
 
 
 def once(config: Config) -> Mapping[str, str]:

@@ -245,7 +245,7 @@ CLAIMS = (
         0.0,
     ),
 )
-"""With what three seeds had shown in mind; of as many synthetic sequences as real ones."""
+"""Of as many synthetic sequences as real ones; chosen when three of the ten seeds had been seen."""
 
 
 def once(c: Config) -> Mapping[str, str]:
