@@ -13,7 +13,6 @@ import base64
 import hashlib
 import html
 import json
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from jaxtyping import Float, Int
 
 from analysis import lags
 from analysis.learned import criterion, learned_at, statuses
+from seqdyn.files import in_one_step
 from seqdyn.runs import manifest
 from seqdyn.runs.records import VARIABLES
 from seqdyn.runs.script import script
@@ -306,9 +306,8 @@ def write(paths: Sequence[str | Path], file: str | Path) -> Path:
     if file.exists() and not file.read_bytes().startswith(_MARK.encode()):
         raise ConfigError(f"out is {file}, which is there and no page of this command; take another name.")
     text = page(payload(paths))
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path need not be text
-    partial.replace(file)
+    with in_one_step(file) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path need not be text
     return file
 
 

@@ -7,7 +7,6 @@ them and returns the files.
 
 import base64
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from matplotlib.figure import Figure
 
 from analysis import explore, style
 from analysis import live as live  # whoever draws reports has `--live`
+from seqdyn.files import in_one_step
 from seqdyn.runs import manifest
 from seqdyn.runs.display import plain_console, table
 from seqdyn.types import ConfigError
@@ -114,9 +114,8 @@ def write(
         experiment=_lines(made["experiment"]),
     )
     into = into or out
-    partial = into / f".{NAME}.{os.getpid()}"
-    partial.write_text(html, encoding="utf-8", errors="backslashreplace")  # a path need not be text
-    partial.replace(into / NAME)
+    with in_one_step(into / NAME) as partial:
+        partial.write_text(html, encoding="utf-8", errors="backslashreplace")  # a path need not be text
     return into / NAME
 
 

@@ -25,17 +25,15 @@ if TYPE_CHECKING:
     import xarray as xr
 
 HELD = ("test_loss", "test_accuracy", "validation_loss")
-VALUES = ("nats", "right", "reach_start", "reach_end", "carried_start", "carried_end")
+VALUES = (*outcomes.VALUES, "nats", "right", "carried_start", "carried_end")
 """What `columns` says of a run."""
 
 
 def columns(*parts: Path) -> "xr.Dataset":
-    """What claims are about, one value a run, NaN of what is unfinished:
+    """`outcomes.columns`, and of what has ended, NaN of what is unfinished:
 
     nats: test loss at the look with the least validation loss, infinity of what has diverged; right: test accuracy
         there in percent, NaN where there is none.
-    reach_start, reach_end: horizon of the last layer, in lags, at initialisation and after training, 0 of what has
-        diverged.
     carried_start, carried_end: log₁₀ of the gradient that comes from the next step, half a sequence back over one step
         back.
     """
@@ -50,13 +48,11 @@ def measured(part: Path) -> dict[str, np.ndarray]:
     nats = np.where(gone, np.inf, at_chosen(ds, "test_loss"))
     found = {"nats": np.where(open_, np.nan, nats), "right": np.where(open_, np.nan, np.where(gone, 0.0, right))}
     for when, fraction in STAGES.items():
-        norms, carried = (stage(ds, name, fraction)[:, -1] for name in ("adjoint_norm", "carried_norm"))
+        carried = stage(ds, "carried_norm", fraction)[:, -1]
         with np.errstate(divide="ignore"):
             kept = np.log10(carried[:, carried.shape[1] // 2] / carried[:, 1])
-        late = fraction > 0
-        found[f"reach_{when}"] = np.where(late & open_, np.nan, np.where(late & gone, 0.0, lags.horizon(norms)))
-        found[f"carried_{when}"] = np.where(late & (open_ | gone), np.nan, kept)
-    return found
+        found[f"carried_{when}"] = np.where((fraction > 0) & (open_ | gone), np.nan, kept)
+    return outcomes.measured(part) | found
 
 
 def norms_by_lag(ds: "xr.Dataset", name: str) -> Figure:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 
 from seqdyn import backend
+from seqdyn.files import in_one_step
 from seqdyn.types import ConfigError
 
 
@@ -92,6 +93,5 @@ def once(name: str, config: Any, measured: Callable[[Any], dict[str, Any]]) -> P
 
 def keep(file: Path, found: dict[str, Any]) -> None:
     """Writes all that was measured, its settings under 'config', in one step: a torn file is never there."""
-    partial = file.with_name(f".{file.name}.{os.getpid()}")
-    partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    partial.replace(file)
+    with in_one_step(file) as partial:
+        partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -40,6 +40,7 @@ from seqdyn.data.augment import BANK
 from seqdyn.data.datasets import imdb
 from seqdyn.data.splits import beginning
 from seqdyn.data.text import Examples
+from seqdyn.files import in_one_step
 from seqdyn.learn.config import Experiment, Spec, grid, joined
 from seqdyn.numbers import Numbers
 from seqdyn.runs.run import default_out
@@ -417,9 +418,9 @@ def once(config: Config) -> Mapping[str, str]:
     assert config.out is not None
     place, timing = config.out, config.out / analysis.TIMING
     if not timing.exists():
-        part = timing.with_suffix(".part")
-        part.write_text(json.dumps(timed(config, found)) + "\n", encoding="utf-8")
-        part.replace(timing)
+        milliseconds = json.dumps(timed(config, found)) + "\n"
+        with in_one_step(timing) as part:
+            part.write_text(milliseconds, encoding="utf-8")
     return claims.report(CLAIMS, [*out.values()], lambda verdicts: analysis.show(place, verdicts), analysis.columns)
 
 

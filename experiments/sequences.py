@@ -112,14 +112,14 @@ CLAIMS = (
     Claim(
         "Read pixel by pixel the gradient of the GRU reaches 20 of 196 lags or fewer before training",
         "median",
-        _of("reach_start", "pixels", "gru"),
+        _of("horizon_start", "pixels", "gru"),
         20.5,
         "below",
     ),
     Claim(
         "After training the gradient of all three cells reaches more than 180 of the 196 lags (mean of the three)",
         "median",
-        _of("reach_end", "pixels", *CELLS),
+        _of("horizon_end", "pixels", *CELLS),
         180.0,
     ),
     Claim(

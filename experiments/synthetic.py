@@ -20,7 +20,6 @@ Expect: what `CLAIMS` says; its verdicts are printed.
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -37,6 +36,7 @@ from experiments._generators import Made, Parts, Source, divisor, draw, launched
 from seqdyn import backend
 from seqdyn.data.tasks import TASKS
 from seqdyn.data.text import Examples
+from seqdyn.files import in_one_step
 from seqdyn.learn import model
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.manifest import experiment as read_experiment
@@ -292,13 +292,10 @@ def digest(c: Config, sources: dict[str, Source]) -> str:
 
 def write(out: Path, made: Made) -> None:
     """What the analysis reads beside the records of the judges, each file in one step."""
-    part = out / f".{generated.ARRAYS}.{os.getpid()}"
-    with open(part, "wb") as file:
+    with in_one_step(out / generated.ARRAYS) as part, open(part, "wb") as file:
         np.savez_compressed(file, **made.samples)  # type: ignore[arg-type]
-    part.replace(out / generated.ARRAYS)
-    part = out / f".{generated.FACTS}.{os.getpid()}"
-    part.write_text(json.dumps(made.facts), encoding="utf-8")
-    part.replace(out / generated.FACTS)
+    with in_one_step(out / generated.FACTS) as part:
+        part.write_text(json.dumps(made.facts), encoding="utf-8")
 
 
 if __name__ == "__main__":

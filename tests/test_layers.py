@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "seqdyn"
 ORDER = """
-types layout documented names parts building described grids backend norms averages theory
+types layout documented names files parts building described grids backend norms averages theory
 nets.inits nets.activations nets.cells nets.statistics nets.from_step nets.ranges nets.diagonal nets.minimal nets.lru
 nets.indrnn nets.slstm nets.without_biases nets.memoryless nets.levels nets.hard_concrete
 nets.exponents nets.bptt nets.segments nets.stack nets.normalised nets.dropped nets.wrappers nets.conventions
@@ -34,6 +34,7 @@ watch.torch_calls watch.torch
 """The floors of the library, bottom-up, and the modules of each."""
 WORLDLY = {
     "backend",
+    "files",
     "io.keras",
     "io.onnx",
     "io.safetensors",

@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import lzma
-import os
 import re
 import warnings
 import zipfile
@@ -20,6 +19,7 @@ from jaxtyping import Bool, Float, Float32, Int32
 
 from seqdyn.data.arrays import array
 from seqdyn.data.text import PAD, SPECIAL, Examples
+from seqdyn.files import in_one_step
 from seqdyn.parts import is_many, listed
 from seqdyn.types import ConfigError, as_path, whole
 
@@ -338,10 +338,9 @@ def save_vocabulary(path: str | Path, words: Sequence[str]) -> None:
     """Writes a word a line, as JSON, which has any symbol on one line; by renaming: a reader sees the old file or the
     whole new one."""
     path = as_path("path", path)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
     lines = [json.dumps({_FORMAT: len(words)}), *(json.dumps(str(word), ensure_ascii=False) for word in words)]
-    part.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
-    part.replace(path)
+    with in_one_step(path) as partial:
+        partial.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass"))
 
 
 def load_vocabulary(path: str | Path) -> tuple[str, ...]:

@@ -4,13 +4,13 @@ Gates lie i o f c and z r h there. What our `gru` is has `linear_before_reset` 1
 https://onnx.ai/onnx/operators: RNN, LSTM, GRU.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from seqdyn.data.extras import needed
+from seqdyn.files import in_one_step
 from seqdyn.io.stacks import check_lengths, check_whole, outgoing, pair, stack, written
 from seqdyn.nets.conventions import ONNX
 from seqdyn.nets.conventions import to_onnx as theirs
@@ -129,10 +129,6 @@ def to_onnx(path: str | Path, params: Any, spec: Any = None, *, lengths: bool = 
     onnx.checker.check_model(made, full_check=True)
     with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.parent / f".{path.name}.{os.getpid()}"
-        try:
+        with in_one_step(path) as partial:
             partial.write_bytes(made.SerializeToString())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     return path

@@ -8,7 +8,6 @@ it, the order of the `gates`, and, where they are known, `step`, `run` and `pare
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from safetensors.numpy import save_file
 from seqdyn import parts
 from seqdyn.data.arrays import plain_json
 from seqdyn.described import rebuilt
+from seqdyn.files import in_one_step
 from seqdyn.io import parents
 from seqdyn.io.stacks import check_spec, pair, written
 from seqdyn.learn.own_cells import levels, own
@@ -130,14 +130,11 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]
     if path.exists():
         raise ConfigError(f"{path} exists; choose another name, or remove it.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.parent / f".{path.name}.{os.getpid()}"
     try:
-        save_file({name: np.asarray(value, order="C") for name, value in arrays.items()}, partial, metadata)
-        partial.replace(path)
+        with in_one_step(path) as partial:
+            save_file({name: np.asarray(value, order="C") for name, value in arrays.items()}, partial, metadata)
     except SafetensorError as error:  # of the file system: a full disk, say
         raise OSError(str(error)) from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

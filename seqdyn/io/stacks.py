@@ -118,7 +118,8 @@ def pair(params: Any, spec: Any) -> tuple[Any, Spec]:
 
 
 def check_spec(spec: Any) -> None:
-    """ConfigError for what is no spec that could be trained, and where JAX cannot hold its parameters."""
+    """ConfigError for what is no spec, for a field of it that cannot be right, and where JAX cannot hold its
+    parameters."""
     if not isinstance(spec, Spec):
         raise ConfigError(f"spec is {spec!r:.60}; it must be a Spec.")
     validate.check_spec(spec)

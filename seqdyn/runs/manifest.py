@@ -17,6 +17,7 @@ from typing import Any
 
 from seqdyn.data import tasks
 from seqdyn.described import difference
+from seqdyn.files import in_one_step
 from seqdyn.layout import layout, numbers_of
 from seqdyn.learn.config import Experiment, experiment_from
 from seqdyn.runs.environment import environment
@@ -290,10 +291,9 @@ def holding(path: str | Path, run: Any) -> tuple[Path, int]:
 
 def write(out: Path, manifest: dict[str, Any]) -> None:
     """Replaces the manifest in one step: a reader sees the old one or the new one."""
-    partial = out / f".{NAME}.{os.getpid()}"
     text = json.dumps(manifest | {"sha256": _digest(manifest)}, indent=1, allow_nan=False) + "\n"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(out / NAME)
+    with in_one_step(out / NAME) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _digest(manifest: dict[str, Any]) -> str:

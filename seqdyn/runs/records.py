@@ -13,13 +13,13 @@ import contextlib
 import functools
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seqdyn.files import in_one_step
 from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn.context import Variable
 from seqdyn.runs import checkpoint, manifest, points
@@ -217,9 +217,8 @@ class Store:
             path, data = self.path / name, buffer.to_bytes()
             if not path.is_file() or path.read_bytes() != data:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                partial = path.with_name(f".{path.name}.{os.getpid()}")
-                partial.write_bytes(data)
-                partial.replace(path)
+                with in_one_step(path) as partial:
+                    partial.write_bytes(data)
 
     def digest(self) -> str:
         """SHA-256 of the metadata: names, shapes, types, coordinates."""

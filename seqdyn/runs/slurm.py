@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqdyn.files import in_one_step
 from seqdyn.runs import checkpoint, launchers
 from seqdyn.runs.lock import Shard, gate, shard
 from seqdyn.runs.signals import SAME_SECONDS
@@ -242,6 +243,5 @@ def _read(out: Path) -> dict[str, str]:
 
 
 def _write(out: Path, table: dict[str, str]) -> None:
-    partial = out / f".{TABLE}.{os.getpid()}"
-    partial.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    partial.replace(out / TABLE)
+    with in_one_step(out / TABLE) as partial:
+        partial.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
