@@ -47,6 +47,7 @@ STATED = {
     "causes": Claimant("experiments.causes"),
     "dropout": Claimant("experiments.dropout", "analysis.dropout"),
     "imdb_gradients": Claimant("experiments.imdb_gradients", "analysis.judged"),
+    "imdb_accuracy": Claimant("experiments.imdb_accuracy", "analysis.imdb_accuracy"),
     "pretrained": Claimant("experiments.pretrained", "analysis.judged"),
     "architectures": Claimant("experiments.architectures", "analysis.judged"),
     "forget_bias": _reproduced("forget_bias"),

@@ -3,15 +3,17 @@ validation chose, and how far back the gradient reached there, beside a control 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from analysis import lags, report, style
+from analysis import claims, judged, lags, outcomes, report, style
+from analysis.claims import Verdict
 from analysis.lags import axis, lag_text, picked, stage
+from analysis.learned import unfinished
 from analysis.selection import ACCURACY, at_chosen, chosen
 from analysis.style import spread
 from seqdyn.runs import manifest
@@ -26,6 +28,8 @@ REPORTED = {"notes' rnn": 0.801}
 """By the lecture notes, of their last epoch."""
 AIMED = {"lstm": 0.86, "gru": 0.86, "best: gru, mean, dropout": 0.88}
 """Not the notes' numbers but this project's own aims, of the look that validation chooses."""
+VALUES = (*judged.VALUES, "last", "ahead")
+"""What `columns` says of a run."""
 LINES = {"notes, last epoch": style.DASHES[0], "our aim": style.DASHES[1]}
 
 
@@ -37,6 +41,29 @@ def parts(out: Path) -> list[Path]:
             f"{out} has no run directories rnn, gated or best; give that of experiments/imdb_accuracy.py."
         )
     return found
+
+
+def control(out: Path) -> dict[str, float]:
+    """What came out for the control; nothing if it was not measured."""
+    file = out / "control.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def columns(*parts: Path) -> "xr.Dataset":
+    """`judged.columns`, and, in percent,
+
+    last: test accuracy after the last epoch; ahead: by so much test accuracy, where validation chose, is above that of
+        the control, NaN if that was not measured.
+    """
+    return outcomes.gathered(parts, measured)
+
+
+def measured(part: Path) -> Mapping[str, np.ndarray]:
+    """Of one part: what `columns` says, name -> values [run]."""
+    ds, found = load(part), judged.measured(part)
+    last = np.where(unfinished(ds), np.nan, 100 * ds["test_accuracy"].values[:, -1])
+    ahead = found["test"] - 100 * control(part.parent).get("test", np.nan)
+    return {**found, "last": last, "ahead": ahead}
 
 
 def training_accuracy(ds: "xr.Dataset", runs: np.ndarray) -> np.ndarray:
@@ -97,9 +124,7 @@ def table(rows: list[dict[str, Any]], out: Path) -> list[dict[str, str]]:
         }
         for r in rows
     ]
-    control = out / "control.json"
-    if control.exists():
-        c = json.loads(control.read_text(encoding="utf-8"))
+    if c := control(out):
         found.append(
             dict.fromkeys(found[0] if found else ["network"], "–")
             | {
@@ -118,7 +143,7 @@ def curves(out: Path) -> Figure:
         (load(part), manifest.experiment(part), label) for part in parts(out) for label in axis(load(part), "label")
     ]
     fig, axes = style.panels(1, len(panels), 1.9, sharey=True)
-    control = out / "control.json"
+    counted = control(out)
     for ax, (ds, experiment, label) in zip(axes[0], panels, strict=True):
         runs, epoch = picked(ds, label=label), experiment.settings["updates per epoch"]
         x = ds["probe_step"].values / epoch
@@ -136,9 +161,8 @@ def curves(out: Path) -> Figure:
         for known, name in ((REPORTED, "notes, last epoch"), (AIMED, "our aim")):
             if label in known:
                 ax.axhline(known[label], color="0.5", linewidth=0.8, linestyle=LINES[name], label=name)
-        if control.exists():
-            counted = json.loads(control.read_text(encoding="utf-8"))["test"]
-            ax.axhline(counted, color="0.5", linewidth=0.8, linestyle=style.DASHES[2], label="tf–idf")
+        if counted:
+            ax.axhline(counted["test"], color="0.5", linewidth=0.8, linestyle=style.DASHES[2], label="tf–idf")
         ax.set_title(label.partition(":")[0])
         ax.set_xlabel("epoch")
     axes[0, 0].set_ylabel("accuracy")
@@ -175,13 +199,19 @@ def figures(out: Path) -> Iterator[report.Drawn]:
     )
 
 
-def show(out: str | Path) -> list[Path]:
-    """Draws a directory of runs, and prints the table and where the files lie."""
+def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
+    """Draws a directory of runs, and prints the table and where the files lie; the page has the verdicts."""
     out = Path(out)
     found = table(summary(out), out)
-    tables = [("Means ± standard deviations over seeds", found)]
+    tables = [("Means ± standard deviations over seeds", found), *claims.tables(verdicts)]
     return report.publish(parts(out)[0], "Accuracy on reviews", text(found), figures(out), tables, into=out)
 
 
+def main(out: Path) -> None:
+    """As the script that made it."""
+    parts(out)
+    claims.redrawn(out, lambda verdicts: show(out, verdicts))
+
+
 if __name__ == "__main__":
-    script(RUN_DIR, show, __doc__)
+    script(RUN_DIR, main, __doc__)
