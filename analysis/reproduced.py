@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 VALUES = (
     *outcomes.VALUES,
     *("speed", "loss_share", "spread_start", "change_start", "change_end", "kept_start", "kept_c_start"),
+    *("attractors", "held"),
 )
 """What `columns` says of a run, besides what the grid and the specs say."""
 
@@ -33,6 +34,8 @@ def columns(*parts: Path) -> "xr.Dataset":
         end NaN of what has diverged.
     kept_start, kept_c_start: the share that ‖∂L/∂h_t‖ and ‖∂L/∂c_t‖ keep of themselves a lag, the geometric mean over
         all lags, at initialisation; NaN without c.
+    attractors, held: in how many attractors what learned goes on to, and the share that it still reads right there;
+        NaN of what did not learn, and where it was not measured.
     """
     return outcomes.gathered(parts, measured)
 
@@ -50,6 +53,8 @@ def measured(part: Path) -> dict[str, np.ndarray]:
         "change_end": np.where(gone, np.nan, _decades(end[:, -1])),
         "kept_start": _kept(start),
         "kept_c_start": _kept(relative(_of_c(ds))),
+        "attractors": np.where(known["learned"] == 1, _last(ds, "attractors"), np.nan),
+        "held": np.where(known["learned"] == 1, _last(ds, "held"), np.nan),
     }
 
 
@@ -64,6 +69,11 @@ def _of_c(ds: "xr.Dataset") -> np.ndarray:
     if "adjoint_norm_c" not in ds:
         return np.full((ds.sizes["run"], 2), np.nan)
     return stage(ds, "adjoint_norm_c", 0)[:, 0, 1:]
+
+
+def _last(ds: "xr.Dataset", name: str) -> np.ndarray:
+    """At the last look, if that was measured."""
+    return ds[name].values[:, -1] if name in ds else np.full(ds.sizes["run"], np.nan)
 
 
 def _decades(values: np.ndarray) -> np.ndarray:

@@ -714,6 +714,8 @@ def test_reproduce(name, tmp_path):
         assert column in text and f"<th>{column}" in page
     found = claims.verdicts(main.CLAIMS, *parts, columns=claimants.columns)
     assert found and all(v.claim.statement in page and v.verdict == "undecided" for v in found)
+    if name == "temporal_order":
+        assert all(load(part)["attractors"].values[:, -1].min() >= 1 for part in parts) and "after 40 steps" in page
 
 
 CURES = "initialisations clipping activations regularisation normalisation schedules gating cures".split()

@@ -17,7 +17,7 @@ import seqdyn as sd
 from analysis import attractors as orbits
 from analysis import claims, long_products, measured
 from analysis.sensitivity import theory
-from experiments.reproduce import attractors, ghost, learnability, linear_dynamics, sensitivity, smoothness
+from experiments.reproduce import _orbits, attractors, ghost, learnability, linear_dynamics, sensitivity, smoothness
 from experiments.reproduce import long_products as products
 from seqdyn.nets import cells
 from seqdyn.nets.bptt import unroll
@@ -108,8 +108,8 @@ def waited(cell, params, begun):
     carry = cell.initial_carry((len(begun),))
     carry = jax.tree.map(lambda h: jnp.asarray(begun)[:, None] + jnp.zeros_like(h), carry)
     tangent = jnp.ones((len(begun), 1))
-    states, _, exponents = attractors.wait(cell, params, carry, jnp.zeros(1), 1000, tangent)
-    return *attractors.ends(states[-attractors.WINDOW :]), np.asarray(exponents)
+    states, _, exponents = _orbits.wait(cell, params, carry, jnp.zeros(1), 1000, tangent)
+    return *_orbits.ends(states[-_orbits.WINDOW :]), np.asarray(exponents)
 
 
 def tanh_unit(u):
@@ -139,25 +139,25 @@ def test_chaos_is_one_set_that_never_settles_and_grows_by_log_2():
 
 
 def test_orbits_on_one_closed_curve_are_one_set_and_a_drift_is_not_settled():
-    t = np.arange(attractors.WINDOW)[:, None]
+    t = np.arange(_orbits.WINDOW)[:, None]
     phases = np.asarray([0.0, 1.0, 2.0, 4.0])
     radii = np.asarray([1.0, 1.0, 0.5, 0.5])
     angles = 2 * np.pi * (np.sqrt(5) - 1) / 2 * t + phases
-    periods, sets = attractors.ends(jnp.asarray(np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=-1)))
+    periods, sets = _orbits.ends(jnp.asarray(np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=-1)))
     assert np.all(periods == 0) and sets == 2
     eighths = np.stack(
         [np.cos(2 * np.pi * t * [1 / 8, 1 / 7, 1 / 9]), np.sin(2 * np.pi * t * [1 / 8, 1 / 7, 1 / 9])], -1
     )
-    assert attractors.ends(jnp.asarray(eighths)).period.tolist() == [8, 7, 0]
+    assert _orbits.ends(jnp.asarray(eighths)).period.tolist() == [8, 7, 0]
     drift = np.stack([t * 1e-5, t * 1e-6], axis=1)  # over the window 0.003 and 0.0003
-    assert attractors.ends(jnp.asarray(drift)).period.tolist() == [0, 1]
+    assert _orbits.ends(jnp.asarray(drift)).period.tolist() == [0, 1]
 
 
 def test_a_chain_of_orbits_that_are_near_is_one_set():
     at = np.append(0.04 * np.asarray([0, 8, 1, 7, 2, 6, 3, 5, 4]), 0.5)
-    chain = np.broadcast_to(at[None, :, None], (attractors.WINDOW, len(at), 1))
-    assert attractors.ends(jnp.asarray(chain)).attractors == 2
-    assert attractors.ends(jnp.asarray(chain[:, :-2])).attractors == 2  # without its middle
+    chain = np.broadcast_to(at[None, :, None], (_orbits.WINDOW, len(at), 1))
+    assert _orbits.ends(jnp.asarray(chain)).attractors == 2
+    assert _orbits.ends(jnp.asarray(chain[:, :-2])).attractors == 2  # without its middle
 
 
 @pytest.mark.parametrize(("u", "held", "sets"), [(2.0, 1.0, 2), (0.5, 0.5, 1)])
@@ -177,7 +177,7 @@ def test_only_a_unit_of_two_attractors_still_says_what_it_read_under_the_mean_di
         batch=SimpleNamespace(ys=jnp.asarray([0, 1, 0, 1])),
         key=jax.random.key(0),
     )
-    seen = attractors.Orbits(wait=500, orbits=4).measure(look)
+    seen = _orbits.Orbits(wait=500, orbits=4).measure(look)
     assert seen["held"] == held and seen["attractors"] == sets and np.all(seen["orbit_period"] == 1)
     assert np.allclose(seen["orbit_read"][:, 0], [0, 1, 0, 1] if sets == 2 else 0.475, atol=1e-3)
 
