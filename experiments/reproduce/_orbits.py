@@ -11,11 +11,12 @@ import jax
 import jax.numpy as jnp
 
 import seqdyn as sd
+from experiments._measured import check_memory
 from seqdyn.measure.jacobians import parts, vector
 from seqdyn.nets.bptt import Backprop, unroll
 from seqdyn.nets.cells import Cell, advance
 from seqdyn.norms import norm
-from seqdyn.types import Array, Bool, Float, Int
+from seqdyn.types import Array, Bool, Float, Int, whole
 
 CLASSES = 4
 """Of temporal order."""
@@ -31,6 +32,12 @@ TOUCHING = 4
 """The last states of an orbit that may lie on another."""
 APART = 0.05
 """Two orbits end in one set where one comes this near to the other."""
+
+
+def check(wait: int, orbits: int, hidden: int) -> None:
+    """Raises ConfigError for a wait too short to be seen, no orbits, or more than this machine can hold."""
+    sizes = {"wait": whole("wait", wait, 2 * SEEN), "orbits": whole("orbits", orbits, 1), "hidden": hidden}
+    check_memory(sizes, wait * orbits * hidden)
 
 
 class Ends(NamedTuple):

@@ -29,12 +29,11 @@ from analysis.claims import Claim, minus, of
 from analysis.measured import show
 from experiments import _measured
 from experiments.reproduce import _cases
-from experiments.reproduce._orbits import CLASSES, SEEN, Orbits
+from experiments.reproduce._orbits import CLASSES, Orbits, check
 from seqdyn import backend
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs.records import load
 from seqdyn.runs.script import Seeds, launch_all, script, with_preset
-from seqdyn.types import whole
 
 SOURCE = "Ribeiro et al. 2020"
 HERE = "asked here"
@@ -202,8 +201,7 @@ def main(config: Config) -> None:
         smoke=_cases.TINY | dict(steps=12, hidden=4, batch=4, wait=40, orbits=8),
         paper=dict(steps=60, hidden=32, updates=10_000, chunk=100, probe_every=100),
     )
-    whole("wait", config.wait, 2 * SEEN)
-    whole("orbits", config.orbits, 1)
+    check(config.wait, config.orbits, config.hidden)
     backend.start()
     done = launch_all(experiments(config), config)
     kept = next(iter(done.values())).parent / "attractors.json"

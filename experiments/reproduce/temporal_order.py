@@ -29,13 +29,14 @@ from analysis import published, reproduced
 from analysis.claims import Claim, Statistic, of, prevails
 from analysis.reproduced import sooner
 from experiments.reproduce import _cases
-from experiments.reproduce._orbits import CLASSES, Orbits
+from experiments.reproduce._orbits import CLASSES, Orbits, check
 from seqdyn import backend
 from seqdyn.learn import train
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
 from seqdyn.runs.script import replicated, script, with_preset
+from seqdyn.types import whole
 
 Init = Literal["sigmoid", "basic tanh", "smart tanh"]
 Method = Literal["SGD", "clipped", "clipped, Ω", "clipped, Ω, many lengths"]
@@ -268,6 +269,9 @@ def main(config: Config) -> None:
             updates=200_000,
         ),
     )
+    check(config.wait, config.orbits, config.hidden)
+    for name, size in [("tried", config.tried), *(("longer", times) for times in config.longer)]:
+        whole(name, size, 1)
     backend.start()
     replicated(config, once)
 
