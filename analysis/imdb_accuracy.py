@@ -173,18 +173,18 @@ def curves(out: Path) -> Figure:
 
 def text(found: list[dict[str, str]]) -> list[str]:
     """What the notes report and what was aimed at, each beside what came out of the same kind of look."""
-    said = []
-    for known, of, what in (
-        ("notes, last epoch", "test, last epoch", "the notes'"),
-        ("aim, chosen on validation", "test, chosen on validation", "our aim of"),
-    ):
-        for r in found:
-            if r[known] != "–":
-                verdict = "reaches" if float(r[of].split(" ")[0]) >= float(r[known]) else "falls short of"
-                said.append(f"{r['network']} {verdict} {what} {r[known]} with {r[of]} ({of.removeprefix('test, ')})")
+    said = [
+        f"{r['network']} {r[of]} ({of.removeprefix('test, ')}; {what} {r[known]})"
+        for known, of, what in (
+            ("notes, last epoch", "test, last epoch", "the notes'"),
+            ("aim, chosen on validation", "test, chosen on validation", "our aim"),
+        )
+        for r in found
+        if r[known] != "–"
+    ]
     return [
-        "; ".join(said) + ". Means ± standard deviations over seeds of the test accuracy. Chosen is the look with the "
-        "best validation accuracy; the column of the best test look says what could not have been chosen."
+        f"Test accuracy: {'; '.join(said)}. Means ± standard deviations over seeds. Chosen is the look with the best "
+        "validation accuracy; the column of the best test look says what could not have been chosen."
     ]
 
 

@@ -11,7 +11,7 @@ the test half):
                   validation within 4 epochs
   control         tf–idf of words and pairs, logistic regression (scikit-learn), its penalty chosen on the same
                   validation split: no recurrence at all
-Cost: 8 seeds of rnn, lstm and gru, 2 of the best: COST minutes of processor time; `--settings` runs a part.
+Cost: 8 seeds of rnn, lstm and gru, 2 of the best: 39 minutes of processor time; `--settings` runs a part.
 Expect: what `CLAIMS` says; its verdicts are printed. Of the best setting nothing is claimed.
 """
 

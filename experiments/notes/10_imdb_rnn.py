@@ -4,7 +4,7 @@ model, how far they come, and that an accuracy chosen on the validation split is
     python experiments/notes/10_imdb_rnn.py --data-dir DIR --epochs 20
 
 Two levels of 64 on the last 80 words, embedding 100, dropout 0.5, Adam 0.001, batches of 128; the notes report 80.1%
-after 20 epochs. An epoch of both takes 12 s on two cores. `experiments/imdb_accuracy.py` has three seeds, LSTM and GRU.
+after 20 epochs. An epoch of both takes 12 s on two cores. `experiments/imdb_accuracy.py` has eight seeds, LSTM and GRU.
 """
 
 from dataclasses import dataclass
