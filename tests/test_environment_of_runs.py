@@ -449,6 +449,13 @@ def test_what_is_for_slurm_is_refused_where_slurm_is_not_asked(launcher):
     assert sentence == "slurm is ['timeout_min=600']; it must be left out, or go with --launcher slurm."
 
 
+@pytest.mark.parametrize("launcher", ["local", "slurm"])
+def test_a_launcher_deals_the_shards_itself(launcher):
+    sentence = refusal(script._spread, script.Options(launcher=launcher, shard="1/3"))
+    assert sentence.startswith(f"shard is '1/3'; it must be left out with --launcher {launcher}")
+    assert "shard is '3/3'" in refusal(script._spread, script.Options(shard="3/3"))  # before any data is read
+
+
 def test_workers_are_refused_where_nobody_launches_them():
     sentence = refusal(script._spread, script.Options(workers=3))
     assert sentence == "workers is 3; it must be left out, or go with --launcher local or slurm."

@@ -25,7 +25,7 @@ from seqdyn.runs import chunks, launchers, manifest, signals, slurm, starts
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.chunks import Chunk
 from seqdyn.runs.display import plain_console, table
-from seqdyn.runs.lock import Shard, shard
+from seqdyn.runs.lock import WHOLE, Shard, shard
 from seqdyn.runs.restore import restore
 from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run, trained
 from seqdyn.runs.signals import Interrupted
@@ -249,6 +249,11 @@ def replicated(config: R, once: Callable[[R], Mapping[str, str]]) -> None:
 def _spread(chosen: Options) -> None:
     """Has workers here train the shards; what is left for this process is to draw."""
     whole("workers", chosen.workers)
+    if shard(chosen.shard) != WHOLE and chosen.launcher != "none":
+        raise ConfigError(
+            f"shard is {chosen.shard!r}; it must be left out with --launcher {chosen.launcher}, whose workers are its "
+            "shards."
+        )
     if chosen.slurm and chosen.launcher != "slurm":
         raise ConfigError(f"slurm is {list(chosen.slurm)}; it must be left out, or go with --launcher slurm.")
     if chosen.workers != launchers.WORKERS and chosen.launcher == "none":
