@@ -100,7 +100,8 @@ def _open_run(
             name, old, new = different
             name = name.replace("hypers", "numbers", 1) if name.startswith("hypers") else name  # as users call them
             raise ConfigError(
-                f"{out} holds another experiment: {name} is {old} there and {new} here; choose another --out."
+                f"{out} holds another experiment: {name} is {_shown(old)} there and {_shown(new)} here; choose another "
+                "--out."
             )
         if there["updates"] > wanted["updates"]:
             raise ConfigError(
@@ -125,6 +126,13 @@ def _open_run(
     fresh = {"format": FORMAT, "experiment": wanted, "config": config, "verified": {}, "resumed_on": []}
     write(out, fresh | now | learned | ({} if init is None else {"init": init}))
     return read(out)
+
+
+def _shown(value: Any) -> str:
+    """A value in a sentence: of a long list its length, which is what differs."""
+    if isinstance(value, list) and len(value) > 12:
+        return f"{len(value)} values"
+    return str(value) or "''"
 
 
 def going_on(out: Path, experiment: Experiment) -> Experiment:
