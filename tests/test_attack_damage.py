@@ -13,6 +13,7 @@ import pytest
 
 import seqdyn
 from seqdyn.learn.config import Experiment, Spec, grid
+from seqdyn.learn.train import TrainState
 from seqdyn.runs import checkpoint, manifest
 from seqdyn.types import ConfigError
 
@@ -107,6 +108,17 @@ def test_a_checkpoint_of_other_runs_is_passed_over(tmp_path):
     assert checkpoint.latest(tmp_path, like, until=2, of=newer)[0] == 2
     checkpoint.save(tmp_path, 6, like)  # of an older version
     assert checkpoint.latest(tmp_path, like, of=marks)[0] == 6
+
+
+def test_a_checkpoint_under_the_name_of_another_update_is_passed_over(tmp_path):
+    states = TrainState({"w": np.ones(3, np.float32)}, None, np.int32([4, 4]), np.ones(2, bool))
+    checkpoint.save(tmp_path, 4, states)
+    (tmp_path / "²").mkdir()  # no number of updates
+    (tmp_path / "4").rename(tmp_path / "2")
+    with pytest.warns(UserWarning, match=r"2: its states are those after \[4\] updates"):
+        assert checkpoint.restore(tmp_path, 2, states) is None
+    (tmp_path / "2").rename(tmp_path / "4")
+    assert checkpoint.latest(tmp_path, states)[0] == 4
 
 
 def test_an_array_without_numbers_comes_back_as_it_was(tmp_path):

@@ -168,6 +168,8 @@ WRONG = [
     (AMOUNTS, "ys", [Decimal(1)] * (N - 1) + [None], ["ys", "None", "place 5"]),
     (AMOUNTS, "ys", [Decimal(1)] * (N - 1) + [Decimal("nan")], ["ys", "nan", "example 5"]),
     (AMOUNTS, "ys", np.ma.array([Decimal(1)] * N, object, mask=[0, 0, 0, 0, 0, 1]), ["ys", "masked"]),
+    (SERIES, "xs", [[np.ma.array(np.ones(D), mask=t == 2) for t in range(T)]] * N, ["xs", "masked"]),
+    (SERIES, "xs", pd.Series([np.ma.array(np.ones((T, D)), mask=i == 2) for i in range(N)]), ["xs", "masked"]),
     (WORDS, "xs", jnp.zeros((N, T), jnp.float8_e4m3fn), ["xs", "float32", "whole numbers"]),
     (SERIES, "lengths", at(np.full(N, 5.0), 1, 2.5), ["lengths", "2.5", "example 1", "whole number"]),
     (SERIES, "lengths", at(np.full(N, 5.0), 2, np.nan), ["lengths", "nan", "example 2"]),

@@ -449,6 +449,46 @@ def test_what_is_for_slurm_is_refused_where_slurm_is_not_asked(launcher):
     assert sentence == "slurm is ['timeout_min=600']; it must be left out, or go with --launcher slurm."
 
 
+@pytest.mark.parametrize("launcher", ["local", "slurm"])
+def test_a_launcher_deals_the_shards_itself(launcher):
+    sentence = refusal(script._spread, script.Options(launcher=launcher, shard="1/3"))
+    assert sentence.startswith(f"shard is '1/3'; it must be left out with --launcher {launcher}")
+    assert "shard is '3/3'" in refusal(script._spread, script.Options(shard="3/3"))  # before any data is read
+
+
+@pytest.mark.parametrize("columns", [1, 5])
+@pytest.mark.parametrize("words", [["--help"], ["--shart", "0/1"]])
+def test_on_a_terminal_of_any_width_a_command_line_comes_to_an_end(columns, words, monkeypatch):
+    real = tyro.cli
+
+    def cli(*given, **more):
+        assert shutil.get_terminal_size().columns >= 10  # else it would take all memory
+        return real(*given, **more)
+
+    monkeypatch.setattr(tyro, "cli", cli)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "argv", ["x.py", *words])
+    with pytest.raises(SystemExit):
+        script.script(script.Options, print, "What is asked.")
+    assert os.environ["COLUMNS"] == str(columns)
+
+
+def test_no_file_takes_the_place_of_a_stream_that_is_closed(tmp_path):
+    kept = [os.dup(stream) for stream in range(3)]
+    try:
+        for stream in range(3):
+            os.close(stream)
+        script._fill_closed()
+        with open(tmp_path / "record", "wb"):
+            for stream in range(3):
+                os.write(stream, b"said")
+    finally:
+        for stream, old in enumerate(kept):
+            os.dup2(old, stream)
+            os.close(old)
+    assert not (tmp_path / "record").read_bytes()
+
+
 def test_workers_are_refused_where_nobody_launches_them():
     sentence = refusal(script._spread, script.Options(workers=3))
     assert sentence == "workers is 3; it must be left out, or go with --launcher local or slurm."

@@ -157,6 +157,19 @@ REFUSED = {
     "state has weight_ih_l0_reverse, which": lambda: io.from_torch(state(bidirectional=True), spec()),
     "weight_hh_l0 of the shape (12, 1)": lambda: io.from_torch(state(proj_size=1), spec()),
     "state has no weight_ih_l0; it must be": lambda: io.from_torch(torch.nn.Linear(2, 3), spec()),
+    "state is a type; it must be a module": lambda: io.from_torch(torch.nn.LSTM, spec()),
+    "state has parametrizations.weight_hh_l0.original0, of which PyTorch makes": lambda: io.from_torch(
+        torch.nn.utils.parametrizations.weight_norm(torch.nn.LSTM(D, H), "weight_hh_l0"), spec()
+    ),
+    "state has readout.weight_orig, of which PyTorch makes": lambda: io.from_torch(
+        state() | {f"readout.{end}": torch.ones(1, H) for end in ("weight_orig", "weight_mask")}, spec()
+    ),
+    "state has readout.weight_v, of which PyTorch makes": lambda: io.from_torch(
+        state() | {f"readout.{end}": torch.ones(1, H) for end in ("weight_g", "weight_v")}, spec()
+    ),
+    "fc._packed_params of state is a tuple that is no array": lambda: io.from_torch(
+        state() | {"fc._packed_params": (torch.zeros(2, 2, requires_grad=True), None)}, spec()
+    ),
     "state is a list": lambda: io.from_torch([1], spec()),
     "spec is 'lstm'; it must be a Spec": lambda: io.from_torch(state(), "lstm"),
     "nonlinearity is 'relu' and activation is 'tanh'": lambda: io.from_torch(

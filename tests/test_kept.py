@@ -184,3 +184,5 @@ def test_other_bits_are_not_written_over_what_is_kept(out, tmp_path):
     with pytest.warns(UserWarning, match="has other bits than what is made here, and stays as it is"):
         kept.save(directory, 4, other, {})
     assert checkpoint.digest(kept.read(directory, 4, like)) == checkpoint.digest(states)
+    (directory / "4.safetensors").rename(directory / "2.safetensors")
+    assert kept.read(directory, 2, like) is None and kept.whole_until(directory, [2, 4], 4) == 1

@@ -239,6 +239,12 @@ class Nested:
         (lambda: windows(dict(zip("abc", WHOLE, strict=True)), 2, 1), "examples is a dict"),
         (lambda: scaled({"train": [[1.0, np.nan], [2.0, 3.0]]}), "the split train has nan"),
         (lambda: scaled({"train": np.arange(5.0)}), "the shape (5,)"),
+        (lambda: scaled({"train": [[0.0], [1e-38]], "test": [[1e38]]}), "the split test, scaled by train, has 2e+76"),
+        (lambda: scaled({"train": ROWS}, -1e39, 1e39), "the split train, scaled by train, has"),
+        (
+            lambda: standardised({name: ([[[0.0], [x]]], [2], [0]) for name, x in (("train", 1e-38), ("test", 1e38))}),
+            "xs of the split test, scaled by train, has 2e+76",
+        ),
         (lambda: scaled({"test": ROWS}), "splits is test"),
         (lambda: scaled({"train": ROWS}, low=-np.inf), "low is -inf"),
         (lambda: standardised({"train": (WHOLE[0] * np.nan, *WHOLE[1:])}), "xs of the split train has nan"),

@@ -142,6 +142,21 @@ def test_another_experiment_is_refused_with_the_first_difference_and_nothing_cha
     assert before == {p: (p.stat().st_mtime_ns, p.stat().st_size) for p in out.rglob("*")}
 
 
+def test_of_what_differs_the_shortest_that_tells_it_is_said(out):
+    named = tuple(dataclasses.replace(spec, name=spec.cell) for spec in experiment().specs)
+    for wanted, words in (
+        (dataclasses.replace(experiment(), specs=named), "specs[0].name is '' there and rnn here"),
+        (experiment(specs=("rnn",)), "specs is a list of 2 there and a list of 1 here"),
+        (experiment(seeds=500), "seed is [0, 1, 0, 1] there and a list of 1000 here"),
+    ):
+        assert words in refusal(seqdyn.run, wanted, out)
+
+
+def test_a_folder_of_run_directories_names_them(out):
+    for read in (seqdyn.load, manifest.read):
+        assert f"it has no manifest.json; in it are those named {out.name}" in refusal(read, out.parent)
+
+
 def test_a_directory_may_be_said_from_home(out, monkeypatch):
     monkeypatch.setenv("HOME", str(out.parent))
     there = f"~/{out.name}"

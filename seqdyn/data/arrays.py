@@ -35,7 +35,7 @@ def array(where: str, value: Any, right: str) -> np.ndarray:
         raise
     except Exception as error:  # a list is ragged, a tensor on another device: each library has its own
         raise ConfigError(f"{where} is no array ({' '.join(str(error).split())}); it must be {right}.") from None
-    if np.ma.is_masked(given) or (isinstance(given, list | tuple) and any(map(np.ma.is_masked, given))):
+    if _masked(given) or _masked(value):
         raise ConfigError(f"{where} has masked entries; it must be {right}.")
     for kind, wide in ((np.floating, np.float32), (np.integer, np.int32)):  # bfloat16, int4 and their like
         if found.dtype.kind == "V" and jnp.issubdtype(found.dtype, kind):
@@ -43,6 +43,13 @@ def array(where: str, value: Any, right: str) -> np.ndarray:
     if found.dtype.kind not in "biufSU":
         raise ConfigError(f"{where} has the type {found.dtype}; it must be {right}.")
     return found
+
+
+def _masked(value: Any) -> bool:
+    """Is an entry masked, in any of the lists within lists?"""
+    if isinstance(value, list | tuple):
+        return any(map(_masked, value))
+    return isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value))
 
 
 def from_tensor(where: str, value: Any) -> Any:

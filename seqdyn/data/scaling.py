@@ -16,7 +16,8 @@ from seqdyn.types import ConfigError, Pad, one_of, whole
 def scaled(splits: Any, low: Any = -1.0, high: Any = 1.0) -> dict[str, Float32[np.ndarray, "..."]]:
     """Each feature (last axis) to a range: low + (high − low) (x − min) / (max − min), min and max those of the split
     'train' alone, so that held-out rows may leave the range and cannot move it. A feature that is constant in 'train'
-    becomes the middle. ConfigError for an empty range, and for a split of other features than train's."""
+    becomes the middle. ConfigError for an empty range, for a split of other features than train's, and for what is
+    beyond 32-bit floats once it is scaled."""
     low, high = plain(low), plain(high)
     real = [isinstance(end, int | float) and not isinstance(end, bool) and np.isfinite(end) for end in (low, high)]
     if not all(real) or not low < high:
@@ -27,17 +28,16 @@ def scaled(splits: Any, low: Any = -1.0, high: Any = 1.0) -> dict[str, Float32[n
     least, span = train.min(axis=0), np.ptp(train, axis=0)
     varies = span > 0
 
-    def to_range(xs: np.ndarray) -> np.ndarray:
+    def to_range(name: str, xs: np.ndarray) -> np.ndarray:
         share = np.where(varies, (xs.astype(np.float64) - least) / np.where(varies, span, 1.0), 0.5)
-        return (low + (high - low) * share).astype(np.float32)
+        return numbers(f"the split {name}, scaled by train,", low + (high - low) * share)
 
-    return {name: to_range(xs) for name, xs in splits.items()}
+    return {name: to_range(name, xs) for name, xs in splits.items()}
 
 
 def standardised(splits: Any, pad: Pad = "before") -> dict[str, Examples]:
     """Each feature minus the mean, divided by the standard deviation, of the valid steps of 'train'; padding becomes 0,
-    and so does, in 'train', a feature that is constant there. ConfigError for a split of other features than train's.
-    """
+    and so does, in 'train', a feature that is constant there. ConfigError as of `scaled`."""
 
     one_of("pad", pad, get_args(Pad))
     splits = {name: _examples(name, of) for name, of in _of_splits(splits).items()}
@@ -52,11 +52,11 @@ def standardised(splits: Any, pad: Pad = "before") -> dict[str, Examples]:
     varies = (np.ptp(frames, axis=0) > 0) & (frames.std(axis=0) > 0)  # the mean of what is constant is rounded
     mean, sd = np.where(varies, frames.mean(axis=0), frames[0]), np.where(varies, frames.std(axis=0), 1.0)
 
-    def fitted(e: Examples) -> Examples:
+    def fitted(name: str, e: Examples) -> Examples:
         xs = np.where(mask(e)[..., None], (e.xs.astype(np.float64) - mean) / sd, 0.0)
-        return e._replace(xs=xs.astype(np.float32))
+        return e._replace(xs=numbers(f"xs of the split {name}, scaled by train,", xs))
 
-    return {name: fitted(e) for name, e in splits.items()}
+    return {name: fitted(name, e) for name, e in splits.items()}
 
 
 def windows(examples: Any, length: int, hop: int, pad: Pad = "before") -> tuple[Examples, Int32[np.ndarray, " m"]]:

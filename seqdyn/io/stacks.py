@@ -178,5 +178,9 @@ def written(path: Path) -> Iterator[None]:
 
 def plain(value: Any, where: str = "a weight") -> np.ndarray:
     """A copy as NumPy has it, which nobody else changes, of arrays and of tensors with a gradient or on a device.
-    ConfigError, naming `where`, for a tensor without numbers."""
-    return np.array(from_tensor(where, value), copy=True, order="C")
+    ConfigError, naming `where`, for what is no array: a tensor without numbers, say."""
+    try:
+        return np.array(from_tensor(where, value), copy=True, order="C")
+    except (TypeError, ValueError, RuntimeError) as error:  # a tuple of quantized tensors
+        why = " ".join(str(error).split())
+        raise ConfigError(f"{where} is a {type(value).__name__} that is no array ({why:.80}); leave it out.") from None

@@ -73,10 +73,11 @@ def from_torch(
     shape or of no use, another kind or activation than the spec's, and what has no counterpart: see `to_torch`.
     """
     of = _stack(spec)
-    module, state = (state, state.state_dict()) if hasattr(state, "state_dict") else (None, state)
+    module, state = (state, state.state_dict()) if _has_state(state) else (None, state)
     if not isinstance(state, Mapping) or not all(isinstance(name, str) for name in state):
         raise ConfigError(f"state is a {type(state).__name__}; it must be a module of PyTorch or its state_dict.")
     _check_names(rnn, readout, embedding)
+    _check_parametrised(state)
     state = {name: plain(value, f"{name} of state") for name, value in state.items()}
     prefix = _recurrent(state) if rnn is None else _dotted(rnn)
     _check_activation(module, prefix, of)
@@ -92,6 +93,22 @@ def from_torch(
         name = next(f"{module}.{end}".lstrip(".") for module, one in left.items() for end in one)
         raise ConfigError(f"state has {name}, which {spec.label} has no place for; leave it out.")
     return incoming(spec, FOR, layers, _linear(head, of, bias), None if found is None else found["weight"])
+
+
+def _has_state(state: Any) -> bool:
+    return hasattr(state, "state_dict") and not isinstance(state, type)
+
+
+def _check_parametrised(state: Mapping[str, Any]) -> None:
+    """ConfigError where a weight is made of others at every call (weight norm, pruning), so that no array is the
+    weight."""
+    for name in state:
+        for end, other in (("_v", "_g"), ("_orig", "_mask"), ("_orig", "_u")):
+            if ".parametrizations." in f".{name}" or (name.endswith(end) and name.removesuffix(end) + other in state):
+                raise ConfigError(
+                    f"state has {name}, of which PyTorch makes a weight at every call; put the weight in its place "
+                    "(torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm, prune.remove)."
+                )
 
 
 def _check_names(*names: Any) -> None:

@@ -106,7 +106,7 @@ def steps(directory: Path) -> list[int]:
     """The steps that have a checkpoint, newest first."""
     if not directory.is_dir():
         return []
-    return sorted((int(p.name) for p in directory.iterdir() if p.name.isdigit()), reverse=True)
+    return sorted((int(p.name) for p in directory.iterdir() if p.name.isdecimal()), reverse=True)
 
 
 def latest(
@@ -135,7 +135,8 @@ def latest(
 def restore(
     directory: Path, step: int, like: Tree, device: Device | None = None, of: Mapping[str, str] | None = None
 ) -> Tree | None:
-    """The states after `step` updates, or None (with a warning) if they are damaged, of other runs, or not there."""
+    """The states after `step` updates, or None (with a warning) if they are damaged, of other runs, of another update
+    (renamed by hand), or not there."""
     from orbax.checkpoint import v1 as ocp
 
     path = str(directory / str(step))
@@ -147,9 +148,14 @@ def restore(
             states = jax.tree.map(lambda leaf: next(found) if leaf.size else jnp.zeros(leaf.shape, leaf.dtype), like)
             noted: Any = ocp.metadata(str(named / str(step))).custom_metadata
         whole, another = digest(states) == noted["sha256"], other(noted.get("of", {}), of)
-        if whole and another is None:
+        made = sorted({int(n) for n in np.ravel(getattr(states, "step", step))})
+        if whole and another is None and made == [step]:
             return states
-        reason = f"it is of runs with another {another}" if whole else "its digest does not match"
+        reason = "its digest does not match"
+        if whole:
+            reason = (
+                f"it is of runs with another {another}" if another else f"its states are those after {made} updates"
+            )
     except Exception as error:  # Orbax raises a dozen kinds for a damaged step
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     _forget()

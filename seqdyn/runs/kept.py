@@ -44,7 +44,7 @@ def of_tile(out: Path, index: int) -> Path:
 def steps(directory: Path) -> list[int]:
     """The updates whose states a tile has kept, first ones first."""
     found = directory.glob(f"*{SUFFIX}") if directory.exists() else ()
-    return sorted(int(path.stem) for path in found if path.stem.isdigit())
+    return sorted(int(path.stem) for path in found if path.stem.isdecimal())
 
 
 def save(directory: Path, step: int, states: TrainState, of: Mapping[str, str]) -> None:
@@ -117,10 +117,12 @@ def _named(states: TrainState) -> dict[str, np.ndarray]:
 
 
 def _read(path: Path) -> tuple[Mapping[str, np.ndarray], Mapping[str, str]] | None:
-    """(arrays, marks of the runs whose they are) of a file that is whole. Older ones have no marks."""
+    """(arrays, marks of the runs whose they are) of a file that is whole and has the name of its update. Older ones
+    have no marks."""
     try:
         found, said = safetensors.read(path)
     except ConfigError:
         return None
     noted = json.loads(said.get("kept", "{}"))
-    return (found, noted.get("of", {})) if digest(found) == noted.get("sha256", said.get("sha256")) else None
+    whole = digest(found) == noted.get("sha256", said.get("sha256")) and (found["step"] == int(path.stem)).all()
+    return (found, noted.get("of", {})) if whole else None

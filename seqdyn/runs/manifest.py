@@ -100,7 +100,8 @@ def _open_run(
             name, old, new = different
             name = name.replace("hypers", "numbers", 1) if name.startswith("hypers") else name  # as users call them
             raise ConfigError(
-                f"{out} holds another experiment: {name} is {old} there and {new} here; choose another --out."
+                f"{out} holds another experiment: {name} is {_shown(old)} there and {_shown(new)} here; choose another "
+                "--out."
             )
         if there["updates"] > wanted["updates"]:
             raise ConfigError(
@@ -125,6 +126,13 @@ def _open_run(
     fresh = {"format": FORMAT, "experiment": wanted, "config": config, "verified": {}, "resumed_on": []}
     write(out, fresh | now | learned | ({} if init is None else {"init": init}))
     return read(out)
+
+
+def _shown(value: Any) -> str:
+    """A value in a sentence: of a list that is long, or of specs, its length, which is what differs."""
+    if isinstance(value, list) and (len(value) > 12 or any(isinstance(one, dict) for one in value)):
+        return f"a list of {len(value)}"
+    return str(value) or "''"
 
 
 def going_on(out: Path, experiment: Experiment) -> Experiment:
@@ -218,7 +226,9 @@ def read(out: str | Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"{out} is not a run directory: it has no {NAME}.") from None
+        inside = sorted(made.parent.name for made in path.parent.glob(f"*/{NAME}"))
+        some = f"; in it are those named {', '.join(inside[:5])}{', …' * (len(inside) > 5)}" if inside else ""
+        raise ConfigError(f"{out} is not a run directory: it has no {NAME}{some}.") from None
     except (PermissionError, IsADirectoryError) as error:
         raise ConfigError(
             f"{path} cannot be read ({error.strerror}); it must be the JSON that the run wrote."

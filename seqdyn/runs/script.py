@@ -7,12 +7,14 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from unittest import mock
 
 import tyro
 from tyro.constructors import PrimitiveConstructorSpec
@@ -25,7 +27,7 @@ from seqdyn.runs import chunks, launchers, manifest, signals, slurm, starts
 from seqdyn.runs.checkpoint import digest
 from seqdyn.runs.chunks import Chunk
 from seqdyn.runs.display import plain_console, table
-from seqdyn.runs.lock import Shard, shard
+from seqdyn.runs.lock import WHOLE, Shard, shard
 from seqdyn.runs.restore import restore
 from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run, trained
 from seqdyn.runs.signals import Interrupted
@@ -35,6 +37,8 @@ from seqdyn.types import ConfigError, whole
 LIVE: list[Callable[[Sequence[Path]], str]] = []
 """What `--live` calls: run directories -> the address of their page. `analysis.live` puts its own here, since the
 library imports nothing of the analyses."""
+NARROWEST = 40
+"""Columns of a command line's help and of what is said of a wrong one."""
 MOST = 1_000_000
 """Seeds of a setting."""
 
@@ -147,6 +151,7 @@ def script(config: type[C], main: Callable[[C], object], description: str | None
     0 done; 2 wrong input, also a file where the directory must be, one sentence on stderr; 1 any other failure with a
     reason, one sentence; 128 + n after signal n, when the same command goes on from where it was.
     """
+    _fill_closed()
     with _heard():
         _script(config, main, description)
 
@@ -154,7 +159,9 @@ def script(config: type[C], main: Callable[[C], object], description: str | None
 def _script(config: type[C], main: Callable[[C], object], description: str | None) -> None:
     # tyro joins lines; what begins as 'Cost:' does is a paragraph of its own.
     description = re.sub(r"(?<!\n)\n(?=[A-Z]\w+( \(.*\))?:)", "\n\n", description or "")
-    chosen = tyro.cli(config, description=description)
+    narrow = shutil.get_terminal_size().columns < NARROWEST  # below 10 tyro takes all memory and never ends
+    with mock.patch.dict(os.environ, {"COLUMNS": str(NARROWEST)} if narrow else {}):
+        chosen = tyro.cli(config, description=description)
     console = plain_console(stderr=True)
     for noisy in ("absl", "asyncio"):  # Orbax logs, with tracebacks, what it raises as well
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
@@ -184,6 +191,16 @@ def _script(config: type[C], main: Callable[[C], object], description: str | Non
             raise
         console.print(f"{type(error).__name__}: {error}", style="red", soft_wrap=True)
         sys.exit(2 if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError) else 1)
+
+
+def _fill_closed() -> None:
+    """Where stdin, stdout or stderr is closed (`2>&-`), no file takes its place: else the next that is opened would, a
+    record perhaps, and what libraries and signals have to say would be written into it."""
+    for stream in range(3):
+        try:
+            os.fstat(stream)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free, this one
 
 
 @contextlib.contextmanager
@@ -249,6 +266,11 @@ def replicated(config: R, once: Callable[[R], Mapping[str, str]]) -> None:
 def _spread(chosen: Options) -> None:
     """Has workers here train the shards; what is left for this process is to draw."""
     whole("workers", chosen.workers)
+    if shard(chosen.shard) != WHOLE and chosen.launcher != "none":
+        raise ConfigError(
+            f"shard is {chosen.shard!r}; it must be left out with --launcher {chosen.launcher}, whose workers are its "
+            "shards."
+        )
     if chosen.slurm and chosen.launcher != "slurm":
         raise ConfigError(f"slurm is {list(chosen.slurm)}; it must be left out, or go with --launcher slurm.")
     if chosen.workers != launchers.WORKERS and chosen.launcher == "none":
