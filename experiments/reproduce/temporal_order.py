@@ -118,7 +118,7 @@ def waited(c: Config, out: Path) -> None:
     """Puts into the records in how many attractors the trained networks end, where it is not there yet."""
     ds = load(out)
     if "attractors" not in ds or ds["attractors"][:, -1].isnull().any():
-        seqdyn.probe(out, Orbits(wait=c.wait, orbits=c.orbits), steps=[manifest.experiment(out).updates])
+        seqdyn.probe(out, Orbits(wait=c.wait, orbits=c.orbits), steps=ds["probe_step"].values[-1:])
 
 
 def on_longer(c: Config, out: Path, times: int) -> np.ndarray:
@@ -153,11 +153,8 @@ def orbits(panels: _cases.Panels) -> list[dict[str, str]]:
     for panel, cases in panels.items():
         for method, out in cases.items():
             ended = reproduced.measured(out)
-            seen = sorted(zip(ended["attractors"], ended["held"], strict=True))
-            told = {
-                "attractors": [f"{n:.0f}" for n, _ in seen if n > 0],
-                "right": [f"{h:.0%}" for n, h in seen if n > 0],
-            }
+            seen = sorted(one for one in zip(ended["attractors"], ended["held"], strict=True) if one[0] > 0)
+            told = {"attractors": [f"{n:.0f}" for n, _ in seen], "right": [f"{h:.0%}" for _, h in seen]}
             found.append(
                 {"panel": panel, "case": method} | {k: ", ".join(v) or "none learned" for k, v in told.items()}
             )
