@@ -35,7 +35,7 @@ def array(where: str, value: Any, right: str) -> np.ndarray:
         raise
     except Exception as error:  # a list is ragged, a tensor on another device: each library has its own
         raise ConfigError(f"{where} is no array ({' '.join(str(error).split())}); it must be {right}.") from None
-    if _masked(given) or _masked(value):
+    if _masked(given) or (value is not given and _masked(value)):
         raise ConfigError(f"{where} has masked entries; it must be {right}.")
     for kind, wide in ((np.floating, np.float32), (np.integer, np.int32)):  # bfloat16, int4 and their like
         if found.dtype.kind == "V" and jnp.issubdtype(found.dtype, kind):
@@ -48,7 +48,8 @@ def array(where: str, value: Any, right: str) -> np.ndarray:
 def _masked(value: Any) -> bool:
     """Is an entry masked, in any of the lists within lists?"""
     if isinstance(value, list | tuple):
-        return any(map(_masked, value))
+        may = (list, tuple, np.ma.MaskedArray)
+        return any(issubclass(kind, may) for kind in set(map(type, value))) and any(map(_masked, value))
     return isinstance(value, np.ma.MaskedArray) and bool(np.ma.is_masked(value))
 
 

@@ -102,13 +102,14 @@ def _has_state(state: Any) -> bool:
 def _check_parametrised(state: Mapping[str, Any]) -> None:
     """ConfigError where a weight is made of others at every call (weight norm, pruning), so that no array is the
     weight."""
+    pairs = (("_v", "_g"), ("_orig", "_mask"), ("_orig", "_u"))
     for name in state:
-        for end, other in (("_v", "_g"), ("_orig", "_mask"), ("_orig", "_u")):
-            if ".parametrizations." in f".{name}" or (name.endswith(end) and name.removesuffix(end) + other in state):
-                raise ConfigError(
-                    f"state has {name}, of which PyTorch makes a weight at every call; put the weight in its place "
-                    "(torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm, prune.remove)."
-                )
+        beside = any(name.endswith(end) and name.removesuffix(end) + other in state for end, other in pairs)
+        if beside or ".parametrizations." in f".{name}":
+            raise ConfigError(
+                f"state has {name}, of which PyTorch makes a weight at every call; put the weight in its place "
+                "(torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm, prune.remove)."
+            )
 
 
 def _check_names(*names: Any) -> None:

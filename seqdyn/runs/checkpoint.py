@@ -149,13 +149,14 @@ def restore(
             noted: Any = ocp.metadata(str(named / str(step))).custom_metadata
         whole, another = digest(states) == noted["sha256"], other(noted.get("of", {}), of)
         made = sorted({int(n) for n in np.ravel(getattr(states, "step", step))})
-        if whole and another is None and made == [step]:
+        if not whole:
+            reason = "its digest does not match"
+        elif another is not None:
+            reason = f"it is of runs with another {another}"
+        elif made != [step]:
+            reason = f"its states are those after {made} updates"
+        else:
             return states
-        reason = "its digest does not match"
-        if whole:
-            reason = (
-                f"it is of runs with another {another}" if another else f"its states are those after {made} updates"
-            )
     except Exception as error:  # Orbax raises a dozen kinds for a damaged step
         reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     _forget()
