@@ -25,11 +25,12 @@ import numpy as np
 
 from analysis import claims
 from analysis import imdb_accuracy as analysis
-from analysis.claims import Claim, Statistic, minus, of
+from analysis.claims import Claim, minus, of
 from experiments._reviews import SMOKE, Reviews, experiment, read
 from seqdyn import backend
 from seqdyn.data.datasets import imdb_reviews
 from seqdyn.data.text import tokenize
+from seqdyn.files import in_one_step
 from seqdyn.learn.config import Spec, grid
 from seqdyn.numbers import Numbers
 from seqdyn.runs.run import default_out
@@ -37,6 +38,8 @@ from seqdyn.runs.script import Claiming, Seeds, launch_all, replicated, script, 
 from seqdyn.types import ConfigError
 
 Setting = Literal["rnn", "gated", "best", "control"]
+NOTES = "notes' rnn"
+GATED = ("lstm", "gru")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +56,11 @@ class Config(Reviews, Claiming):
     """Seeds of the best setting."""
 
 
-def _of(column: str, *cells: str) -> Statistic:
-    return of(column, experiment={"rnn": "imdb_accuracy_rnn"}.get(cells[0], "imdb_accuracy_gated"), cell=cells)
-
-
 CLAIMS = (
     Claim(
         "The notes' rnn reaches their accuracy after the last of 20 epochs",
         "median",
-        _of("last", "rnn"),
+        of("last", label=NOTES),
         80.1,
         source="the lecture notes",
         paper="80.1%",
@@ -69,29 +68,29 @@ CLAIMS = (
     Claim(
         "The epoch that validation chooses for the rnn is better than the last (test accuracy)",
         "difference",
-        minus(_of("test", "rnn"), _of("last", "rnn")),
+        minus(of("test", label=NOTES), of("last", label=NOTES)),
         0.0,
     ),
     Claim(
-        "Where validation chooses, LSTM and GRU reach 86% (mean of the two)", "median", _of("test", "lstm", "gru"), 86.0
+        "Where validation chooses, LSTM and GRU reach 86% (mean of the two)", "median", of("test", label=GATED), 86.0
     ),
     Claim(
         "They are more than two points better than the notes' rnn (test accuracy, mean of the two)",
         "difference",
-        minus(_of("test", "lstm", "gru"), _of("test", "rnn")),
+        minus(of("test", label=GATED), of("test", label=NOTES)),
         2.0,
     ),
     Claim(
         "Counted words and pairs are more than three points better than they are",
         "median",
-        _of("ahead", "lstm", "gru"),
+        of("ahead", label=GATED),
         -3.0,
         "below",
     ),
     Claim(
         "The gradient of the notes' rnn, trained, reaches fewer than half of its 80 words (upper layer)",
         "median",
-        _of("top_end", "rnn"),
+        of("top_end", label=NOTES),
         40.0,
         "below",
     ),
@@ -110,7 +109,7 @@ def specs(c: Config, setting: str, words: int) -> tuple[tuple[Spec, ...], Number
 
     match setting:
         case "rnn":
-            one = spec("rnn", 80, 100, (64, 64), 128, dropout="inputs", name="notes' rnn")
+            one = spec("rnn", 80, 100, (64, 64), 128, dropout="inputs", name=NOTES)
             return (one,), grid(seeds=c.seeds, lr=1e-3, dropout=0.5), c.rnn_epochs, 1
         case "gated":
             pair = (spec("lstm", 250, 128, (64,), 64), spec("gru", 250, 128, (64,), 64))
@@ -161,7 +160,8 @@ def once(config: Config) -> Mapping[str, str]:
     launch_all(parts, dataclasses.replace(config, out=out), data, vocabulary)
     path = out / "control.json"
     if "control" in config.settings and not path.exists():
-        path.write_text(json.dumps(control(config)), encoding="utf-8")
+        with in_one_step(path) as partial:
+            partial.write_text(json.dumps(control(config)), encoding="utf-8")
     made = [out / name for name in parts]
     return claims.report(CLAIMS, made, lambda found: analysis.show(out, found), analysis.columns)
 
