@@ -138,8 +138,4 @@ def norms(ds: "xr.Dataset", at: Iterable[int]) -> dict[int, np.ndarray]:
 def setting_text(found: Read, setting: Setting) -> str:
     """A setting in words."""
     named = zip(found.varied, setting, strict=True)
-    return ", ".join(
-        lags.text(v) if name == "label" else f"{name.replace('_', ' ')} {lags.text(v)}"
-        for name, v in named
-        if v is not None
-    )
+    return ", ".join(lags.text(v) if name == "label" else lags.named(name, v) for name, v in named if v is not None)

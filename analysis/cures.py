@@ -69,7 +69,7 @@ def rate(k: int, n: int) -> str:
 
 def setting_name(by: str | None, row: Mapping[str, Any]) -> str:
     """'lstm', or 'lstm, gain 0.5'."""
-    return row["label"] if by is None else f"{row['label']}, {by.replace('_', ' ')} {row['value']:g}"
+    return row["label"] if by is None else f"{row['label']}, {lags.named(by, row['value'])}"
 
 
 def table(found: Sequence[dict[str, Any]], by: str | None) -> list[dict[str, str]]:
@@ -104,9 +104,7 @@ def norms_by_lag(ds: "xr.Dataset", by: str | None) -> Figure:
             ]
             return [curve for curve in each if not np.isnan(curve.norms).all()]  # only LSTMs have a c
         return [
-            Curve(
-                norms["adjoint_norm"][picked(ds, **{"label": label, by: v})], shades[v], f"{by.replace('_', ' ')} {v:g}"
-            )
+            Curve(norms["adjoint_norm"][picked(ds, **{"label": label, by: v})], shades[v], lags.named(by, v))
             for v in values
         ]
 
@@ -169,7 +167,7 @@ def against(
         low, high = ax.get_ylim()
         if name.startswith("largest") and high > 100 * max(low, 1e-3):
             ax.set_yscale("log")
-    names = [f"{v:g}" if by else style.plain(v) for v in values]
+    names = [style.named(v) if by else style.plain(v) for v in values]
     axes[-1, 0].set_xticks(
         x, names, rotation=0 if by or len(x) < 6 else 20, ha="center" if by or len(x) < 6 else "right"
     )

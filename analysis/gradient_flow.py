@@ -36,7 +36,7 @@ SHOWN = 8
 
 def clip_name(clip: float) -> str:
     """'clip 0.1', or 'no clip' for infinity; NaN is a rule of one's own."""
-    return "own clip" if np.isnan(clip) else f"clip {clip:g}" if np.isfinite(clip) else "no clip"
+    return "own clip" if np.isnan(clip) else lags.named("clip", clip)
 
 
 def gain_name(gain: float) -> str:

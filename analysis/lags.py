@@ -71,7 +71,7 @@ def split(ds: "xr.Dataset", *drawn: str) -> "xr.Dataset":
         return ds
 
     def formatted(name: str) -> list[str]:
-        return [f"{name.replace('_', ' ')} {text(v)}" if v == v else "" for v in ds[name].values.tolist()]
+        return [named(name, v) if v == v else "" for v in ds[name].values.tolist()]
 
     labels = [
         ", ".join(filter(None, of)) for of in zip(ds["label"].values.tolist(), *map(formatted, names), strict=True)
@@ -104,6 +104,12 @@ def having(ds: "xr.Dataset", *names: str) -> "xr.Dataset":
 def text(value: Any) -> str:
     """A coordinate's value, short."""
     return f"{value:g}" if isinstance(value, int | float) else str(value)
+
+
+def named(name: str, value: Any) -> str:
+    """A coordinate and its value: 'norm gain 0.1', or 'no clip', as infinity clips nothing."""
+    words = name.replace("_", " ")
+    return f"no {words}" if value == np.inf else f"{words} {text(value)}"
 
 
 # --- what the records say -------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def figure(found: dict[str, Any]) -> Figure:
     lines = {"beside the whole scatter": "-", "beside the scatter at that lag": style.DASHES[2]}
     handles = {name: Line2D([], [], color="0.4", linestyle=line) for name, line in lines.items()}
     for ax in (start, after):
-        ax.set_xlabel("lag")
+        ax.set_xlabel("lag T − t")
     start.set_ylabel("examples N")
     f = np.asarray([np.min(x := power.dataLim.intervalx[power.dataLim.intervalx > 0]), np.max(x)])
     power.plot(f, 10 * f[1] ** 2 / f**2, color="0.4", linewidth=0.8)
@@ -39,7 +39,7 @@ def figure(found: dict[str, Any]) -> Figure:
     at = (middle, 10 * (f[1] / middle) ** 2)
     power.annotate("slope −2", at, (4, 4), textcoords="offset points", ha="left", va="bottom", color="0.4")
     power.set_xscale("log")
-    power.set_xlabel("‖∂L/∂h_t‖")
+    power.set_xlabel("‖∂L/∂h$_t$‖")
     power.set_title("before training")
     style.log_axis(axes[0], [line.get_ydata() for ax in axes[0, :2] for line in ax.lines])
     tail.set_ylabel("tail index α")

@@ -86,9 +86,9 @@ def planes(found: Mapping[str, Map]) -> Figure:
             mesh = style.cells(ax, of.values[column], others, [f"{g:g}" for g in of.gains], 0, high)
             ax.tick_params(axis="x", labelrotation=55)  # names are longer than numbers
             ax.set_xlabel(AXES[OTHER[name]])
-            ax.set_title(label if ax is not line[1] else f"{TITLES[name]}\n{label}")
+            ax.set_title(label)
             fig.colorbar(mesh, ax=ax, aspect=14, pad=0.02)
-        line[0].set_ylabel("gain")
+        line[0].set_ylabel(f"{TITLES[name]}\ngain")
     return fig
 
 

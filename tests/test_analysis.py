@@ -127,6 +127,11 @@ def test_the_horizon_of_an_exponential_is_where_it_falls_below_one_percent():
     assert np.isnan(lags.horizon(norms * np.nan)).all()
 
 
+def test_an_infinite_threshold_is_named_as_what_it_is():
+    assert [lags.named("clip", v) for v in (0.1, math.inf)] == ["clip 0.1", "no clip"]
+    assert lags.named("norm_gain", 2.0) == "norm gain 2"
+
+
 def test_what_arrives_below_is_of_the_first_layer_over_the_last_there_is():
     nothing = [np.nan, np.nan]
     norms = np.array(
