@@ -15,6 +15,7 @@ other, and is *undecided* otherwise. The m claims of one experiment are made at 
 
 import functools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -48,32 +49,48 @@ class NotRun(LookupError):
 # --- statistics ----------------------------------------------------------------------------------------------
 
 
-def of(name: str, **where: Any) -> Statistic:
-    """A column of the runs (see `outcomes.columns`), a value a seed: the mean over the runs of a seed that are `where`
-    says, a value or several, of each of which there must be some.
+@dataclass(frozen=True, eq=False)
+class Mean:
+    """What `of` returns."""
+
+    name: str
+    where: Mapping[str, Any]
+
+    @property
+    def settings(self) -> int:
+        """Of how many settings it is the mean, as far as they are named."""
+        return math.prod(len(_several(wanted)) for wanted in self.where.values())
+
+    def __call__(self, runs: "xr.Dataset") -> "xr.DataArray":
+        chosen = np.ones(runs.sizes["run"], bool)
+        for key, wanted in self.where.items():
+            chosen &= _is(runs[key].values, wanted) if key in runs else False
+        chosen &= ~np.isnan(runs[self.name].values)
+        for key, wanted in self.where.items():  # the mean of three is not the mean of two
+            for one in _several(wanted):
+                if not (chosen.any() and np.any(chosen & _is(runs[key].values, one))):
+                    raise NotRun(f"no run that has ended with {self.where}, {key} {one}")
+        if not chosen.any():
+            raise NotRun("no run that has ended")
+        part = runs[[self.name, "seed"]].isel(run=np.flatnonzero(chosen))
+        return part[self.name].groupby(part["seed"]).mean()
+
+
+def of(name: str, **where: Any) -> Mean:
+    """A column of the runs (see `outcomes.columns`), a value a seed: the mean over those runs of a seed that are as
+    `where` says, a value or several, and have a value. Of each value of `where` there must be some such run.
 
     >>> of("learned", label=("lstm", "gru"), gain=0.5)     # the share of a seed's runs of both cells
     """
+    return Mean(name, where)
 
-    def values(runs: "xr.Dataset") -> "xr.DataArray":
-        chosen = np.ones(runs.sizes["run"], bool)
-        for key, wanted in where.items():
-            chosen &= _is(runs[key].values, wanted) if key in runs else False
-        chosen &= ~np.isnan(runs[name].values)
-        for key, wanted in where.items():  # the mean of three is not the mean of two
-            for one in wanted if isinstance(wanted, tuple) else (wanted,):
-                if not (chosen.any() and np.any(chosen & _is(runs[key].values, one))):
-                    raise NotRun(f"no run that has ended with {where}, {key} {one}")
-        if not chosen.any():
-            raise NotRun("no run that has ended")
-        part = runs[[name, "seed"]].isel(run=np.flatnonzero(chosen))
-        return part[name].groupby(part["seed"]).mean()
 
-    return values
+def _several(wanted: Any) -> tuple[Any, ...]:
+    return wanted if isinstance(wanted, tuple) else (wanted,)
 
 
 def _is(values: np.ndarray, wanted: Any) -> np.ndarray:
-    several = wanted if isinstance(wanted, tuple) else (wanted,)
+    several = _several(wanted)
     if values.dtype.kind in "UO":
         return np.isin(values.astype(str), several)
     return np.logical_or.reduce([np.isclose(values, one, rtol=1e-5, atol=0, equal_nan=True) for one in several])
@@ -85,7 +102,13 @@ def minus(one: Statistic, other: Statistic) -> Statistic:
 
 
 def prevails(one: Statistic, other: Statistic) -> Statistic:
-    """Of the seeds whose values differ (McNemar 1947): 1 where the first is larger, 0 where the other is."""
+    """Of the seeds whose values differ (McNemar 1947): 1 where the first is larger, 0 where the other is.
+
+    ValueError for means of unlike numbers of settings: where few learn, a mean of two is more often above a single
+    one than below it, though nothing tells them apart.
+    """
+    if isinstance(one, Mean) and isinstance(other, Mean) and one.settings != other.settings:
+        raise ValueError(f"means of {one.settings} and of {other.settings} settings differ by chance alone.")
 
     def values(runs: "xr.Dataset") -> "xr.DataArray":
         change = minus(one, other)(runs)

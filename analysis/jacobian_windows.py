@@ -100,15 +100,12 @@ def kept(ds: "xr.Dataset", group: Group, stage: str) -> dict[str, Float[np.ndarr
     """Of the longest window, in decades: `first` and `middle`, log₁₀ σ_1 and σ_{n/2}; `condition`, log₁₀ σ_1/σ_n;
     `rate`, that of the window's condition number a step; `excess`, by how much the bound is above σ_1; `gate`, what the
     slowest forget gate alone would keep; `apart`, root mean square of log₁₀ σ_i less that of the i-th slowest gate,
-    over the σ_i that a panel shows, NaN if it shows none. `alive` directions of `n` keep a tenth.
+    over all gates, both no less than `DEEPEST`. `alive` directions of `n` keep a tenth.
     """
     longest = spectra(ds, group, stage)[:, -1]
     condition = at(ds, "window_log_condition", group.runs, stage)[:, -1]
     alone = gates_alone(ds, group, stage)
-    gap = np.where(longest > DEEPEST, longest, np.nan)[:, : alone.shape[1]] - alone
-    shown = (~np.isnan(gap)).sum(axis=1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        apart = np.sqrt(np.nansum(gap**2, axis=1) / shown)
+    gap = np.maximum(longest[:, : alone.shape[1]], DEEPEST) - np.maximum(alone, DEEPEST)
     n, lag = longest.shape[1], int(ds["window"].values[-1])
     return {
         "n": np.full(len(longest), float(n)),
@@ -118,7 +115,7 @@ def kept(ds: "xr.Dataset", group: Group, stage: str) -> dict[str, Float[np.ndarr
         "condition": condition,
         "rate": condition / lag,
         "gate": alone[:, 0],
-        "apart": np.where(np.isnan(alone[:, 0]), np.nan, apart),
+        "apart": np.sqrt(np.mean(gap**2, axis=1)),
         "excess": bound(ds, group, stage)[:, lag - 1] - longest[:, 0],
     }
 

@@ -155,8 +155,8 @@ def doublings(labels: Callable[[str, int], Statistic]) -> Statistic:
 NAKKIRAN = "Nakkiran et al. 2020"
 CLAIMS = (
     Claim(
-        "64 units learn wrong labels that 8 cannot: in the end the share of the training set told other than labelled "
-        "is smaller by more than 0.1",
+        "Where labels are wrong 64 units fit more of them than 8: in the end the share of the training set told other "
+        "than labelled is smaller by more than 0.1",
         "difference",
         minus(wrong("train_last", 64), wrong("train_last", 8)),
         -0.1,
@@ -187,7 +187,8 @@ CLAIMS = (
         "below",
     ),
     Claim(
-        "Beyond that update the spectral radius of 64 units grows more with wrong labels than with right ones",
+        "From the update that validation chooses to the end the spectral radius of 64 units grows more with wrong "
+        "labels than with right ones",
         "difference",
         minus(grown(wrong), grown(right)),
         0.0,

@@ -78,13 +78,18 @@ def _of(column: str, **where: Any) -> Statistic:
     return of(column, steps=20, **where)
 
 
+def _away(cell: str, *lrs: float) -> Statistic:
+    """How far sharpness over 2/η ends from 1, on either side, in the mean over these rates."""
+    return lambda runs: sum(abs(_of("off", cell=cell, lr=lr)(runs)) for lr in lrs) / len(lrs)
+
+
 CLAIMS = (
     Claim(
-        "The rnn's sharpness ends within a tenth of 2/η, at η = 0.0125 and 0.05",
+        "The rnn's sharpness ends less than a tenth away from 2/η (mean of η = 0.0125 and 0.05)",
         "median",
-        _of("off", cell="rnn", lr=(0.0125, 0.05)),
+        _away("rnn", 0.0125, 0.05),
         0.1,
-        "within",
+        "below",
         COHEN,
     ),
     Claim(
@@ -96,7 +101,7 @@ CLAIMS = (
         COHEN,
     ),
     Claim(
-        "At η = 0.05 what starts below 2/η rises past it, whatever the cell (share of a seed's)",
+        "At η = 0.05 of what starts below 2/η most rises past it (share of a seed's cells)",
         "median",
         _of("met", lr=0.05),
         0.5,
@@ -111,9 +116,9 @@ CLAIMS = (
         "below",
     ),
     Claim(
-        "At η = 0.2 the rnn diverges more often than LSTM and GRU",
+        "At η = 0.2 the rnn diverges more often than the LSTM: of the seeds that differ, in most the rnn alone does",
         "proportion",
-        prevails(_of("diverged", cell="rnn", lr=0.2), _of("diverged", cell=GATED, lr=0.2)),
+        prevails(_of("diverged", cell="rnn", lr=0.2), _of("diverged", cell="lstm", lr=0.2)),
         0.5,
     ),
     Claim(

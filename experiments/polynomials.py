@@ -267,7 +267,7 @@ CLAIMS = (
         0.75,
     ),
     Claim(
-        "Ridge at λ = 0.1 has no peak: at degree 19 it errs less than 1.5 times as much as at degree 17",
+        "Ridge at λ = 0.1 does not jump there: at degree 19 it errs less than 1.5 times as much as at degree 17",
         "difference",
         minus(decades("weak", 19), decades("weak", 17)),
         float(np.log10(1.5)),

@@ -1,6 +1,7 @@
 """Which seeds decide, what their runs count as, and when a claim of them holds."""
 
 import dataclasses
+import itertools
 import json
 import runpy
 import sys
@@ -167,6 +168,19 @@ def test_a_seeds_value_is_the_mean_of_its_runs_and_pairs_are_of_seeds_that_both_
     for nowhere in ({"label": "c"}, {"gain": 1.0}):
         with pytest.raises(claims.NotRun):
             of("learned", **nowhere)(runs)
+
+
+def test_of_settings_that_nothing_tells_apart_neither_prevails():
+    drawn = [one for one in itertools.product([0.0, 1.0], repeat=4) for _ in range(2 ** one.count(0.0))]  # p = 1/3
+    seeds, learned = np.repeat(range(len(drawn)), 4), np.ravel(drawn)
+    runs = table(seed=seeds, clip=np.tile([1.0, 2.0, 3.0, 4.0], len(drawn)), learned=learned)
+    assert prevails(of("learned", clip=(1.0, 2.0)), of("learned", clip=(3.0, 4.0)))(runs).values.mean() == 0.5
+    assert prevails(of("learned", clip=1.0), of("learned", clip=3.0))(runs).values.mean() == 0.5
+    several, one = of("learned", clip=(1.0, 2.0)), of("learned", clip=3.0)
+    change = minus(several, one)(runs).values
+    assert np.mean(change[change != 0] > 0) == pytest.approx(5 / 9)  # (2 − p) / 3: by chance alone
+    with pytest.raises(ValueError, match="2 and of 1 settings"):
+        prevails(several, one)
 
 
 # --- runs -----------------------------------------------------------------------------------------------------
