@@ -129,7 +129,7 @@ CLAIMS = (
         "below",
     ),
     Claim(
-        "Hardly any run diverges: Adam bounds the update (share of a seed's runs)",
+        "Hardly any run diverges (share of a seed's runs)",
         "median",
         of("diverged"),
         0.05,

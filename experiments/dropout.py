@@ -193,8 +193,8 @@ CLAIMS = (
         70.0,
     ),
     Claim(
-        "The mean prediction of ten networks with dropout has a smaller test loss than that of the one without (mean "
-        "over three kinds)",
+        "The mean prediction of ten draws of dropout has a smaller test loss than the same network with dropout "
+        "switched off (mean over three kinds)",
         "difference",
         minus(_of("test_loss", *SAMPLED, part="sampled"), _of("test_loss", *SAMPLED)),
         0.0,

@@ -8,8 +8,8 @@ the LSTM's figure is the path through c.
 Cost: 400 runs × 1,500 updates, 14 minutes of processor time.
 Expect, by the claims that are printed at the end: at the start gates open nothing, the gradient of the GRU reaches less
 far than that of an rnn with as many parameters, the LSTM's no further. At T = 50 LSTM and GRU learn; at T = 100 more
-than a third of the LSTMs do, and rnns do not, whatever their size: with a seed that lets only one of LSTM and rnn
-learn, it is the LSTM, and its gradient ends further back.
+than a third of the LSTMs do, and few rnns with as many parameters: with most seeds that let only one of the two learn,
+it is the LSTM, and its gradient ends further back.
 """
 
 from collections.abc import Mapping

@@ -126,7 +126,7 @@ CLAIMS = (
         _of("learned", "GRU", "LSTM", "sLSTM"),
         0.9,
     ),
-    Claim("The IndRNN begins with all lags", "median", _of("horizon_start", "IndRNN"), 45.0, "above", LI),
+    Claim("The IndRNN begins with nearly all lags", "median", _of("horizon_start", "IndRNN"), 45.0, "above", LI),
     Claim("It does not keep them", "median", _of("horizon_end", "IndRNN"), 45.0, "below"),
     Claim(
         "The LRU begins with a longer reach than minGRU",
@@ -136,7 +136,7 @@ CLAIMS = (
         "above",
         ORVIETO,
     ),
-    Claim("The LRU alone does not learn to add", "proportion", _of("learned", "LRU"), 0.5, "below"),
+    Claim("Few LRUs learn to add", "proportion", _of("learned", "LRU"), 0.5, "below"),
 )
 """At T = 50, within 2,000 updates."""
 

@@ -100,7 +100,7 @@ CLAIMS = (
         "below",
     ),
     Claim(
-        "With it at γ = 1 the gradient begins with all lags",
+        "With it at γ = 1 the gradient begins with nearly all lags",
         "median",
         of("horizon_start", label=LAYER, norm_gain=1.0),
         45.0,

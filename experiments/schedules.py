@@ -80,15 +80,14 @@ CLAIMS = (
     ),
     Claim("Nor does SGD (share of a seed's settings)", "median", of("learned", lr=SGD), 0.2, "below"),
     Claim(
-        "Hardly any run diverges, as tanh bounds the state (share of a seed's settings)",
+        "Hardly any run diverges (share of a seed's settings)",
         "median",
         of("diverged"),
         0.05,
         "below",
     ),
     Claim(
-        "SGD, unclipped and without warm-up, saturates the units: the gradient ends within 10 lags (mean over "
-        "schedules)",
+        "Unclipped and without warm-up SGD's gradient ends within 10 lags (mean over schedules)",
         "median",
         _unclipped(*PLAIN),
         10.0,

@@ -15,9 +15,8 @@ Method: each quantity is measured with the library as any user would and held ag
 Error bars are standard errors over nets (of one long product: over blocks of time).
 Cost: 40 seconds of processor time.
 Expect: every row agrees: growth within 4%, largest exponents within 0.01, the mean of all within 0.03, and below theory
-by about 2/N, since in a network of finite width the mean of a logarithm lies below the logarithm of the mean. The
-LSTM's largest exponent rises with the forget bias and lies above log σ(b_f): feedback through h adds to the gate's
-memory, and at b_f = 3 the network is chaotic. A row that does not agree is an error: exit code 1.
+by about 2/N, since in a network of finite width the mean of a logarithm lies below the logarithm of the mean. Rows of
+LSTMs are there to be read: nothing is asked of them. A row that does not agree is an error: exit code 1.
 """
 
 from dataclasses import dataclass

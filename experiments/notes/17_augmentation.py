@@ -1,5 +1,5 @@
 """Notes: augmentation. Each change that the notes name, trained with and without. See that most of them are within the
-noise of three seeds, that digits upside down cost accuracy, and that colours which mean nothing are best varied.
+noise of three seeds.
 
     python experiments/notes/17_augmentation.py --augment flip_vertical colour_jitter overlapping_windows
     python experiments/notes/17_augmentation.py --augment insert_random --data-dir DIR

@@ -9,13 +9,13 @@ input is the mean of the distractors, in their code it is one symbol; orbits beg
 random; 16 units, Adam of rate 0.003, clip 1. A tanh rnn, a GRU and an LSTM read sequences of 10 to 30 steps; a second
 tanh rnn reads 30 steps always. A run is judged at its last look with over 99% right.
 Cost: 96 runs × 1,200 updates, 41 looks at each; three minutes of processor time; `--paper` takes hours.
-Expect: one attractor before training, in all of them. Of the tanh rnns of one length hardly any gets four. In 17 of 20
-some orbits never settle, and 27% (median) are still right after the wait. GRU and LSTM, too, end with fewer than four,
-two in the median, and 62% are still right: to last for 30 steps, nothing must be stored for ever. Of the tanh rnns of
-many lengths one third to two thirds have four; whether most do is undecided. Reading many lengths, three of four
-networks with four attractors are right in 97% or more; with fewer, hardly any. Orbits contract, −0.5 nats a step (tanh)
-and −0.1 (GRU). GRU and LSTM have several attractors about 100 updates before they are right (undecided with fresh
-seeds); whether the loss is at chance until then is undecided, too. No LSTM was chaotic at any look.
+Expect: one attractor before training, in most of them. Of the tanh rnns of one length fewer than half get four. In 17
+of 20 some orbits never settle, and 27% of the sequences (median) are still right after the wait. GRU and LSTM, too, end
+with fewer than four, two in the median, and 62% are still right: to last for 30 steps, nothing must be stored for ever.
+Of the tanh rnns of many lengths one third to two thirds have four; whether most do is undecided. Reading many lengths,
+three of four networks with four attractors are right in 97% or more; with fewer, hardly any. Orbits contract, −0.5 nats
+a step (tanh) and −0.15 (GRU). GRU and LSTM have several attractors about 100 updates before they are right, and a GRU
+with one is at chance (both undecided with fresh seeds). No LSTM was chaotic at any look.
 """
 
 from collections.abc import Mapping, Sequence

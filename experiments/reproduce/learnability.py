@@ -14,7 +14,7 @@ Cost: 3 × 20 runs × 1,000 updates, 11 looks at each; two minutes of processor 
 Expect: beside the whole gradient's scatter the exponent of N in f is −1.7 to −2.2 for all three networks, before
 training and along it. Beside the scatter at the same lag it is 0: a far lag is as clear as a near one, what hides it is
 the noise of the near ones. The first 100 updates take 25 lags from the rnn's window. Along training gradients at one
-lag are heavy-tailed, the rnn's most (α 1.4), the whole gradient's less.
+lag are heavy-tailed (of the rnn α 1.4).
 """
 
 from dataclasses import dataclass

