@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import _own  # noqa: F401  the parts of what is attacked, for `restore`
 import numpy as np
 import pytest
 from _digests import digests
