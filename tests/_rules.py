@@ -46,6 +46,18 @@ class Gently:
 
 
 @sd.part
+class Shaken:
+    """A rule of one's own: it moves by noise alone, and reports its size as the rate."""
+
+    def build(self) -> sd.Rule:
+        def update(updates, memory, params, at):
+            size = jax.random.uniform(at.key())
+            return jax.tree.map(lambda g: size * jnp.ones_like(g), updates), memory, {"learning_rate": size}
+
+        return sd.Rule(lambda params: (), update)
+
+
+@sd.part
 class Halves:
     """A rule of one's own: plain descent that halves its rate at each update, and says so."""
 

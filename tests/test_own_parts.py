@@ -437,7 +437,17 @@ def test_a_task_of_ones_own_draws_sequences_of_lengths_of_their_own():
         (dict(layers=(Lion(),)), "layers[0] Lion inputs"),
         (dict(layers=(cell(step=lambda p, h, x: h[:, :2]),)), "step (3, 2) initial_carry (3, 3)"),
         (dict(layers=(cell(initial_carry=lambda b: (jnp.zeros(b), jnp.zeros(b))),)), "carry tuple h"),
-        (dict(layers=(cell(init=lambda key: {"n": jnp.arange(3)}),)), "layers[0] Odd int32 at n floats"),
+        (dict(layers=(cell(init=lambda key: {"n": jnp.arange(3)}),)), "layers[0] Odd int32 at n floats build"),
+        (
+            dict(
+                layers=(
+                    cell(
+                        initial_carry=lambda b: {"h": jnp.zeros((*b, 3)), "k": jax.random.split(jax.random.key(0), b)}
+                    ),
+                )
+            ),
+            "key<fry> (3,) (3, 3) noise()",
+        ),
         (dict(layers=(cell(init=lambda: {"w": jnp.ones(3)}),)), "init () (key)"),
         (dict(layers=(cell(step=lambda p, h: h),)), "step (p, h) (params, carry, x)"),
         (dict(layers=(cell(initial_carry=lambda b: jnp.zeros((*b, 0))),)), "layers[0] Odd (3, 0) 1 wide"),

@@ -20,6 +20,7 @@ from _rules import (
     PerTensor,
     Polyak,
     Searching,
+    Shaken,
     Weighted,
     Whole,
     absolute,
@@ -192,6 +193,13 @@ def test_a_rule_of_ones_own_remembers_and_reports():
     np.testing.assert_allclose(said["learning_rate"], [0.4, 0.2, 0.1], rtol=1e-6)
     left = np.sqrt(np.sum(said["group_update_norm"] ** 2, axis=-1)) / said["learning_rate"]
     np.testing.assert_allclose(said["clip_scale"], left / said["grad_norm"], rtol=1e-5)
+
+
+def test_a_rule_that_is_random_draws_anew_at_each_update_and_for_each_seed():
+    spec = dataclasses.replace(WORD, optimizer=Shaken())
+    drawn = [three(spec, seed=seed)[2]["learning_rate"] for seed in (0, 1, 0)]
+    np.testing.assert_array_equal(drawn[0], drawn[2])
+    assert len({*drawn[0].tolist(), *drawn[1].tolist()}) == 6
 
 
 def test_a_part_and_a_word_give_a_proximal_step_the_same_rate():

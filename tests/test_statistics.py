@@ -303,6 +303,40 @@ def test_a_grid_of_their_numbers_goes_on_after_a_kill_with_the_same_bits_and_sta
         np.testing.assert_array_equal(end[1].statistics.x.variance, variances[3] if name == "along" else 1.0)
 
 
+@sd.part
+class Reservoir:
+    """h' = tanh(W x + U h), U as drawn."""
+
+    hidden: int
+    held: bool = True
+
+    def build(self, inputs):
+        def init(key):
+            w, u = (jax.random.normal(key, (n, self.hidden)) for n in (inputs, self.hidden))
+            return {"w": w} | ({"statistics": u} if self.held else {"u": u})
+
+        def step(params, h, x):
+            u = params["statistics"] if self.held else jax.lax.stop_gradient(params["u"])
+            return jnp.tanh(x @ params["w"] + h @ u)
+
+        def statistics(params, before, xs):
+            return params["statistics"]
+
+        return sd.cell(init, step, lambda b: jnp.zeros((*b, self.hidden)), statistics if self.held else None)
+
+
+def test_statistics_that_do_not_move_are_weights_that_each_seed_draws_and_no_rule_trains(tmp_path):
+    spec = dataclasses.replace(ADDING, layers=(Reservoir(3),), optimizer=Decaying())
+    out = sd.run(sd.Experiment("x", sd.grid(spec, seeds=2), updates=2, probes=(), keep="log"), tmp_path / "out")
+    ends = [[sd.restore(out, run, step=step).layers[0] for step in (0, 2)] for run in (0, 1)]
+    for begun, trained in ends:
+        np.testing.assert_array_equal(begun["statistics"], trained["statistics"])
+        assert np.all(begun["w"] != trained["w"])
+    assert np.all(ends[0][0]["statistics"] != ends[1][0]["statistics"])
+    with pytest.raises(sd.ConfigError, match="gradient of layer0/u .* weights that stay as drawn must be 'statistics'"):
+        verify.gradient_error(having(dataclasses.replace(ADDING, layers=(Reservoir(3, held=False),)), LR), None)
+
+
 def valid(*layers, **fields):
     return sd.Experiment("x", dataclasses.replace(ADDING, layers=layers, **fields), updates=2, probes=())
 

@@ -112,6 +112,19 @@ def test_nnxs_rnn_has_its_own_state_outputs_and_gradients():
     close(*left)
 
 
+def test_nnxs_frozen_parameters_have_no_gradient_and_change_no_reading():
+    def loss(model):
+        return mean_square(model(FORWARDS, **OF_CALL))
+
+    some = nnx.All(nnx.Param, nnx.Not(nnx.PathContains("hi")))
+    theirs, ours, all_of_it = (Noisy(rnn, **OF_RNN) for rnn in (nnx.RNN, watch.nnx.RNN, watch.nnx.RNN))
+    value, grads, seen = nnx.jit(watch.nnx.value_and_grad(loss, wrt=some))(ours)
+    close((value, grads), nnx.jit(nnx.value_and_grad(loss, argnums=nnx.DiffState(0, some)))(theirs))
+    _, more, same = nnx.jit(watch.nnx.value_and_grad(loss))(all_of_it)
+    assert 0 < len(jax.tree.leaves(grads)) < len(jax.tree.leaves(more))
+    close(seen["rnn"].each, same["rnn"].each)
+
+
 class Sequence(eqx.Module):
     cell: eqx.nn.LSTMCell
 
@@ -200,7 +213,20 @@ def test_a_step_from_elsewhere_is_probed():
     close(np.sum(exponents), np.mean(np.linalg.slogdet(expected)[1]), 1e-10)
 
 
+class Layers(nn.Module):
+    @nn.compact
+    def __call__(self, h, _):
+        return watch.linen.RNN(nn.SimpleCell(H, param_dtype=float), label="layer")(h), None
+
+
+def layers_in_a_loop():
+    loop = nn.scan(Layers, variable_axes={"params": 0}, split_rngs={"params": True}, length=2)()
+    h = jnp.zeros((B, T, H))
+    return watch.value_and_grad(lambda p: mean_square(loop.apply(p, h, None)[0]))(loop.init(jax.random.key(0), h, None))
+
+
 REFUSED = {
+    "name is 'layer', of .* as in nn.scan of Flax; .* a loop of Python": layers_in_a_loop,
     "init has .*int": lambda: watch.probed(lambda n, x: (n, None), jnp.zeros(B, int), FORWARDS),
     "init has .*float": lambda: watch.probed(lambda h, x: (h, None), jnp.zeros((B + 1, H)), FORWARDS),
     "xs is a NoneType": lambda: watch.probed(lambda h, x: (h, None), jnp.zeros((B, H)), None),

@@ -11,6 +11,7 @@ import xarray as xr
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (the extra 'torch')")
 
 from _processes import Process  # noqa: E402
+from torch.nn.utils import parametrizations, parametrize  # noqa: E402
 from torch.nn.utils import rnn as rnn_utils  # noqa: E402
 
 from analysis import gradient_flow  # noqa: E402
@@ -153,6 +154,31 @@ def test_watching_changes_no_bit_of_the_training():
     (two(XS)[0] ** 2).sum(-1).mean(1).sum().backward()
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(a.grad, b.grad)
+
+
+PARAMETRIZED = {
+    "orthogonal": parametrizations.orthogonal,
+    "spectral norm": parametrizations.spectral_norm,  # which moves on whenever the weight is made
+    "dropout": lambda net, name: parametrize.register_parametrization(net, name, torch.nn.Dropout(0.3)),
+}
+
+
+@pytest.mark.parametrize("how", PARAMETRIZED)
+def test_weights_that_are_made_anew_are_those_of_the_call_and_are_made_no_more_often(how):
+    def trained(watched):
+        torch.manual_seed(0)
+        net = torch.nn.RNN(D, H, dtype=torch.float64)
+        PARAMETRIZED[how](net, "weight_hh_l0")
+        look = watch.module(net) if watched else None
+        outputs = net(XS)[0], net(XS.flip(0))[0]  # each call may have weights of its own
+        loss = sum((ys**2).sum(-1).mean(1).sum() for ys in outputs)
+        loss.backward()
+        if look:
+            look.step(loss)  # ∂L/∂weights of both calls are held against PyTorch's
+        return [*net.parameters(), *net.buffers(), *(p.grad for p in net.parameters()), torch.rand(1)]
+
+    for a, b in zip(trained(True), trained(False), strict=True):
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU])
@@ -491,6 +517,22 @@ def test_a_look_that_cannot_be_right_says_so_at_once(tmp_path):
     scaled(XS)[0].sum().backward()
     with pytest.raises(ConfigError, match="the outputs of the module are 1.0e.00 away"):
         look.step()
+
+
+def test_what_takes_or_returns_something_else_than_pytorchs_own_is_said():
+    class Packs(torch.nn.LSTM):
+        def forward(self, x, lengths):
+            return super().forward(rnn_utils.pack_padded_sequence(x, lengths, enforce_sorted=False))
+
+    class Outputs(torch.nn.LSTM):
+        def forward(self, x):
+            return super().forward(x)[0]
+
+    for net, given in (Packs(D, H), (XS.float(), LENGTHS)), (Outputs(D, H), (XS.float()[:2],)):
+        watch.module(net)
+        with pytest.raises(ConfigError, match="the module takes or returns something else than PyTorch's own; it must"):
+            net(*given)
+        assert not net._forward_hooks
 
 
 @pytest.mark.parametrize("loss", ["much", [1.0, 2.0], torch.ones(2)])

@@ -189,7 +189,10 @@ def _width(name: str, cell: Cell, inputs: int) -> int:
     if not h.size:
         raise ConfigError(f"{name}, whose h has the shape {h.shape} for 3 sequences; it must be at least 1 wide.")
     if other := other_leaf(params, lambda leaf: leaf.dtype in _TRAINED):
-        raise ConfigError(f"{name}, whose init gives {other}; parameters must be 32-bit floats, as they are trained.")
+        raise ConfigError(
+            f"{name}, whose init gives {other}; parameters must be 32-bit floats, as they are trained: a constant is "
+            "made in build, a complex number of two."
+        )
     with known_at_run_time(name):
         after = step(cell, params, carry, jnp.zeros((3, inputs)))
     if shapes_of(after) != shapes_of(carry):

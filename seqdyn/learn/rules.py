@@ -20,7 +20,7 @@ from seqdyn.building import (
     takes,
 )
 from seqdyn.parts import lenient
-from seqdyn.types import Array, ConfigError, Float, Int, Tree
+from seqdyn.types import Array, ConfigError, Float, Int, Key, Tree
 
 
 class At(NamedTuple):
@@ -38,6 +38,8 @@ class At(NamedTuple):
     """params -> loss and penalties on the update's batch, an embedding that is frozen where it is"""
     unfrozen: Callable[[Tree], Tree]
     """Of a tree like the parameters what is trained: 0 in an embedding that is frozen"""
+    key: Callable[[], Key[Array, ""]]
+    """A key of this run and this update, the same for all links. One that `build` makes is the same for all seeds."""
 
 
 class Rule(NamedTuple):

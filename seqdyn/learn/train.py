@@ -60,6 +60,8 @@ class Keys(NamedTuple):
 
 RECORDS = len(Keys._fields)
 """Folded into the root, it gives the key of users' records."""
+RULES = RECORDS + 2
+"""The key of users' rules; the number before it gives that of probes."""
 
 
 def keys(spec: Spec) -> Keys:
@@ -184,9 +186,12 @@ def optimizer_step(spec: Spec, state: TrainState, grads: Tree, batch: Any = None
             params = params._replace(embedding=now)
         return objective.value(spec, params, batch, carries)
 
+    def key() -> Key[Array, ""]:
+        return jax.random.fold_in(jax.random.fold_in(jax.random.key(spec.numbers.seed), RULES), state.step)
+
     # A part that clips has no other way to leave a frozen embedding out.
     shown = trained(grads) if is_part(spec.clip) else grads
-    at = optim.At(state.step, global_norm, partial(penalties.counts, spec), shown, of_batch, trained)
+    at = optim.At(state.step, global_norm, partial(penalties.counts, spec), shown, of_batch, trained, key)
     with jax.numpy_dtype_promotion("standard"):
         updates, opt, said = optim.rule(spec).update(shown, state.opt, state.params, at)
     if "l1_proximal" in spec.penalties:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from seqdyn.backend import compiled
 from seqdyn.data.tasks import draws_ids, task_of
 from seqdyn.learn import model, network, objective, precision, terms, train
+from seqdyn.learn.own_cells import own
 from seqdyn.learn.spec import Spec
 from seqdyn.nets.bptt import Tap, unroll
 from seqdyn.nets.stack import unroll_autodiff
@@ -46,10 +47,11 @@ def gradient_error(spec: Spec, data: Any, program: Any = None) -> float:
     if least is not None and not least >= 0:
         raise ConfigError(f"weight of the task of {spec.label} has {float(least):g}; it must be at least 0.")
     if silent and (found := unreached_groups(spec, data)):
+        untrained = ": what is not to be trained must not be in what init returns" if spec.network else ""
+        untrained = untrained or (own(spec) and ": weights that stay as drawn must be 'statistics' of their cell") or ""
         raise ConfigError(
             f"the gradient of {', '.join(found)} of {spec.label} is exactly 0, as it is in {NETWORKS} networks drawn "
-            "afresh; the loss must depend on what is trained, so this network cannot be"
-            + (": what is not to be trained must not be in what init returns." if spec.network else ".")
+            f"afresh; the loss must depend on what is trained, so this network cannot be{untrained}."
         )
     found = [float(worst)]
     for term in terms.own(spec).values() if found[0] < TOLERANCE else ():

@@ -31,6 +31,7 @@ def cell(
     A cell that keeps running statistics, such as a mean over batches, has them in params["statistics"], which the
     optimiser leaves alone and no gradient reaches. After each update they become `statistics(params, before, xs)`, of
     the parameters that the update began with, the carry before every step, arrays [t, b, …], and the inputs [t, b, d].
+    Weights that stay as drawn, as a reservoir's, are statistics that do not move: this returns params["statistics"].
 
     A part whose training is random, or takes a mean over the batch, has another such cell beside, see `nets.wrappers`.
 
@@ -148,9 +149,10 @@ def _taken_apart(carry: Any) -> tuple[Any, list[Any]]:
     hs = [leaf for path, leaf in found if len(path) == 1 and _name(path[0]) == "h"]
     for _, leaf in found if len(hs) == 1 else ():
         if leaf.shape[: hs[0].ndim - 1] != hs[0].shape[:-1] or not _is_number(leaf.dtype):
+            cure = "; a cell that is random has noise()" if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else ""
             raise ConfigError(
                 f"the carry of a cell has {leaf.dtype} of the shape {leaf.shape} beside h, {hs[0].shape}; it must be "
-                "numbers [*b, …]."
+                f"numbers [*b, …]{cure}."
             )
     if len(hs) != 1:
         raise ConfigError(

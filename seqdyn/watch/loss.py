@@ -138,7 +138,10 @@ def scan(
             "readings up; value_and_grad must stand within, too, or the devices be left to jax.jit."
         )
     if frame.taps is None and name in {*frame.records, *frame.within}:
-        raise ConfigError(f"name is {name!r}, of two watched scans of this loss; each must have a name of its own.")
+        raise ConfigError(
+            f"name is {name!r}, of two watched scans of this loss, or of one traced twice, as in nn.scan of Flax; each "
+            "must have a name of its own, and layers be a loop of Python."
+        )
     if not all(map(jnp.ndim, jax.tree.leaves(xs))):
         raise ConfigError(f"xs of {name!r} has a number in it; it must be arrays [time, …], not a list of numbers.")
 

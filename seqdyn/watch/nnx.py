@@ -15,22 +15,23 @@ from seqdyn.watch.seen import Seen
 
 
 def value_and_grad(
-    f: Callable[..., Any], *, has_aux: bool = False, reduction: str = "mean"
+    f: Callable[..., Any], *, has_aux: bool = False, reduction: str = "mean", wrt: Any = nnx.Param
 ) -> Callable[..., tuple[Any, Any, dict[str, Seen]]]:
     """`flax.nnx.value_and_grad` of f(model, *args), with respect to the model's `nnx.Param`s, and what was read.
 
-    (value, grads, seen), or ((value, aux), grads, seen); what else is in the model is as f leaves it.
+    (value, grads, seen), or ((value, aux), grads, seen); what else is in the model is as f leaves it. `wrt` is a filter
+    as `nnx.Optimizer` takes it, for parameters of which some are frozen.
     """
 
     @wraps(f)
     def wrapped(model: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any, dict[str, Seen]]:
-        graph, params, rest = nnx.split(model, nnx.Param, ...)
+        graph, params, rest = nnx.split(model, wrt, ...)
 
         def pure(params: Any, rest: Any, *args: Any) -> tuple[Any, tuple[Any, Any]]:
             merged = nnx.merge(graph, params, rest, copy=True)
             out = f(merged, *args, **kwargs)
             value, aux = out if has_aux else (out, None)
-            return value, (aux, nnx.split(merged, nnx.Param, ...)[2])
+            return value, (aux, nnx.split(merged, wrt, ...)[2])
 
         found, grads, seen = loss.value_and_grad(pure, has_aux=True, reduction=reduction)(params, rest, *args)
         value, (aux, rest) = found

@@ -114,7 +114,7 @@ class Look:
         self._made, self._due, self._random, self._reader = 0, True, None, Reader()
         self._calls: list[Taken] = []
         self._gradients: dict[str, Tensor] = {}
-        self._of_weights: list[Any] = []
+        self._of_weights: list[tuple[Tensor, Any]] = []
         self._error: float | None = None
         self._read: Reading | None = None
         self._shown: tuple[tuple[Seen, ...], ...] = ()
@@ -162,6 +162,13 @@ class Look:
             self._random = torch.get_rng_state()
 
     def _after(self, rnn: Any, args: Any, kwargs: Any, output: Any) -> None:
+        x, first = (*args, *(kwargs[key] for key in ("input", "hx") if key in kwargs), None)[:2]
+        first = first if isinstance(first, tuple) else () if first is None else (first,)
+        if not torch_calls.is_usual(rnn, x, first, output):
+            return self._fault(
+                "the module takes or returns something else than PyTorch's own; it must be called as (x) or (x, state) "
+                "and return (outputs, last state)."
+            )
         outputs, last = output
         data = torch_calls.data(outputs)
         if not (data.requires_grad and data.numel()):
@@ -169,30 +176,29 @@ class Look:
         if torch_calls.dropping(rnn) and data.device.type != "cpu":
             where = f"dropout is {rnn.dropout} between layers on {data.device.type!r}"
             return self._fault(f"{where}; it must be 0 there: watch a module for each layer, nn.Dropout between them.")
-        x, first = (*args, *(kwargs[key] for key in ("input", "hx") if key in kwargs), None)[:2]
-        first = first if isinstance(first, tuple) else () if first is None else (first,)
         taken = Taken(rnn, x, first, outputs, self._random)
         taken.hook("outputs", data)
         for name, state in zip("hc", last if isinstance(last, tuple) else (last,), strict=False):
             taken.hook(name, state)
-        if self._verify and not self._calls:
+        if self._verify:
             self._take_gradients(rnn)
         self._calls.append(taken)
 
     def _take_gradients(self, rnn: Any) -> None:
-        self._let_gradients_go()
+        """Of the weights of a call, which may be others than those of the call before."""
+        if not self._calls:
+            self._let_gradients_go()
 
         def add(name: str, grad: Tensor | None) -> None:
             if grad is not None:
                 self._gradients[name] = self._gradients.get(name, 0) + grad.detach()
 
-        for name in torch_calls.names(rnn):
-            weight = getattr(rnn, name)
-            if weight.requires_grad:
-                self._of_weights.append(weight.register_hook(partial(add, name)))
+        for name, weight in torch_calls.weights(rnn).items():
+            if weight.requires_grad and not any(weight is other for other, _ in self._of_weights):
+                self._of_weights.append((weight, weight.register_hook(partial(add, name))))
 
     def _let_gradients_go(self) -> None:
-        for hook in self._of_weights:
+        for _, hook in self._of_weights:
             hook.remove()
         self._of_weights, self._gradients = [], {}
 

@@ -40,10 +40,10 @@ def layers(rnn: Any) -> Layers:
     return Layers(kind, rnn.input_size, rnn.hidden_size, rnn.num_layers, 1 + rnn.bidirectional, activation)
 
 
-def names(rnn: Any) -> list[str]:
-    """Of the module's weights."""
-    kinds = ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if rnn.bias else ()))
-    return [f"{kind}_{end}" for end in layers(rnn).suffixes for kind in kinds]
+def weights(rnn: Any) -> dict[str, Tensor]:
+    """Those that the module computed with, by name. A weight that is parametrized would be made anew as an attribute:
+    a spectral norm would move on, a mask be drawn again."""
+    return dict(zip(rnn._flat_weights_names, rnn._flat_weights, strict=True))
 
 
 def dropping(rnn: Any) -> bool:
@@ -56,6 +56,17 @@ def data(steps: Steps) -> Tensor:
     return steps.data if isinstance(steps, rnn_utils.PackedSequence) else steps
 
 
+def is_usual(rnn: Any, x: Any, first: tuple[Any, ...], output: Any) -> bool:
+    """Are these what the forward of PyTorch's own modules takes and returns? A subclass or a hook may do otherwise."""
+    parts = 2 if isinstance(rnn, torch.nn.LSTM) else 1
+    returned = output if isinstance(output, tuple) and len(output) == 2 else (None, ())
+    last = returned[1] if isinstance(returned[1], tuple) else (returned[1],)
+    if not all(map(torch.is_tensor, (data(x), data(returned[0]), *first, *last))):
+        return False
+    widths = [data(x).shape[-1:] == (rnn.input_size,), *(h.shape[-1:] == (rnn.hidden_size,) for h in (*first, *last))]
+    return all(widths) and len(last) == parts and len(first) in (0, parts)
+
+
 class Taken:
     """What hooks take of one call: copies, since an optimizer or a buffer filled again may change what was given before
     it is looked at."""
@@ -63,8 +74,8 @@ class Taken:
     def __init__(self, rnn: Any, x: Steps, first: tuple[Tensor, ...], outputs: Steps, random: Any) -> None:
         self.layers, self.batch_first = layers(rnn), rnn.batch_first
         self.dropout = rnn.dropout if dropping(rnn) else 0.0
-        self.weights = {name: _copy(getattr(rnn, name)) for name in names(rnn)}
-        wide = rnn.weight_ih_l0.dtype == torch.float64
+        self.weights = {name: _copy(weight) for name, weight in weights(rnn).items()}
+        wide = self.weights["weight_ih_l0"].dtype == torch.float64
         self._dtype = torch.float64 if wide else torch.float32
         self.x, self.first, self.outputs, self.random = _copy(x), tuple(map(_copy, first)), _copy(outputs), random
         self.d: dict[str, Tensor] = {}
