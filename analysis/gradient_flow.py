@@ -153,7 +153,7 @@ def learning(ds: "xr.Dataset", of: Criterion) -> Figure:
         row[0].set_ylim(0, 1.02)
     quantities = ["training loss"] * len(clips) + ["share clipped"] * len(finite)
     style.frame(axes, [clip_name(clip) for clip in clips + finite], cells, "update", quantities)
-    style.log_axis(losses, drawn, highest(of))
+    style.loss_axis(losses, drawn, highest(of))
     axes[0, 0].set_xlim(0, ds.sizes["step"])
     style.legend(fig, style.drawn(axes))
     return fig

@@ -224,6 +224,18 @@ def test_losses_are_drawn_whatever_a_task_says_of_a_constant_predictor(drawn, ch
     assert ("no better than a constant" in said) == np.isfinite(chance) and "(censored" in said
 
 
+def test_losses_below_zero_are_seen(drawn):
+    """A density's negative log-likelihood has no sign of its own."""
+    ds, of, _ = gradient_flow.read(drawn[0])
+    below = ds.assign(loss=ds["loss"] - 5.0)
+    for found, scale in ((ds, "log"), (below, "linear")):
+        axes = gradient_flow.learning(found, of).axes[0]
+        low, high = axes.get_ylim()
+        seen = [y for line in axes.lines if line.get_label().startswith("gain") for y in line.get_ydata() if y == y]
+        assert axes.get_yscale() == scale and seen and all(low < y < high for y in seen)
+    assert [lags.number(value) for value in (-4.67, 4.67, -0.002, 0.0)] == ["-4.7", "4.7", "-2e-03", "0"]
+
+
 def test_what_is_drawn_may_lie_elsewhere_than_in_the_run_directory(drawn, flow, tmp_path, monkeypatch):
     out, into = write(tmp_path / "run", flow, UPDATES), tmp_path / "mine" / "drawn"
     before = sorted(out.rglob("*"))
