@@ -122,7 +122,7 @@ def through_training(of: Sequence[tuple[str, list[Line]]], known: Norms, stop: i
                 curve(column[1], np.sort(at), np.stack(reach, axis=1), line, band)
             if "clipped" in of_each:
                 curve(column[2], *style.smoothed(of_each["clipped"]), line, band)
-    style.log_axis(axes[:1], losses)
+    style.loss_axis(axes[:1], losses)
     axes[1, 0].set_ylim(0, None)
     axes[2, 0].set_ylim(-0.02, 1.02)
     axes[0, 0].set_xlim(0, stop)

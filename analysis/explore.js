@@ -261,7 +261,7 @@ function prepare(width) {
   }
   const shown = series.filter(name => S.show.has(name));
   shown.forEach((name, k) => {
-    const of = data.series[name], logged = LOGGED.has(name), bands = g.at.map(row => row.map(runs => of.at.map((_, i) => seriesBand(of, runs, i).map(v => logged ? Math.log10(v) : v))));
+    const of = data.series[name], logged = LOGGED.has(name) && !of.values.some(v => v < 0), bands = g.at.map(row => row.map(runs => of.at.map((_, i) => seriesBand(of, runs, i).map(v => logged ? Math.log10(v) : v))));
     const single = S.seeds === "lines" ? g.at.flat(2).flatMap(run => of.at.map((_, i) => logged ? Math.log10(one(of, run, i)) : one(of, run, i))) : [];
     const [lo, hi] = extent([...bands.flat(3), ...single], .002), [low, high] = padded([lo, hi]);
     p.rows.push({ kind: "series", name, of, logged, bands, lo: ["clip_scale", "clipped", "test_accuracy"].includes(name) ? Math.min(0, lo) : low, hi: high, y, h: 92, last: k === shown.length - 1 });

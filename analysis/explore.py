@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 
 from analysis import lags
 from analysis.learned import criterion, learned_at, statuses
-from seqdyn.files import in_one_step
+from seqdyn.files import in_one_step, writing
 from seqdyn.runs import manifest
 from seqdyn.runs.records import VARIABLES
 from seqdyn.runs.script import script
@@ -297,7 +297,7 @@ def page(data: dict[str, Any]) -> str:
 
 def write(paths: Sequence[str | Path], file: str | Path) -> Path:
     """Writes the page of these run directories in one step and returns its path. Raises ConfigError where the file is
-    there and no such page, or has no folder, and as `load`."""
+    there and no such page, or has no folder, or one that cannot be written in, and as `load`."""
     file, paths = Path(file), [Path(path) for path in paths]
     for path in paths:
         manifest.read(path)
@@ -306,7 +306,7 @@ def write(paths: Sequence[str | Path], file: str | Path) -> Path:
     if file.exists() and not file.read_bytes().startswith(_MARK.encode()):
         raise ConfigError(f"out is {file}, which is there and no page of this command; take another name.")
     text = page(payload(paths))
-    with in_one_step(file) as partial:
+    with writing(file.parent, "--out FILE puts the page elsewhere"), in_one_step(file) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path need not be text
     return file
 

@@ -1,11 +1,12 @@
 """Figures and report of any run directory, of `experiments.gradient_flow` or your own: how far the gradient reaches
 back, before and after training, and which runs learned; a column a label, told apart by whatever else was swept.
 
-    python -m analysis.gradient_flow RUN_DIR
+    python -m analysis.gradient_flow RUN_DIR [--out FOLDER]
 """
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -125,6 +126,13 @@ def by_update(ds: "xr.Dataset", name: str, clip: float, axes: np.ndarray) -> lis
     return drawn
 
 
+def highest(of: Criterion) -> float:
+    """Where the axis of losses ends: an exploding start is orders of magnitude above what the curves are about. Without
+    end where no run has a constant predictor's loss, or none that a log axis has."""
+    chance = of.chance[np.isfinite(of.chance) & (of.chance > 0)]
+    return 10 * float(chance.max()) if chance.size else np.inf
+
+
 def learning(ds: "xr.Dataset", of: Criterion) -> Figure:
     """The training loss, a row per threshold, and the share of updates that each finite threshold changed."""
     cells, clips = axis(ds, "label"), axis(ds, "clip")
@@ -145,10 +153,7 @@ def learning(ds: "xr.Dataset", of: Criterion) -> Figure:
         row[0].set_ylim(0, 1.02)
     quantities = ["training loss"] * len(clips) + ["share clipped"] * len(finite)
     style.frame(axes, [clip_name(clip) for clip in clips + finite], cells, "update", quantities)
-    # An exploding start is orders of magnitude above what the curves are about.
-    style.log_axis(
-        losses, drawn, highest=10 * np.max(of.chance, where=of.known, initial=0) if of.known.any() else np.inf
-    )
+    style.loss_axis(losses, drawn, highest(of))
     axes[0, 0].set_xlim(0, ds.sizes["step"])
     style.legend(fig, style.drawn(axes))
     return fig
@@ -213,13 +218,14 @@ def of_cell(rows: Sequence[dict[str, Any]], updates: int, of: Criterion, clip: s
     count = {name: sum(r[name] for r in rows if r["layer"] == layers[0]) for name in ("runs", "ever", *STATUSES)}
     censored = count["not yet"] + count["at chance"]
     if np.isfinite(rows[0]["target"]):
+        known = np.isfinite(of.chance).any()  # a task of one's own need not say it
+        no_better = f"; {count['at chance']} of them no better than a constant" if known else ""
         said = [
             f"{count['learned']} of {count['runs']} runs learned ({of.metric.replace('_', ' ')} "
             f"{'below' if of.of_loss else 'above'} {rows[0]['target']:.3g} at the latest probe; {count['ever']} at "
             "some probe)",
             f"{count['diverged']} diverged",
-            f"{censored} had not learned by {updates:,} updates (censored; {count['at chance']} of them no better than "
-            "a constant)",
+            f"{censored} had not learned by {updates:,} updates (censored{no_better})",
         ]
     else:
         said = [
@@ -305,7 +311,7 @@ def figures(ds: "xr.Dataset", of: Criterion) -> Iterator[report.Drawn]:
         learning(ds, of),
         f"Training loss and share clipped: means of {max(1, updates // style.BINS)} updates. {over} A cross marks the "
         "update at which a run diverged."
-        + (" The vertical axis ends at ten times the constant predictor's." if of.known.any() else ""),
+        + (" The vertical axis ends at ten times the constant predictor's." if np.isfinite(highest(of)) else ""),
     )
     yield (
         "outcomes",
@@ -324,20 +330,31 @@ def text(out: str | Path, found: Read, rows: Sequence[dict[str, Any]]) -> list[s
     return [lags.setting(ds), *cells, *(broke(out) if "diverged" in statuses(ds, of) else [])]
 
 
-def show(out: str | Path, verdicts: Sequence[Verdict] = ()) -> list[Path]:
-    """Draws a run directory, finished or not, and prints its table and where the figures lie; the page has verdicts."""
+def show(out: str | Path, verdicts: Sequence[Verdict] = (), into: Path | None = None) -> list[Path]:
+    """Draws a run directory, finished or not, and prints its table and where the figures lie, in it or in the folder
+    `into`; the page has verdicts."""
     ds, of, _ = found = read(out)
     rows = summary(ds, of)
     cells, steps = (", ".join(map(str, axis(ds, name))) for name in ("label", "steps"))
     tables = [("Medians over seeds; counts of runs", table(rows)), *claims.tables(verdicts)]
     title = f"Gradients through time: {cells}; T = {steps}"
-    return report.publish(out, title, text(out, found, rows), figures(ds, of), tables)
+    return report.publish(out, title, text(out, found, rows), figures(ds, of), tables, into)
 
 
-def main(out: Path) -> None:
+@dataclass(frozen=True)
+class Config:
+    run_dir: RUN_DIR
+    out: Path | None = None
+    """Folder of figures and report; by default the run directory. (The page to explore has an --out of its own.)"""
+
+
+def main(config: Config) -> None:
     """As the script that made it, if it states claims."""
-    claims.redrawn(out, lambda verdicts: show(out, verdicts))
+    out, into = config.run_dir, config.out
+    if into and ((into / manifest.NAME).exists() or (into.exists() and not into.is_dir())):
+        raise ConfigError(f"out is {into}; it must be a folder for what is drawn, and no run directory.")
+    claims.redrawn(out, lambda verdicts: show(out, verdicts, into))
 
 
 if __name__ == "__main__":
-    script(RUN_DIR, main, __doc__)
+    script(Config, main, __doc__)

@@ -303,7 +303,7 @@ def lag_map(
 
 def number(value: float) -> str:
     """Short, in a table."""
-    return "–" if np.isnan(value) else f"{value:.2g}" if value == 0 or 0.01 <= value < 100 else f"{value:.0e}"
+    return "–" if np.isnan(value) else f"{value:.2g}" if value == 0 or 0.01 <= abs(value) < 100 else f"{value:.0e}"
 
 
 def lag_name(row: dict[str, Any], when: str) -> str:

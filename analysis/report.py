@@ -9,6 +9,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 
 from analysis import explore, style
 from analysis import live as live  # whoever draws reports has `--live`
-from seqdyn.files import in_one_step
+from seqdyn.files import in_one_step, writing
 from seqdyn.runs import manifest
 from seqdyn.runs.display import plain_console, table
 from seqdyn.types import ConfigError
@@ -136,8 +137,13 @@ def publish(
     made: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Saves figures, writes the page, and that of `explore` beside it in a run directory; prints the first table (or
-    those of `printed`) and where all lies; returns the figures' files and the page."""
-    drawn = _saved(figures, into or Path(out))
+    those of `printed`) and where all lies; returns the figures' files and the page. ConfigError, before anything is
+    drawn, for a folder that cannot be written in."""
+    folder = into or Path(out)
+    with writing(folder, "python -m analysis.gradient_flow RUN_DIR --out FOLDER draws elsewhere"):
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder / "figures").close()
+    drawn = _saved(figures, folder)
     explored = [explore.write([out], Path(out) / explore.NAME)] if into is None else []
     page = write(out, title, text, drawn, tables, into, made)
     *before, last = printed or [tables[0][1]]

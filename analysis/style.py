@@ -282,3 +282,15 @@ def log_axis(axes: np.ndarray, values: Sequence[np.ndarray], highest: float = np
         if high - low > 3:
             ax.yaxis.set_minor_locator(NullLocator())
         ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def loss_axis(axes: np.ndarray, values: Sequence[np.ndarray], highest: float = np.inf) -> None:
+    """`log_axis`; where a value is negative, as the loss of a density may be, a linear one that holds all up to
+    `highest`."""
+    pool = np.concatenate([np.ravel(v) for v in values])
+    pool = np.minimum(pool[np.isfinite(pool)], highest)
+    if not (pool < 0).any():
+        return log_axis(axes, values, highest)
+    margin = 0.04 * np.ptp(pool) or 1.0
+    for ax in axes.flat:
+        ax.set_ylim(pool.min() - margin, pool.max() + margin)

@@ -1,9 +1,23 @@
 """Files that are whole or not there."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from seqdyn.types import ConfigError
+
+
+@contextlib.contextmanager
+def writing(folder: Path, cure: str) -> Iterator[None]:
+    """ConfigError, which names the `cure`, where a folder is somebody else's or read-only; not where a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise ConfigError(f"{folder} cannot be written in ({error.strerror}); {cure}.") from None
 
 
 @contextlib.contextmanager

@@ -1,11 +1,13 @@
 """Laws of the analysis: what is read from the records, and that figures and reports say it, safely and repeatably."""
 
 import dataclasses
+import errno
 import importlib
 import math
 import re
 import runpy
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -214,6 +216,47 @@ def test_what_is_not_recorded_yet_has_neither_diverged_nor_failed(flow, tmp_path
     out = write(tmp_path / "run", flow, 5)
     status = learned.statuses(load(out), learned.criterion(flow.describe()))
     assert set(status) == {"unfinished"}
+
+
+@pytest.mark.parametrize("chance", [math.nan, 0.0, -3.0])
+def test_losses_are_drawn_whatever_a_task_says_of_a_constant_predictor(drawn, chance):
+    """A task of one's own need not say it, and a log axis may have no place for it."""
+    ds, of, clip = gradient_flow.read(drawn[0])
+    of = of._replace(chance=np.full_like(of.chance, chance))
+    ends = [axes.get_ylim() for axes in gradient_flow.learning(ds, of).axes]
+    assert np.isfinite(ends).all() and min(high for _, high in ends) > 0
+    said = gradient_flow.of_cell(gradient_flow.summary(ds, of)[:4], UPDATES, of, clip)
+    assert ("no better than a constant" in said) == np.isfinite(chance) and "(censored" in said
+
+
+def test_losses_below_zero_are_seen(drawn):
+    """A density's negative log-likelihood has no sign of its own."""
+    ds, of, _ = gradient_flow.read(drawn[0])
+    below = ds.assign(loss=ds["loss"] - 5.0)
+    for found, scale in ((ds, "log"), (below, "linear")):
+        axes = gradient_flow.learning(found, of).axes[0]
+        low, high = axes.get_ylim()
+        seen = [y for line in axes.lines if line.get_label().startswith("gain") for y in line.get_ydata() if y == y]
+        assert axes.get_yscale() == scale and seen and all(low < y < high for y in seen)
+    assert [lags.number(value) for value in (-4.67, 4.67, -0.002, 0.0)] == ["-4.7", "4.7", "-2e-03", "0"]
+
+
+def test_what_is_drawn_may_lie_elsewhere_than_in_the_run_directory(drawn, flow, tmp_path, monkeypatch):
+    out, into = write(tmp_path / "run", flow, UPDATES), tmp_path / "mine" / "drawn"
+    before = sorted(out.rglob("*"))
+    gradient_flow.main(gradient_flow.Config(out, into))
+    assert sorted(out.rglob("*")) == before
+    assert {path.name for path in drawn[1]} == {path.name for path in into.rglob("*.[ph]*")}
+    for wrong in (out, into / report.NAME):
+        assert "no run directory" in refusal(gradient_flow.main, gradient_flow.Config(out, wrong))
+
+    def closed(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", closed)
+    assert "RUN_DIR --out FOLDER" in refusal(gradient_flow.main, gradient_flow.Config(out))
+    monkeypatch.setattr(Path, "write_text", closed)
+    assert "--out FILE" in refusal(explore.write, [out], out / explore.NAME)
 
 
 def test_a_half_recorded_run_is_drawn(flow, tmp_path):

@@ -1,6 +1,7 @@
 """Laws of `seqdyn.data.check`: data of any type whose values have one meaning are the library's own arrays, the rest is
 one sentence."""
 
+import dataclasses
 from decimal import Decimal
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from _refusals import refusal
 
+import seqdyn as sd
 from seqdyn.data.arrays import array
 from seqdyn.data.check import check
 from seqdyn.data.text import Examples
@@ -120,6 +122,37 @@ def test_words_of_numpys_own_string_type_are_words():
     words = np.dtypes.StringDType(na_object=None)
     assert array("labels", np.array(["a", "bc"], words), "words").tolist() == ["a", "bc"]
     assert "has None at place 1" in refusal(array, "labels", np.array(["a", None], words), "words")
+
+
+@sd.part
+class Squared:
+    def build(self):
+        return lambda predictions, ys: jnp.mean((predictions - ys) ** 2, axis=-1)
+
+
+@sd.part
+class Persistence:
+    """What is next is w times what is."""
+
+    def init(self, key):
+        return {"w": jnp.ones(D)}
+
+    def loss(self, params, batch, key):
+        return batch.mean(jnp.mean((params["w"] * batch.xs - batch.ys) ** 2, axis=-1))
+
+
+@pytest.mark.parametrize("own", [dict(loss=Squared()), dict(network=Persistence(), readout="last")], ids=str)
+def test_under_a_loss_of_ones_own_steps_may_give_any_numbers(own):
+    """Whether they are bits is the library's loss to ask."""
+    right = good(NOTES)._replace(ys=RNG.normal(size=(N, T, D)))
+    assert "0 or 1" in refusal(checked, NOTES, right)
+    spec = dataclasses.replace(NOTES, **own)
+    found = check(spec, dict.fromkeys(("train", "validation"), right))["train"].ys
+    assert found.dtype == np.float32 and np.array_equal(found, right.ys.astype(np.float32))
+    for wrong in (np.where(right.ys > 0, np.nan, right.ys), right.ys[:, 1:], right.ys[..., 0].astype(str)):
+        assert "ys of the split train" in refusal(
+            check, spec, dict.fromkeys(("train", "validation"), (*right[:2], wrong))
+        )
 
 
 def test_right_arrays_are_not_copied():

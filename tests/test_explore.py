@@ -259,6 +259,17 @@ def test_curves_lie_within_their_panels(browser, file, seeds):
 
 @pytest.mark.slow
 @needs_chromium
+def test_losses_below_zero_are_seen(browser, file):
+    row = "explore.plan().rows.filter(r => r.name === 'loss').map(r => [r.logged, r.lo < -4])[0]"
+    browser.open(f"file://{file}")
+    assert browser.js(row) == [True, False]
+    browser.js("explore.data.series.loss.values.fill(-5) && 0")
+    browser.click("#rel")  # planned anew
+    assert browser.js(row) == [False, True]
+
+
+@pytest.mark.slow
+@needs_chromium
 def test_runs_are_picked_by_clicks_and_panels_made_by_any_coordinate(browser, file):
     browser.open(f"file://{file}")
     shape = "(g => [g.rows.length, g.cols.length, g.at.flat().map(r => r.length)])(explore.plan().g)"

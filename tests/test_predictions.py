@@ -1,5 +1,7 @@
 """Laws of trained networks put to use: predictions, explanations and what they write are those of the network."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ from _refusals import refusal
 import seqdyn as sd
 from seqdyn.data.batches import Batch
 from seqdyn.data.text import Examples, labelled_text
-from seqdyn.data.vectors import load_vocabulary
+from seqdyn.data.vectors import load_vocabulary, save_vocabulary
 from seqdyn.learn import model, train
 from seqdyn.runs import manifest, use
 
@@ -187,6 +189,24 @@ def test_a_sentence_is_said_with_a_bar_for_each_word(reviews, tmp_path):
 )
 def test_what_a_network_cannot_read_is_a_sentence(reviews, call, given, told):
     assert told in refusal(call, reviews[0], *given)
+
+
+@pytest.mark.parametrize("change", [{0: "good"}, {3: "🙂"}, {4: " "}, {4: "Film"}, {5: "a film"}], ids=str)
+def test_a_text_is_not_read_by_a_vocabulary_of_other_tokens(reviews, tmp_path, change):
+    """Each text would be one of unknown words, and its prediction that of another text."""
+    out, examples = tmp_path / "out", reviews[1]
+    shutil.copytree(reviews[0], out)
+    words = load_vocabulary(out / "vocabulary.txt")
+    save_vocabulary(out / "vocabulary.txt", [change.get(i, word) for i, word in enumerate(words)])
+    (at, word), *_ = change.items()
+    for call in (sd.predict, sd.explained):
+        assert f"id {at} is {word!r}" in refusal(call, out, 0, TEXTS[0])
+    assert np.array_equal(sd.predict(out, 0, examples), sd.predict(reviews[0], 0, examples))  # of ids
+
+
+def test_texts_without_a_known_word_are_told(reviews):
+    with pytest.warns(UserWarning, match="^1 of 3 texts have no word of the vocabulary of .*'good 好'"):
+        sd.predict(reviews[0], 0, ["a bad film", "good 好", "dull"])
 
 
 @pytest.mark.parametrize(

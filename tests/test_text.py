@@ -186,12 +186,28 @@ class Series:
         return len(self.values)
 
 
+class Chunked:
+    """A column of pyarrow in chunks: its items are its own scalars, which only it makes Python's."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def to_pylist(self):
+        return self.values
+
+    def __iter__(self):
+        return iter([object()] * len(self.values))
+
+    def __len__(self):
+        return len(self.values)
+
+
 def column(values):
     """A table of one."""
     return pd.DataFrame({"text": values}, index=range(len(values), 0, -1))
 
 
-@pytest.mark.parametrize("of", [list, tuple, Series, np.array, lambda v: np.array(v, object), column])
+@pytest.mark.parametrize("of", [list, tuple, Series, Chunked, np.array, lambda v: np.array(v, object), column])
 def test_texts_and_labels_come_in_any_list(of):
     texts = ["good", "bad"]
     right = labelled_text({"train": (texts, [1, 0])}, length=4).splits["train"]

@@ -23,7 +23,7 @@ def check(spec: Fields, data: Any) -> Any:
         xs       ids [n, s], or numbers [n, s, d], s = `Spec.steps`, d = `Spec.features`; [n, s] where d is 1
         lengths  [n], how many steps of each are not padding, 1 … s
         ys       [n], classes 0 … `Spec.classes` − 1, or numbers where that is 0, [n, k] for k = `Spec.targets` above 1;
-                 in 'next_step' 0 or 1, [n, s, d]
+                 in 'next_step' 0 or 1, [n, s, d]; any numbers under a loss of one's own (`Spec.loss`, a network's)
 
     Beside them may lie `tasks.VECTORS`, `tasks.NEIGHBOURS` and `tasks.BANK`. Arrays may be lists, Series or tensors,
     and of any type whose values have one meaning: ids, lengths and classes become int32, numbers float32.
@@ -119,8 +119,11 @@ def _examples(spec: Fields, split: str, examples: Any) -> Examples:
         return _shaped(f"{name} {of}", array(f"{name} {of}", value, right), shape)
 
     if spec.task == "next_step":
-        ys = shaped("ys", ys, (n, spec.steps, spec.features), "0 or 1")
-        return Examples(xs, lengths, whole_numbers(f"ys {of}", ys, 0, 1, "0 or 1").astype(np.float32))
+        right = "0 or 1; Spec(loss=…) takes any numbers"
+        ys = shaped("ys", ys, (n, spec.steps, spec.features), right)
+        if spec.loss is not None or spec.network is not None:
+            return Examples(xs, lengths, numbers(f"ys {of}", ys))
+        return Examples(xs, lengths, whole_numbers(f"ys {of}", ys, 0, 1, right).astype(np.float32))
     labels = (n,) if spec.targets == 1 else (n, spec.targets)
     if not spec.classes:
         return Examples(xs, lengths, numbers(f"ys {of}", shaped("ys", ys, labels, "numbers")))

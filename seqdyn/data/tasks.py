@@ -123,7 +123,8 @@ def next_step(spec: Fields) -> Task:
 
     `data[split]` is a `text.Examples` whose ys [n, s, k] are the steps after xs. Loss: Σ_k −log p(bit k) in nats a
     step, the negative log-likelihood of Boulanger-Lewandowski, Bengio & Vincent 2012, §6. A fair coin for each of 88
-    notes costs 61; learned means a sixth of that, 10.2, where a network beats each note's frequency.
+    notes costs 61; learned means a sixth of that, 10.2, where a network beats each note's frequency. Under a loss of
+    one's own (`Spec.loss`) ys are any numbers: the next values of a series, or what else each step should give.
     """
 
     def one(examples: Any, rows: Any) -> Batch:

@@ -1,5 +1,6 @@
 """A trained network put to use: what it predicts, what it writes, and which word a prediction hangs on."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from seqdyn.data import check
 from seqdyn.data.arrays import array
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import DATA_SETS, padding, valid_mask
-from seqdyn.data.text import encode, pad_to, tokenize
+from seqdyn.data.text import SPECIAL, START, UNKNOWN, encode, pad_to, tokenize
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.learn import model
 from seqdyn.learn.config import Spec
@@ -63,8 +64,9 @@ def predict(path: str | Path, run: int, data: Any, *, best: bool = False, batch:
     returned as they are.
 
     `data` are a text or several, strings or UTF-8 bytes, if the run directory has a vocabulary; or arrays xs [n, steps]
-    of ids or [n, steps, d] of numbers, of full length or shorter; or (xs, lengths, …) as in `data.check.check`. Raises
-    ConfigError for what this network cannot read.
+    of ids or [n, steps, d] of numbers, of full length or shorter; or (xs, lengths, …) as in `data.check.check`. A text
+    is cut into words as `data.text.tokenize` does; with a vocabulary of other tokens give their ids. Raises
+    ConfigError for what this network cannot read, and warns of texts without a word that it knows.
     """
     of = _running(path, run, best)
     xs, lengths = _read(of, data)
@@ -196,17 +198,37 @@ def _read(of: Trained, data: Any) -> tuple[np.ndarray, np.ndarray]:
             raise ConfigError(f"the task of {of.path} is 'stream'; let it go on with generate().")
         if spec.task not in DATA_SETS:
             raise ConfigError(f"the task of {of.path} draws its ids, which no text has; give arrays of ids.")
-        index = {word: i for i, word in enumerate(_vocabulary(of))}
-        rows = [encode(tokenize(text), index) for text in xs.tolist()]
-        for text, row in zip(xs.tolist(), rows, strict=True):
-            if len(row) == 1:
-                raise ConfigError(f"data has the text {text!r:.40}; it must have a word.")
-        return pad_to(rows, spec.steps, pad=spec.pad)
+        return pad_to(_rows(of, xs.tolist()), spec.steps, pad=spec.pad)
     if xs.ndim != (2 if spec.vocabulary else 3) or not 1 <= xs.shape[1] <= spec.steps:
         raise ConfigError(f"data has the shape {xs.shape}; it must be {right}.")
     lengths, missing = np.full(len(xs), xs.shape[1], np.int32), spec.steps - xs.shape[1]
     around = (missing, 0) if padding(spec) == "before" else (0, missing)
     return check.inputs(_reading(spec), "data", np.pad(xs, [(0, 0), around, *[(0, 0)] * (xs.ndim - 2)]), lengths)
+
+
+def _rows(of: Trained, texts: list[str]) -> list[list[int]]:
+    """The ids of texts, where the vocabulary is that of our own tokens: by others each text would be another one."""
+    words = _vocabulary(of)
+    right = [[word] for word in SPECIAL] + [tokenize(word) for word in words[len(SPECIAL) :]]
+    odd = next((i for i, word in enumerate(words) if right[i] != [word]), None)
+    if odd is not None:
+        raise ConfigError(
+            f"data is text, but the vocabulary of {of.path} was not made by data.text.tokenize (id {odd} is "
+            f"{words[odd]!r:.40}); give ids, as your own tokens make them."
+        )
+    index = {word: i for i, word in enumerate(words)}
+    rows = [encode(tokenize(text), index) for text in texts]
+    for text, row in zip(texts, rows, strict=True):
+        if len(row) == 1:
+            raise ConfigError(f"data has the text {text!r:.40}; it must have a word.")
+    unread = [text for text, row in zip(texts, rows, strict=True) if {*row} == {START, UNKNOWN}]
+    if unread:
+        warnings.warn(
+            f"{len(unread)} of {len(texts)} texts have no word of the vocabulary of {of.path}, as {unread[0]!r:.40}; "
+            "what is predicted for them hangs on their number of words alone.",
+            stacklevel=4,
+        )
+    return rows
 
 
 def _axes(value: Any) -> int:
