@@ -343,7 +343,7 @@ def show(out: str | Path, verdicts: Sequence[Verdict] = (), into: Path | None = 
 
 @dataclass(frozen=True)
 class Config:
-    run_dir: RUN_DIR
+    run_dir: RUN_DIR  # type: ignore[valid-type]
     out: Path | None = None
     """Folder of figures and report; by default the run directory. (The page to explore has an --out of its own.)"""
 
