@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
+import tyro
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -23,7 +24,7 @@ from analysis.style import median
 from seqdyn.learn.spec import Spec
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
-from seqdyn.runs.script import RUN_DIR, script
+from seqdyn.runs.script import script
 from seqdyn.runs.why import diverged as diverged_runs
 from seqdyn.runs.why import why
 from seqdyn.types import ConfigError
@@ -343,7 +344,8 @@ def show(out: str | Path, verdicts: Sequence[Verdict] = (), into: Path | None = 
 
 @dataclass(frozen=True)
 class Config:
-    run_dir: RUN_DIR  # type: ignore[valid-type]
+    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
+    """A run directory."""
     out: Path | None = None
     """Folder of figures and report; by default the run directory. (The page to explore has an --out of its own.)"""
 

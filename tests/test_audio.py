@@ -209,6 +209,24 @@ def test_a_background_is_a_stretch_of_the_other_recording_at_the_ratio_asked_for
     np.testing.assert_array_equal(background(wave, 0 * other, 10.0, np.random.default_rng(0)), wave)
 
 
+def test_samples_of_a_file_are_heard_as_floats_of_one_channel_or_not_at_all():
+    heard = tone(500, 0.3)
+    whole = np.round(heard * 32767).astype(np.int16)
+    rng = np.random.default_rng
+    for of in (whole, whole.astype(np.int32) << 16, whole / 32768.0, (whole / 32768.0).tolist()):
+        assert np.array_equal(waves.mono(of), (whole / 32768.0).astype(np.float32))
+        assert np.array_equal(log_mel(of), log_mel(waves.mono(whole)))
+        for change in waves.USUAL:
+            assert np.array_equal(changed(of, change, rng(0)), changed(waves.mono(whole), change, rng(0)))
+        assert np.array_equal(background(of, of, 5.0, rng(0)), background(*[waves.mono(whole)] * 2, 5.0, rng(0)))
+    assert waves.mono(heard) is heard
+    for wrong in (np.stack([heard, heard], axis=1), np.stack([whole, whole]), whole.astype(np.int8), heard[:0], "beep"):
+        for call in (log_mel, *(lambda of, c=c: changed(of, c, rng(0)) for c in waves.USUAL)):
+            assert "samples" in refusal(call, wrong)
+        assert "samples" in refusal(background, heard, wrong, 5.0, rng(0))
+    assert "finite" in refusal(log_mel, np.full(400, np.nan))
+
+
 @pytest.mark.parametrize("change", list(waves.USUAL))
 def test_a_usual_change_is_a_function_of_the_generator_and_leaves_the_word_its_length_within_bounds(change):
     wave = tone(600, 0.5)

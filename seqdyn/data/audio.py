@@ -15,7 +15,7 @@ from seqdyn.data.scaling import padded, standardised
 from seqdyn.data.splits import beginning, stratified_split
 from seqdyn.data.tasks import BANK
 from seqdyn.data.text import Examples
-from seqdyn.data.waves import BEHIND, RATE, USUAL, ChangeName, Wave, changed
+from seqdyn.data.waves import BEHIND, RATE, USUAL, ChangeName, Wave, changed, mono
 from seqdyn.parts import is_many
 from seqdyn.types import ConfigError, Pad, as_path, one_of, real, whole
 
@@ -161,14 +161,15 @@ def _waves(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() == ".wav")
 
 
-def log_mel(samples: Wave, mel: Mel = Mel()) -> Float32[np.ndarray, "s d"]:
-    """10 log₁₀ of the power in each band and frame, frames centred on every `hop`; at most 80 dB below the largest."""
+def log_mel(samples: Any, mel: Mel = Mel()) -> Float32[np.ndarray, "s d"]:
+    """10 log₁₀ of the power in each band and frame, frames centred on every `hop`; at most 80 dB below the largest.
+    Samples are `RATE` a second, as `waves.mono` takes them."""
     librosa = needed("librosa", "making log-mel frames")
     window = mel.samples(mel.window)
     # Zero-padded to a longer transform: at 40 bands the lowest would otherwise hold no frequency at all.
     size = max(512, 1 << (window - 1).bit_length())
     power = librosa.feature.melspectrogram(
-        y=samples[: int(mel.seconds * RATE)],
+        y=mono(samples)[: int(mel.seconds * RATE)],
         sr=RATE,
         n_fft=size,
         win_length=window,

@@ -9,7 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32
 
+from seqdyn.data.arrays import exact
 from seqdyn.data.extras import needed
+from seqdyn.types import ConfigError
 
 RATE = 8000
 """Samples a second."""
@@ -19,29 +21,45 @@ Wave = Float32[np.ndarray, " _"]
 ChangeName = Literal["pitch", "stretch", "speed", "noise", "background"]
 
 
-def pitch(samples: Wave, semitones: float) -> Wave:
+def mono(samples: Any) -> Wave:
+    """Samples as 32-bit floats; whole ones of 16 or 32 bits, as WAV files hold them, over their range. ConfigError for
+    what is not one channel of finite numbers."""
+    found = exact("samples", samples)
+    if found.dtype in (np.int16, np.int32):
+        found = found / 2.0 ** (8 * found.itemsize - 1)
+    if found.ndim != 1 or not found.size or found.dtype.kind != "f":
+        raise ConfigError(
+            f"samples are {found.dtype} of the shape {found.shape}; they must be floats, or whole numbers of 16 or 32 "
+            "bits, of one channel, [n]; the mean over channels makes one of several."
+        )
+    return found.astype(np.float32, copy=False)
+
+
+def pitch(samples: Any, semitones: float) -> Wave:
     """Frequencies times 2^(semitones / 12), the duration kept (phase vocoder and resampling, librosa)."""
-    return _librosa().effects.pitch_shift(samples, sr=RATE, n_steps=semitones, n_fft=WINDOW).astype(np.float32)
+    return _librosa().effects.pitch_shift(mono(samples), sr=RATE, n_steps=semitones, n_fft=WINDOW).astype(np.float32)
 
 
-def stretch(samples: Wave, rate: float) -> Wave:
+def stretch(samples: Any, rate: float) -> Wave:
     """`rate` times as fast, frequencies kept (phase vocoder, librosa)."""
-    return _librosa().effects.time_stretch(samples, rate=rate, n_fft=WINDOW).astype(np.float32)
+    return _librosa().effects.time_stretch(mono(samples), rate=rate, n_fft=WINDOW).astype(np.float32)
 
 
-def speed(samples: Wave, factor: float) -> Wave:
+def speed(samples: Any, factor: float) -> Wave:
     """`factor` times as fast, frequencies `factor` times as high: a record played faster (resampling, librosa)."""
-    return _librosa().resample(samples, orig_sr=RATE, target_sr=RATE / factor).astype(np.float32)
+    return _librosa().resample(mono(samples), orig_sr=RATE, target_sr=RATE / factor).astype(np.float32)
 
 
-def noise(samples: Wave, decibels: float, rng: np.random.Generator) -> Wave:
+def noise(samples: Any, decibels: float, rng: np.random.Generator) -> Wave:
     """White noise added, so strong that 10 log₁₀ (power of the signal / power of the noise) is `decibels`."""
+    samples = mono(samples)
     return _mixed(samples, rng.normal(size=len(samples)), decibels)
 
 
-def background(samples: Wave, other: Wave, decibels: float, rng: np.random.Generator) -> Wave:
+def background(samples: Any, other: Any, decibels: float, rng: np.random.Generator) -> Wave:
     """A stretch of another recording, from a random place on and again from its beginning where it ends, added so
     softly that 10 log₁₀ (power of the signal / power of the stretch) is `decibels`; a silent one adds nothing."""
+    samples, other = mono(samples), mono(other)
     start = rng.integers(len(other))
     behind = np.resize(np.roll(other.astype(np.float64), -start), len(samples))
     return _mixed(samples, behind, decibels) if behind.any() else samples
@@ -52,7 +70,7 @@ def _mixed(samples: Wave, added: np.ndarray, decibels: float) -> Wave:
     return (samples + added * np.sqrt(power / of_added / 10 ** (decibels / 10))).astype(np.float32)
 
 
-def changed(samples: Wave, change: ChangeName, rng: np.random.Generator, other: Wave | None = None) -> Wave:
+def changed(samples: Any, change: ChangeName, rng: np.random.Generator, other: Any = None) -> Wave:
     """One change of a usual size: 'pitch' by U[−2, 2] semitones; 'stretch' at a rate between 1/1.25 and 1.25 and
     'speed' by a factor between 1/1.1 and 1.1, both uniform in their logarithm; 'noise' at U[10, 30] dB; 'background' at
     U[5, 20] dB, with `other` behind it."""
