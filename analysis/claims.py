@@ -51,7 +51,7 @@ class NotRun(LookupError):
 
 @dataclass(frozen=True, eq=False)
 class Mean:
-    """What `of` returns."""
+    """The mean of a column over some runs of each seed, see `of`."""
 
     name: str
     where: Mapping[str, Any]
@@ -104,8 +104,8 @@ def minus(one: Statistic, other: Statistic) -> Statistic:
 def prevails(one: Statistic, other: Statistic) -> Statistic:
     """Of the seeds whose values differ (McNemar 1947): 1 where the first is larger, 0 where the other is.
 
-    ValueError for means of unlike numbers of settings: where few learn, a mean of two is more often above a single
-    one than below it, though nothing tells them apart.
+    ValueError for means of unlike numbers of settings, as far as they are named: where few learn, a mean of two is more
+    often above a single one than below it, though nothing tells them apart.
     """
     if isinstance(one, Mean) and isinstance(other, Mean) and one.settings != other.settings:
         raise ValueError(f"means of {one.settings} and of {other.settings} settings differ by chance alone.")

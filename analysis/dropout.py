@@ -1,5 +1,5 @@
-"""Figures, table and report of `experiments.dropout`: what each kind does to the gap between training and test, and to
-the gradient's way back; Monte Carlo evaluation against the network without dropout.
+"""Figures, table and report of `experiments.dropout`: what each kind does to the gap between training and
+validation, and to the gradient's way back; Monte Carlo evaluation against the network without dropout.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -63,7 +63,7 @@ def summary(ds: "xr.Dataset", of: Criterion) -> list[dict[str, Any]]:
             continue
         for layer, name in enumerate(layer_names(ds)):
             row = {"cell": cell, "gain": gain, "clip": clip, "layer": name, "runs": len(runs)}
-            row |= {"target": float(of.target[runs[0]])}
+            row |= {"target": float(of.target[runs[0]]), "chance": float(of.chance[runs[0]])}
             row |= {name: int(np.sum(status[runs] == name)) for name in STATUSES}
             row |= {"ever": int(met[runs].any(axis=1).sum()), "test_loss": float(median(loss[runs]))}
             row |= {"clipped": lags.mean(ds["clipped"].isel(run=runs).values)}
@@ -219,7 +219,7 @@ def of_cell(rows: Sequence[dict[str, Any]], updates: int, of: Criterion, clip: s
     count = {name: sum(r[name] for r in rows if r["layer"] == layers[0]) for name in ("runs", "ever", *STATUSES)}
     censored = count["not yet"] + count["at chance"]
     if np.isfinite(rows[0]["target"]):
-        known = np.isfinite(of.chance).any()  # a task of one's own need not say it
+        known = np.isfinite(rows[0]["chance"])  # a task of one's own need not say it
         no_better = f"; {count['at chance']} of them no better than a constant" if known else ""
         said = [
             f"{count['learned']} of {count['runs']} runs learned ({of.metric.replace('_', ' ')} "

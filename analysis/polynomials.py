@@ -23,7 +23,7 @@ ARRAYS = "polynomials.npz"
 HIGH = 17
 """The degree at which penalties and early stopping are shown."""
 WEAK = 0.1
-"""λ of ridge that leaves no peak."""
+"""λ of ridge where least squares have their peak."""
 SHOWN = (0.0, 1e-4, 1e-2, 1.0)
 """λ drawn through the interpolation threshold."""
 
@@ -366,7 +366,7 @@ def text(found: Arrays) -> list[str]:
         f"Median test error is least at degree {degrees[best]}, {test[best]:.3f} (noise² {noise:g}), "
         f"greatest at degree {degrees[worst]}, {number(test[worst])}, where coefficients equal points, and "
         f"falls again to {test[after]:.3f} at degree {degrees[after]}: a second descent, to "
-        f"{test[after] / test[best]:.1f} times the least of the first. Ridge at λ = {WEAK:g} has no peak: at most "
+        f"{test[after] / test[best]:.1f} times the least of the first. Ridge at λ = {WEAK:g} has at most "
         f"{ridge.max():.2f} over all degrees. At degree {degrees[row]} the best λ, {found['penalties'][penalty]:.0e}, "
         f"gives {found['ridge_test'][row][penalty, 1]:.3f}. Early stopping at degree {found['descended'][k]}, by "
         f"basis: {stops}."

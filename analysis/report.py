@@ -140,7 +140,8 @@ def publish(
     those of `printed`) and where all lies; returns the figures' files and the page. ConfigError, before anything is
     drawn, for a folder that cannot be written in."""
     folder = into or Path(out)
-    with writing(folder, "python -m analysis.gradient_flow RUN_DIR --out FOLDER draws elsewhere"):
+    cure = "take another folder" if into else "python -m analysis.gradient_flow RUN_DIR --out FOLDER draws elsewhere"
+    with writing(folder, cure):
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=folder / "figures").close()
     drawn = _saved(figures, folder)

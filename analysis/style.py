@@ -286,11 +286,14 @@ def log_axis(axes: np.ndarray, values: Sequence[np.ndarray], highest: float = np
 
 def loss_axis(axes: np.ndarray, values: Sequence[np.ndarray], highest: float = np.inf) -> None:
     """`log_axis`; where a value is negative, as the loss of a density may be, a linear one that holds all up to
-    `highest`."""
+    `highest`, and no more than ten times the middle half above it, as one run that explodes would make all else flat.
+    """
     pool = np.concatenate([np.ravel(v) for v in values])
-    pool = np.minimum(pool[np.isfinite(pool)], highest)
+    pool = pool[np.isfinite(pool)]
     if not (pool < 0).any():
         return log_axis(axes, values, highest)
+    low, high = np.quantile(pool, [0.25, 0.75])
+    pool = np.minimum(pool, min(highest, high + 10 * (high - low)))
     margin = 0.04 * np.ptp(pool) or 1.0
     for ax in axes.flat:
         ax.set_ylim(pool.min() - margin, pool.max() + margin)

@@ -200,7 +200,7 @@ CLAIMS = (
         1.0,
     ),
     Claim(
-        "It grows as much with right labels, within a doubling, and so does not tell them apart",
+        "It grows as much with right labels, within a doubling",
         "difference",
         minus(doublings(wrong), doublings(right)),
         1.0,

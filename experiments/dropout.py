@@ -1,4 +1,4 @@
-"""What does each way of dropping do to the gradient through time, and what to the gap between training and test?
+"""What does each way of dropping do to the gradient through time, and what to the gap between training and validation?
 
 Hypothesis: what is dropped at the inputs, the words and the outputs leaves the recurrence alone, and so the gradient's
 reach; a new mask on h at each step shortens it (Zaremba, Sutskever & Vinyals 2014 drop no recurrent connection for that

@@ -81,7 +81,7 @@ CLAIMS = (
         f"{PASCANU}, §2.1",
     ),
     Claim(
-        "At initialisation, at gain 1, the GRU's gradient reaches less far than the tanh rnn's: gates begin as blind",
+        "At initialisation, at gain 1, the GRU's gradient reaches less far than the tanh rnn's",
         "difference",
         minus(_of("horizon_start", label="gru", gain=1.0), _of("horizon_start", label=TANH, gain=1.0)),
         0.0,
@@ -107,7 +107,7 @@ CLAIMS = (
         0.5,
     ),
     Claim(
-        "Clipping opens the ReLU rnn: at gain 0.5 its gradient ends further back than without",
+        "Clipped, the ReLU rnn of gain 0.5 ends with a gradient that reaches further back than without",
         "difference",
         minus(
             _of("horizon_end", label=RELU, gain=0.5, clip=0.1), _of("horizon_end", label=RELU, gain=0.5, clip=math.inf)
@@ -129,7 +129,7 @@ CLAIMS = (
         "within",
     ),
     Claim(
-        "Learning opens the path: the GRU's gradient ends reaching nearly all lags, mean over gains and thresholds",
+        "The GRU's gradient ends reaching nearly all lags, mean over gains and thresholds",
         "median",
         _of("horizon_end", label="gru"),
         90.0,

@@ -274,7 +274,8 @@ def is_many(values: Any) -> bool:
 
 def listed(values: Any) -> list[Any]:
     """One value or many, NumPy's, JAX's or Python's, as a list of Python's."""
-    values = values.to_pylist() if hasattr(values, "to_pylist") else values  # a column of pyarrow, in chunks, too
+    if hasattr(values, "to_pylist"):  # a column of pyarrow, in chunks, too
+        values = values.to_pylist()
     plain = values.tolist() if hasattr(values, "tolist") else values
     if not is_many(values) and not is_many(plain):  # what only offers tolist() is many once it is a list
         plain = [plain]

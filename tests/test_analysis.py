@@ -253,8 +253,11 @@ def test_what_is_drawn_may_lie_elsewhere_than_in_the_run_directory(drawn, flow, 
     def closed(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(Path, "mkdir", closed)
-    assert "RUN_DIR --out FOLDER" in refusal(gradient_flow.main, gradient_flow.Config(out))
+    for where, name in ((report, "TemporaryFile"), (Path, "mkdir")):  # in a folder that is there, and for a new one
+        with monkeypatch.context() as patch:
+            patch.setattr(where, name, closed)
+            assert "RUN_DIR --out FOLDER" in refusal(gradient_flow.main, gradient_flow.Config(out))
+            assert "take another folder" in refusal(gradient_flow.main, gradient_flow.Config(out, into))
     monkeypatch.setattr(Path, "write_text", closed)
     assert "--out FILE" in refusal(explore.write, [out], out / explore.NAME)
 

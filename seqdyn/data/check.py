@@ -119,9 +119,10 @@ def _examples(spec: Fields, split: str, examples: Any) -> Examples:
         return _shaped(f"{name} {of}", array(f"{name} {of}", value, right), shape)
 
     if spec.task == "next_step":
-        right = "0 or 1; Spec(loss=…) takes any numbers"
+        own = spec.loss is not None or spec.network is not None
+        right = "numbers" if own else "0 or 1; Spec(loss=…) takes any numbers"
         ys = shaped("ys", ys, (n, spec.steps, spec.features), right)
-        if spec.loss is not None or spec.network is not None:
+        if own:
             return Examples(xs, lengths, numbers(f"ys {of}", ys))
         return Examples(xs, lengths, whole_numbers(f"ys {of}", ys, 0, 1, right).astype(np.float32))
     labels = (n,) if spec.targets == 1 else (n, spec.targets)

@@ -2,6 +2,8 @@
 
 Pitch, pace and noise: Salamon & Bello 2017, "Deep convolutional neural networks and data augmentation for environmental
 sound classification", §II-B. Speed: Ko, Peddinti, Povey & Khudanpur 2015, "Audio augmentation for speech recognition".
+
+Samples are what `mono` takes; ConfigError, as there, for others.
 """
 
 from typing import Any, Literal
@@ -21,15 +23,15 @@ Wave = Float32[np.ndarray, " _"]
 ChangeName = Literal["pitch", "stretch", "speed", "noise", "background"]
 
 
-def mono(samples: Any) -> Wave:
+def mono(samples: Any, name: str = "samples") -> Wave:
     """Samples as 32-bit floats; whole ones of 16 or 32 bits, as WAV files hold them, over their range. ConfigError for
     what is not one channel of finite numbers."""
-    found = exact("samples", samples)
+    found = exact(name, samples)
     if found.dtype in (np.int16, np.int32):
         found = found / 2.0 ** (8 * found.itemsize - 1)
     if found.ndim != 1 or not found.size or found.dtype.kind != "f":
         raise ConfigError(
-            f"samples are {found.dtype} of the shape {found.shape}; they must be floats, or whole numbers of 16 or 32 "
+            f"{name} are {found.dtype} of the shape {found.shape}; they must be floats, or whole numbers of 16 or 32 "
             "bits, of one channel, [n]; the mean over channels makes one of several."
         )
     return found.astype(np.float32, copy=False)
@@ -59,7 +61,7 @@ def noise(samples: Any, decibels: float, rng: np.random.Generator) -> Wave:
 def background(samples: Any, other: Any, decibels: float, rng: np.random.Generator) -> Wave:
     """A stretch of another recording, from a random place on and again from its beginning where it ends, added so
     softly that 10 log₁₀ (power of the signal / power of the stretch) is `decibels`; a silent one adds nothing."""
-    samples, other = mono(samples), mono(other)
+    samples, other = mono(samples), mono(other, "other")
     start = rng.integers(len(other))
     behind = np.resize(np.roll(other.astype(np.float64), -start), len(samples))
     return _mixed(samples, behind, decibels) if behind.any() else samples

@@ -191,7 +191,7 @@ def _width(name: str, cell: Cell, inputs: int) -> int:
     if other := other_leaf(params, lambda leaf: leaf.dtype in _TRAINED):
         raise ConfigError(
             f"{name}, whose init gives {other}; parameters must be 32-bit floats, as they are trained: a constant is "
-            "made in build, a complex number of two."
+            "made in build, a complex number of two floats."
         )
     with known_at_run_time(name):
         after = step(cell, params, carry, jnp.zeros((3, inputs)))

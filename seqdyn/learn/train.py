@@ -58,16 +58,19 @@ class Keys(NamedTuple):
     """Of changes of training batches."""
 
 
-RECORDS = len(Keys._fields)
-"""Folded into the root, it gives the key of users' records."""
-RULES = RECORDS + 2
-"""The key of users' rules; the number before it gives that of probes."""
+RECORDS, PROBES, RULES = range(len(Keys._fields), len(Keys._fields) + 3)
+"""Whose key `key_of` gives, beside those of a run."""
 
 
 def keys(spec: Spec) -> Keys:
     """The keys of a run."""
     root = jax.random.key(spec.numbers.seed)
-    return Keys(*(jax.random.fold_in(root, i) for i in range(6)))
+    return Keys(*(jax.random.fold_in(root, i) for i in range(len(Keys._fields))))
+
+
+def key_of(spec: Spec, whose: int, step: Int[Array, ""]) -> Key[Array, ""]:
+    """The key of users' records, probes or rules at an update."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(spec.numbers.seed), whose), step)
 
 
 def init(spec: Spec, data: Any = None, given: Mapping[str, Array] | None = None) -> TrainState:
@@ -186,11 +189,9 @@ def optimizer_step(spec: Spec, state: TrainState, grads: Tree, batch: Any = None
             params = params._replace(embedding=now)
         return objective.value(spec, params, batch, carries)
 
-    def key() -> Key[Array, ""]:
-        return jax.random.fold_in(jax.random.fold_in(jax.random.key(spec.numbers.seed), RULES), state.step)
-
     # A part that clips has no other way to leave a frozen embedding out.
     shown = trained(grads) if is_part(spec.clip) else grads
+    key = partial(key_of, spec, RULES, state.step)
     at = optim.At(state.step, global_norm, partial(penalties.counts, spec), shown, of_batch, trained, key)
     with jax.numpy_dtype_promotion("standard"):
         updates, opt, said = optim.rule(spec).update(shown, state.opt, state.params, at)
@@ -229,7 +230,7 @@ def step(spec: Spec, state: TrainState, batch: Batch) -> tuple[TrainState, Metri
         "finite": finite,
     }
     if spec.records:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(spec.numbers.seed), RECORDS), state.step)
+        key = key_of(spec, RECORDS, state.step)
         shown = context.Context(batch, state.params, loss, grads, updates, state.step, key)
         layers = metrics["adjoint_norm"].shape[0]
         sizes = {"layer": layers, "time": spec.steps, "group": len(by_group), "unit": max(spec.hidden)}

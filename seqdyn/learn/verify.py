@@ -47,8 +47,11 @@ def gradient_error(spec: Spec, data: Any, program: Any = None) -> float:
     if least is not None and not least >= 0:
         raise ConfigError(f"weight of the task of {spec.label} has {float(least):g}; it must be at least 0.")
     if silent and (found := unreached_groups(spec, data)):
-        untrained = ": what is not to be trained must not be in what init returns" if spec.network else ""
-        untrained = untrained or (own(spec) and ": weights that stay as drawn must be 'statistics' of their cell") or ""
+        untrained = ""
+        if spec.network:
+            untrained = ": what is not to be trained must not be in what init returns"
+        elif own(spec) and any(name.startswith("layer") for name in found):
+            untrained = ": weights that stay as drawn must be 'statistics' of their cell"
         raise ConfigError(
             f"the gradient of {', '.join(found)} of {spec.label} is exactly 0, as it is in {NETWORKS} networks drawn "
             f"afresh; the loss must depend on what is trained, so this network cannot be{untrained}."

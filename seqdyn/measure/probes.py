@@ -98,7 +98,7 @@ def _measured(probe: Any, spec: Spec, state: TrainState, view: View) -> dict[str
     def loss_of(params: Tree) -> Array:
         return kind(spec).forward(spec, params, batch).loss
 
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.key(spec.numbers.seed), train.RECORDS + 1), state.step)
+    key = train.key_of(spec, train.PROBES, state.step)
     layers = len(spec.widths) if spec.network is None else len(network.scans(spec))
     sizes = {"layer": layers, "time": spec.steps, "group": len(model.groups(state.params)), "unit": max(spec.hidden)}
     return measured(probe, Look(batch, state.params, state.step, key, loss_of, ran), sizes)

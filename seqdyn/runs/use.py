@@ -209,12 +209,12 @@ def _read(of: Trained, data: Any) -> tuple[np.ndarray, np.ndarray]:
 def _rows(of: Trained, texts: list[str]) -> list[list[int]]:
     """The ids of texts, where the vocabulary is that of our own tokens: by others each text would be another one."""
     words = _vocabulary(of)
-    right = [[word] for word in SPECIAL] + [tokenize(word) for word in words[len(SPECIAL) :]]
-    odd = next((i for i, word in enumerate(words) if right[i] != [word]), None)
+    cut = [[word] for word in SPECIAL] + [tokenize(word) for word in words[len(SPECIAL) :]]
+    odd = next((i for i, word in enumerate(words) if cut[i] != [word]), None)
     if odd is not None:
         raise ConfigError(
             f"data is text, but the vocabulary of {of.path} was not made by data.text.tokenize (id {odd} is "
-            f"{words[odd]!r:.40}); give ids, as your own tokens make them."
+            f"{words[odd]!r:.40}); give ids, as your own tokens make them: data.text.encode(tokens, index)."
         )
     index = {word: i for i, word in enumerate(words)}
     rows = [encode(tokenize(text), index) for text in texts]

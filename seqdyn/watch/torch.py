@@ -163,16 +163,16 @@ class Look:
 
     def _after(self, rnn: Any, args: Any, kwargs: Any, output: Any) -> None:
         x, first = (*args, *(kwargs[key] for key in ("input", "hx") if key in kwargs), None)[:2]
-        first = first if isinstance(first, tuple) else () if first is None else (first,)
+        first = tuple(first) if isinstance(first, tuple | list) else () if first is None else (first,)
+        data = torch_calls.data(output[0] if isinstance(output, tuple) and output else output)
+        if torch.is_tensor(data) and not (data.requires_grad and data.numel()):
+            return
         if not torch_calls.is_usual(rnn, x, first, output):
             return self._fault(
                 "the module takes or returns something else than PyTorch's own; it must be called as (x) or (x, state) "
-                "and return (outputs, last state)."
+                "and return (outputs, last state), of an LSTM (outputs, (h_n, c_n))."
             )
         outputs, last = output
-        data = torch_calls.data(outputs)
-        if not (data.requires_grad and data.numel()):
-            return
         if torch_calls.dropping(rnn) and data.device.type != "cpu":
             where = f"dropout is {rnn.dropout} between layers on {data.device.type!r}"
             return self._fault(f"{where}; it must be 0 there: watch a module for each layer, nn.Dropout between them.")
