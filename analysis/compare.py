@@ -26,7 +26,6 @@ from analysis.compare_overlays import interval as interval
 from analysis.compare_overlays import panels
 from analysis.compare_sides import QUANTITIES, Read, Side, setting_text
 from analysis.compare_sides import read as read
-from seqdyn.runs import manifest
 from seqdyn.runs.display import plain_console
 from seqdyn.runs.script import script
 from seqdyn.types import ConfigError
@@ -127,8 +126,7 @@ def show(paths: Sequence[str | Path], into: Path, at: Sequence[int] = ()) -> lis
 
     Raises ConfigError, before anything is written, for a folder that is a run directory or a file.
     """
-    if (into / manifest.NAME).exists() or (into.exists() and not into.is_dir()):
-        raise ConfigError(f"out is {into}; it must be a folder for the comparison, and no run directory.")
+    report.check_folder(into, "the comparison")
     found = read(paths)
     longest = max(side.ds.sizes["step"] for side in found.sides)
     for done in at:

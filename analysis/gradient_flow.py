@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -24,7 +23,7 @@ from analysis.style import median
 from seqdyn.learn.spec import Spec
 from seqdyn.runs import manifest
 from seqdyn.runs.records import load
-from seqdyn.runs.script import script
+from seqdyn.runs.script import RunDir, script
 from seqdyn.runs.why import diverged as diverged_runs
 from seqdyn.runs.why import why
 from seqdyn.types import ConfigError
@@ -344,8 +343,7 @@ def show(out: str | Path, verdicts: Sequence[Verdict] = (), into: Path | None = 
 
 @dataclass(frozen=True)
 class Config:
-    run_dir: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR")]
-    """A run directory."""
+    run_dir: RunDir
     out: Path | None = None
     """Folder of figures and report; by default the run directory. (The page to explore has an --out of its own.)"""
 
@@ -353,8 +351,8 @@ class Config:
 def main(config: Config) -> None:
     """As the script that made it, if it states claims."""
     out, into = config.run_dir, config.out
-    if into and ((into / manifest.NAME).exists() or (into.exists() and not into.is_dir())):
-        raise ConfigError(f"out is {into}; it must be a folder for what is drawn, and no run directory.")
+    if into:
+        report.check_folder(into, "what is drawn")
     claims.redrawn(out, lambda verdicts: show(out, verdicts, into))
 
 

@@ -9,7 +9,6 @@ import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 
 from analysis import explore, style
 from analysis import live as live  # whoever draws reports has `--live`
-from seqdyn.files import in_one_step, writing
+from seqdyn.files import in_one_step, make_folder, writing
 from seqdyn.runs import manifest
 from seqdyn.runs.display import plain_console, table
 from seqdyn.types import ConfigError
@@ -126,6 +125,12 @@ def _saved(figures: Iterable[Drawn], folder: Path) -> list[tuple[Path, str]]:
         return [(style.save(figure, folder / "figures" / name), caption) for name, figure, caption in figures]
 
 
+def check_folder(into: Path, what: str) -> None:
+    """ConfigError for a file or a run directory, among whose files `what` must not lie."""
+    if (into / manifest.NAME).exists() or (into.exists() and not into.is_dir()):
+        raise ConfigError(f"out is {into}; it must be a folder for {what}, and no run directory.")
+
+
 def publish(
     out: str | Path,
     title: str,
@@ -142,8 +147,7 @@ def publish(
     folder = into or Path(out)
     cure = "take another folder" if into else "python -m analysis.gradient_flow RUN_DIR --out FOLDER draws elsewhere"
     with writing(folder, cure):
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        TemporaryFile(dir=folder / "figures").close()
+        make_folder(folder / "figures")
     drawn = _saved(figures, folder)
     explored = [explore.write([out], Path(out) / explore.NAME)] if into is None else []
     page = write(out, title, text, drawn, tables, into, made)

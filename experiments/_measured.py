@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from seqdyn import backend
+from seqdyn import backend, files
 from seqdyn.files import in_one_step
 from seqdyn.types import ConfigError
 
@@ -56,11 +56,8 @@ def place(name: str, config: Any) -> tuple[Path, dict[str, Any]]:
 
 def make_folder(folder: Path) -> None:
     """Makes it. Raises ConfigError, before hours of measuring, if nothing can be written there."""
-    trial = folder / f".trial.{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial.touch()
-        trial.unlink()
+        files.make_folder(folder)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written to ({error.strerror}); choose another --out.") from None
 

@@ -5,6 +5,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from seqdyn.types import ConfigError
 
@@ -18,6 +19,12 @@ def writing(folder: Path, cure: str) -> Iterator[None]:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise
         raise ConfigError(f"{folder} cannot be written in ({error.strerror}); {cure}.") from None
+
+
+def make_folder(folder: Path) -> None:
+    """Makes it, if need be. Raises OSError if nothing can be written in it, before there is anything to lose."""
+    folder.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=folder).close()
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ from analysis import (
     style,
 )
 from experiments.reproduce import _cases
+from seqdyn import files
 from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.runs import manifest
 from seqdyn.runs.records import Store, load
@@ -253,7 +254,7 @@ def test_what_is_drawn_may_lie_elsewhere_than_in_the_run_directory(drawn, flow, 
     def closed(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    for where, name in ((report, "TemporaryFile"), (Path, "mkdir")):  # in a folder that is there, and for a new one
+    for where, name in ((files, "TemporaryFile"), (Path, "mkdir")):  # in a folder that is there, and for a new one
         with monkeypatch.context() as patch:
             patch.setattr(where, name, closed)
             assert "RUN_DIR --out FOLDER" in refusal(gradient_flow.main, gradient_flow.Config(out))

@@ -173,33 +173,29 @@ def test_labels_that_are_words_are_classes_in_alphabetical_order():
     assert labelled_text({"train": (texts, [0, 1, 0])}, length=4).classes == ()
 
 
-class Series:
-    """As a pandas one whose index does not begin at 0."""
-
+class Column:
     def __init__(self, values):
         self.values = values
-
-    def tolist(self):
-        return self.values
 
     def __len__(self):
         return len(self.values)
 
 
-class Chunked:
-    """A column of pyarrow in chunks: its items are its own scalars, which only it makes Python's."""
+class Series(Column):
+    """As a pandas one whose index does not begin at 0."""
 
-    def __init__(self, values):
-        self.values = values
+    def tolist(self):
+        return self.values
+
+
+class Chunked(Column):
+    """A column of pyarrow in chunks: its items are its own scalars, which only it makes Python's."""
 
     def to_pylist(self):
         return self.values
 
     def __iter__(self):
         return iter([object()] * len(self.values))
-
-    def __len__(self):
-        return len(self.values)
 
 
 def column(values):

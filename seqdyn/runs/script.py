@@ -74,7 +74,8 @@ def seeds(which: Any) -> list[int]:
     return list(map(int, which)) if is_many(which) else list(range(int(which)))
 
 
-RUN_DIR: Any = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR", help="A run directory.")]
+RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR", help="A run directory.")]
+RUN_DIR: Any = RunDir
 """The only argument of a command that reads one."""
 Seeds = Annotated[
     int | tuple[int, ...],

@@ -17,7 +17,7 @@ from seqdyn.watch.seen import Seen
 def value_and_grad(
     f: Callable[..., Any], *, has_aux: bool = False, reduction: str = "mean", wrt: Any = nnx.Param
 ) -> Callable[..., tuple[Any, Any, dict[str, Seen]]]:
-    """`flax.nnx.value_and_grad` of f(model, *args), with respect to the model's `nnx.Param`s, and what was read.
+    """`flax.nnx.value_and_grad` of f(model, *args), with respect to what `wrt` picks of the model, and what was read.
 
     (value, grads, seen), or ((value, aux), grads, seen); what else is in the model is as f leaves it. `wrt` is a filter
     as `nnx.Optimizer` takes it, for parameters of which some are frozen.
