@@ -6,7 +6,7 @@ tile and update, and waits to be stopped. FAIL: a shard that fails before traini
 
 import os
 import sys
-import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,17 +29,18 @@ def main(config):
 if __name__ == "__main__":
     from seqdyn.runs import run, script, signals
 
-    at, ask, asked = run.Display.at, signals.Stop.ask, threading.Event()
+    at, ask, asked = run.Display.at, signals.Stop.ask, []
 
-    def asking(self, signum=0):
+    def asking(self, signum=0):  # in a signal's handler, so without an Event's lock
         ask(self, signum)
-        asked.set()
+        asked.append(signum)
 
     def holding(self, tile, step, alive, metrics=None):
         at(self, tile, step, alive, metrics)
         if "HOLD" in os.environ and metrics is not None and step % (2 * CHUNK) == 0 and step < UPDATES:
             Path(os.environ["HOLD"], f"{tile.index}-{step}").touch()
-            asked.wait()
+            while not asked:
+                time.sleep(0.01)
 
     signals.Stop.ask = asking
     run.Display.at = holding

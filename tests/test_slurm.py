@@ -6,6 +6,7 @@ The laws about the table and about what is asked for hold without one.
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -53,8 +54,13 @@ def until(true, what, seconds=100):
     """Waits for what comes by itself."""
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, f"waited in vain for {what}; {asked('squeue', '-r', '--states=all')}"
+        assert time.monotonic() < end, f"waited in vain for {what}; {asked('squeue', '-r', '--states=all')}{logs()}"
         time.sleep(0.1)
+
+
+def logs():
+    """What the jobs wrote last."""
+    return "".join(f"\n{log}:\n{log.read_text()[-2000:]}" for log in sorted(slurm.LOGS.rglob("*_log.*")))
 
 
 def states():
@@ -240,6 +246,38 @@ def test_a_shard_is_queued_again_as_long_as_it_has_new_checkpoints(tmp_path):
         job.checkpoint()
     with pytest.raises(SystemExit):  # a tile of the other shard is none of its
         begun(20, tile=1).checkpoint()
+
+
+def test_a_stop_may_come_at_any_place_of_a_job_that_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "SAME_SECONDS", 0)
+
+    def stopped(place):
+        """Where in Python's calls of C the signal came: the `place`-th from the start of the shard."""
+        job, calls, came = slurm.Job(["sleep", "9"], tmp_path, Shard()), [], []
+
+        def handler(signum, frame):
+            came.append(job.checkpoint())
+
+        def seen(frame, event, what):
+            if event == "c_call" and job._child and not came:
+                calls.append(what)
+                if len(calls) == place:
+                    sys.setprofile(None)
+                    signal.raise_signal(signal.SIGUSR2)
+
+        before = signal.signal(signal.SIGUSR2, handler)
+        sys.setprofile(seen)
+        try:
+            with pytest.raises(SystemExit, match="shard 0/1 was ended by SIGUSR2"):
+                job()
+        finally:
+            sys.setprofile(None)
+            signal.signal(signal.SIGUSR2, before)
+        assert len(came) == 1
+        return calls[-1]
+
+    calls = {stopped(place).__name__ for place in range(1, 7)}
+    assert {"waitid", "sleep"} <= calls
 
 
 @pytest.mark.parametrize(("ends", "code"), [("exit 3", 3), ("kill -9 $$", "shard 0/1 was ended by SIGKILL.")])

@@ -44,13 +44,13 @@ class Job:
 
     def __init__(self, command: Sequence[str], out: Path, mine: Shard, idle: int = 0) -> None:
         self.command, self.out, self.mine, self.idle = list(command), out, mine, idle
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child = 0
         self._before: set[str] = set()
 
     def __call__(self) -> int:
         """Runs the shard; ends the process with its exit code if that is not 0, its sentence the last in the log."""
         self._before = _checkpoints(self.out, self.mine)
-        self._child = subprocess.Popen(self.command)
+        self._child = os.posix_spawnp(self.command[0], self.command, os.environ)
         code = self._ended()
         if code in (-signal.SIGUSR2, 128 + signal.SIGUSR2):  # sent to all of the job; ours is on its way
             time.sleep(SAME_SECONDS)
@@ -65,7 +65,7 @@ class Job:
         import submitit
 
         if self._child:
-            self._child.send_signal(signal.SIGUSR2)
+            os.kill(self._child, signal.SIGUSR2)
             self._ended()
         idle = 0 if _checkpoints(self.out, self.mine) - self._before else self.idle + 1
         if idle == IDLE:
@@ -76,10 +76,11 @@ class Job:
         return submitit.helpers.DelayedSubmission(Job(self.command, self.out, self.mine, idle))
 
     def _ended(self) -> int:
-        assert self._child
-        while self._child.poll() is None:  # not wait(): a signal handler may be here a second time
+        """The child's exit code, negative for a signal. A signal may come at any place here, and its handler asks the
+        same: without a lock, as Popen's, which the handler would wait for in vain, and as often as it likes."""
+        while not (end := os.waitid(os.P_PID, self._child, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
             time.sleep(0.1)
-        return self._child.returncode
+        return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
 def spread(out: Path, done: Callable[[Shard], bool], workers: int, options: Sequence[str] = ()) -> None:
