@@ -221,3 +221,29 @@ def test_texts_without_a_known_word_are_told(reviews):
 )
 def test_what_a_stream_cannot_go_on_from_is_a_sentence(stream, prompt, n, heat, told):
     assert told in refusal(sd.generate, stream, 0, prompt, n, temperature=heat)
+
+
+@pytest.mark.parametrize(
+    "more", [dict(classes=3, bidirectional=True), dict(classes=2, pad="after"), dict(classes=0, targets=2)], ids=str
+)
+def test_labels_of_every_step_count_on_steps_that_are_not_padding_alone(more, tmp_path):
+    """Loss and accuracy are the means over all of these, whatever stands for labels on padding."""
+    n, steps, rng = 7, 5, np.random.default_rng(0)
+    spec = sd.Spec("labelled", steps=steps, features=2, readout="every", batch=4, hidden=(4,), cell="gru", **more)
+    xs, lengths = rng.normal(size=(n, steps, 2)), np.arange(n) % steps + 1
+    t = np.arange(steps)[None]
+    valid = t < lengths[:, None] if spec.pad == "after" else t >= steps - lengths[:, None]
+    ys = rng.integers(0, spec.classes, (n, steps)) if spec.classes else rng.normal(size=(n, steps, 2))
+    ys[~valid] = -100 if spec.classes else np.nan
+    experiment = sd.Experiment("tags", sd.grid(spec, lr=0.05), updates=4, chunk=4, probe_every=4, probes=())
+    data = dict.fromkeys(("train", "validation", "test"), (xs, lengths, ys))
+    ds = sd.load(sd.run(experiment, tmp_path, data)).isel(run=0)
+    found = sd.predict(tmp_path, 0, (xs, lengths))[valid].astype(np.float64)
+    ys = ys[valid]
+    if spec.classes:
+        p = found if spec.classes > 2 else np.stack([1 - found, found], axis=1)
+        loss = -np.log(p[np.arange(len(ys)), ys])
+        np.testing.assert_allclose(ds.test_accuracy[-1], np.mean(p.argmax(axis=1) == ys), rtol=1e-5)
+    else:
+        loss = np.sum((found - ys) ** 2, axis=1)
+    np.testing.assert_allclose(ds.test_loss[-1], loss.mean(), rtol=1e-5)
