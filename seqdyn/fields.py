@@ -91,9 +91,10 @@ class Fields:
     features: int = 0
     """Numbers a step of a data set's sequences; 0 where they are ids."""
     classes: int = 2
-    """Of a 'labelled' sequence; 0: its label is a number."""
+    """Of a 'labelled' sequence, with the readout 'every' of each of its steps; 0: its label is a number."""
     targets: int = 1
-    """Numbers (`classes` 0) or bits (`classes` 2) that a 'labelled' sequence has as its label, ys [n, targets]."""
+    """Numbers (`classes` 0) or bits (`classes` 2) that a 'labelled' sequence has as its label, ys [n, targets];
+    each step with the readout 'every'."""
     pad: Pad = "before"
     """On which side of a data set's sequences the padding lies."""
     mask: bool = True
@@ -123,7 +124,8 @@ class Fields:
     """Readout weights, at `Numbers.readout_gain`."""
     readout: Readout = _word("last", "network")
     """What the prediction reads of the top level's outputs: the last, or the mean or sum over the steps that are not
-    padding. With 'every', in tasks that ask at every step, each step has its own prediction."""
+    padding. With 'every', in tasks that ask at every step and 'labelled' ones with a label of each step, each step has
+    its own prediction."""
     dropout: Dropout = _word("none", "network")
     """What `Numbers.dropout` drops: words, inputs, outputs, or something inside the recurrence; see `learn.dropout`."""
     penalties: tuple[PenaltyName | Part, ...] | Part = ()

@@ -246,7 +246,7 @@ WRONG_SPECS = [
     (dict(task="labelled", features=2, embedding=8), ["embedding", "8", "only ids"]),
     (dict(task="labelled", features=2, classes=1), ["classes is 1", "2 or more"]),
     (dict(task="labelled", features=2, classes=-3), ["classes", "-3"]),
-    (dict(task="labelled", features=2, readout="every"), ["readout", "every", "labelled"]),
+    (dict(task="labelled", features=2, readout="every", augment=("jitter",)), ["augment", "readout is 'every'"]),
     (dict(task="labelled", features=2, pad="left"), ["pad", "left", "before, after"]),
     (dict(task="labelled", features=2, mask=1), ["mask", "1", "True or False"]),
     (dict(task="labelled", vocabulary=100, pretrained=True), ["pretrained", "embedding"]),

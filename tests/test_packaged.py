@@ -161,7 +161,8 @@ def test_windows_overlap_cover_every_step_and_keep_label_and_order(pad):
     np.testing.assert_array_equal(ids.xs, cut.xs[..., 0])
     assert "length is 9; it must be at most" in refusal(windows, whole, 9, 1)
     assert "hop" in refusal(windows, whole, 4, 0)
-    assert "ys has the shape" in refusal(windows, whole._replace(ys=np.zeros((4, 8, 1))), 4, 1)
+    for of_steps in (np.zeros((4, 8, 1)), np.zeros((4, 8))):
+        assert "ys has the shape" in refusal(windows, whole._replace(ys=of_steps), 4, 1)
 
 
 ROWS, WHOLE = np.arange(12.0).reshape(6, 2), (np.arange(36.0).reshape(6, 3, 2), np.array([3, 2, 1, 3, 3, 3]), [0] * 6)

@@ -82,6 +82,7 @@ def test_a_prediction_is_the_probability_that_the_network_gives(reviews):
     for data in (
         TEXTS * 4,
         pd.Series(TEXTS * 4),
+        pd.DataFrame({"text": TEXTS * 4}),
         np.array(TEXTS * 4),
         [text.encode() for text in TEXTS * 4],
         np.array([text.encode() for text in TEXTS * 4]),
@@ -101,6 +102,16 @@ def test_a_prediction_is_the_probability_that_the_network_gives(reviews):
     for n in (2, 3):  # as many sequences as there are arrays in (xs, lengths) and (xs, lengths, ys)
         rows = examples.xs[:n].tolist()
         np.testing.assert_allclose(sd.predict(out, 1, rows), sd.predict(out, 1, np.asarray(rows)), rtol=1e-5)
+
+
+def test_a_long_text_is_read_from_the_end_that_is_asked_for(reviews):
+    out, _ = reviews
+    text = "a fine film what a film dull dull"  # eight words, and <start>, for six steps
+    for truncate, kept in (("first", "a fine film what a"), ("last", "what a film dull dull")):
+        words = [word.word for word in sd.explained(out, 0, text, truncate=truncate)[1]]
+        assert " ".join(words[-5:]) == kept
+    first = sd.predict(out, 0, text, truncate="first")
+    np.testing.assert_allclose(first, sd.predict(out, 0, "a fine film what a"), rtol=1e-5)
 
 
 def test_the_gradient_of_a_word_is_the_difference_that_its_vector_makes(reviews):
@@ -221,3 +232,36 @@ def test_texts_without_a_known_word_are_told(reviews):
 )
 def test_what_a_stream_cannot_go_on_from_is_a_sentence(stream, prompt, n, heat, told):
     assert told in refusal(sd.generate, stream, 0, prompt, n, temperature=heat)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        dict(classes=3, features=2, bidirectional=True),
+        dict(classes=2, features=2, pad="after"),
+        dict(classes=0, features=1, targets=2),
+    ],
+    ids=str,
+)
+def test_labels_of_every_step_count_on_steps_that_are_not_padding_alone(more, tmp_path):
+    """Loss and accuracy are the means over all of these, whatever stands for labels on padding."""
+    n, steps, rng = 7, 5, np.random.default_rng(0)
+    spec = sd.Spec("labelled", steps=steps, readout="every", batch=4, hidden=(4,), cell="gru", **more)
+    xs, lengths = rng.normal(size=(n, steps, spec.features)), np.arange(n) % steps + 1
+    t = np.arange(steps)[None]
+    valid = t < lengths[:, None] if spec.pad == "after" else t >= steps - lengths[:, None]
+    ys = rng.integers(0, spec.classes, (n, steps)) if spec.classes else rng.normal(size=(n, steps, 2))
+    ys[~valid] = -100 if spec.classes else np.nan
+    experiment = sd.Experiment("tags", sd.grid(spec, lr=0.05), updates=4, chunk=4, probe_every=4, probes=())
+    data = dict.fromkeys(("train", "validation", "test"), (xs, lengths, ys))
+    ds = sd.load(sd.run(experiment, tmp_path, data)).isel(run=0)
+    found = sd.predict(tmp_path, 0, (xs, lengths))[valid].astype(np.float64)
+    ys = ys[valid]
+    if spec.classes:
+        p = found if spec.classes > 2 else np.stack([1 - found, found], axis=1)
+        loss = -np.log(p[np.arange(len(ys)), ys])
+        np.testing.assert_allclose(ds.test_accuracy[-1], np.mean(p.argmax(axis=1) == ys), rtol=1e-5)
+    else:
+        loss = np.sum((found - ys) ** 2, axis=1)
+        np.testing.assert_array_equal(sd.predict(tmp_path, 0, xs[..., 0]), sd.predict(tmp_path, 0, xs))  # [n, s]
+    np.testing.assert_allclose(ds.test_loss[-1], loss.mean(), rtol=1e-5)

@@ -76,6 +76,7 @@ def test_a_group_larger_than_a_part_goes_where_most_is_wanted(seed):
 def test_three_groups_go_into_three_parts_however_unequal():
     parts = grouped(np.repeat([0, 1, 2], [1, 1, 98]), seed=0)
     assert sorted(len(part) for part in parts) == [1, 1, 98]
+    assert "9.22" in refusal(grouped, [2**63, 2**63 + 1, 2**63 + 2, -1])  # NumPy makes floats of these, one of three
     assert "groups is 2" in refusal(grouped, np.array([0, 0, 1]))
     assert "ratios" in refusal(grouped, np.arange(9), ratios=(0.5, 0.2, 0.2))
 

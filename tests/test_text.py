@@ -41,6 +41,12 @@ def test_vocabulary_is_ordered_by_frequency_then_alphabet():
     assert build_vocabulary(reversed(lists), 6) == (*SPECIAL, "c", "b", "a")
 
 
+def test_special_words_of_a_corpus_are_the_special_ids():
+    vocabulary = build_vocabulary([["<unk>", "a", "<pad>", "<unk>"]], 10)
+    assert vocabulary == (*SPECIAL, "a")
+    assert encode(["<unk>", "a"], index_of(vocabulary)) == [1, 2, 3]
+
+
 def test_decode_inverts_encode_for_known_words():
     words = tokenize("The film isn't bad, the film is good.")
     vocabulary = build_vocabulary([words], 100)
@@ -79,6 +85,8 @@ def test_padding_goes_in_front_and_lengths_count_the_rest():
     ids, lengths = pad_to(rows, 3)
     assert ids.tolist() == [[0, 0, 1], [0, 1, 7], [1, 7, 8], [7, 8, 9]]
     assert lengths.tolist() == [1, 2, 3, 3] and ids.dtype == lengths.dtype == np.int32
+    for given in (map(np.array, rows), [tuple(row) for row in rows], [np.array(row, ">f8") for row in rows]):
+        assert pad_to(given, 3)[0].tolist() == ids.tolist()
     assert pad_to(rows, 3, pad="after")[0].tolist() == [[1, 0, 0], [1, 7, 0], [1, 7, 8], [7, 8, 9]]
 
 
@@ -127,9 +135,28 @@ def test_any_three_lists_are_shuffled_as_examples_are():
         (lambda: decode([1, 3.5], (*SPECIAL, "a")), "ids has 3.5"),
         (lambda: decode(["a"], (*SPECIAL, "a")), "ids has the type"),
         (lambda: decode([[1, 3]], (*SPECIAL, "a")), "ids has the shape (1, 2)"),
+        (lambda: shuffled((np.ones((2, 3)), [3, 3], np.ones((2, 3))), 0), "ys of examples has the shape (2, 3)"),
+        (lambda: pad_to([[1], np.array([2**32 + 1])], 3), "row 1 has 4294967297 in example 0"),
+        (lambda: pad_to([np.array([2**31], np.uint32)], 3), "row 0 has 2147483648"),
+        (lambda: pad_to([[1, 1.5]], 1), "row 0 has 1.5"),
+        (lambda: pad_to([[1, np.nan]], 3), "row 0 has nan"),
+        (lambda: pad_to(["123"], 3), "row 0 is a str"),
+        (lambda: pad_to([["1", "2"]], 3), "row 0 has the type"),
+        (lambda: pad_to([np.ones((2, 2))], 3), "row 0 has the shape (2, 2)"),
+        (lambda: pad_to([1, 2], 3), "row 0 has the shape ()"),
+        (lambda: pad_to("123", 3), "rows is '123'"),
+        (lambda: pad_to(None, 3), "rows is None"),
+        (lambda: build_vocabulary([list("abcd")], 2), "size is 2"),
+        (lambda: build_vocabulary([["a"]], None), "size is None"),
+        (lambda: build_vocabulary([["a", None]], 9), "token_lists is not lists of words"),
+        (lambda: build_vocabulary([["a", 1]], 9), "token_lists is not lists of words"),
+        (lambda: build_vocabulary([None], 9), "token_lists is not lists of words"),
+        (lambda: encode(["a"], (*SPECIAL, "a")), "index is a tuple"),
+        (lambda: tokenize(b"a"), "text is b'a'"),
+        (lambda: tokenize(None), "text is None"),
     ],
 )
-def test_what_cannot_be_shuffled_or_read_is_one_sentence(call, words):
+def test_what_is_no_text_ids_or_examples_is_one_sentence(call, words):
     assert words in refusal(call)
 
 

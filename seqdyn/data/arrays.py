@@ -27,6 +27,9 @@ def array(where: str, value: Any, right: str) -> np.ndarray:
         found = np.asarray(value)
         if found.dtype.kind in "OT" and found.ndim:  # a column of words or of lists, as pandas and pyarrow have them
             found = np.asarray(value := _unpacked(found))
+        if found.dtype == object and not found.ndim and not isinstance(found.item(), Number):  # None, a generator, …
+            shown = " ".join(repr(value).split())
+            raise ConfigError(f"{where} is {shown:.60}; it must be {right}.")
         if found.dtype.kind in "OSU" and not isinstance(value, np.ndarray):
             _of_one_kind(where, np.asarray(value, object).ravel().tolist(), right)
         if found.dtype == object:  # decimals, fractions

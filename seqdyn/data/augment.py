@@ -186,6 +186,10 @@ def check(spec: Fields) -> None:
         raise ConfigError(f"augment is {spec.augment!r}; it must be a tuple of names among {', '.join(AUGMENTATIONS)}.")
     if spec.augment and spec.task != "labelled":
         raise ConfigError(f"augment is {spec.augment!r} for the task '{spec.task}'; it must be 'labelled'.")
+    if spec.augment and spec.readout == "every":
+        raise ConfigError(
+            f"augment is {spec.augment!r} and readout is 'every'; it must be (), as steps would leave their labels."
+        )
     if BANK in spec.augment[1:]:
         raise ConfigError(
             f"augment is {spec.augment!r}; '{BANK}' must come first, as it takes the place of a sequence."

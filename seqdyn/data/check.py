@@ -23,6 +23,7 @@ def check(spec: Fields, data: Any) -> Any:
         xs       ids [n, s], or numbers [n, s, d], s = `Spec.steps`, d = `Spec.features`; [n, s] where d is 1
         lengths  [n], how many steps of each are not padding, 1 … s
         ys       [n], classes 0 … `Spec.classes` − 1, or numbers where that is 0, [n, k] for k = `Spec.targets` above 1;
+                 with the readout 'every' [n, s] or [n, s, k], on padding whatever you like, as it becomes 0;
                  in 'next_step' 0 or 1, [n, s, d]; any numbers under a loss of one's own (`Spec.loss`, a network's)
 
     Beside them may lie `tasks.VECTORS`, `tasks.NEIGHBOURS` and `tasks.BANK`. Arrays may be lists, Series or tensors,
@@ -125,15 +126,25 @@ def _examples(spec: Fields, split: str, examples: Any) -> Examples:
         if own:
             return Examples(xs, lengths, numbers(f"ys {of}", ys))
         return Examples(xs, lengths, whole_numbers(f"ys {of}", ys, 0, 1, right).astype(np.float32))
-    labels = (n,) if spec.targets == 1 else (n, spec.targets)
-    if not spec.classes:
-        return Examples(xs, lengths, numbers(f"ys {of}", shaped("ys", ys, labels, "numbers")))
-    right = f"a class between 0 and {spec.classes - 1}"
+    every = spec.readout == "every" and spec.network is None
+    labels = (n, *([spec.steps] if every else []), *([spec.targets] if spec.targets > 1 else []))
+    right = f"a class between 0 and {spec.classes - 1}" if spec.classes else "numbers"
     ys = shaped("ys", ys, labels, right)
+    if every and spec.mask and ys.dtype.kind not in "SU":
+        ys = np.where(_valid(spec, lengths, ys.ndim), ys, 0)
+    if not spec.classes:
+        return Examples(xs, lengths, numbers(f"ys {of}", ys))
     if ys.dtype.kind in "SU":
         right += "; np.unique(labels, return_inverse=True)[1] numbers labels that are words"
         raise ConfigError(f"ys {of} has {ys.flat[0].item()!r} in example 0; it must be {right}.")
     return Examples(xs, lengths, whole_numbers(f"ys {of}", ys, 0, spec.classes - 1, right))
+
+
+def _valid(spec: Fields, lengths: np.ndarray, axes: int) -> np.ndarray:
+    """Which steps are not padding, [n, s], with as many axes of length 1 behind as `axes` needs."""
+    t = np.arange(spec.steps)
+    mask = t >= spec.steps - lengths[:, None] if spec.pad == "before" else t < lengths[:, None]
+    return mask.reshape(*mask.shape, *[1] * (axes - 2))
 
 
 def _shaped(where: str, found: np.ndarray, right: tuple[int, ...]) -> np.ndarray:

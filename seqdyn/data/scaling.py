@@ -73,9 +73,11 @@ def windows(examples: Any, length: int, hop: int, pad: Pad = "before") -> tuple[
     if xs.ndim < 2 or length > xs.shape[1]:
         steps = f"the steps of the sequences, {xs.shape[1]}" if xs.ndim > 1 else f"those of xs, of the shape {xs.shape}"
         raise ConfigError(f"length is {length}; it must be at most {steps}.")
-    if lengths.shape != xs.shape[:1] or ys.shape[:1] != xs.shape[:1] or ys.ndim > 2:
+    of_steps = ys.ndim > 2 or (xs.shape[1] > 1 and ys.shape[1:2] == xs.shape[1:2])
+    if lengths.shape != xs.shape[:1] or ys.shape[:1] != xs.shape[:1] or of_steps:
         raise ConfigError(
-            f"ys has the shape {ys.shape} and lengths {lengths.shape}; they must be [n] or [n, k], and [n]."
+            f"ys has the shape {ys.shape} and lengths {lengths.shape}; they must be [n] or [n, k], of whole sequences, "
+            "and [n]."
         )
     lengths = step_counts("of examples", lengths, xs.shape[1])
     cut, of = [], []
@@ -147,7 +149,7 @@ def _rows(name: str, xs: Any) -> np.ndarray:
 def _examples(name: str, of: Any) -> Examples:
     where = f"the split {name}"
     xs, lengths, ys = three(where, of)
-    xs = exact(f"xs of {where}", xs)
+    xs = exact(f"xs of {where}", xs, "finite, on padding too")
     lengths = step_counts(f"of {where}", lengths, xs.shape[1] if xs.ndim > 1 else 1)
     if xs.ndim != 3 or lengths.shape != xs.shape[:1] or (name == "train" and not xs.size):
         raise ConfigError(

@@ -94,8 +94,8 @@ def valid_mask(spec: Fields, lengths: Int[Array, " b"]) -> Bool[Array, "t b"] | 
 
 
 def labelled(spec: Fields) -> Task:
-    """Sequences with one label each: `data[split]` is a `text.Examples`, of ids (`Spec.vocabulary`) or of
-    `Spec.features` numbers a step.
+    """Sequences with one label each, or, with the readout 'every', one of each step: `data[split]` is a
+    `text.Examples`, of ids (`Spec.vocabulary`) or of `Spec.features` numbers a step.
 
     `Spec.classes` says what a label is: 2 (a logit), more (a logit each) or, at 0, a number (squared error); of
     `Spec.targets` bits or numbers the losses add up. Learned means a validation accuracy above half-way from that of a
@@ -105,6 +105,7 @@ def labelled(spec: Fields) -> Task:
     def one(examples: Any, rows: Any) -> Batch:
         drawn = jax.tree.map(lambda leaf: leaf[rows], examples)
         ys = drawn.ys.astype(jnp.int32 if spec.classes > 2 else jnp.float32)
+        ys = _steps_first(ys) if spec.readout == "every" else ys
         return Batch(_steps_first(drawn.xs), ys, valid_mask(spec, drawn.lengths))
 
     k, targets = spec.classes, spec.targets
@@ -252,7 +253,8 @@ def check(spec: Fields) -> None:
         raise ConfigError(f"training_set is {spec.training_set} for the task '{task}'; a data set brings its own.")
     of, called = sequences(spec), task if isinstance(task, str) else type(task).__name__
     every_step = of.every_step if of else task in ("next_step", "stream")
-    if (of or isinstance(task, str)) and spec.network is None and (spec.readout == "every") != every_step:
+    either = task == "labelled" or not (of or isinstance(task, str)) or spec.network is not None
+    if not either and (spec.readout == "every") != every_step:
         right = "'every', as it asks at every step" if every_step else "'last', 'mean' or 'sum'"
         raise ConfigError(f"readout is '{spec.readout}' for the task '{called}'; it must be {right}.")
     ids, numbers = spec.vocabulary > 0, spec.features > 0

@@ -10,7 +10,7 @@ import regex
 from jaxtyping import Float32, Int32
 
 from seqdyn.data.arrays import array, step_counts, three, whole_numbers
-from seqdyn.parts import listed
+from seqdyn.parts import is_many, listed
 from seqdyn.types import ConfigError, Pad, one_of, whole
 
 SPECIAL = ("<pad>", "<start>", "<unk>")
@@ -48,15 +48,18 @@ class Text(NamedTuple):
     """The label of each class, where labels are words."""
 
 
-def tokenize(text: str) -> list[str]:
-    """The words of a text, in lower case and composed (NFC), however written.
+def tokenize(text: Any) -> list[str]:
+    """The words of a text, a string, in lower case and composed (NFC), however written.
 
     `<br />` becomes a space. A word is a longest run of Unicode letters and digits, each with its combining marks.
     Single apostrophes (') and the joiners of Indic and Persian scripts may stand inside a word. Everything else
     separates words and is dropped.
 
-    "Don't<br />stop: 'tis a well-made film_noir!" → don't stop tis a well made film noir.
+    "Don't<br />stop: 'tis a well-made film_noir!" → don't stop tis a well made film noir. ConfigError for what is no
+    string.
     """
+    if not isinstance(text, str):
+        raise ConfigError(f"text is {text!r:.40}; it must be a string.")
     return _WORD.findall(unicodedata.normalize("NFC", text.replace("<br />", " ").lower()))
 
 
@@ -67,18 +70,27 @@ def last_words(text: str, n: int) -> str:
     return line[words[-n].start() :] if len(words) > n else line
 
 
-def build_vocabulary(token_lists: Iterable[Iterable[str]], size: int) -> tuple[str, ...]:
-    """`SPECIAL` and then the most frequent words, ties in alphabetical order: `size` entries in all, fewer if
-    there are fewer words. Give it the training split only."""
-    counts = Counter()
-    for tokens in token_lists:
-        counts.update(tokens)
-    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+def build_vocabulary(token_lists: Any, size: Any) -> tuple[str, ...]:
+    """`SPECIAL` and then the most frequent words of lists of them, ties in alphabetical order: `size` entries in all,
+    fewer if there are fewer words. A token `<unk>`, as some corpora have, is the special one. Give it the training
+    split only. ConfigError for a size without room for a word, and for what is no lists of words."""
+    size = whole("size", size, len(SPECIAL) + 1)
+    try:
+        counts = Counter(word for tokens in token_lists for word in tokens)
+        ranked = sorted(counts.keys() - set(SPECIAL), key=lambda word: (-counts[word], word))
+    except TypeError as error:  # None among them, or words beside numbers
+        raise ConfigError(
+            f"token_lists is not lists of words ({error}); it must be a list of strings a text."
+        ) from None
     return (*SPECIAL, *ranked[: size - len(SPECIAL)])
 
 
-def encode(tokens: Iterable[str], index: Mapping[str, int]) -> list[int]:
-    """`START` and the id of each word, `UNKNOWN` for a word that `index` (word → id) lacks: never empty."""
+def encode(tokens: Iterable[str], index: Any) -> list[int]:
+    """`START` and the id of each word, `UNKNOWN` for a word that `index` (word → id) lacks: never empty. ConfigError
+    for an index that is no dict."""
+    if not isinstance(index, Mapping):
+        right = "a dict, {word: i for i, word in enumerate(vocabulary)}"
+        raise ConfigError(f"index is a {type(index).__name__}; it must be {right}.")
     return [START, *(index.get(word, UNKNOWN) for word in tokens)]
 
 
@@ -94,13 +106,17 @@ def decode(ids: Any, vocabulary: Sequence[str]) -> list[str]:
 
 
 def pad_to(
-    rows: Sequence[Sequence[int]], length: int, truncate: Truncate = "last", pad: Pad = "before"
+    rows: Any, length: Any, truncate: Truncate = "last", pad: Pad = "before"
 ) -> tuple[Int32[np.ndarray, "n s"], Int32[np.ndarray, " n"]]:
-    """`(ids, lengths)` with s = `length`: the first or last ids of each row, `PAD` before or after them, and
-    how many were kept (0 for an empty row, which `encode` never makes). ConfigError for another word or length."""
+    """`(ids, lengths)` with s = `length`: the first or last ids of each row, a list of any kind, `PAD` before or after
+    them, and how many were kept (0 for an empty row, which `encode` never makes). ConfigError for another word or
+    length, and for rows that are not whole numbers of 32 bits."""
     one_of("truncate", truncate, get_args(Truncate))
     one_of("pad", pad, get_args(Pad))
     length = whole("length", length)
+    if not is_many(rows):
+        raise ConfigError(f"rows is {rows!r:.60}; it must be a list of lists of ids.")
+    rows = [_ids_of(i, row) for i, row in enumerate(rows)]
     ids = np.full((len(rows), length), PAD, np.int32)
     lengths = np.array([min(len(row), length) for row in rows], np.int32)
     for out, row, n in zip(ids, rows, lengths, strict=True):
@@ -109,16 +125,25 @@ def pad_to(
     return ids, lengths
 
 
+def _ids_of(i: int, row: Any) -> Int32[np.ndarray, " _"]:
+    found = whole_numbers(f"row {i}", row, -(2**31), 2**31 - 1, "ids, whole numbers of 32 bits")
+    if found.ndim != 1:
+        raise ConfigError(f"row {i} has the shape {found.shape}; it must be a list of ids.")
+    return found
+
+
 def shuffled(examples: Any, seed: Any, pad: Pad = "before") -> Examples:
     """The same sequences, the steps of each in a random order of its own, padding where it was: what a network
-    loses on them is what order was worth to it. ConfigError for another `pad` or seed, and for what is no `Examples`, a
-    tuple or lists of its three."""
+    loses on them is what order was worth to it. ConfigError for another `pad` or seed, for what is no `Examples`, a
+    tuple or lists of its three, and for labels of every step, which would stay where they are."""
     one_of("pad", pad, get_args(Pad))
     rows, given, ys = three("examples", examples)
     rows, ys = array("xs of examples", rows, "an array"), array("ys of examples", ys, "an array")
     if rows.ndim < 2:
         raise ConfigError(f"xs of examples has the shape {rows.shape}; it must be [n, s], or [n, s, d].")
     n, s = rows.shape[:2]
+    if ys.shape[:2] == (n, s) and s > 1:
+        raise ConfigError(f"ys of examples has the shape {ys.shape}, a label of every step; each must have one alone.")
     given = step_counts("of examples", given, s)
     if given.shape != (n,):
         raise ConfigError(f"lengths of examples has the shape {given.shape}; it must be {(n,)}.")

@@ -14,7 +14,7 @@ from seqdyn.data import check
 from seqdyn.data.arrays import array
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import DATA_SETS, padding, valid_mask
-from seqdyn.data.text import SPECIAL, START, UNKNOWN, encode, pad_to, tokenize
+from seqdyn.data.text import SPECIAL, START, UNKNOWN, Truncate, encode, pad_to, tokenize
 from seqdyn.data.vectors import load_vocabulary
 from seqdyn.learn import model
 from seqdyn.learn.config import Spec
@@ -56,7 +56,9 @@ def _running(path: str | Path, run: int, best: bool) -> Trained:
     return of._replace(spec=of.spec.arrays())
 
 
-def predict(path: str | Path, run: int, data: Any, *, best: bool = False, batch: int = 256) -> np.ndarray:
+def predict(
+    path: str | Path, run: int, data: Any, *, best: bool = False, batch: int = 256, truncate: Truncate = "last"
+) -> np.ndarray:
     """What run `run` predicts for `data`.
 
     Returned are probabilities [n] of class 1, or [n, k] of k classes or bits; where `Spec.classes` is 0, numbers [n] or
@@ -65,11 +67,12 @@ def predict(path: str | Path, run: int, data: Any, *, best: bool = False, batch:
 
     `data` are a text or several, strings or UTF-8 bytes, if the run directory has a vocabulary; or arrays xs [n, steps]
     of ids or [n, steps, d] of numbers, of full length or shorter; or (xs, lengths, …) as in `data.check.check`. A text
-    is cut into words as `data.text.tokenize` does; with a vocabulary of other tokens give their ids. Raises
-    ConfigError for what this network cannot read, and warns of texts without a word that it knows.
+    is cut into words as `data.text.tokenize` does; with a vocabulary of other tokens give their ids. Of a long text the
+    first or last words are read, as `truncate` says: what `labelled_text` was told, a run directory does not know.
+    Raises ConfigError for what this network cannot read, and warns of texts without a word that it knows.
     """
     of = _running(path, run, best)
-    xs, lengths = _read(of, data)
+    xs, lengths = _read(of, data, truncate)
     batch = whole("batch", batch)
 
     def of_rows(rows: Any) -> Array:
@@ -93,7 +96,9 @@ class Word(NamedTuple):
     """‖∂p/∂x_t‖ of the probability p with respect to the word's vector (its one-hot vector without an embedding)."""
 
 
-def explained(path: str | Path, run: int, text: str | bytes, *, best: bool = False) -> tuple[np.ndarray, list[Word]]:
+def explained(
+    path: str | Path, run: int, text: str | bytes, *, best: bool = False, truncate: Truncate = "last"
+) -> tuple[np.ndarray, list[Word]]:
     """(the answer of `predict` to one text, the words that were read and how much the answer depends on each).
 
     Of k classes, the gradient is that of the most probable class's probability. ConfigError as for `predict`.
@@ -104,7 +109,7 @@ def explained(path: str | Path, run: int, text: str | bytes, *, best: bool = Fal
         raise ConfigError(f"text is {text!r:.60}; it must be one text.")
     if of.spec.readout == "every":
         raise ConfigError(f"run is {run} of {path}, which predicts at every step; there is no one answer to explain.")
-    words, (xs, lengths) = _vocabulary(of), _read(of, text)
+    words, (xs, lengths) = _vocabulary(of), _read(of, text, truncate)
     batch = _batch(of.spec, xs, lengths)
 
     def answer(vectors: Array) -> tuple[Array, Array]:
@@ -181,7 +186,7 @@ def _vocabulary(of: Trained) -> tuple[str, ...]:
     return load_vocabulary(of.path / VOCABULARY)
 
 
-def _read(of: Trained, data: Any) -> tuple[np.ndarray, np.ndarray]:
+def _read(of: Trained, data: Any, truncate: Truncate = "last") -> tuple[np.ndarray, np.ndarray]:
     """(xs, lengths) of what was given."""
     spec = of.spec
     if isinstance(data, tuple | list) and len(data) in (2, 3) and _axes(data[1]) == 1 < _axes(data[0]):
@@ -193,12 +198,14 @@ def _read(of: Trained, data: Any) -> tuple[np.ndarray, np.ndarray]:
     xs = array("data", [data] if isinstance(data, str | bytes) else data, right)
     if xs.dtype.kind == "S":
         xs = np.strings.decode(xs, "utf-8", "replace")
+    if xs.ndim == 2 and (xs.shape[1] == 1 if xs.dtype.kind == "U" else _reading(spec).features == 1):
+        xs = xs[:, 0] if xs.dtype.kind == "U" else xs[..., None]  # a table of one column; numbers of one feature
     if xs.dtype.kind == "U" and xs.ndim == 1:
         if spec.task == "stream":
             raise ConfigError(f"the task of {of.path} is 'stream'; let it go on with generate().")
         if spec.task not in DATA_SETS:
             raise ConfigError(f"the task of {of.path} draws its ids, which no text has; give arrays of ids.")
-        return pad_to(_rows(of, xs.tolist()), spec.steps, pad=spec.pad)
+        return pad_to(_rows(of, xs.tolist()), spec.steps, truncate, spec.pad)
     if xs.ndim != (2 if spec.vocabulary else 3) or not 1 <= xs.shape[1] <= spec.steps:
         raise ConfigError(f"data has the shape {xs.shape}; it must be {right}.")
     lengths, missing = np.full(len(xs), xs.shape[1], np.int32), spec.steps - xs.shape[1]
