@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import shutil
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
@@ -25,6 +26,8 @@ from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.numbers import Numbers
 from seqdyn.runs import manifest
 from seqdyn.runs.lock import shard
+from seqdyn.runs.script import Options
+from seqdyn.runs.usual import check_sizes
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -188,20 +191,20 @@ def test_any_texts_are_ids_or_a_sentence(many):
 PATHS = st.sampled_from([b"x", "a\0b", "a" * 300, "~no one here/x", "below/a file", "nowhere", "round", "folder"]) | ODD
 
 
-@pytest.mark.parametrize(
-    "opened",
-    [
-        seqdyn.load,
-        lambda path: seqdyn.restore(path, 0),
-        read_vectors,
-        load_vocabulary,
-        characters,
-        music,
-        recordings,
-        safetensors.load,
-        lambda path: manifest.check_place(manifest.directory(path)),
-    ],
-)
+OPENED = [
+    seqdyn.load,
+    lambda path: seqdyn.restore(path, 0),
+    read_vectors,
+    load_vocabulary,
+    characters,
+    music,
+    recordings,
+    safetensors.load,
+    lambda path: manifest.check_place(manifest.directory(path)),
+]
+
+
+@pytest.mark.parametrize("opened", OPENED)
 def test_any_path_is_one_or_a_sentence(opened, many, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "below").write_text("")
@@ -209,6 +212,22 @@ def test_any_path_is_one_or_a_sentence(opened, many, tmp_path, monkeypatch):
     (tmp_path / "nowhere").symlink_to(tmp_path / "nobody")
     (tmp_path / "round").symlink_to(tmp_path / "round")
     assert attacked(many, PATHS, opened) > many // 4
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        *OPENED,
+        lambda path: seqdyn.run(Experiment("x", Spec(), updates=1), path),
+        lambda path: check_sizes(Options(out=Path(path))),
+    ],
+)
+@pytest.mark.parametrize("address", ["s3://bucket/x", "gs://bucket", "file:///tmp/x", "hdfs:/x"])
+def test_an_address_is_no_path_and_makes_no_folder(address, opened, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="an address; it must be a path"):
+        opened(address)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_config_that_json_cannot_say_is_a_sentence(tmp_path):
