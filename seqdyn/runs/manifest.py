@@ -98,10 +98,12 @@ def _open_run(
         different = difference(there | {"updates": 0}, wanted | {"updates": 0}, experiment)
         if different:
             name, old, new = different
+            numbers = name.startswith("hypers") or name.endswith(".runs")
+            added = "add runs to it by seqdyn.extend, or " if numbers and _has_more(there, wanted) else ""
             name = name.replace("hypers", "numbers", 1) if name.startswith("hypers") else name  # as users call them
             raise ConfigError(
-                f"{out} holds another experiment: {name} is {_shown(old)} there and {_shown(new)} here; choose another "
-                "--out."
+                f"{out} holds another experiment: {name} is {_shown(old)} there and {_shown(new)} here; {added}choose "
+                "another --out."
             )
         if there["updates"] > wanted["updates"]:
             raise ConfigError(
@@ -126,6 +128,12 @@ def _open_run(
     fresh = {"format": FORMAT, "experiment": wanted, "config": config, "verified": {}, "resumed_on": []}
     write(out, fresh | now | learned | ({} if init is None else {"init": init}))
     return read(out)
+
+
+def _has_more(there: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Has an experiment more runs than there are, of specs that are as many?"""
+    before, now = (layout(one).counts for one in (there, wanted))
+    return len(before) == len(now) and before != now and all(a <= b for a, b in zip(before, now, strict=True))
 
 
 def _shown(value: Any) -> str:
