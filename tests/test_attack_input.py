@@ -4,14 +4,17 @@
 """
 
 import dataclasses
+import errno
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
+from _digests import digests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -242,3 +245,20 @@ def test_a_config_that_json_cannot_say_is_a_sentence(tmp_path):
 def test_any_shard_is_one_or_a_sentence(many):
     digits = st.text(alphabet="0123/-² ", max_size=5)
     assert attacked(many, digits | st.text(max_size=4), shard) > many // 4
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS])
+def test_where_nothing_can_be_written_a_run_that_is_done_is_done_and_all_else_a_sentence(error, made, monkeypatch):
+    def refused(**_):
+        raise OSError(error, os.strerror(error))
+
+    e, out = made
+    before = digests(out)
+    monkeypatch.setattr(manifest, "TemporaryFile", refused)
+    assert seqdyn.run(e, out) == out
+    for more in (dict(updates=2 * e.updates), dict(tile=e.tile + 1)):
+        with pytest.raises(ConfigError, match=f"go on in a copy.*|holds another experiment: {next(iter(more))} is"):
+            seqdyn.run(dataclasses.replace(e, **more), out)
+    with pytest.raises(ConfigError, match=f"{os.strerror(error)}.; probe a copy of it"):
+        seqdyn.probe(out, "weights", steps=[0])
+    assert digests(out) == before
