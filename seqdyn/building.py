@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from seqdyn.parts import check_structure, is_part, lenient, part, within
 from seqdyn.types import ConfigError
@@ -178,26 +179,26 @@ def known_at_run_time(name: str) -> Iterator[None]:
 _TRACES = itertools.count()
 
 
-def check_repeats(name: str, function: Callable[..., Any], *given: Any, outermost: bool = False) -> None:
-    """Raises ConfigError where a function is another program, or has other constants, when it is traced again: what it
+def check_repeats(name: str, function: Callable[..., Any], *given: Any, outermost: bool = False) -> frozenset[int]:
+    """Which of the arrays that are given, as numbers of `jax.tree.leaves`, nothing that it returns depends on. Raises ConfigError where a function is another program, or has other constants, when it is traced again: what it
     draws is not its key's, and no run would ever come again. Where no trace is around it, `outermost`, also for a
     function that reads an array of a trace that has ended."""
 
-    def traced(**mark: Any) -> tuple[str, list[Any]]:
+    def traced(**mark: Any) -> tuple[str, list[Any], Any]:
         with lenient(), set_xla_metadata(**mark):
             made = jax.make_jaxpr(lambda *given: function(*given))(*given)  # of the function itself JAX keeps the first
         consts = [const for const in made.consts if isinstance(const, np.ndarray | jax.Array)]
         if outermost and any(isinstance(const, Tracer) for const in consts):
             raise ConfigError(f"{name} {_KEEPS}")
         known = [c for c in consts if not isinstance(c, Tracer) and not jnp.issubdtype(c.dtype, jax.dtypes.prng_key)]
-        return re.sub(r" at 0x[0-9a-f]+", "", str(made.jaxpr)), known
+        return re.sub(r" at 0x[0-9a-f]+", "", str(made.jaxpr)), known, made.jaxpr
 
-    def alike(one: tuple[str, list[Any]], other: tuple[str, list[Any]]) -> bool:
-        (text, consts), (again, others) = one, other
+    def alike(one: tuple[str, list[Any], Any], other: tuple[str, list[Any], Any]) -> bool:
+        (text, consts, _), (again, others, _) = one, other
         pairs = zip(consts, others, strict=False)
         return text == again and len(consts) == len(others) and all(a is b or _same(a, b) for a, b in pairs)
 
-    def anew() -> tuple[str, list[Any]]:
+    def anew() -> tuple[str, list[Any], Any]:
         return traced(trace=next(_TRACES))  # under a mark of its own JAX traces what a user has jitted, too
 
     first, again = traced(), anew()
@@ -207,6 +208,9 @@ def check_repeats(name: str, function: Callable[..., Any], *given: Any, outermos
             f"{name} gives something else each time that it is called; what is random must be drawn from a key, by "
             "jax.random, or no run would come again."
         )
+    jaxpr = first[-1]
+    used = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1]
+    return frozenset(i for i, one in enumerate(used) if not one)
 
 
 def _same(one: Any, other: Any) -> bool:

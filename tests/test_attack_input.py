@@ -4,13 +4,17 @@
 """
 
 import dataclasses
+import errno
 import json
 import math
+import os
 import shutil
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
+from _digests import digests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +29,8 @@ from seqdyn.learn.config import Experiment, Spec, grid
 from seqdyn.numbers import Numbers
 from seqdyn.runs import manifest
 from seqdyn.runs.lock import shard
+from seqdyn.runs.script import Options
+from seqdyn.runs.usual import check_sizes
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -188,20 +194,20 @@ def test_any_texts_are_ids_or_a_sentence(many):
 PATHS = st.sampled_from([b"x", "a\0b", "a" * 300, "~no one here/x", "below/a file", "nowhere", "round", "folder"]) | ODD
 
 
-@pytest.mark.parametrize(
-    "opened",
-    [
-        seqdyn.load,
-        lambda path: seqdyn.restore(path, 0),
-        read_vectors,
-        load_vocabulary,
-        characters,
-        music,
-        recordings,
-        safetensors.load,
-        lambda path: manifest.check_place(manifest.directory(path)),
-    ],
-)
+OPENED = [
+    seqdyn.load,
+    lambda path: seqdyn.restore(path, 0),
+    read_vectors,
+    load_vocabulary,
+    characters,
+    music,
+    recordings,
+    safetensors.load,
+    lambda path: manifest.check_place(manifest.directory(path)),
+]
+
+
+@pytest.mark.parametrize("opened", OPENED)
 def test_any_path_is_one_or_a_sentence(opened, many, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "below").write_text("")
@@ -209,6 +215,22 @@ def test_any_path_is_one_or_a_sentence(opened, many, tmp_path, monkeypatch):
     (tmp_path / "nowhere").symlink_to(tmp_path / "nobody")
     (tmp_path / "round").symlink_to(tmp_path / "round")
     assert attacked(many, PATHS, opened) > many // 4
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        *OPENED,
+        lambda path: seqdyn.run(Experiment("x", Spec(), updates=1), path),
+        lambda path: check_sizes(Options(out=Path(path))),
+    ],
+)
+@pytest.mark.parametrize("address", ["s3://bucket/x", "gs://bucket", "file:///tmp/x", "hdfs:/x"])
+def test_an_address_is_no_path_and_makes_no_folder(address, opened, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="an address; it must be a path"):
+        opened(address)
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_config_that_json_cannot_say_is_a_sentence(tmp_path):
@@ -223,3 +245,20 @@ def test_a_config_that_json_cannot_say_is_a_sentence(tmp_path):
 def test_any_shard_is_one_or_a_sentence(many):
     digits = st.text(alphabet="0123/-² ", max_size=5)
     assert attacked(many, digits | st.text(max_size=4), shard) > many // 4
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS])
+def test_where_nothing_can_be_written_a_run_that_is_done_is_done_and_all_else_a_sentence(error, made, monkeypatch):
+    def refused(**_):
+        raise OSError(error, os.strerror(error))
+
+    e, out = made
+    before = digests(out)
+    monkeypatch.setattr(manifest, "TemporaryFile", refused)
+    assert seqdyn.run(e, out) == out
+    for more in (dict(updates=2 * e.updates), dict(tile=e.tile + 1)):
+        with pytest.raises(ConfigError, match=f"go on in a copy.*|holds another experiment: {next(iter(more))} is"):
+            seqdyn.run(dataclasses.replace(e, **more), out)
+    with pytest.raises(ConfigError, match=f"{os.strerror(error)}.; probe a copy of it"):
+        seqdyn.probe(out, "weights", steps=[0])
+    assert digests(out) == before

@@ -494,6 +494,13 @@ def test_workers_are_refused_where_nobody_launches_them():
     assert sentence == "workers is 3; it must be left out, or go with --launcher local or slurm."
 
 
+def test_more_workers_here_than_a_few_for_each_core_are_refused_and_none_is_started(monkeypatch):
+    monkeypatch.setattr(launchers.os, "sched_getaffinity", lambda process: {0, 3})
+    monkeypatch.setattr(launchers, "local", lambda commands: pytest.fail("started"))
+    sentence = refusal(script._spread, script.Options(launcher="local", workers=9))
+    assert sentence.startswith("workers is 9; it must be at most 8 with --launcher local")
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_what_a_launcher_starts_is_not_refused_for_its_workers(workers, monkeypatch):
     monkeypatch.setattr(sys, "orig_argv", ["python", "x.py", "--launcher", "local", "--workers", str(workers)])

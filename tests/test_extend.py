@@ -2,6 +2,7 @@
 for bit; what was there is left as it is; killed and called again it ends the same."""
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import shutil
@@ -186,6 +187,13 @@ def test_what_cannot_be_added_is_one_sentence_and_nothing_is_written(given, said
 
 
 # --- as from the start ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axes, named", [({"seeds": 2}, True), ({"gain": [0.5, 1.0, 1.5]}, True), ({"gain": 1}, False)])
+def test_a_larger_experiment_in_its_place_is_told_of_extend(axes, named, small):
+    said = refusal(run, experiment(axes=axes), small)
+    assert ("add runs to it by seqdyn.extend, or choose another --out." in said) is named
+    assert "seqdyn.extend" not in refusal(run, experiment(spec=dataclasses.replace(SPEC, cell="gru"), axes=axes), small)
 
 
 def test_together_they_are_one_experiment_that_had_all_from_the_start(out, big, small):

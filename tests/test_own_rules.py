@@ -335,6 +335,9 @@ ODD = {
     "asks": lambda: optax.GradientTransformationExtraArgs(lambda p: (), lambda g, s, p, *, more: (g, s)),
     "column": lambda: lambda p, y: (p[..., 0] - y)[:, None],
     "mean": lambda: lambda p, y: jnp.mean(p),
+    "two sets": lambda: optax.lookahead(optax.sgd(0.1), 2, 0.5),
+    "elsewhere": lambda: optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.1), opaque_mode=True),
+    "per example": lambda: optax.contrib.differentially_private_aggregate(1.0, 0.1, 0),
 }
 
 
@@ -383,6 +386,9 @@ class Odd:
         (dict(schedule=absolute), "schedule absolute updates done"),
         (dict(loss=falling), "loss falling (predictions, ys)"),
         (dict(optimizer=Odd("asks")), "optimizer Odd value, grad, value_fn unexpected"),
+        (dict(optimizer=Odd("two sets")), "optimizer Odd optax 'fast' updates are added value_fn"),
+        (dict(optimizer=Odd("elsewhere")), "optimizer Odd optax grad_fn updates are added"),
+        (dict(clip=Odd("per example")), "clip Odd optax batch updates are added"),
         (dict(schedule=PerTensor()), "schedule PerTensor updates done"),
         (dict(schedule=Odd("many")), "schedule Odd shape (2,) one number"),
         (dict(schedule=Odd("table")), "schedule Odd Python jax.numpy"),

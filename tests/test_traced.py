@@ -3,6 +3,7 @@
 import dis
 import functools
 import importlib
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -380,3 +381,44 @@ def test_nothing_is_written_for_such_a_run(tmp_path):
 def test_a_probe_after_the_fact_is_held_to_the_same(tmp_path):
     sd.run(experiment({}), tmp_path / "out", verify=False)
     assert "Written" in refusal(lambda: sd.probe(tmp_path / "out", Written("numpy"), steps=[2]))
+
+
+@sd.part
+class Shrinks:
+    """Only one of its numbers is used, in one branch."""
+
+    used: sd.Number = sd.number(0.1)
+    idle: sd.Number = sd.number(0.1)
+
+    def build(self):
+        return lambda prediction, y: jax.lax.cond(y.sum() > 0, lambda e: self.used * e, jnp.square, prediction[..., 0])
+
+
+@sd.part
+class Begins:
+    """A cell that uses its number where it begins alone."""
+
+    wide: sd.Number = sd.number(1.0)
+
+    def build(self, inputs):
+        def init(key):
+            return {"w": self.wide * jax.random.normal(key, (inputs, 3))}
+
+        return sd.cell(init, lambda p, h, x: jnp.tanh(x @ p["w"]) + 0.5 * h, lambda batch: jnp.zeros((*batch, 3)))
+
+
+@pytest.mark.parametrize(
+    "fields, axes, told",
+    [
+        (dict(loss=Shrinks()), dict(idle=[0.1, 0.2]), ["loss.idle differs among the runs"]),
+        (dict(loss=Shrinks()), dict(idle=0.3), []),
+        (dict(loss=Shrinks()), dict(used=[0.1, 0.2], gain=[0.5, 1.0]), []),
+        (dict(layers=(Begins(),), loss=Shrinks()), dict(wide=[1.0, 2.0], used=[0.1, 0.2]), []),
+    ],
+)
+def test_an_axis_on_which_nothing_depends_is_told(fields, axes, told):
+    spec = sd.Spec(**dict(steps=4, batch=2, holdout=2) | fields)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        check_traces(sd.Experiment("x", sd.grid(spec, **axes), updates=1, probes=()), None)
+    assert [str(one.message).partition(" of rnn")[0] for one in heard] == told

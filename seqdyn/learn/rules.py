@@ -1,7 +1,9 @@
 """Links of the chain from a gradient to an update: what a user's part builds, checked, and one after the other."""
 
+import contextlib
 import inspect
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -91,6 +93,24 @@ OFFERED = ("value", "grad", "value_fn")
 """What a loop of optax may tell an update beside the gradient."""
 
 
+@contextlib.contextmanager
+def _asked_by_optax(name: str) -> Iterator[None]:
+    """ConfigError for what optax itself raises within, as of `lookahead`, whose parameters are two sets, or `sam`, which
+    calls for a gradient elsewhere. A user's own errors are raised as they are."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        raised, _ = [*traceback.walk_tb(error.__traceback__)][-1]
+        if str(raised.f_globals.get("__name__")).partition(".")[0] != "optax":
+            raise
+        raise ConfigError(
+            f"{name}, which optax refuses here ({type(error).__name__}: {str(error).partition(chr(10))[0]}); it must be "
+            f"a transformation whose updates are added to the parameters, and may ask for {', '.join(OFFERED)}."
+        ) from error
+
+
 def made_link(where: str, part: Any) -> Rule:
     """A link whose memory has definite types, and keeps them; its keys are numbers, as a checkpoint has them.
 
@@ -123,7 +143,7 @@ def made_link(where: str, part: Any) -> Rule:
         return jax.random.key_data(leaf) if is_key(leaf) else cast(leaf, leaf)
 
     def init(params: Tree) -> Any:
-        with lenient(), known_at_run_time(name):
+        with _asked_by_optax(name), lenient(), known_at_run_time(name):
             return jax.tree.map(numbers, made.init(params))
 
     def moved(updates: Tree, state: Any, params: Tree, at: At, **asked: Any) -> Any:
@@ -136,7 +156,7 @@ def made_link(where: str, part: Any) -> Rule:
         return found if right == 3 else (*found, {})
 
     def update(updates: Tree, state: Any, params: Tree, at: At) -> Any:
-        with lenient(), known_at_run_time(name):
+        with _asked_by_optax(name), lenient(), known_at_run_time(name):
             like = jax.eval_shape(lambda p: jax.tree.map(jnp.asarray, made.init(p)), params)
             given = jax.tree.map(
                 lambda of, leaf: jax.random.wrap_key_data(leaf) if is_key(of) else leaf,

@@ -17,6 +17,8 @@ from seqdyn.types import ConfigError
 
 WORKERS = 2
 """Shards of a launcher, if nobody says how many."""
+A_CORE = 4
+"""The most workers here for each core: each is a process that holds JAX and its programs."""
 
 
 def commands(workers: int) -> list[list[str]]:
@@ -26,6 +28,16 @@ def commands(workers: int) -> list[list[str]]:
     this = [sys.executable, *sys.orig_argv[1:]]
     alone = ["--launcher", "none", "--workers", str(WORKERS), "--slurm"]
     return [[*this, *alone, "--shard", f"{i}/{workers}"] for i in range(workers)]
+
+
+def check_local(workers: int) -> None:
+    """ConfigError for more workers than this machine has room for, of which nobody could stop the start."""
+    most = A_CORE * len(os.sched_getaffinity(0))
+    if workers > most:
+        raise ConfigError(
+            f"workers is {workers}; it must be at most {most} with --launcher local, {A_CORE} for each core that this "
+            "process may use."
+        )
 
 
 def local(shards: Sequence[Sequence[str]]) -> None:

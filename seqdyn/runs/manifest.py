@@ -13,6 +13,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from seqdyn.data import tasks
@@ -93,25 +94,10 @@ def _open_run(
     criteria = [tasks.own_criterion(spec) for spec in experiment.specs]
     learned = {"learned": criteria} if any(criteria) else {}
     if (out / NAME).exists():
-        found = read(out)
-        there = found["experiment"]
-        different = difference(there | {"updates": 0}, wanted | {"updates": 0}, experiment)
-        if different:
-            name, old, new = different
-            name = name.replace("hypers", "numbers", 1) if name.startswith("hypers") else name  # as users call them
-            raise ConfigError(
-                f"{out} holds another experiment: {name} is {_shown(old)} there and {_shown(new)} here; choose another "
-                "--out."
-            )
-        if there["updates"] > wanted["updates"]:
-            raise ConfigError(
-                f"{out} holds {there['updates']} updates and {wanted['updates']} were asked for; updates may only grow."
-            )
-        if init is not None:
-            _same_start(out, found.get("init"), init)
+        found = same(out, experiment, init)
         before = _last(found)
         drift = _drift(out, before, now, allow_version_drift)
-        changed = found | ({"experiment": wanted, "config": config} if there != wanted else {}) | learned
+        changed = found | ({"experiment": wanted, "config": config} if found["experiment"] != wanted else {}) | learned
         noted = now | ({"allowed_version_drift": drift} if drift else {})
         other = _others(before, now)
         if other:
@@ -126,6 +112,48 @@ def _open_run(
     fresh = {"format": FORMAT, "experiment": wanted, "config": config, "verified": {}, "resumed_on": []}
     write(out, fresh | now | learned | ({} if init is None else {"init": init}))
     return read(out)
+
+
+def same(out: Path, experiment: Experiment, init: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The manifest of a directory that is there. ConfigError, naming the first difference, if it holds another
+    experiment, more updates, or one that began from other parameters."""
+    found, wanted = read(out), experiment.describe()
+    there = found["experiment"]
+    different = difference(there | {"updates": 0}, wanted | {"updates": 0}, experiment)
+    if different:
+        name, old, new = different
+        numbers = name.startswith("hypers") or name.endswith(".runs")
+        added = "add runs to it by seqdyn.extend, or " if numbers and _has_more(there, wanted) else ""
+        name = name.replace("hypers", "numbers", 1) if name.startswith("hypers") else name  # as users call them
+        raise ConfigError(
+            f"{out} holds another experiment: {name} is {_shown(old)} there and {_shown(new)} here; {added}choose "
+            "another --out."
+        )
+    if there["updates"] > wanted["updates"]:
+        raise ConfigError(
+            f"{out} holds {there['updates']} updates and {wanted['updates']} were asked for; updates may only grow."
+        )
+    if init is not None:
+        _same_start(out, found.get("init"), init)
+    return found
+
+
+def sealed(out: Path) -> str:
+    """Why this process may not write in a run directory that is there; '' where it may."""
+    if not (out / NAME).exists():
+        return ""
+    try:
+        open(out / GATE, "ab").close()
+        TemporaryFile(dir=out).close()
+    except OSError as error:
+        return os.strerror(error.errno) if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else ""
+    return ""
+
+
+def _has_more(there: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Has an experiment more runs than there are, of specs that are as many?"""
+    before, now = (layout(one).counts for one in (there, wanted))
+    return len(before) == len(now) and before != now and all(a <= b for a, b in zip(before, now, strict=True))
 
 
 def _shown(value: Any) -> str:

@@ -84,6 +84,10 @@ def of_directory(path: Path, probes: Any, steps: Any, data: Any) -> "xr.Dataset"
     experiment = _with(manifest.experiment(path), probes)
     own = axes.own_variables(experiment)
     data = again.checked(experiment, data)
+    if why := manifest.sealed(path):
+        raise ConfigError(
+            f"{path} gets what is measured, and nothing can be written in it ({why}); probe a copy of it."
+        )
     check_traces(experiment, data)
     with held(path):
         ds, at = records.alone(path), experiment.layout

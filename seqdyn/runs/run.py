@@ -106,6 +106,13 @@ def run(
     names = _recorded(experiment, data)
     new = not (out / manifest.NAME).exists()
     begun = None if given is None else starts.described(experiment, init, given)
+    if why := manifest.sealed(out):
+        manifest.same(out, experiment, begun)
+        listeners.close()
+        if not trained(experiment.layout, out, mine):
+            raise ConfigError(f"{out} is not done, and nothing can be written in it ({why}); go on in a copy of it.")
+        console.print(f"{out} is done; nothing can be written in it, and nothing need be.", soft_wrap=True)
+        return given_out
     noted = manifest.open_run(out, experiment, config or {}, allow_version_drift, begun)
     with held(out, mine):
         check_file_system(out)

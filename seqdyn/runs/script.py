@@ -277,6 +277,7 @@ def _spread(chosen: Options) -> None:
     if chosen.workers != launchers.WORKERS and chosen.launcher == "none":
         raise ConfigError(f"workers is {chosen.workers}; it must be left out, or go with --launcher local or slurm.")
     if chosen.launcher == "local":
+        launchers.check_local(chosen.workers)
         launchers.local(launchers.commands(chosen.workers))
 
 

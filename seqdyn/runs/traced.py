@@ -1,14 +1,16 @@
 """Would the same run come again? It is traced twice, which finds what a user's code draws by other means than keys."""
 
+import warnings
 from functools import cache
 from typing import Any
 
 import jax
+import numpy as np
 
 from seqdyn.building import called, check_repeats, known_at_run_time
 from seqdyn.described import reads
 from seqdyn.learn import start, train
-from seqdyn.learn.config import Experiment
+from seqdyn.learn.config import Experiment, Spec
 from seqdyn.learn.probe_config import ProbeConfig, own_probes
 from seqdyn.measure import probes
 from seqdyn.parts import is_part, within
@@ -21,7 +23,7 @@ _KNOWN = ("seqdyn", "jax", "jaxlib", "optax", "flax")
 def check_traces(experiment: Experiment, data: Any) -> None:
     """Raises ConfigError where the state that a run begins with, an update, an evaluation or an own probe's look is
     another program when it is traced again: no run would come again, and a run that is resumed would go on as another.
-    And where two of its parameters have one name.
+    And where two of its parameters have one name. Warns of an axis that changes nothing.
 
     Only specs with code of the user's are traced, once in a process for all numbers: what it trains is traced once for
     them, too.
@@ -35,7 +37,8 @@ def check_traces(experiment: Experiment, data: Any) -> None:
             start.names(state.params)  # a checkpoint keeps two arrays of one name, and none could be restored
             given = jax.eval_shape(lambda *given: given, one, state, data)
             leaves, structure = jax.tree.flatten(given)
-            _check(f"{' or '.join(own)}, in {spec.label}", probe_config, structure, tuple(leaves))
+            idle = _check(f"{' or '.join(own)}, in {spec.label}", probe_config, structure, tuple(leaves))
+            _warn_of_axes(spec.label, runs, idle)
 
 
 _READ: dict[Any, dict[str, str]] = {}
@@ -56,14 +59,28 @@ def _check_reads(value: Any) -> None:
             )
 
 
+def _warn_of_axes(label: str, runs: Spec, idle: frozenset[int]) -> None:
+    """Warns of numbers of parts that differ among the runs, and on which nothing that is trained or recorded depends."""
+    for i, (path, of) in enumerate(jax.tree_util.tree_leaves_with_path(runs)):
+        name = jax.tree_util.keystr(path).lstrip(".")
+        if i in idle and not name.startswith("numbers.") and len(np.unique(of)) > 1:
+            warnings.warn(
+                f"{name} differs among the runs of {label}, and nothing that is trained or recorded depends on it: "
+                "these runs are the same",
+                stacklevel=3,
+            )
+
+
 @cache
-def _check(name: str, probe_config: ProbeConfig, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> None:
+def _check(
+    name: str, probe_config: ProbeConfig, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]
+) -> frozenset[int]:
     def run(spec: Any, state: Any, data: Any) -> Any:
         looks = probes.measure(spec, probe_config, state, data)
         return train.init(spec, data), train.chunk(spec, state, data, 1), train.evaluate(spec, state, data), looks
 
     with known_at_run_time(name):
-        check_repeats(f"{name},", run, *jax.tree.unflatten(structure, leaves), outermost=True)
+        return check_repeats(f"{name},", run, *jax.tree.unflatten(structure, leaves), outermost=True)
 
 
 def _own(value: Any) -> list[str]:

@@ -1,9 +1,10 @@
 """The options that many scripts have: what is meant by them, and what no script can take."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
-from seqdyn.types import ConfigError, whole
+from seqdyn.types import ConfigError, check_address, whole
 
 
 class Usual:
@@ -39,8 +40,9 @@ class Usual:
 
 
 def check_sizes(chosen: Any) -> None:
-    """Raises ConfigError for options that are NaN, or whole numbers of more than 32 bits; and for `Usual` ones that are
-    0 or less, or have no value, and not by default: scripts divide by them and take the largest."""
+    """Raises ConfigError for options that are NaN, whole numbers of more than 32 bits, or addresses in place of paths;
+    and for `Usual` ones that are 0 or less, or have no value, and not by default: scripts divide by them and take the
+    largest."""
     for field in dataclasses.fields(chosen) if dataclasses.is_dataclass(chosen) else ():
         value, usual = getattr(chosen, field.name), field.name in Usual.__annotations__
         if value == field.default:
@@ -50,6 +52,8 @@ def check_sizes(chosen: Any) -> None:
         if usual and type(value) is int:
             whole(field.name, value, 1)
         for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Path):
+                check_address(field.name, one)
             if one != one:
                 raise ConfigError(f"{field.name} is {value!r}; it must be a number, not NaN.")
             if type(one) is int and not -(2**31) <= one < 2**31:
