@@ -180,7 +180,9 @@ _TRACES = itertools.count()
 
 
 def check_repeats(name: str, function: Callable[..., Any], *given: Any, outermost: bool = False) -> frozenset[int]:
-    """Which of the arrays that are given, as numbers of `jax.tree.leaves`, nothing that it returns depends on. Raises ConfigError where a function is another program, or has other constants, when it is traced again: what it
+    """Which of the given arrays, by their place in `jax.tree.leaves(given)`, the function's results do not depend on.
+
+    Raises ConfigError where a function is another program, or has other constants, when it is traced again: what it
     draws is not its key's, and no run would ever come again. Where no trace is around it, `outermost`, also for a
     function that reads an array of a trace that has ended."""
 

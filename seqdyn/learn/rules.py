@@ -95,8 +95,8 @@ OFFERED = ("value", "grad", "value_fn")
 
 @contextlib.contextmanager
 def _asked_by_optax(name: str) -> Iterator[None]:
-    """ConfigError for what optax itself raises within, as of `lookahead`, whose parameters are two sets, or `sam`, which
-    calls for a gradient elsewhere. A user's own errors are raised as they are."""
+    """ConfigError for what optax itself raises within, as of `lookahead`, whose parameters are two sets, or `sam`,
+    which calls for a gradient elsewhere. A user's own errors are raised as they are."""
     try:
         yield
     except ConfigError:
@@ -105,8 +105,9 @@ def _asked_by_optax(name: str) -> Iterator[None]:
         raised, _ = [*traceback.walk_tb(error.__traceback__)][-1]
         if str(raised.f_globals.get("__name__")).partition(".")[0] != "optax":
             raise
+        why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise ConfigError(
-            f"{name}, which optax refuses here ({type(error).__name__}: {str(error).partition(chr(10))[0]}); it must be "
+            f"{name}, which optax refuses here ({why}); it must be "
             f"a transformation whose updates are added to the parameters, and may ask for {', '.join(OFFERED)}."
         ) from error
 

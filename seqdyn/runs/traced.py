@@ -60,7 +60,7 @@ def _check_reads(value: Any) -> None:
 
 
 def _warn_of_axes(label: str, runs: Spec, idle: frozenset[int]) -> None:
-    """Warns of numbers of parts that differ among the runs, and on which nothing that is trained or recorded depends."""
+    """Warns of numbers of parts that differ among the runs, and on which nothing trained or recorded depends."""
     for i, (path, of) in enumerate(jax.tree_util.tree_leaves_with_path(runs)):
         name = jax.tree_util.keystr(path).lstrip(".")
         if i in idle and not name.startswith("numbers.") and len(np.unique(of)) > 1:
