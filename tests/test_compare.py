@@ -9,7 +9,7 @@ import zarr
 from _refusals import refusal
 
 import seqdyn as sd
-from analysis import claims, compare
+from analysis import claims, compare, compare_overlays, compare_sides
 from seqdyn.runs.records import local
 
 X64 = False
@@ -88,6 +88,18 @@ def test_the_interval_at_each_place_is_that_of_the_claims():
         there = values[~np.isnan(values[:, x]), x]
         assert (low[x], high[x]) == claims.interval("median", there, 0.95)
     assert np.isnan(low[2]) and np.isnan(high[2])
+
+
+def test_losses_below_zero_are_seen(outs):
+    found = compare.read([outs["a"], outs["b"]])
+    known = {(side.name, found.stop): compare_sides.norms(side.ds, [found.stop])[found.stop] for side in found.sides}
+    for less, scale in ((0.0, "log"), (5.0, "linear")):
+        sides = [side._replace(ds=side.ds.assign(loss=side.ds["loss"] - less)) for side in found.sides]
+        of = compare_overlays.panels(found._replace(sides=sides))
+        axes = compare_overlays.through_training(of, known, found.stop).axes[0]
+        low, high = axes.get_ylim()
+        seen = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+        assert axes.get_yscale() == scale and seen.size and np.all((low < seen) & (seen < high))
 
 
 def test_directories_without_a_setting_in_common_are_drawn_together_and_say_so(outs, tmp_path, capsys, monkeypatch):
