@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.experimental.xla_metadata import set_xla_metadata
-from jax.interpreters.partial_eval import dce_jaxpr
 
 from seqdyn.parts import check_structure, is_part, lenient, part, within
 from seqdyn.types import ConfigError
@@ -179,10 +178,10 @@ def known_at_run_time(name: str) -> Iterator[None]:
 _TRACES = itertools.count()
 
 
-def check_repeats(name: str, function: Callable[..., Any], *given: Any, outermost: bool = False) -> frozenset[int]:
-    """Which of the given arrays, by their place in `jax.tree.leaves(given)`, the function's results do not depend on.
+def check_repeats(name: str, function: Callable[..., Any], *given: Any, outermost: bool = False) -> Any:
+    """The jaxpr of a function of what is given.
 
-    Raises ConfigError where a function is another program, or has other constants, when it is traced again: what it
+    Raises ConfigError where the function is another program, or has other constants, when it is traced again: what it
     draws is not its key's, and no run would ever come again. Where no trace is around it, `outermost`, also for a
     function that reads an array of a trace that has ended."""
 
@@ -210,9 +209,7 @@ def check_repeats(name: str, function: Callable[..., Any], *given: Any, outermos
             f"{name} gives something else each time that it is called; what is random must be drawn from a key, by "
             "jax.random, or no run would come again."
         )
-    jaxpr = first[-1]
-    used = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1]
-    return frozenset(i for i, one in enumerate(used) if not one)
+    return first[-1]
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from seqdyn.building import called, check_repeats, known_at_run_time
 from seqdyn.described import reads
@@ -75,12 +76,16 @@ def _warn_of_axes(label: str, runs: Spec, idle: frozenset[int]) -> None:
 def _check(
     name: str, probe_config: ProbeConfig, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]
 ) -> frozenset[int]:
+    """Which of the leaves, by their number, nothing that is trained or recorded depends on."""
+
     def run(spec: Any, state: Any, data: Any) -> Any:
         looks = probes.measure(spec, probe_config, state, data)
         return train.init(spec, data), train.chunk(spec, state, data, 1), train.evaluate(spec, state, data), looks
 
     with known_at_run_time(name):
-        return check_repeats(f"{name},", run, *jax.tree.unflatten(structure, leaves), outermost=True)
+        jaxpr = check_repeats(f"{name},", run, *jax.tree.unflatten(structure, leaves), outermost=True)
+    used = dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1]
+    return frozenset(i for i, one in enumerate(used) if not one)
 
 
 def _own(value: Any) -> list[str]:
