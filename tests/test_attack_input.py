@@ -30,7 +30,7 @@ from seqdyn.numbers import Numbers
 from seqdyn.runs import manifest
 from seqdyn.runs.lock import shard
 from seqdyn.runs.script import Options
-from seqdyn.runs.usual import check_sizes
+from seqdyn.runs.usual import check_options
 from seqdyn.types import ConfigError
 
 X64 = False
@@ -222,7 +222,7 @@ def test_any_path_is_one_or_a_sentence(opened, many, tmp_path, monkeypatch):
     [
         *OPENED,
         lambda path: seqdyn.run(Experiment("x", Spec(), updates=1), path),
-        lambda path: check_sizes(Options(out=Path(path))),
+        lambda path: check_options(Options(out=Path(path))),
     ],
 )
 @pytest.mark.parametrize("address", ["s3://bucket/x", "gs://bucket", "file:///tmp/x", "hdfs:/x"])

@@ -118,6 +118,18 @@ def test_modules_of_other_names_are_found_or_said():
         io.from_torch(two, of, readout="fc")
 
 
+def test_a_linear_layer_below_is_not_taken_for_the_readout():
+    of = spec("gru", features=3)  # as many as classes: the layer below is of the readout's shape
+    params = drawn(of)
+    above = io.to_torch(params, of, readout="fc")
+    below = {name: above[name] for name in sorted(above)}
+    assert next(iter(below)).startswith("fc.")
+    same(io.from_torch(above, of), params)
+    with pytest.raises(ConfigError, match="'fc' stands before 'rnn' in state and may be a layer below it, which no spec"):
+        io.from_torch(below, of)
+    same(io.from_torch(below, of, readout="fc"), params)
+
+
 def test_what_was_imported_is_a_copy():
     net = torch.nn.GRU(D, H).double()
     of = spec("gru")

@@ -88,6 +88,8 @@ def from_torch(
     if of.embedding:
         shape = (of.vocabulary, of.embedding)
         found = taken(left, embedding, "embedding", lambda one: {*one} == {"weight"} and one["weight"].shape == shape)
+    if readout is None:
+        _check_above(state, prefix, left, of)
     head = taken(left, readout, "readout", lambda one: {"weight"} <= {*one} <= {"weight", "bias"})
     if left:
         name = next(f"{module}.{end}".lstrip(".") for module, one in left.items() for end in one)
@@ -178,6 +180,19 @@ def _modules(state: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]
         module, _, end = name.rpartition(".")
         found.setdefault(module, {})[end] = value
     return found
+
+
+def _check_above(state: Mapping[str, Any], prefix: str, left: Mapping[str, Any], of: Stack) -> None:
+    """ConfigError where the only Linear may as well stand below the recurrent layer: it was made before it, and what it
+    gives fits what that reads."""
+    names = list(state)
+    before = {name.rpartition(".")[0] for name in names[: names.index(f"{prefix}weight_ih_l0")]} & {*left}
+    for module in before if len(left) == 1 else ():
+        if "weight" in left[module] and left[module]["weight"].shape[:1] == (of.widths[0],):
+            raise ConfigError(
+                f"{module!r} stands before {prefix.rstrip('.') or 'the recurrent layer'!r} in state and may be a layer "
+                f"below it, which no spec has; if it is the readout, say readout={module!r}."
+            )
 
 
 def _linear(found: dict[str, np.ndarray] | None, of: Stack, bias: bool) -> tuple[Any, Any] | None:

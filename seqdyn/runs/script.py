@@ -31,7 +31,7 @@ from seqdyn.runs.lock import WHOLE, Shard, shard
 from seqdyn.runs.restore import restore
 from seqdyn.runs.run import CHECKPOINT_SECONDS, complete, default_out, run, trained
 from seqdyn.runs.signals import Interrupted
-from seqdyn.runs.usual import Usual, check_sizes
+from seqdyn.runs.usual import Usual, check_options
 from seqdyn.types import ConfigError, whole
 
 LIVE: list[Callable[[Sequence[Path]], str]] = []
@@ -167,7 +167,7 @@ def _script(config: type[C], main: Callable[[C], object], description: str | Non
     for noisy in ("absl", "asyncio"):  # Orbax logs, with tracebacks, what it raises as well
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:
-        check_sizes(chosen)
+        check_options(chosen)
         if isinstance(chosen, Options):
             check_settings()
             if chosen.smoke:

@@ -39,7 +39,7 @@ class Usual:
     """Words kept of a review, its last ones."""
 
 
-def check_sizes(chosen: Any) -> None:
+def check_options(chosen: Any) -> None:
     """Raises ConfigError for options that are NaN, whole numbers of more than 32 bits, or addresses in place of paths;
     and for `Usual` ones that are 0 or less, or have no value, and not by default: scripts divide by them and take the
     largest."""
