@@ -125,7 +125,9 @@ def test_a_linear_layer_below_is_not_taken_for_the_readout():
     below = {name: above[name] for name in sorted(above)}
     assert next(iter(below)).startswith("fc.")
     same(io.from_torch(above, of), params)
-    with pytest.raises(ConfigError, match="'fc' stands before 'rnn' in state and may be a layer below it, which no spec"):
+    with pytest.raises(
+        ConfigError, match="'fc' stands before 'rnn' in state and may be a layer below it, which no spec"
+    ):
         io.from_torch(below, of)
     same(io.from_torch(below, of, readout="fc"), params)
 

@@ -114,7 +114,7 @@ BEFORE = {
 """By page and block: what its reader has, files, data and models, smaller than theirs."""
 AFTER = {
     "experiments/own/README.md": {
-        10: """
+        11: """
             from pathlib import Path
             main(Config(out=Path("runs/mine"), biases=(0.0, 1.0), verify=False))
         """

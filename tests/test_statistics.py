@@ -384,3 +384,102 @@ def test_what_does_not_fit_is_one_sentence(made, words):
 
 def test_a_batch_of_one_has_a_running_rms():
     assert valid(RunningRMS(3), batch=1).specs[0].batch == 1
+
+
+@sd.part
+class Kept:
+    """A leaky reservoir, as drawn by each seed, over inputs that a running mean square scales; the readout learns."""
+
+    hidden: int = 3
+    moves: bool = True
+
+    def init(self, key):
+        w, u, v = (
+            jax.random.normal(k, (n, self.hidden)) for k, n in zip(jax.random.split(key, 3), (2, 3, 1), strict=True)
+        )
+        return {"v": v[0], "statistics": {"w": w, "u": u, "square": jnp.full(2, 2.0)}}
+
+    def loss(self, params, batch, key):
+        kept, v = params["statistics"], params["v"]
+
+        def step(h, x):
+            return jnp.tanh(x / jnp.sqrt(kept["square"]) @ kept["w"] + h @ kept["u"]), None
+
+        h = sd.watch.scan(step, jnp.zeros((batch.xs.shape[1], self.hidden)), batch.xs, name="reservoir")[0]
+        loss = batch.mean((h @ v - batch.ys.reshape(-1)) ** 2)
+        if not self.moves:
+            return loss
+        square = 0.5 * kept["square"] + 0.5 * jnp.mean(batch.xs**2, axis=(0, 1))
+        return loss, {"statistics": {**kept, "square": square}}
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_a_network_that_is_no_stack_keeps_statistics_that_its_loss_moves(moves, tmp_path):
+    """Whatever an optimiser and a penalty make of all leaves; a look moves nothing."""
+    spec = dataclasses.replace(ADDING, network=Kept(moves=moves), optimizer=Decaying(), penalties=(Everything(),))
+    runs = sd.grid(spec, seeds=2)
+    out = sd.run(sd.Experiment("x", runs, updates=3, probe_every=1, keep=range(4)), tmp_path / "out")
+    for run in (0, 1):
+        ends = [sd.restore(out, run, step=step) for step in range(4)]
+        square = np.full(2, 2.0)
+        for n, (before, after) in enumerate(zip(ends[:-1], ends[1:], strict=True)):
+            for name in ("w", "u"):
+                np.testing.assert_array_equal(before["statistics"][name], after["statistics"][name])
+            assert np.all(before["v"] != after["v"])
+            xs = np.float64(train.training_batch(runs.at(run), None, n).xs)
+            square = 0.5 * square + 0.5 * np.mean(xs**2, axis=(0, 1)) if moves else square
+            np.testing.assert_allclose(after["statistics"]["square"], square, rtol=1e-5)
+    assert np.all(sd.restore(out, 0)["statistics"]["u"] != sd.restore(out, 1)["statistics"]["u"])
+    assert sd.load(out).group.values.tolist() == ["v"]
+
+
+@sd.part
+class Shapes(Kept):
+    def loss(self, params, batch, key):
+        return Kept.loss(self, params, batch, key)[0], {"statistics": {"square": jnp.ones(2)}}
+
+
+@sd.part
+class Bits(Kept):
+    def loss(self, params, batch, key):
+        loss, kept = Kept.loss(self, params, batch, key)
+        return loss, {"statistics": jax.tree.map(lambda leaf: leaf * 1j, kept["statistics"])}
+
+
+@sd.part
+class Named(Kept):
+    variables = {"statistics": sd.Variable((), "a name that is taken")}
+
+
+@sd.part
+class Nothing(Kept):
+    def init(self, key):
+        return {"statistics": Kept.init(self, key)}
+
+
+@sd.part
+class Forgotten(Kept):
+    def init(self, key):
+        begun = Kept.init(self, key)
+        return {"v": begun["v"], "kept": begun["statistics"]}
+
+    def loss(self, params, batch, key):
+        return Kept.loss(self, {"v": params["v"], "statistics": params["kept"]}, batch, key)
+
+
+@pytest.mark.parametrize(
+    ("of", "dtype", "told"),
+    [
+        (Shapes, "float32", "comes with statistics {'square': (2,)}; they must be as init's, {'square': (2,), 'u'"),
+        (Bits, "float32", "comes with statistics an array of complex64; they must be as init's"),
+        (Kept, "bfloat16", "whose loss moves statistics, and dtype is 'bfloat16', too few digits for a mean"),
+        (Named, "float32", "whose variables have 'statistics', the name of what is kept; take another"),
+        (Nothing, "float32", "whose init gives parameters without numbers; there must be something to train"),
+        (Forgotten, "float32", "whose loss comes with ['statistics']; it must be a dict of ['accuracy']"),
+    ],
+)
+def test_statistics_that_a_network_cannot_keep_are_a_sentence(of, dtype, told):
+    def whole():
+        return sd.grid(dataclasses.replace(ADDING, network=of(), dtype=dtype))
+
+    assert told in refusal(whole)

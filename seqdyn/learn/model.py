@@ -117,6 +117,8 @@ def groups(model: Model | Tree) -> dict[str, Tree]:
     gates, 'log_alpha'. Of a cell of one's own, and of a network that is no stack, each branch of its parameters."""
     if not isinstance(model, Model):
         found = _branches(model)
+        if statistics.of(model) is not None:
+            found.pop(statistics.NAME)
         while len(found) == 1 and len(_branches(*found.values())) > 1:  # as of Flax, whose root is {"params": …}
             found = _branches(*found.values())
         return found

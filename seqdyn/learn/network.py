@@ -7,9 +7,11 @@
 `batch.mean(each)` is the mean over what counts: the last batch of a held-out split is filled up with examples that do
 not. `key` is random in training and None where a batch is only evaluated, as `Batch.noise` is; so is `batch.step`, the
 updates done before, for a loss that changes with them. What `loss` names beside the loss is `accuracy`, or one of the
-part's own `variables`, a dict of `Variable`. Of each `seqdyn.watch.scan` in it the norms of the adjoint are recorded,
-as those of a layer that has its name; the end of every scan lies at the end of `time`, and `batch.mask` says which of
-its steps are padding, if it is over the batch's steps and examples.
+part's own `variables`, a dict of `Variable`. What stands under `statistics` in params is not trained
+(`nets.statistics`); new ones that the loss comes with in training, under that name, replace them after the update. Of
+each `seqdyn.watch.scan` in it the norms of the adjoint are recorded, as those of a layer that has its name; the end of
+every scan lies at the end of `time`, and `batch.mask` says which of its steps are padding, if it is over the batch's
+steps and examples.
 """
 
 import inspect
@@ -21,14 +23,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqdyn.building import check_part, check_repeats, is_real, kind_of, known_at_run_time, other_leaf, takes
+from seqdyn.building import (
+    check_part,
+    check_repeats,
+    is_real,
+    kind_of,
+    known_at_run_time,
+    other_leaf,
+    shapes_of,
+    takes,
+)
 from seqdyn.data.batches import Batch
 from seqdyn.data.tasks import DATA_SETS, task_of
 from seqdyn.fields import Fields
 from seqdyn.grids import as_shapes
 from seqdyn.learn import precision
 from seqdyn.learn.context import Variable, check_variables
-from seqdyn.nets import stack
+from seqdyn.nets import stack, statistics
 from seqdyn.nets.bptt import at_end
 from seqdyn.norms import mean_log2
 from seqdyn.parts import is_part, lenient
@@ -50,6 +61,8 @@ class Forward(NamedTuple):
     """The state the batch ended in; None of a network that is no stack, of which every batch begins at rest."""
     path: tuple[stack.Layer, ...] = ()
     """Every layer's way through the batch."""
+    statistics: Any = None
+    """What a network that is no stack keeps beside what is trained, as this batch leaves it."""
 
 
 class Gradient(NamedTuple):
@@ -75,7 +88,8 @@ def init(spec: Fields, key: Key[Array, ""], vectors: Any = None) -> Tree:
     if odd:
         raise ConfigError(f"{name}, whose init gives {kind_of(odd[0])}; parameters must be arrays of floats.")
     params = jax.tree.map(jnp.asarray, params)
-    if not jax.tree.leaves(params) or not all(leaf.size for leaf in jax.tree.leaves(params)):
+    trained = params if statistics.of(params) is None else statistics.put(params, None)
+    if not jax.tree.leaves(trained) or not all(leaf.size for leaf in jax.tree.leaves(params)):
         raise ConfigError(f"{name}, whose init gives parameters without numbers; there must be something to train.")
     if other := other_leaf(params, lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)):
         raise ConfigError(f"{name}, whose init gives {other}; parameters must be floats, as they are trained.")
@@ -88,11 +102,16 @@ def _loss(spec: Fields, batch: Batch) -> Callable[[Tree], tuple[Array, Forward]]
     wanted = {"accuracy", *variables(spec)}
 
     def loss(params: Tree) -> tuple[Array, Forward]:
+        before = statistics.of(params)
         # What it should give, and what each example weighs, are not rounded.
-        params, xs = precision.computed(spec.dtype, (params, batch.xs))
+        params, xs = precision.computed(spec.dtype, (statistics.constant(params), batch.xs))
         with lenient(), known_at_run_time(name):
             found = spec.network.loss(params, batch._replace(xs=xs), batch.noise)
         value, others = found if isinstance(found, tuple | list) and len(found) == 2 else (found, {})
+        after = before
+        if isinstance(others, dict) and before is not None and statistics.NAME in others:
+            after = _moved(name, spec, before, others[statistics.NAME])
+            others = {key: other for key, other in others.items() if key != statistics.NAME}
         if not isinstance(others, dict) or not set(others) <= wanted or set(variables(spec)) - set(others):
             got = sorted(others) if isinstance(others, dict) else kind_of(others)
             raise ConfigError(f"{name}, whose loss comes with {got}; it must be a dict of {sorted(wanted)}.")
@@ -106,9 +125,22 @@ def _loss(spec: Fields, batch: Batch) -> Callable[[Tree], tuple[Array, Forward]]
                 raise ConfigError(f"{name}, whose loss is {number.dtype}, whose gradient is 0; it must be a float.")
             numbers[of] = number.astype(precision.trained(spec.dtype))
         value = numbers.pop("loss")
-        return value, Forward(value, numbers.pop("accuracy", None), numbers)
+        return value, Forward(value, numbers.pop("accuracy", None), numbers, statistics=after)
 
     return loss
+
+
+def _moved(name: str, spec: Fields, before: Tree, after: Any) -> Tree:
+    """The statistics that a loss comes with; ConfigError where they are not such as init gave."""
+    if spec.dtype == "bfloat16":
+        raise ConfigError(f"{name}, whose loss moves statistics, and dtype is 'bfloat16', too few digits for a mean.")
+    odd = [leaf for leaf in jax.tree.leaves(after) if not is_real(leaf)]
+    if odd or shapes_of(after) != shapes_of(before):
+        got = kind_of(odd[0]) if odd else shapes_of(after)
+        raise ConfigError(
+            f"{name}, whose loss comes with statistics {got}; they must be as init's, {shapes_of(before)}."
+        )
+    return jax.tree.map(lambda new, old: jax.lax.stop_gradient(jnp.asarray(new)).astype(old.dtype), after, before)
 
 
 def forward(spec: Fields, params: Tree, batch: Batch, carries: Any = None) -> Forward:
@@ -139,10 +171,12 @@ def autodiff(spec: Fields, params: Tree, batch: Batch) -> Tree:
 
 
 def noise(params: Tree, key: Key[Array, ""]) -> Tree:
-    """N(0, 0.01) for each parameter: near a network that begins with zeros lie those that do not."""
+    """N(0, 0.01) for each parameter, 0 for statistics: near a network that begins with zeros lie those that do not."""
     leaves, tree = jax.tree.flatten(params)
     drawn = zip(leaves, jax.random.split(key, len(leaves)), strict=True)
-    return jax.tree.unflatten(tree, [0.1 * jax.random.normal(k, leaf.shape, leaf.dtype) for leaf, k in drawn])
+    made = jax.tree.unflatten(tree, [0.1 * jax.random.normal(k, leaf.shape, leaf.dtype) for leaf, k in drawn])
+    kept = statistics.of(params)
+    return made if kept is None else statistics.put(made, jax.tree.map(jnp.zeros_like, kept))
 
 
 def _aligned(one: Seen, mask: Any) -> tuple[Seen, Array]:
@@ -252,6 +286,8 @@ def check(where: str, network: Any) -> None:
     if hasattr(network, "variables"):
         check_variables(where, network)
         for key, variable in network.variables.items():
+            if key == statistics.NAME:
+                raise ConfigError(f"{name}, whose variables have {key!r}, the name of what is kept; take another.")
             if variable.dims:
                 raise ConfigError(f"{name}, whose '{key}' has the dims {variable.dims}; it is one number, so take ().")
 

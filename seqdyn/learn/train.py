@@ -11,7 +11,6 @@ from seqdyn.data.augment import augmented
 from seqdyn.data.check import check
 from seqdyn.data.tasks import VECTORS, Batch, task_of
 from seqdyn.learn import context, dropout, model, network, objective, optim, penalties, precision, start, stopping
-from seqdyn.learn.model import Model
 from seqdyn.learn.objective import gradient, kind
 from seqdyn.learn.own_cells import trains_apart
 from seqdyn.learn.spec import Spec, check_one
@@ -150,8 +149,11 @@ class OptimizerStep(NamedTuple):
     """‖g‖ of all parameters, before clipping."""
 
 
-def update_batch_stats(spec: Spec, out: network.Forward, params: Model) -> Model:
-    """`params` with the running statistics of its cells moved by the batch that was evaluated."""
+def update_batch_stats(spec: Spec, out: network.Forward, params: Tree) -> Tree:
+    """`params` with the running statistics of its cells, or of a network that is no stack, moved by the batch that was
+    evaluated."""
+    if spec.network is not None:
+        return params if out.statistics is None else statistics.put(params, out.statistics)
     cells = model.layers(spec, training=True)
     moved = [
         new if c.update_batch_stats is None else statistics.put(new, c.update_batch_stats(layer))
@@ -235,9 +237,7 @@ def step(spec: Spec, state: TrainState, batch: Batch) -> tuple[TrainState, Metri
         layers = metrics["adjoint_norm"].shape[0]
         sizes = {"layer": layers, "time": spec.steps, "group": len(by_group), "unit": max(spec.hidden)}
         metrics |= context.recorded(spec, shown, sizes)
-    params = jax.tree.map(jnp.add, state.params, updates)
-    if out.path:
-        params = update_batch_stats(spec, out, params)
+    params = update_batch_stats(spec, out, jax.tree.map(jnp.add, state.params, updates))
     after = None if carries is None else out.last
     moved = TrainState(params, opt, state.step + 1, finite, after, state.stopping)
     stays = state._replace(step=state.step + 1, alive=finite)

@@ -49,7 +49,7 @@ def gradient_error(spec: Spec, data: Any, program: Any = None) -> float:
     if silent and (found := unreached_groups(spec, data)):
         untrained = ""
         if spec.network:
-            untrained = ": what is not to be trained must not be in what init returns"
+            untrained = ": what is not to be trained must stand under 'statistics' in what init returns"
         elif own(spec) and any(name.startswith("layer") for name in found):
             untrained = ": weights that stay as drawn must be 'statistics' of their cell"
         raise ConfigError(

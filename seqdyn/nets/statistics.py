@@ -1,8 +1,9 @@
-"""Running statistics among what a cell's `init` gives: kept, saved and carried as parameters are, but moved by each
-update's batch and not by the optimiser. They stand under the name `statistics`, in a dict or a NamedTuple.
+"""Running statistics among what `init` of a cell or a network gives: kept, saved and carried as parameters are, but
+moved by each update's batch and not by the optimiser. They stand under the name `statistics`, in a dict or a
+NamedTuple.
 
 `Cell.update_batch_stats` moves them: that of the library's batch normalisation (`nets.normalised`) and, by
-`cell(…, statistics=)`, that of a cell of one's own.
+`cell(…, statistics=)`, that of a cell of one's own. Those of a network that is no stack its loss comes with.
 """
 
 from typing import Any
