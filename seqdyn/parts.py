@@ -44,6 +44,7 @@ class Range(NamedTuple):
         if isinstance(value, bool | np.bool) or not isinstance(value, int | float | np.integer | np.floating):
             return "a whole number" if self.whole else "a number"
         value = _item(value) if isinstance(value, np.generic) else value
+        value = max(-(2**128), min(value, 2**128)) if isinstance(value, int) else value  # no float holds 10**400
         if math.isnan(value) or (math.isinf(value) and not (self.infinite and value > 0)):
             return "finite, or inf" if self.infinite else "finite"
         if math.isinf(value):
@@ -76,6 +77,9 @@ def number(
     for end, value in {"low": low, "high": high, "above": above, "below": below}.items():
         if isinstance(value, bool) or not isinstance(value, int | float | np.number):
             raise ConfigError(f"{end} of a number is {value!r:.40}; it must be a number.")
+    least, most = max(low, above), min(high, below)
+    if not least <= most:
+        raise ConfigError(f"a number is asked to be at least {least:g} and at most {most:g}; some number must be.")
     allowed = Range(low, high, above, below, whole, infinite)
     return dataclasses.field(default=default, metadata={"number": allowed})
 
@@ -131,7 +135,10 @@ def _part(cls: type, name: str | None) -> type:
         raise ConfigError(f"{cls.__name__} is a dataclass already; leave @dataclass out, as @part makes it one.")
     __post_init__.own = own
     cls.__post_init__ = __post_init__  # type: ignore[attr-defined]
-    made: Any = dataclasses.dataclass(frozen=True, eq=False)(cls)
+    try:
+        made: Any = dataclasses.dataclass(frozen=True, eq=False)(cls)
+    except (TypeError, ValueError) as error:  # a field without a type, a list as its default
+        raise ConfigError(f"{cls.__name__} cannot be a part: {error}.") from error
     made.__eq__ = lambda self, other: type(self) is type(other) and _text(self) == _text(other)
     made.__hash__ = lambda self: hash(_text(self))
     return registered(fields_in_help(made), name)
@@ -355,6 +362,8 @@ def _worded(hint: Any) -> str:
         return f"a tuple, each {_worded(args[0])}" if args[1:] == (...,) else "a tuple"
     if origin is Callable:
         return "a function"
+    if hint in (np.ndarray, jax.Array):
+        return "annotated as a tuple, which an array becomes"
     words = {int: "a whole number", str: "a word", bool: "True or False", float: "a number", type(None): "None"}
     return words.get(hint, f"a {getattr(hint, '__name__', hint)}")
 

@@ -481,3 +481,32 @@ def test_only_a_class_is_a_part_and_ends_of_a_range_are_numbers():
     assert "must stand above a class" in refusal(part, lambda: 1)
     for ends in (dict(low="0"), dict(high=None), dict(above=True)):
         assert "it must be a number" in refusal(number, 1.0, **ends)
+    for ends in (dict(low=1, high=0), dict(above=1.0, high=0.5), dict(low=math.nan)):
+        assert "some number must be" in refusal(number, 1.0, **ends)
+
+
+def test_a_whole_number_that_no_float_holds_is_refused_as_any_that_is_too_large():
+    assert "in size, as 32-bit floats are" in refusal(grid, SPEC, tau=[10**400])
+    assert "it must be at least 1" in refusal(grid, SPEC, tau=[-(10**400)])
+    assert "below 2³¹ in size" in refusal(grid, SPEC, seeds=[10**400])
+
+
+def test_what_no_dataclass_can_be_is_a_sentence():
+    def part_of(**body):
+        return refusal(part, type("Odd", (), body))
+
+    assert "Odd cannot be a part: mutable default" in part_of(__annotations__={"names": list}, names=[])
+    assert "Odd cannot be a part: 'lr' is a field but has no type annotation" in part_of(lr=number(0.1))
+
+
+def test_an_array_in_a_field_is_kept_as_a_tuple_and_must_be_annotated_so():
+    @part
+    class Scaled:
+        scale: np.ndarray
+
+    @part
+    class Tupled:
+        scale: tuple[float, ...]
+
+    assert "it must be annotated as a tuple, which an array becomes" in refusal(Scaled, np.ones(3))
+    assert Tupled(np.ones(3)).scale == (1.0, 1.0, 1.0)
