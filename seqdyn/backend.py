@@ -55,7 +55,7 @@ def start(devices: int | None = None, precision: str = "highest") -> list[Device
     os.environ["XLA_FLAGS"] = " ".join([_flag_text(), *added]).strip()
     if "xla_force_host_platform_device_count" not in given:
         try:
-            jax.config.update("jax_num_cpu_devices", devices or _cores())
+            jax.config.update("jax_num_cpu_devices", devices or cores())
         except RuntimeError:
             raise ConfigError("JAX has computed already; backend.start() must be called before anything is.") from None
     # The QR of a scan's step under OpenBLAS's own threads takes up to 300 times as long where cores are shared.
@@ -166,7 +166,7 @@ def _processor() -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:8]
 
 
-def _cores() -> int:
+def cores() -> int:
     """Processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -501,6 +501,15 @@ def test_more_workers_here_than_a_few_for_each_core_are_refused_and_none_is_star
     assert sentence.startswith("workers is 9; it must be at most 8 with --launcher local")
 
 
+def test_where_no_process_is_given_cores_of_its_own_workers_run_all_the_same(monkeypatch, tmp_path):
+    """As on macOS."""
+    for name in ("sched_getaffinity", "sched_setaffinity"):
+        monkeypatch.delattr(os, name)
+    launchers.check_local(4)
+    launchers.local([[sys.executable, "-c", f"open({str(tmp_path / name)!r}, 'w').close()"] for name in "ab"])
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}
+
+
 @pytest.mark.parametrize("workers", [1, 3])
 def test_what_a_launcher_starts_is_not_refused_for_its_workers(workers, monkeypatch):
     monkeypatch.setattr(sys, "orig_argv", ["python", "x.py", "--launcher", "local", "--workers", str(workers)])

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from seqdyn.backend import cores
 from seqdyn.runs import signals
 from seqdyn.runs.signals import Interrupted
 from seqdyn.types import ConfigError
@@ -32,7 +33,7 @@ def commands(workers: int) -> list[list[str]]:
 
 def check_local(workers: int) -> None:
     """ConfigError for more workers than this machine has room for, of which nobody could stop the start."""
-    most = A_CORE * len(os.sched_getaffinity(0))
+    most = A_CORE * cores()
     if workers > most:
         raise ConfigError(
             f"workers is {workers}; it must be at most {most} with --launcher local, {A_CORE} for each core that this "
@@ -45,13 +46,16 @@ def local(shards: Sequence[Sequence[str]]) -> None:
 
     Raises Interrupted after a signal, RuntimeError if a shard failed; its own output says why.
     """
-    cores = sorted(os.sched_getaffinity(0))
+    pins = hasattr(os, "sched_setaffinity")  # elsewhere, as on macOS, the system spreads them
+    mine = sorted(os.sched_getaffinity(0)) if pins else []
     with signals.awaited() as stop:
         workers = []
         for i, command in enumerate(shards):
-            os.sched_setaffinity(0, cores[i :: len(shards)] or cores)  # a child begins with what its parent has
+            if pins:
+                os.sched_setaffinity(0, mine[i :: len(shards)] or mine)  # a child begins with what its parent has
             workers.append(subprocess.Popen(command))
-        os.sched_setaffinity(0, cores)
+        if pins:
+            os.sched_setaffinity(0, mine)
         passed = False
         while any([worker.poll() is None for worker in workers]):
             if stop.signum is not None and not passed:
