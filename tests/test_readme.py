@@ -178,7 +178,7 @@ def commands(text):
     for head, folder, rows in re.findall(r"(?m)^(.*)`uv run python ([\w/]+)/….*\n\|.*\n((?:\|.*\n)+)", prose):
         cells = [row.split("|")[head.count("|")] for row in rows.splitlines()]
         lines += [f"python {folder}/{given}" for cell in cells for given in re.findall(r"^ `([^`]+)`", cell)]
-    lines += [f"python experiments/{given}" for given in re.findall(r"(?m)^## `([\w/]+\.py[^`]*)`", prose)]
+    lines += [f"python experiments/{given}" for given in re.findall(r"(?m)^##+ `([\w/]+\.py[^`]*)`", prose)]
     for line in lines:
         words = shlex.split(line, comments=True)
         if "python" in words:
