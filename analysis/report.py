@@ -38,8 +38,10 @@ def parts(out: Path, script: str, *names: str) -> dict[str, Path]:
     return found
 
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
+_MARK = "<!DOCTYPE html>\n<!-- seqdyn: analysis.report -->\n"
+_PAGE = (
+    _MARK
+    + """<html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -81,6 +83,7 @@ th, td { text-align: left; padding: .15rem .9rem .15rem 0; border-bottom: 1px so
 </body>
 </html>
 """
+)
 
 
 def write(
@@ -126,9 +129,15 @@ def _saved(figures: Iterable[Drawn], folder: Path) -> list[tuple[Path, str]]:
 
 
 def check_folder(into: Path, what: str) -> None:
-    """ConfigError for a file or a run directory, among whose files `what` must not lie."""
+    """ConfigError for a file, a run directory, among whose files `what` must not lie, and a folder with a page or
+    figures that are not ours, in whose place it would be put."""
     if (into / manifest.NAME).exists() or (into.exists() and not into.is_dir()):
         raise ConfigError(f"out is {into}; it must be a folder for {what}, and no run directory.")
+    page, figures = into / NAME, into / "figures"
+    ours = page.is_file() and page.read_bytes().startswith(_MARK.encode())
+    if not ours and (page.exists() or (figures.is_dir() and any(figures.iterdir()))):
+        there = page if page.exists() else figures
+        raise ConfigError(f"out is {into}, which has {there.name} of something else; choose another folder for {what}.")
 
 
 def publish(

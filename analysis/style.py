@@ -284,16 +284,22 @@ def log_axis(axes: np.ndarray, values: Sequence[np.ndarray], highest: float = np
         ax.yaxis.set_minor_formatter(NullFormatter())
 
 
+FLAT = 50.0
+"""So many times the median size of losses, and what lies between is a line to the eye."""
+
+
 def loss_axis(axes: np.ndarray, values: Sequence[np.ndarray], highest: float = np.inf) -> None:
-    """`log_axis`; where a value is negative, as the loss of a density may be, a linear one that holds all up to
-    `highest`, and no more than ten times the middle half above it, as one run that explodes would make all else flat.
-    """
+    """`log_axis`; where a value is negative, as the loss of a density may be, one that holds all up to `highest`:
+    linear, or, where one run that explodes would make all else flat, beyond their median size logarithmic."""
     pool = np.concatenate([np.ravel(v) for v in values])
     pool = pool[np.isfinite(pool)]
     if not (pool < 0).any():
         return log_axis(axes, values, highest)
-    low, high = np.quantile(pool, [0.25, 0.75])
-    pool = np.minimum(pool, min(highest, high + 10 * (high - low)))
-    margin = 0.04 * np.ptp(pool) or 1.0
+    pool = np.minimum(pool, highest)
+    usual = float(np.median(np.abs(pool))) or 1.0
+    far = np.ptp(pool) > FLAT * usual
     for ax in axes.flat:
-        ax.set_ylim(pool.min() - margin, pool.max() + margin)
+        if far:
+            ax.set_yscale("symlog", linthresh=usual)
+        room = 0.04 * np.abs([pool.min(), pool.max()]) if far else 0.04 * np.ptp(pool) * np.ones(2)
+        ax.set_ylim(pool.min() - (room[0] or 1.0), pool.max() + (room[1] or 1.0))

@@ -105,20 +105,22 @@ def as_path(field: str, value: Any, right: str = "a path") -> Path:
     for an address, as of a bucket, and for one that the file system refuses."""
     try:
         path = Path(value).expanduser()
-        check_address(field, path)
+        check_address(field, value)
         if not path.is_absolute():
             os.getcwd()  # which somebody may have removed
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.stat(path)
         return path
+    except ConfigError:
+        raise
     except (TypeError, ValueError, RuntimeError, OSError) as error:  # a 0 in it, no such home, a name too long, a loop
         why = "" if isinstance(error, TypeError) else f" ({getattr(error, 'strerror', error)})"
         raise ConfigError(f"{field} is {value!r:.80}; it must be {right}{why}.") from None
 
 
-def check_address(field: str, path: Path) -> None:
+def check_address(field: str, path: str | Path) -> None:
     """Raises ConfigError for an address (s3://, gs://, file://): a folder of the name "s3:" would be made of it."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", f"{path}/"):
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # of a Path one of the two is gone
         raise ConfigError(
             f"{field} is {str(path)!r:.80}, an address; it must be a path of this machine's files (mount the place, or "
             "copy the folder)."

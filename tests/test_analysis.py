@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from _refusals import refusal
+from matplotlib.figure import Figure
 from scipy.stats import ttest_1samp
 
 from analysis import (
@@ -242,14 +243,45 @@ def test_losses_below_zero_are_seen(drawn):
     assert [lags.number(value) for value in (-4.67, 4.67, -0.002, 0.0)] == ["-4.7", "4.7", "-2e-03", "0"]
 
 
+@pytest.mark.parametrize(
+    ("losses", "scale"),
+    [
+        (5 * np.exp(-np.arange(2000) / 50) - 1, "linear"),  # most of it lies where it has converged
+        (np.append(np.full(900, -1.0), 40.0), "linear"),
+        (np.append(np.linspace(2, -3, 900), 1e6), "symlog"),
+        (np.append(np.linspace(2, -3, 900), -1e6), "symlog"),
+        (np.full(9, -2.0), "linear"),
+    ],
+)
+def test_an_axis_of_losses_below_zero_holds_all_of_them_and_shows_most(losses, scale):
+    axes = Figure().subplots(1, 1, squeeze=False)
+    style.loss_axis(axes, [losses])
+    ax = axes[0, 0]
+    low, high = ax.get_ylim()
+    assert ax.get_yscale() == scale and low < losses.min() and losses.max() < high
+    at = ax.transData.transform(np.stack([np.zeros(len(losses)), losses], axis=1))[:, 1] / ax.bbox.height
+    usual = np.sort(at)[1:-1]
+    assert scale == "linear" or np.ptp(usual) > 0.1  # one run far off does not make the others flat
+
+
 def test_what_is_drawn_may_lie_elsewhere_than_in_the_run_directory(drawn, flow, tmp_path, monkeypatch):
     out, into = write(tmp_path / "run", flow, UPDATES), tmp_path / "mine" / "drawn"
     before = sorted(out.rglob("*"))
     gradient_flow.main(gradient_flow.Config(out, into))
     assert sorted(out.rglob("*")) == before
     assert {path.name for path in drawn[1]} == {path.name for path in into.rglob("*.[ph]*")}
+    gradient_flow.main(gradient_flow.Config(out, into))  # its own page may be made anew
     for wrong in (out, into / report.NAME):
         assert "no run directory" in refusal(gradient_flow.main, gradient_flow.Config(out, wrong))
+    for name in (report.NAME, "figures/learning.png"):
+        other = tmp_path / "others" / name
+        other.parent.mkdir(parents=True, exist_ok=True)
+        other.write_text("mine")
+        assert "of something else; choose another folder" in refusal(
+            gradient_flow.main, gradient_flow.Config(out, tmp_path / "others")
+        )
+        assert other.read_text() == "mine"
+        other.unlink()
 
     def closed(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")

@@ -3,6 +3,7 @@
 `ConfigError` is what scripts print as one sentence with exit code 2; anything else that is raised fails here.
 """
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -31,7 +32,7 @@ from seqdyn.runs import manifest
 from seqdyn.runs.lock import shard
 from seqdyn.runs.script import Options
 from seqdyn.runs.usual import check_options
-from seqdyn.types import ConfigError
+from seqdyn.types import ConfigError, as_path
 
 X64 = False
 LONG = 1000
@@ -228,9 +229,17 @@ def test_any_path_is_one_or_a_sentence(opened, many, tmp_path, monkeypatch):
 @pytest.mark.parametrize("address", ["s3://bucket/x", "gs://bucket", "file:///tmp/x", "hdfs:/x"])
 def test_an_address_is_no_path_and_makes_no_folder(address, opened, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="an address; it must be a path"):
+    with pytest.raises(ConfigError, match="an address; it must be a path") as told:
         opened(address)
+    assert str(told.value).count("must be") == 1
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["runs:", "./exp:/x", "a:b/c"])
+def test_a_folder_with_a_colon_in_its_name_is_no_address(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert as_path("out", name) == Path(name)
+    check_options(Options(out=Path("runs:")))
 
 
 def test_a_config_that_json_cannot_say_is_a_sentence(tmp_path):
@@ -256,9 +265,24 @@ def test_where_nothing_can_be_written_a_run_that_is_done_is_done_and_all_else_a_
     before = digests(out)
     monkeypatch.setattr(manifest, "TemporaryFile", refused)
     assert seqdyn.run(e, out) == out
-    for more in (dict(updates=2 * e.updates), dict(tile=e.tile + 1)):
-        with pytest.raises(ConfigError, match=f"go on in a copy.*|holds another experiment: {next(iter(more))} is"):
-            seqdyn.run(dataclasses.replace(e, **more), out)
+    closed = []
+
+    class Hears:
+        def __call__(self, chunk):
+            pytest.fail("trained")
+
+        def close(self):
+            closed.append(self)
+
+    for more in ({}, dict(updates=2 * e.updates), dict(tile=e.tile + 1)):
+        told = (
+            contextlib.nullcontext()
+            if not more
+            else pytest.raises(ConfigError, match=f"go on in a copy.*|holds another experiment: {next(iter(more))} is")
+        )
+        with told:
+            seqdyn.run(dataclasses.replace(e, **more), out, on_chunk=Hears())
+    assert len(closed) == 3
     with pytest.raises(ConfigError, match=f"{os.strerror(error)}.; probe a copy of it"):
         seqdyn.probe(out, "weights", steps=[0])
     assert digests(out) == before

@@ -213,7 +213,8 @@ def test_samples_of_a_file_are_heard_as_floats_of_one_channel_or_not_at_all():
     heard = tone(500, 0.3)
     whole = np.round(heard * 32767).astype(np.int16)
     rng = np.random.default_rng
-    for of in (whole, whole.astype(np.int32) << 16, whole / 32768.0, (whole / 32768.0).tolist()):
+    heights = whole / 32768.0
+    for of in (whole, whole.astype(">i2"), whole.astype(np.int32) << 16, heights, heights.tolist()):
         assert np.array_equal(waves.mono(of), (whole / 32768.0).astype(np.float32))
         assert np.array_equal(log_mel(of), log_mel(waves.mono(whole)))
         for change in waves.USUAL:
@@ -225,6 +226,7 @@ def test_samples_of_a_file_are_heard_as_floats_of_one_channel_or_not_at_all():
             assert "samples" in refusal(call, wrong)
         assert "other" in refusal(background, heard, wrong, 5.0, rng(0))
     assert "finite" in refusal(log_mel, np.full(400, np.nan))
+    assert "other are" in refusal(changed, heard, "background", rng(0))
 
 
 @pytest.mark.parametrize("change", list(waves.USUAL))

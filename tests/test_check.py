@@ -13,7 +13,7 @@ from _refusals import refusal
 
 import seqdyn as sd
 from seqdyn.data.arrays import array
-from seqdyn.data.check import check
+from seqdyn.data.check import check, check_all
 from seqdyn.data.text import Examples
 from seqdyn.learn.config import Spec
 
@@ -245,3 +245,23 @@ def test_a_split_of_another_form_is_one_sentence():
         assert "(xs, lengths, ys)" in refusal(checked, SERIES, split)
     data = {"train": e, "validation": e, "vectors": [[1e39]]}
     assert "1e+39" in refusal(check, SERIES, data)
+
+
+@pytest.mark.parametrize("classes", [3, 0])
+def test_labels_on_padding_stay_for_a_spec_that_reads_it_and_what_is_none_is_refused_by_it(classes):
+    """Whatever the order of the specs."""
+    of = {"steps": 4, "batch": 2, "features": 1, "classes": classes, "readout": "every"}
+    masked, reads = Spec("labelled", **of), Spec("labelled", mask=False, **of)
+    xs, lengths, ys = np.ones((3, 4, 1)), [1, 2, 4], np.ones((3, 4), int)
+    odd = ys.copy()
+    odd[0, 0] = -100 if classes else 0
+    gone = odd.astype(float)
+    gone[1, 1] = np.nan
+    for specs in ((masked, reads), (reads, masked)):
+        found = check_all(specs, dict.fromkeys(("train", "validation"), (xs, lengths, ys)))
+        np.testing.assert_array_equal(found["train"].ys, ys)
+        assert "ys of the split train" in refusal(
+            check_all, specs, dict.fromkeys(("train", "validation"), (xs, lengths, gone))
+        )
+    found = check_all([masked], dict.fromkeys(("train", "validation"), (xs, lengths, gone)))
+    np.testing.assert_array_equal(found["train"].ys, np.where((odd == -100) | np.isnan(gone), 0, odd))

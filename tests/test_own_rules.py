@@ -37,6 +37,7 @@ from seqdyn.data.text import Examples
 from seqdyn.learn import model, optim, train, verify
 from seqdyn.measure import broken, updates
 from seqdyn.runs import sweep
+from seqdyn.runs.traced import check_traces
 
 X64 = False
 WORD = sd.Spec(steps=6, hidden=(3,), batch=4, holdout=4)
@@ -337,6 +338,7 @@ ODD = {
     "mean": lambda: lambda p, y: jnp.mean(p),
     "two sets": lambda: optax.lookahead(optax.sgd(0.1), 2, 0.5),
     "elsewhere": lambda: optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.1), opaque_mode=True),
+    "masked": lambda: optax.masked(optax.sgd(0.1), {"x": True}),
     "per example": lambda: optax.contrib.differentially_private_aggregate(1.0, 0.1, 0),
 }
 
@@ -386,9 +388,10 @@ class Odd:
         (dict(schedule=absolute), "schedule absolute updates done"),
         (dict(loss=falling), "loss falling (predictions, ys)"),
         (dict(optimizer=Odd("asks")), "optimizer Odd value, grad, value_fn unexpected"),
-        (dict(optimizer=Odd("two sets")), "optimizer Odd optax 'fast' updates are added value_fn"),
-        (dict(optimizer=Odd("elsewhere")), "optimizer Odd optax grad_fn updates are added"),
-        (dict(clip=Odd("per example")), "clip Odd optax batch updates are added"),
+        (dict(optimizer=Odd("two sets")), "optimizer Odd optax 'fast' add its updates value_fn"),
+        (dict(optimizer=Odd("elsewhere")), "optimizer Odd optax grad_fn add its updates"),
+        (dict(clip=Odd("per example")), "clip Odd optax batch add its updates"),
+        (dict(optimizer=Odd("masked")), "optimizer Odd optax must fit these parameters"),
         (dict(schedule=PerTensor()), "schedule PerTensor updates done"),
         (dict(schedule=Odd("many")), "schedule Odd shape (2,) one number"),
         (dict(schedule=Odd("table")), "schedule Odd Python jax.numpy"),
@@ -432,3 +435,18 @@ def test_what_does_not_fit_is_one_sentence_before_anything_is_compiled(fields, w
 def test_a_hyperparameter_that_a_part_does_not_heed_is_refused(spec, number):
     sentence = refusal(sd.Experiment, "x", dataclasses.replace(WORD, **spec), sd.grid(**{number: 0.5}), updates=2)
     assert f"{number} is 0.5" in sentence and "does not heed" in sentence
+
+
+@sd.part
+class Mistaken:
+    """A rule whose author gives optax another's memory."""
+
+    def build(self):
+        finite = optax.apply_if_finite(optax.sgd(0.1), 3)
+        return optax.GradientTransformation(lambda p: (), lambda u, s, p=None: finite.update(u, s, p))
+
+
+def test_an_error_of_ones_own_is_raised_as_it_is_though_optax_meets_it():
+    with pytest.raises(AttributeError, match="inner_state"):
+        spec = sd.Spec("adding", steps=4, batch=2, optimizer=Mistaken())
+        check_traces(sd.Experiment("x", sd.grid(spec), updates=1), None)

@@ -240,6 +240,7 @@ def test_what_a_stream_cannot_go_on_from_is_a_sentence(stream, prompt, n, heat, 
         dict(classes=3, features=2, bidirectional=True),
         dict(classes=2, features=2, pad="after"),
         dict(classes=0, features=1, targets=2),
+        dict(classes=2, features=2, targets=2),
     ],
     ids=str,
 )
@@ -250,14 +251,19 @@ def test_labels_of_every_step_count_on_steps_that_are_not_padding_alone(more, tm
     xs, lengths = rng.normal(size=(n, steps, spec.features)), np.arange(n) % steps + 1
     t = np.arange(steps)[None]
     valid = t < lengths[:, None] if spec.pad == "after" else t >= steps - lengths[:, None]
-    ys = rng.integers(0, spec.classes, (n, steps)) if spec.classes else rng.normal(size=(n, steps, 2))
+    shape = (n, steps) if spec.targets == 1 else (n, steps, 2)
+    ys = rng.integers(0, spec.classes, shape) if spec.classes else rng.normal(size=shape)
     ys[~valid] = -100 if spec.classes else np.nan
     experiment = sd.Experiment("tags", sd.grid(spec, lr=0.05), updates=4, chunk=4, probe_every=4, probes=())
     data = dict.fromkeys(("train", "validation", "test"), (xs, lengths, ys))
     ds = sd.load(sd.run(experiment, tmp_path, data)).isel(run=0)
     found = sd.predict(tmp_path, 0, (xs, lengths))[valid].astype(np.float64)
     ys = ys[valid]
-    if spec.classes:
+    if spec.classes and spec.targets > 1:
+        right = np.where(ys == 1, found, 1 - found)
+        loss = -np.sum(np.log(right), axis=1)
+        np.testing.assert_allclose(ds.test_accuracy[-1], np.mean(right > 0.5), rtol=1e-5)
+    elif spec.classes:
         p = found if spec.classes > 2 else np.stack([1 - found, found], axis=1)
         loss = -np.log(p[np.arange(len(ys)), ys])
         np.testing.assert_allclose(ds.test_accuracy[-1], np.mean(p.argmax(axis=1) == ys), rtol=1e-5)
@@ -265,3 +271,13 @@ def test_labels_of_every_step_count_on_steps_that_are_not_padding_alone(more, tm
         loss = np.sum((found - ys) ** 2, axis=1)
         np.testing.assert_array_equal(sd.predict(tmp_path, 0, xs[..., 0]), sd.predict(tmp_path, 0, xs))  # [n, s]
     np.testing.assert_allclose(ds.test_loss[-1], loss.mean(), rtol=1e-5)
+
+
+def test_numbers_of_one_feature_are_not_read_as_sequences_of_one_step(tmp_path):
+    spec = sd.Spec("labelled", steps=5, batch=2, hidden=(3,), features=1, classes=2)
+    xs = np.random.default_rng(0).normal(size=(6, 5, 1))
+    data = dict.fromkeys(("train", "validation"), (xs, np.full(6, 5), [0, 1] * 3))
+    out = sd.run(sd.Experiment("x", sd.grid(spec), updates=1), tmp_path / "out", data, verify=False)
+    np.testing.assert_array_equal(sd.predict(out, 0, xs[..., 0]), sd.predict(out, 0, xs))
+    assert "data has the shape (5, 1); it must be" in refusal(sd.predict, out, 0, xs[0])
+    assert "truncate is 'middle'; it must be one of" in refusal(sd.predict, out, 0, xs, truncate="middle")

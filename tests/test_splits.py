@@ -231,3 +231,11 @@ def test_sizes_and_seeds_that_are_none_are_refused():
         (lambda: three_way([0, 1, 2], "0.6"), "ratios is '0.6'"),
     ):
         assert words in refusal(call)
+
+
+@pytest.mark.parametrize("real", [np.float16, np.float32, np.float64])
+def test_groups_that_a_float_makes_one_are_refused(real):
+    whole = 2 ** (np.finfo(real).nmant + 1)
+    groups = np.array([whole, whole + 1, whole + 2, 1] * 3).astype(real)
+    assert "a float that may stand for several groups" in refusal(grouped, groups)
+    assert [len(part) for part in grouped((groups > 1).astype(real) + np.arange(12) % 3)] != []

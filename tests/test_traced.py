@@ -412,6 +412,7 @@ class Begins:
     [
         (dict(loss=Shrinks()), dict(idle=[0.1, 0.2]), ["loss.idle differs among the runs"]),
         (dict(loss=Shrinks()), dict(idle=0.3), []),
+        (dict(loss=Shrinks()), dict(idle=[0.1, 0.2], used=[0.1, 0.2], seeds=2), ["loss.idle differs among the runs"]),
         (dict(loss=Shrinks()), dict(used=[0.1, 0.2], gain=[0.5, 1.0]), []),
         (dict(layers=(Begins(),), loss=Shrinks()), dict(wide=[1.0, 2.0], used=[0.1, 0.2]), []),
     ],
@@ -422,3 +423,4 @@ def test_an_axis_on_which_nothing_depends_is_told(fields, axes, told):
         warnings.simplefilter("always")
         check_traces(sd.Experiment("x", sd.grid(spec, **axes), updates=1, probes=()), None)
     assert [str(one.message).partition(" of rnn")[0] for one in heard] == told
+    assert all(str(one.message).endswith(": runs that differ in it alone are the same") for one in heard)

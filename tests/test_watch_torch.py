@@ -528,10 +528,18 @@ def test_what_takes_or_returns_something_else_than_pytorchs_own_is_said():
         def forward(self, x):
             return super().forward(x)[0]
 
-    for net, given in (Packs(D, H), (XS.float(), LENGTHS)), (Outputs(D, H), (XS.float()[:2],)):
+    class Named(torch.nn.LSTM):
+        def forward(self, seq):
+            return super().forward(seq)
+
+    for net, given, named in (
+        (Packs(D, H), (XS.float(), LENGTHS), {}),
+        (Outputs(D, H), (XS.float()[:2],), {}),
+        (Named(D, H), (), {"seq": XS.float()[:2]}),
+    ):
         watch.module(net)
         with pytest.raises(ConfigError, match="the module takes or returns something else than PyTorch's own; it must"):
-            net(*given)
+            net(*given, **named)
         assert not net._forward_hooks
 
 

@@ -1,16 +1,25 @@
 """Does a data set fit its task? Made the library's own arrays, or said in a sentence before anything is compiled: on a
 device, an id out of range is silently another id."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.data.arrays import array, first_wrong, numbers, step_counts, three, whole_numbers
-from seqdyn.data.tasks import BANK, HELD_OUT, NEIGHBOURS, VECTORS
+from seqdyn.data.tasks import BANK, HELD_OUT, NEIGHBOURS, VECTORS, valid_mask
 from seqdyn.data.text import Examples
 from seqdyn.fields import Fields
 from seqdyn.types import ConfigError
+
+
+def check_all(specs: Iterable[Fields], data: Any) -> Any:
+    """`check` of each spec of an experiment, which share the arrays; those first that read padding, where labels that
+    are none are wrong."""
+    for spec in sorted(specs, key=lambda spec: spec.mask):
+        data = check(spec, data)
+    return data
 
 
 def check(spec: Fields, data: Any) -> Any:
@@ -23,7 +32,8 @@ def check(spec: Fields, data: Any) -> Any:
         xs       ids [n, s], or numbers [n, s, d], s = `Spec.steps`, d = `Spec.features`; [n, s] where d is 1
         lengths  [n], how many steps of each are not padding, 1 … s
         ys       [n], classes 0 … `Spec.classes` − 1, or numbers where that is 0, [n, k] for k = `Spec.targets` above 1;
-                 with the readout 'every' [n, s] or [n, s, k], on padding whatever you like, as it becomes 0;
+                 with the readout 'every' [n, s] or [n, s, k], on padding whatever you like (what is no label
+                 becomes 0), unless `Spec.mask` is False;
                  in 'next_step' 0 or 1, [n, s, d]; any numbers under a loss of one's own (`Spec.loss`, a network's)
 
     Beside them may lie `tasks.VECTORS`, `tasks.NEIGHBOURS` and `tasks.BANK`. Arrays may be lists, Series or tensors,
@@ -126,12 +136,13 @@ def _examples(spec: Fields, split: str, examples: Any) -> Examples:
         if own:
             return Examples(xs, lengths, numbers(f"ys {of}", ys))
         return Examples(xs, lengths, whole_numbers(f"ys {of}", ys, 0, 1, right).astype(np.float32))
-    every = spec.readout == "every" and spec.network is None
+    every = spec.readout == "every"
     labels = (n, *([spec.steps] if every else []), *([spec.targets] if spec.targets > 1 else []))
     right = f"a class between 0 and {spec.classes - 1}" if spec.classes else "numbers"
     ys = shaped("ys", ys, labels, right)
     if every and spec.mask and ys.dtype.kind not in "SU":
-        ys = np.where(_valid(spec, lengths, ys.ndim), ys, 0)
+        valid = np.asarray(valid_mask(spec, jnp.asarray(lengths))).T
+        ys = np.where(valid.reshape(*valid.shape, *[1] * (ys.ndim - 2)) | _is_label(spec, ys), ys, 0)
     if not spec.classes:
         return Examples(xs, lengths, numbers(f"ys {of}", ys))
     if ys.dtype.kind in "SU":
@@ -140,11 +151,11 @@ def _examples(spec: Fields, split: str, examples: Any) -> Examples:
     return Examples(xs, lengths, whole_numbers(f"ys {of}", ys, 0, spec.classes - 1, right))
 
 
-def _valid(spec: Fields, lengths: np.ndarray, axes: int) -> np.ndarray:
-    """Which steps are not padding, [n, s], with as many axes of length 1 behind as `axes` needs."""
-    t = np.arange(spec.steps)
-    mask = t >= spec.steps - lengths[:, None] if spec.pad == "before" else t < lengths[:, None]
-    return mask.reshape(*mask.shape, *[1] * (axes - 2))
+def _is_label(spec: Fields, ys: np.ndarray) -> np.ndarray:
+    """Which may stay where they lie on padding: another spec may read it."""
+    if not spec.classes:
+        return np.abs(ys) <= np.finfo(np.float32).max
+    return (ys >= 0) & (ys < spec.classes) & (ys == np.floor(ys))
 
 
 def _shaped(where: str, found: np.ndarray, right: tuple[int, ...]) -> np.ndarray:

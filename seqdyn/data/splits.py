@@ -91,12 +91,14 @@ def grouped(groups: Any, ratios: Any = (0.6, 0.2, 0.2), seed: Any = 0) -> tuple[
 
     Groups are taken in a random order, but those first, by size, that are larger than the smallest share. Each goes
     into the part that is furthest, in examples, from its share; every part whose ratio is not 0 gets one. ConfigError
-    for wrong ratios, for fewer groups than parts, and for floats from 2⁵³, which whole numbers too long become and
-    which may be several groups.
+    for wrong ratios, for fewer groups than parts, and for floats so large (2⁵³, of 32 bits 2²⁴) that several whole
+    numbers become one.
     """
     shares = _ratios(ratios)
     strata = _strata("groups", groups)
-    large = next((name for name in strata.names if isinstance(name, float) and abs(name) >= 2**53), None)
+    kind = getattr(groups, "dtype", None)
+    most = 2.0 ** (np.finfo(kind).nmant + 1 if isinstance(kind, np.dtype) and kind.kind == "f" else 53)
+    large = next((name for name in strata.names if isinstance(name, float) and abs(name) >= most), None)
     if large is not None:
         right = "whole numbers of 64 bits, or words"
         raise ConfigError(f"groups has {large!r}, a float that may stand for several groups; it must be {right}.")

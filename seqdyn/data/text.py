@@ -1,5 +1,7 @@
 """Text as numbers: words → vocabulary → padded ids [n, s], and back."""
 
+import contextlib
+import itertools
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -75,23 +77,32 @@ def build_vocabulary(token_lists: Any, size: Any) -> tuple[str, ...]:
     fewer if there are fewer words. A token `<unk>`, as some corpora have, is the special one. Give it the training
     split only. ConfigError for a size without room for a word, and for what is no lists of words."""
     size = whole("size", size, len(SPECIAL) + 1)
-    try:
-        counts = Counter(word for tokens in token_lists for word in tokens)
-        ranked = sorted(counts.keys() - set(SPECIAL), key=lambda word: (-counts[word], word))
-    except TypeError as error:  # None among them, or words beside numbers
-        raise ConfigError(
-            f"token_lists is not lists of words ({error}); it must be a list of strings a text."
-        ) from None
+    counts: Counter[str] = Counter()
+    for tokens in token_lists if is_many(token_lists) else [token_lists]:
+        counts.update(_words("token_lists has", tokens))
+    _words("token_lists has", [*counts])
+    ranked = sorted(counts.keys() - set(SPECIAL), key=lambda word: (-counts[word], word))
     return (*SPECIAL, *ranked[: size - len(SPECIAL)])
 
 
-def encode(tokens: Iterable[str], index: Any) -> list[int]:
+def encode(tokens: Any, index: Any) -> list[int]:
     """`START` and the id of each word, `UNKNOWN` for a word that `index` (word → id) lacks: never empty. ConfigError
-    for an index that is no dict."""
+    for an index that is no dict, and for what is no list of words, as a text that is not cut into them."""
     if not isinstance(index, Mapping):
         right = "a dict, {word: i for i, word in enumerate(vocabulary)}"
         raise ConfigError(f"index is a {type(index).__name__}; it must be {right}.")
-    return [START, *(index.get(word, UNKNOWN) for word in tokens)]
+    return [START, *(index.get(word, UNKNOWN) for word in _words("tokens is", tokens))]
+
+
+def _words(what: str, tokens: Any) -> Iterable[str]:
+    """ConfigError for what is no list of words: a text is one of letters."""
+    odd = tokens
+    if is_many(tokens):
+        tokens = list(tokens)
+        odd = next((word for word in tokens if not isinstance(word, str)), None)
+        if odd is None and None not in tokens:
+            return tokens
+    raise ConfigError(f"{what} {odd!r:.40}; it must be a list of words, as tokenize makes it of a text.")
 
 
 def decode(ids: Any, vocabulary: Sequence[str]) -> list[str]:
@@ -116,13 +127,22 @@ def pad_to(
     length = whole("length", length)
     if not is_many(rows):
         raise ConfigError(f"rows is {rows!r:.60}; it must be a list of lists of ids.")
-    rows = [_ids_of(i, row) for i, row in enumerate(rows)]
+    rows = _ids([*rows])
     ids = np.full((len(rows), length), PAD, np.int32)
     lengths = np.array([min(len(row), length) for row in rows], np.int32)
     for out, row, n in zip(ids, rows, lengths, strict=True):
         start = length - n if pad == "before" else 0
         out[start : start + n] = row[:n] if truncate == "first" else row[len(row) - n :]
     return ids, lengths
+
+
+def _ids(rows: list[Any]) -> list[Int32[np.ndarray, " _"]]:
+    """Of each row; of plain lists all at once, which is several times faster."""
+    if rows and all(type(row) is list for row in rows):
+        with contextlib.suppress(ConfigError):  # which row it is is said below
+            ends = np.cumsum([len(row) for row in rows])
+            return np.split(_ids_of(0, list(itertools.chain.from_iterable(rows))), ends[:-1])
+    return [_ids_of(i, row) for i, row in enumerate(rows)]
 
 
 def _ids_of(i: int, row: Any) -> Int32[np.ndarray, " _"]:

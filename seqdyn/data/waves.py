@@ -27,7 +27,7 @@ def mono(samples: Any, name: str = "samples") -> Wave:
     """Samples as 32-bit floats; whole ones of 16 or 32 bits, as WAV files hold them, over their range. ConfigError for
     what is not one channel of finite numbers."""
     found = exact(name, samples)
-    if found.dtype in (np.int16, np.int32):
+    if found.dtype.kind == "i" and found.itemsize in (2, 4):  # whatever the order of its bytes
         found = found / 2.0 ** (8 * found.itemsize - 1)
     if found.ndim != 1 or not found.size or found.dtype.kind != "f":
         raise ConfigError(
@@ -77,7 +77,6 @@ def changed(samples: Any, change: ChangeName, rng: np.random.Generator, other: A
     'speed' by a factor between 1/1.1 and 1.1, both uniform in their logarithm; 'noise' at U[10, 30] dB; 'background' at
     U[5, 20] dB, with `other` behind it."""
     if change == "background":
-        assert other is not None
         return background(samples, other, rng.uniform(*BEHIND), rng)
     amount = rng.uniform(*USUAL[change])
     match change:

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -102,13 +103,16 @@ def _asked_by_optax(name: str) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
-        raised, _ = [*traceback.walk_tb(error.__traceback__)][-1]
-        if str(raised.f_globals.get("__name__")).partition(".")[0] != "optax":
+        frames = [
+            str(of.f_globals.get("__name__")).partition(".")[0] for of, _ in traceback.walk_tb(error.__traceback__)
+        ]
+        called = frames[max(0, frames.index("optax") - 1) :] if "optax" in frames else ["a user's own"]
+        if {*called} - {"optax", "seqdyn", "jax", "jaxlib"} - sys.stdlib_module_names:  # a user's code called optax
             raise
         why = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise ConfigError(
-            f"{name}, which optax refuses here ({why}); it must be "
-            f"a transformation whose updates are added to the parameters, and may ask for {', '.join(OFFERED)}."
+            f"{name}, which optax refuses here ({why}); it must fit these parameters and add its updates to them, and "
+            f"may ask for {', '.join(OFFERED)}."
         ) from error
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqdyn.backend import check_settings
-from seqdyn.data.check import check
+from seqdyn.data.check import check_all
 from seqdyn.layout import Tile
 from seqdyn.learn.config import Experiment
 from seqdyn.runs import checkpoint, kept, manifest, starts, sweep
@@ -83,9 +83,7 @@ def there(path: Path, tile: Tile) -> list[int]:
 def checked(experiment: Experiment, data: Tree) -> Tree:
     """The data that an experiment was run on. Raises ConfigError if they do not fit it, and if JAX is set otherwise."""
     check_settings(experiment.specs[0].dtype == "float64")
-    for spec in experiment.specs:
-        data = check(spec, data)
-    return jax.tree.map(jnp.asarray, data)
+    return jax.tree.map(jnp.asarray, check_all(experiment.specs, data))
 
 
 def of_tile(path: Path, experiment: Experiment, tile: Tile, data: Tree, row: int | None = None) -> Again:

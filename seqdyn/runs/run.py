@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 
 from seqdyn.backend import available, check_settings
-from seqdyn.data.check import check
+from seqdyn.data.check import check_all
 from seqdyn.data.vectors import load_vocabulary, save_vocabulary, word_list
 from seqdyn.layout import Layout, Tile, layout
 from seqdyn.learn import probe_config, train
@@ -96,8 +96,7 @@ def run(
     check_threads()
     if not isinstance(checkpoint_seconds, int | float | np.number) or not checkpoint_seconds >= 0:
         raise ConfigError(f"checkpoint_seconds is {checkpoint_seconds!r}; it must be a number of at least 0.")
-    for spec in experiment.specs:
-        data = check(spec, data)
+    data = check_all(experiment.specs, data)
     experiment = manifest.going_on(out, experiment)
     words = _words(experiment, out, vocabulary)
     listeners = Listeners(on_chunk, out, experiment.layout)
@@ -107,10 +106,12 @@ def run(
     new = not (out / manifest.NAME).exists()
     begun = None if given is None else starts.described(experiment, init, given)
     if why := manifest.sealed(out):
-        manifest.same(out, experiment, begun)
-        listeners.close()
-        if not trained(experiment.layout, out, mine):
-            raise ConfigError(f"{out} is not done, and nothing can be written in it ({why}); go on in a copy of it.")
+        with contextlib.closing(listeners):
+            manifest.same(out, experiment, begun)
+            if not trained(experiment.layout, out, mine):
+                raise ConfigError(
+                    f"{out} is not done, and nothing can be written in it ({why}); go on in a copy of it."
+                )
         console.print(f"{out} is done; nothing can be written in it, and nothing need be.", soft_wrap=True)
         return given_out
     noted = manifest.open_run(out, experiment, config or {}, allow_version_drift, begun)

@@ -67,7 +67,7 @@ def _warn_of_axes(label: str, runs: Spec, idle: frozenset[int]) -> None:
         if i in idle and not name.startswith("numbers.") and len(np.unique(of)) > 1:
             warnings.warn(
                 f"{name} differs among the runs of {label}, and nothing that is trained or recorded depends on it: "
-                "these runs are the same",
+                "runs that differ in it alone are the same",
                 stacklevel=3,
             )
 

@@ -2,8 +2,9 @@
 
 import warnings
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from seqdyn.parts import plain
 from seqdyn.runs import manifest
 from seqdyn.runs.restore import restore
 from seqdyn.runs.run import VOCABULARY
-from seqdyn.types import Array, ConfigError, Float, Key, whole
+from seqdyn.types import Array, ConfigError, Float, Key, one_of, whole
 
 
 class Trained(NamedTuple):
@@ -189,6 +190,7 @@ def _vocabulary(of: Trained) -> tuple[str, ...]:
 def _read(of: Trained, data: Any, truncate: Truncate = "last") -> tuple[np.ndarray, np.ndarray]:
     """(xs, lengths) of what was given."""
     spec = of.spec
+    one_of("truncate", truncate, get_args(Truncate))
     if isinstance(data, tuple | list) and len(data) in (2, 3) and _axes(data[1]) == 1 < _axes(data[0]):
         return check.inputs(_reading(spec), "data", data[0], data[1])
     right = (
@@ -198,8 +200,10 @@ def _read(of: Trained, data: Any, truncate: Truncate = "last") -> tuple[np.ndarr
     xs = array("data", [data] if isinstance(data, str | bytes) else data, right)
     if xs.dtype.kind == "S":
         xs = np.strings.decode(xs, "utf-8", "replace")
-    if xs.ndim == 2 and (xs.shape[1] == 1 if xs.dtype.kind == "U" else _reading(spec).features == 1):
-        xs = xs[:, 0] if xs.dtype.kind == "U" else xs[..., None]  # a table of one column; numbers of one feature
+    if xs.ndim == 2 and xs.dtype.kind == "U" and xs.shape[1] == 1:
+        xs = xs[:, 0]  # a table of one column
+    elif xs.ndim == 2 and _reading(spec).features == 1 and (xs.shape[1] > 1 or spec.steps == 1):
+        xs = xs[..., None]  # numbers of one feature; [s, 1] would be one sequence of s steps
     if xs.dtype.kind == "U" and xs.ndim == 1:
         if spec.task == "stream":
             raise ConfigError(f"the task of {of.path} is 'stream'; let it go on with generate().")
@@ -216,14 +220,12 @@ def _read(of: Trained, data: Any, truncate: Truncate = "last") -> tuple[np.ndarr
 def _rows(of: Trained, texts: list[str]) -> list[list[int]]:
     """The ids of texts, where the vocabulary is that of our own tokens: by others each text would be another one."""
     words = _vocabulary(of)
-    cut = [[word] for word in SPECIAL] + [tokenize(word) for word in words[len(SPECIAL) :]]
-    odd = next((i for i, word in enumerate(words) if cut[i] != [word]), None)
+    index, odd = _index(words)
     if odd is not None:
         raise ConfigError(
             f"data is text, but the vocabulary of {of.path} was not made by data.text.tokenize (id {odd} is "
             f"{words[odd]!r:.40}); give ids, as your own tokens make them: data.text.encode(tokens, index)."
         )
-    index = {word: i for i, word in enumerate(words)}
     rows = [encode(tokenize(text), index) for text in texts]
     for text, row in zip(texts, rows, strict=True):
         if len(row) == 1:
@@ -236,6 +238,14 @@ def _rows(of: Trained, texts: list[str]) -> list[list[int]]:
             stacklevel=4,
         )
     return rows
+
+
+@lru_cache(maxsize=8)
+def _index(words: tuple[str, ...]) -> tuple[dict[str, int], int | None]:
+    """(the id of each word, the first id whose word is none of our tokens)"""
+    cut = [[word] for word in SPECIAL] + [tokenize(word) for word in words[len(SPECIAL) :]]
+    odd = next((i for i, word in enumerate(words) if cut[i] != [word]), None)
+    return {word: i for i, word in enumerate(words)}, odd
 
 
 def _axes(value: Any) -> int:

@@ -162,7 +162,7 @@ class Look:
             self._random = torch.get_rng_state()
 
     def _after(self, rnn: Any, args: Any, kwargs: Any, output: Any) -> None:
-        x, first = (*args, *(kwargs[key] for key in ("input", "hx") if key in kwargs), None)[:2]
+        x, first = (*args, *(kwargs[key] for key in ("input", "hx") if key in kwargs), None, None)[:2]
         first = tuple(first) if isinstance(first, tuple | list) else () if first is None else (first,)
         data = torch_calls.data(output[0] if isinstance(output, tuple) and output else output)
         if torch.is_tensor(data) and not (data.requires_grad and data.numel()):
