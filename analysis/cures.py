@@ -167,7 +167,7 @@ def against(
         low, high = ax.get_ylim()
         if name.startswith("largest") and high > 100 * max(low, 1e-3):
             ax.set_yscale("log")
-    names = [style.named(v) if by else style.plain(v) for v in values]
+    names = [style.tick(v) if by else style.plain(v) for v in values]
     axes[-1, 0].set_xticks(
         x, names, rotation=0 if by or len(x) < 6 else 20, ha="center" if by or len(x) < 6 else "right"
     )

@@ -100,7 +100,7 @@ def plane(runs: "xr.Dataset") -> Figure:
                 values = kept[column].values[lags.picked(kept, label=name, gain=gain, clip=clip)]
                 middle = np.median(values) or np.nan  # 0: nothing was finite
                 shown[i, k] = np.log10(middle) if column == "largest_gradient" else np.nanmean(values)
-            mesh = style.cells(ax, shown, [*map(style.named, clips)], [f"{g:g}" for g in gains], low, high)
+            mesh = style.cells(ax, shown, [*map(style.tick, clips)], [f"{g:g}" for g in gains], low, high)
         fig.colorbar(mesh, ax=line, aspect=12, pad=0.02).set_label(label)
     style.frame(axes, [""] * len(rows), [OPTIMIZERS[name] for name in names], "threshold of ‖g‖", "gain")
     return fig
@@ -120,7 +120,7 @@ def ways(runs: "xr.Dataset", gain: float) -> Figure:
         share, reach = style.shares(counts)
         at = np.arange(len(clips)) + 0.08 * (k - 1.5)
         axes[0, 0].errorbar(at, share, yerr=reach, color=color, label=label, capsize=2, marker="o", markersize=3.5)
-        axes[0, 0].set_xticks(np.arange(len(clips)), [*map(style.named, clips)])
+        axes[0, 0].set_xticks(np.arange(len(clips)), [*map(style.tick, clips)])
     axes[0, 0].set(xlabel="threshold", ylabel="share usable", ylim=(-0.05, 1.05))
     style.legend(fig, style.drawn(axes))
     return fig

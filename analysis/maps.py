@@ -72,7 +72,7 @@ def table(found: Mapping[str, Map]) -> list[dict[str, str]]:
 
 
 def _named(value: Any) -> str:
-    return value if isinstance(value, str) else style.named(value)
+    return value if isinstance(value, str) else style.tick(value)
 
 
 def planes(found: Mapping[str, Map]) -> Figure:

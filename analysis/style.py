@@ -161,7 +161,7 @@ def cells(ax: Axes, values: np.ndarray, x: Sequence[str], y: Sequence[str], low:
     return mesh
 
 
-def named(value: float) -> str:
+def tick(value: float) -> str:
     """A threshold as a tick has it: infinity clips nothing."""
     return f"{value:g}" if np.isfinite(value) else "none"
 

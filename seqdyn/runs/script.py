@@ -76,7 +76,7 @@ def seeds(which: Any) -> list[int]:
 
 RunDir = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_DIR", help="A run directory.")]
 RUN_DIR: Any = RunDir
-"""The only argument of a command that reads one."""
+"""The only argument of a command that reads one; what is annotated is no type to a type checker."""
 Seeds = Annotated[
     int | tuple[int, ...],
     PrimitiveConstructorSpec(
