@@ -140,7 +140,7 @@ def _examples(spec: Fields, split: str, examples: Any) -> Examples:
     labels = (n, *([spec.steps] if every else []), *([spec.targets] if spec.targets > 1 else []))
     right = f"a class between 0 and {spec.classes - 1}" if spec.classes else "numbers"
     ys = shaped("ys", ys, labels, right)
-    if every and spec.mask and ys.dtype.kind not in "SU":
+    if every and spec.mask and ys.dtype.kind in "biuf":
         valid = np.asarray(valid_mask(spec, jnp.asarray(lengths))).T
         ys = np.where(valid.reshape(*valid.shape, *[1] * (ys.ndim - 2)) | _is_label(spec, ys), ys, 0)
     if not spec.classes:

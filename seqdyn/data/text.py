@@ -80,7 +80,6 @@ def build_vocabulary(token_lists: Any, size: Any) -> tuple[str, ...]:
     counts: Counter[str] = Counter()
     for tokens in token_lists if is_many(token_lists) else [token_lists]:
         counts.update(_words("token_lists has", tokens))
-    _words("token_lists has", [*counts])
     ranked = sorted(counts.keys() - set(SPECIAL), key=lambda word: (-counts[word], word))
     return (*SPECIAL, *ranked[: size - len(SPECIAL)])
 
