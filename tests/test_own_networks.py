@@ -219,7 +219,7 @@ def test_a_number_that_switches_a_part_off_or_overflows_is_data_in_any_order(tmp
     ds = sd.load(sd.run(e, tmp_path / "off")).load()
     assert ds.finite.all("step").values.tolist() == [True, False, True]
     zero = sd.Experiment("off", sd.grid(RESIDUAL, scale=[0.0]), updates=2, tile=1)
-    assert "must not be in what init returns" in refusal(sd.run, zero, tmp_path / "new")
+    assert "must stand under 'statistics' in what init returns" in refusal(sd.run, zero, tmp_path / "new")
     assert not (tmp_path / "new" / "manifest.json").exists()
     assert sd.run(dataclasses.replace(e, name="on"), tmp_path / "new", verify=False)
 
